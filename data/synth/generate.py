@@ -1,0 +1,198 @@
+"""Synthetic dual-polarization radar events with known rain, and whole archives of them.
+
+An event is a pure function of (world, seed, event number, size, frames): random streams are keyed by (seed,
+event), so no event depends on which process makes it, on the order of events, or on how many there are.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from polarcast.data.archive import complete_events, write_event
+from polarcast.data.errors import BadInput
+from polarcast.data.synth.observe import Site, make_site, observe
+from polarcast.data.synth.weather import draw_regime, simulate
+from polarcast.data.synth.world import PRESETS, StormWorld
+
+__all__ = ["PRESETS", "Event", "StormWorld", "draw_length", "generate_event", "kdp_rain", "write_archive"]
+
+Real = npt.NDArray[np.float32]
+RainLabel = Literal["true_R", "kdp_rain"]
+
+GENERATOR_VERSION = "1"
+RAIN_LABELS = ("true_R", "kdp_rain")
+
+# Quantiles of the lengths of the 193 NJU-CPOL events that have a window of strong echo (frames of 6 min).
+_LENGTH_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_LENGTHS = (20, 23, 43, 89, 150, 197, 199)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One storm as the radar saw it, and its rain."""
+
+    radar: Real
+    """(t, v=3, z=3, y, x) in dBZ, dB, deg/km at 1, 3, 7 km; fill 0."""
+    rain: Real
+    """(t, y, x), true rain rate at 1 km in mm/h; 0 where the radar has no coverage."""
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def draw_length(seed: int, event: int) -> int:
+    """Length of an event in frames, 20-199, distributed as in the real archive."""
+    return round(float(np.interp(_stream(seed, 1, event, 0).random(), _LENGTH_QUANTILES, _LENGTHS)))
+
+
+@lru_cache(maxsize=4)
+def _site(world: StormWorld, seed: int, size: int) -> Site:
+    """One radar per archive: all events of a seed share its blocked sectors and clutter."""
+    return make_site(world, size, _stream(seed, 0))
+
+
+def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: int | None = None) -> Event:
+    """One event; equal arguments give equal bytes in any process.
+
+    Args:
+        world: Physical parameters; see `PRESETS`.
+        seed: Of the archive.
+        event: Number of the event.
+        size: Pixels of 1 km along each side.
+        frames: Length in frames of 6 min; drawn from the real distribution by default. A longer event begins
+            with the frames of a shorter one.
+    """
+    regime = draw_regime(world, _stream(seed, 1, event, 1))
+    truth = simulate(world, regime, size, _stream(seed, 1, event, 2))
+    errors = _stream(seed, 1, event, 3)
+    site = _site(world, seed, size)
+    length = draw_length(seed, event) if frames is None else frames
+    radar = np.empty((length, 3, 3, size, size), np.float32)
+    rain = np.empty((length, size, size), np.float32)
+    for i, weather in enumerate(islice(truth, length)):
+        radar[i], rain[i] = observe(world, regime, site, weather, errors)
+    return Event(radar, rain)
+
+
+def kdp_rain(radar: Real) -> Real:
+    """The rain product of the real archive, R = 57.1 max(KDP at 1 km, 0)^0.785 in mm/h, (t, y, x)."""
+    return np.asarray(57.1 * np.maximum(radar[:, 2, 0], 0) ** 0.785, dtype=np.float32)
+
+
+def write_archive(
+    out: Path,
+    events: int,
+    *,
+    size: int,
+    seed: int,
+    preset: str = "meiyu",
+    frames: int | None = None,
+    rain: str = "true_R",
+    workers: int = 1,
+    on_event: Callable[[int], None] | None = None,
+) -> None:
+    """Write events 0 ... events-1 below `out`; those already complete are left as they are.
+
+    Args:
+        out: Folder of the archive, created where needed.
+        events: Number of events.
+        size: Pixels of 1 km along each side.
+        seed: Of the archive.
+        preset: Name of a world in `PRESETS`.
+        frames: Frames per event; drawn per event by default.
+        rain: Label: `true_R`, the true rain rate, or `kdp_rain`, the rain product of the real archive.
+        workers: Processes. The files' bytes don't depend on it.
+        on_event: Called after each event with the number of events done, those found complete included.
+
+    Raises:
+        BadInput: unknown preset or label, a number out of range, or `out` holds an archive made otherwise.
+    """
+    _check(events, size, preset, frames, rain, workers)
+    _claim(out, _description(size, seed, preset, frames, rain))
+    missing = sorted(set(range(events)) - complete_events(out))
+    jobs = [(out, e, size, seed, preset, frames, rain) for e in missing]
+    for done, _ in enumerate(_run(jobs, workers), start=events - len(missing) + 1):
+        if on_event:
+            on_event(done)
+
+
+def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
+    """Do all jobs, here or in spawned processes; yields after each."""
+    if workers == 1:
+        for job in jobs:
+            _write_one(*job)
+            yield
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        try:
+            yield from (
+                future.result() for future in as_completed([pool.submit(_write_one, *j) for j in jobs])
+            )
+        except BaseException:
+            # A full disk or Ctrl-C ends the run at once instead of after all the events still queued.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write_one(
+    out: Path, event: int, size: int, seed: int, preset: str, frames: int | None, rain: str
+) -> None:
+    made = generate_event(PRESETS[preset], seed, event, size, frames)
+    write_event(out, event, made.radar, kdp_rain(made.radar) if rain == "kdp_rain" else made.rain)
+
+
+def _description(size: int, seed: int, preset: str, frames: int | None, rain: str) -> dict[str, Any]:
+    return {
+        "generator": "polarcast synthetic storms",
+        "generator_version": GENERATOR_VERSION,
+        "preset": preset,
+        "seed": seed,
+        "size": size,
+        "frames": frames,
+        "rain": rain,
+        "time_step_min": 6.0,
+        "spacing_km": 1.0,
+    }
+
+
+def _check(events: int, size: int, preset: str, frames: int | None, rain: str, workers: int) -> None:
+    if preset not in PRESETS:
+        raise BadInput(f"unknown preset {preset!r}", fix=f"choose one of {', '.join(PRESETS)}")
+    if rain not in RAIN_LABELS:
+        raise BadInput(f"unknown rain label {rain!r}", fix=f"choose one of {', '.join(RAIN_LABELS)}")
+    for name, value, least in (("events", events, 1), ("size", size, 32), ("workers", workers, 1)):
+        if value < least:
+            raise BadInput(f"{name} = {value}", fix=f"give {least} or more")
+    if frames is not None and frames < 1:
+        raise BadInput(f"frames = {frames}", fix="give 1 or more, or leave it out")
+
+
+def _claim(out: Path, description: dict[str, Any]) -> None:
+    """Write archive.json, or make sure that the one there says the same."""
+    note = Path(out) / "archive.json"
+    if note.exists():
+        known = json.loads(note.read_text())
+        differing = {k for k in description if known.get(k) != description[k]}
+        if differing:
+            what = ", ".join(
+                f"{k} is {known.get(k)!r} there, {description[k]!r} here" for k in sorted(differing)
+            )
+            raise BadInput(
+                f"holds an archive made otherwise: {what}", note, "choose another folder or the same options"
+            )
+        return
+    Path(out).mkdir(parents=True, exist_ok=True)
+    partial = note.with_suffix(".json.partial")
+    partial.write_text(json.dumps(description, indent=2) + "\n")
+    partial.replace(note)

@@ -1,0 +1,193 @@
+"""The latent weather: vigour v drives growth g, growth drives rain X, each a random field moving with the
+storm.
+
+Every wavenumber is a small linear system, so one frame's step is exact: z' = A z + L noise with A = expm(M
+dt/tau). The chain's matrix M is the same for all wavenumbers once time is counted in units of their lifetime
+tau. State is kept in the storm's own frame; a phase shift puts it over the ground at any displacement,
+without interpolation blur.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+from scipy.linalg import solve_continuous_lyapunov
+
+from polarcast.data.synth.world import StormWorld
+
+Complex = npt.NDArray[np.complex64]
+Real = npt.NDArray[np.float32]
+
+FRAME_MIN = 6.0
+V, G, X, H = range(4)
+
+_RATES = (1 / 1.5, 1 / 0.6, 1.0)
+"""Relaxation rates of v, g, X in units of 1/tau."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Dynamics of (v, g, X) in units of tau: dz = M z dt + noise, and its stationary covariance."""
+
+    drift: npt.NDArray[np.float64]
+    """M, (3, 3), lower triangular."""
+    covariance: npt.NDArray[np.float64]
+    """Stationary covariance, (3, 3), unit diagonal."""
+
+
+def make_chain(growth_from_vigour: float, rain_from_growth: float) -> Chain:
+    """Couplings that give g and X unit variance and the wanted shares of it from their drivers.
+
+    With a, b the relaxation rates of driver and driven, c = sqrt(share b / (correlation-time factor)),
+    solved row by row.
+    """
+    drift = -np.diag(_RATES)
+    noise = np.diag([2 * _RATES[0], 0.0, 0.0])
+    for row, share in ((1, growth_from_vigour), (2, rain_from_growth)):
+        drift[row, row - 1] = 1.0
+        block = slice(0, row + 1)
+        driven = solve_continuous_lyapunov(drift[block, block], -noise[block, block])[row, row]
+        drift[row, row - 1] = np.sqrt(share / driven)
+        noise[row, row] = 2 * _RATES[row] * (1 - share)
+    return Chain(drift, solve_continuous_lyapunov(drift, -noise))
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The active Fourier modes of a square periodic domain, packed into vectors of length m."""
+
+    size: int
+    """Pixels along each side of the domain."""
+    index: npt.NDArray[np.int64]
+    """Position of each mode in the flattened half-spectrum of `rfft2`."""
+    ky: Real
+    """Wavenumber along y, cycles per km (1 km pixels)."""
+    kx: Real
+    """Wavenumber along x, cycles per km."""
+    weight: Real
+    """1, or sqrt 2 on the columns where `irfft2` keeps only the Hermitian half of what it is given."""
+
+    def to_field(self, values: Complex, shift: tuple[float, float] = (0.0, 0.0)) -> Real:
+        """Field (size, size) of the packed modes, displaced by `shift` (y, x) km."""
+        if shift != (0.0, 0.0):
+            values = values * np.exp(-2j * np.pi * (self.ky * shift[0] + self.kx * shift[1])).astype(
+                np.complex64
+            )
+        spectrum = np.zeros(self.size * (self.size // 2 + 1), np.complex64)
+        spectrum[self.index] = values
+        field = fft.irfft2(spectrum.reshape(self.size, -1), s=(self.size, self.size), norm="forward")
+        return np.asarray(field, dtype=np.float32)
+
+
+def make_modes(size: int, cutoff_km: float) -> Modes:
+    """Modes longer than `cutoff_km`, without the mean of the domain."""
+    ky, kx = np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij")
+    k = np.hypot(ky, kx)
+    active = (k > 0) & (k <= 1 / cutoff_km)
+    weight = np.where((kx == 0) | (kx == 0.5), np.sqrt(2), 1.0)
+    pick = [a[active].astype(np.float32) for a in (ky, kx, weight)]
+    return Modes(size, np.flatnonzero(active), *pick)
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """One frame's exact step of all modes, and their stationary distribution."""
+
+    modes: Modes
+    transition: Real
+    """A, (m, 3, 3)."""
+    innovation: Real
+    """L with L L^T the covariance of one step's noise, (m, 3, 3)."""
+    stationary: Real
+    """Cholesky factor of the chain's stationary covariance, (3, 3)."""
+    amplitude: Real
+    """Standard deviation of each mode of v, g, X, (m,)."""
+    texture_amplitude: Real
+    """Standard deviation of each mode of h, (m,)."""
+    texture_decay: Real
+    """exp(-dt/tau) of each mode of h, (m,)."""
+    vigour_on_rain: float
+    """Regression coefficient (= correlation) of v on X."""
+
+
+def make_dynamics(world: StormWorld, size: int) -> Dynamics:
+    """Precompute the step on a periodic domain of `size` pixels."""
+    modes = make_modes(size, world.cutoff_km)
+    k = np.hypot(modes.ky, modes.kx).astype(np.float64)
+    tau = world.lifetime_32km_min * (1 / k / 32.0) ** world.lifetime_exponent
+    tau = np.clip(tau, *world.lifetime_range_min)
+    chain = make_chain(world.growth_from_vigour, world.rain_from_growth)
+    transition = _transition(chain.drift, FRAME_MIN / tau)
+    noise = chain.covariance - transition @ chain.covariance @ transition.transpose(0, 2, 1)
+    return Dynamics(
+        modes=modes,
+        transition=transition.astype(np.float32),
+        innovation=np.linalg.cholesky(noise + 1e-12 * np.eye(3)).astype(np.float32),
+        stationary=np.linalg.cholesky(chain.covariance).astype(np.float32),
+        amplitude=_amplitude(modes, k, world.outer_scale_km, world.spectrum_exponent),
+        texture_amplitude=_amplitude(modes, k, world.texture_scale_km, world.spectrum_exponent),
+        texture_decay=np.exp(-FRAME_MIN / (world.texture_lifetime * tau)).astype(np.float32),
+        vigour_on_rain=float(chain.covariance[V, X]),
+    )
+
+
+def _transition(drift: npt.NDArray[np.float64], steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """expm(drift * s) for every s in `steps`; drift's eigenvalues are its distinct diagonal."""
+    values, vectors = np.linalg.eig(drift)
+    return np.einsum("ij,mj,jk->mik", vectors, np.exp(np.outer(steps, values)), np.linalg.inv(vectors)).real
+
+
+def _amplitude(modes: Modes, k: npt.NDArray[np.float64], outer_km: float, exponent: float) -> Real:
+    """Standard deviations of complex modes that sum to a field of unit variance."""
+    power = (k**2 + outer_km**-2) ** -exponent
+    # A half-spectrum mode and its mirror image both carry power; self-conjugate columns hold both already.
+    total = 2 * (power / modes.weight**2).sum()
+    return np.asarray(np.sqrt(power / total) * modes.weight, dtype=np.float32)
+
+
+def draw_state(dynamics: Dynamics, rng: np.random.Generator) -> Complex:
+    """A state (4, m) of v, g, X, h from the stationary distribution."""
+    noise = _complex_normal(rng, (4, len(dynamics.amplitude)))
+    chain = dynamics.stationary @ noise[:3] * dynamics.amplitude
+    return np.concatenate([chain, noise[3:] * dynamics.texture_amplitude]).astype(np.complex64)
+
+
+def step_state(dynamics: Dynamics, state: Complex, rng: np.random.Generator) -> Complex:
+    """The state one frame (6 min) later."""
+    noise = _complex_normal(rng, state.shape)
+    new = np.empty_like(state)
+    for i in range(3):
+        new[i] = sum(dynamics.transition[:, i, j] * state[j] for j in range(i + 1))
+        new[i] += dynamics.amplitude * sum(dynamics.innovation[:, i, j] * noise[j] for j in range(i + 1))
+    kick = np.sqrt(1 - dynamics.texture_decay**2) * dynamics.texture_amplitude
+    new[H] = dynamics.texture_decay * state[H] + kick * noise[H]
+    return new
+
+
+def _complex_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Complex:
+    """Complex normal deviates of unit variance."""
+    pairs = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(np.sqrt(0.5))
+    return pairs.view(np.complex64)[..., 0]
+
+
+@dataclass(frozen=True)
+class CoarseModes:
+    """The long modes of a domain, for fields on a grid of every `factor`-th pixel."""
+
+    modes: Modes
+    """Modes of the coarse grid; wavenumbers stay in cycles per km."""
+    pick: npt.NDArray[np.int64]
+    """Their positions among the modes of the full domain."""
+    factor: int
+
+
+def coarsen(modes: Modes, factor: int) -> CoarseModes:
+    """Modes that a grid `factor` times coarser still resolves; `factor` must divide the size."""
+    size = modes.size // factor
+    limit = 0.5 / factor
+    pick = np.flatnonzero((np.abs(modes.ky) < limit) & (modes.kx < limit))
+    rows = np.rint(modes.ky[pick] * modes.size).astype(np.int64) % size
+    columns = np.rint(modes.kx[pick] * modes.size).astype(np.int64)
+    flat = rows * (size // 2 + 1) + columns
+    return CoarseModes(Modes(size, flat, modes.ky[pick], modes.kx[pick], modes.weight[pick]), pick, factor)

@@ -1,0 +1,130 @@
+"""All physical parameters of the synthetic storms, and the presets."""
+
+from dataclasses import dataclass, field, replace
+
+from polarcast.data.synth.drops import DropPrior
+
+
+@dataclass(frozen=True)
+class StormWorld:
+    """Climate, storm dynamics and radar of one synthetic archive."""
+
+    # Latent chain vigour v -> growth g -> rain X
+    lifetime_32km_min: float = 26.0
+    """Decorrelation time tau of the rain latent at 32 km wavelength, min."""
+    lifetime_exponent: float = 1.0
+    """tau grows as wavelength to this power."""
+    lifetime_range_min: tuple[float, float] = (4.0, 400.0)
+    """Bounds of tau, min."""
+    growth_from_vigour: float = 0.9
+    """Share of the variance of g that v drives."""
+    rain_from_growth: float = 0.95
+    """Share of the variance of X that g drives."""
+    outer_scale_km: float = 110.0
+    """Wavelength above which the latents' spectrum is flat, km."""
+    spectrum_exponent: float = 1.4
+    """Spectral density of the latents falls as (k^2 + outer^-2)^-exponent."""
+    cutoff_km: float = 3.0
+    """Shortest wavelength of the latents, km."""
+    texture_scale_km: float = 20.0
+    """Outer scale of the independent texture h, km."""
+    texture_lifetime: float = 2.0
+    """Lifetime of the texture's modes in units of tau."""
+
+    # Motion
+    speed_range_ms: tuple[float, float] = (5.0, 15.0)
+    """Speed of the storms over the ground, drawn per event, m/s."""
+    direction_deg: tuple[float, float] = (70.0, 35.0)
+    """Mean and standard deviation of the direction the storms move to, degrees clockwise from north."""
+
+    # Stratiform background at 3 km
+    log_rain_mean: tuple[float, float] = (-4.6, 0.4)
+    """Mean and standard deviation over events of the mean of ln R (mm/h)."""
+    log_rain_sd: tuple[float, float] = (1.8, 2.2)
+    """Range over events of the standard deviation of ln R."""
+    rain_cap_mmh: float = 180.0
+    """Soft upper bound of the rain rate, mm/h."""
+    fall_memory: float = 0.65
+    """Share of the rain at 1 km that was at 3 km one frame earlier."""
+
+    # Convective cells
+    cell_threshold: float = 1.6
+    """Birth where the low-passed (g + 0.4 v), in units of its standard deviation, has a maximum above
+    this.
+    """
+    cell_spacing_km: float = 11.0
+    """No birth within this distance of a cell younger than 24 min."""
+    cell_radius_km: float = 3.0
+    """Mean e-folding radius of a sub-cell, km."""
+    cell_peak_mmh: float = 13.0
+    """Peak rain rate of a cell born where v = 1, mm/h."""
+    cell_vigour_gain: float = 0.55
+    """ln of the peak rain rate gained per unit of v at birth."""
+    cell_peak_time_min: float = 13.0
+    """Age of a sub-cell at its peak, min."""
+    stratiform_share: float = 0.18
+    """Part of a cell's rain that feeds the decaying stratiform reservoir each frame."""
+    stratiform_lifetime_min: float = 45.0
+    """Decay time of that reservoir, min."""
+
+    # Drop sizes
+    drops: DropPrior = field(default_factory=DropPrior)
+    """Median and width relations of the drop-size distribution."""
+    size_from_vigour: float = 0.17
+    """Deviation of ln Dm per unit of v not explained by X."""
+    size_from_texture: float = 0.05
+    """Deviation of ln Dm per unit of the texture h."""
+    size_regime_sd: float = 0.07
+    """Standard deviation over events of the mean of ln Dm."""
+    size_updraft: float = 0.22
+    """Excess of ln Dm in a cell's updraft (its first minutes)."""
+    size_leading_edge: float = 0.09
+    """Excess of ln Dm per radius towards a cell's leading edge."""
+
+    # Ice at 7 km
+    ice_shear_km: float = 6.0
+    """Displacement of the ice aloft along the motion, km."""
+    ice_deficit_db: tuple[float, float] = (8.0, 13.0)
+    """Range over events by which Z of ice lies below 200 A^1.6, dB."""
+
+    # Radar
+    noise: tuple[float, float, float] = (0.8, 0.2, 0.2)
+    """Standard deviation of correlated noise of zh (dB), zdr (dB), kdp (deg/km), at 38 dBZ and above."""
+    noise_growth: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Factor by which the noise grows per 10 dB below 38 dBZ."""
+    kdp_scale: float = 1.0
+    """Scale of kdp in this archive's processing (1 = physical)."""
+    floor_dbz: float = 5.0
+    """Echoes below this are not kept, dBZ."""
+    residual_attenuation: tuple[float, float] = (0.0, 0.15)
+    """Range over events of the share of attenuation left uncorrected."""
+    clutter_points: float = 60.0
+    """Clutter points within the 256 km square at 1 km height."""
+    lost_frame_share: float = 0.004
+    """Probability that a frame is lost (all fill)."""
+    blocked_sectors: int = 2
+    """Beam-blockage sectors of the site."""
+    coverage_share: float = 145.0 / 256.0
+    """Radius of the coverage circle as a share of the picture's width."""
+    cone_slope: float = 1.3
+    """Radius of the cone of silence per km of height."""
+
+    # Sampling
+    default_size: int = 256
+    """Pixels of 1 km along each side where the caller names none."""
+
+
+_MEIYU = StormWorld()
+
+PRESETS: dict[str, StormWorld] = {
+    "meiyu": _MEIYU,
+    "continental": replace(_MEIYU, drops=DropPrior(dm_coefficient_mm=1.30, dm_exponent=0.20, dm_sd=0.22)),
+    "njucpol": replace(
+        _MEIYU,
+        noise=(0.8, 0.36, 0.1),
+        noise_growth=(1.0, 1.4, 1.0),
+        kdp_scale=0.5,
+        floor_dbz=2.0,
+    ),
+    "tiny": replace(_MEIYU, default_size=64),
+}

@@ -1,0 +1,134 @@
+"""Events and archives: determinism, resuming, fill values, and what they refuse."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from polarcast.data.archive import complete_events
+from polarcast.data.errors import BadInput
+from polarcast.data.synth.generate import PRESETS, draw_length, generate_event, kdp_rain, write_archive
+
+WORLD = replace(PRESETS["tiny"], lost_frame_share=0.0)
+
+
+@pytest.fixture(scope="module")
+def event():
+    return generate_event(WORLD, seed=3, event=0, size=64, frames=8)
+
+
+def _files(root):
+    return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_event_has_the_archives_shapes_and_no_invalid_numbers(event):
+    assert event.radar.shape == (8, 3, 3, 64, 64)
+    assert event.rain.shape == (8, 64, 64)
+    assert event.radar.dtype == event.rain.dtype == np.float32
+    assert np.isfinite(event.radar).all()
+    assert np.isfinite(event.rain).all()
+    assert (event.rain >= 0).all()
+
+
+def test_no_echo_means_no_value_of_any_variable(event):
+    silent = event.radar[:, 0] == 0
+    assert (event.radar[:, 1][silent] == 0).all()
+    assert (event.radar[:, 2][silent] == 0).all()
+    assert event.radar[:, 0][~silent].min() >= WORLD.floor_dbz
+
+
+def test_no_rain_is_labelled_where_the_radar_cannot_see(event):
+    y, x = np.mgrid[:64, :64] - 32
+    outside = np.hypot(y, x) > 145 / 256 * 64
+    assert outside.any()
+    assert (event.rain[:, outside] == 0).all()
+    assert (event.radar[..., outside] == 0).all()
+
+
+def test_same_seed_same_bytes_other_seed_or_event_other_storm(event):
+    again = generate_event(WORLD, seed=3, event=0, size=64, frames=8)
+    assert again.radar.tobytes() == event.radar.tobytes()
+    assert again.rain.tobytes() == event.rain.tobytes()
+    for seed, number in ((4, 0), (3, 1)):
+        assert not np.array_equal(generate_event(WORLD, seed, number, 64, 8).radar, event.radar)
+
+
+def test_longer_event_begins_with_the_shorter_one(event):
+    short = generate_event(WORLD, seed=3, event=0, size=64, frames=3)
+    np.testing.assert_array_equal(short.radar, event.radar[:3])
+
+
+def test_lost_frame_loses_everything():
+    lost = generate_event(replace(WORLD, lost_frame_share=1.0), seed=3, event=0, size=64, frames=2)
+    assert not lost.radar.any()
+    assert not lost.rain.any()
+
+
+def test_lengths_follow_the_real_events():
+    lengths = [draw_length(0, e) for e in range(400)]
+    assert 20 <= min(lengths) <= 23
+    assert 197 <= max(lengths) <= 199
+    assert np.median(lengths) == pytest.approx(89, abs=12)
+
+
+def test_zdr_and_kdp_tell_rain_that_zh_does_not():
+    """At equal zh, higher zdr means fewer, larger drops: less rain; higher kdp means more."""
+    events = [generate_event(replace(WORLD, noise=(0.2, 0.1, 0.05)), 0, e, 64, 6) for e in range(12)]
+    radar, rain = np.concatenate([e.radar for e in events]), np.concatenate([e.rain for e in events])
+    chosen = (np.abs(radar[:, 0, 0] - 38) < 1) & (rain > 0)
+    zdr, kdp, ln_rain = radar[:, 1, 0][chosen], radar[:, 2, 0][chosen], np.log(rain[chosen])
+    assert chosen.sum() > 500
+    assert np.corrcoef(zdr, ln_rain)[0, 1] < -0.5
+    assert np.corrcoef(kdp, ln_rain)[0, 1] > 0.5
+
+
+def test_archive_is_the_same_for_one_and_two_workers(tmp_path):
+    for name, workers in (("one", 1), ("two", 2)):
+        write_archive(tmp_path / name, 3, size=32, seed=5, preset="tiny", frames=2, workers=workers)
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
+
+
+def test_interrupted_archive_resumes_with_the_missing_events_only(tmp_path):
+    seen = []
+    options = {"size": 32, "seed": 5, "preset": "tiny", "frames": 2}
+    write_archive(tmp_path, 2, **options)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
+    write_archive(tmp_path, 4, **options, on_event=seen.append)
+    assert complete_events(tmp_path) == {0, 1, 2, 3}
+    assert seen == [3, 4]
+    assert all(p.stat().st_mtime_ns == t for p, t in before.items())
+
+
+def test_kdp_rain_label_is_a_function_of_kdp_at_1_km(tmp_path):
+    write_archive(tmp_path, 1, size=32, seed=5, preset="tiny", frames=2, rain="kdp_rain")
+    kdp = np.load(tmp_path / "NJU_CPOL_update2308/KDP/1.0km/data_dir_000/frame_001.npy")
+    rain = np.load(tmp_path / "NJU_CPOL_kdpRain/data_dir_000/frame_001.npy")
+    np.testing.assert_allclose(rain, 57.1 * np.maximum(kdp, 0) ** 0.785, rtol=1e-5)
+    assert kdp_rain(np.zeros((1, 3, 3, 4, 4), np.float32)).shape == (1, 4, 4)
+
+
+def test_archive_describes_itself(tmp_path):
+    write_archive(tmp_path, 1, size=32, seed=5, preset="tiny", frames=1)
+    note = json.loads((tmp_path / "archive.json").read_text())
+    assert note["preset"] == "tiny"
+    assert (note["seed"], note["size"], note["frames"], note["rain"]) == (5, 32, 1, "true_R")
+    assert (note["time_step_min"], note["spacing_km"]) == (6.0, 1.0)
+
+
+def test_another_archive_in_the_folder_is_refused(tmp_path):
+    write_archive(tmp_path, 1, size=32, seed=5, preset="tiny", frames=1)
+    with pytest.raises(BadInput, match="seed is 5 there, 6 here"):
+        write_archive(tmp_path, 1, size=32, seed=6, preset="tiny", frames=1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"preset": "monsun"}, {"rain": "gauge"}, {"size": 8}, {"workers": 0}, {"frames": 0}],
+    ids=lambda w: next(iter(w)),
+)
+def test_wrong_options_are_named(tmp_path, wrong):
+    options = {"size": 32, "seed": 0, "preset": "tiny", "frames": 1} | wrong
+    with pytest.raises(BadInput, match=str(next(iter(wrong.values())))):
+        write_archive(tmp_path / "out", 1, **options)
+    assert not (tmp_path / "out").exists()
