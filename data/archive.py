@@ -1,8 +1,8 @@
 """The NJU-CPOL archive as published: one npy file per event, frame, variable and height.
 
 Layout: ``{dBZ,ZDR,KDP}/{1.0km,3.0km,7.0km}/data_dir_NNN/frame_MMM.npy`` and
-``NJU_CPOL_kdpRain/data_dir_NNN/frame_MMM.npy``, each float32 (y, x), fill value 0 for no echo. The radar folders may lie
-in a folder ``NJU_CPOL_update2308`` beside the rain, as in the original download, or next to the rain folder itself.
+``NJU_CPOL_kdpRain/data_dir_NNN/frame_MMM.npy``, each float32 (y, x), fill value 0 for no echo. The radar folders may
+lie in a folder ``NJU_CPOL_update2308`` beside the rain, as in the original download, or next to the rain folder itself.
 """
 
 import json
@@ -58,9 +58,7 @@ class Archive:
         Raises:
             BadInput: a file is missing, truncated, of another shape, or full of NaN.
         """
-        fields = [
-            [read_field(self.radar_file(v, z, event, frame)) for z in self.heights_km] for v in self.variables
-        ]
+        fields = [[read_field(self.radar_file(v, z, event, frame)) for z in self.heights_km] for v in self.variables]
         shapes = {f.shape for row in fields for f in row}
         if len(shapes) != 1:
             raise BadInput(

@@ -1,0 +1,180 @@
+"""Archive → WebDataset tars of whole events, one sample a frame, uncompressed so that a reader can map them."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from polarcast.data import archive as nju
+from polarcast.data.archive import Archive
+from polarcast.data.errors import BadInput
+from polarcast.data.manifest import NAME, Manifest, Shard
+from polarcast.data.splits import assign
+from polarcast.data.statistics import EventSums, summarize
+
+DEFAULT_SHARD_MB = 256
+_BLOCK = 512
+
+
+def write_shards(
+    archive: Archive,
+    out: Path,
+    *,
+    split: str = "0.7/0.1/0.2",
+    seed: int = 0,
+    shard_mb: int = DEFAULT_SHARD_MB,
+    on_event: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Write an archive as shards with a manifest. The folder appears whole or not at all.
+
+    Args:
+        archive: What to read.
+        out: Folder to create; it must not hold shards yet.
+        split: A rule of `splits.assign`.
+        seed: Seed of the split.
+        shard_mb: Size at which the next event opens a new shard.
+        on_event: Called with the number of events done.
+
+    Raises:
+        BadInput: unusable input files or split; `out` exists already.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise BadInput("the folder exists and is not empty", out, "give a new folder, or remove it first")
+    splits = assign(list(archive.frames), split, seed)
+    shape = archive.read_rain(*_first(archive)).shape
+    partial = out.with_name(f".partial_{out.name}")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed run
+    partial.mkdir(parents=True)
+    try:
+        shards, sums = [], {}
+        groups = plan(archive, shape, shard_mb)
+        for index, events in enumerate(groups):
+            shard, of_shard = _write_shard(archive, partial / f"shard-{index:06d}.tar", events, shape)
+            shards.append(shard)
+            sums.update(of_shard)
+            if on_event:
+                on_event(sum(map(len, groups[: index + 1])))
+        manifest = Manifest(
+            folder=out,
+            variables=archive.variables,
+            heights_km=archive.heights_km,
+            shape=shape,
+            spacing_km=nju.SPACING_KM,
+            time_step_minutes=nju.TIME_STEP_MINUTES,
+            units=nju.UNITS,
+            splits=splits,
+            shards=tuple(shards),
+            statistics=summarize([sums[e] for e in splits["train"]], archive.variables, archive.heights_km),
+            provenance=archive.provenance(),
+        )
+        (partial / NAME).write_text(manifest.to_json())
+        _publish(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def plan(archive: Archive, shape: tuple[int, ...], shard_mb: int) -> list[list[int]]:
+    """Group events into shards: a new shard begins once the one before has reached `shard_mb`."""
+    fields = len(archive.variables) * len(archive.heights_km) + 1
+    frame_bytes = 2 * fields * int(np.prod(shape))
+    starts, size = [0], 0
+    events = list(archive.frames)
+    for index, event in enumerate(events):
+        if size >= shard_mb * 1e6:
+            starts.append(index)
+            size = 0
+        size += len(archive.frames[event]) * frame_bytes
+    return [events[a:b] for a, b in pairwise([*starts, len(events)])]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _first(archive: Archive) -> tuple[int, int]:
+    event, frames = next(iter(archive.frames.items()))
+    if not frames:
+        raise BadInput(
+            "the event has no frames", archive.rain_root / f"data_dir_{event:03d}", "remove the empty folder"
+        )
+    return event, frames[0]
+
+
+def _write_shard(
+    archive: Archive, path: Path, events: Sequence[int], shape: tuple[int, ...]
+) -> tuple[Shard, dict[int, EventSums]]:
+    rows, sums = [], {}
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for event in events:
+            sums[event] = EventSums.empty(archive.variables, archive.heights_km)
+            for frame in archive.frames[event]:
+                radar, rain = _read_checked(archive, event, frame, shape)
+                sums[event] += EventSums.of(radar, rain)
+                rows.append((event, frame, *_add_sample(tar, event, frame, radar, rain)))
+    return Shard(path.name, path.stat().st_size, file_sha256(path), tuple(rows)), sums
+
+
+def _read_checked(archive: Archive, event: int, frame: int, shape: tuple[int, ...]) -> tuple[nju.Field, nju.Field]:
+    radar, rain = archive.read_radar(event, frame), archive.read_rain(event, frame)
+    for values, path in (
+        (radar, archive.radar_file(archive.variables[0], archive.heights_km[0], event, frame)),
+        (rain, archive.rain_file(event, frame)),
+    ):
+        if values.shape[-2:] != tuple(shape):
+            raise BadInput(
+                f"shape {values.shape[-2:]}, but the archive's first frame has {tuple(shape)}",
+                path,
+                "all frames of an archive share one grid",
+            )
+    return radar, rain
+
+
+def _add_sample(tar: tarfile.TarFile, event: int, frame: int, radar: nju.Field, rain: nju.Field) -> tuple[int, int]:
+    """Append one sample; returns the offsets of the first radar value and the first rain value in the tar."""
+    key = f"{event:03d}-{frame:03d}"
+    radar_at = _add_member(tar, f"{key}.radar.npy", _npy(radar))
+    rain_at = _add_member(tar, f"{key}.rain.npy", _npy(rain))
+    flags = {"no_echo": not radar[0].any(), "no_rain": not rain.any()}
+    note = {"event": event, "frame": frame, "time_step_minutes": nju.TIME_STEP_MINUTES, "flags": flags}
+    _add_member(tar, f"{key}.json", json.dumps(note).encode())
+    return radar_at, rain_at
+
+
+def _npy(values: nju.Field) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values.astype(np.float16))
+    return buffer.getvalue()
+
+
+def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> int:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    data_at = tar.offset + _BLOCK
+    tar.addfile(info, io.BytesIO(content))
+    # npy version 1: magic (6), version (2), header length (2), header
+    header = 10 + int.from_bytes(content[8:10], "little") if name.endswith(".npy") else 0
+    return data_at + header
+
+
+def _publish(partial: Path, out: Path) -> None:
+    _sync(partial.iterdir())
+    if out.exists():
+        out.rmdir()
+    os.replace(partial, out)
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())

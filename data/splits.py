@@ -1,0 +1,67 @@
+"""Which events train, validate and test. Always whole events: windows of one storm never cross a split."""
+
+import hashlib
+from collections.abc import Sequence
+
+from polarcast.data.errors import BadInput
+
+SPLITS = ("train", "validation", "test")
+PAPER_TEST_EVENTS = range(11)
+_PAPER_VALIDATION_SHARE = 0.1
+
+Splits = dict[str, tuple[int, ...]]
+
+
+def assign(events: Sequence[int], rule: str, seed: int = 0) -> Splits:
+    """Assign each event to one split.
+
+    Args:
+        events: Event numbers.
+        rule: `paper` (events 000–010 test, as the source paper, §7; a tenth of the rest validates), `all-test`, or
+            three shares `train/validation/test` such as `0.6/0.15/0.25`.
+        seed: Order of events under a rule that draws; the same seed gives the same splits on any machine.
+
+    Raises:
+        BadInput: an unknown rule, shares that do not add up to one, or a split left empty.
+    """
+    if rule == "all-test":
+        return {"train": (), "validation": (), "test": tuple(sorted(events))}
+    if rule == "paper":
+        return _paper(events, seed)
+    shares = _parse_shares(rule)
+    drawn = _shuffled(events, seed)
+    train_end = round(shares[0] * len(drawn))
+    validation_end = round((shares[0] + shares[1]) * len(drawn))
+    return _checked(drawn[:train_end], drawn[train_end:validation_end], drawn[validation_end:])
+
+
+def _paper(events: Sequence[int], seed: int) -> Splits:
+    test = [e for e in events if e in PAPER_TEST_EVENTS]
+    rest = _shuffled([e for e in events if e not in PAPER_TEST_EVENTS], seed)
+    held_out = max(1, round(_PAPER_VALIDATION_SHARE * len(rest)))
+    return _checked(rest[held_out:], rest[:held_out], test)
+
+
+def _checked(train: Sequence[int], validation: Sequence[int], test: Sequence[int]) -> Splits:
+    splits = {n: tuple(sorted(e)) for n, e in zip(SPLITS, (train, validation, test), strict=True)}
+    empty = [name for name, members in splits.items() if not members]
+    if empty:
+        raise BadInput(f"no event is left for {', '.join(empty)}", "split", "give more events, or use --split all-test")
+    return splits
+
+
+def _parse_shares(rule: str) -> tuple[float, float, float]:
+    try:
+        train, validation, test = (float(s) for s in rule.split("/"))
+    except ValueError:
+        raise BadInput(
+            f"unknown split rule {rule!r}", "--split", "use paper, all-test, or shares such as 0.6/0.15/0.25"
+        ) from None
+    if abs(train + validation + test - 1) > 1e-6 or min(train, validation, test) < 0:
+        raise BadInput(f"the shares {rule} do not add up to 1", "--split", "for example 0.6/0.15/0.25")
+    return train, validation, test
+
+
+def _shuffled(events: Sequence[int], seed: int) -> list[int]:
+    # A hash, not a random generator: its order can't change with a library's version.
+    return sorted(events, key=lambda e: hashlib.sha256(f"{seed}/{e}".encode()).digest())

@@ -1,0 +1,76 @@
+"""Sums over frames that add up exactly: the train-only statistics of a manifest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Sums = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EventSums:
+    """Sums over some frames; two of them add up to the sums over both.
+
+    echo: (v, z, 3): count, sum and sum of squares where there is an echo (zh ≠ 0).
+    extremes: (v, z, 2): least and greatest value where there is an echo.
+    rain: (3,): pixels, wet pixels (> 0.1 mm/h), sum of rain rate in mm/h.
+    """
+
+    echo: Sums
+    extremes: Sums
+    rain: Sums
+
+    @classmethod
+    def empty(cls, variables: Sequence[str], heights_km: Sequence[float]) -> "EventSums":
+        """The sums over no frame."""
+        shape = (len(variables), len(heights_km))
+        extremes = np.broadcast_to([np.inf, -np.inf], (*shape, 2)).copy()
+        return cls(np.zeros((*shape, 3)), extremes, np.zeros(3))
+
+    @classmethod
+    def of(cls, radar: npt.NDArray[np.float32], rain: npt.NDArray[np.float32]) -> "EventSums":
+        """Sums over one frame: radar (v, z, y, x), rain (y, x) in mm/h."""
+        echo = np.broadcast_to(radar[0] != 0, radar.shape)
+        values = radar.astype(np.float64)
+        over = (-2, -1)
+        sums = [echo.sum(over), (values * echo).sum(over), (values**2 * echo).sum(over)]
+        low = np.where(echo, values, np.inf).min(over)
+        high = np.where(echo, values, -np.inf).max(over)
+        wet = [rain.size, (rain > 0.1).sum(), rain.sum(dtype=np.float64)]
+        return cls(np.stack(sums, -1), np.stack([low, high], -1), np.array(wet, dtype=np.float64))
+
+    def __add__(self, other: "EventSums") -> "EventSums":
+        low = np.minimum(self.extremes[..., 0], other.extremes[..., 0])
+        high = np.maximum(self.extremes[..., 1], other.extremes[..., 1])
+        return EventSums(self.echo + other.echo, np.stack([low, high], -1), self.rain + other.rain)
+
+
+def summarize(events: Sequence[EventSums], variables: Sequence[str], heights_km: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation and range of each variable where there is an echo, and of rain; empty without events."""
+    if not events:
+        return {}
+    total = reduce(EventSums.__add__, events)
+    radar = {
+        f"{variable}_{height}km": _moments(total.echo[i, j], total.extremes[i, j])
+        for i, variable in enumerate(variables)
+        for j, height in enumerate(heights_km)
+    }
+    pixels, wet, rain = total.rain
+    return {
+        "events": len(events),
+        **radar,
+        "rain_rate": {"mean": rain / pixels, "wet_fraction": wet / pixels},
+    }
+
+
+def _moments(echo: Sums, extremes: Sums) -> dict[str, float | None]:
+    count, first, second = echo
+    if not count:
+        return {"count": 0, "mean": None, "std": None, "min": None, "max": None}
+    mean = first / count
+    std = float(np.sqrt(max(second / count - mean**2, 0)))
+    return {"count": int(count), "mean": mean, "std": std, "min": extremes[0], "max": extremes[1]}
