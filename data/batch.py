@@ -1,0 +1,51 @@
+"""What travels from readers to models: a batch of windows in physical units."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of radar frames with the rain rate of the same frames.
+
+    Attributes:
+        radar: (b, t, v, z, y, x) in the units of `variables` (dBZ, dB, deg/km), fill value 0; float16 or float32.
+        rain_rate: (b, t, y, x) in mm/h.
+        event: (b,) event numbers.
+        frame: (b,) number of each window's first frame within its event.
+        variables: Names along v, such as ("zh", "zdr").
+        heights_km: Heights along z.
+    """
+
+    radar: Tensor
+    rain_rate: Tensor
+    event: Tensor
+    frame: Tensor
+    variables: tuple[str, ...]
+    heights_km: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.radar.ndim != 6:
+            raise ValueError(f"radar must be (b, t, v, z, y, x), got shape {tuple(self.radar.shape)}")
+        b, t, v, z, y, x = self.radar.shape
+        if (v, z) != (len(self.variables), len(self.heights_km)):
+            raise ValueError(f"radar has {v} variables and {z} heights, named {self.variables} {self.heights_km}")
+        if tuple(self.rain_rate.shape) != (b, t, y, x):
+            raise ValueError(f"rain_rate must be {(b, t, y, x)} like radar, got {tuple(self.rain_rate.shape)}")
+        if self.event.shape != (b,) or self.frame.shape != (b,):
+            raise ValueError(f"event and frame must be ({b},), got {self.event.shape} and {self.frame.shape}")
+
+    def __len__(self) -> int:
+        return self.radar.shape[0]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch on a device, in float32: half precision is for the way there only."""
+        radar = self.radar.to(device, non_blocking=True).float()
+        rain_rate = self.rain_rate.to(device, non_blocking=True).float()
+        return Batch(radar, rain_rate, self.event, self.frame, self.variables, self.heights_km)
+
+    def variable(self, name: str) -> Tensor:
+        """One variable at all heights, (b, t, z, y, x). Raises ValueError when the batch does not carry it."""
+        return self.radar[:, :, self.variables.index(name)]

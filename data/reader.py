@@ -1,0 +1,147 @@
+"""Memory-mapped shards → batches: no decoding, no copies but the one into the batch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.data.manifest import Manifest
+
+T = TypeVar("T")
+_HALF = np.dtype(np.float16)
+
+
+class MappedReader:
+    """Windows of consecutive frames of one split, read from memory-mapped shards.
+
+    A window never crosses an event or a missing frame. Windows are numbered by (event, first frame); which of them a
+    rank reads, and when, is `order`'s business.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str,
+        *,
+        variables: Sequence[str],
+        heights_km: Sequence[float],
+        frames: int = 1,
+    ) -> None:
+        """Map the shards that hold the split.
+
+        Args:
+            manifest: The shards' manifest.
+            split: `train`, `validation` or `test`.
+            variables: Which to read, in this order.
+            heights_km: Which to read, in this order.
+            frames: Window length in frames.
+
+        Raises:
+            BadInput: the shards lack a variable, a height or a file, or the split has no window.
+        """
+        self.manifest, self.frames = manifest, frames
+        self.variables, self.heights_km = tuple(variables), tuple(heights_km)
+        self._picked = np.ix_(
+            _positions(self.variables, manifest.variables, "variable", manifest.folder),
+            _positions(self.heights_km, manifest.heights_km, "height", manifest.folder),
+        )
+        self._rows = _frames_of(manifest, split)
+        self._starts = _window_starts(self._rows, frames)
+        if not len(self._starts):
+            raise BadInput(f"the {split} split has no window of {frames} frames", manifest.folder, "shard more events")
+        self._maps = {i: _map(manifest, i) for i in np.unique(self._rows[:, 0])}
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self._starts)
+
+    def events(self) -> npt.NDArray[np.int64]:
+        """The event of each window, (windows,)."""
+        return self._rows[self._starts, 1]
+
+    def read(self, windows: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
+        """Gather windows into one batch of float16 tensors."""
+        starts = self._starts[np.asarray(windows)]
+        y, x = self.manifest.shape
+        radar = np.empty((len(starts), self.frames, len(self.variables), len(self.heights_km), y, x), _HALF)
+        rain = np.empty((len(starts), self.frames, y, x), _HALF)
+        for b, start in enumerate(starts):
+            for t in range(self.frames):
+                radar[b, t], rain[b, t] = self._frame(start + t)
+        first = torch.from_numpy(self._rows[starts, 1:3].copy())
+        return Batch(
+            torch.from_numpy(radar),
+            torch.from_numpy(rain),
+            first[:, 0],
+            first[:, 1],
+            self.variables,
+            self.heights_km,
+        )
+
+    def _frame(self, row: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+        shard, _, _, radar_at, rain_at = self._rows[row]
+        y, x = self.manifest.shape
+        full = (len(self.manifest.variables), len(self.manifest.heights_km), y, x)
+        return _view(self._maps[shard], radar_at, full)[self._picked], _view(self._maps[shard], rain_at, (y, x))
+
+
+def prefetch(make: Iterable[T], depth: int = 2) -> Iterator[T]:
+    """Run an iterable a few items ahead in a thread, so that reading overlaps with computing."""
+    iterator = iter(make)
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+        waiting = [pool.submit(next, iterator, end) for _ in range(depth)]
+        while (item := waiting.pop(0).result()) is not end:
+            waiting.append(pool.submit(next, iterator, end))
+            yield item  # type: ignore[misc]
+
+
+def only_test(manifest: Manifest) -> Manifest:
+    """The same shards with every event in the test split, to score an archive as a whole."""
+    events = tuple(sorted({int(e) for e in manifest.table()[:, 1]}))
+    return replace(manifest, splits={"train": (), "validation": (), "test": events})
+
+
+def _positions(wanted: Sequence[object], there: Sequence[object], what: str, where: Path) -> list[int]:
+    missing = [w for w in wanted if w not in there]
+    if missing:
+        raise BadInput(f"the shards hold no {what} {missing[0]}", where, f"they hold {', '.join(map(str, there))}")
+    return [there.index(w) for w in wanted]
+
+
+def _frames_of(manifest: Manifest, split: str) -> npt.NDArray[np.int64]:
+    table = manifest.table()
+    rows = table[np.isin(table[:, 1], manifest.splits.get(split, ()))]
+    return rows[np.lexsort((rows[:, 2], rows[:, 1]))]
+
+
+def _window_starts(rows: npt.NDArray[np.int64], frames: int) -> npt.NDArray[np.int64]:
+    if len(rows) < frames:
+        return np.empty(0, np.int64)
+    first, last = rows[: len(rows) - frames + 1], rows[frames - 1 :]
+    whole = (first[:, 1] == last[:, 1]) & (last[:, 2] - first[:, 2] == frames - 1)
+    return np.flatnonzero(whole)
+
+
+def _map(manifest: Manifest, index: int) -> npt.NDArray[np.uint8]:
+    shard = manifest.shards[index]
+    path = manifest.folder / shard.name
+    size = path.stat().st_size if path.is_file() else 0
+    if size != shard.bytes:
+        raise BadInput(
+            f"{size} bytes, the manifest says {shard.bytes}",
+            path,
+            "copy it again, or shard the archive again",
+        )
+    return np.memmap(path, np.uint8, "r")
+
+
+def _view(tar: npt.NDArray[np.uint8], offset: int, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
+    return np.frombuffer(tar, _HALF, int(np.prod(shape)), int(offset)).reshape(shape)

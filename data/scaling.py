@@ -1,0 +1,106 @@
+"""Physical units ↔ the network's numbers, each with its exact inverse."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# Ranges of the NJU-CPOL contest's own parameters; values outside are kept, not clipped.
+RANGES = {"zh": (0.0, 65.0), "zdr": (-1.0, 5.0), "kdp": (-1.0, 6.0)}
+RAIN_TRANSFORMS = ("log1p", "sqrt", "identity")
+
+
+class Scaling(Protocol):
+    """Maps radar (b, t, v, z, y, x) in physical units to about [0, 1] and back."""
+
+    def apply(self, radar: Tensor) -> Tensor:
+        """Physical units → scaled."""
+
+    def invert(self, scaled: Tensor) -> Tensor:
+        """Scaled → physical units."""
+
+
+@dataclass(frozen=True)
+class RangeScaling:
+    """x' = (x − min) / (max − min) with fixed physical limits for each variable; the same for every frame."""
+
+    variables: tuple[str, ...]
+
+    def apply(self, radar: Tensor) -> Tensor:
+        """Physical units → scaled."""
+        low, span = _limits(self.variables, radar)
+        return (radar - low) / span
+
+    def invert(self, scaled: Tensor) -> Tensor:
+        """Scaled → physical units."""
+        low, span = _limits(self.variables, scaled)
+        return scaled * span + low
+
+
+@dataclass(frozen=True)
+class FrameScaling:
+    """The source paper's rule: min–max of each frame (of each variable and height).
+
+    The limits come from the *input* radar and invert a forecast too, so that no future frame's range leaks: build it
+    with `of(input)`; a forecast is inverted with the limits of the last input frame.
+    """
+
+    low: Tensor
+    span: Tensor
+
+    @classmethod
+    def of(cls, radar: Tensor) -> "FrameScaling":
+        """Limits of each (y, x) field of radar (b, t, v, z, y, x); a constant field gets span 1."""
+        low, high = radar.amin((-2, -1), keepdim=True), radar.amax((-2, -1), keepdim=True)
+        span = high - low
+        return cls(low, torch.where(span > 0, span, torch.ones_like(span)))
+
+    def apply(self, radar: Tensor) -> Tensor:
+        """Physical units → scaled."""
+        return (radar - self.low) / self.span
+
+    def invert(self, scaled: Tensor) -> Tensor:
+        """Scaled → physical units; frames beyond the input's take the limits of its last frame."""
+        frames = scaled.shape[1]
+        if frames == self.low.shape[1]:
+            return scaled * self.span + self.low
+        return scaled * self.span[:, -1:] + self.low[:, -1:]
+
+
+def make_scaling(rule: str, variables: Sequence[str], radar: Tensor) -> Scaling:
+    """The scaling a configuration names: `range` or `frame` (whose limits are taken from the input `radar`).
+
+    Raises:
+        ValueError: an unknown rule.
+    """
+    if rule == "range":
+        return RangeScaling(tuple(variables))
+    if rule == "frame":
+        return FrameScaling.of(radar)
+    raise ValueError(f"unknown scaling {rule!r}: use range or frame")
+
+
+def scale_rain(rain_rate: Tensor, transform: str) -> Tensor:
+    """Rain rate in mm/h (≥ 0) → the network's rain: ln(1 + R), √R, or R itself."""
+    if transform == "log1p":
+        return torch.log1p(rain_rate)
+    if transform == "sqrt":
+        return torch.sqrt(rain_rate)
+    return rain_rate
+
+
+def unscale_rain(scaled: Tensor, transform: str) -> Tensor:
+    """Inverse of `scale_rain`, in mm/h; a network's negative output becomes no rain."""
+    scaled = scaled.clamp(min=0)
+    if transform == "log1p":
+        return torch.expm1(scaled)
+    if transform == "sqrt":
+        return scaled**2
+    return scaled
+
+
+def _limits(variables: Sequence[str], like: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = (like.new_tensor([RANGES[v][i] for v in variables])[:, None, None, None] for i in (0, 1))
+    return low, high - low
