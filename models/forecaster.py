@@ -1,0 +1,49 @@
+"""What every model of the suite is: a loss to train on and a forecast in physical units."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from polarcast.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model sees: names along v, heights along z, and number of frames."""
+
+    variables: tuple[str, ...]
+    heights_km: tuple[float, ...]
+    frames: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Fields in one window: frames × variables × heights."""
+        return self.frames * len(self.variables) * len(self.heights_km)
+
+
+class Forecaster(nn.Module):
+    """A model that can be trained on, and asked for forecasts from, batches of radar windows."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Scalar training loss: a mean over all pixels, so that equal micro-batches average to the global loss."""
+        raise NotImplementedError
+
+    def forecast(self, batch: Batch, members: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """Forecast in physical units, (b, m, t, y, x); deterministic models return m = 1.
+
+        Args:
+            batch: Radar windows; the targets in it are not looked at.
+            members: Ensemble size asked of a generative model.
+            generator: Source of its random numbers: same seed, same forecast.
+        """
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss, under the name that distributed engines wrap."""
+        return self.loss(batch)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in model.parameters())
