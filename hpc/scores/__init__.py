@@ -1,0 +1,1 @@
+"""Scores as sums that merge exactly: accumulate per event, merge, then compute any metric."""
