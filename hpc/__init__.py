@@ -1,0 +1,1 @@
+"""Configuration, training, evaluation, benchmark and the command line."""

@@ -1,0 +1,214 @@
+"""Typed configuration: dataclasses, presets, files and `key=value` overrides, checked before anything starts."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from polarcast.data.archive import HEIGHTS_KM, VARIABLES
+from polarcast.data.errors import BadInput
+
+PRESETS = Path(__file__).with_name("presets")
+ARMS = ("radar", "dualpol")
+_DUALPOL = {"qpe": ("zh", "zdr")}
+
+
+@dataclass
+class DataConfig:
+    """What the model sees."""
+
+    shards: str = "shards"
+    """Folder of shards with its manifest.json."""
+    variables: list[str] | None = None
+    """Variables read, in place of the arm's own: any of zh, zdr, kdp."""
+    heights_km: list[float] = field(default_factory=lambda: list(HEIGHTS_KM))
+    """Heights read, in km."""
+
+
+@dataclass
+class TrainConfig:
+    """How it is trained. Cost grows with steps × global_batch, whatever the number of processes."""
+
+    steps: int = 10_000
+    """Optimizer steps."""
+    global_batch: int = 32
+    """Samples in one optimizer step, over all processes."""
+    micro_batch: int = 32
+    """Largest number of samples a process computes at once; smaller steps are accumulated."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up; a cosine to zero follows."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    validate_every: int = 500
+    """Steps between validations; each also writes a checkpoint."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept, besides the best one."""
+    log_every: int = 10
+    """Steps between log records."""
+    threads: int = 0
+    """CPU threads of a process; 0 shares the cores among the local processes. The last digits depend on it."""
+
+
+@dataclass
+class RunConfig:
+    """One training run."""
+
+    task: str = "qpe"
+    """qpe: rain rate from the radar fields of the same time."""
+    arm: str = "dualpol"
+    """radar (ZH alone) or dualpol (QPE: ZH and ZDR)."""
+    match_params: bool = True
+    """Solve the channel widths so that both arms have the parameter count of the dual-pol arm within 1%."""
+    seed: int = 0
+    """Seed of initial weights and of the order of samples."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Any = field(default_factory=lambda: {"name": "unet"})
+    """`name`, and the fields of that model's own configuration."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def variables(self) -> tuple[str, ...]:
+        """The variables this run reads."""
+        return tuple(self.data.variables or self.arm_variables(self.arm))
+
+    def arm_variables(self, arm: str) -> tuple[str, ...]:
+        """The variables an arm reads unless `data.variables` says otherwise."""
+        return ("zh",) if arm == "radar" else _DUALPOL[self.task]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain dictionaries and lists, to be written and hashed."""
+        content = OmegaConf.to_container(OmegaConf.structured(self), resolve=True)
+        return dict(content)  # type: ignore[arg-type]
+
+    def digest(self) -> str:
+        """SHA-256 of everything that shapes the result; where the shards lie does not."""
+        content = self.to_dict()
+        del content["data"]["shards"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_config(source: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> RunConfig:
+    """Build a checked configuration.
+
+    Args:
+        source: A preset's name or a YAML file.
+        overrides: `key=value` with dotted keys, such as `train.steps=100` (the last one wins), or nested values. Naming
+            another model drops the source's settings of its own model.
+
+    Raises:
+        BadInput: an unknown preset, key or model, a value of the wrong type, or KDP asked for in QPE.
+    """
+    base, changes = _read(source), _parse(overrides)
+    if OmegaConf.select(changes, "model.name") not in (None, OmegaConf.select(base, "model.name")):
+        base.pop("model", None)
+    values = OmegaConf.merge(base, changes)
+    schema = OmegaConf.structured(RunConfig)
+    schema.model = _model_schema(values)
+    try:
+        merged = OmegaConf.merge(schema, values)
+    except ConfigKeyError as error:
+        raise _unknown_key(str(error.full_key), schema) from None
+    except ValidationError as error:
+        got = OmegaConf.select(values, str(error.full_key))
+        raise BadInput(f"wrong value {got!r}", error.full_key, str(error).splitlines()[0]) from None
+    model = OmegaConf.to_container(merged.model)
+    merged.model = {}
+    config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    config.model = model
+    return _checked(config)
+
+
+def model_config(config: RunConfig) -> Any:
+    """The model's own configuration dataclass, filled from `config.model`."""
+    from polarcast.models.registry import entry
+
+    values = {k: v for k, v in config.model.items() if k != "name"}
+    return entry(config.model["name"]).config(**values)
+
+
+def _read(source: str | Path) -> DictConfig:
+    path = Path(source) if Path(source).suffix in (".yaml", ".yml") else PRESETS / f"{source}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise BadInput("no such preset or file", source, f"presets: {names}; or give a YAML file")
+    try:
+        loaded = OmegaConf.load(path)
+    except Exception as error:
+        raise BadInput(f"not readable as YAML ({str(error).splitlines()[0]})", path, "mend the file") from None
+    if not isinstance(loaded, DictConfig):
+        raise BadInput("expected keys and values", path, "see the presets for an example")
+    return loaded
+
+
+def _parse(overrides: Sequence[str] | Mapping[str, Any]) -> DictConfig:
+    if isinstance(overrides, Mapping):
+        return OmegaConf.create(dict(overrides))
+    for override in overrides:
+        if "=" not in override:
+            raise BadInput(f"{override!r} is not key=value", "override", "for example train.steps=100")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except OmegaConfBaseException as error:
+        raise BadInput(str(error).splitlines()[0], "override", "for example train.steps=100") from None
+
+
+def _model_schema(values: Any) -> DictConfig:
+    from polarcast.models.registry import entry
+
+    name = OmegaConf.select(values, "model.name") or "unet"
+    schema = OmegaConf.structured(entry(name).config)
+    OmegaConf.set_struct(schema, False)
+    schema.name = name
+    OmegaConf.set_struct(schema, True)
+    return schema
+
+
+def _unknown_key(key: str, schema: DictConfig) -> BadInput:
+    known = _dotted(OmegaConf.to_container(schema))
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    fix = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+    return BadInput(f"unknown key {key!r}", "configuration", fix)
+
+
+def _dotted(tree: Any, prefix: str = "") -> list[str]:
+    if not isinstance(tree, dict) or not tree:
+        return [prefix.rstrip(".")]
+    return [key for name, branch in tree.items() for key in _dotted(branch, f"{prefix}{name}.")]
+
+
+def _checked(config: RunConfig) -> RunConfig:
+    from polarcast.models.registry import entry
+
+    if config.task not in _DUALPOL:
+        raise BadInput(f"unknown task {config.task!r}", "task", f"there are: {', '.join(_DUALPOL)}")
+    if config.task not in entry(config.model["name"]).tasks:
+        raise BadInput(f"{config.model['name']} does not do {config.task}", "model.name", "choose another model")
+    if config.arm not in ARMS:
+        raise BadInput(f"unknown arm {config.arm!r}", "arm", f"there are: {', '.join(ARMS)}")
+    _check_variables(config)
+    for key, value in vars(config.train).items():
+        if value < 0 or (value == 0 and key in ("global_batch", "micro_batch", "validate_every", "log_every")):
+            raise BadInput(f"must be positive, got {value}", f"train.{key}", "give a larger value")
+    return config
+
+
+def _check_variables(config: RunConfig) -> None:
+    variables = config.variables()
+    unknown = [v for v in variables if v not in VARIABLES]
+    if unknown:
+        raise BadInput(f"unknown variable {unknown[0]!r}", "data.variables", f"there are: {', '.join(VARIABLES)}")
+    if config.task == "qpe" and "kdp" in variables:
+        raise BadInput(
+            "KDP is forbidden in QPE: the archive's rain grid is computed from it",
+            "data.variables",
+            "use zh and zdr",
+        )

@@ -1,0 +1,98 @@
+"""A trained run on a split → sufficient statistics of each event, and a few forecasts for figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.data.manifest import Manifest
+from polarcast.data.reader import MappedReader
+from polarcast.hpc import checkpoint
+from polarcast.hpc.build import build_model, build_reader
+from polarcast.hpc.run_folder import Output, RunFolder
+from polarcast.hpc.scores.sums import EventSums, frame_sums, write_sums
+from polarcast.hpc.world import World, device_name, set_threads
+from polarcast.models.forecaster import Forecaster
+
+CASE_QUANTILES = (0.99, 0.9, 0.75, 0.5)
+"""Cases for figures: events at these quantiles of their wettest frame, chosen from the observations alone."""
+_PIXELS_PER_BATCH = 2**17
+
+OnFrames = Callable[[int, int], None]
+
+
+def evaluate(
+    run: RunFolder, manifest: Manifest, output: Output, split: str = "test", on_frames: OnFrames | None = None
+) -> EventSums:
+    """Score a trained run on a split and write the sums of each event.
+
+    Args:
+        run: A finished run.
+        manifest: The shards to score on; not necessarily those it was trained on.
+        output: Files to write.
+        split: Which split.
+        on_frames: Called with (frames done, frames in all).
+
+    Raises:
+        BadInput: the run is not trained, or the shards lack what it reads.
+    """
+    if not run.is_trained:
+        raise BadInput("this run is not trained to its end", run.path, "continue it with: polarcast train")
+    config = run.config()
+    set_threads(config.train.threads, World())
+    model = build_model(config)
+    checkpoint.load_weights(run.weights_file, model)
+    model.to(device_name()).eval()
+    reader = build_reader(config, manifest, split)
+    sums = EventSums.of_frames(
+        reader.events(), _all_frames(model, reader, on_frames), int(np.prod(manifest.shape)) * reader.frames
+    )
+    _write_cases(output.cases, model, reader)
+    write_sums(output.scores, sums)
+    return sums
+
+
+@torch.no_grad()
+def _all_frames(model: Forecaster, reader: MappedReader, on_frames: OnFrames | None) -> npt.NDArray[np.float64]:
+    """Sums of every window, (n, c, s), in the reader's order."""
+    parts = []
+    size = max(1, _PIXELS_PER_BATCH // int(np.prod(reader.manifest.shape)))
+    for start in range(0, len(reader), size):
+        batch = reader.read(np.arange(start, min(start + size, len(reader)))).to(device_name())
+        parts.append(frame_sums(_mean_forecast(model, batch), batch.rain_rate.flatten(0, 1)).cpu().numpy())
+        if on_frames:
+            on_frames(start + len(batch), len(reader))
+    return np.concatenate(parts)
+
+
+def _mean_forecast(model: Forecaster, batch: Batch) -> torch.Tensor:
+    """Ensemble mean of the forecast, (b · t, y, x)."""
+    return model.forecast(batch).mean(1).flatten(0, 1)
+
+
+@torch.no_grad()
+def _write_cases(path: Path, model: Forecaster, reader: MappedReader) -> None:
+    batch = reader.read(case_windows(reader)).to(device_name())
+    arrays = {
+        "radar": batch.radar[:, 0],
+        "observed": batch.rain_rate[:, 0],
+        "forecast": model.forecast(batch)[:, 0, 0],
+        "event": batch.event,
+        "frame": batch.frame,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
+
+
+def case_windows(reader: MappedReader) -> list[int]:
+    """The wettest window of each of a few events, from very wet to median; the same for every model."""
+    wetness = np.array([float(reader.read([i]).rain_rate.float().mean()) for i in range(len(reader))])
+    events = reader.events()
+    wettest = [int(np.flatnonzero(events == e)[wetness[events == e].argmax()]) for e in np.unique(events)]
+    ordered = sorted(wettest, key=lambda window: wetness[window])
+    picked = [ordered[round(q * (len(ordered) - 1))] for q in CASE_QUANTILES]
+    return list(dict.fromkeys(picked))

@@ -1,0 +1,63 @@
+"""Where a result comes from: code, data, packages, machine. Never the environment's values: they hold secrets."""
+
+import hashlib
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.manifest import Manifest
+from polarcast.hpc.files import write_json
+
+_PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
+
+
+def write_provenance(path: Path, manifest: Manifest) -> None:
+    """Write provenance.json of a run, once: a resumed run keeps that of its start."""
+    if not path.exists():
+        write_json(path, describe(manifest))
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """Code version with a hash of uncommitted changes, data digest, packages, host and command."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": _code(),
+        "data": {"folder": str(manifest.folder), "digest": manifest.digest(), "archive": manifest.provenance},
+        "packages": package_versions(_PACKAGES),
+        "python": platform.python_version(),
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "command": sys.argv[1:],
+    }
+
+
+def package_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Installed versions; `missing` for a package that is not there."""
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _code() -> dict[str, str]:
+    """Commit and hash of the uncommitted difference; empty when the code is not in a git checkout."""
+    here = Path(__file__).parent
+    commit = _git(here, "rev-parse", "HEAD")
+    diff = _git(here, "diff", "HEAD")
+    return {"commit": commit, "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else ""}
+
+
+def _git(folder: Path, *command: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

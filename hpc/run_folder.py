@@ -1,0 +1,79 @@
+"""A run is a folder: what went in, what happened, what came out."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.config import RunConfig, load_config
+from polarcast.hpc.files import write_text
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where an evaluation writes: the table of scores, and a few forecasts for figures."""
+
+    scores: Path
+    cases: Path
+
+
+class RunFolder:
+    """Paths and records of one run: config.yaml, provenance.json, log.jsonl, checkpoints/, weights, scores."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.provenance_file = self.path / "provenance.json"
+        self.log_file = self.path / "log.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.weights_file = self.path / "model.safetensors"
+        self.output = Output(self.path / "scores.parquet", self.path / "forecasts" / "cases.npz")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training came to its end."""
+        return self.weights_file.is_file()
+
+    def start(self, config: RunConfig) -> None:
+        """Write the configuration into a new run, or hold it against that of the run to continue.
+
+        Raises:
+            BadInput: the folder holds a run with another configuration.
+        """
+        from omegaconf import OmegaConf
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.config_file.exists():
+            if self.config().digest() != config.digest():
+                raise BadInput("holds a run with another configuration", self.path, "choose another folder")
+            return
+        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+
+    def config(self) -> RunConfig:
+        """The run's configuration. Raises BadInput when the folder is not a run."""
+        if not self.config_file.is_file():
+            raise BadInput("not a run: it has no config.yaml", self.path, "start one with: polarcast train PRESET")
+        return load_config(self.config_file)
+
+    def log(self, **record: Any) -> None:
+        """Append one record to log.jsonl."""
+        with self.log_file.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All records of log.jsonl but a last line that a kill cut short."""
+        if not self.log_file.is_file():
+            return
+        for line in self.log_file.read_text().splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+    def rewind_log(self, step: int) -> None:
+        """Forget records after `step`: a run that resumes there writes them again."""
+        kept = [json.dumps(r) + "\n" for r in self.records() if r.get("step", 0) <= step]
+        if self.log_file.is_file():
+            write_text(self.log_file, "".join(kept))

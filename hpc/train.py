@@ -1,0 +1,157 @@
+"""Training on one screen: build, resume, step, log, validate, checkpoint, stop."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from polarcast.data.batch import Batch
+from polarcast.data.manifest import Manifest, read_manifest
+from polarcast.data.order import rank_slice, sample_at
+from polarcast.data.reader import MappedReader, prefetch
+from polarcast.hpc import checkpoint
+from polarcast.hpc.build import build_model, build_reader
+from polarcast.hpc.checkpoint import Progress
+from polarcast.hpc.config import RunConfig, TrainConfig
+from polarcast.hpc.engine import Engine
+from polarcast.hpc.provenance import write_provenance
+from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.world import World, set_threads
+from polarcast.models.forecaster import Forecaster, parameter_count
+from polarcast.models.registry import entry
+
+OnStep = Callable[[int, int, float], None]
+
+
+def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | None = None) -> None:
+    """Train a run to its end, from its newest checkpoint if it has one; nothing to do for a finished run.
+
+    Args:
+        config: What to train.
+        run: Its folder; rank 0 writes there, all ranks read.
+        world: This process's place.
+        on_step: Called on rank 0 with (steps done, steps in all, latest loss).
+
+    Raises:
+        BadInput: unusable data or configuration, or a folder that holds another run.
+        FloatingPointError: the loss is not finite.
+    """
+    if run.is_trained:
+        return
+    manifest = read_manifest(Path(config.data.shards))
+    if world.is_first:
+        run.start(config)
+        write_provenance(run.provenance_file, manifest)
+    set_threads(config.train.threads, world)
+    model = build_model(config)
+    if entry(config.model["name"]).trained:
+        _descend(config, run, world, model, manifest, on_step)
+    elif world.is_first:
+        _fit(config, model, manifest)
+        checkpoint.save_weights(run.weights_file, model)
+
+
+def _descend(
+    config: RunConfig,
+    run: RunFolder,
+    world: World,
+    model: Forecaster,
+    manifest: Manifest,
+    on_step: OnStep | None,
+) -> None:
+    settings = config.train
+    training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
+    engine = Engine(model, settings, world)
+    progress = _resume(run, engine)
+    if world.is_first:
+        run.rewind_log(progress.step)
+        run.log(event="start", step=progress.step, parameters=parameter_count(model), world_size=world.size)
+    batches = prefetch(_batches(config, world, engine, training, progress.step))
+    for step in range(progress.step, settings.steps):
+        started = time.perf_counter()
+        seed_step(config.seed, step, world.rank)
+        loss = engine.step([next(batches) for _ in range(engine.accumulation)], learning_rate(settings, step))
+        progress.step = step + 1
+        if progress.step % settings.log_every == 0:
+            _log_step(run, engine, progress.step, loss, time.perf_counter() - started)
+        if on_step and world.is_first:
+            on_step(progress.step, settings.steps, loss)
+        if progress.step % settings.validate_every == 0 or progress.step == settings.steps:
+            _validate(run, engine, validation, progress, settings)
+    if world.is_first:
+        checkpoint.load_weights(run.checkpoints / f"step-{progress.best_step:08d}" / "model.safetensors", model)
+        checkpoint.save_weights(run.weights_file, model)
+    engine.barrier()
+
+
+def learning_rate(settings: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to zero; a pure function of the step, so that nothing has to be saved."""
+    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    done = max(0, step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch for one step of one rank: a resumed run draws what an undisturbed one would."""
+    torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+
+
+def _fit(config: RunConfig, model: Forecaster, manifest: Manifest) -> None:
+    fit = getattr(model, "fit", None)
+    if fit is None:
+        return
+    reader = build_reader(config, manifest, "train")
+    fit(reader.read([i]).to("cpu") for i in range(len(reader)))
+
+
+def _resume(run: RunFolder, engine: Engine) -> Progress:
+    """Continue from the newest checkpoint that rank 0 finds complete; all ranks follow its choice."""
+    found = checkpoint.newest(run.checkpoints) if engine.world.is_first else None
+    if engine.world.size > 1:
+        choice = [found]
+        torch.distributed.broadcast_object_list(choice, src=0)
+        found = choice[0]
+    return checkpoint.load(found, engine.model, engine.optimizer) if found else Progress()
+
+
+def _batches(config: RunConfig, world: World, engine: Engine, reader: MappedReader, first_step: int) -> Iterator[Batch]:
+    """This rank's micro-batches from `first_step` on, in the one global order."""
+    for step in range(first_step, config.train.steps):
+        positions = rank_slice(step, config.train.global_batch, world.rank, world.size)
+        windows = sample_at(positions, len(reader), config.seed)
+        for start in range(0, len(windows), engine.micro_batch):
+            yield reader.read(windows[start : start + engine.micro_batch])
+
+
+def _log_step(run: RunFolder, engine: Engine, step: int, loss: float, seconds: float) -> None:
+    mean = engine.mean_over_ranks(loss)
+    if engine.world.is_first:
+        run.log(event="step", step=step, loss=mean, seconds=round(seconds, 4))
+
+
+def _validate(
+    run: RunFolder, engine: Engine, validation: MappedReader, progress: Progress, settings: TrainConfig
+) -> None:
+    """Score the validation split, remember the best step, and write a checkpoint."""
+    score = validation_loss(engine, validation, settings.micro_batch)
+    if score < progress.best_score or progress.best_step < 0:
+        progress.best_score, progress.best_step = score, progress.step
+    if engine.world.is_first:
+        checkpoint.save(run.checkpoints, engine.model, engine.optimizer, progress, settings.keep_checkpoints)
+        run.log(event="validation", step=progress.step, loss=score, best_step=progress.best_step)
+    engine.barrier()
+
+
+@torch.no_grad()
+def validation_loss(engine: Engine, reader: MappedReader, batch_size: int) -> float:
+    """Mean loss over a split: every window once, whatever the number of processes."""
+    mine = range(engine.world.rank, len(reader), engine.world.size)
+    total = 0.0
+    engine.model.eval()
+    for start in range(0, len(mine), batch_size):
+        batch = reader.read(mine[start : start + batch_size])
+        total += float(engine.model.loss(batch.to(engine.device))) * len(batch)
+    engine.model.train()
+    return engine.mean_over_ranks(total) * engine.world.size / len(reader)

@@ -1,0 +1,84 @@
+"""Who am I among how many: rank, world size and device from torchrun, from Slurm, or alone."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place in the job."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    address: str = "127.0.0.1"
+    port: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, the one that writes."""
+        return self.rank == 0
+
+
+def detect(env: Mapping[str, str] = os.environ) -> World:
+    """The world as torchrun's or srun's environment tells it; one process without either."""
+    if "RANK" in env and "WORLD_SIZE" in env:
+        return _from_torchrun(env)
+    if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return _from_slurm(env)
+    return World(port=_free_port())
+
+
+def device_name() -> str:
+    """`cuda` where a GPU is visible, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def set_threads(wanted: int, world: World) -> int:
+    """Give this process its share of the cores (or `wanted`); returns the number of threads."""
+    import torch
+
+    threads = wanted or max(1, len(os.sched_getaffinity(0)) // world.local_size)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _from_torchrun(env: Mapping[str, str]) -> World:
+    return World(
+        rank=int(env["RANK"]),
+        size=int(env["WORLD_SIZE"]),
+        local_rank=int(env.get("LOCAL_RANK", "0")),
+        local_size=int(env.get("LOCAL_WORLD_SIZE", "1")),
+        address=env.get("MASTER_ADDR", "127.0.0.1"),
+        port=int(env.get("MASTER_PORT", "29500")),
+    )
+
+
+def _from_slurm(env: Mapping[str, str]) -> World:
+    hosts = subprocess.run(
+        ["scontrol", "show", "hostnames", env["SLURM_JOB_NODELIST"]],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return World(
+        rank=int(env["SLURM_PROCID"]),
+        size=int(env["SLURM_STEP_NUM_TASKS"]),
+        local_rank=int(env["SLURM_LOCALID"]),
+        local_size=int(env["SLURM_STEP_NUM_TASKS"]) // len(hosts),
+        address=hosts[0],
+        # Jobs that share a node must not meet on one port, and every rank must compute the same.
+        port=20_000 + int(env["SLURM_JOB_ID"]) % 20_000,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
