@@ -1,0 +1,1 @@
+"""Suites of cells → comparison tables with honest intervals."""

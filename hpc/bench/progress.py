@@ -1,0 +1,92 @@
+"""The suite's progress board: a bar for each stage and running cell, and an honest remaining time for the whole."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Board:
+    """Progress of a suite on a terminal; in a log file, a line when a stage starts and ends.
+
+    The remaining time is elapsed × (work left / work done), with work weighted by the expected cost of each stage: it
+    corrects itself to the machine's real speed, and says nothing before a twentieth of the work is done.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._expected: dict[str, float] = {}
+        self._share: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._bars = Progress(
+            TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._total = self._bars.add_task("all", total=1000, note="")
+
+    def __enter__(self) -> "Board":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def expect(self, stage: str, seconds: float) -> None:
+        """Announce work of a stage, in expected seconds of one core."""
+        self._expected[stage] = self._expected.get(stage, 0.0) + seconds
+
+    @contextmanager
+    def stage(self, name: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar for one stage; yields a function that takes the number of units done."""
+        started = time.monotonic()
+        self._say(f"{name}: {total} {unit} …")
+        bar = self._bars.add_task(name, total=total, note=unit)
+
+        def done(units: int) -> None:
+            self._bars.update(bar, completed=units)
+            self.advance(name, units / max(1, total))
+
+        yield done
+        self.advance(name, 1.0)
+        self._bars.remove_task(bar)
+        self._say(f"{name}: done in {time.monotonic() - started:.0f} s")
+
+    def advance(self, stage: str, share: float) -> None:
+        """Tell which share of a stage is done, and with it the remaining time of all."""
+        self._share[stage] = share
+        self._bars.update(self._total, completed=int(1000 * self.done_share()), note=self.remaining())
+
+    def cell_bar(self, name: str) -> Callable[[str, int, int], None]:
+        """A bar for one cell; call it with (stage, done, total); stage `end` removes it."""
+        bar = self._bars.add_task(name, total=None, note="starting")
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage == "end":
+                self._bars.remove_task(bar)
+                self._say(f"{name}: done")
+            else:
+                self._bars.update(bar, completed=done, total=total, note=stage)
+
+        return report
+
+    def done_share(self) -> float:
+        """Share of the expected work that is done."""
+        whole = sum(self._expected.values())
+        return sum(self._expected[s] * self._share.get(s, 0.0) for s in self._expected) / whole if whole else 0.0
+
+    def remaining(self) -> str:
+        """Remaining time in words."""
+        share = self.done_share()
+        if share < 0.05:
+            return "estimating …"
+        seconds = (time.monotonic() - self._started) * (1 - share) / share
+        return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+
+    def _say(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(line, highlight=False)

