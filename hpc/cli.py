@@ -1,0 +1,171 @@
+"""The command line. Everything heavy is imported inside the verbs, so that `--help` answers at once."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polarcast.hpc import cli_data
+from polarcast.hpc.console import FAILED, Json, print_json, print_text, progress, run_app, stderr
+
+app = typer.Typer(
+    name="polarcast",
+    help="What does dual polarization contribute to nowcasting and rain estimation, and how sure are we?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(cli_data.app, name="data")
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error in the input."),
+) -> None:
+    if debug:
+        os.environ["POLARCAST_DEBUG"] = "1"
+
+
+@app.command()
+def train(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="demo, standard, paper, or a YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/<preset>-<arm>-s<seed> by default.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
+    as_json: bool = Json,
+) -> None:
+    """Train one model, or continue where its run folder stopped.
+
+    Example: polarcast train demo data.shards=shards arm=radar train.steps=500 --out runs/radar
+    """
+    from polarcast.hpc.config import load_config
+    from polarcast.hpc.launch import launch_local
+    from polarcast.hpc.lifeline import sole_writer
+    from polarcast.hpc.run_folder import RunFolder
+    from polarcast.hpc.world import detect
+
+    config = load_config(source, overrides or [])
+    folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
+    if processes > 1 and "RANK" not in os.environ:
+        launch_local(["train", source, *(overrides or []), "--out", str(folder)], processes)
+    else:
+        from polarcast.hpc.train import train as train_run
+
+        world = detect()
+        with progress("train", config.train.steps) as show, sole_writer(folder, world.is_first):
+            train_run(config, RunFolder(folder), world, lambda n, of, loss: show(n, of, f"loss {loss:.4f}"))
+        if not world.is_first:
+            return
+    _report_training(RunFolder(folder).path, as_json)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of a suite such as runs/demo.")],
+    archive: Annotated[Path | None, typer.Option(help="Score on all events of this archive (or shards).")] = None,
+    split: Annotated[str, typer.Option(help="Split of the run's own shards.")] = "test",
+    as_json: bool = Json,
+) -> None:
+    """Score a trained run, or all runs of a suite, on their test events or on another archive.
+
+    Example: polarcast evaluate runs/demo --archive NJU-CPOL
+    """
+    from polarcast.hpc.bench.rescore import is_suite, rescore
+    from polarcast.hpc.bench.single import evaluate_run
+
+    with _board() as board:
+        if not is_suite(run):
+            report = evaluate_run(run, archive, split, board)
+            print_json(report) if as_json else print_text(report["text"])
+            return
+        if archive is None:
+            from polarcast.data.errors import BadInput
+
+            raise BadInput("a suite is scored by bench", run, "give --archive, or one run folder below cells/")
+        suite, tables, folder = rescore(run, archive, board)
+    _show_tables(suite, tables, folder, as_json)
+
+
+@app.command()
+def bench(
+    suite: Annotated[str, typer.Argument(help="Name of a suite that comes with polarcast (demo), or a YAML file.")],
+    archive: Annotated[Path | None, typer.Option(help="An NJU-CPOL folder, in place of the suite's data.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split rule, such as paper or 0.6/0.15/0.25.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; runs/<suite> by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Runs at a time; by default what the machine bears.")] = None,
+    tables_only: Annotated[bool, typer.Option("--tables-only", help="Tables from finished runs, nothing new.")] = False,
+    as_json: bool = Json,
+) -> None:
+    """Run every cell of a suite and print the radar-vs-dual-pol tables; what is complete is not run again.
+
+    Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
+    """
+    from polarcast.hpc.bench.run import SuiteFolder, finished_tables, run_suite
+    from polarcast.hpc.bench.suite import load_suite
+
+    spec = load_suite(suite)
+    if archive:
+        spec.data.archive = str(archive.resolve())
+    spec.data.split = split or spec.data.split
+    folder = SuiteFolder(out or Path("runs") / spec.name, spec.data)
+    with _board() as board:
+        tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board)
+    _show_tables(spec, tables, folder.path, as_json)
+
+
+@app.command()
+def doctor(as_json: bool = Json) -> None:
+    """Check that this machine can do the work: packages, DeepSpeed, two talking processes, disk, GPU, Slurm.
+
+    Example: polarcast doctor --json
+    """
+    from polarcast.hpc.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print_json({"ok": all(f.ok for f in findings), "checks": [f.as_row() for f in findings]})
+    else:
+        for finding in findings:
+            print_text(f"[{'green]ok   ' if finding.ok else 'red]FAIL '}[/] {finding.where:<22} {finding.found}")
+    if not all(f.ok for f in findings):
+        raise typer.Exit(FAILED)
+
+
+def _board():  # type: ignore[no-untyped-def]
+    from polarcast.hpc.bench.progress import Board
+
+    return Board(stderr())
+
+
+def _show_tables(suite, tables, folder, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+    from polarcast.hpc.bench.render import terminal_table
+
+    if as_json:
+        rows = {name: [r.as_row() for r in records] for name, records in tables.items()}
+        print_json({"suite": suite.name, "folder": str(folder), "tables": rows})
+        return
+    for name, records in tables.items():
+        print_text(terminal_table(suite.tables[name].title, records))
+    print_text(f"tables {folder}/tables, figure {folder}/figures/cases.png")
+
+
+def _report_training(folder: Path, as_json: bool) -> None:
+    from polarcast.hpc.run_folder import RunFolder
+
+    validations = [r for r in RunFolder(folder).records() if r["event"] == "validation"]
+    best = min(validations, key=lambda r: r["loss"], default=None)
+    if as_json:
+        print_json({"run": str(folder), "best": best})
+    else:
+        at = f"; best validation loss {best['loss']:.4f} at step {best['step']}" if best else ""
+        print_text(f"trained {folder}{at}\nscore it with: polarcast evaluate {folder}")
+
+
+def main() -> None:
+    """Entry point of the `polarcast` command."""
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The verbs of `polarcast data`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polarcast.hpc.console import FAILED, Json, print_json, print_text, progress
+
+app = typer.Typer(help="Make, shard and check archives.", no_args_is_help=True)
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder of the archive to make, or to complete.")],
+    events: Annotated[int, typer.Option(help="Number of events.")] = 120,
+    size: Annotated[int, typer.Option(help="Pixels of 1 km a side.")] = 256,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    preset: Annotated[str, typer.Option(help="meiyu, continental, njucpol or tiny.")] = "meiyu",
+    frames: Annotated[int | None, typer.Option(help="Frames of each event; real lengths by default.")] = None,
+    rain: Annotated[str, typer.Option(help="Label: true_R, or kdp_rain as in the real archive.")] = "true_R",
+    workers: Annotated[int | None, typer.Option(help="Processes; the files do not depend on it.")] = None,
+    as_json: bool = Json,
+) -> None:
+    """Make synthetic dual-pol storms in the layout of NJU-CPOL; continues where it was stopped.
+
+    Example: polarcast data synth archive --events 240 --size 64 --preset tiny --frames 10
+    """
+    from polarcast.data.synth.generate import write_archive
+
+    processes = workers or len(os.sched_getaffinity(0))
+    with progress("storms", events) as done:
+        write_archive(
+            out, events, size=size, seed=seed, preset=preset, frames=frames, rain=rain, workers=processes,
+            on_event=done,
+        )  # fmt: skip
+    if as_json:
+        print_json({"archive": str(out), "events": events})
+    else:
+        print_text(f"{events} events in {out}\nshard them with: polarcast data shard {out} shards")
+
+
+@app.command()
+def shard(
+    archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the shards.")],
+    split: Annotated[str, typer.Option(help="train/validation/test shares, paper, or all-test.")] = "0.7/0.1/0.2",
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events stay whole.")] = 256,
+    as_json: bool = Json,
+) -> None:
+    """Pack an archive into WebDataset shards with a manifest and event-level splits.
+
+    Example: polarcast data shard /data/NJU-CPOL shards --split paper
+    """
+    from polarcast.data.archive import open_archive
+    from polarcast.data.shards import write_shards
+
+    found = open_archive(archive)
+    with progress("events", len(found.frames)) as done:
+        manifest = write_shards(found, out, split=split, seed=seed, shard_mb=shard_mb, on_event=done)
+    sizes = {name: len(events) for name, events in manifest.splits.items()}
+    frames = sum(len(s.samples) for s in manifest.shards)
+    if as_json:
+        print_json({"shards": str(out), "frames": frames, "events": sizes, "digest": manifest.digest()})
+    else:
+        events = ", ".join(f"{name} {n}" for name, n in sizes.items())
+        print_text(f"{frames} frames in {len(manifest.shards)} shards below {out}; events: {events}")
+
+
+@app.command()
+def check(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    as_json: bool = Json,
+) -> None:
+    """Hold shards against their manifest: sizes, sums, splits, values. Exit code 1 if anything differs.
+
+    Example: polarcast data check shards
+    """
+    from polarcast.data.check import check as run_checks
+    from polarcast.data.manifest import read_manifest
+
+    manifest = read_manifest(shards)
+    with progress("shards", len(manifest.shards)) as done:
+        findings = run_checks(manifest, done)
+    ok = all(f.ok for f in findings)
+    if as_json:
+        print_json({"ok": ok, "checks": [f.as_row() for f in findings]})
+    else:
+        for finding in findings:
+            print_text(f"[{'green]ok   ' if finding.ok else 'red]FAIL '}[/] {finding.where:<22} {finding.found}")
+    if not ok:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,95 @@
+"""Can this machine do the work? Each check tries the real thing."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from polarcast.data.check import Finding
+from polarcast.hpc.provenance import package_versions
+
+_PACKAGES = ("torch", "deepspeed", "ray", "webdataset", "numpy", "wandb", "submitit")
+_LEAST_FREE_GB = 5
+_TALK = """
+import torch
+from polarcast.hpc.engine import start_deepspeed
+from polarcast.hpc.world import detect
+world = detect()
+start_deepspeed(world)
+import torch.distributed as dist
+value = torch.ones(1)
+dist.all_reduce(value)
+assert value.item() == world.size == 2
+dist.destroy_process_group()
+"""
+
+
+def examine() -> list[Finding]:
+    """Run all checks; one that raises is a finding, not a crash."""
+    checks: dict[str, Callable[[], tuple[bool, str]]] = {
+        "packages": _packages,
+        "torch": _torch,
+        "accelerator": _accelerator,
+        "two processes": _two_processes,
+        "free disk": _disk,
+        "slurm": _slurm,
+    }
+    return [_attempt(name, check) for name, check in checks.items()]
+
+
+def _attempt(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:
+    try:
+        return Finding(name, *check())
+    except Exception as error:
+        return Finding(name, False, f"{type(error).__name__}: {error}")
+
+
+def _packages() -> tuple[bool, str]:
+    versions = package_versions(_PACKAGES)
+    return "missing" not in versions.values(), ", ".join(f"{name} {v}" for name, v in versions.items())
+
+
+def _torch() -> tuple[bool, str]:
+    import torch
+
+    convolved = torch.nn.functional.conv2d(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 3, 3))
+    return bool((convolved == 9).all()), f"computes; {torch.get_num_threads()} threads, {torch.__version__}"
+
+
+def _accelerator() -> tuple[bool, str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return True, "no GPU visible: training runs on the CPU"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return True, ", ".join(names)
+
+
+def _two_processes() -> tuple[bool, str]:
+    """DeepSpeed on two local processes: an all-reduce that must come back right."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "--no-python",
+    ]
+    done = subprocess.run([*launcher, sys.executable, "-c", _TALK], capture_output=True, text=True, timeout=180)
+    if done.returncode:
+        last = [line for line in done.stderr.splitlines() if "Error" in line][:1]
+        return False, last[0].strip() if last else f"exit code {done.returncode}"
+    return True, "DeepSpeed all-reduce between two processes"
+
+
+def _disk() -> tuple[bool, str]:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    return free > _LEAST_FREE_GB, f"{free:.0f} GB here"
+
+
+def _slurm() -> tuple[bool, str]:
+    if shutil.which("sinfo") is None:
+        return True, "no Slurm here: runs start on this machine"
+    done = subprocess.run(["sinfo", "--noheader", "-o", "%P %D nodes %t"], capture_output=True, text=True, timeout=20)
+    return done.returncode == 0, "; ".join(done.stdout.split("\n")[:4]).strip("; ") or done.stderr.strip()
