@@ -102,9 +102,7 @@ def _wrap(offset: Real, domain: float) -> Real:
     return (offset + np.float32(domain / 2)) % np.float32(domain) - np.float32(domain / 2)
 
 
-def bear(
-    world: StormWorld, births: tuple[Real, Real, Real], motion_angle: float, rng: np.random.Generator
-) -> Cells:
+def bear(world: StormWorld, births: tuple[Real, Real, Real], motion_angle: float, rng: np.random.Generator) -> Cells:
     """Sub-cells of newborn cells, staggered in time and strung out across the motion.
 
     Args:
@@ -119,16 +117,14 @@ def bear(
     across = np.where(leader, 0.0, rng.normal(0.0, 1.7 * world.cell_radius_km, n))
     along = np.where(leader, 0.0, rng.normal(0.0, 0.9 * world.cell_radius_km, n))
     delay = np.where(leader, 0.0, rng.uniform(0.0, _LATEST_DELAY_MIN, n))
-    peak = (
-        world.cell_peak_mmh * np.exp(world.cell_vigour_gain * (v[:, None] - 1)) * np.where(leader, 1.0, 0.75)
-    )
+    peak = world.cell_peak_mmh * np.exp(world.cell_vigour_gain * (v[:, None] - 1)) * np.where(leader, 1.0, 0.75)
     minor = world.cell_radius_km * np.exp(rng.normal(-0.1, 0.2, n))
     major = minor * np.exp(np.abs(rng.normal(0.0, 0.35, n)))
     angle = motion_angle + np.pi / 2 + rng.normal(0.0, 0.5, n)
     dy = along * np.sin(motion_angle) + across * np.cos(motion_angle)
     dx = along * np.cos(motion_angle) - across * np.sin(motion_angle)
     columns = (y[:, None] + dy, x[:, None] + dx, -delay, peak, major, minor, angle)
-    return Cells(*map(_flat, columns), np.ravel(leader))  # type: ignore[arg-type]  # mypy cannot count a map
+    return Cells(*map(_flat, columns), np.ravel(leader))  # type: ignore[call-arg, arg-type]  # mypy cannot count a map
 
 
 def _flat(values: npt.NDArray[np.floating]) -> Real:

@@ -136,18 +136,14 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
-            yield from (
-                future.result() for future in as_completed([pool.submit(_write_one, *j) for j in jobs])
-            )
+            yield from (future.result() for future in as_completed([pool.submit(_write_one, *j) for j in jobs]))
         except BaseException:
             # A full disk or Ctrl-C ends the run at once instead of after all the events still queued.
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _write_one(
-    out: Path, event: int, size: int, seed: int, preset: str, frames: int | None, rain: str
-) -> None:
+def _write_one(out: Path, event: int, size: int, seed: int, preset: str, frames: int | None, rain: str) -> None:
     made = generate_event(PRESETS[preset], seed, event, size, frames)
     write_event(out, event, made.radar, kdp_rain(made.radar) if rain == "kdp_rain" else made.rain)
 
@@ -185,9 +181,7 @@ def _claim(out: Path, description: dict[str, Any]) -> None:
         known = json.loads(note.read_text())
         differing = {k for k in description if known.get(k) != description[k]}
         if differing:
-            what = ", ".join(
-                f"{k} is {known.get(k)!r} there, {description[k]!r} here" for k in sorted(differing)
-            )
+            what = ", ".join(f"{k} is {known.get(k)!r} there, {description[k]!r} here" for k in sorted(differing))
             raise BadInput(
                 f"holds an archive made otherwise: {what}", note, "choose another folder or the same options"
             )

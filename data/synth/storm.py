@@ -71,9 +71,7 @@ class Modes:
     def to_field(self, values: Complex, shift: tuple[float, float] = (0.0, 0.0)) -> Real:
         """Field (size, size) of the packed modes, displaced by `shift` (y, x) km."""
         if shift != (0.0, 0.0):
-            values = values * np.exp(-2j * np.pi * (self.ky * shift[0] + self.kx * shift[1])).astype(
-                np.complex64
-            )
+            values = values * np.exp(-2j * np.pi * (self.ky * shift[0] + self.kx * shift[1])).astype(np.complex64)
         spectrum = np.zeros(self.size * (self.size // 2 + 1), np.complex64)
         spectrum[self.index] = values
         field = fft.irfft2(spectrum.reshape(self.size, -1), s=(self.size, self.size), norm="forward")
@@ -111,25 +109,56 @@ class Dynamics:
     """Regression coefficient (= correlation) of v on X."""
 
 
-def make_dynamics(world: StormWorld, size: int) -> Dynamics:
-    """Precompute the step on a periodic domain of `size` pixels."""
-    modes = make_modes(size, world.cutoff_km)
-    k = np.hypot(modes.ky, modes.kx).astype(np.float64)
+@dataclass(frozen=True)
+class Bands:
+    """Rain bands: structures `stretch` times longer along `angle` (radians from +x to +y), shorter across."""
+
+    stretch: float = 1.0
+    angle: float = 0.0
+
+    def wavenumber(self, modes: Modes) -> npt.NDArray[np.float64]:
+        """Isotropic wavenumber (cycles per km) each mode is treated as."""
+        c, s = np.cos(self.angle), np.sin(self.angle)
+        along, across = modes.kx * c + modes.ky * s, modes.ky * c - modes.kx * s
+        return np.hypot(along * self.stretch, across / self.stretch).astype(np.float64)
+
+
+ISOTROPIC = Bands()
+
+
+def make_dynamics(world: StormWorld, modes: Modes, bands: Bands = ISOTROPIC) -> Dynamics:
+    """The step of every mode on a periodic domain."""
+    k = bands.wavenumber(modes)
     tau = world.lifetime_32km_min * (1 / k / 32.0) ** world.lifetime_exponent
     tau = np.clip(tau, *world.lifetime_range_min)
     chain = make_chain(world.growth_from_vigour, world.rain_from_growth)
-    transition = _transition(chain.drift, FRAME_MIN / tau)
-    noise = chain.covariance - transition @ chain.covariance @ transition.transpose(0, 2, 1)
+    transition, innovation = _tabulated_steps(chain, FRAME_MIN / tau, FRAME_MIN / np.array(world.lifetime_range_min))
     return Dynamics(
         modes=modes,
-        transition=transition.astype(np.float32),
-        innovation=np.linalg.cholesky(noise + 1e-12 * np.eye(3)).astype(np.float32),
+        transition=transition,
+        innovation=innovation,
         stationary=np.linalg.cholesky(chain.covariance).astype(np.float32),
         amplitude=_amplitude(modes, k, world.outer_scale_km, world.spectrum_exponent),
         texture_amplitude=_amplitude(modes, k, world.texture_scale_km, world.spectrum_exponent),
         texture_decay=np.exp(-FRAME_MIN / (world.texture_lifetime * tau)).astype(np.float32),
         vigour_on_rain=float(chain.covariance[V, X]),
     )
+
+
+def _tabulated_steps(
+    chain: Chain, steps: npt.NDArray[np.float64], limits: npt.NDArray[np.float64]
+) -> tuple[Real, Real]:
+    """A and L, (m, 3, 3) each, for steps dt/tau within `limits`.
+
+    Taken from the nearest of 2048 step lengths (0.2% apart), because thousands of modes share them.
+    """
+    nodes = np.geomspace(limits.min(), limits.max(), 2048)
+    transition = _transition(chain.drift, nodes)
+    noise = chain.covariance - transition @ chain.covariance @ transition.transpose(0, 2, 1)
+    innovation = np.linalg.cholesky(noise + 1e-12 * np.eye(3))
+    nearest = np.rint(np.log(steps / nodes[0]) / np.log(nodes[1] / nodes[0])).astype(np.int64)
+    nearest = np.clip(nearest, 0, len(nodes) - 1)
+    return transition.astype(np.float32)[nearest], innovation.astype(np.float32)[nearest]
 
 
 def _transition(drift: npt.NDArray[np.float64], steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

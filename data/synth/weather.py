@@ -10,17 +10,21 @@ from scipy import fft
 from polarcast.data.synth import cells as convection
 from polarcast.data.synth.storm import (
     FRAME_MIN,
+    ISOTROPIC,
+    Bands,
     CoarseModes,
     Complex,
     Dynamics,
     G,
     H,
+    Modes,
     Real,
     V,
     X,
     coarsen,
     draw_state,
     make_dynamics,
+    make_modes,
     step_state,
 )
 from polarcast.data.synth.world import StormWorld
@@ -30,8 +34,8 @@ MARGIN = 10
 
 _SPIN_UP = 10
 _PADDING_KM = 128
-_BIRTH_SMOOTHING_KM = 3.0
-_RESERVOIR_SMOOTHING_KM = 9.0
+_BIRTH_SMOOTHING_KM = 5.0
+_RESERVOIR_SMOOTHING_KM = 15.0
 # Rain-weighted mean strength of the updraft; drop sizes read the deviation from it, so that Z-R stays
 # unbiased.
 _MEAN_UPDRAFT = 0.6
@@ -49,6 +53,8 @@ class Regime:
     size_offset: float
     ice_deficit_db: float
     residual_attenuation: float
+    bands: Bands = ISOTROPIC
+    """Elongation of the rain areas."""
 
     def drift(self, minutes: float) -> tuple[float, float]:
         """Displacement (y, x) in km within `minutes`."""
@@ -79,7 +85,7 @@ class Weather:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Everything that depends on the world and the size of the picture alone."""
+    """The periodic domain and its dynamics for one event."""
 
     dynamics: Dynamics
     births: CoarseModes
@@ -95,10 +101,15 @@ class _Grid:
 
 
 @lru_cache(maxsize=4)
-def _make_grid(world: StormWorld, size: int) -> _Grid:
-    domain = 8 * fft.next_fast_len(-(-(size + _PADDING_KM) // 8))
-    dynamics = make_dynamics(world, domain)
-    births, sources = coarsen(dynamics.modes, 2), coarsen(dynamics.modes, 4)
+def _make_modes(size: int, cutoff_km: float) -> tuple[Modes, CoarseModes, CoarseModes]:
+    """Modes of the padded domain around a picture; of every 2nd pixel (births) and 4th (reservoir)."""
+    modes = make_modes(8 * fft.next_fast_len(-(-(size + _PADDING_KM) // 8)), cutoff_km)
+    return modes, coarsen(modes, 2), coarsen(modes, 4)
+
+
+def _make_grid(world: StormWorld, regime: Regime, size: int) -> _Grid:
+    modes, births, sources = _make_modes(size, world.cutoff_km)
+    dynamics = make_dynamics(world, modes, regime.bands)
     birth_filter = _gaussian(births, _BIRTH_SMOOTHING_KM)
     amplitude = dynamics.amplitude[births.pick] * birth_filter / births.modes.weight
     chain = dynamics.stationary @ dynamics.stationary.T
@@ -125,6 +136,7 @@ def draw_regime(world: StormWorld, rng: np.random.Generator) -> Regime:
         size_offset=float(rng.normal(0, world.size_regime_sd)),
         ice_deficit_db=float(rng.uniform(*world.ice_deficit_db)),
         residual_attenuation=float(rng.uniform(*world.residual_attenuation)),
+        bands=Bands(float(rng.uniform(*world.band_stretch)), float(rng.uniform(0, np.pi))),
     )
 
 
@@ -154,7 +166,7 @@ def simulate(world: StormWorld, regime: Regime, size: int, rng: np.random.Genera
 
     Equal `rng` states give equal frames; a longer run starts with the frames of a shorter one.
     """
-    grid = _make_grid(world, size)
+    grid = _make_grid(world, regime, size)
     latents = draw_state(grid.dynamics, rng)
     state = _State(latents, convection.no_cells(), np.zeros(latents.shape[1], np.complex64), 0.0)
     for _ in range(_SPIN_UP):
@@ -167,17 +179,13 @@ def simulate(world: StormWorld, regime: Regime, size: int, rng: np.random.Genera
         before = now
 
 
-def _advance(
-    world: StormWorld, regime: Regime, grid: _Grid, state: _State, rng: np.random.Generator
-) -> _State:
+def _advance(world: StormWorld, regime: Regime, grid: _Grid, state: _State, rng: np.random.Generator) -> _State:
     """One frame of the latents, the cells and the stratiform reservoir."""
     latents = step_state(grid.dynamics, state.latents, rng)
     cells = convection.age_cells(state.cells, FRAME_MIN)
     v, g = (latents[i][grid.births.pick] * grid.birth_filter for i in (V, G))
     potential = grid.births.modes.to_field((g + np.float32(0.4) * v) / np.float32(grid.birth_sd))
-    births = convection.find_births(
-        world, potential, grid.births.modes.to_field(v), grid.births.factor, cells
-    )
+    births = convection.find_births(world, potential, grid.births.modes.to_field(v), grid.births.factor, cells)
     cells = convection.join(cells, convection.bear(world, births, regime.angle, rng))
     reservoir = state.reservoir * np.float32(np.exp(-FRAME_MIN / world.stratiform_lifetime_min))
     reservoir[grid.sources.pick] += _sources(world, grid, cells)
@@ -203,7 +211,7 @@ def _look(world: StormWorld, regime: Regime, grid: _Grid, state: _State) -> _Reg
     window = (slice(start, start + grid.size + 2 * border),) * 2
     bordered = np.stack([grid.dynamics.modes.to_field(z, shift)[window] for z in state.latents])
     cells = _over_ground(state.cells, shift, start, grid.domain, bordered.shape[1])
-    warp = (1.3 * bordered[H], 1.3 * np.roll(bordered[H], 7, axis=1).T)
+    warp = (1.8 * bordered[H], 1.8 * np.roll(bordered[H], 7, axis=1).T)
     rain = convection.draw_rain(world, cells, warp, regime.angle)
     inner = (slice(convection.PATCH, -convection.PATCH),) * 2
     reservoir = np.maximum(grid.dynamics.modes.to_field(state.reservoir, shift)[window][inner], 0)
@@ -227,9 +235,12 @@ def _combine(
     """Rain, drop sizes and ice from the latents, the cells and the reservoir."""
     f = np.float32
     mean, sd = f(regime.log_rain_mean), f(regime.log_rain_sd)
-    grain = np.exp(f(0.4) * z[H])
-    background = np.exp(mean + sd * z[X])
-    rain = background + (cell.rain + reservoir) * grain
+    grain = np.exp(f(0.45) * z[H] + f(0.7) * (z[X] - f(1.2)))
+    # Old convection leaves moist air: it multiplies the background instead of adding smooth blobs to it.
+    boost = reservoir / f(world.stratiform_unit_mmh)
+    moist = 1 + boost / (1 + boost / f(world.stratiform_limit))
+    background = np.exp(mean + sd * z[X]) * moist
+    rain = background + cell.rain * grain
     rain = rain / np.sqrt(1 + (rain / f(world.rain_cap_mmh)) ** 2)
     rho = f(grid.dynamics.vigour_on_rain)
     fresh = (z[V] - rho * z[X]) / f(np.sqrt(1 - rho**2))
@@ -237,8 +248,8 @@ def _combine(
     delta = f(world.size_from_vigour) * fresh + f(world.size_from_texture) * z[H] + f(regime.size_offset)
     excess = cell.updraft - f(_MEAN_UPDRAFT) * cell.rain
     delta += (f(world.size_updraft) * excess + f(world.size_leading_edge) * cell.leading) * share
-    lifted = np.exp(mean + sd * (f(0.5) * z[X] + f(0.55) * z[G]))
-    ice = lifted + (f(0.5) * cell.rain + cell.updraft + f(0.4) * reservoir) * grain
+    lifted = np.exp(mean + sd * (f(0.5) * z[X] + f(0.55) * z[G])) * moist
+    ice = lifted + (f(0.5) * cell.rain + cell.updraft) * grain
     return _Region(rain, delta, ice, np.clip(cell.updraft * share, 0, 1), z)
 
 

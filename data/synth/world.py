@@ -10,7 +10,7 @@ class StormWorld:
     """Climate, storm dynamics and radar of one synthetic archive."""
 
     # Latent chain vigour v -> growth g -> rain X
-    lifetime_32km_min: float = 26.0
+    lifetime_32km_min: float = 17.5
     """Decorrelation time tau of the rain latent at 32 km wavelength, min."""
     lifetime_exponent: float = 1.0
     """tau grows as wavelength to this power."""
@@ -31,6 +31,9 @@ class StormWorld:
     texture_lifetime: float = 2.0
     """Lifetime of the texture's modes in units of tau."""
 
+    band_stretch: tuple[float, float] = (1.0, 1.6)
+    """Range over events of the elongation of rain areas (length over width is its square)."""
+
     # Motion
     speed_range_ms: tuple[float, float] = (5.0, 15.0)
     """Speed of the storms over the ground, drawn per event, m/s."""
@@ -38,9 +41,9 @@ class StormWorld:
     """Mean and standard deviation of the direction the storms move to, degrees clockwise from north."""
 
     # Stratiform background at 3 km
-    log_rain_mean: tuple[float, float] = (-4.6, 0.4)
+    log_rain_mean: tuple[float, float] = (-4.3, 0.35)
     """Mean and standard deviation over events of the mean of ln R (mm/h)."""
-    log_rain_sd: tuple[float, float] = (1.8, 2.2)
+    log_rain_sd: tuple[float, float] = (1.8, 2.1)
     """Range over events of the standard deviation of ln R."""
     rain_cap_mmh: float = 180.0
     """Soft upper bound of the rain rate, mm/h."""
@@ -48,22 +51,26 @@ class StormWorld:
     """Share of the rain at 1 km that was at 3 km one frame earlier."""
 
     # Convective cells
-    cell_threshold: float = 1.6
+    cell_threshold: float = 1.4
     """Birth where the low-passed (g + 0.4 v), in units of its standard deviation, has a maximum above
     this.
     """
     cell_spacing_km: float = 11.0
     """No birth within this distance of a cell younger than 24 min."""
-    cell_radius_km: float = 3.0
+    cell_radius_km: float = 2.5
     """Mean e-folding radius of a sub-cell, km."""
-    cell_peak_mmh: float = 13.0
+    cell_peak_mmh: float = 8.0
     """Peak rain rate of a cell born where v = 1, mm/h."""
-    cell_vigour_gain: float = 0.55
+    cell_vigour_gain: float = 0.45
     """ln of the peak rain rate gained per unit of v at birth."""
     cell_peak_time_min: float = 13.0
     """Age of a sub-cell at its peak, min."""
-    stratiform_share: float = 0.18
+    stratiform_share: float = 0.4
     """Part of a cell's rain that feeds the decaying stratiform reservoir each frame."""
+    stratiform_unit_mmh: float = 0.15
+    """Reservoir that doubles the background rain, mm/h."""
+    stratiform_limit: float = 14.0
+    """Largest factor by which the reservoir raises the background rain."""
     stratiform_lifetime_min: float = 45.0
     """Decay time of that reservoir, min."""
 
