@@ -1,15 +1,16 @@
 """Matched compute: channel widths for which two arms have the same number of parameters."""
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from functools import cache
 
 Count = Callable[[Sequence[int]], int]
-_SCALES = [1 + 0.01 * i for i in range(-60, 101)]
-_NUDGES = (-2, -1, 0, 1, 2)
+_NUDGES = (-2, -1, 1, 2)
 
 
 def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: float = 0.01) -> list[int]:
-    """Widths near `widths`, in their proportions, for which `count` comes closest to `target`.
+    """Widths near `widths`, about in their proportions, for which `count` comes closest to `target`.
+
+    A bisection of one common factor comes near; then single channels are added or taken while that helps.
 
     Args:
         count: Number of parameters of the model with given widths; grows with each width.
@@ -21,21 +22,41 @@ def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: fl
         ValueError: no widths come within the tolerance.
     """
 
-    def gap(candidate: Sequence[int]) -> tuple[float, int]:
+    @cache
+    def gap(candidate: tuple[int, ...]) -> tuple[int, int]:
         # Among equals the smallest change of the shape wins.
         return abs(count(candidate) - target), sum(abs(a - b) for a, b in zip(candidate, widths, strict=True))
 
-    scaled = min(({tuple(max(1, round(s * w)) for w in widths) for s in _SCALES}), key=gap)
-    nudged = (
-        tuple(max(1, w + n) for w, n in zip(scaled, nudges, strict=True))
-        for nudges in product(*[_nudges_of(i, len(widths)) for i in range(len(widths))])
-    )
-    best = min(nudged, key=gap)
+    best = min(tuple(widths), _scaled(count, widths, target), key=gap)
+    while (nearer := min(_neighbours(best), key=gap)) and gap(nearer) < gap(best):
+        best = nearer
     if gap(best)[0] > tolerance * target:
         raise ValueError(f"no widths near {list(widths)} have {target} parameters; nearest {list(best)}: {count(best)}")
     return list(best)
 
 
-def _nudges_of(level: int, levels: int) -> tuple[int, ...]:
-    # Deep levels hold most parameters: one channel there is the coarse step, channels at the top the fine ones.
-    return _NUDGES if level < 3 or level == levels - 1 else (0,)
+def _scaled(count: Count, widths: Sequence[int], target: int) -> tuple[int, ...]:
+    """The common factor at which `count` passes the target, applied to the widths."""
+    low, high = 0.1, 10.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        if count(_times(widths, middle)) < target:
+            low = middle
+        else:
+            high = middle
+    return _times(widths, low)
+
+
+def _times(widths: Sequence[int], factor: float) -> tuple[int, ...]:
+    return tuple(max(1, round(factor * w)) for w in widths)
+
+
+def _neighbours(widths: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Widths that differ in one level, or in two by one channel each."""
+    changed = [_nudge(widths, {i: n}) for i in range(len(widths)) for n in _NUDGES]
+    pairs = [(i, j) for i in range(len(widths)) for j in range(len(widths)) if i != j]
+    return changed + [_nudge(widths, {i: 1, j: -1}) for i, j in pairs]
+
+
+def _nudge(widths: tuple[int, ...], by: dict[int, int]) -> tuple[int, ...]:
+    return tuple(max(1, w + by.get(i, 0)) for i, w in enumerate(widths))

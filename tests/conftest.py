@@ -1,0 +1,72 @@
+"""Fixtures made once for a test session, and a guard against groups of tests that silently run nothing."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from polarcast.data.archive import Archive, open_archive
+from polarcast.data.manifest import Manifest, read_manifest
+from polarcast.data.shards import write_shards
+from polarcast.data.synth.generate import write_archive
+
+PROJECT = Path(__file__).resolve().parents[1]
+_passed: Counter[str] = Counter()
+
+# A shared machine may stall any single example; time is measured elsewhere.
+torch.set_num_threads(1)
+settings.register_profile("polarcast", deadline=None, max_examples=50)
+settings.load_profile("polarcast")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require", default="", help="Comma-separated markers; each must have at least one passing test.")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed:
+        _passed.update(report.keywords)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    wanted = [m for m in session.config.getoption("--require").split(",") if m]
+    silent = [m for m in wanted if not _passed[m]]
+    if silent and not session.config.getoption("collectonly"):
+        print(f"\nno test of these groups ran and passed: {', '.join(silent)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Eight synthetic events of four frames, 32 × 32."""
+    root = tmp_path_factory.mktemp("archive")
+    write_archive(root, 8, size=32, seed=3, preset="tiny", frames=4)
+    return open_archive(root)
+
+
+@pytest.fixture(scope="session")
+def shards(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The archive in several small shards: 4 events train, 2 validate, 2 test."""
+    out = tmp_path_factory.mktemp("shards") / "shards"
+    write_shards(archive, out, split="0.5/0.25/0.25", shard_mb=0)
+    return read_manifest(out)
+
+
+@pytest.fixture(scope="session")
+def real_event(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real NJU-CPOL event in the published layout; skips where the frames are not at hand."""
+    import runpy
+    import sys
+    from unittest import mock
+
+    shared = Path(os.environ.get("POLARCAST_SHARED", PROJECT.parent / "shared"))
+    script = shared / "data" / "njucpol_event_001" / "unpack.py"
+    if not script.is_file():
+        pytest.skip(f"no real frames: {script} is absent")
+    out = tmp_path_factory.mktemp("njucpol")
+    with mock.patch.object(sys, "argv", [str(script), str(out)]):
+        runpy.run_path(str(script), run_name="__main__")
+    return out

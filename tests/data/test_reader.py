@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from polarcast.data.errors import BadInput
+from polarcast.data.manifest import Manifest
+from polarcast.data.reader import MappedReader, only_test, prefetch
+
+
+def _reader(manifest: Manifest, frames: int) -> MappedReader:
+    return MappedReader(only_test(manifest), "test", variables=("zh",), heights_km=(3.0,), frames=frames)
+
+
+def test_windows_never_cross_an_event(shards: Manifest) -> None:
+    reader = _reader(shards, 3)
+    assert len(reader) == 8 * 2  # eight events of four frames have two windows of three each
+    batch = reader.read(range(len(reader)))
+    assert sorted(set(batch.frame.tolist())) == [0, 1]
+
+
+def test_windows_never_cross_a_missing_frame(shards: Manifest) -> None:
+    whole = _reader(shards, 2)
+    gaps = tuple(replace(s, samples=tuple(r for r in s.samples if r[1] != 2)) for s in shards.shards)
+    with_gap = _reader(replace(shards, shards=gaps), 2)
+    assert (len(whole), len(with_gap)) == (8 * 3, 8 * 1)
+    assert set(with_gap.read(range(8)).frame.tolist()) == {0}
+
+
+def test_a_window_holds_consecutive_frames(shards: Manifest) -> None:
+    singles, windows = _reader(shards, 1), _reader(shards, 4)
+    np.testing.assert_array_equal(windows.read([0]).radar[0].numpy(), singles.read(range(4)).radar[:, 0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [({"variables": ("rho",)}, "variable rho"), ({"heights_km": (5.0,)}, "height 5.0"), ({"frames": 9}, "9 frames")],
+)
+def test_what_the_shards_do_not_hold_is_refused(shards: Manifest, change: dict[str, object], complaint: str) -> None:
+    arguments = {"variables": ("zh",), "heights_km": (1.0,), "frames": 1} | change
+    with pytest.raises(BadInput, match=complaint):
+        MappedReader(shards, "train", **arguments)  # type: ignore[arg-type]
+
+
+def test_prefetching_keeps_order_and_passes_errors_on() -> None:
+    assert list(prefetch(range(7), 3)) == list(range(7))
+
+    def broken():  # type: ignore[no-untyped-def]
+        yield 1
+        raise BadInput("broken", "here")
+
+    seen = []
+    with pytest.raises(BadInput, match="broken"):
+        seen.extend(prefetch(broken()))

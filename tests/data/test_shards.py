@@ -1,0 +1,123 @@
+import io
+import json
+import shutil
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset as wds
+
+from polarcast.data.archive import Archive, open_archive
+from polarcast.data.check import check
+from polarcast.data.errors import BadInput
+from polarcast.data.manifest import Manifest, read_manifest
+from polarcast.data.reader import MappedReader
+from polarcast.data.shards import write_shards
+
+
+@pytest.fixture
+def copied(shards: Manifest, tmp_path: Path) -> Manifest:
+    """Shards that a test may damage."""
+    shutil.copytree(shards.folder, tmp_path / "copy")
+    return read_manifest(tmp_path / "copy")
+
+
+def test_plain_webdataset_reads_the_shards(shards: Manifest, archive: Archive) -> None:
+    urls = [str(shards.folder / s.name) for s in shards.shards]
+    samples = list(wds.WebDataset(urls, shardshuffle=False, empty_check=False))
+    assert len(samples) == sum(map(len, archive.frames.values()))
+    for sample in samples:
+        note = json.loads(sample["json"])
+        assert sample["__key__"] == f"{note['event']:03d}-{note['frame']:03d}"
+        radar, rain = (np.load(io.BytesIO(sample[k])) for k in ("radar.npy", "rain.npy"))
+        np.testing.assert_array_equal(radar, archive.read_radar(note["event"], note["frame"]).astype(np.float16))
+        np.testing.assert_array_equal(rain, archive.read_rain(note["event"], note["frame"]).astype(np.float16))
+
+
+def test_mapped_frames_equal_the_archives(shards: Manifest, archive: Archive) -> None:
+    for split, events in shards.splits.items():
+        reader = MappedReader(shards, split, variables=("zdr", "zh"), heights_km=(7.0, 1.0))
+        assert len(reader) == sum(len(archive.frames[e]) for e in events)
+        batch = reader.read(range(len(reader)))
+        for i, (event, frame) in enumerate(zip(batch.event.tolist(), batch.frame.tolist(), strict=True)):
+            expected = archive.read_radar(event, frame)[np.ix_([1, 0], [2, 0])].astype(np.float16)
+            np.testing.assert_array_equal(batch.radar[i, 0].numpy(), expected)
+
+
+def test_no_event_is_in_two_splits_or_two_shards(shards: Manifest) -> None:
+    for one, other in combinations(shards.splits.values(), 2):
+        assert set(one).isdisjoint(other)
+    of_shard = [{row[0] for row in shard.samples} for shard in shards.shards]
+    assert len(of_shard) > 1
+    for a, b in combinations(of_shard, 2):
+        assert a.isdisjoint(b)
+
+
+def test_the_same_archive_gives_the_same_bytes(archive: Archive, shards: Manifest, tmp_path: Path) -> None:
+    again = write_shards(archive, tmp_path / "again", split="0.5/0.25/0.25", shard_mb=0)
+    assert again.digest() == shards.digest()
+
+
+def test_another_split_is_other_data(archive: Archive, shards: Manifest, tmp_path: Path) -> None:
+    assert write_shards(archive, tmp_path / "s", split="all-test").digest() != shards.digest()
+
+
+def test_statistics_are_of_the_training_events_only(shards: Manifest, archive: Archive) -> None:
+    frames = [archive.read_radar(e, f) for e in shards.splits["train"] for f in archive.frames[e]]
+    zh, zdr = (np.stack([f[v, 1] for f in frames]).astype(np.float64) for v in (0, 1))
+    expected = zdr[zh != 0]
+    found = shards.statistics["zdr_3.0km"]
+    assert found["count"] == expected.size
+    assert found["mean"] == pytest.approx(expected.mean(), rel=1e-9)
+    assert found["std"] == pytest.approx(expected.std(), rel=1e-9)
+    assert (found["min"], found["max"]) == (expected.min(), expected.max())
+
+
+def test_a_bad_frame_leaves_nothing_behind(archive: Archive, tmp_path: Path) -> None:
+    shutil.copytree(archive.root, tmp_path / "archive")
+    broken = open_archive(tmp_path / "archive")
+    np.save(broken.rain_file(5, 2), np.zeros((31, 32), np.float32))
+    with pytest.raises(BadInput, match="frame_002.npy"):
+        write_shards(broken, tmp_path / "shards", split="all-test")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["archive"]
+
+
+def test_shards_are_not_overwritten(shards: Manifest, archive: Archive) -> None:
+    with pytest.raises(BadInput, match="not empty"):
+        write_shards(archive, shards.folder)
+
+
+def test_sound_shards_pass_the_check(shards: Manifest) -> None:
+    assert all(f.ok for f in check(shards))
+
+
+def test_the_check_finds_a_flipped_bit(copied: Manifest) -> None:
+    victim = copied.folder / copied.shards[1].name
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    assert [f.where for f in check(copied) if not f.ok] == [victim.name]
+
+
+def test_a_truncated_shard_is_found_and_refused(copied: Manifest) -> None:
+    victim = copied.folder / copied.shards[0].name
+    victim.write_bytes(victim.read_bytes()[:-512])
+    assert [f.where for f in check(copied) if not f.ok] == [victim.name]
+    event = copied.shards[0].samples[0][0]
+    split = next(name for name, events in copied.splits.items() if event in events)
+    with pytest.raises(BadInput, match=victim.name):
+        MappedReader(copied, split, variables=("zh",), heights_km=(1.0,))
+
+
+def test_the_check_finds_an_event_in_two_splits(shards: Manifest) -> None:
+    leaky = {**shards.splits, "test": (*shards.splits["test"], shards.splits["train"][0])}
+    assert [f.where for f in check(replace(shards, splits=leaky)) if not f.ok] == ["splits"]
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": "polarcast-shards/0"}', "[]", '{"format": "polarcast-shards/1"}'])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(BadInput, match="manifest.json"):
+        read_manifest(tmp_path)

@@ -1,0 +1,32 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polarcast.data.errors import BadInput
+from polarcast.data.splits import assign
+
+events = st.sets(st.integers(0, 500), min_size=20, max_size=300).map(sorted)
+
+
+@given(events, st.sampled_from(["0.6/0.15/0.25", "0.5/0.2/0.3", "all-test"]), st.integers(0, 99))
+def test_every_event_is_in_exactly_one_split(numbers: list[int], rule: str, seed: int) -> None:
+    splits = assign(numbers, rule, seed)
+    assert sorted(e for members in splits.values() for e in members) == numbers
+
+
+def test_the_papers_split_tests_on_the_first_eleven_events() -> None:
+    splits = assign(range(258), "paper")
+    assert splits["test"] == tuple(range(11))
+    assert len(splits["validation"]) == 25
+    assert set(splits["train"]).isdisjoint(splits["validation"])
+
+
+def test_the_seed_alone_decides() -> None:
+    assert assign(range(50), "0.6/0.2/0.2", 1) == assign(list(reversed(range(50))), "0.6/0.2/0.2", 1)
+    assert assign(range(50), "0.6/0.2/0.2", 1) != assign(range(50), "0.6/0.2/0.2", 2)
+
+
+@pytest.mark.parametrize("rule", ["0.6/0.3/0.3", "1.2/-0.1/-0.1", "half", "0.5/0.5", "1/0/0"])
+def test_a_rule_that_makes_no_sense_is_refused(rule: str) -> None:
+    with pytest.raises(BadInput):
+        assign(range(20), rule)

@@ -1,0 +1,104 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.hpc.build import build_model
+from polarcast.hpc.config import load_config
+from polarcast.models.forecaster import Inputs, parameter_count
+from polarcast.models.matching import match_widths
+from polarcast.models.unet import UNet, UNetConfig
+
+INPUTS = Inputs(("zh", "zdr"), (1.0, 3.0, 7.0))
+
+
+def make_batch(b: int = 2, size: tuple[int, int] = (16, 16), seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    radar = 30 * torch.rand(b, 1, 2, 3, *size, generator=generator)
+    rain = 40 * torch.rand(b, 1, *size, generator=generator) ** 3
+    return Batch(radar, rain, torch.arange(b), torch.zeros(b, dtype=torch.long), ("zh", "zdr"), (1.0, 3.0, 7.0))
+
+
+def make_unet(widths: tuple[int, ...] = (4, 6, 8)) -> UNet:
+    torch.manual_seed(0)
+    return UNet(UNetConfig(widths=list(widths)), INPUTS)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (16, 24), (64, 64)])
+def test_any_grid_that_the_depth_divides_gives_a_rain_field(size: tuple[int, int]) -> None:
+    forecast = make_unet().forecast(make_batch(size=size))
+    assert forecast.shape == (2, 1, 1, *size)
+    assert (forecast >= 0).all()
+
+
+def test_a_grid_that_the_depth_does_not_divide_is_refused() -> None:
+    with pytest.raises(BadInput, match="divisible by 4"):
+        make_unet().forecast(make_batch(size=(16, 18)))
+
+
+def test_the_forecast_does_not_look_at_the_target() -> None:
+    net, batch = make_unet(), make_batch()
+    other = Batch(batch.radar, 7 + batch.rain_rate, batch.event, batch.frame, batch.variables, batch.heights_km)
+    torch.testing.assert_close(net.forecast(batch), net.forecast(other), rtol=0, atol=0)
+
+
+def test_micro_batches_average_to_the_loss_of_the_whole() -> None:
+    net, batch = make_unet(), make_batch(4)
+    parts = [
+        Batch(batch.radar[i : i + 2], batch.rain_rate[i : i + 2], *(batch.event[:2],) * 2, *(INPUTS.variables, INPUTS.heights_km))
+        for i in (0, 2)
+    ]  # fmt: skip
+    torch.testing.assert_close(net.loss(batch), (net.loss(parts[0]) + net.loss(parts[1])) / 2)
+
+
+def test_a_storm_in_a_larger_frame_gets_the_same_rain() -> None:
+    net = make_unet()
+    storm, still = make_batch(1, (32, 32)), torch.zeros(1, 1, 2, 3, 32, 32)
+    wide = Batch(
+        torch.cat([storm.radar, still], -1), torch.zeros(1, 1, 32, 64), storm.event, storm.frame, *(("zh", "zdr"), (1.0, 3.0, 7.0))
+    )  # fmt: skip
+    alone, beside = net.forecast(storm), net.forecast(wide)
+    # Away from the seam only: there the neighbourhoods truly differ.
+    torch.testing.assert_close(alone[..., :8], beside[..., :8])
+
+
+def test_it_learns() -> None:
+    net, batch = make_unet(), make_batch(4)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    before = float(net.loss(batch).detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        net.loss(batch).backward()
+        optimizer.step()
+    assert float(net.loss(batch).detach()) < 0.5 * before
+
+
+@pytest.mark.parametrize("widths", ["[16,32,64]", "[64,128,256,384]", "[8,12,20]"])
+def test_both_arms_have_the_same_number_of_parameters_within_one_percent(widths: str) -> None:
+    radar, dualpol = (load_config("demo", [f"model.widths={widths}", f"arm={a}"]) for a in ("radar", "dualpol"))
+    counts = [parameter_count(build_model(c)) for c in (radar, dualpol)]
+    assert counts[0] == pytest.approx(counts[1], rel=0.01)
+    unmatched = load_config("demo", [f"model.widths={widths}", "arm=radar", "match_params=false"])
+    assert parameter_count(build_model(unmatched)) < counts[1]
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(8, 64), min_size=2, max_size=4).map(sorted), st.floats(0.9, 1.3))
+def test_solved_widths_hit_the_target_or_say_that_none_do(widths: list[int], factor: float) -> None:
+    def count(w) -> int:  # type: ignore[no-untyped-def]
+        return sum(9 * a * b for a, b in zip([6, *w], w, strict=False)) + 9 * w[-1] ** 2
+
+    target = round(factor * count(widths))
+    try:
+        assert abs(count(match_widths(count, widths, target)) - target) <= 0.01 * target
+    except ValueError as error:
+        assert "nearest" in str(error)
+
+
+def test_the_same_seed_draws_the_same_weights() -> None:
+    one, same = (build_model(load_config("demo", ["seed=3"])).state_dict() for _ in range(2))
+    other = build_model(load_config("demo", ["seed=4"])).state_dict()
+    assert all(torch.equal(one[k], same[k]) for k in one)
+    assert not all(torch.equal(one[k], other[k]) for k in one)
