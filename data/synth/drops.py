@@ -32,9 +32,7 @@ class DropPrior:
 
     def dm(self, rain_rate: Array, delta: Array | float) -> Array:
         """Mass-weighted mean diameter in mm at `rain_rate` (mm/h); `delta` is the deviation of ln Dm."""
-        ln_dm = (
-            np.log(self.dm_coefficient_mm) + self.dm_exponent * np.log(np.maximum(rain_rate, 0.01)) + delta
-        )
+        ln_dm = np.log(self.dm_coefficient_mm) + self.dm_exponent * np.log(np.maximum(rain_rate, 0.01)) + delta
         return np.exp(ln_dm)
 
     def mu(self, dm_mm: Array, width_deviate: Array | float) -> Array:

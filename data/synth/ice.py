@@ -34,10 +34,6 @@ def observe_ice(content: Real, updraft: Real, deficit_db: float) -> Ice:
         deficit_db: How much weaker than rain of the same content ice reflects, dB.
     """
     zh = np.float32(23.0103 - deficit_db) + np.float32(16.0) * np.log10(np.maximum(content, np.float32(1e-6)))
-    zdr = (
-        np.float32(0.25)
-        - np.float32(0.012) * (zh - 20)
-        + np.float32(0.8) * np.maximum(updraft - np.float32(0.6), 0)
-    )
+    zdr = np.float32(0.25) - np.float32(0.012) * (zh - 20) + np.float32(0.8) * np.maximum(updraft - np.float32(0.6), 0)
     kdp = np.minimum(np.float32(0.055) * np.exp(np.float32(0.045 * np.log(10)) * (zh - 20)), np.float32(1.2))
     return Ice(zh, zdr, kdp)

@@ -55,9 +55,7 @@ def make_site(world: StormWorld, size: int, rng: np.random.Generator) -> Site:
     return Site(seen, np.sort(clutter), rows * size + columns, ray * ranges + gate)
 
 
-def _blocked(
-    world: StormWorld, distance: Real, azimuth: Real, radius: float, rng: np.random.Generator
-) -> Mask:
+def _blocked(world: StormWorld, distance: Real, azimuth: Real, radius: float, rng: np.random.Generator) -> Mask:
     """Sectors behind mountains and towers: from some range outwards nothing is seen."""
     blocked = np.zeros(distance.shape, bool)
     for _ in range(world.blocked_sectors):
