@@ -19,11 +19,21 @@ import numpy.typing as npt
 
 from polarcast.data.archive import complete_events, write_event
 from polarcast.data.errors import BadInput
-from polarcast.data.synth.observe import Site, make_site, observe
+from polarcast.data.synth.measures import Truth
+from polarcast.data.synth.observe import Site, make_site, observe, scatter
 from polarcast.data.synth.weather import draw_regime, simulate
 from polarcast.data.synth.world import PRESETS, StormWorld
 
-__all__ = ["PRESETS", "Event", "StormWorld", "draw_length", "generate_event", "kdp_rain", "write_archive"]
+__all__ = [
+    "PRESETS",
+    "Event",
+    "StormWorld",
+    "draw_length",
+    "generate_event",
+    "kdp_rain",
+    "sample_truth",
+    "write_archive",
+]
 
 Real = npt.NDArray[np.float32]
 RainLabel = Literal["true_R", "kdp_rain"]
@@ -82,6 +92,17 @@ def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: 
     for i, weather in enumerate(islice(truth, length)):
         radar[i], rain[i] = observe(world, regime, site, weather, errors)
     return Event(radar, rain)
+
+
+def sample_truth(world: StormWorld, seed: int, event: int, size: int, frames: int, every: int = 97) -> Truth:
+    """Noise-free rain at 3 km of every `every`-th pixel of an event's first frames, where it rains 0.1 mm/h or more."""
+    regime = draw_regime(world, _stream(seed, 1, event, 1))
+    weather = islice(simulate(world, regime, size, _stream(seed, 1, event, 2)), frames)
+    fields = [np.stack([w.rain_3km, w.delta_3km, w.width]).reshape(3, -1)[:, ::every] for w in weather]
+    rain, delta, width = np.concatenate(fields, axis=1)
+    wet = rain >= 0.1
+    seen = scatter(world, rain[wet], delta[wet], width[wet])
+    return Truth(np.log(world.drops.dm(rain[wet], delta[wet])), rain[wet], seen.zh, seen.zdr, seen.kdp)
 
 
 def kdp_rain(radar: Real) -> Real:

@@ -1,26 +1,39 @@
-"""Do these storms behave like weather? Measurements on radar archives, and the ranges accepted of synthetic
-ones.
+"""Do these storms behave like weather? Measurements on radar archives, and the ranges accepted of synthetic ones.
 
-All functions take plain arrays: `zh`, `zdr`, `kdp` at one height as (t, y, x) with fill 0, and `rain` (t, y,
-x) in mm/h.
+Every event is reduced to a `Summary` (`summarise`), and the summaries of an archive to rows of a table (`accept`), so
+archives of any size pass through in little memory. Real archives can be measured too; the ranges are those expected of
+warm-season rain at C band.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
+from scipy.ndimage import uniform_filter
+
+from polarcast.data.synth.scales import (
+    LOWEST_DBZ,
+    SCALES_KM,
+    correlation_sums,
+    lifetime,
+    power_law,
+    spectral_slope,
+    spectrum,
+)
 
 Real = npt.NDArray[np.floating]
 
-FRAME_MIN = 6.0
-LOWEST_DBZ = 5.0
-SCALES_KM = (8.0, 16.0, 32.0, 64.0)
+ZDR_RANGES = {20: (0.2, 0.5), 35: (0.7, 1.1), 40: (0.9, 1.4), 45: (1.3, 2.1), 50: (1.9, 3.0)}
+"""Accepted median ZDR (dB) by ZH (dBZ)."""
+KDP_RANGES = {35: (0.1, 0.2), 45: (0.9, 1.5), 53: (3.0, 5.5)}
+"""Accepted median KDP (deg/km) by ZH (dBZ)."""
 
-_EDGE = 1.1
-_LAGS = 15
+SMALLEST_FOR_SCALES = 128
+"""Pixels along each side from which on spectra and lifetimes at 64 km mean something."""
+
+_KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -39,155 +52,185 @@ class Row:
 
     def as_record(self) -> dict[str, object]:
         """{test, value, low, high, pass}."""
-        return {
-            "test": self.test,
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "pass": self.passed,
-        }
+        return {"test": self.test, "value": self.value, "low": self.low, "high": self.high, "pass": self.passed}
 
 
-def median_at(zh: Real, other: Real, dbz: float, half_width: float = 1.0) -> float:
-    """Median of zdr or kdp where zh lies within `half_width` of `dbz`; NaN without such pixels."""
-    chosen = other[(zh != 0) & (np.abs(zh - dbz) < half_width)]
-    return float(np.median(chosen)) if len(chosen) else float("nan")
+@dataclass(frozen=True)
+class Summary:
+    """What the acceptance table needs of one event."""
+
+    size: int
+    """Pixels along each side."""
+    zdr_at: dict[int, Real]
+    """ZDR (dB) of pixels at 3 km around each ZH of `ZDR_RANGES`; a sample."""
+    kdp_at: dict[int, Real]
+    """KDP (deg/km), likewise for `KDP_RANGES`."""
+    ice_zdr: Real
+    """ZDR at 7 km, 5 km means, dB; a sample."""
+    ice_kdp: Real
+    """KDP at 7 km, 5 km means, deg/km; a sample."""
+    rainy: Real
+    """zh, zdr, kdp at 1 km and rain (mm/h) where it exceeds 1 mm/h, (n, 4); a sample."""
+    rain_volume: tuple[float, float]
+    """Sums of all rain, and of rain above 10 mm/h."""
+    wet_fraction: float
+    spectrum: tuple[Real, Real]
+    """Wavenumbers (cycles per km) and power density of ZH at 3 km."""
+    correlations: dict[float, Real] = field(repr=False)
+    """Summed products along the motion at each scale, see `scales.lagged_products`."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Noise-free rain of a synthetic archive, one entry per sampled pixel."""
+
+    ln_dm: Real
+    """ln of the mass-weighted mean drop diameter in mm."""
+    rain: Real
+    """mm/h."""
+    zh: Real
+    zdr: Real
+    kdp: Real
+
+
+def join_truth(parts: Sequence[Truth]) -> Truth:
+    """Samples of several events as one."""
+    return Truth(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Truth)))
+
+
+def thin(values: Real, kept: int = _KEPT) -> Real:
+    """About `kept` evenly spaced entries along the first axis."""
+    return values[:: max(1, len(values) // kept)]
+
+
+def near(zh: Real, other: Real, dbz: float, half_width: float = 1.0) -> Real:
+    """Values of zdr or kdp where zh lies within `half_width` of `dbz`."""
+    return other[(zh != 0) & (np.abs(zh - dbz) < half_width)]
+
+
+def local_mean(values: Real, zh: Real, pixels: int = 5) -> Real:
+    """Mean of (t, y, x) fields over squares full of echo: noise gone, weather kept; (n,)."""
+    size = (1, pixels, pixels)
+    full = uniform_filter((zh != 0).astype(np.float32), size) > 0.999
+    return np.asarray(uniform_filter(values, size)[full])
 
 
 def wet_fraction(zh: Real) -> float:
-    """Share of the observed pixels that show an echo above 5 dBZ; observed is what ever shows one, or its
-    circle.
-    """
+    """Share of the coverage circle, over all frames, with echo above 5 dBZ."""
     size = zh.shape[-1]
     y, x = np.mgrid[:size, :size] - size // 2
     circle = np.hypot(y, x) <= 145 / 256 * size
     return float((zh[:, circle] > LOWEST_DBZ).mean())
 
 
-def spectrum(zh: Real) -> tuple[Real, Real]:
-    """Isotropic power density of max(zh, 5 dBZ), averaged over frames: wavenumbers (cycles per km) and
-    density.
+def summarise(radar: Real, rain: Real) -> Summary:
+    """Reduce one event, radar (t, v=3, z=3, y, x) in dBZ, dB, deg/km and rain (t, y, x) in mm/h, to its summary."""
+    zh, zdr, kdp = radar[:, :, 1].swapaxes(0, 1)
+    ice_zh, ice_zdr, ice_kdp = radar[:, :, 2].swapaxes(0, 1)
+    wet = (rain > 1) & (radar[:, 0, 0] != 0)
+    heavy = float(rain[rain > 10].sum(dtype=np.float64))
+    return Summary(
+        size=radar.shape[-1],
+        zdr_at={d: thin(near(zh, zdr, d)) for d in ZDR_RANGES},
+        kdp_at={d: thin(near(zh, kdp, d)) for d in KDP_RANGES},
+        ice_zdr=thin(local_mean(ice_zdr, ice_zh)),
+        ice_kdp=thin(local_mean(ice_kdp, ice_zh)),
+        rainy=thin(np.stack([*(radar[:, v, 0][wet] for v in range(3)), rain[wet]], axis=1)),
+        rain_volume=(float(rain.sum(dtype=np.float64)), heavy),
+        wet_fraction=wet_fraction(zh),
+        spectrum=spectrum(zh),
+        correlations=correlation_sums(zh),
+    )
+
+
+def accept(events: Sequence[Summary], truth: Truth | None = None) -> list[Row]:
+    """The acceptance table of an archive.
+
+    Args:
+        events: Summaries of its events; pictures of less than 128 pixels get no rows on scales.
+        truth: Noise-free rain, known for synthetic archives alone; without it two rows are missing.
     """
-    size = zh.shape[-1]
-    field = np.maximum(zh, LOWEST_DBZ)
-    window = np.outer(np.hanning(size), np.hanning(size))
-    anomaly = (field - (field * window).sum((-2, -1), keepdims=True) / window.sum()) * window
-    power = (np.abs(fft.rfft2(anomaly)) ** 2).mean(axis=0)
-    k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
-    edges = np.geomspace(1.5 / size, 0.5, 24)
-    ring = np.digitize(k.ravel(), edges)
-    count = np.bincount(ring, minlength=len(edges) + 1)[1:-1]
-    total = np.bincount(ring, power.ravel(), minlength=len(edges) + 1)[1:-1]
-    sums = np.bincount(ring, k.ravel(), minlength=len(edges) + 1)[1:-1]
-    filled = count > 0
-    return sums[filled] / count[filled], total[filled] / count[filled]
+    large = events[0].size >= SMALLEST_FOR_SCALES
+    rows = _polarimetric_rows(events) + _rain_rows(events) + (_scale_rows(events) if large else [])
+    return rows + (_truth_rows(truth) if truth else [])
 
 
-def spectral_slope(k: Real, power: Real, shortest_km: float, longest_km: float) -> float:
-    """Exponent of the power law through a spectrum between two wavelengths."""
-    chosen = (k >= 1 / longest_km) & (k <= 1 / shortest_km)
-    return float(np.polyfit(np.log(k[chosen]), np.log(power[chosen]), 1)[0])
+def _median(parts: Sequence[Real]) -> float:
+    values = np.concatenate(parts)
+    return float(np.median(values)) if len(values) else float("nan")
 
 
-def motion(zh: Real) -> tuple[float, float]:
-    """Mean displacement (y, x) per frame in pixels, from the peak of the cross-correlation of consecutive
-    frames.
-    """
-    size = zh.shape[-1]
-    taper = np.outer(np.hanning(size), np.hanning(size))
-    spectra = fft.rfft2((np.maximum(zh, LOWEST_DBZ) - LOWEST_DBZ) * taper)
-    cross = (spectra[1:] * spectra[:-1].conj()).sum(axis=0)
-    correlation = fft.irfft2(cross, s=(size, size))
-    peak = np.unravel_index(correlation.argmax(), correlation.shape)
-    parts = []
-    for axis, p in enumerate(peak):
-        line = np.moveaxis(correlation, axis, 0)[:, peak[1 - axis]]
-        left, middle, right = line[p - 1], line[p], line[(p + 1) % size]
-        bend = left - 2 * middle + right
-        offset = 0.5 * (left - right) / bend if bend < 0 else 0.0
-        parts.append((float(p + offset) + size / 2) % size - size / 2)
-    return parts[0], parts[1]
+def _polarimetric_rows(events: Sequence[Summary]) -> list[Row]:
+    zdr = [
+        Row(f"median ZDR at {d} dBZ (dB)", _median([e.zdr_at[d] for e in events]), *limits)
+        for d, limits in ZDR_RANGES.items()
+    ]
+    kdp = [
+        Row(f"median KDP at {d} dBZ (deg/km)", _median([e.kdp_at[d] for e in events]), *limits)
+        for d, limits in KDP_RANGES.items()
+    ]
+    ice_zdr = np.quantile(np.concatenate([e.ice_zdr for e in events]), [0.05, 0.95])
+    ice_kdp = np.quantile(np.concatenate([e.ice_kdp for e in events]), 0.95)
+    return [
+        *zdr,
+        *kdp,
+        Row("7 km ZDR, 5% quantile of 5 km means (dB)", float(ice_zdr[0]), 0.0, 0.5),
+        Row("7 km ZDR, 95% quantile of 5 km means (dB)", float(ice_zdr[1]), 0.0, 0.5),
+        Row("7 km KDP, 95% quantile of 5 km means (deg/km)", float(ice_kdp), 0.0, 0.5),
+    ]
 
 
-def band_pass(field: Real, scale_km: float) -> Real:
-    """The part of `field` (t, y, x) with wavelengths around `scale_km`, one octave wide (log-normal
-    filter).
-    """
-    size = field.shape[-1]
-    k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
-    response = np.exp(-0.5 * (np.log(np.maximum(k, 1e-9) * scale_km) / (0.35 * np.log(2))) ** 2)
-    return np.asarray(fft.irfft2(fft.rfft2(field) * response, s=field.shape[-2:]))
+def _rain_rows(events: Sequence[Summary]) -> list[Row]:
+    a, b = fit_z_r(*np.concatenate([e.rainy for e in events])[:, [0, 3]].T)
+    total, heavy = np.sum([e.rain_volume for e in events], axis=0)
+    wet = [e.wet_fraction for e in events]
+    return [
+        Row("a of Z = a R^b, R > 1 mm/h", a, 200, 350),
+        Row("b of Z = a R^b, R > 1 mm/h", b, 1.25, 1.6),
+        Row("share of rain volume above 10 mm/h", float(heavy / total), 0.4, 0.6),
+        Row("wet fraction of the driest event", min(wet), 0.05, 0.5),
+        Row("wet fraction of the wettest event", max(wet), 0.05, 0.5),
+    ]
 
 
-def lagged_products(band: Real, drift: tuple[float, float]) -> Real:
-    """Sums over the inner circle that make up the correlation along the motion: (lags, 3) of ab, aa, bb."""
-    size = band.shape[-1]
-    y, x = np.mgrid[:size, :size] - size // 2
-    inner = np.hypot(y, x) < 0.42 * size
-    sums = np.zeros((_LAGS + 1, 3))
-    for lag in range(min(_LAGS, len(band) - 1) + 1):
-        shift = tuple(round(d * lag) for d in drift)
-        if max(map(abs, shift)) >= size // 2:
-            break
-        now, then = _overlap(band, shift), _overlap(band, (-shift[0], -shift[1]))
-        both = _overlap(inner, shift) & _overlap(inner, (-shift[0], -shift[1]))
-        a, b = then[: len(band) - lag][:, both], now[lag:][:, both]
-        sums[lag] = (a * b).sum(), (a * a).sum(), (b * b).sum()
-    return sums
+def _scale_rows(events: Sequence[Summary]) -> list[Row]:
+    k = events[0].spectrum[0]
+    power = np.mean([e.spectrum[1] for e in events], axis=0)
+    lives = {s: lifetime(np.sum([e.correlations[s] for e in events], axis=0)) for s in SCALES_KM}
+    exponent, misfit = power_law(lives.keys(), lives.values())
+    return [
+        Row("spectral slope of dBZ, 20-100 km", spectral_slope(k, power, 20, 100), -3.0, -2.4),
+        Row("spectral slope of dBZ, 5-20 km", spectral_slope(k, power, 5, 20), -3.0, -2.4),
+        Row("Lagrangian lifetime at 32 km (min)", lives[32.0], 30, 60),
+        Row("lifetime against scale, exponent", exponent, 0.5, 1.5),
+        Row("lifetime against scale, largest misfit of the power law", misfit, 0, 0.2),
+    ]
 
 
-def _overlap(field: npt.NDArray[Any], shift: tuple[int, ...]) -> npt.NDArray[Any]:
-    """The part of the picture that a displacement by `shift` moves within the picture, at its end."""
-    rows, columns = (slice(max(s, 0), n + min(s, 0)) for s, n in zip(shift, field.shape[-2:], strict=True))
-    return field[..., rows, columns]
+def _truth_rows(truth: Truth) -> list[Row]:
+    spread = size_spread(truth.ln_dm, truth.rain)
+    wet = truth.rain > 1
+    estimates = published_estimates(truth.zh[wet], truth.zdr[wet], truth.kdp[wet])
+    z, k, both = (normalised_error(e, truth.rain[wet]) for e in estimates.values())
+    return [
+        Row("smallest sd of ln Dm at given R, 1-60 mm/h", min(spread), 0.16, 0.24),
+        Row("largest sd of ln Dm at given R, 1-60 mm/h", max(spread), 0.16, 0.24),
+        Row("noise-free NE, R(Z) less R(K)", z - k, 0, 1),
+        Row("noise-free NE, R(K) less R(K, ZDR)", k - both, 0, 1),
+    ]
 
 
-def lifetime(sums: Real) -> float:
-    """Time in min at which a correlation, given as summed products (lags, 3), falls to 1/e.
-
-    Beyond the last lag, extrapolated by the exponential through the second half of the lags.
-    """
-    used = sums[:, 1] > 0
-    ab, aa, bb = sums[used].T
-    r = ab / np.sqrt(aa * bb)
-    below = np.flatnonzero(r < np.exp(-1))
-    if len(below):
-        i = below[0]
-        return float(FRAME_MIN * (i - 1 + (r[i - 1] - np.exp(-1)) / (r[i - 1] - r[i])))
-    half = len(r) // 2
-    slope, level = np.polyfit(FRAME_MIN * np.arange(half, len(r)), np.log(r[half:]), 1)
-    return float((-1 - level) / slope) if slope < 0 else float("inf")
+def size_spread(ln_dm: Real, rain: Real) -> list[float]:
+    """Standard deviation of ln Dm in classes of rain rate from 1 to 60 mm/h that have 200 pixels or more."""
+    edges = np.geomspace(1, 60, 7)
+    classes = (ln_dm[(rain >= low) & (rain < high)] for low, high in pairwise(edges))
+    return [float(values.std()) for values in classes if len(values) >= 200]
 
 
-def lifetimes(events: Iterable[Real], scales_km: Sequence[float] = SCALES_KM) -> dict[float, float]:
-    """Lagrangian 1/e lifetime in min of max(zh, 5 dBZ) at each scale, from the pooled correlations of all
-    events.
-    """
-    sums = {s: np.zeros((_LAGS + 1, 3)) for s in scales_km}
-    for zh in events:
-        drift = motion(zh)
-        for s in scales_km:
-            sums[s] += lagged_products(band_pass(np.maximum(zh, LOWEST_DBZ), s), drift)
-    return {s: lifetime(v) for s, v in sums.items()}
-
-
-def power_law(scales: Iterable[float], values: Iterable[float]) -> tuple[float, float]:
-    """Exponent of a power law, and the largest relative deviation from it."""
-    x, y = np.log(list(scales)), np.log(list(values))
-    slope, level = np.polyfit(x, y, 1)
-    return float(slope), float(np.abs(np.expm1(y - slope * x - level)).max())
-
-
-def fit_z_r(zh: Real, rain: Real, above: float = 1.0) -> tuple[float, float]:
-    """a and b of Z = a R^b (mm^6 m^-3, mm/h) by least squares of dBZ on ln R where rain exceeds `above`."""
-    wet = (rain > above) & (zh != 0)
-    b, intercept = np.polyfit(10 * np.log10(rain[wet]), zh[wet], 1)
+def fit_z_r(zh: Real, rain: Real) -> tuple[float, float]:
+    """a and b of Z = a R^b (mm^6 m^-3, mm/h) by least squares of dBZ on log R."""
+    b, intercept = np.polyfit(10 * np.log10(rain), zh, 1)
     return float(10 ** (intercept / 10)), float(b)
-
-
-def heavy_share(rain: Real, above: float = 10.0) -> float:
-    """Share of the rain volume that falls at more than `above` mm/h."""
-    return float(rain[rain > above].sum(dtype=np.float64) / rain.sum(dtype=np.float64))
 
 
 def normalised_error(estimate: Real, rain: Real) -> float:

@@ -97,7 +97,7 @@ def _observe_rain(world: StormWorld, regime: Regime, site: Site, weather: Weathe
     """Noise-free zh, zdr, kdp in rain, (3, y, x), with the attenuation that correction left over."""
     rain, delta = ((weather.rain_1km, weather.delta_1km), (weather.rain_3km, weather.delta_3km))[height]
     wet = rain >= 0.3 * DRY_MMH
-    scattered = _scatter(world, rain[wet], delta[wet], weather.width[wet])
+    scattered = scatter(world, rain[wet], delta[wet], weather.width[wet])
     fields = np.zeros((5, *rain.shape), np.float32)
     fields[0] = -99.0
     for field, values in zip(fields, vars(scattered).values(), strict=True):
@@ -108,7 +108,8 @@ def _observe_rain(world: StormWorld, regime: Regime, site: Site, weather: Weathe
     return fields[:3]
 
 
-def _scatter(world: StormWorld, rain: Real, delta: Real, width: Real) -> Observables:
+def scatter(world: StormWorld, rain: Real, delta: Real, width: Real) -> Observables:
+    """Radar quantities of rain (mm/h) whose drops deviate by `delta` in ln Dm and `width` in spectral width."""
     dm = world.drops.dm(rain, delta)
     return observe_rain(dm, world.drops.mu(dm, width), rain)
 

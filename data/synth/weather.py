@@ -133,7 +133,7 @@ def draw_regime(world: StormWorld, rng: np.random.Generator) -> Regime:
         log_rain_sd=float(rng.uniform(*world.log_rain_sd)),
         speed_km_min=float(rng.uniform(*world.speed_range_ms)) * 0.06,
         angle=float(toward - np.pi / 2),
-        size_offset=float(rng.normal(0, world.size_regime_sd)),
+        size_offset=float(rng.normal(*world.size_regime)),
         ice_deficit_db=float(rng.uniform(*world.ice_deficit_db)),
         residual_attenuation=float(rng.uniform(*world.residual_attenuation)),
         bands=Bands(float(rng.uniform(*world.band_stretch)), float(rng.uniform(0, np.pi))),

@@ -10,7 +10,7 @@ class StormWorld:
     """Climate, storm dynamics and radar of one synthetic archive."""
 
     # Latent chain vigour v -> growth g -> rain X
-    lifetime_32km_min: float = 17.5
+    lifetime_32km_min: float = 17.0
     """Decorrelation time tau of the rain latent at 32 km wavelength, min."""
     lifetime_exponent: float = 1.0
     """tau grows as wavelength to this power."""
@@ -22,7 +22,7 @@ class StormWorld:
     """Share of the variance of X that g drives."""
     outer_scale_km: float = 110.0
     """Wavelength above which the latents' spectrum is flat, km."""
-    spectrum_exponent: float = 1.4
+    spectrum_exponent: float = 1.45
     """Spectral density of the latents falls as (k^2 + outer^-2)^-exponent."""
     cutoff_km: float = 3.0
     """Shortest wavelength of the latents, km."""
@@ -41,7 +41,7 @@ class StormWorld:
     """Mean and standard deviation of the direction the storms move to, degrees clockwise from north."""
 
     # Stratiform background at 3 km
-    log_rain_mean: tuple[float, float] = (-4.3, 0.35)
+    log_rain_mean: tuple[float, float] = (-4.5, 0.3)
     """Mean and standard deviation over events of the mean of ln R (mm/h)."""
     log_rain_sd: tuple[float, float] = (1.8, 2.1)
     """Range over events of the standard deviation of ln R."""
@@ -81,8 +81,9 @@ class StormWorld:
     """Deviation of ln Dm per unit of v not explained by X."""
     size_from_texture: float = 0.05
     """Deviation of ln Dm per unit of the texture h."""
-    size_regime_sd: float = 0.07
-    """Standard deviation over events of the mean of ln Dm."""
+    size_regime: tuple[float, float] = (0.03, 0.07)
+    """Mean and standard deviation over events of the deviation of ln Dm; the mean makes up for the vigour that is
+    spent by the time it rains."""
     size_updraft: float = 0.22
     """Excess of ln Dm in a cell's updraft (its first minutes)."""
     size_leading_edge: float = 0.09
