@@ -16,7 +16,7 @@ from polarcast.data import archive as nju
 from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
 from polarcast.data.manifest import NAME, Manifest, Shard
-from polarcast.data.splits import assign
+from polarcast.data.splits import assign, default_rule
 from polarcast.data.statistics import EventSums, summarize
 
 DEFAULT_SHARD_MB = 256
@@ -27,7 +27,7 @@ def write_shards(
     archive: Archive,
     out: Path,
     *,
-    split: str = "0.7/0.1/0.2",
+    split: str | None = None,
     seed: int = 0,
     shard_mb: int = DEFAULT_SHARD_MB,
     on_event: Callable[[int], None] | None = None,
@@ -37,7 +37,7 @@ def write_shards(
     Args:
         archive: What to read.
         out: Folder to create; it must not hold shards yet.
-        split: A rule of `splits.assign`.
+        split: A rule of `splits.assign`; `splits.default_rule` by default.
         seed: Seed of the split.
         shard_mb: Size at which the next event opens a new shard.
         on_event: Called with the number of events done.
@@ -48,7 +48,7 @@ def write_shards(
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise BadInput("the folder exists and is not empty", out, "give a new folder, or remove it first")
-    splits = assign(list(archive.frames), split, seed)
+    splits = assign(list(archive.frames), split or default_rule(list(archive.frames)), seed)
     shape = archive.read_rain(*_first(archive)).shape
     partial = out.with_name(f".partial_{out.name}")
     shutil.rmtree(partial, ignore_errors=True)  # left by a killed run
@@ -89,7 +89,7 @@ def plan(archive: Archive, shape: tuple[int, ...], shard_mb: int) -> list[list[i
     starts, size = [0], 0
     events = list(archive.frames)
     for index, event in enumerate(events):
-        if size >= shard_mb * 1e6:
+        if size and size >= shard_mb * 1e6:
             starts.append(index)
             size = 0
         size += len(archive.frames[event]) * frame_bytes

@@ -5,11 +5,17 @@ from collections.abc import Sequence
 
 from polarcast.data.errors import BadInput
 
+DEFAULT_RULE = "0.7/0.1/0.2"
 SPLITS = ("train", "validation", "test")
 PAPER_TEST_EVENTS = range(11)
 _PAPER_VALIDATION_SHARE = 0.1
 
 Splits = dict[str, tuple[int, ...]]
+
+
+def default_rule(events: Sequence[int]) -> str:
+    """Shares of train, validation and test, or everything to test on when there are too few events for three."""
+    return DEFAULT_RULE if len(events) >= len(SPLITS) else "all-test"
 
 
 def assign(events: Sequence[int], rule: str, seed: int = 0) -> Splits:
@@ -28,11 +34,12 @@ def assign(events: Sequence[int], rule: str, seed: int = 0) -> Splits:
         return {"train": (), "validation": (), "test": tuple(sorted(events))}
     if rule == "paper":
         return _paper(events, seed)
-    shares = _parse_shares(rule)
+    _, validation, test = _parse_shares(rule)
     drawn = _shuffled(events, seed)
-    train_end = round(shares[0] * len(drawn))
-    validation_end = round((shares[0] + shares[1]) * len(drawn))
-    return _checked(drawn[:train_end], drawn[train_end:validation_end], drawn[validation_end:])
+    # A share that is wanted gets an event even where rounding would leave it none.
+    held_out = max(validation > 0, round(validation * len(drawn)))
+    tested = max(test > 0, round(test * len(drawn)))
+    return _checked(drawn[held_out + tested :], drawn[:held_out], drawn[held_out : held_out + tested])
 
 
 def _paper(events: Sequence[int], seed: int) -> Splits:

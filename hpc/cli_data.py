@@ -45,7 +45,9 @@ def synth(
 def shard(
     archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL.")],
     out: Annotated[Path, typer.Argument(help="New folder for the shards.")],
-    split: Annotated[str, typer.Option(help="train/validation/test shares, paper, or all-test.")] = "0.7/0.1/0.2",
+    split: Annotated[
+        str | None, typer.Option(help="Shares such as 0.7/0.1/0.2 (the default), paper, or all-test.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events stay whole.")] = 256,
     as_json: bool = Json,

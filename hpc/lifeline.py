@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ def end_with_parent() -> None:
     """End this process when its standard input, a pipe held by the parent, closes: even after the parent's SIGKILL."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        # Not sys.stdin: its lock, held here, would abort the interpreter when it shuts down.
+        while os.read(0, 1):
             pass
         os._exit(1)
 

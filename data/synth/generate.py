@@ -23,6 +23,7 @@ from polarcast.data.synth.measures import Truth
 from polarcast.data.synth.observe import Site, make_site, observe, scatter
 from polarcast.data.synth.weather import draw_regime, simulate
 from polarcast.data.synth.world import PRESETS, StormWorld
+from polarcast.data.workers import end_with_parent
 
 __all__ = [
     "PRESETS",
@@ -155,7 +156,7 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
             yield
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         try:
             yield from (future.result() for future in as_completed([pool.submit(_write_one, *j) for j in jobs]))
         except BaseException:

@@ -1,4 +1,4 @@
-"""One cell as a process of its own, `python -m polarcast.hpc.bench.cell FOLDER`: train, evaluate, tell how far it is."""
+"""One cell as a process of its own: train, evaluate, tell how far it is. `python -m polarcast.hpc.bench.cell RUN`."""
 
 import json
 import sys

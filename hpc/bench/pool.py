@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _TRAIN_SHARE = 0.95
 class _Running:
     folder: Path
     process: subprocess.Popen[bytes]
-    bar: object
+    report: Callable[[str, int, int], None]
 
 
 def run_processes(folders: Sequence[Path], workers: int, board: Board) -> None:
@@ -66,9 +66,12 @@ def _start(folder: Path, board: Board) -> _Running:
 
 def _poll(cell: _Running) -> bool:
     """Pass a cell's progress on; True once it has ended."""
-    ended = cell.process.poll() is not None
-    cell.bar("end", 1, 1) if ended else cell.bar(*read_progress(cell.folder))  # type: ignore[operator]
-    return ended
+    code = cell.process.poll()
+    if code is None:
+        cell.report(*read_progress(cell.folder))
+    else:
+        cell.report("failed" if code else "done", 1, 1)
+    return code is not None
 
 
 def _share(folder: Path) -> float:

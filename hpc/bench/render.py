@@ -41,7 +41,7 @@ def terminal_table(title: str, records: Sequence[Record]) -> Table:
     table.add_column("model", max_width=14)
     table.add_column("")
     for metric in _metrics(records):
-        table.add_column(_heading(metric).replace(" [", "\n["), justify="right", no_wrap=True)
+        table.add_column(escape(_heading(metric).replace(" [", "\n[")), justify="right", no_wrap=True)
     for label, arm, cells in _lines(records, stacked=True):
         last = arm == _HEADINGS[DIFFERENCE]
         table.add_row(label if arm == _HEADINGS["radar"] else "", arm, *map(escape, cells), end_section=last)

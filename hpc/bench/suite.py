@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config import RunConfig, load_config
@@ -112,7 +113,7 @@ def load_suite(source: str) -> Suite:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Suite(name=path.stem)), OmegaConf.load(path))
         suite: Suite = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    except (OmegaConfBaseException, OSError, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
         raise BadInput(str(error).splitlines()[0], path, "see the suites that come with polarcast") from None
     for table in suite.tables.values():
         unknown = [m for m in table.metrics if m not in METRICS]

@@ -63,7 +63,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     found = open_archive(tmp_path)
     broken = found.radar_file("zdr", 3.0, 0, 1)
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(BadInput, match="frame_001.npy") as caught:
+    with pytest.raises(BadInput, match=r"frame_001\.npy") as caught:
         found.read_radar(0, 1)
     assert str(broken) in str(caught.value)
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
-from polarcast.data.splits import assign
+from polarcast.data.splits import assign, default_rule
 
 events = st.sets(st.integers(0, 500), min_size=20, max_size=300).map(sorted)
 
@@ -19,6 +19,17 @@ def test_the_papers_split_tests_on_the_first_eleven_events() -> None:
     assert splits["test"] == tuple(range(11))
     assert len(splits["validation"]) == 25
     assert set(splits["train"]).isdisjoint(splits["validation"])
+
+
+def test_few_events_still_give_one_to_each_share_that_is_wanted() -> None:
+    assert {name: len(events) for name, events in assign(range(4), "0.9/0.05/0.05").items()} == {
+        "train": 2, "validation": 1, "test": 1,
+    }  # fmt: skip
+
+
+def test_an_archive_too_small_to_split_is_all_test() -> None:
+    assert default_rule([7]) == "all-test"
+    assert assign(range(3), default_rule(range(3)))["train"]
 
 
 def test_the_seed_alone_decides() -> None:
