@@ -1,8 +1,8 @@
 """Portable checkpoints: weights and optimizer moments by parameter name, and the position in the data.
 
 A checkpoint is a folder `step-NNNNNNNN`, written under another name, synced, and renamed once its `sums.json` lists
-every file's SHA-256. It does not know which world size wrote it. Random states are not part of it: every step seeds its own
-(`train.seed_step`), so the position says it all.
+every file's SHA-256. It does not know which world size wrote it. Random states are not part of it: every step seeds
+its own (`train.seed_step`), so the position says it all.
 """
 
 import hashlib

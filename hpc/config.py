@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+from yaml import YAMLError
 
 from polarcast.data.archive import HEIGHTS_KM, VARIABLES
 from polarcast.data.errors import BadInput
@@ -142,7 +143,7 @@ def _read(source: str | Path) -> DictConfig:
         raise BadInput("no such preset or file", source, f"presets: {names}; or give a YAML file")
     try:
         loaded = OmegaConf.load(path)
-    except Exception as error:
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         raise BadInput(f"not readable as YAML ({str(error).splitlines()[0]})", path, "mend the file") from None
     if not isinstance(loaded, DictConfig):
         raise BadInput("expected keys and values", path, "see the presets for an example")

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import combinations
 
 Count = Callable[[Sequence[int]], int]
-_NUDGES = (-2, -1, 1, 2)
+_NUDGES = (-3, -2, -1, 1, 2, 3)
 
 
 def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: float = 0.01) -> list[int]:
@@ -52,10 +53,10 @@ def _times(widths: Sequence[int], factor: float) -> tuple[int, ...]:
 
 
 def _neighbours(widths: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Widths that differ in one level, or in two by one channel each."""
-    changed = [_nudge(widths, {i: n}) for i in range(len(widths)) for n in _NUDGES]
-    pairs = [(i, j) for i in range(len(widths)) for j in range(len(widths)) if i != j]
-    return changed + [_nudge(widths, {i: 1, j: -1}) for i, j in pairs]
+    """Widths that differ in one level, or in two of them."""
+    levels = range(len(widths))
+    single = [_nudge(widths, {i: n}) for i in levels for n in _NUDGES]
+    return single + [_nudge(widths, {i: n, j: m}) for i, j in combinations(levels, 2) for n in _NUDGES for m in _NUDGES]
 
 
 def _nudge(widths: tuple[int, ...], by: dict[int, int]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ class UNetConfig:
     """Scaling of the radar input: range or frame."""
     rain_transform: str = "log1p"
     """Space in which the network speaks of rain: log1p, sqrt or identity."""
-    rate_weight: float = 0.1
+    rate_weight: float = 0.5
     """Weight of the squared error in mm/h beside the squared error in the transformed space."""
     rate_scale: float = 10.0
     """Rain rate in mm/h that counts as one in the squared error in mm/h."""
