@@ -1,0 +1,89 @@
+"""The command line as users meet it: words, exit codes, and nothing left half-written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polarcast.data.archive import Archive, open_archive
+from polarcast.data.manifest import Manifest
+
+
+def polarcast(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "polarcast.hpc.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error in the input."""
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("polarcast: ")
+    return lines[0]
+
+
+@pytest.fixture
+def broken(archive: Archive, tmp_path: Path) -> Archive:
+    """An archive that a test may damage."""
+    shutil.copytree(archive.root, tmp_path / "archive")
+    return open_archive(tmp_path / "archive")
+
+
+def test_a_truncated_frame_is_named_and_no_shards_are_left(broken: Archive, tmp_path: Path) -> None:
+    victim = broken.radar_file("zh", 1.0, 2, 0)
+    victim.write_bytes(victim.read_bytes()[:100])
+    assert str(victim) in refused(polarcast("data", "shard", broken.root, tmp_path / "shards"))
+    assert [p.name for p in tmp_path.iterdir()] == ["archive"]
+
+
+def test_a_frame_of_another_shape_is_named(broken: Archive, tmp_path: Path) -> None:
+    np.save(broken.rain_file(1, 1), np.zeros((16, 16), np.float32))
+    assert "shape (16, 16)" in refused(polarcast("data", "shard", broken.root, tmp_path / "shards"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("data", "shard", "nowhere", "out"), "nowhere"),
+        (("data", "check", "nowhere"), "nowhere"),
+        (("data", "synth", "out", "--preset", "mars"), "mars"),
+        (("train", "demo", "data.shards=nowhere"), "nowhere"),
+        (("train", "demo", "train.step=1"), "did you mean train.steps?"),
+        (("train", "demo", "data.variables=[zh,kdp]"), "KDP is forbidden in QPE"),
+        (("train", "nonsense"), "nonsense"),
+        (("evaluate", "nowhere"), "nowhere"),
+        (("bench", "nonsense"), "nonsense"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_two(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    assert words in refused(polarcast(*arguments, cwd=tmp_path))
+    assert not list(tmp_path.rglob("*.tar"))
+
+
+def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
+    done = polarcast("--debug", "data", "check", tmp_path)
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+def test_check_answers_in_json_and_fails_on_damage(shards: Manifest, tmp_path: Path) -> None:
+    sound = polarcast("data", "check", shards.folder, "--json")
+    assert (sound.returncode, json.loads(sound.stdout)["ok"]) == (0, True)
+    shutil.copytree(shards.folder, tmp_path / "s")
+    victim = next((tmp_path / "s").glob("*.tar"))
+    victim.write_bytes(b"\0" + victim.read_bytes()[1:])
+    damaged = polarcast("data", "check", tmp_path / "s", "--json")
+    assert (damaged.returncode, json.loads(damaged.stdout)["ok"]) == (1, False)
+
+
+@pytest.mark.multiprocess
+def test_doctor_finds_this_machine_fit() -> None:
+    done = polarcast("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, report
+    assert {c["where"] for c in report["checks"]} >= {"packages", "torch", "two processes", "free disk"}

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.config import PRESETS, load_config, model_config
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))
+@pytest.mark.parametrize("arm", ["radar", "dualpol"])
+def test_every_preset_is_valid_on_both_arms(preset: str, arm: str) -> None:
+    config = load_config(preset, [f"arm={arm}"])
+    assert config.variables() == (("zh",) if arm == "radar" else ("zh", "zdr"))
+
+
+def test_overrides_win_and_keep_their_types() -> None:
+    config = load_config("demo", ["train.steps=7", "model.widths=[4,8]", "train.learning_rate=1e-3", "train.steps=9"])
+    assert config.train.steps == 9
+    assert config.train.learning_rate == 0.001
+    assert model_config(config).widths == [4, 8]
+
+
+def test_a_configuration_survives_being_written_and_read(tmp_path: Path) -> None:
+    from polarcast.hpc.run_folder import RunFolder
+
+    config = load_config("demo", ["arm=radar", "model.rate_weight=0.25"])
+    RunFolder(tmp_path).start(config)
+    assert RunFolder(tmp_path).config() == config
+
+
+def test_the_digest_knows_what_shapes_the_result_and_not_where_the_shards_lie() -> None:
+    digest = load_config("demo").digest()
+    assert load_config("demo", ["data.shards=/elsewhere"]).digest() == digest
+    for change in ("seed=1", "arm=radar", "train.steps=3", "model.widths=[8,9]", "match_params=false"):
+        assert load_config("demo", [change]).digest() != digest
+
+
+def test_naming_another_model_drops_the_presets_settings_of_its_own() -> None:
+    assert load_config("demo", ["model.name=power_law"]).model == {
+        "name": "power_law", "coefficients": "published", "cap_dbz": 55.0, "cap_zdr": 4.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.step=3", ["train.step", "train.steps"]),
+        ("model.width=[3]", ["model.width", "model.widths"]),
+        ("trian.steps=3", ["trian", "did you mean"]),
+        ("train.steps=many", ["train.steps", "'many'"]),
+        ("train.steps=-1", ["train.steps", "-1"]),
+        ("train.global_batch=0", ["train.global_batch", "positive"]),
+        ("model.name=resnet", ["resnet", "unet"]),
+        ("arm=lidar", ["lidar", "radar, dualpol"]),
+        ("task=hail", ["hail", "qpe"]),
+        ("data.variables=[zh,kdp]", ["KDP is forbidden in QPE", "zh and zdr"]),
+        ("data.variables=[zh,rho]", ["rho", "zdr"]),
+        ("steps", ["key=value"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(override: str, words: list[str]) -> None:
+    with pytest.raises(BadInput) as caught:
+        load_config("demo", [override])
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("absent.yaml", None), ("list.yaml", "- 1"), ("broken.yaml", "a: [1"), ("nonsense", None)]
+)
+def test_an_unusable_source_is_refused(tmp_path: Path, name: str, content: str | None) -> None:
+    if content:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=name.split(".")[0]):
+        load_config(str(tmp_path / name) if "." in name else name)
