@@ -1,0 +1,54 @@
+# make demo    install, then the first radar-vs-dual-pol table
+# make test    install, then all tests
+# make lint    ruff and mypy
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# PyPI's torch for Linux is the CUDA build, gigabytes of it. Without an NVIDIA GPU, PyTorch's own CPU wheel is taken
+# first; where that index can't be reached, pip's default source has to do.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
+PIP := $(BIN)/pip --disable-pip-version-check
+
+.PHONY: demo test unit lint install install-dev clean
+
+demo: install
+	$(BIN)/polarcast bench demo
+
+# The groups are named so that a run in which one of them silently tested nothing fails.
+test: install-dev
+	$(BIN)/pytest --require multiprocess,journey
+
+unit: install-dev
+	$(BIN)/pytest -m "not multiprocess and not journey"
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(VENV)/links && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p polarcast
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+ifneq ($(HAS_GPU),yes)
+	$(PIP) install --quiet --no-deps --retries 0 --timeout 20 --index-url $(TORCH_CPU_INDEX) $(TORCH) \
+		|| echo "no CPU wheel of torch from $(TORCH_CPU_INDEX); pip's default source is used"
+endif
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+# mypy does not follow the import hook of an editable install: links give it the packages under their real names.
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	mkdir -p $(VENV)/links/polarcast
+	for folder in data models hpc; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
