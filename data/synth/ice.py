@@ -25,15 +25,20 @@ class Ice:
     """deg/km."""
 
 
-def observe_ice(content: Real, updraft: Real, deficit_db: float) -> Ice:
+def observe_ice(
+    content: Real, updraft: Real, deficit_db: float, zdr_db: float = 0.25, kdp_deg_km: float = 0.055
+) -> Ice:
     """Radar quantities of ice.
 
     Args:
         content: Rain-equivalent ice content, mm/h, (y, x).
         updraft: Strength of the updraft, 0-1, (y, x).
         deficit_db: How much weaker than rain of the same content ice reflects, dB.
+        zdr_db: ZDR at 20 dBZ without updraft.
+        kdp_deg_km: KDP at 20 dBZ.
     """
-    zh = np.float32(23.0103 - deficit_db) + np.float32(16.0) * np.log10(np.maximum(content, np.float32(1e-6)))
-    zdr = np.float32(0.25) - np.float32(0.012) * (zh - 20) + np.float32(0.8) * np.maximum(updraft - np.float32(0.6), 0)
-    kdp = np.minimum(np.float32(0.055) * np.exp(np.float32(0.045 * np.log(10)) * (zh - 20)), np.float32(1.2))
+    f = np.float32
+    zh = f(23.0103 - deficit_db) + f(16.0) * np.log10(np.maximum(content, f(1e-6)))
+    zdr = f(zdr_db) - f(0.012) * (zh - 20) + f(0.8) * np.maximum(updraft - f(0.6), 0)
+    kdp = np.minimum(f(kdp_deg_km) * np.exp(f(0.045 * np.log(10)) * (zh - 20)), f(1.2))
     return Ice(zh, zdr, kdp)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import uniform_filter
 
 from polarcast.data.synth.ice import observe_ice
 from polarcast.data.synth.scattering import Observables, observe_rain
@@ -82,15 +83,25 @@ def observe(
         outside coverage. A lost frame is all fill, its rain too.
     """
     rainy = [_observe_rain(world, regime, site, weather, z) for z in (0, 1)]
-    frozen = observe_ice(weather.ice_content, weather.ice_updraft, regime.ice_deficit_db)
+    frozen = observe_ice(
+        weather.ice_content, weather.ice_updraft, regime.ice_deficit_db, world.ice_zdr_db, world.ice_kdp_deg_km
+    )
     truth = np.stack([*rainy, np.stack([frozen.zh, frozen.zdr, frozen.kdp])], axis=1)
-    truth[2] *= np.float32(world.kdp_scale)
+    _process(world, truth)
     radar = truth + _noise(world, truth[0], rng)
     _add_clutter(site, radar, rng)
     kept = site.seen & (radar[0] >= world.floor_dbz)
     lost = rng.random() < world.lost_frame_share
     rain = np.where(site.seen[0] & (weather.rain_1km >= DRY_MMH) & (not lost), weather.rain_1km, 0)
     return np.where(kept & (not lost), radar, 0).astype(np.float32), rain.astype(np.float32)
+
+
+def _process(world: StormWorld, radar: Real) -> None:
+    """Calibration and processing that an archive's values went through, (v, z, y, x), in place."""
+    radar[1] += np.float32(world.zdr_bias_db)
+    radar[2] *= np.float32(world.kdp_scale)
+    if world.kdp_smoothing_px > 1:
+        radar[2] = uniform_filter(radar[2], (1, world.kdp_smoothing_px, world.kdp_smoothing_px))
 
 
 def _observe_rain(world: StormWorld, regime: Regime, site: Site, weather: Weather, height: int) -> Real:

@@ -22,6 +22,7 @@ Real = npt.NDArray[np.float32]
 FRAME_MIN = 6.0
 V, G, X, H = range(4)
 
+_ORGANISED_KM = 150.0
 _RATES = (1 / 1.5, 1 / 0.6, 1.0)
 """Relaxation rates of v, g, X in units of 1/tau."""
 
@@ -138,7 +139,9 @@ def make_dynamics(world: StormWorld, modes: Modes, bands: Bands = ISOTROPIC) -> 
         transition=transition,
         innovation=innovation,
         stationary=np.linalg.cholesky(chain.covariance).astype(np.float32),
-        amplitude=_amplitude(modes, k, world.outer_scale_km, world.spectrum_exponent),
+        amplitude=_organise(
+            modes, _amplitude(modes, k, world.outer_scale_km, world.spectrum_exponent), world.organisation
+        ),
         texture_amplitude=_amplitude(modes, k, world.texture_scale_km, world.spectrum_exponent),
         texture_decay=np.exp(-FRAME_MIN / (world.texture_lifetime * tau)).astype(np.float32),
         vigour_on_rain=float(chain.covariance[V, X]),
@@ -173,6 +176,13 @@ def _amplitude(modes: Modes, k: npt.NDArray[np.float64], outer_km: float, expone
     # A half-spectrum mode and its mirror image both carry power; self-conjugate columns hold both already.
     total = 2 * (power / modes.weight**2).sum()
     return np.asarray(np.sqrt(power / total) * modes.weight, dtype=np.float32)
+
+
+def _organise(modes: Modes, amplitude: Real, share: float) -> Real:
+    """Move `share` of the variance to the wavelengths above 150 km."""
+    large = np.hypot(modes.ky, modes.kx) < 1 / _ORGANISED_KM
+    flat = large * modes.weight / np.sqrt(2 * (large / modes.weight**2).sum())
+    return np.sqrt((1 - share) * amplitude**2 + share * flat**2).astype(np.float32)
 
 
 def draw_state(dynamics: Dynamics, rng: np.random.Generator) -> Complex:

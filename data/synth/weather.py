@@ -111,7 +111,7 @@ def _make_grid(world: StormWorld, regime: Regime, size: int) -> _Grid:
     modes, births, sources = _make_modes(size, world.cutoff_km)
     dynamics = make_dynamics(world, modes, regime.bands)
     birth_filter = _gaussian(births, _BIRTH_SMOOTHING_KM)
-    amplitude = dynamics.amplitude[births.pick] * birth_filter / births.modes.weight
+    amplitude = dynamics.amplitude[births.pick] * birth_filter / births.modes.weight**2
     chain = dynamics.stationary @ dynamics.stationary.T
     variance = chain[G, G] + 0.8 * chain[G, V] + 0.16 * chain[V, V]
     birth_sd = float(np.sqrt(2 * (amplitude.astype(np.float64) ** 2).sum() * variance))
@@ -248,9 +248,16 @@ def _combine(
     delta = f(world.size_from_vigour) * fresh + f(world.size_from_texture) * z[H] + f(regime.size_offset)
     excess = cell.updraft - f(_MEAN_UPDRAFT) * cell.rain
     delta += (f(world.size_updraft) * excess + f(world.size_leading_edge) * cell.leading) * share
-    lifted = np.exp(mean + sd * (f(0.5) * z[X] + f(0.55) * z[G])) * moist
+    lifted = np.exp(mean + f(world.ice_contrast) * sd * (f(0.5) * z[X] + f(0.55) * z[G])) * moist
     ice = lifted + (f(0.5) * cell.rain + cell.updraft) * grain
+    if world.evaporation_mmh:
+        rain, ice = (_evaporate(a, f(world.evaporation_mmh)) for a in (rain, ice))
     return _Region(rain, delta, ice, np.clip(cell.updraft * share, 0, 1), z)
+
+
+def _evaporate(rain: Real, weak: np.float32) -> Real:
+    """What is left of rain (or ice) below cloud: nearly nothing where it is weaker than `weak` (mm/h)."""
+    return np.asarray(rain / (1 + (weak / np.maximum(rain, np.float32(1e-3))) ** 3))
 
 
 def _fall(world: StormWorld, regime: Regime, before: _Region, now: _Region, size: int) -> Weather:

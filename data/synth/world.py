@@ -24,6 +24,8 @@ class StormWorld:
     """Wavelength above which the latents' spectrum is flat, km."""
     spectrum_exponent: float = 1.45
     """Spectral density of the latents falls as (k^2 + outer^-2)^-exponent."""
+    organisation: float = 0.12
+    """Share of the latents' variance in wavelengths above 150 km: one large rain area instead of many."""
     cutoff_km: float = 3.0
     """Shortest wavelength of the latents, km."""
     texture_scale_km: float = 20.0
@@ -41,12 +43,14 @@ class StormWorld:
     """Mean and standard deviation of the direction the storms move to, degrees clockwise from north."""
 
     # Stratiform background at 3 km
-    log_rain_mean: tuple[float, float] = (-4.5, 0.3)
+    log_rain_mean: tuple[float, float] = (-3.8, 0.3)
     """Mean and standard deviation over events of the mean of ln R (mm/h)."""
-    log_rain_sd: tuple[float, float] = (1.8, 2.1)
+    log_rain_sd: tuple[float, float] = (1.7, 2.0)
     """Range over events of the standard deviation of ln R."""
     rain_cap_mmh: float = 180.0
     """Soft upper bound of the rain rate, mm/h."""
+    evaporation_mmh: float = 0.15
+    """Rain and ice weaker than this mostly evaporate, R / (1 + (this / R)^3): sharp edges, mm/h."""
     fall_memory: float = 0.65
     """Share of the rain at 1 km that was at 3 km one frame earlier."""
 
@@ -59,7 +63,7 @@ class StormWorld:
     """No birth within this distance of a cell younger than 24 min."""
     cell_radius_km: float = 2.5
     """Mean e-folding radius of a sub-cell, km."""
-    cell_peak_mmh: float = 8.0
+    cell_peak_mmh: float = 7.0
     """Peak rain rate of a cell born where v = 1, mm/h."""
     cell_vigour_gain: float = 0.45
     """ln of the peak rain rate gained per unit of v at birth."""
@@ -81,7 +85,7 @@ class StormWorld:
     """Deviation of ln Dm per unit of v not explained by X."""
     size_from_texture: float = 0.05
     """Deviation of ln Dm per unit of the texture h."""
-    size_regime: tuple[float, float] = (0.03, 0.07)
+    size_regime: tuple[float, float] = (0.015, 0.06)
     """Mean and standard deviation over events of the deviation of ln Dm; the mean makes up for the vigour that is
     spent by the time it rains."""
     size_updraft: float = 0.22
@@ -95,6 +99,13 @@ class StormWorld:
     ice_deficit_db: tuple[float, float] = (8.0, 13.0)
     """Range over events by which Z of ice lies below 200 A^1.6, dB."""
 
+    ice_contrast: float = 1.0
+    """Contrast of the ice between strong and weak areas, relative to that of the rain."""
+    ice_zdr_db: float = 0.25
+    """Median ZDR of ice of 20 dBZ, dB."""
+    ice_kdp_deg_km: float = 0.055
+    """KDP of ice of 20 dBZ, deg/km."""
+
     # Radar
     noise: tuple[float, float, float] = (0.8, 0.2, 0.2)
     """Standard deviation of correlated noise of zh (dB), zdr (dB), kdp (deg/km), at 38 dBZ and above."""
@@ -102,6 +113,10 @@ class StormWorld:
     """Factor by which the noise grows per 10 dB below 38 dBZ."""
     kdp_scale: float = 1.0
     """Scale of kdp in this archive's processing (1 = physical)."""
+    kdp_smoothing_px: int = 1
+    """Width of the square over which this archive's processing averages kdp, pixels."""
+    zdr_bias_db: float = 0.0
+    """Calibration error of zdr, dB."""
     floor_dbz: float = 5.0
     """Echoes below this are not kept, dBZ."""
     residual_attenuation: tuple[float, float] = (0.0, 0.15)
@@ -129,10 +144,26 @@ PRESETS: dict[str, StormWorld] = {
     "continental": replace(_MEIYU, drops=DropPrior(dm_coefficient_mm=1.30, dm_exponent=0.20, dm_sd=0.22)),
     "njucpol": replace(
         _MEIYU,
-        noise=(0.8, 0.36, 0.1),
-        noise_growth=(1.0, 1.4, 1.0),
-        kdp_scale=0.5,
-        floor_dbz=2.0,
+        lifetime_32km_min=15.0,
+        outer_scale_km=50.0,
+        spectrum_exponent=1.73,
+        log_rain_mean=(-1.75, 0.3),
+        log_rain_sd=(1.35, 1.6),
+        evaporation_mmh=0.65,
+        cell_peak_mmh=3.0,
+        speed_range_ms=(11.0, 19.0),
+        direction_deg=(85.0, 20.0),
+        organisation=0.35,
+        ice_deficit_db=(3.0, 6.0),
+        ice_contrast=0.6,
+        ice_zdr_db=0.95,
+        ice_kdp_deg_km=0.42,
+        noise=(0.8, 0.30, 0.055),
+        noise_growth=(1.0, 1.35, 1.4),
+        kdp_scale=0.43,
+        kdp_smoothing_px=3,
+        zdr_bias_db=-0.27,
+        floor_dbz=3.0,
     ),
     "tiny": replace(_MEIYU, default_size=64),
 }
