@@ -27,38 +27,48 @@ def write_table(folder: Path, title: str, records: Sequence[Record]) -> None:
 
 
 def markdown(title: str, records: Sequence[Record]) -> str:
-    """The table as Markdown: a line for each model and arm, a column for each metric."""
-    metrics = _metrics(records)
-    lines = [f"**{title}**", "", "| | | " + " | ".join(map(_heading, metrics)) + " |"]
-    lines.append("|---|---|" + "---:|" * len(metrics))
-    lines += [f"| {label} | {arm} | " + " | ".join(cells) + " |" for label, arm, cells in _lines(records)]
+    """The table as Markdown: a line for each model and metric."""
+    head = _head(records)
+    lines = [f"**{title}**", "", "| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    lines += ["| " + " | ".join(line) + " |" for line in _lines(records)]
     return "\n".join([*lines, "", footnote(records), ""])
 
 
 def terminal_table(title: str, records: Sequence[Record]) -> Table:
-    """The table for a terminal; differences whose interval excludes zero are bold."""
+    """The table for a terminal: each model is named once, and models are set apart."""
     table = Table(title=title, caption=escape(footnote(records)), title_justify="left", caption_justify="left")
-    table.add_column("model", max_width=14)
-    table.add_column("")
-    for metric in _metrics(records):
-        table.add_column(escape(_heading(metric).replace(" [", "\n[")), justify="right", no_wrap=True)
-    for label, arm, cells in _lines(records, stacked=True):
-        last = arm == _HEADINGS[DIFFERENCE]
-        table.add_row(label if arm == _HEADINGS["radar"] else "", arm, *map(escape, cells), end_section=last)
+    for position, name in enumerate(_head(records)):
+        table.add_column(name, justify="right" if position > 1 else "left", no_wrap=position > 1)
+    lines = _lines(records)
+    for line, following in zip(lines, [*lines[1:], None], strict=True):
+        starts = table.row_count == 0 or table.rows[-1].end_section
+        ends = following is None or following[0] != line[0]
+        table.add_row(line[0] if starts else "", *map(escape, line[1:]), end_section=ends)
     return table
 
 
 def footnote(records: Sequence[Record]) -> str:
-    """What the brackets mean, and on how much they stand."""
+    """What the intervals mean, and on how much they stand."""
     events, seeds = records[0].events, records[0].seeds
-    count = f"{events} test event{'s' * (events != 1)} and {seeds} seed{'s' * (seeds != 1)}"
+    count = f"{events} test event{'s' * (events != 1)}, {seeds} seed{'s' * (seeds != 1)}"
     if events < 2:
         return f"{count}: no interval can be given for a single event."
-    return f"[95% interval] of a paired bootstrap over events; {count}; * the interval excludes zero."
+    return f"{count}; 95% intervals by paired bootstrap over events; * the interval excludes zero."
 
 
-def _metrics(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(r.metric for r in records))
+def _head(records: Sequence[Record]) -> list[str]:
+    return ["model", "score", *(_HEADINGS[arm] for arm in _arms(records)), "95% interval"]
+
+
+def _arms(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(r.arm for r in records))
+
+
+def _lines(records: Sequence[Record]) -> list[list[str]]:
+    """Label, metric, a value for each arm, and the interval of the difference (or of the only arm)."""
+    keys = dict.fromkeys((r.model, r.metric) for r in records)
+    groups = [[r for r in records if (r.model, r.metric) == key] for key in keys]
+    return [[of[0].label, _heading(of[0].metric), *map(_value, of), _interval(of[-1])] for of in groups]
 
 
 def _heading(metric: str) -> str:
@@ -66,30 +76,23 @@ def _heading(metric: str) -> str:
     return METRICS[metric].label + (f" [{unit}]" if unit != "1" else "")
 
 
-def _lines(records: Sequence[Record], stacked: bool = False) -> list[tuple[str, str, list[str]]]:
-    """(label, arm, a cell for each metric) of each model and arm."""
-    keys = dict.fromkeys((r.model, r.label, r.arm) for r in records)
-    return [
-        (label, _HEADINGS[arm], [_cell(r, stacked) for r in records if (r.model, r.arm) == (model, arm)])
-        for model, label, arm in keys
-    ]
-
-
-def _cell(record: Record, stacked: bool) -> str:
+def _value(record: Record) -> str:
     if record.value is None:
         return "–"
-    plus = record.arm == DIFFERENCE
-    text = _number(record.value, plus)
-    # Only the difference is a comparison; the interval of one arm is in the records.
-    if not plus or record.low is None or record.high is None:
-        return text
-    star = "*" if record.low > 0 or record.high < 0 else ""
-    break_ = "\n" if stacked else " "
-    return f"{text}{star}{break_}[{_number(record.low, plus)}, {_number(record.high, plus)}]"
+    star = "*" if record.arm == DIFFERENCE and record.excludes_zero else ""
+    return _number(record.value, record.arm == DIFFERENCE) + star
 
 
-def _number(value: float, plus: bool) -> str:
-    return f"{value:{'+' if plus else ''}.3g}" if abs(value) < 100 else f"{value:{'+' if plus else ''}.0f}"
+def _interval(record: Record) -> str:
+    if record.low is None or record.high is None:
+        return "–"
+    signed = record.arm == DIFFERENCE
+    return f"[{_number(record.low, signed)}, {_number(record.high, signed)}]"
+
+
+def _number(value: float, signed: bool) -> str:
+    plus = "+" if signed else ""
+    return f"{value:{plus}.3g}" if abs(value) < 100 else f"{value:{plus}.0f}"
 
 
 def _csv(rows: Sequence[dict[str, object]]) -> str:

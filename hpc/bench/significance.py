@@ -21,11 +21,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside (False for an undefined interval)."""
-        return self.low > 0 or self.high < 0
-
 
 def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
     """Studentized bootstrap over events, and over seeds where there are several (Efron & Tibshirani 1993, ch. 12.5).

@@ -33,6 +33,11 @@ class Record:
     events: int
     seeds: int
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside the interval; False where there is none."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
     def as_row(self) -> dict[str, object]:
         """For JSON, CSV and Parquet."""
         return asdict(self)

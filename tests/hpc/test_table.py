@@ -68,7 +68,7 @@ def test_written_tables_agree_with_the_records(tmp_path: Path) -> None:
     assert stored["records"] == [r.as_row() for r in records]
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + len(records)
     text = (tmp_path / "t.md").read_text()
-    assert "12 test events and 1 seed" in text
+    assert "12 test events, 1 seed" in text
     assert "\\[" not in text
 
 
