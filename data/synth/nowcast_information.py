@@ -118,7 +118,7 @@ def _network(inputs: int) -> torch.nn.Module:
     )  # fmt: skip
 
 
-def train(features: Real, hit: Mask, seed: int, steps: int = 1500, batch: int = 4096) -> torch.nn.Module:
+def train(features: Real, hit: Mask, seed: int, steps: int, batch: int = 4096) -> torch.nn.Module:
     """Network for the log-odds of a hit, from standardised features (n, f)."""
     torch.manual_seed(seed)
     network = _network(features.shape[1])
@@ -153,7 +153,7 @@ def _best_threshold(odds: Real, hit: Mask) -> float:
     return float(candidates[int(np.argmax(scores))])
 
 
-def score_arm(events: Sequence[Samples], inputs: int, folds: int, seed: int) -> Real:
+def score_arm(events: Sequence[Samples], inputs: int, folds: int, seed: int, steps: int = 1500) -> Real:
     """Counts (events, 3) of the arm that uses the first `inputs` features.
 
     Each event is forecast by a network trained on the other folds, which saw at most 30,000 pixels of each event.
@@ -166,7 +166,7 @@ def score_arm(events: Sequence[Samples], inputs: int, folds: int, seed: int) -> 
         hit = np.concatenate([s.hit[t] for s, t in zip(inside, thin, strict=True)])
         mean, sd = features.mean(axis=0, dtype=np.float32), features.std(axis=0, dtype=np.float32) + 1e-6
         standard = (features - mean) / sd
-        network = train(standard, hit, seed + fold)
+        network = train(standard, hit, seed + fold, steps)
         threshold = _best_threshold(_odds(network, standard), hit)
         for i in range(fold, len(events), folds):
             odds = _odds(network, (events[i].features[:, :inputs] - mean) / sd)

@@ -90,7 +90,9 @@ def compare(archive: Iterable[Real], synthetic: Iterable[Real]) -> list[tuple[st
     rows = []
     for name in theirs[0]:
         values = np.array([d[name] for d in ours])
-        quantiles = np.nanquantile(values, [0.0, 0.5, 1.0]) if np.isfinite(values).any() else [np.nan] * 3
+        quantiles = (
+            np.nanquantile(values, [0.0, 0.5, 1.0], method="nearest") if np.isfinite(values).any() else [np.nan] * 3
+        )
         least, median, greatest = map(float, quantiles)
         rows.append((name, float(np.nanmean([d[name] for d in theirs])), least, median, greatest))
     return rows

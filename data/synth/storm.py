@@ -179,8 +179,8 @@ def _amplitude(modes: Modes, k: npt.NDArray[np.float64], outer_km: float, expone
 
 
 def _organise(modes: Modes, amplitude: Real, share: float) -> Real:
-    """Move `share` of the variance to the wavelengths above 150 km."""
-    large = np.hypot(modes.ky, modes.kx) < 1 / _ORGANISED_KM
+    """Move `share` of the variance to the wavelengths above 150 km; on small domains, to the longest there are."""
+    large = np.hypot(modes.ky, modes.kx) < max(1 / _ORGANISED_KM, 1.01 / modes.size)
     flat = large * modes.weight / np.sqrt(2 * (large / modes.weight**2).sum())
     return np.sqrt((1 - share) * amplitude**2 + share * flat**2).astype(np.float32)
 
