@@ -11,5 +11,11 @@ def end_with_parent() -> None:
     A pool's workers wait on a pipe whose other end they hold themselves, so that without this they would wait for ever.
     """
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True, name="lifeline").start()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="lifeline").start()

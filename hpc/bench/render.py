@@ -9,11 +9,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from polarcast.hpc.bench.table import DIFFERENCE, Record
+from polarcast.hpc.bench.table import ARM_NAMES, DIFFERENCE, Record
 from polarcast.hpc.files import write_text
 from polarcast.hpc.scores.metrics import METRICS
-
-_HEADINGS = {"radar": "radar", "dualpol": "dual-pol", DIFFERENCE: "dual-pol − radar"}
 
 
 def write_table(folder: Path, title: str, records: Sequence[Record]) -> None:
@@ -57,7 +55,7 @@ def footnote(records: Sequence[Record]) -> str:
 
 
 def _head(records: Sequence[Record]) -> list[str]:
-    return ["model", "score", *(_HEADINGS[arm] for arm in _arms(records)), "95% interval"]
+    return ["model", "score", *(ARM_NAMES[arm] for arm in _arms(records)), "95% interval"]
 
 
 def _arms(records: Sequence[Record]) -> list[str]:

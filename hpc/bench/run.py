@@ -17,7 +17,7 @@ from polarcast.hpc.bench.pool import run_processes
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Cell, DataSpec, Suite, cells_of
-from polarcast.hpc.bench.table import Record, build_table
+from polarcast.hpc.bench.table import ARM_NAMES, Record, build_table
 from polarcast.hpc.files import write_text
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.sums import EventSums, read_sums
@@ -124,7 +124,9 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
         write_table(folder / "tables", spec.title, tables[name])
     labels = {name: spec.label for table in suite.tables.values() for name, spec in table.models.items()}
     first = [(c, output) for c, output in outputs if c.seed == suite.seeds[0]]
-    draw_cases(folder / "figures" / "cases.png", [(f"{labels[c.model]}\n{c.arm}", o.cases) for c, o in first])
+    draw_cases(
+        folder / "figures" / "cases.png", [(f"{labels[c.model]}\n{ARM_NAMES[c.arm]}", o.cases) for c, o in first]
+    )
     return tables
 
 

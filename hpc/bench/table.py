@@ -15,6 +15,7 @@ Array = npt.NDArray[np.float64]
 Scores = Mapping[tuple[str, str], Sequence[EventSums]]
 """(model, arm) → scores of each seed."""
 DIFFERENCE = "difference"
+ARM_NAMES = {"radar": "radar", "dualpol": "dual-pol", DIFFERENCE: "dual-pol − radar"}
 
 
 @dataclass(frozen=True)
