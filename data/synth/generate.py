@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from polarcast.data.archive import complete_events, write_event
 from polarcast.data.errors import BadInput
-from polarcast.data.synth.measures import Truth
+from polarcast.data.synth.measures import Truth, join_truth
 from polarcast.data.synth.observe import Site, make_site, observe, scatter
 from polarcast.data.synth.weather import draw_regime, simulate
 from polarcast.data.synth.world import PRESETS, StormWorld
@@ -29,6 +29,7 @@ __all__ = [
     "PRESETS",
     "Event",
     "StormWorld",
+    "archive_truth",
     "draw_length",
     "generate_event",
     "kdp_rain",
@@ -39,7 +40,8 @@ __all__ = [
 Real = npt.NDArray[np.float32]
 RainLabel = Literal["true_R", "kdp_rain"]
 
-GENERATOR_VERSION = "1"
+GENERATOR = "polarcast synthetic storms"
+GENERATOR_VERSION = "2"
 RAIN_LABELS = ("true_R", "kdp_rain")
 
 # Quantiles of the lengths of the 193 NJU-CPOL events that have a window of strong echo (frames of 6 min).
@@ -106,6 +108,23 @@ def sample_truth(world: StormWorld, seed: int, event: int, size: int, frames: in
     return Truth(np.log(world.drops.dm(rain[wet], delta[wet])), rain[wet], seen.zh, seen.zdr, seen.kdp)
 
 
+def archive_truth(root: Path, events: int = 8, frames: int = 3) -> Truth | None:
+    """Noise-free rain of a synthetic archive, made again from its archive.json; None for any other archive.
+
+    Args:
+        root: Folder of the archive.
+        events: How many of its first events to sample.
+        frames: How many frames of each.
+    """
+    note = Path(root) / "archive.json"
+    known = _read_note(note) if note.exists() else {}
+    if (known.get("generator"), known.get("generator_version")) != (GENERATOR, GENERATOR_VERSION):
+        return None
+    world, seed, size = PRESETS[known["preset"]], known["seed"], known["size"]
+    numbers = sorted(complete_events(Path(root)))[:events]
+    return join_truth([sample_truth(world, seed, e, size, frames) for e in numbers]) if numbers else None
+
+
 def kdp_rain(radar: Real) -> Real:
     """The rain product of the real archive, R = 57.1 max(KDP at 1 km, 0)^0.785 in mm/h, (t, y, x)."""
     return np.asarray(57.1 * np.maximum(radar[:, 2, 0], 0) ** 0.785, dtype=np.float32)
@@ -139,7 +158,7 @@ def write_archive(
     Raises:
         BadInput: unknown preset or label, a number out of range, or `out` holds an archive made otherwise.
     """
-    _check(events, size, preset, frames, rain, workers)
+    _check(events, size, seed, preset, frames, rain, workers)
     _claim(out, _description(size, seed, preset, frames, rain))
     missing = sorted(set(range(events)) - complete_events(out))
     jobs = [(out, e, size, seed, preset, frames, rain) for e in missing]
@@ -172,7 +191,7 @@ def _write_one(out: Path, event: int, size: int, seed: int, preset: str, frames:
 
 def _description(size: int, seed: int, preset: str, frames: int | None, rain: str) -> dict[str, Any]:
     return {
-        "generator": "polarcast synthetic storms",
+        "generator": GENERATOR,
         "generator_version": GENERATOR_VERSION,
         "preset": preset,
         "seed": seed,
@@ -184,23 +203,33 @@ def _description(size: int, seed: int, preset: str, frames: int | None, rain: st
     }
 
 
-def _check(events: int, size: int, preset: str, frames: int | None, rain: str, workers: int) -> None:
+def _check(events: int, size: int, seed: int, preset: str, frames: int | None, rain: str, workers: int) -> None:
     if preset not in PRESETS:
         raise BadInput(f"unknown preset {preset!r}", fix=f"choose one of {', '.join(PRESETS)}")
     if rain not in RAIN_LABELS:
         raise BadInput(f"unknown rain label {rain!r}", fix=f"choose one of {', '.join(RAIN_LABELS)}")
-    for name, value, least in (("events", events, 1), ("size", size, 32), ("workers", workers, 1)):
+    for name, value, least in (("events", events, 1), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
         if value < least:
             raise BadInput(f"{name} = {value}", fix=f"give {least} or more")
     if frames is not None and frames < 1:
         raise BadInput(f"frames = {frames}", fix="give 1 or more, or leave it out")
 
 
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(note.read_text())
+    except ValueError as error:
+        raise BadInput(f"not valid JSON ({error})", note, "delete the folder and make the archive again") from None
+    if not isinstance(known, dict):
+        raise BadInput("holds no description of an archive", note, "delete the folder and make the archive again")
+    return known
+
+
 def _claim(out: Path, description: dict[str, Any]) -> None:
     """Write archive.json, or make sure that the one there says the same."""
     note = Path(out) / "archive.json"
     if note.exists():
-        known = json.loads(note.read_text())
+        known = _read_note(note)
         differing = {k for k in description if known.get(k) != description[k]}
         if differing:
             what = ", ".join(f"{k} is {known.get(k)!r} there, {description[k]!r} here" for k in sorted(differing))

@@ -12,6 +12,7 @@ from polarcast.data.synth.attainable import (
     posterior_mean,
     score,
 )
+from polarcast.data.synth.measures import published_estimates
 
 # Overall RMSE (mm/h), NE, and RMSE at 50 mm/h and more, computed once with another implementation.
 REFERENCE = [
@@ -66,6 +67,14 @@ def test_unknown_variables_are_refused(variables):
     cloud = draw_particles(RainPrior(), 2000, np.random.default_rng(0))
     with pytest.raises(ValueError, match="choose from"):
         posterior_mean(cloud, np.zeros((1, 3)), PIXEL_NOISE, variables)
+
+
+@pytest.mark.parametrize(("name", "error"), [("R(Z)", 0.35), ("R(K)", 0.22), ("R(K,ZDR)", 0.17)])
+def test_published_estimators_err_as_expected_on_this_climate_of_drops(name, error):
+    truth = draw_particles(RainPrior(), 30_000, np.random.default_rng(4))
+    estimate = published_estimates(*truth.seen.T)[name]
+    skill = score(estimate, truth.rain, np.exp(truth.log_weight))[-1]
+    assert skill.normalised_error == pytest.approx(error, abs=0.015)
 
 
 def test_score_by_hand():

@@ -8,7 +8,15 @@ import pytest
 
 from polarcast.data.archive import complete_events
 from polarcast.data.errors import BadInput
-from polarcast.data.synth.generate import PRESETS, draw_length, generate_event, kdp_rain, write_archive
+from polarcast.data.synth.generate import (
+    PRESETS,
+    archive_truth,
+    draw_length,
+    generate_event,
+    kdp_rain,
+    sample_truth,
+    write_archive,
+)
 
 WORLD = replace(PRESETS["tiny"], lost_frame_share=0.0)
 
@@ -122,9 +130,26 @@ def test_another_archive_in_the_folder_is_refused(tmp_path):
         write_archive(tmp_path, 1, size=32, seed=6, preset="tiny", frames=1)
 
 
+@pytest.mark.parametrize("note", ["{", "[]"])
+def test_damaged_description_is_refused(tmp_path, note):
+    (tmp_path / "archive.json").write_text(note)
+    with pytest.raises(BadInput, match="make the archive again"):
+        write_archive(tmp_path, 1, size=32, seed=0, preset="tiny", frames=1)
+
+
+def test_truth_of_an_archive_is_made_again_from_its_description(tmp_path):
+    write_archive(tmp_path, 2, size=64, seed=5, preset="tiny", frames=2)
+    truth = archive_truth(tmp_path, frames=1)
+    expected = sample_truth(PRESETS["tiny"], 5, 0, 64, 1)
+    np.testing.assert_array_equal(truth.rain[: len(expected.rain)], expected.rain)
+    assert len(truth.rain) > len(expected.rain)
+    (tmp_path / "archive.json").write_text('{"generator": "someone else"}')
+    assert archive_truth(tmp_path) is None
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"preset": "monsun"}, {"rain": "gauge"}, {"size": 8}, {"workers": 0}, {"frames": 0}],
+    [{"preset": "monsun"}, {"rain": "gauge"}, {"size": 8}, {"seed": -1}, {"workers": 0}, {"frames": 0}],
     ids=lambda w: next(iter(w)),
 )
 def test_wrong_options_are_named(tmp_path, wrong):
