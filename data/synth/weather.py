@@ -276,7 +276,7 @@ def _fall(world: StormWorld, regime: Regime, before: _Region, now: _Region, size
         rain_3km=here.rain,
         rain_1km=rain,
         delta_3km=here.delta,
-        delta_1km=carried / np.maximum(rain, np.float32(1e-6)),
+        delta_1km=np.asarray(carried / np.maximum(rain, np.float32(1e-6)), dtype=np.float32),
         width=np.roll(here.latents[H], size // 2, axis=0),
         ice_content=aloft.ice_content,
         ice_updraft=aloft.ice_updraft,

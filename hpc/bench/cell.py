@@ -10,6 +10,7 @@ from polarcast.hpc.files import write_text
 from polarcast.hpc.lifeline import end_with_parent, sole_writer
 
 PROGRESS = "progress.json"
+ERROR = "error.txt"
 _SECONDS_BETWEEN_REPORTS = 0.25
 
 
@@ -59,7 +60,7 @@ def main() -> int:
         with sole_writer(Path(sys.argv[1])):
             run_cell(Path(sys.argv[1]))
     except BadInput as error:
-        write_text(Path(sys.argv[1]) / "error.txt", f"{error}\n")
+        write_text(Path(sys.argv[1]) / ERROR, f"{error}\n")
         print(error, file=sys.stderr)
         return 2
     return 0

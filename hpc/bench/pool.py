@@ -8,73 +8,79 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.bench.cell import PROGRESS, read_progress
+from polarcast.hpc.bench.cell import ERROR, PROGRESS, read_progress
 from polarcast.hpc.bench.progress import Board
 
 _POLL_SECONDS = 0.2
 _TRAIN_SHARE = 0.95
 
 
+@dataclass(frozen=True)
+class Job:
+    """A cell to run: its folder, and the seconds of one core that it is expected to take."""
+
+    folder: Path
+    seconds: float
+
+
 @dataclass
 class _Running:
-    folder: Path
+    job: Job
     process: subprocess.Popen[bytes]
     report: Callable[[str, int, int], None]
 
 
-def run_processes(folders: Sequence[Path], workers: int, board: Board) -> None:
-    """Run the cells of `folders`, `workers` at a time; one that fails doesn't stop the others.
+def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
+    """Run cells, `workers` at a time; one that fails doesn't stop the others.
 
     Raises:
         BadInput: a cell failed on its input; the message is the cell's own.
         RuntimeError: a cell failed otherwise; names the file with its output.
     """
-    waiting, finished, failed = list(folders), 0, []
+    waiting, whole = list(jobs), sum(job.seconds for job in jobs)
     running: list[_Running] = []
-    with board.stage("cells", "runs", len(folders)) as done:
+    ended: list[_Running] = []
+    with board.stage("cells", "runs", len(jobs), weighted=True) as done:
         while waiting or running:
             while waiting and len(running) < workers:
                 running.append(_start(waiting.pop(0), board))
             time.sleep(_POLL_SECONDS)
-            for cell in list(running):
-                if _poll(cell):
-                    running.remove(cell)
-                    finished += 1
-                    if cell.process.returncode:
-                        failed.append(cell)
-            done_part = sum(_share(cell.folder) for cell in running)
-            board.advance("cells", (finished + done_part) / len(folders))
-            if not running:
-                done(finished)
+            ended += [cell for cell in running if _has_ended(cell)]
+            running = [cell for cell in running if cell not in ended]
+            done(len(ended))
+            past = sum(cell.job.seconds for cell in ended)
+            board.advance("cells", (past + sum(_share(c.job.folder) * c.job.seconds for c in running)) / whole)
+    failed = next((cell for cell in ended if cell.process.returncode), None)
     if failed:
-        _explain(failed[0])
+        _explain(failed)
 
 
-def _start(folder: Path, board: Board) -> _Running:
-    (folder / PROGRESS).unlink(missing_ok=True)
-    (folder / "error.txt").unlink(missing_ok=True)
-    with (folder / "output.txt").open("ab") as output:
+def _start(job: Job, board: Board) -> _Running:
+    (job.folder / PROGRESS).unlink(missing_ok=True)
+    (job.folder / ERROR).unlink(missing_ok=True)
+    with (job.folder / "output.txt").open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "polarcast.hpc.bench.cell", str(folder)],
+            [sys.executable, "-m", "polarcast.hpc.bench.cell", str(job.folder)],
             # The open pipe is the cell's lifeline: it ends itself when whoever holds the other end is gone.
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
         )
-    return _Running(folder, process, board.cell_bar(folder.name.rsplit("-", 3)[0]))
+    return _Running(job, process, board.cell_bar(job.folder.name.rsplit("-", 3)[0]))
 
 
-def _poll(cell: _Running) -> bool:
+def _has_ended(cell: _Running) -> bool:
     """Pass a cell's progress on; True once it has ended."""
     code = cell.process.poll()
     if code is None:
-        cell.report(*read_progress(cell.folder))
+        cell.report(*read_progress(cell.job.folder))
     else:
         cell.report("failed" if code else "done", 1, 1)
     return code is not None
 
 
 def _share(folder: Path) -> float:
+    """Share of a cell's work that is done."""
     stage, done, total = read_progress(folder)
     if stage == "evaluate":
         return _TRAIN_SHARE + (1 - _TRAIN_SHARE) * done / total
@@ -82,9 +88,7 @@ def _share(folder: Path) -> float:
 
 
 def _explain(cell: _Running) -> None:
-    note = cell.folder / "error.txt"
-    if note.is_file():
-        raise BadInput(note.read_text().strip(), cell.folder.name)
-    raise RuntimeError(
-        f"{cell.folder.name} ended with code {cell.process.returncode}; see {cell.folder / 'output.txt'}"
-    )
+    folder = cell.job.folder
+    if (folder / ERROR).is_file():
+        raise BadInput((folder / ERROR).read_text().strip(), folder.name)
+    raise RuntimeError(f"{folder.name} ended with code {cell.process.returncode}; see {folder / 'output.txt'}")

@@ -1,6 +1,7 @@
 """The suite's progress board: a bar for each stage and running cell, and an honest remaining time for the whole."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -8,19 +9,22 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+_WINDOW_SECONDS = 60.0
+_LEAST_SECONDS = 5.0
+
 
 class Board:
     """Progress of a suite on a terminal; in a log file, a line when a stage starts and ends.
 
-    The remaining time is elapsed × (work left / work done), with work weighted by the expected cost of each stage: it
-    corrects itself to the machine's real speed, and says nothing before a twentieth of the work is done.
+    The remaining time is the work left over the speed of the last minute, with work weighted by the expected cost of
+    each stage: it corrects itself to the machine's real speed, and a resumed run does not count what was done before.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._expected: dict[str, float] = {}
         self._share: dict[str, float] = {}
-        self._started = time.monotonic()
+        self._past: deque[tuple[float, float]] = deque()
         self._bars = Progress(
             TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal,
@@ -41,15 +45,19 @@ class Board:
         self._expected[stage] = self._expected.get(stage, 0.0) + seconds
 
     @contextmanager
-    def stage(self, name: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar for one stage; yields a function that takes the number of units done."""
+    def stage(self, name: str, unit: str, total: int, weighted: bool = False) -> Iterator[Callable[[int], None]]:
+        """A bar for one stage; yields a function that takes the number of units done.
+
+        The units are equal pieces of its work, unless it is `weighted`: then the caller tells its share by `advance`.
+        """
         started = time.monotonic()
         self._say(f"{name}: {total} {unit} …")
         bar = self._bars.add_task(name, total=total, note=unit)
 
         def done(units: int) -> None:
             self._bars.update(bar, completed=units)
-            self.advance(name, units / max(1, total))
+            if not weighted:
+                self.advance(name, units / max(1, total))
 
         yield done
         self.advance(name, 1.0)
@@ -81,10 +89,14 @@ class Board:
 
     def remaining(self) -> str:
         """Remaining time in words."""
-        share = self.done_share()
-        if share < 0.05:
+        now, share = time.monotonic(), self.done_share()
+        self._past.append((now, share))
+        while now - self._past[0][0] > _WINDOW_SECONDS:
+            self._past.popleft()
+        then, before = self._past[0]
+        if now - then < _LEAST_SECONDS or share <= before:
             return "estimating …"
-        seconds = (time.monotonic() - self._started) * (1 - share) / share
+        seconds = (1 - share) * (now - then) / (share - before)
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
     def _say(self, line: str) -> None:

@@ -13,7 +13,7 @@ from polarcast.data.archive import open_archive
 from polarcast.data.manifest import NAME, Manifest, read_manifest
 from polarcast.data.shards import write_shards
 from polarcast.data.synth.generate import write_archive
-from polarcast.hpc.bench.pool import run_processes
+from polarcast.hpc.bench.pool import Job, run_processes
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Cell, DataSpec, Suite, cells_of
@@ -62,7 +62,7 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Boa
     folder.path.mkdir(parents=True, exist_ok=True)
     write_text(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
     workers = workers or default_workers(cells)
-    _plan(suite, folder, cells, board)
+    _plan(suite, folder, cells, workers, board)
     manifest = prepare_data(suite.data, folder, workers, board)
     run_cells(cells, folder, manifest, workers, board)
     return write_tables(suite, folder.path, [(c, folder.cell(c, manifest).output) for c in cells])
@@ -93,14 +93,13 @@ def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board
 
 def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: Board) -> None:
     """Train and score the cells that are not complete, the longest first."""
-    todo = []
-    for cell in sorted(cells, key=cost, reverse=True):
+    jobs = []
+    for cell in sorted(_pending(cells, folder), key=expected_seconds, reverse=True):
         run = folder.cell(cell, manifest)
         run.start(cell.config)
-        if not run.output.scores.is_file():
-            todo.append(run.path)
-    if todo:
-        run_processes(todo, workers, board)
+        jobs.append(Job(run.path, expected_seconds(cell)))
+    if jobs:
+        run_processes(jobs, workers, board)
 
 
 def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]]) -> Tables:
@@ -140,20 +139,29 @@ def default_workers(cells: Sequence[Cell]) -> int:
     return max(1, len(os.sched_getaffinity(0)) // threads) if threads else 1
 
 
-def cost(cell: Cell) -> float:
-    """Rough work of a cell, in sample-steps."""
-    return float(cell.config.train.steps * cell.config.train.global_batch) if _is_trained(cell) else 0.0
+def expected_seconds(cell: Cell) -> float:
+    """Seconds one core took for such a cell of the demo; only the proportions matter, the board finds the scale."""
+    settings = cell.config.train
+    return 6.0 + (0.016 * settings.steps * settings.global_batch if _is_trained(cell) else 0.0)
 
 
 def _is_trained(cell: Cell) -> bool:
     return entry(cell.config.model["name"]).trained
 
 
-def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], board: Board) -> None:
-    """Tell the board what lies ahead, each stage weighted by the seconds one core took for it on a 64 × 64 demo."""
+def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], workers: int, board: Board) -> None:
+    """Tell the board what lies ahead, in seconds as one core took them for a 64 × 64 demo."""
     if not (folder.shards / NAME).is_file():
         if suite.data.archive is None:
-            board.expect("synthesize", 0.13 * suite.data.synth.events)
+            board.expect("synthesize", 0.16 * suite.data.synth.events / workers)
         board.expect("shard", 0.03 * suite.data.synth.events)
-    for cell in cells:
-        board.expect("cells", 6.0 + 0.016 * cost(cell))
+    for cell in _pending(cells, folder):
+        board.expect("cells", expected_seconds(cell) / min(workers, len(cells)))
+
+
+def _pending(cells: Sequence[Cell], folder: SuiteFolder) -> list[Cell]:
+    """The cells without scores; all of them before there are shards."""
+    if not (folder.shards / NAME).is_file():
+        return list(cells)
+    manifest = read_manifest(folder.shards)
+    return [c for c in cells if not folder.cell(c, manifest).output.scores.is_file()]
