@@ -102,11 +102,12 @@ def bench(
     Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
     """
     from polarcast.hpc.bench.run import SuiteFolder, finished_tables, run_suite
-    from polarcast.hpc.bench.suite import load_suite
+    from polarcast.hpc.bench.suite import load_suite, without_synthetic_rows
 
     spec = load_suite(suite)
     if archive:
         spec.data.archive = str(archive.resolve())
+        spec = without_synthetic_rows(spec)
     spec.data.split = split or spec.data.split
     folder = SuiteFolder(out or Path("runs") / spec.name, spec.data)
     with _board() as board:

@@ -72,6 +72,37 @@ def shard(
 
 
 @app.command()
+def explore(
+    archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL, real or synthetic.")],
+    out: Annotated[Path, typer.Argument(help="Folder for report.json and the figures.")],
+    events: Annotated[int | None, typer.Option(help="Events to look at, evenly spaced; all by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    as_json: bool = Json,
+) -> None:
+    """Does the archive behave like weather, and is its rain grid rain? Figures 5.1, 5.2, 7.1 and 7.2 of the paper.
+
+    Example: polarcast data explore /data/NJU-CPOL explored --events 20
+    """
+    from polarcast.data.archive import open_archive
+    from polarcast.data.explore.explore import explore as explore_archive
+    from polarcast.data.synth.generate import archive_truth
+
+    found = open_archive(archive)
+    processes = workers or len(os.sched_getaffinity(0))
+    with progress("events", min(events or len(found.frames), len(found.frames))) as done:
+        seen = explore_archive(
+            found, out, truth=archive_truth(archive), events=events, workers=processes, on_event=done
+        )  # fmt: skip
+    if as_json:
+        print_json({"archive": str(archive), "out": str(out), **seen.as_record()})
+        return
+    from polarcast.hpc.render_exploration import acceptance_table
+
+    print_text(acceptance_table(seen))
+    print_text(f"{seen.verdict}\nfigures and report.json in {out}")
+
+
+@app.command()
 def check(
     shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
     as_json: bool = Json,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from polarcast.data.errors import BadInput
+from polarcast.models.attainable import Attainable, AttainableConfig
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.power_law import PowerLaw, PowerLawConfig
 from polarcast.models.unet import UNet, UNetConfig
@@ -28,6 +29,7 @@ class Entry:
 
 MODELS: dict[str, Entry] = {
     "unet": Entry(UNetConfig, UNet, ("qpe",), trained=True),
+    "attainable": Entry(AttainableConfig, Attainable, ("qpe",), trained=False),
     "power_law": Entry(PowerLawConfig, PowerLaw, ("qpe",), trained=False),
 }
 

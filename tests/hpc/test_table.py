@@ -7,7 +7,7 @@ import torch
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.render import markdown, terminal_table, write_table
-from polarcast.hpc.bench.suite import ModelSpec, TableSpec, cells_of, load_suite
+from polarcast.hpc.bench.suite import ModelSpec, TableSpec, cells_of, load_suite, without_synthetic_rows
 from polarcast.hpc.bench.table import Record, build_table
 from polarcast.hpc.scores.sums import EventSums, frame_sums
 
@@ -91,8 +91,16 @@ def test_the_shipped_suite_asks_for_each_run_once() -> None:
     suite = load_suite("demo")
     cells = cells_of(suite, Path("shards"))
     keys = [c.folder(Path(), "0" * 64).name for c in cells]
-    assert len(set(keys)) == len(keys) == 6
+    assert len(set(keys)) == len(keys) == 8
     assert round(suite.data.synth.events * float(suite.data.split.split("/")[2])) >= 40
+
+
+def test_rows_about_synthetic_storms_are_not_shown_for_real_ones() -> None:
+    suite = load_suite("demo")
+    real = without_synthetic_rows(suite)
+    assert "attainable" in suite.tables["table_8_1"].models
+    assert set(real.tables["table_8_1"].models) == {"published", "fitted", "unet"}
+    assert len(cells_of(real, Path("shards"))) == 6
 
 
 def test_a_changed_setting_is_another_cell(tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""The best estimate one pixel allows on synthetic storms: a row to hold every network against."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from polarcast.data.batch import Batch
+from polarcast.data.synth.attainable import RainPrior, draw_particles, posterior_mean
+from polarcast.models.forecaster import Forecaster, Inputs
+
+Array = npt.NDArray[np.float64]
+
+ZH_DBZ = np.arange(0.0, 70.1, 0.5)
+ZDR_DB = np.arange(-2.0, 7.01, 0.1)
+_LN_RAIN_EDGES = np.linspace(np.log(0.05), np.log(200), 60)
+
+
+@dataclass
+class AttainableConfig:
+    """Configuration of the attainable estimate."""
+
+    noise: list[float] = field(default_factory=lambda: [0.8, 0.2, 0.2])
+    """Standard deviation of the noise of zh (dB), zdr (dB) and kdp (deg/km) in one pixel of the archive."""
+    particles: int = 50_000
+    """Particles of the posterior mean."""
+
+
+@dataclass(frozen=True)
+class ArchiveRain(RainPrior):
+    """The rain rates of an archive, in place of a log-normal law."""
+
+    ln_density: tuple[float, ...] = ()
+    """Log of the density of ln R at the middles of the bins."""
+
+    def log_density(self, ln_rain: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Log of the density of ln R, up to a constant, within the limits."""
+        middles = (_LN_RAIN_EDGES[1:] + _LN_RAIN_EDGES[:-1]) / 2
+        return np.interp(ln_rain, middles, self.ln_density)
+
+
+class Attainable(Forecaster):
+    """Posterior mean of the rain rate given ZH (and ZDR) of one pixel at the lowest height.
+
+    The prior is the rain of the training split and the drop sizes of the synthetic storms, so on any other archive this
+    is no bound. Nor is it one for a network that averages noise over neighbouring pixels.
+    """
+
+    table: Tensor
+
+    def __init__(self, config: AttainableConfig, inputs: Inputs) -> None:
+        super().__init__()
+        self.config = config
+        self.variables = tuple(v for v in ("zh", "zdr") if v in inputs.variables)
+        self.register_buffer("table", torch.zeros(len(ZDR_DB), len(ZH_DBZ), dtype=torch.float64))
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn which rain rates occur, and tabulate the posterior mean over ZH and ZDR."""
+        counts = sum(_rain_histogram(batch) for batch in batches)
+        zdr = ZDR_DB if "zdr" in self.variables else ZDR_DB[:1]
+        grid = np.stack(np.meshgrid(ZH_DBZ, zdr), -1).reshape(-1, 2)
+        observed = np.concatenate([grid, np.zeros((len(grid), 1))], 1)
+        cloud = draw_particles(_prior(np.asarray(counts)), self.config.particles, np.random.default_rng(0))
+        means = posterior_mean(cloud, observed, self.config.noise, self.variables).reshape(len(zdr), len(ZH_DBZ))
+        self.table.copy_(torch.from_numpy(np.broadcast_to(means, self.table.shape).copy()))
+
+    def forecast(self, batch: Batch, members: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """Rain rate in mm/h, (b, 1, t, y, x)."""
+        zh = batch.variable("zh")[:, :, 0]
+        zdr = batch.variable("zdr")[:, :, 0] if "zdr" in self.variables else torch.zeros_like(zh)
+        at = torch.stack([_unit(zh, ZH_DBZ), _unit(zdr, ZDR_DB)], -1).flatten(1, 2)
+        table = self.table.to(zh.dtype).expand(len(zh), 1, *self.table.shape)
+        rain = F.grid_sample(table, at, mode="bilinear", padding_mode="border", align_corners=True)
+        return torch.where(zh == 0, 0, rain.view_as(zh))[:, None]
+
+
+def _rain_histogram(batch: Batch) -> Array:
+    rain = batch.rain_rate[batch.variable("zh")[:, :, 0] != 0].double().numpy()
+    return np.histogram(np.log(rain[rain > 0]), _LN_RAIN_EDGES)[0].astype(np.float64)
+
+
+def _prior(counts: Array) -> ArchiveRain:
+    limits = (float(np.exp(_LN_RAIN_EDGES[0])), float(np.exp(_LN_RAIN_EDGES[-1])))
+    # A tenth of a pixel in every bin: what the training events lack is rare, not impossible.
+    return ArchiveRain(limits_mmh=limits, ln_density=tuple(np.log(counts + 0.1)))
+
+
+def _unit(values: Tensor, grid: Array) -> Tensor:
+    """Coordinates of `grid_sample`: −1 at the first node, 1 at the last."""
+    return 2 * (values - float(grid[0])) / float(grid[-1] - grid[0]) - 1
