@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from polarcast.data.archive import complete_events, write_event
 from polarcast.data.errors import BadInput
-from polarcast.data.synth.measures import Truth, join_truth
+from polarcast.data.explore.measures import Truth, join_truth
 from polarcast.data.synth.observe import Site, make_site, observe, scatter
 from polarcast.data.synth.weather import draw_regime, simulate
 from polarcast.data.synth.world import PRESETS, StormWorld

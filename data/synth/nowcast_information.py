@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
 
+from polarcast.data.explore.scales import motion
 from polarcast.data.synth.generate import PRESETS, generate_event
-from polarcast.data.synth.scales import motion
 
 Real = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

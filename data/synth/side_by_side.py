@@ -9,9 +9,8 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
 from polarcast.data.archive import open_archive
-from polarcast.data.synth.generate import PRESETS, generate_event
-from polarcast.data.synth.measures import local_mean, near, wet_fraction
-from polarcast.data.synth.scales import (
+from polarcast.data.explore.measures import local_mean, near, wet_fraction
+from polarcast.data.explore.scales import (
     FRAME_MIN,
     SCALES_KM,
     correlation_sums,
@@ -20,6 +19,7 @@ from polarcast.data.synth.scales import (
     spectral_slope,
     spectrum,
 )
+from polarcast.data.synth.generate import PRESETS, generate_event
 
 Real = npt.NDArray[np.floating]
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from polarcast.data.synth.generate import PRESETS, generate_event, sample_truth
-from polarcast.data.synth.measures import (
+from polarcast.data.explore.measures import (
     Row,
     accept,
     fit_z_r,
@@ -16,6 +15,7 @@ from polarcast.data.synth.measures import (
     summarise,
     wet_fraction,
 )
+from polarcast.data.synth.generate import PRESETS, generate_event, sample_truth
 
 EVENTS, FRAMES, SIZE, SEED = 6, 20, 256, 0
 

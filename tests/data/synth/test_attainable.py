@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from polarcast.data.explore.measures import published_estimates
 from polarcast.data.synth.attainable import (
     GRIDDED_NOISE,
     PIXEL_NOISE,
@@ -12,7 +13,6 @@ from polarcast.data.synth.attainable import (
     posterior_mean,
     score,
 )
-from polarcast.data.synth.measures import published_estimates
 
 # Overall RMSE (mm/h), NE, and RMSE at 50 mm/h and more, computed once with another implementation.
 REFERENCE = [

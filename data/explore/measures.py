@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
-from polarcast.data.synth.scales import (
+from polarcast.data.explore.scales import (
     LOWEST_DBZ,
     SCALES_KM,
     correlation_sums,
@@ -156,8 +156,13 @@ def accept(events: Sequence[Summary], truth: Truth | None = None) -> list[Row]:
 
 
 def _median(parts: Sequence[Real]) -> float:
+    return _quantile(parts, 0.5)
+
+
+def _quantile(parts: Sequence[Real], share: float) -> float:
+    """A quantile of all parts; undefined (NaN) when they are empty."""
     values = np.concatenate(parts)
-    return float(np.median(values)) if len(values) else float("nan")
+    return float(np.quantile(values, share)) if len(values) else float("nan")
 
 
 def _polarimetric_rows(events: Sequence[Summary]) -> list[Row]:
@@ -169,14 +174,13 @@ def _polarimetric_rows(events: Sequence[Summary]) -> list[Row]:
         Row(f"median KDP at {d} dBZ (deg/km)", _median([e.kdp_at[d] for e in events]), *limits)
         for d, limits in KDP_RANGES.items()
     ]
-    ice_zdr = np.quantile(np.concatenate([e.ice_zdr for e in events]), [0.05, 0.95])
-    ice_kdp = np.quantile(np.concatenate([e.ice_kdp for e in events]), 0.95)
+    ice_zdr, ice_kdp = ([getattr(e, name) for e in events] for name in ("ice_zdr", "ice_kdp"))
     return [
         *zdr,
         *kdp,
-        Row("7 km ZDR, 5% quantile of 5 km means (dB)", float(ice_zdr[0]), 0.0, 0.5),
-        Row("7 km ZDR, 95% quantile of 5 km means (dB)", float(ice_zdr[1]), 0.0, 0.5),
-        Row("7 km KDP, 95% quantile of 5 km means (deg/km)", float(ice_kdp), 0.0, 0.5),
+        Row("7 km ZDR, 5% quantile of 5 km means (dB)", _quantile(ice_zdr, 0.05), 0.0, 0.5),
+        Row("7 km ZDR, 95% quantile of 5 km means (dB)", _quantile(ice_zdr, 0.95), 0.0, 0.5),
+        Row("7 km KDP, 95% quantile of 5 km means (deg/km)", _quantile(ice_kdp, 0.95), 0.0, 0.5),
     ]
 
 
@@ -187,7 +191,7 @@ def _rain_rows(events: Sequence[Summary]) -> list[Row]:
     return [
         Row("a of Z = a R^b, R > 1 mm/h", a, 200, 350),
         Row("b of Z = a R^b, R > 1 mm/h", b, 1.25, 1.6),
-        Row("share of rain volume above 10 mm/h", float(heavy / total), 0.4, 0.6),
+        Row("share of rain volume above 10 mm/h", float(heavy / total) if total else float("nan"), 0.4, 0.6),
         Row("wet fraction of the driest event", min(wet), 0.05, 0.5),
         Row("wet fraction of the wettest event", max(wet), 0.05, 0.5),
     ]
@@ -213,8 +217,8 @@ def _truth_rows(truth: Truth) -> list[Row]:
     estimates = published_estimates(truth.zh[wet], truth.zdr[wet], truth.kdp[wet])
     z, k, both = (normalised_error(e, truth.rain[wet]) for e in estimates.values())
     return [
-        Row("smallest sd of ln Dm at given R, 1-60 mm/h", min(spread), 0.16, 0.24),
-        Row("largest sd of ln Dm at given R, 1-60 mm/h", max(spread), 0.16, 0.24),
+        Row("smallest sd of ln Dm at given R, 1-60 mm/h", min(spread, default=np.nan), 0.16, 0.24),
+        Row("largest sd of ln Dm at given R, 1-60 mm/h", max(spread, default=np.nan), 0.16, 0.24),
         Row("noise-free NE, R(Z) less R(K)", z - k, 0, 1),
         Row("noise-free NE, R(K) less R(K, ZDR)", k - both, 0, 1),
     ]
@@ -228,7 +232,9 @@ def size_spread(ln_dm: Real, rain: Real) -> list[float]:
 
 
 def fit_z_r(zh: Real, rain: Real) -> tuple[float, float]:
-    """a and b of Z = a R^b (mm^6 m^-3, mm/h) by least squares of dBZ on log R."""
+    """a and b of Z = a R^b (mm^6 m^-3, mm/h) by least squares of dBZ on log R; NaN for fewer than two pixels."""
+    if len(rain) < 2:
+        return float("nan"), float("nan")
     b, intercept = np.polyfit(10 * np.log10(rain), zh, 1)
     return float(10 ** (intercept / 10)), float(b)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polarcast.data.synth.scales import (
+from polarcast.data.explore.scales import (
     band_pass,
     correlation_sums,
     lifetime,

@@ -1,0 +1,107 @@
+"""An archive in one pass: the acceptance table, the test of its rain grid, and the figures."""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polarcast.data.archive import HEIGHTS_KM, TIME_STEP_MINUTES, VARIABLES, Archive
+from polarcast.data.explore import figures
+from polarcast.data.explore.describe import Description, describe_event, join_maps
+from polarcast.data.explore.measures import Row, Truth, accept
+from polarcast.data.explore.rain_relation import RainRelation, fit_rain_relations, verdict
+from polarcast.data.workers import end_with_parent
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What was found in an archive."""
+
+    events: int
+    acceptance: list[Row]
+    rain_relations: list[RainRelation]
+
+    @property
+    def verdict(self) -> str:
+        """What the rain grid is, in one sentence."""
+        return verdict(self.rain_relations)
+
+    def as_record(self) -> dict[str, Any]:
+        """For `--json` and report.json; undefined numbers are None."""
+        rows = [_finite(row.as_record()) for row in self.acceptance]
+        relations = [_finite({**asdict(r), "is_product": r.is_product}) for r in self.rain_relations]
+        return {"events": self.events, "acceptance": rows, "rain_relations": relations, "verdict": self.verdict}
+
+
+def explore(
+    archive: Archive,
+    out: Path,
+    *,
+    truth: Truth | None = None,
+    events: int | None = None,
+    workers: int = 1,
+    on_event: Callable[[int], None] | None = None,
+) -> Exploration:
+    """Measure an archive and draw its figures into `out`.
+
+    Args:
+        archive: What to look at; zh, zdr and kdp at 1, 3 and 7 km.
+        out: Folder for report.json and the figures.
+        truth: Noise-free rain, known for synthetic archives alone; adds the rows that need it.
+        events: How many events to look at, evenly spaced; all by default.
+        workers: Processes.
+        on_event: Called with the number of events done.
+
+    Raises:
+        BadInput: unreadable frames, or an archive without all variables and heights.
+    """
+    described = []
+    for number, description in enumerate(_describe(archive, _chosen(archive, events), workers), start=1):
+        described.append(description)
+        if on_event:
+            on_event(number)
+    pixels = np.concatenate([d.pixels for d in described])
+    first_kdp = VARIABLES.index("kdp") * len(HEIGHTS_KM)
+    kdp, rain = pixels[:, first_kdp : first_kdp + len(HEIGHTS_KM)], pixels[:, -1]
+    found = Exploration(
+        events=len(described),
+        acceptance=accept([d.summary for d in described], truth),
+        rain_relations=fit_rain_relations(kdp, rain, HEIGHTS_KM),
+    )
+    _draw(archive, out, described, pixels)
+    (out / "report.json").write_text(json.dumps(found.as_record(), indent=1) + "\n")
+    return found
+
+
+def _draw(archive: Archive, out: Path, described: Sequence[Description], pixels: Any) -> None:
+    wettest = max(described, key=lambda d: d.rain)
+    figures.draw_frequency_maps(out / "fig_5_1.png", join_maps(described))
+    figures.draw_evolution(out / "fig_5_2.png", wettest, TIME_STEP_MINUTES)
+    figures.draw_rain_scatter(out / "fig_7_1.png", pixels)
+    figures.draw_rain_against_variables(out / "fig_7_2.png", pixels)
+    figures.draw_frames(out / "frames.png", archive, wettest.event)
+
+
+def _chosen(archive: Archive, events: int | None) -> list[int]:
+    numbers = list(archive.frames)
+    wanted = min(events or len(numbers), len(numbers))
+    return [numbers[i] for i in np.unique(np.linspace(0, len(numbers) - 1, wanted).round().astype(int))]
+
+
+def _describe(archive: Archive, events: Sequence[int], workers: int) -> Iterator[Description]:
+    if workers == 1 or len(events) == 1:
+        yield from (describe_event(archive, event) for event in events)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+        yield from pool.map(describe_event, repeat(archive), events)
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in record.items()}
