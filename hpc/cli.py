@@ -2,9 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from polarcast.hpc.bench.progress import Board
+    from polarcast.hpc.bench.run import Tables
+    from polarcast.hpc.bench.suite import Suite
 
 from polarcast.hpc import cli_data
 from polarcast.hpc.console import FAILED, Json, print_json, print_text, progress, run_app, stderr
@@ -53,7 +58,7 @@ def train(
         from polarcast.hpc.train import train as train_run
 
         world = detect()
-        with progress("train", config.train.steps) as show, sole_writer(folder, world.is_first):
+        with progress("train", config.train.steps, world.is_first) as show, sole_writer(folder, world.is_first):
             train_run(config, RunFolder(folder), world, lambda n, of, loss: show(n, of, f"loss {loss:.4f}"))
         if not world.is_first:
             return
@@ -133,13 +138,13 @@ def doctor(as_json: bool = Json) -> None:
         raise typer.Exit(FAILED)
 
 
-def _board():  # type: ignore[no-untyped-def]
+def _board() -> "Board":
     from polarcast.hpc.bench.progress import Board
 
     return Board(stderr())
 
 
-def _show_tables(suite, tables, folder, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+def _show_tables(suite: "Suite", tables: "Tables", folder: Path, as_json: bool) -> None:
     from polarcast.hpc.bench.render import terminal_table
 
     if as_json:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ import typer
 
 from polarcast.data.errors import BadInput
 
+_SECONDS_BETWEEN_LINES = 20.0
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 Json = typer.Option(False, "--json", help="Print one JSON object instead of text.")
@@ -42,20 +44,41 @@ def stderr() -> Any:
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A progress bar with the remaining time on standard error; yields a function of (done, total, note)."""
+def progress(what: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """Progress on standard error; yields a function of (done, total, note).
+
+    On a terminal a bar with the remaining time; in a log file a line now and then, so that a batch job can be followed.
+    """
+    console = stderr()
+    if not shown:
+        yield lambda *_: None
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task(what, total=total, note="")
+            yield lambda done, of=total, note="": bar.update(task, completed=done, total=of, note=note)
+    else:
+        yield _Lines(what, total)
+
+
+def _bar(console: Any) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = stderr()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal)
-    with bar:
-        task = bar.add_task(what, total=total, note="")
+    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console)
 
-        def show(done: int, of: int | None = None, note: str = "") -> None:
-            bar.update(task, completed=done, total=of or total, note=note)
 
-        yield show
+class _Lines:
+    """A line of progress every `_SECONDS_BETWEEN_LINES`."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total = what, total
+        self._next = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    def __call__(self, done: int, of: int | None = None, note: str = "") -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _SECONDS_BETWEEN_LINES
+            print(f"{self._what}: {done} of {of or self._total} {note}".rstrip(), file=sys.stderr, flush=True)
 
 
 def run_app(app: Callable[[], Any]) -> NoReturn:
