@@ -111,10 +111,11 @@ def check(
 
     Example: polarcast data check shards
     """
-    from polarcast.data.check import check as run_checks
     from polarcast.data.manifest import read_manifest
 
     manifest = read_manifest(shards)
+    from polarcast.data.check import check as run_checks
+
     with progress("shards", len(manifest.shards)) as done:
         findings = run_checks(manifest, done)
     ok = all(f.ok for f in findings)
