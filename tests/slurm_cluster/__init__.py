@@ -1,0 +1,1 @@
+"""A real two-node Slurm on one machine, for tests."""
