@@ -32,6 +32,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):  # one of several workers: the controller hears of every test
+        return
     wanted = [m for m in session.config.getoption("--require").split(",") if m]
     silent = [m for m in wanted if not _passed[m]]
     if silent and not session.config.getoption("collectonly"):
