@@ -85,6 +85,8 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
     """Run the command line; what went wrong through the input is one line and exit code 2."""
     try:
         app()
+    except SystemExit as end:
+        leave(end.code)
     except BadInput as error:
         _stop(str(error), BAD_INPUT)
     except KeyboardInterrupt:
@@ -98,7 +100,20 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
         )
     except RuntimeError as error:
         _stop(str(error), FAILED)
-    sys.exit(OK)
+    leave(OK)
+
+
+def leave(code: str | int | None) -> NoReturn:
+    """End this process; one that has talked to others, without Python's teardown.
+
+    In it, a gloo thread that still lets go of a tensor aborts the process (pytorch issue 190489), and with it the job.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_initialized() or isinstance(code, str):
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or OK)
 
 
 def _stop(message: str, code: int) -> NoReturn:

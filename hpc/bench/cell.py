@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
+from polarcast.hpc.console import leave
 from polarcast.hpc.files import write_text
 from polarcast.hpc.lifeline import end_with_parent, sole_writer
 
@@ -67,4 +68,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
