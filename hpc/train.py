@@ -49,7 +49,8 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
     if entry(config.model["name"]).trained:
         _descend(config, run, world, model, manifest, on_step)
     elif world.is_first:
-        _fit(config, model, manifest)
+        reader = build_reader(config, manifest, "train")
+        model.fit(reader.read([window]).to("cpu") for window in range(len(reader)))
         checkpoint.save_weights(run.weights_file, model)
 
 
@@ -96,14 +97,6 @@ def learning_rate(settings: TrainConfig, step: int) -> float:
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch for one step of one rank: a resumed run draws what an undisturbed one would."""
     torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
-
-
-def _fit(config: RunConfig, model: Forecaster, manifest: Manifest) -> None:
-    fit = getattr(model, "fit", None)
-    if fit is None:
-        return
-    reader = build_reader(config, manifest, "train")
-    fit(reader.read([i]).to("cpu") for i in range(len(reader)))
 
 
 def _resume(run: RunFolder, engine: Engine) -> Progress:

@@ -1,5 +1,6 @@
 """What every model of the suite is: a loss to train on and a forecast in physical units."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,9 @@ class Forecaster(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         """Scalar training loss: a mean over all pixels, so that equal micro-batches average to the global loss."""
         raise NotImplementedError
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn in one pass over the training batches, for models without gradient descent; nothing by default."""
 
     def forecast(self, batch: Batch, members: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Forecast in physical units, (b, m, t, y, x); deterministic models return m = 1.

@@ -90,7 +90,7 @@ def _interval(record: Record) -> str:
 
 def _number(value: float, signed: bool) -> str:
     plus = "+" if signed else ""
-    return f"{value:{plus}.3g}" if abs(value) < 100 else f"{value:{plus}.0f}"
+    return f"{value:{plus}#.3g}" if abs(value) < 100 else f"{value:{plus}.0f}"
 
 
 def _csv(rows: Sequence[dict[str, object]]) -> str:

@@ -74,7 +74,7 @@ def test_written_tables_agree_with_the_records(tmp_path: Path) -> None:
 
 def test_only_a_difference_whose_interval_excludes_zero_is_starred() -> None:
     clear, none = table(scores(2.0), scores(1.0)), table(scores(2.0), scores(2.0))
-    assert "-1*" in markdown("T", list(clear.values()))
+    assert "-1.00*" in markdown("T", list(clear.values()))
     assert "*" not in markdown("T", list(none.values())).replace("**", "").split("\n\n")[1]
 
 
@@ -84,7 +84,7 @@ def test_the_terminal_shows_every_number() -> None:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(terminal_table("T", list(table(scores(2.0), scores(1.0)).values())))
     shown = console.export_text()
-    assert all(word in shown for word in ("Net", "dual-pol − radar", "RMSE", "[mm/h]", "-1*"))
+    assert all(word in shown for word in ("Net", "dual-pol − radar", "RMSE", "[mm/h]", "-1.00*"))
 
 
 def test_the_shipped_suite_asks_for_each_run_once() -> None:
