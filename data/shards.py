@@ -21,6 +21,7 @@ from polarcast.data.statistics import EventSums, summarize
 
 DEFAULT_SHARD_MB = 256
 _BLOCK = 512
+_HALF_MAX = float(np.finfo(np.float16).max)
 
 
 def write_shards(
@@ -127,10 +128,14 @@ def _write_shard(
 
 def _read_checked(archive: Archive, event: int, frame: int, shape: tuple[int, ...]) -> tuple[nju.Field, nju.Field]:
     radar, rain = archive.read_radar(event, frame), archive.read_rain(event, frame)
+    if rain.min() < 0:
+        raise BadInput(f"rain rate of {rain.min():.3g} mm/h", archive.rain_file(event, frame), "rain can't be negative")
     for values, path in (
         (radar, archive.radar_file(archive.variables[0], archive.heights_km[0], event, frame)),
         (rain, archive.rain_file(event, frame)),
     ):
+        if np.abs(values).max() > _HALF_MAX:
+            raise BadInput(f"a value of {np.abs(values).max():.3g}", path, "no such value is physical: mend the file")
         if values.shape[-2:] != tuple(shape):
             raise BadInput(
                 f"shape {values.shape[-2:]}, but the archive's first frame has {tuple(shape)}",

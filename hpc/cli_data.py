@@ -1,6 +1,7 @@
 """The verbs of `polarcast data`."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -76,16 +77,18 @@ def explore(
     archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL, real or synthetic.")],
     out: Annotated[Path, typer.Argument(help="Folder for report.json and the figures.")],
     events: Annotated[int | None, typer.Option(help="Events to look at, evenly spaced; all by default.")] = None,
+    beside: Annotated[str | None, typer.Option(help="Preset of synthetic storms to set beside it.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.")] = None,
     as_json: bool = Json,
 ) -> None:
     """Does the archive behave like weather, and is its rain grid rain? Figures 5.1, 5.2, 7.1 and 7.2 of the paper.
 
-    Example: polarcast data explore /data/NJU-CPOL explored --events 20
+    Example: polarcast data explore /data/NJU-CPOL explored --events 20 --beside njucpol
     """
     from polarcast.data.archive import open_archive
     from polarcast.data.explore.explore import explore as explore_archive
     from polarcast.data.synth.generate import archive_truth
+    from polarcast.data.synth.side_by_side import beside_preset
 
     found = open_archive(archive)
     processes = workers or len(os.sched_getaffinity(0))
@@ -93,12 +96,16 @@ def explore(
         seen = explore_archive(
             found, out, truth=archive_truth(archive), events=events, workers=processes, on_event=done
         )  # fmt: skip
+    rows = beside_preset(found, beside, figure=out / "beside.png") if beside else []
     if as_json:
-        print_json({"archive": str(archive), "out": str(out), **seen.as_record()})
+        record = {"archive": str(archive), "out": str(out), **seen.as_record()}
+        print_json({**record, **({"beside": [asdict(row) for row in rows]} if rows else {})})
         return
-    from polarcast.hpc.render_exploration import acceptance_table
+    from polarcast.hpc.render_exploration import acceptance_table, beside_table
 
     print_text(acceptance_table(seen))
+    if beside:
+        print_text(beside_table(rows, beside))
     print_text(f"{seen.verdict}\nfigures and report.json in {out}")
 
 

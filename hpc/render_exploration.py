@@ -1,5 +1,6 @@
 """An exploration, for the terminal."""
 
+from collections.abc import Sequence
 from math import isfinite
 
 from rich.markup import escape
@@ -7,6 +8,7 @@ from rich.table import Table
 
 from polarcast.data.explore.explore import Exploration
 from polarcast.data.explore.measures import Row
+from polarcast.data.synth.side_by_side import Beside
 
 
 def acceptance_table(found: Exploration) -> Table:
@@ -18,6 +20,18 @@ def acceptance_table(found: Exploration) -> Table:
     for row in found.acceptance:
         accepted = f"{row.low:g} … {row.high:g}"
         table.add_row(escape(row.test), f"{row.value:.3f}" if isfinite(row.value) else "–", accepted, _mark(row))
+    return table
+
+
+def beside_table(rows: Sequence[Beside], preset: str) -> Table:
+    """An archive beside synthetic events of a preset."""
+    table = Table(title=f"Beside synthetic events of the preset {preset}", title_justify="left")
+    for name in ("measured", "archive", preset, "least … greatest event"):
+        table.add_column(name, justify="left" if name == "measured" else "right")
+    for row in rows:
+        ends = f"{row.least:.3f} … {row.greatest:.3f}" if isfinite(row.least) else "–"
+        values = (f"{v:.3f}" if isfinite(v) else "–" for v in (row.archive, row.median))
+        table.add_row(escape(row.quantity), *values, ends)
     return table
 
 

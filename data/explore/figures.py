@@ -100,6 +100,21 @@ def draw_frames(path: Path, archive: Archive, event: int) -> None:
     _save(figure, path)
 
 
+def draw_beside(path: Path, frames: Mapping[str, Real]) -> None:
+    """One frame, radar (v, z, y, x), of each of several archives: ZH, ZDR and KDP at 3 km, ZH at 7 km."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(len(frames), 4, figsize=(11, 3 * len(frames)), layout="constrained", squeeze=False)
+    for row, (name, radar) in enumerate(frames.items()):
+        fields = [(v, radar[i, 1], radar[0, 1] != 0) for i, v in enumerate(VARIABLES)]
+        fields.append(("zh", radar[0, 2], radar[0, 2] != 0))
+        images = [_draw(axes[row, i], *field) for i, field in enumerate(fields)]
+        axes[row, 0].set_ylabel(name)
+    for column, (name, image) in enumerate(zip((*VARIABLES, "zh"), images, strict=True)):
+        axes[0, column].set_title(f"{name}, {'3 km' if column < 3 else '7 km'}")
+        figure.colorbar(image, ax=axes[:, column], orientation="horizontal", label=_LABELS[name])
+    _save(figure, path)
+
+
 def _draw(axis: Any, name: str, field: Real, shown: npt.NDArray[np.bool_]) -> Any:
     axis.set(xticks=[], yticks=[])
     low, high = _SHOWN[name]

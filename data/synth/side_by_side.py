@@ -1,14 +1,16 @@
-"""An archive and a synthetic preset, measured alike: `python -m polarcast.data.synth.side_by_side ARCHIVE [PRESET]`."""
+"""An archive and a synthetic preset, measured alike."""
 
-import argparse
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
-from polarcast.data.archive import open_archive
+from polarcast.data.archive import Archive
+from polarcast.data.errors import BadInput
+from polarcast.data.explore.figures import draw_beside
 from polarcast.data.explore.measures import local_mean, near, wet_fraction
 from polarcast.data.explore.scales import (
     FRAME_MIN,
@@ -84,36 +86,55 @@ def _median(values: Real) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def compare(archive: Iterable[Real], synthetic: Iterable[Real]) -> list[tuple[str, float, float, float, float]]:
-    """Rows of (quantity, mean over the archive's events, least, median, greatest over the synthetic events)."""
+@dataclass(frozen=True)
+class Beside:
+    """One quantity, measured on an archive and on synthetic events."""
+
+    quantity: str
+    """Name and unit."""
+    archive: float
+    """Mean over the archive's events."""
+    median: float
+    """Of the synthetic events."""
+    least: float
+    greatest: float
+
+
+def compare(archive: Iterable[Real], synthetic: Iterable[Real]) -> list[Beside]:
+    """Describe the events of both, radar (t, v=3, z=3, y, x) each, and set them beside each other."""
     theirs, ours = [describe(r) for r in archive], [describe(r) for r in synthetic]
-    rows = []
-    for name in theirs[0]:
-        values = np.array([d[name] for d in ours])
-        quantiles = (
-            np.nanquantile(values, [0.0, 0.5, 1.0], method="nearest") if np.isfinite(values).any() else [np.nan] * 3
-        )
-        least, median, greatest = map(float, quantiles)
-        rows.append((name, float(np.nanmean([d[name] for d in theirs])), least, median, greatest))
-    return rows
+    return [
+        Beside(name, float(np.nanmean([d[name] for d in theirs])), *_middle_and_ends([d[name] for d in ours]))
+        for name in theirs[0]
+    ]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("preset", nargs="?", default="njucpol", choices=PRESETS)
-    parser.add_argument("--events", type=int, default=8)
-    options = parser.parse_args(arguments)
-    archive = open_archive(options.archive)
-    theirs = [np.stack([archive.read_radar(e, f) for f in frames]) for e, frames in archive.frames.items()]
+def beside_preset(archive: Archive, preset: str, events: int = 8, figure: Path | None = None) -> list[Beside]:
+    """An archive's first events beside as many synthetic ones of the same size and length.
+
+    Args:
+        archive: With zh, zdr and kdp at 1, 3 and 7 km.
+        preset: Name of a world in `PRESETS`.
+        events: How many of each, at most.
+        figure: PNG to draw a frame of both into.
+
+    Raises:
+        BadInput: an unknown preset, or unreadable frames.
+    """
+    if preset not in PRESETS:
+        raise BadInput(f"unknown preset {preset!r}", "--beside", f"there are: {', '.join(PRESETS)}")
+    numbers = list(archive.frames)[:events]
+    theirs = [np.stack([archive.read_radar(e, f) for f in archive.frames[e]]) for e in numbers]
     size, length = theirs[0].shape[-1], min(len(t) for t in theirs)
-    world = PRESETS[options.preset]
-    ours = (generate_event(world, 0, e, size, length).radar for e in range(options.events))
-    print(f"{'':40s} archive   {options.preset}: median (least ... greatest of {options.events} events)")
-    for name, value, least, median, greatest in compare(theirs, ours):
-        print(f"{name:40s} {value:7.3f}   {median:7.3f} ({least:.3f} ... {greatest:.3f})")
+    ours = [generate_event(PRESETS[preset], 0, e, size, length).radar for e in range(events)]
+    if figure:
+        draw_beside(figure, {"archive": theirs[0][length // 2], preset: ours[0][length // 2]})
+    return compare(theirs, ours)
 
 
-if __name__ == "__main__":
-    main()
+def _middle_and_ends(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, least and greatest of the defined values; NaN where none is."""
+    defined = np.array([v for v in values if np.isfinite(v)])
+    if not len(defined):
+        return np.nan, np.nan, np.nan
+    return float(np.median(defined)), float(defined.min()), float(defined.max())

@@ -84,6 +84,17 @@ def test_a_bad_frame_leaves_nothing_behind(archive: Archive, tmp_path: Path) -> 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["archive"]
 
 
+@pytest.mark.parametrize(("value", "complaint"), [(-1.0, "negative"), (1e6, "1e\\+06")])
+def test_values_that_no_shard_can_hold_are_refused(
+    archive: Archive, tmp_path: Path, value: float, complaint: str
+) -> None:
+    shutil.copytree(archive.root, tmp_path / "archive")
+    broken = open_archive(tmp_path / "archive")
+    np.save(broken.rain_file(5, 2), np.full((32, 32), value, np.float32))
+    with pytest.raises(BadInput, match=complaint):
+        write_shards(broken, tmp_path / "shards", split="all-test")
+
+
 def test_shards_are_not_overwritten(shards: Manifest, archive: Archive) -> None:
     with pytest.raises(BadInput, match="not empty"):
         write_shards(archive, shards.folder)

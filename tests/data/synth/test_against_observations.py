@@ -9,7 +9,7 @@ import pytest
 from polarcast.data.archive import open_archive
 from polarcast.data.synth.drops import DropPrior
 from polarcast.data.synth.generate import PRESETS, generate_event, write_archive
-from polarcast.data.synth.side_by_side import compare, main
+from polarcast.data.synth.side_by_side import beside_preset, compare
 
 PROJECT = Path(__file__).parents[3]
 
@@ -42,18 +42,19 @@ def test_preset_njucpol_agrees_with_the_real_event(real_event):
     archive = open_archive(real_event)
     real = [np.stack([archive.read_radar(e, f) for f in frames]) for e, frames in archive.frames.items()]
     world = PRESETS["njucpol"]
-    ours = (generate_event(world, 0, e, 256, 14).radar for e in range(4))
-    rows = {name: (value, median) for name, value, _, median, _ in compare(real, ours)}
+    ours = (generate_event(world, 0, e, 256, 14).radar for e in range(8))
+    rows = {row.quantity: (row.archive, row.median) for row in compare(real, ours)}
     off = {n: rows[n] for n, tolerance in CLOSE.items() if not abs(rows[n][0] - rows[n][1]) <= tolerance}
     assert off == {}
 
 
-def test_side_by_side_prints_every_quantity(tmp_path, capsys):
+def test_a_preset_beside_its_own_archive_measures_the_same(tmp_path):
     write_archive(tmp_path, 1, size=64, seed=0, preset="tiny", frames=8)
-    main([str(tmp_path), "tiny", "--events", "1"])
-    printed = capsys.readouterr().out
-    assert "lifetime at 32 km (min)" in printed
-    assert "roughness of ZDR at 38 dBZ (dB)" in printed
+    rows = beside_preset(open_archive(tmp_path), "tiny", events=1, figure=tmp_path / "beside.png")
+    assert {"lifetime at 32 km (min)", "roughness of ZDR at 38 dBZ (dB)"} <= {row.quantity for row in rows}
+    for row in rows:
+        assert row.archive == pytest.approx(row.median, nan_ok=True)
+    assert (tmp_path / "beside.png").stat().st_size > 10_000
 
 
 @pytest.mark.real_data
