@@ -24,8 +24,17 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print_text(f"polarcast {version('polarcast')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error in the input."),
 ) -> None:
     if debug:
