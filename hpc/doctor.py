@@ -92,4 +92,6 @@ def _slurm() -> tuple[bool, str]:
     if shutil.which("sinfo") is None:
         return True, "no Slurm here: runs start on this machine"
     done = subprocess.run(["sinfo", "--noheader", "-o", "%P %D nodes %t"], capture_output=True, text=True, timeout=20)
-    return done.returncode == 0, "; ".join(done.stdout.split("\n")[:4]).strip("; ") or done.stderr.strip()
+    if done.returncode:
+        return True, "Slurm is installed, but no cluster answers: runs start on this machine"
+    return True, "; ".join(done.stdout.splitlines()[:4])

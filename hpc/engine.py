@@ -123,6 +123,9 @@ def start_deepspeed(world: World) -> Any:
     if not on_gpu:
         # A private name, in this one place: without it `init_distributed` compiles a shared-memory op for 70 s.
         __compatible_ops__["deepspeed_shm_comm"] = False
-    if not torch.distributed.is_initialized():
-        deepspeed.init_distributed("nccl" if on_gpu else "gloo", verbose=False)
+    backend = "nccl" if on_gpu else "gloo"
+    if world.size == 1 and not torch.distributed.is_initialized():
+        # Alone there is nobody to meet: no port, which another process could take first.
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+    deepspeed.init_distributed(backend, verbose=False)
     return deepspeed

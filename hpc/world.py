@@ -1,7 +1,6 @@
 """Who am I among how many: rank, world size and device from torchrun, from Slurm, or alone."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ class World:
     local_rank: int = 0
     local_size: int = 1
     address: str = "127.0.0.1"
+    """Where the processes meet; a process alone meets nobody."""
     port: int = 0
 
     @property
@@ -30,7 +30,7 @@ def detect(env: Mapping[str, str] = os.environ) -> World:
         return _from_torchrun(env)
     if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         return _from_slurm(env)
-    return World(port=_free_port())
+    return World()
 
 
 def device_name() -> str:
@@ -76,9 +76,3 @@ def _from_slurm(env: Mapping[str, str]) -> World:
         # Jobs that share a node must not meet on one port, and every rank must compute the same.
         port=20_000 + int(env["SLURM_JOB_ID"]) % 20_000,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,7 +11,6 @@ from polarcast.hpc.world import World, detect
 def test_alone_without_a_launcher() -> None:
     world = detect({})
     assert (world.rank, world.size, world.is_first) == (0, 1, True)
-    assert world.port > 0
 
 
 def test_torchrun_tells_rank_and_meeting_point() -> None:
