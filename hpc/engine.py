@@ -126,6 +126,7 @@ def start_deepspeed(world: World) -> Any:
     backend = "nccl" if on_gpu else "gloo"
     if world.size == 1 and not torch.distributed.is_initialized():
         # Alone there is nobody to meet: no port, which another process could take first.
-        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     deepspeed.init_distributed(backend, verbose=False)
     return deepspeed
