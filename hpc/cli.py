@@ -9,10 +9,9 @@ import typer
 if TYPE_CHECKING:
     from polarcast.hpc.bench.progress import Board
     from polarcast.hpc.bench.run import Tables
-    from polarcast.hpc.bench.suite import Suite
 
 from polarcast.hpc import cli_data
-from polarcast.hpc.console import FAILED, Json, print_json, print_text, progress, run_app, stderr
+from polarcast.hpc.console import Json, print_json, print_text, progress, report_findings, run_app, stderr
 
 app = typer.Typer(
     name="polarcast",
@@ -97,8 +96,8 @@ def evaluate(
             from polarcast.data.errors import BadInput
 
             raise BadInput("a suite is scored by bench", run, "give --archive, or one run folder below cells/")
-        suite, tables, folder = rescore(run, archive, board)
-    _show_tables(suite, tables, folder, as_json)
+        tables, folder = rescore(run, archive, board)
+    _show_tables(tables, folder, as_json)
 
 
 @app.command()
@@ -126,7 +125,7 @@ def bench(
     folder = SuiteFolder(out or Path("runs") / spec.name, spec.data)
     with _board() as board:
         tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board)
-    _show_tables(spec, tables, folder.path, as_json)
+    _show_tables(tables, folder.path, as_json)
 
 
 @app.command()
@@ -137,14 +136,7 @@ def doctor(as_json: bool = Json) -> None:
     """
     from polarcast.hpc.doctor import examine
 
-    findings = examine()
-    if as_json:
-        print_json({"ok": all(f.ok for f in findings), "checks": [f.as_row() for f in findings]})
-    else:
-        for finding in findings:
-            print_text(f"[{'green]ok   ' if finding.ok else 'red]FAIL '}[/] {finding.where:<22} {finding.found}")
-    if not all(f.ok for f in findings):
-        raise typer.Exit(FAILED)
+    report_findings(examine(), as_json)
 
 
 def _board() -> "Board":
@@ -153,15 +145,14 @@ def _board() -> "Board":
     return Board(stderr())
 
 
-def _show_tables(suite: "Suite", tables: "Tables", folder: Path, as_json: bool) -> None:
+def _show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:
     from polarcast.hpc.bench.render import terminal_table
 
     if as_json:
-        rows = {name: [r.as_row() for r in records] for name, records in tables.items()}
-        print_json({"suite": suite.name, "folder": str(folder), "tables": rows})
+        print_json({"folder": str(folder), "tables": {name: table.as_record() for name, table in tables.items()}})
         return
-    for name, records in tables.items():
-        print_text(terminal_table(suite.tables[name].title, records))
+    for table in tables.values():
+        print_text(terminal_table(table))
     print_text(f"tables {folder}/tables, figure {folder}/figures/cases.png")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polarcast.hpc.console import FAILED, Json, print_json, print_text, progress
+from polarcast.hpc.console import Json, print_json, print_text, progress, report_findings
 
 app = typer.Typer(help="Make, shard and check archives.", no_args_is_help=True)
 
@@ -125,11 +125,4 @@ def check(
 
     with progress("shards", len(manifest.shards)) as done:
         findings = run_checks(manifest, done)
-    ok = all(f.ok for f in findings)
-    if as_json:
-        print_json({"ok": ok, "checks": [f.as_row() for f in findings]})
-    else:
-        for finding in findings:
-            print_text(f"[{'green]ok   ' if finding.ok else 'red]FAIL '}[/] {finding.where:<22} {finding.found}")
-    if not ok:
-        raise typer.Exit(FAILED)
+    report_findings(findings, as_json)

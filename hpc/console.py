@@ -5,13 +5,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from polarcast.data.errors import BadInput
+
+if TYPE_CHECKING:
+    from polarcast.data.check import Finding
 
 _SECONDS_BETWEEN_LINES = 20.0
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -27,6 +30,18 @@ def print_json(content: Any) -> None:
 def print_text(text: Any) -> None:
     """Print text or a rich renderable on standard output."""
     stdout().print(text, highlight=False)
+
+
+def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
+    """Print what was checked; exits with code 1 if anything does not hold."""
+    ok = all(f.ok for f in findings)
+    if as_json:
+        print_json({"ok": ok, "checks": [f.as_row() for f in findings]})
+    else:
+        for finding in findings:
+            print_text(f"[{'green]ok   ' if finding.ok else 'red]FAIL '}[/] {finding.where:<22} {finding.found}")
+    if not ok:
+        raise typer.Exit(FAILED)
 
 
 def stdout() -> Any:

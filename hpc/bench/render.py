@@ -9,49 +9,50 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from polarcast.hpc.bench.table import ARM_NAMES, DIFFERENCE, Record
+from polarcast.hpc.bench.table import ARM_NAMES, DIFFERENCE, ComparisonTable, Record
 from polarcast.hpc.files import write_text
 from polarcast.hpc.scores.metrics import METRICS
 
 
-def write_table(folder: Path, title: str, records: Sequence[Record]) -> None:
+def write_table(folder: Path, table: ComparisonTable) -> None:
     """Write `<table>.json`, `.csv` and `.md` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = records[0].table
-    rows = [r.as_row() for r in records]
-    write_text(folder / f"{stem}.json", json.dumps({"title": title, "records": rows}, indent=1) + "\n")
-    write_text(folder / f"{stem}.csv", _csv(rows))
-    write_text(folder / f"{stem}.md", markdown(title, records))
+    stem = table.records[0].table
+    write_text(folder / f"{stem}.json", json.dumps(table.as_record(), indent=1) + "\n")
+    write_text(folder / f"{stem}.csv", _csv([r.as_row() for r in table.records]))
+    write_text(folder / f"{stem}.md", markdown(table))
 
 
-def markdown(title: str, records: Sequence[Record]) -> str:
+def markdown(table: ComparisonTable) -> str:
     """The table as Markdown: a line for each model and metric."""
-    head = _head(records)
-    lines = [f"**{title}**", "", "| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
-    lines += ["| " + " | ".join(line) + " |" for line in _lines(records)]
-    return "\n".join([*lines, "", footnote(records), ""])
+    head = _head(table.records)
+    lines = [f"**{table.title}**", "", "| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    lines += ["| " + " | ".join(line) + " |" for line in _lines(table.records)]
+    return "\n".join([*lines, "", footnote(table), ""])
 
 
-def terminal_table(title: str, records: Sequence[Record]) -> Table:
+def terminal_table(table: ComparisonTable) -> Table:
     """The table for a terminal: each model is named once, and models are set apart."""
-    table = Table(title=title, caption=escape(footnote(records)), title_justify="left", caption_justify="left")
-    for position, name in enumerate(_head(records)):
-        table.add_column(name, justify="right" if position > 1 else "left", no_wrap=position > 1)
-    lines = _lines(records)
+    shown = Table(title=table.title, caption=escape(footnote(table)), title_justify="left", caption_justify="left")
+    for position, name in enumerate(_head(table.records)):
+        shown.add_column(name, justify="right" if position > 1 else "left", no_wrap=position > 1)
+    lines = _lines(table.records)
     for line, following in zip(lines, [*lines[1:], None], strict=True):
-        starts = table.row_count == 0 or table.rows[-1].end_section
+        starts = shown.row_count == 0 or shown.rows[-1].end_section
         ends = following is None or following[0] != line[0]
-        table.add_row(line[0] if starts else "", *map(escape, line[1:]), end_section=ends)
-    return table
+        shown.add_row(line[0] if starts else "", *map(escape, line[1:]), end_section=ends)
+    return shown
 
 
-def footnote(records: Sequence[Record]) -> str:
-    """What the intervals mean, and on how much they stand."""
-    events, seeds = records[0].events, records[0].seeds
+def footnote(table: ComparisonTable) -> str:
+    """What the intervals mean, on how much they stand, and what must be said about the data."""
+    events, seeds = table.records[0].events, table.records[0].seeds
     count = f"{events} test event{'s' * (events != 1)}, {seeds} seed{'s' * (seeds != 1)}"
     if events < 2:
-        return f"{count}: no interval can be given for a single event."
-    return f"{count}; 95% intervals by paired bootstrap over events; * the interval excludes zero."
+        meaning = f"{count}: no interval can be given for a single event."
+    else:
+        meaning = f"{count}; 95% intervals by paired bootstrap over events; * the interval excludes zero."
+    return f"{meaning}\nNote: {table.note}." if table.note else meaning
 
 
 def _head(records: Sequence[Record]) -> list[str]:

@@ -10,6 +10,7 @@ from polarcast.data.manifest import NAME, Manifest, read_manifest
 from polarcast.data.reader import only_test
 from polarcast.data.shards import write_shards
 from polarcast.hpc.bench.progress import Board
+from polarcast.hpc.bench.rain_note import rain_note
 from polarcast.hpc.bench.run import SuiteFolder, Tables, write_tables
 from polarcast.hpc.bench.suite import Suite, cells_of, load_suite, without_synthetic_rows
 from polarcast.hpc.evaluate import evaluate
@@ -26,7 +27,7 @@ def saved_suite(path: Path) -> Suite:
     return load_suite(str(Path(path) / "suite.yaml"))
 
 
-def rescore(path: Path, archive: Path, board: Board) -> tuple[Suite, Tables, Path]:
+def rescore(path: Path, archive: Path, board: Board) -> tuple[Tables, Path]:
     """Score every run of a suite on all events of an archive.
 
     Args:
@@ -35,7 +36,7 @@ def rescore(path: Path, archive: Path, board: Board) -> tuple[Suite, Tables, Pat
         board: Shows the progress.
 
     Returns:
-        The suite, with titles that name the archive; its tables; the folder they were written to.
+        Its tables, with titles that name the archive, and the folder they were written to.
 
     Raises:
         BadInput: the suite is not finished, or the archive lacks what its runs read.
@@ -57,8 +58,7 @@ def rescore(path: Path, archive: Path, board: Board) -> tuple[Suite, Tables, Pat
             outputs.append((cell, output))
             done(number)
     titled = {n: replace(t, title=f"{t.title}; scored on {archive.resolve().name}") for n, t in suite.tables.items()}
-    suite = replace(suite, tables=titled)
-    return suite, write_tables(suite, out, outputs), out
+    return write_tables(replace(suite, tables=titled), out, outputs, rain_note(manifest)), out
 
 
 def shards_of(source: Path, cache: Path, board: Board) -> Manifest:

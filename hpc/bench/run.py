@@ -15,15 +15,16 @@ from polarcast.data.shards import write_shards
 from polarcast.data.synth.generate import write_archive
 from polarcast.hpc.bench.pool import Job, run_processes
 from polarcast.hpc.bench.progress import Board
+from polarcast.hpc.bench.rain_note import rain_note
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Cell, DataSpec, Suite, cells_of
-from polarcast.hpc.bench.table import ARM_NAMES, Record, build_table
+from polarcast.hpc.bench.table import ARM_NAMES, ComparisonTable, build_table
 from polarcast.hpc.files import write_text
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.sums import EventSums, read_sums
 from polarcast.models.registry import entry
 
-Tables = dict[str, list[Record]]
+Tables = dict[str, ComparisonTable]
 
 
 class SuiteFolder:
@@ -32,8 +33,10 @@ class SuiteFolder:
     def __init__(self, path: Path, data: DataSpec) -> None:
         key = hashlib.sha256(json.dumps(asdict(data), sort_keys=True).encode()).hexdigest()[:8]
         self.path = Path(path)
-        self.archive = self.path / f"data-{key}" / "archive"
-        self.shards = self.path / f"data-{key}" / "shards"
+        data_folder = self.path / f"data-{key}"
+        self.archive = data_folder / "archive"
+        # Absolute, because it is written into every run: a run is scored from any folder.
+        self.shards = data_folder.resolve() / "shards"
         self.cells = self.path / "cells"
         self.suite_file = self.path / "suite.yaml"
 
@@ -65,14 +68,14 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Boa
     _plan(suite, folder, cells, workers, board)
     manifest = prepare_data(suite.data, folder, workers, board)
     run_cells(cells, folder, manifest, workers, board)
-    return write_tables(suite, folder.path, [(c, folder.cell(c, manifest).output) for c in cells])
+    return write_tables(suite, folder.path, [(c, folder.cell(c, manifest).output) for c in cells], rain_note(manifest))
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
     """Tables from the records of a finished suite. Raises BadInput when a run is not scored yet."""
     manifest = read_manifest(folder.shards)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells_of(suite, folder.shards)]
-    return write_tables(suite, folder.path, outputs)
+    return write_tables(suite, folder.path, outputs, rain_note(manifest))
 
 
 def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board) -> Manifest:
@@ -102,13 +105,14 @@ def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, wo
         run_processes(jobs, workers, board)
 
 
-def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]]) -> Tables:
+def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]], note: str) -> Tables:
     """Write `tables/` and `figures/` below a folder, from the score records alone.
 
     Args:
         suite: Which tables.
         folder: Where to write.
         outputs: What every cell's evaluation wrote.
+        note: What must be said about the data.
 
     Raises:
         BadInput: a record is missing or damaged, or cells were scored on different events.
@@ -118,9 +122,12 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
     scores: dict[tuple[str, str], list[EventSums]] = {}
     for cell, output in outputs:
         scores.setdefault((cell.model, cell.arm), []).append(read_sums(output.scores))
-    tables = {name: build_table(name, spec, suite.arms, scores) for name, spec in suite.tables.items()}
-    for name, spec in suite.tables.items():
-        write_table(folder / "tables", spec.title, tables[name])
+    tables = {
+        name: ComparisonTable(spec.title, build_table(name, spec, suite.arms, scores), note)
+        for name, spec in suite.tables.items()
+    }
+    for table in tables.values():
+        write_table(folder / "tables", table)
     labels = {name: spec.label for table in suite.tables.values() for name, spec in table.models.items()}
     first = [(c, output) for c, output in outputs if c.seed == suite.seeds[0]]
     draw_cases(

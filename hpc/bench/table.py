@@ -44,6 +44,19 @@ class Record:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class ComparisonTable:
+    """A table as it is shown: its heading, its records, and what must be said about the data it stands on."""
+
+    title: str
+    records: list[Record]
+    note: str = ""
+
+    def as_record(self) -> dict[str, object]:
+        """For JSON."""
+        return {"title": self.title, "note": self.note, "records": [r.as_row() for r in self.records]}
+
+
 def build_table(name: str, spec: TableSpec, arms: Sequence[str], scores: Scores) -> list[Record]:
     """All records of one table: each arm, and dualpol − radar where both were run.
 

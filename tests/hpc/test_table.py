@@ -8,7 +8,7 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.render import markdown, terminal_table, write_table
 from polarcast.hpc.bench.suite import ModelSpec, TableSpec, cells_of, load_suite, without_synthetic_rows
-from polarcast.hpc.bench.table import Record, build_table
+from polarcast.hpc.bench.table import ComparisonTable, Record, build_table
 from polarcast.hpc.scores.sums import EventSums, frame_sums
 
 SPEC = TableSpec(title="T", models={"net": ModelSpec(label="Net")}, metrics=["rmse", "nb"])
@@ -63,26 +63,27 @@ def test_arms_scored_on_different_events_are_refused() -> None:
 
 def test_written_tables_agree_with_the_records(tmp_path: Path) -> None:
     records = list(table(scores(2.0), scores(1.0)).values())
-    write_table(tmp_path, "T", records)
+    write_table(tmp_path, ComparisonTable("T", records, "the rain is odd"))
     stored = json.loads((tmp_path / "t.json").read_text())
     assert stored["records"] == [r.as_row() for r in records]
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + len(records)
     text = (tmp_path / "t.md").read_text()
     assert "12 test events, 1 seed" in text
+    assert "Note: the rain is odd." in text
     assert "\\[" not in text
 
 
 def test_only_a_difference_whose_interval_excludes_zero_is_starred() -> None:
     clear, none = table(scores(2.0), scores(1.0)), table(scores(2.0), scores(2.0))
-    assert "-1.00*" in markdown("T", list(clear.values()))
-    assert "*" not in markdown("T", list(none.values())).replace("**", "").split("\n\n")[1]
+    assert "-1.00*" in markdown(ComparisonTable("T", list(clear.values())))
+    assert "*" not in markdown(ComparisonTable("T", list(none.values()))).replace("**", "").split("\n\n")[1]
 
 
 def test_the_terminal_shows_every_number() -> None:
     from rich.console import Console
 
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(terminal_table("T", list(table(scores(2.0), scores(1.0)).values())))
+    console.print(terminal_table(ComparisonTable("T", list(table(scores(2.0), scores(1.0)).values()))))
     shown = console.export_text()
     assert all(word in shown for word in ("Net", "dual-pol − radar", "RMSE", "[mm/h]", "-1.00*"))
 
