@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -47,9 +48,7 @@ def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: fl
     if e < 2 or not np.isfinite(value):
         return Interval(value, np.nan, np.nan)
     used = np.flatnonzero(_gradient(statistic, whole, np.arange(len(whole))))
-    rng = np.random.default_rng(seed)
-    events = rng.multinomial(e, np.full(e, 1 / e), size=draws).astype(float)
-    seeds = rng.multinomial(k, np.full(k, 1 / k), size=draws).astype(float)
+    events, seeds = _draw(e, k, draws, seed)
     error = _standard_error(statistic, sums, np.ones((1, e)), np.ones((1, k)), used)[0]
     drawn = statistic(np.einsum("bk,be,kes->bs", seeds, events, sums, optimize=True))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -59,6 +58,14 @@ def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: fl
         return Interval(value, np.nan, np.nan)
     low, high = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(value - high * error), float(value - low * error))
+
+
+@lru_cache(maxsize=4)
+def _draw(events: int, seeds: int, draws: int, seed: int) -> tuple[Array, Array]:
+    """How often each draw takes each event, (b, e), and each seed, (b, k); the same for all scores of a table."""
+    rng = np.random.default_rng(seed)
+    of_events = rng.multinomial(events, np.full(events, 1 / events), size=draws).astype(float)
+    return of_events, rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(float)
 
 
 def _standard_error(
