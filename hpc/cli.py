@@ -52,6 +52,7 @@ def train(
 
     Example: polarcast train demo data.shards=shards arm=radar train.steps=500 --out runs/radar
     """
+    from polarcast.data.manifest import read_manifest
     from polarcast.hpc.config import load_config
     from polarcast.hpc.launch import launch_local
     from polarcast.hpc.lifeline import sole_writer
@@ -61,6 +62,7 @@ def train(
     config = load_config(source, overrides or [])
     folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
     if processes > 1 and "RANK" not in os.environ:
+        read_manifest(Path(config.data.shards))  # what is wrong is better told once than by every rank
         launch_local(["train", source, *(overrides or []), "--out", str(folder)], processes)
     else:
         from polarcast.hpc.train import train as train_run

@@ -87,10 +87,12 @@ def explore(
     """
     from polarcast.data.archive import open_archive
     from polarcast.data.explore.explore import explore as explore_archive
-    from polarcast.data.synth.generate import archive_truth
+    from polarcast.data.synth.generate import archive_truth, find_preset
     from polarcast.data.synth.side_by_side import beside_preset
 
     found = open_archive(archive)
+    if beside:
+        find_preset(beside)
     processes = workers or len(os.sched_getaffinity(0))
     with progress("events", min(events or len(found.frames), len(found.frames))) as done:
         seen = explore_archive(

@@ -59,6 +59,13 @@ class Event:
     """(t, y, x), true rain rate at 1 km in mm/h; 0 where the radar has no coverage."""
 
 
+def find_preset(name: str) -> StormWorld:
+    """The world of a preset. Raises BadInput for an unknown name."""
+    if name not in PRESETS:
+        raise BadInput(f"unknown preset {name!r}", "preset", f"choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
 def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
 
@@ -204,8 +211,7 @@ def _description(size: int, seed: int, preset: str, frames: int | None, rain: st
 
 
 def _check(events: int, size: int, seed: int, preset: str, frames: int | None, rain: str, workers: int) -> None:
-    if preset not in PRESETS:
-        raise BadInput(f"unknown preset {preset!r}", fix=f"choose one of {', '.join(PRESETS)}")
+    find_preset(preset)
     if rain not in RAIN_LABELS:
         raise BadInput(f"unknown rain label {rain!r}", fix=f"choose one of {', '.join(RAIN_LABELS)}")
     for name, value, least in (("events", events, 1), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):

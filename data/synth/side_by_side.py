@@ -9,7 +9,6 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
 from polarcast.data.archive import Archive
-from polarcast.data.errors import BadInput
 from polarcast.data.explore.figures import draw_beside
 from polarcast.data.explore.measures import local_mean, near, wet_fraction
 from polarcast.data.explore.scales import (
@@ -21,7 +20,7 @@ from polarcast.data.explore.scales import (
     spectral_slope,
     spectrum,
 )
-from polarcast.data.synth.generate import PRESETS, generate_event
+from polarcast.data.synth.generate import find_preset, generate_event
 
 Real = npt.NDArray[np.floating]
 
@@ -121,12 +120,11 @@ def beside_preset(archive: Archive, preset: str, events: int = 8, figure: Path |
     Raises:
         BadInput: an unknown preset, or unreadable frames.
     """
-    if preset not in PRESETS:
-        raise BadInput(f"unknown preset {preset!r}", "--beside", f"there are: {', '.join(PRESETS)}")
+    world = find_preset(preset)
     numbers = list(archive.frames)[:events]
     theirs = [np.stack([archive.read_radar(e, f) for f in archive.frames[e]]) for e in numbers]
     size, length = theirs[0].shape[-1], min(len(t) for t in theirs)
-    ours = [generate_event(PRESETS[preset], 0, e, size, length).radar for e in range(events)]
+    ours = [generate_event(world, 0, e, size, length).radar for e in range(events)]
     if figure:
         draw_beside(figure, {"archive": theirs[0][length // 2], preset: ours[0][length // 2]})
     return compare(theirs, ours)

@@ -35,5 +35,11 @@ def evaluate_run(path: Path, archive: Path | None, split: str, board: Board) -> 
     pooled = sums.sums.sum((0, 1))
     values = {m: float(compute(m, pooled, sums.pixels_per_sample)) for m in METRICS}
     lines = [f"{METRICS[m].label:<6} {value:12.5g} {METRICS[m].unit}" for m, value in values.items()]
-    text = "\n".join([f"{path} on {name}: {len(sums.events)} events", *lines, f"records: {output.scores}"])
+    text = "\n".join(
+        [
+            f"{path} on {name}: {len(sums.events)} event{'s' * (len(sums.events) != 1)}",
+            *lines,
+            f"records: {output.scores}",
+        ]
+    )
     return {"run": str(path), "scored_on": name, "events": len(sums.events), "metrics": values, "text": text}

@@ -53,6 +53,7 @@ def test_a_frame_of_another_shape_is_named(broken: Archive, tmp_path: Path) -> N
         (("data", "check", "nowhere"), "nowhere"),
         (("data", "synth", "out", "--preset", "mars"), "mars"),
         (("train", "demo", "data.shards=nowhere"), "nowhere"),
+        (("train", "demo", "data.shards=nowhere", "--processes", "2"), "nowhere"),
         (("train", "demo", "train.step=1"), "did you mean train.steps?"),
         (("train", "demo", "data.variables=[zh,kdp]"), "KDP is forbidden in QPE"),
         (("train", "nonsense"), "nonsense"),
