@@ -39,6 +39,8 @@ class RunFolder:
     def start(self, config: RunConfig) -> None:
         """Write the configuration into a new run, or hold it against that of the run to continue.
 
+        Where the shards lie may have changed since.
+
         Raises:
             BadInput: the folder holds a run with another configuration.
         """
@@ -46,9 +48,11 @@ class RunFolder:
 
         self.path.mkdir(parents=True, exist_ok=True)
         if self.config_file.exists():
-            if self.config().digest() != config.digest():
+            known = self.config()
+            if known.digest() != config.digest():
                 raise BadInput("holds a run with another configuration", self.path, "choose another folder")
-            return
+            if known == config:
+                return
         write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
 
     def config(self) -> RunConfig:

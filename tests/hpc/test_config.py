@@ -28,6 +28,17 @@ def test_a_configuration_survives_being_written_and_read(tmp_path: Path) -> None
     assert RunFolder(tmp_path).config() == config
 
 
+def test_a_run_continues_where_its_shards_have_moved_to(tmp_path: Path) -> None:
+    from polarcast.hpc.run_folder import RunFolder
+
+    run = RunFolder(tmp_path)
+    run.start(load_config("demo", ["data.shards=/before"]))
+    run.start(load_config("demo", ["data.shards=/after"]))
+    assert run.config().data.shards == "/after"
+    with pytest.raises(BadInput, match="another configuration"):
+        run.start(load_config("demo", ["data.shards=/after", "seed=9"]))
+
+
 def test_the_digest_knows_what_shapes_the_result_and_not_where_the_shards_lie() -> None:
     digest = load_config("demo").digest()
     assert load_config("demo", ["data.shards=/elsewhere"]).digest() == digest
