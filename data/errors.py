@@ -1,4 +1,4 @@
-"""The one exception that means: the input is at fault, not the program."""
+"""Exceptions that are told in one line: the input is at fault, or the work failed for a known reason."""
 
 
 class BadInput(Exception):
@@ -14,3 +14,10 @@ class BadInput(Exception):
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.what}" if self.where else self.what]
         return " — ".join([*parts, self.fix] if self.fix else parts)
+
+
+class WorkFailed(Exception):
+    """Work that failed for a reason told in one line; the command line exits with code 1.
+
+    Any other exception is a defect of the program and keeps its traceback.
+    """

@@ -54,6 +54,7 @@ def train(
     """
     from polarcast.data.manifest import read_manifest
     from polarcast.hpc.config import load_config
+    from polarcast.hpc.engine import micro_batches
     from polarcast.hpc.launch import launch_local
     from polarcast.hpc.lifeline import sole_writer
     from polarcast.hpc.run_folder import RunFolder
@@ -62,7 +63,9 @@ def train(
     config = load_config(source, overrides or [])
     folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
     if processes > 1 and "RANK" not in os.environ:
-        read_manifest(Path(config.data.shards))  # what is wrong is better told once than by every rank
+        # What is wrong is better told once than by every rank.
+        read_manifest(Path(config.data.shards))
+        micro_batches(config.train, processes)
         launch_local(["train", source, *(overrides or []), "--out", str(folder)], processes)
     else:
         from polarcast.hpc.train import train as train_run

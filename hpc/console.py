@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, WorkFailed
 
 if TYPE_CHECKING:
     from polarcast.data.check import Finding
@@ -113,7 +113,7 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
             f"{error.filename or 'output'}: {error.strerror} — free some space or choose another folder",
             BAD_INPUT,
         )
-    except RuntimeError as error:
+    except (WorkFailed, FloatingPointError) as error:
         _stop(str(error), FAILED)
     leave(OK)
 

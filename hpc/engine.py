@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
 from polarcast.hpc.config import TrainConfig
 from polarcast.hpc.world import World, device_name
 from polarcast.models.forecaster import Forecaster
@@ -26,7 +27,7 @@ class Engine:
             world: This process's place.
 
         Raises:
-            ValueError: the global batch can't be divided among the processes and their micro-batches.
+            BadInput: the global batch can't be divided among the processes.
         """
         self.world, self.model = world, model
         self.device = torch.device(f"cuda:{world.local_rank}" if device_name() == "cuda" else "cpu")
@@ -62,7 +63,9 @@ class Engine:
             self._engine.step()
             total += float(loss.detach())
         if not total < float("inf"):
-            raise FloatingPointError(f"loss {total} on rank {self.world.rank}")
+            raise FloatingPointError(
+                f"loss {total} on rank {self.world.rank}: lower train.learning_rate or check the data"
+            )
         return total / self.accumulation
 
     def mean_over_ranks(self, value: float) -> float:
@@ -95,10 +98,14 @@ def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:
     """Micro-batch size and accumulation steps that make up the global batch on this many processes.
 
     Raises:
-        ValueError: the global batch can't be divided among the processes.
+        BadInput: the global batch can't be divided among the processes.
     """
     if config.global_batch % world_size:
-        raise ValueError(f"train.global_batch={config.global_batch} can't be divided among {world_size} processes")
+        raise BadInput(
+            f"{config.global_batch} samples can't be divided among {world_size} processes",
+            "train.global_batch",
+            f"give a multiple of {world_size}",
+        )
     share = config.global_batch // world_size
     micro = max(m for m in range(1, min(share, config.micro_batch) + 1) if share % m == 0)
     return micro, share // micro

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, WorkFailed
 from polarcast.hpc.bench.cell import ERROR, PROGRESS, read_progress
 from polarcast.hpc.bench.progress import Board
 
@@ -35,7 +35,7 @@ def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
 
     Raises:
         BadInput: a cell failed on its input; the message is the cell's own.
-        RuntimeError: a cell failed otherwise; names the file with its output.
+        WorkFailed: a cell failed otherwise; names the file with its output.
     """
     waiting, whole = list(jobs), sum(job.seconds for job in jobs)
     running: list[_Running] = []
@@ -91,4 +91,4 @@ def _explain(cell: _Running) -> None:
     folder = cell.job.folder
     if (folder / ERROR).is_file():
         raise BadInput((folder / ERROR).read_text().strip(), folder.name)
-    raise RuntimeError(f"{folder.name} ended with code {cell.process.returncode}; see {folder / 'output.txt'}")
+    raise WorkFailed(f"{folder.name} ended with code {cell.process.returncode}; see {folder / 'output.txt'}")

@@ -59,7 +59,7 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Boa
 
     Raises:
         BadInput: unusable data or settings, or a cell that failed for such a reason.
-        RuntimeError: a cell failed for any other reason.
+        WorkFailed: a cell failed for any other reason.
     """
     cells = cells_of(suite, folder.shards)
     folder.path.mkdir(parents=True, exist_ok=True)

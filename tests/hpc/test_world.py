@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 
+from polarcast.data.errors import BadInput
 from polarcast.hpc.config import TrainConfig
 from polarcast.hpc.engine import micro_batches
 from polarcast.hpc.train import learning_rate
@@ -36,7 +37,7 @@ def test_micro_batches_make_up_the_global_batch(batch: int, micro: int, world: i
 
 
 def test_a_global_batch_that_ranks_can_not_share_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 processes"):
+    with pytest.raises(BadInput, match="3 processes"):
         micro_batches(TrainConfig(global_batch=8), 3)
 
 
