@@ -3,13 +3,17 @@
 Layout: ``{dBZ,ZDR,KDP}/{1.0km,3.0km,7.0km}/data_dir_NNN/frame_MMM.npy`` and
 ``NJU_CPOL_kdpRain/data_dir_NNN/frame_MMM.npy``, each float32 (y, x), fill value 0 for no echo. The radar folders may
 lie in a folder ``NJU_CPOL_update2308`` beside the rain, as in the original download, or next to the rain folder itself.
+
+Reflectivity must be there; ZDR, KDP, the rain grid and any height may be absent. What an archive of our own making
+knows beyond the published layout is in ``archive.json`` (of all events) and ``events/data_dir_NNN.json`` (of one).
 """
 
 import json
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +27,14 @@ HEIGHTS_KM = (1.0, 3.0, 7.0)
 UNITS = {"zh": "dBZ", "zdr": "dB", "kdp": "deg/km", "rain_rate": "mm/h"}
 TIME_STEP_MINUTES = 6.0
 SPACING_KM = 1.0
+ARCHIVE_NOTE = "archive.json"
+EVENT_NOTES = "events"
 
 _FOLDERS = {"zh": "dBZ", "zdr": "ZDR", "kdp": "KDP"}
 _RADAR = "NJU_CPOL_update2308"
 _RAIN = "NJU_CPOL_kdpRain"
 _EVENT = re.compile(r"data_dir_(\d+)")
+_HEIGHT = re.compile(r"(\d+(?:\.\d+)?)km")
 _FRAME = re.compile(r"frame_(\d+)\.npy")
 
 Field = npt.NDArray[np.float32]
@@ -39,18 +46,31 @@ class Archive:
 
     root: Path
     radar_root: Path
-    rain_root: Path
+    rain_root: Path | None
     variables: tuple[str, ...]
     heights_km: tuple[float, ...]
     frames: dict[int, tuple[int, ...]] = field(repr=False)
+
+    @property
+    def has_rain(self) -> bool:
+        """Whether there is a rain grid."""
+        return self.rain_root is not None
 
     def radar_file(self, variable: str, height_km: float, event: int, frame: int) -> Path:
         """Path of one radar field."""
         return self.radar_root / _FOLDERS[variable] / f"{height_km}km" / _frame_path(event, frame)
 
     def rain_file(self, event: int, frame: int) -> Path:
-        """Path of one rain-rate field."""
+        """Path of one rain-rate field. Raises BadInput where the archive has none."""
+        if self.rain_root is None:
+            raise BadInput(f"no {_RAIN} folder in or beside it", self.root, "rain-rate estimation needs the rain grid")
         return self.rain_root / _frame_path(event, frame)
+
+    def first_file(self, event: int, frame: int) -> Path:
+        """Path of the file by which the frame is known to exist."""
+        if self.has_rain:
+            return self.rain_file(event, frame)
+        return self.radar_file("zh", self.heights_km[-1], event, frame)
 
     def read_radar(self, event: int, frame: int) -> Field:
         """All radar fields of one frame, (v, z, y, x) in dBZ, dB and deg/km.
@@ -69,35 +89,59 @@ class Archive:
         return np.array(fields, dtype=np.float32)
 
     def read_rain(self, event: int, frame: int) -> Field:
-        """Rain rate of one frame, (y, x) in mm/h. Raises BadInput as `read_radar` does."""
+        """Rain rate of one frame, (y, x) in mm/h. Raises BadInput as `read_radar` does, and without a rain grid."""
         return read_field(self.rain_file(event, frame))
 
     def provenance(self) -> dict[str, Any]:
         """What is known of the archive's origin: its own `archive.json` where it has one."""
-        note = self.root / "archive.json"
-        origin = json.loads(note.read_text()) if note.exists() else {"generator": "not recorded"}
+        origin = _read_note(self.root / ARCHIVE_NOTE) or {"generator": "not recorded"}
         return {"root": str(self.root.resolve()), **origin}
+
+    def event_note(self, event: int) -> dict[str, Any]:
+        """What is known of one event beyond its fields; empty for a published archive."""
+        return _read_note(_event_note(self.root, event))
+
+    def select(self, variables: Sequence[str] | None = None, heights_km: Sequence[float] | None = None) -> "Archive":
+        """The same archive with only some variables and heights.
+
+        Raises:
+            BadInput: the archive does not have them all.
+        """
+        chosen_variables = tuple(variables or self.variables)
+        heights = _heights_of(self.radar_root, chosen_variables)
+        chosen_heights = tuple(heights_km or heights)
+        for what, wanted, there in (
+            ("variable", chosen_variables, _variables_of(self.radar_root)),
+            ("height", chosen_heights, heights),
+        ):
+            if missing := [w for w in wanted if w not in there]:
+                has = ", ".join(map(str, there)) or "none common to these variables"
+                raise BadInput(f"the archive has no {what} {missing[0]}", self.root, f"it has {has}")
+        return replace(self, variables=chosen_variables, heights_km=chosen_heights)
 
 
 def open_archive(root: Path) -> Archive:
     """Find the variables, heights, events and frames below `root`.
 
+    Heights are those that all its variables have; `Archive.select` takes fewer variables at more heights.
+
     Raises:
-        BadInput: the folder does not exist, or holds no reflectivity or no rain in the published layout.
+        BadInput: the folder does not exist, or holds no reflectivity in the published layout.
     """
     root = Path(root)
     if not root.is_dir():
         raise BadInput("no such folder", root, "give the folder that holds dBZ/, ZDR/, KDP/ and the rain grid")
     radar_root = root / _RADAR if (root / _RADAR).is_dir() else root
     rain_root = next((p for p in (root / _RAIN, root.parent / _RAIN) if p.is_dir()), None)
-    if not (radar_root / _FOLDERS["zh"]).is_dir():
+    variables = _variables_of(radar_root)
+    if "zh" not in variables:
         raise BadInput("not an NJU-CPOL archive: it has no dBZ folder", root, "see the README for the layout")
-    if rain_root is None:
-        raise BadInput(f"no {_RAIN} folder in or beside it", root, "rain-rate estimation needs the rain grid")
-    variables = tuple(v for v in VARIABLES if (radar_root / _FOLDERS[v]).is_dir())
-    heights = tuple(z for z in HEIGHTS_KM if all((radar_root / _FOLDERS[v] / f"{z}km").is_dir() for v in variables))
-    frames = {e: _list_frames(rain_root / f"data_dir_{e:03d}") for e in sorted(_list_events(rain_root))}
-    if not frames or not heights:
+    heights = _heights_of(radar_root, variables)
+    if not heights:
+        raise BadInput("no height is common to all variables", root, "expected 1.0km, 3.0km, 7.0km in each")
+    index = rain_root or radar_root / _FOLDERS["zh"] / f"{heights[-1]}km"
+    frames = {e: _list_frames(index / f"data_dir_{e:03d}") for e in sorted(_list_events(index))}
+    if not frames:
         raise BadInput("the archive has no events", root, "expected data_dir_NNN/frame_MMM.npy in each folder")
     return Archive(root, radar_root, rain_root, variables, heights, frames)
 
@@ -122,20 +166,30 @@ def read_field(path: Path) -> Field:
     return np.asarray(values, dtype=np.float32)
 
 
-def write_event(root: Path, event: int, radar: Field, rain: Field) -> None:
+def write_event(
+    root: Path,
+    event: int,
+    radar: Field,
+    rain: Field | None,
+    *,
+    variables: Sequence[str] = VARIABLES,
+    heights_km: Sequence[float] = HEIGHTS_KM,
+    note: dict[str, Any] | None = None,
+) -> None:
     """Write one event into the tree below `root`; a killed write leaves no event that looks complete.
 
     Args:
         root: The archive's folder, created where needed.
         event: Its number NNN.
-        radar: (t, v, z, y, x) in dBZ, dB, deg/km; v as `VARIABLES`, z as `HEIGHTS_KM`; fill value 0.
-        rain: (t, y, x) in mm/h.
+        radar: (t, v, z, y, x) in dBZ, dB, deg/km; fill value 0.
+        rain: (t, y, x) in mm/h, or None where there is none.
+        variables: Names along v; zh among them.
+        heights_km: Heights along z, ascending.
+        note: What is known of the event beyond its fields; written last, so that its presence tells a whole event.
     """
     partial = root / f".partial_{event:03d}"
     shutil.rmtree(partial, ignore_errors=True)
-    targets = {_radar_folder(v, z): radar[:, i, j] for i, v in enumerate(VARIABLES) for j, z in enumerate(HEIGHTS_KM)}
-    # Rain goes last: `complete_events` and `open_archive` know an event by its rain folder.
-    targets[Path(_RAIN)] = rain
+    targets = _fields_in_order(radar, rain, variables, heights_km)
     for folder, fields in targets.items():
         staged = partial / folder
         staged.mkdir(parents=True)
@@ -146,12 +200,35 @@ def write_event(root: Path, event: int, radar: Field, rain: Field) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial / folder, final)
+    if note is not None:
+        _write_note(_event_note(root, event), note)
     shutil.rmtree(partial)
 
 
+def write_archive_note(root: Path, note: dict[str, Any]) -> None:
+    """Write what holds for all events of an archive."""
+    _write_note(root / ARCHIVE_NOTE, note)
+
+
 def complete_events(root: Path) -> set[int]:
-    """Numbers of the events that were written to the end."""
+    """Numbers of the events that were written to the end, in an archive whose events all have rain."""
     return _list_events(Path(root) / _RAIN)
+
+
+def event_notes(root: Path) -> dict[int, dict[str, Any]]:
+    """Notes of the events that were written with one, to the end."""
+    names = sorted((Path(root) / EVENT_NOTES).glob("data_dir_*.json"))
+    return {int(name.stem.removeprefix("data_dir_")): _read_note(name) for name in names}
+
+
+def _fields_in_order(
+    radar: Field, rain: Field | None, variables: Sequence[str], heights_km: Sequence[float]
+) -> dict[Path, Field]:
+    """Folder → (t, y, x); last comes the one by which `open_archive` knows an event."""
+    order = [(i, j) for i in range(len(variables)) for j in range(len(heights_km))]
+    order.sort(key=lambda ij: variables[ij[0]] == "zh")
+    fields = {_radar_folder(variables[i], heights_km[j]): radar[:, i, j] for i, j in order}
+    return fields if rain is None else {**fields, Path(_RAIN): rain}
 
 
 def _radar_folder(variable: str, height_km: float) -> Path:
@@ -160,6 +237,41 @@ def _radar_folder(variable: str, height_km: float) -> Path:
 
 def _frame_path(event: int, frame: int) -> Path:
     return Path(f"data_dir_{event:03d}") / f"frame_{frame:03d}.npy"
+
+
+def _event_note(root: Path, event: int) -> Path:
+    return root / EVENT_NOTES / f"data_dir_{event:03d}.json"
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        note: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise BadInput(f"damaged note ({error})", path, "remove it, or make the archive again") from None
+    return note
+
+
+def _write_note(path: Path, note: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}")
+    staged.write_text(json.dumps(note, indent=1))
+    os.replace(staged, path)
+
+
+def _variables_of(radar_root: Path) -> tuple[str, ...]:
+    return tuple(v for v in VARIABLES if (radar_root / _FOLDERS[v]).is_dir())
+
+
+def _heights_of(radar_root: Path, variables: Sequence[str]) -> tuple[float, ...]:
+    """Heights that all of the variables have, ascending."""
+    sets = [
+        {float(m[1]) for m in map(_HEIGHT.fullmatch, os.listdir(radar_root / _FOLDERS[v])) if m}
+        for v in variables
+        if (radar_root / _FOLDERS[v]).is_dir()
+    ]
+    return tuple(sorted(set.intersection(*sets))) if sets else ()
 
 
 def _list_events(folder: Path) -> set[int]:

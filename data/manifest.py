@@ -12,22 +12,23 @@ import numpy.typing as npt
 from polarcast.data.errors import BadInput
 from polarcast.data.splits import Splits
 
-FORMAT = "polarcast-shards/1"
+FORMAT = "polarcast-shards/2"
 NAME = "manifest.json"
-COLUMNS = ("event", "frame", "radar_offset", "rain_offset")
+COLUMNS = ("event", "frame", "radar_offset", "rain_offset", "strong_pixels")
 
 
 @dataclass(frozen=True)
 class Shard:
     """One tar of whole events: its file name, size, SHA-256, and a row of `COLUMNS` for each frame.
 
-    Offsets are bytes from the start of the tar to the first value of the frame's array.
+    Offsets are bytes from the start of the tar to the first value of the frame's array, −1 where there is no rain grid.
+    Strong pixels are those of `selection.strong_pixels`.
     """
 
     name: str
     bytes: int
     sha256: str
-    samples: tuple[tuple[int, int, int, int], ...] = field(repr=False)
+    samples: tuple[tuple[int, int, int, int, int], ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,27 @@ class Manifest:
     splits: Splits
     shards: tuple[Shard, ...]
     statistics: dict[str, Any]
+    selection: dict[str, Any]
     provenance: dict[str, Any]
 
+    @property
+    def has_rain(self) -> bool:
+        """Whether the frames come with a rain rate."""
+        return "rain_rate" in self.units
+
     def table(self) -> npt.NDArray[np.int64]:
-        """All frames in order of shard: rows (shard, event, frame, radar_offset, rain_offset)."""
+        """All frames in order of shard: rows (shard, *COLUMNS)."""
         rows = [(i, *sample) for i, shard in enumerate(self.shards) for sample in shard.samples]
         return np.array(rows, dtype=np.int64).reshape(-1, 1 + len(COLUMNS))
 
     def digest(self) -> str:
         """SHA-256 of what the shards hold and how they are split; where they lie does not count."""
-        content = {"splits": self.splits, "shards": [s.sha256 for s in self.shards], "format": FORMAT}
+        content = {
+            "splits": self.splits,
+            "shards": [s.sha256 for s in self.shards],
+            "min_strong_pixels": self.selection["min_strong_pixels"],
+            "format": FORMAT,
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:

@@ -33,6 +33,8 @@ class MappedReader:
         variables: Sequence[str],
         heights_km: Sequence[float],
         frames: int = 1,
+        targets: int | None = None,
+        rain: bool = True,
     ) -> None:
         """Map the shards that hold the split.
 
@@ -42,10 +44,16 @@ class MappedReader:
             variables: Which to read, in this order.
             heights_km: Which to read, in this order.
             frames: Window length in frames.
+            targets: How many of its last frames are to be forecast, all by default; the shards' window filter asks
+                for strong echo in one of them.
+            rain: Whether to read the rain rate.
 
         Raises:
-            BadInput: the shards lack a variable, a height or a file, or the split has no window.
+            BadInput: the shards lack a variable, a height, the rain rate or a file, or the split has no window.
         """
+        if rain and not manifest.has_rain:
+            raise BadInput("the shards hold no rain rate", manifest.folder, "rain-rate estimation needs the rain grid")
+        self._with_rain = rain
         self.manifest, self.frames = manifest, frames
         self.variables, self.heights_km = tuple(variables), tuple(heights_km)
         self._picked = np.ix_(
@@ -53,9 +61,11 @@ class MappedReader:
             _positions(self.heights_km, manifest.heights_km, "height", manifest.folder),
         )
         self._rows = _frames_of(manifest, split)
-        self._starts = _window_starts(self._rows, frames)
+        starts = _window_starts(self._rows, frames)
+        self._starts = starts[_is_strong(self._rows, starts, frames, targets or frames, manifest)]
         if not len(self._starts):
-            raise BadInput(f"the {split} split has no window of {frames} frames", manifest.folder, "shard more events")
+            weak = f"; {len(starts)} have too little strong echo" if len(starts) else ""
+            raise BadInput(f"the {split} split has no window of {frames} frames{weak}", manifest.folder, "shard more")
         self._maps = {i: _map(manifest, i) for i in np.unique(self._rows[:, 0])}
 
     def __len__(self) -> int:
@@ -71,25 +81,30 @@ class MappedReader:
         starts = self._starts[np.asarray(windows)]
         y, x = self.manifest.shape
         radar = np.empty((len(starts), self.frames, len(self.variables), len(self.heights_km), y, x), _HALF)
-        rain = np.empty((len(starts), self.frames, y, x), _HALF)
+        rain = np.empty((len(starts), self.frames, y, x), _HALF) if self._with_rain else None
         for b, start in enumerate(starts):
             for t in range(self.frames):
-                radar[b, t], rain[b, t] = self._frame(start + t)
+                radar[b, t] = self._radar(start + t)
+                if rain is not None:
+                    rain[b, t] = self._rain(start + t)
         first = torch.from_numpy(self._rows[starts, 1:3].copy())
         return Batch(
             torch.from_numpy(radar),
-            torch.from_numpy(rain),
+            None if rain is None else torch.from_numpy(rain),
             first[:, 0],
             first[:, 1],
             self.variables,
             self.heights_km,
         )
 
-    def _frame(self, row: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
-        shard, _, _, radar_at, rain_at = self._rows[row]
-        y, x = self.manifest.shape
-        full = (len(self.manifest.variables), len(self.manifest.heights_km), y, x)
-        return _view(self._maps[shard], radar_at, full)[self._picked], _view(self._maps[shard], rain_at, (y, x))
+    def _radar(self, row: int) -> npt.NDArray[np.float16]:
+        shard, _, _, offset, *_ = self._rows[row]
+        full = (len(self.manifest.variables), len(self.manifest.heights_km), *self.manifest.shape)
+        return _view(self._maps[shard], offset, full)[self._picked]
+
+    def _rain(self, row: int) -> npt.NDArray[np.float16]:
+        shard, _, _, _, offset, *_ = self._rows[row]
+        return _view(self._maps[shard], offset, self.manifest.shape)
 
 
 def prefetch(make: Iterable[T], depth: int = 2) -> Iterator[T]:
@@ -128,6 +143,15 @@ def _window_starts(rows: npt.NDArray[np.int64], frames: int) -> npt.NDArray[np.i
     first, last = rows[: len(rows) - frames + 1], rows[frames - 1 :]
     whole = (first[:, 1] == last[:, 1]) & (last[:, 2] - first[:, 2] == frames - 1)
     return np.flatnonzero(whole)
+
+
+def _is_strong(
+    rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], frames: int, targets: int, manifest: Manifest
+) -> npt.NDArray[np.bool_]:
+    """Whether one of a window's targets has as many strong pixels as the manifest's selection asks for."""
+    wanted = manifest.selection["min_strong_pixels"]
+    ahead = starts[:, None] + np.arange(frames - targets, frames)
+    return (rows[:, 5] >= wanted)[ahead].any(1) if wanted else np.ones(len(starts), bool)
 
 
 def _map(manifest: Manifest, index: int) -> npt.NDArray[np.uint8]:

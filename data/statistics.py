@@ -32,15 +32,15 @@ class EventSums:
         return cls(np.zeros((*shape, 3)), extremes, np.zeros(3))
 
     @classmethod
-    def of(cls, radar: npt.NDArray[np.float32], rain: npt.NDArray[np.float32]) -> "EventSums":
-        """Sums over one frame: radar (v, z, y, x), rain (y, x) in mm/h."""
+    def of(cls, radar: npt.NDArray[np.float32], rain: npt.NDArray[np.float32] | None) -> "EventSums":
+        """Sums over one frame: radar (v, z, y, x), rain (y, x) in mm/h where there is any."""
         echo = np.broadcast_to(radar[0] != 0, radar.shape)
         values = radar.astype(np.float64)
         over = (-2, -1)
         sums = [echo.sum(over), (values * echo).sum(over), (values**2 * echo).sum(over)]
         low = np.where(echo, values, np.inf).min(over)
         high = np.where(echo, values, -np.inf).max(over)
-        wet = [rain.size, (rain > 0.1).sum(), rain.sum(dtype=np.float64)]
+        wet = [0, 0, 0] if rain is None else [rain.size, (rain > 0.1).sum(), rain.sum(dtype=np.float64)]
         return cls(np.stack(sums, -1), np.stack([low, high], -1), np.array(wet, dtype=np.float64))
 
     def __add__(self, other: "EventSums") -> "EventSums":
@@ -60,11 +60,8 @@ def summarize(events: Sequence[EventSums], variables: Sequence[str], heights_km:
         for j, height in enumerate(heights_km)
     }
     pixels, wet, rain = total.rain
-    return {
-        "events": len(events),
-        **radar,
-        "rain_rate": {"mean": rain / pixels, "wet_fraction": wet / pixels},
-    }
+    of_rain = {"rain_rate": {"mean": rain / pixels, "wet_fraction": wet / pixels}} if pixels else {}
+    return {"events": len(events), **radar, **of_rain}
 
 
 def _moments(echo: Sums, extremes: Sums) -> dict[str, float | None]:

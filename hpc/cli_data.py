@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from polarcast.hpc.console import Json, print_json, print_text, progress, report_findings
+from polarcast.hpc.console import (
+    Json,
+    print_json,
+    print_text,
+    progress,
+    report_findings,
+    split_names,
+    split_numbers,
+)
 
 app = typer.Typer(help="Make, shard and check archives.", no_args_is_help=True)
 
@@ -51,25 +59,37 @@ def shard(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events stay whole.")] = 256,
+    variables: Annotated[str | None, typer.Option(help="Such as zh,zdr; all by default.")] = None,
+    heights: Annotated[str | None, typer.Option(help="Such as 1,3 in km; those all variables have by default.")] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="Leave out frames in which any field is all zero.")] = False,
+    min_strong_pixels: Annotated[
+        int,
+        typer.Option(help="Take only windows with a target frame of so many pixels ≥ 35 dBZ at 3 km; usual: 256."),
+    ] = 0,
     as_json: bool = Json,
 ) -> None:
     """Pack an archive into WebDataset shards with a manifest and event-level splits.
 
-    Example: polarcast data shard /data/NJU-CPOL shards --split paper
+    Example: polarcast data shard /data/NJU-CPOL shards --split paper --clean --min-strong-pixels 256
     """
     from polarcast.data.archive import open_archive
+    from polarcast.data.selection import Selection
     from polarcast.data.shards import write_shards
 
-    found = open_archive(archive)
+    found = open_archive(archive).select(split_names(variables), split_numbers(heights, "--heights"))
+    chosen = Selection(clean, min_strong_pixels)
     with progress("events", len(found.frames)) as done:
-        manifest = write_shards(found, out, split=split, seed=seed, shard_mb=shard_mb, on_event=done)
+        manifest = write_shards(found, out, split=split, seed=seed, shard_mb=shard_mb, selection=chosen, on_event=done)
     sizes = {name: len(events) for name, events in manifest.splits.items()}
     frames = sum(len(s.samples) for s in manifest.shards)
+    removed = sum(map(len, manifest.selection["removed_frames"].values()))
     if as_json:
-        print_json({"shards": str(out), "frames": frames, "events": sizes, "digest": manifest.digest()})
+        record = {"shards": str(out), "frames": frames, "removed_frames": removed, "events": sizes}
+        print_json({**record, "digest": manifest.digest()})
     else:
         events = ", ".join(f"{name} {n}" for name, n in sizes.items())
-        print_text(f"{frames} frames in {len(manifest.shards)} shards below {out}; events: {events}")
+        gone = f" ({removed} left out)" if removed else ""
+        print_text(f"{frames} frames{gone} in {len(manifest.shards)} shards below {out}; events: {events}")
 
 
 @app.command()

@@ -32,6 +32,19 @@ def print_text(text: Any) -> None:
     stdout().print(text, highlight=False)
 
 
+def split_names(text: str | None) -> list[str] | None:
+    """`zh,zdr` → its names; None stays None."""
+    return (text and [name.strip() for name in text.split(",")]) or None
+
+
+def split_numbers(text: str | None, option: str) -> list[float] | None:
+    """`1,3` → its numbers; None stays None. Raises BadInput, naming the option, for anything else."""
+    try:
+        return (text and [float(number) for number in text.split(",")]) or None
+    except ValueError:
+        raise BadInput(f"{text!r} is not a list of numbers", option, "give them like 1,3,7") from None
+
+
 def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
     """Print what was checked; exits with code 1 if anything does not hold."""
     ok = all(f.ok for f in findings)

@@ -14,7 +14,7 @@ def rain_note(manifest: Manifest) -> str:
 
     A few frames are enough to tell; shards without KDP, and synthetic ones with true rain, are not asked.
     """
-    if "kdp" not in manifest.variables or manifest.provenance.get("rain") == "true_R":
+    if "kdp" not in manifest.variables or not manifest.has_rain or manifest.provenance.get("rain") == "true_R":
         return ""
     reader = MappedReader(only_test(manifest), "test", variables=("kdp",), heights_km=manifest.heights_km)
     windows = np.unique(np.linspace(0, len(reader) - 1, _FRAMES).round().astype(int))

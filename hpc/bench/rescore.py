@@ -78,8 +78,8 @@ def shards_of(source: Path, cache: Path, board: Board) -> Manifest:
 
 
 def _fingerprint(archive: Archive) -> str:
-    """Changes when a rain file is added, removed or replaced."""
-    files = [archive.rain_file(event, frame) for event, frames in archive.frames.items() for frame in frames]
+    """Changes when a frame is added, removed or replaced."""
+    files = [archive.first_file(event, frame) for event, frames in archive.frames.items() for frame in frames]
     try:
         stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     except OSError as error:

@@ -1,0 +1,56 @@
+"""What of an archive goes into shards: variables, heights, sound frames, and the windows worth learning from."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from polarcast.data.errors import BadInput
+
+STRONG_DBZ = 35.0
+STRONG_HEIGHT_KM = 3.0
+USUAL_STRONG_PIXELS = 256
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which frames are packed and which windows readers may take; recorded in the manifest.
+
+    Attributes:
+        clean: Leave out a frame in which any field (a variable at a height) is zero throughout, at all heights: the
+            source paper's cleaning (§5.1), for all of a frame at once so that its fields stay together.
+        min_strong_pixels: A window counts only if one of its target frames has that many pixels of at least
+            `STRONG_DBZ` at `STRONG_HEIGHT_KM`; 0 takes every window. 256 is usual for this archive.
+    """
+
+    clean: bool = False
+    min_strong_pixels: int = 0
+
+    def keeps(self, radar: npt.NDArray[np.float32]) -> bool:
+        """Whether a frame (v, z, y, x) goes into the shards."""
+        return not self.clean or bool(radar.any((-2, -1)).all())
+
+    def check(self, heights_km: tuple[float, ...]) -> None:
+        """Raises BadInput when the window filter needs a height that is not there."""
+        if self.min_strong_pixels < 0:
+            raise BadInput(f"{self.min_strong_pixels} pixels", "--min-strong-pixels", "give 0 or more; 256 is usual")
+        if self.min_strong_pixels and STRONG_HEIGHT_KM not in heights_km:
+            there = ", ".join(map(str, heights_km))
+            raise BadInput(
+                f"it counts pixels at {STRONG_HEIGHT_KM} km, the heights are {there}",
+                "--min-strong-pixels",
+                "pack that height too, or leave the filter out",
+            )
+
+    def as_record(self, removed: dict[int, list[int]]) -> dict[str, Any]:
+        """For the manifest, with the frames that were left out of each event."""
+        strong = {"dbz": STRONG_DBZ, "height_km": STRONG_HEIGHT_KM}
+        return {**asdict(self), "strong": strong, "removed_frames": {f"{e:03d}": f for e, f in removed.items()}}
+
+
+def strong_pixels(radar: npt.NDArray[np.float32], heights_km: tuple[float, ...]) -> int:
+    """Pixels of at least `STRONG_DBZ` at `STRONG_HEIGHT_KM` in one frame (v, z, y, x), zh first; −1 without it."""
+    if STRONG_HEIGHT_KM not in heights_km:
+        return -1
+    return int((radar[0, heights_km.index(STRONG_HEIGHT_KM)] >= STRONG_DBZ).sum())
