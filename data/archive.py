@@ -94,8 +94,18 @@ class Archive:
 
     def provenance(self) -> dict[str, Any]:
         """What is known of the archive's origin: its own `archive.json` where it has one."""
-        origin = _read_note(self.root / ARCHIVE_NOTE) or {"generator": "not recorded"}
+        origin = read_archive_note(self.root) or {"generator": "not recorded"}
         return {"root": str(self.root.resolve()), **origin}
+
+    @property
+    def time_step_minutes(self) -> float:
+        """Between frames."""
+        return float(read_archive_note(self.root).get("time_step_min", TIME_STEP_MINUTES))
+
+    @property
+    def spacing_km(self) -> float:
+        """Of pixels."""
+        return float(read_archive_note(self.root).get("spacing_km", SPACING_KM))
 
     def event_note(self, event: int) -> dict[str, Any]:
         """What is known of one event beyond its fields; empty for a published archive."""
@@ -203,6 +213,11 @@ def write_event(
     if note is not None:
         _write_note(_event_note(root, event), note)
     shutil.rmtree(partial)
+
+
+def read_archive_note(root: Path) -> dict[str, Any]:
+    """What holds for all events of an archive; empty for a published one. Raises BadInput when it is damaged."""
+    return _read_note(root / ARCHIVE_NOTE)
 
 
 def write_archive_note(root: Path, note: dict[str, Any]) -> None:

@@ -117,8 +117,8 @@ def _manifest(
         variables=archive.variables,
         heights_km=archive.heights_km,
         shape=(shape[0], shape[1]),
-        spacing_km=nju.SPACING_KM,
-        time_step_minutes=nju.TIME_STEP_MINUTES,
+        spacing_km=archive.spacing_km,
+        time_step_minutes=archive.time_step_minutes,
         units={name: nju.UNITS[name] for name in has},
         splits=kept,
         shards=tuple(written.shards),
@@ -138,7 +138,7 @@ def _first(archive: Archive) -> tuple[int, int]:
 def _write_shard(
     archive: Archive, path: Path, events: Sequence[int], shape: tuple[int, ...], selection: Selection, written: _Written
 ) -> None:
-    rows = []
+    rows, step_minutes = [], archive.time_step_minutes
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for event in events:
             sums = EventSums.empty(archive.variables, archive.heights_km)
@@ -148,7 +148,7 @@ def _write_shard(
                     written.removed.setdefault(event, []).append(frame)
                     continue
                 sums += EventSums.of(radar, rain)
-                offsets = _add_sample(tar, event, frame, radar, rain)
+                offsets = _add_sample(tar, event, frame, radar, rain, step_minutes)
                 rows.append((event, frame, *offsets, strong_pixels(radar, archive.heights_km)))
             written.sums[event] = sums
     if rows:
@@ -183,14 +183,14 @@ def _check_packable(values: nju.Field, path: Path, shape: tuple[int, ...]) -> No
 
 
 def _add_sample(
-    tar: tarfile.TarFile, event: int, frame: int, radar: nju.Field, rain: nju.Field | None
+    tar: tarfile.TarFile, event: int, frame: int, radar: nju.Field, rain: nju.Field | None, step_minutes: float
 ) -> tuple[int, int]:
     """Append one sample; returns the offsets of the first radar value and the first rain value in the tar."""
     key = f"{event:03d}-{frame:03d}"
     radar_at = _add_member(tar, f"{key}.radar.npy", _npy(radar))
     rain_at = -1 if rain is None else _add_member(tar, f"{key}.rain.npy", _npy(rain))
     flags = {"no_echo": not radar[0].any(), "no_rain": rain is not None and not rain.any()}
-    note = {"event": event, "frame": frame, "time_step_minutes": nju.TIME_STEP_MINUTES, "flags": flags}
+    note = {"event": event, "frame": frame, "time_step_minutes": step_minutes, "flags": flags}
     _add_member(tar, f"{key}.json", json.dumps(note).encode())
     return radar_at, rain_at
 

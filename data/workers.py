@@ -3,6 +3,13 @@
 import multiprocessing
 import os
 import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from polarcast.data.errors import BadInput
 
 
 def end_with_parent() -> None:
@@ -19,3 +26,55 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="lifeline").start()
+
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Outcome = tuple[int, Result | BadInput]
+
+
+def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Outcome[Result]]:
+    """Run a function on every job in worker processes; what one job breaks costs no other job.
+
+    A decoder that crashes takes its process down, and with it the pool: the jobs in flight are then run one by one, so
+    that the guilty one is known, and the rest goes on.
+
+    Args:
+        function: Of the top level of a module, as it travels to other processes.
+        jobs: Its arguments.
+        workers: Processes.
+
+    Yields:
+        (index of the job, its result or the BadInput it ended in), as they come. Other exceptions are raised.
+    """
+    todo = deque(range(len(jobs)))
+    while todo:
+        for suspect in (yield from _until_broken(function, jobs, todo, workers)):
+            if (yield from _until_broken(function, jobs, deque([suspect]), 1)):
+                yield suspect, BadInput("reading it ended the process (a crash in a library, or out of memory)")
+
+
+def _until_broken(
+    function: Callable[[Job], Result], jobs: Sequence[Job], todo: deque[int], workers: int
+) -> Generator[Outcome[Result], None, list[int]]:
+    """Work off `todo`; returns the jobs in flight when a process died, none if all went well."""
+    flying: dict[Future[Result], int] = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+        while todo or flying:
+            while todo and len(flying) < 2 * workers:
+                flying[pool.submit(function, jobs[todo[0]])] = todo[0]
+                todo.popleft()
+            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+            died = []
+            for future in done:
+                index = flying.pop(future)
+                try:
+                    yield index, future.result()
+                except BadInput as error:
+                    yield index, error
+                except BrokenProcessPool:
+                    died.append(index)
+            if died:
+                return sorted([*died, *flying.values()])
+    return []

@@ -14,7 +14,17 @@ from polarcast.models.registry import entry
 
 
 def build_reader(config: RunConfig, manifest: Manifest, split: str) -> MappedReader:
-    """The reader of one split, with the variables and heights of the run."""
+    """The reader of one split, with the variables and heights of the run.
+
+    Raises:
+        BadInput: the shards lack something, or hold a reflectivity that was computed from the rain itself.
+    """
+    if derived := manifest.provenance.get("derived", {}).get("zh"):
+        raise BadInput(
+            f"its zh is not measured ({derived})",
+            manifest.folder,
+            "estimating rain from it would be going in a circle: use an archive of measured reflectivity",
+        )
     return MappedReader(manifest, split, variables=config.variables(), heights_km=config.data.heights_km)
 
 

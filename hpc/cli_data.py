@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polarcast.hpc.cli_ingest import ingest
 from polarcast.hpc.console import (
     Json,
     print_json,
@@ -17,7 +18,8 @@ from polarcast.hpc.console import (
     split_numbers,
 )
 
-app = typer.Typer(help="Make, shard and check archives.", no_args_is_help=True)
+app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)
+app.command()(ingest)
 
 
 @app.command()

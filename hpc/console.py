@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -86,6 +86,22 @@ def progress(what: str, total: int, shown: bool = True) -> Iterator[Callable[...
             yield lambda done, of=total, note="": bar.update(task, completed=done, total=of, note=note)
     else:
         yield _Lines(what, total)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of one stage of work after another; yields a function of (stage, done, total)."""
+    with ExitStack() as stack:
+        current: dict[str, Callable[..., None]] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in current:
+                stack.close()
+                current.clear()
+                current[stage] = stack.enter_context(progress(stage, total))
+            current[stage](done, total)
+
+        yield show
 
 
 def _bar(console: Any) -> Any:

@@ -1,0 +1,160 @@
+"""Radar files → `Volume`, through xradar: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polarcast.data.errors import BadInput
+from polarcast.data.ingest.unpack import unpacked
+from polarcast.data.ingest.volume import Real, Sweep, Volume, band_of, find_names
+
+NEXRAD, SIGMET, ODIM, CFRADIAL1, CFRADIAL2 = "NEXRAD level II", "SIGMET/IRIS", "ODIM HDF5", "CfRadial 1", "CfRadial 2"
+_HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_SIGMET_PRODUCT_HEADER = 27
+_BEYOND_M = 200e3
+_FIRST_CODE_OF_DATA = 2
+
+
+def format_of(path: Path) -> str | None:
+    """The radar format of an uncompressed file by its content; None for anything else."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+    if head[:4] == b"AR2V" or head[:8] == b"ARCHIVE2":
+        return NEXRAD
+    if head[:8] == _HDF5 or head[:4] in _NETCDF3:
+        return _format_of_hdf(path)
+    return SIGMET if len(head) == 12 and int.from_bytes(head[:2], "little") == _SIGMET_PRODUCT_HEADER else None
+
+
+def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
+    """Read one volume, compressed (gzip, bzip2, zip of one file) or not.
+
+    Args:
+        path: The file.
+        wanted: Fields that every sweep must have to count; one without them (a Doppler cut) is left out.
+
+    Raises:
+        BadInput: not a radar file, damaged, without a wanted field, or of fewer than two elevations.
+    """
+    with unpacked(path) as plain:
+        kind = format_of(plain)
+        if kind is None:
+            known = ", ".join((NEXRAD, CFRADIAL1, CFRADIAL2, ODIM, SIGMET))
+            raise BadInput("not a radar volume in a known format", path, f"known: {known}")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _to_volume(_opener(kind)(str(plain)), kind, wanted, path)
+        except BadInput:
+            raise
+        except Exception as error:  # what a damaged file makes of a decoder can't be foreseen
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            raise BadInput(f"can't be read as {kind} ({reason})", path, "copy it again from its source") from None
+
+
+def _format_of_hdf(path: Path) -> str | None:
+    import xarray as xr
+
+    try:
+        root = xr.open_dataset(path, decode_times=False, engine="h5netcdf" if _is_hdf5(path) else None)
+    except Exception:  # a damaged file is of no format; which error says so depends on the library below
+        return None
+    with root:
+        conventions = str(root.attrs.get("Conventions", root.attrs.get("conventions", "")))
+        if "ODIM" in conventions.upper():
+            return ODIM
+        if "sweep_start_ray_index" in root.variables:
+            return CFRADIAL1
+        return CFRADIAL2 if "sweep_group_name" in root.variables or "sweep_fixed_angle" in root.variables else None
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(8) == _HDF5
+
+
+def _opener(kind: str) -> Callable[[str], Any]:
+    import xradar
+
+    openers: dict[str, Callable[[str], Any]] = {
+        NEXRAD: xradar.io.open_nexradlevel2_datatree,
+        SIGMET: xradar.io.open_iris_datatree,
+        ODIM: xradar.io.open_odim_datatree,
+        CFRADIAL1: xradar.io.open_cfradial1_datatree,
+        CFRADIAL2: xradar.io.open_cfradial2_datatree,
+    }
+    return openers[kind]
+
+
+def _to_volume(tree: Any, kind: str, wanted: Sequence[str], path: Path) -> Volume:
+    groups = [tree[name].to_dataset() for name in tree.children if name.startswith("sweep")]
+    there = sorted({str(name) for group in groups for name in group.data_vars if group[name].ndim == 2})
+    names = find_names(there)
+    if missing := [w for w in wanted if w not in names]:
+        raise BadInput(
+            f"a volume without {missing[0].upper()}", path, f"it has {', '.join(there)}; see --variables to do without"
+        )
+    usable = [g for g in groups if all(names[w] in g for w in wanted)]
+    sweeps = tuple(_to_sweep(group, names, kind) for group in usable if _is_turn(group))
+    if len({round(float(s.elevation_deg.mean()), 1) for s in sweeps}) < 2:
+        raise BadInput(
+            f"{len(sweeps)} sweep{'s' * (len(sweeps) != 1)} of one elevation",
+            path,
+            "grids at several heights need a volume of at least two elevations",
+        )
+    root = tree.to_dataset()
+    where = {key: float(root[key] if key in root else groups[0][key]) for key in ("latitude", "longitude", "altitude")}
+    return Volume(
+        time=min(np.datetime64(g["time"].values.min(), "s") for g in usable),
+        latitude=where["latitude"],
+        longitude=where["longitude"],
+        altitude_m=where["altitude"],
+        band=_band(root, groups[0], kind),
+        sweeps=sweeps,
+        names=names,
+    )
+
+
+def _is_turn(group: Any) -> bool:
+    """Whether a sweep turns in azimuth: a vertical section (RHI) or a stare can't be gridded to levels."""
+    mode = str(group["sweep_mode"].values) if "sweep_mode" in group else "azimuth_surveillance"
+    return mode in ("azimuth_surveillance", "sector", "manual_ppi", "ppi") and group.sizes.get("azimuth", 2) > 1
+
+
+def _to_sweep(group: Any, names: dict[str, str], kind: str) -> Sweep:
+    near = group.isel(range=np.flatnonzero(group["range"].values <= _BEYOND_M))
+    fields = {ours: _values(near[theirs], kind) for ours, theirs in names.items() if theirs in near}
+    return Sweep(
+        elevation_deg=near["elevation"].values.astype(np.float32),
+        azimuth_deg=near["azimuth"].values.astype(np.float32),
+        range_m=near["range"].values.astype(np.float32),
+        fields=fields,
+    )
+
+
+def _values(variable: Any, kind: str) -> Real:
+    """(a, r) with NaN for what the format calls no data or no echo, where xradar leaves them as numbers."""
+    values = variable.values.astype(np.float32)
+    coded = {**variable.attrs, **variable.encoding}
+    scale, offset = float(coded.get("scale_factor", 1)), float(coded.get("add_offset", 0))
+    if kind == NEXRAD and "scale_factor" in coded:
+        # Codes 0 and 1 stand for below threshold and range folded (ICD 2620002, table XVII).
+        values[values < offset + scale * (_FIRST_CODE_OF_DATA - 0.5)] = np.nan
+    elif kind == ODIM and "_Undetect" in coded:
+        values[np.isclose(values, float(coded["_Undetect"]) * scale + offset, atol=abs(scale) / 4)] = np.nan
+    return values
+
+
+def _band(root: Any, group: Any, kind: str) -> str | None:
+    if kind == NEXRAD:
+        return "S"
+    for place in (root, group):
+        if "frequency" in place:
+            return band_of(float(np.ravel(place["frequency"].values)[0]))
+        wavelength_cm = place.attrs.get("wavelength")
+        if wavelength_cm:
+            return band_of(29.979e9 / float(wavelength_cm))
+    return None

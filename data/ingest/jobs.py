@@ -1,0 +1,187 @@
+"""What worker processes are asked to do; every job travels to another process."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.archive import UNITS, VARIABLES, write_event
+from polarcast.data.ingest.event import IngestedEvent
+from polarcast.data.ingest.formats import format_of, read_volume
+from polarcast.data.ingest.grid_settings import GridSettings
+from polarcast.data.ingest.gridded import Piece, open_source, plan, read_piece
+from polarcast.data.ingest.quicklook import Native, draw_event, strongest_frame
+from polarcast.data.ingest.volume_events import Scan, load_gridded, save_gridded, to_event
+from polarcast.data.ingest.volumes import VolumeSettings, grid_volume
+from polarcast.data.quality import summarize_event
+
+PICTURES = "pictures"
+_SEQUENCE_SUFFIXES = (".npz", ".zarr")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input and its SHA-256."""
+
+    file: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Source":
+        """The source at a path; of a folder (Zarr) the sum is over its files, names included."""
+        if not path.is_dir():
+            with path.open("rb") as stream:
+                return cls(str(path), hashlib.file_digest(stream, "sha256").hexdigest())
+        total = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            total.update(f"{file.relative_to(path)} {cls.of(file).sha256}\n".encode())
+        return cls(str(path), total.hexdigest())
+
+
+@dataclass(frozen=True)
+class VolumeJob:
+    """Grid one volume and keep the result in a file."""
+
+    source: Source
+    cache: Path
+    settings: VolumeSettings
+
+
+@dataclass(frozen=True)
+class PlanJob:
+    """Find the events in one gridded sequence."""
+
+    source: Source
+    settings: GridSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is in a gridded sequence."""
+
+    source: Source
+    pieces: tuple[Piece, ...]
+    has_rain: bool
+    dropped: Counter[str]
+
+
+@dataclass(frozen=True)
+class VolumeEventJob:
+    """Write one event of gridded volumes."""
+
+    out: Path
+    number: int
+    settings: VolumeSettings
+    pictures: bool
+    scans: tuple[Scan, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"event {self.number:03d} from {self.scans[0].source['file']}"
+
+    def read(self) -> IngestedEvent:
+        """The event."""
+        return to_event(self.scans, self.settings)
+
+    def native(self, event: IngestedEvent) -> Native | None:
+        """The lowest sweep of the scan that the event's strongest frame is nearest to."""
+        drawn = event.times[strongest_frame(event)]
+        nearest = min(self.scans, key=lambda scan: abs(scan.time - drawn))
+        sweeps = read_volume(Path(nearest.source["file"]), self.settings.measured).sweeps
+        return Native.of_sweep(min(sweeps, key=lambda s: s.elevation_deg.mean()))
+
+    def story(self) -> dict[str, Any]:
+        """Sources for the event's note."""
+        return {"sources": [scan.source for scan in self.scans]}
+
+
+@dataclass(frozen=True)
+class PieceJob:
+    """Write one tile and stretch of time of a gridded sequence as an event."""
+
+    out: Path
+    number: int
+    settings: GridSettings
+    pictures: bool
+    source: Source
+    piece: Piece = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"event {self.number:03d} from {self.source.file}"
+
+    def read(self) -> IngestedEvent:
+        """The event."""
+        return read_piece(self.piece, self.settings)
+
+    def native(self, event: IngestedEvent) -> Native | None:
+        """Nothing: the tile is the input but for the time."""
+        return None
+
+    def story(self) -> dict[str, Any]:
+        """Sources for the event's note."""
+        return {"sources": [asdict(self.source)], "identity": piece_identity(self.source, self.piece)}
+
+
+EventJob = VolumeEventJob | PieceJob
+
+
+def is_gridded(path: Path) -> bool:
+    """Whether an input is a gridded sequence and not a radar volume."""
+    if path.suffix in _SEQUENCE_SUFFIXES:
+        return True
+    return path.is_file() and path.suffix in (".nc", ".nc4", ".cdf") and format_of(path) is None
+
+
+def piece_identity(source: Source, piece: Piece) -> str:
+    """The same for the same part of the same bytes."""
+    return f"{source.sha256}/{piece.identity}"
+
+
+def grid_one(job: VolumeJob) -> Scan:
+    """Grid a volume, unless a stopped run has."""
+    if not job.cache.exists():
+        save_gridded(grid_volume(Path(job.source.file), job.settings), job.cache)
+    gridded = load_gridded(job.cache)
+    site = gridded.note["site"]
+    return Scan(gridded.time, (site["latitude"], site["longitude"]), job.cache, asdict(job.source))
+
+
+def plan_one(job: PlanJob) -> Plan:
+    """Find the pieces of a gridded sequence."""
+    source = open_source(Path(job.source.file), job.settings)
+    pieces, dropped = plan(source, job.settings)
+    return Plan(job.source, tuple(pieces), source.has_rain, Counter(dict(dropped)))
+
+
+def write_one(job: EventJob) -> int:
+    """Write one event with its note, and its picture where wanted; returns its number."""
+    event = job.read()
+    note = {**job.story(), **_note(event, job.settings.step_minutes)}
+    if job.pictures:
+        draw_event(job.out / PICTURES / f"data_dir_{job.number:03d}.png", event, job.native(event))
+    write_event(
+        job.out, job.number, event.radar, event.rain,
+        variables=event.variables, heights_km=event.heights_km, note=note,
+    )  # fmt: skip
+    return job.number
+
+
+def _note(event: IngestedEvent, step_minutes: float) -> dict[str, Any]:
+    """Everything known of an event: units, what is absent, times, quality, and its story."""
+    quality = summarize_event(
+        event.radar, event.rain, event.variables, event.heights_km,
+        covered=event.covered, step_minutes=step_minutes,
+    )  # fmt: skip
+    has = (*event.variables, *(("rain_rate",) if event.rain is not None else ()))
+    return {
+        "units": {name: UNITS[name] for name in has},
+        "absent": [name for name in (*VARIABLES, "rain_rate") if name not in has],
+        "times": [str(t) for t in event.times],
+        "quality": quality,
+        **json.loads(json.dumps(event.note, default=str)),
+    }

@@ -1,0 +1,53 @@
+"""Compressed files, read as if they were not."""
+
+import bz2
+import gzip
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.errors import BadInput
+
+_GZIP, _BZIP2, _ZIP = b"\x1f\x8b", b"BZ", b"PK"
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A path to the file's uncompressed content, in a temporary folder where it was gzip, bzip2 or a zip of one file.
+
+    Raises:
+        BadInput: there is no such file, its compression is damaged, or a zip holds more than one file.
+    """
+    if not path.is_file():
+        raise BadInput("no such file", path, "give radar volumes or gridded sequences")
+    with path.open("rb") as stream:
+        kind = stream.read(2)
+    if kind not in (_GZIP, _BZIP2, _ZIP):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="polarcast-") as folder:
+        plain = Path(folder) / path.name
+        try:
+            with _content(path, kind) as packed, plain.open("wb") as out:
+                shutil.copyfileobj(packed, out)
+        except (OSError, EOFError, zipfile.BadZipFile) as error:
+            raise BadInput(f"its compression is damaged ({error})", path, "copy it again from its source") from None
+        yield plain
+
+
+@contextmanager
+def _content(path: Path, kind: bytes) -> Iterator[Any]:
+    if kind == _ZIP:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir()]
+            if len(members) != 1:
+                raise BadInput(f"a zip of {len(members)} files", path, "unpack it and give the volumes one by one")
+            with archive.open(members[0]) as stream:
+                yield stream
+    else:
+        with (gzip.open if kind == _GZIP else bz2.open)(path, "rb") as stream:
+            yield stream
