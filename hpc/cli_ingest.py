@@ -77,15 +77,15 @@ def ingest(
     from polarcast.data.ingest.run import ingest as run_ingest
     from polarcast.data.ingest.volumes import VolumeSettings
 
-    common = {"min_dbz": min_dbz, "step_minutes": step_minutes, "max_gap_minutes": max_gap_minutes}
-    levels = tuple(split_numbers(heights, "--heights") or ())
     settings = IngestSettings(
         VolumeSettings(
-            Grid(size, spacing_km, levels), tuple(split_names(variables) or ()), min_rhohv=min_rhohv,
-            max_texture_deg=max_texture, attenuation=attenuation, band=band, rain=rain, **common,
+            Grid(size, spacing_km, tuple(split_numbers(heights, "--heights") or ())),
+            tuple(split_names(variables) or ()), min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
+            attenuation=attenuation, band=band, rain=rain, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
         ),
         GridSettings(
-            variable=variable, units=units, tile=size, height_km=height_km, min_coverage=min_coverage, **common,
+            variable=variable, units=units, tile=size, min_dbz=min_dbz, height_km=height_km,
+            min_coverage=min_coverage, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
         ),
         pictures,
     )  # fmt: skip

@@ -91,6 +91,8 @@ def _opener(kind: str) -> Callable[[str], Any]:
 
 def _to_volume(tree: Any, kind: str, wanted: Sequence[str], path: Path) -> Volume:
     groups = [tree[name].to_dataset() for name in tree.children if name.startswith("sweep")]
+    if not groups or len(groups) < int(tree.attrs.get("actual_elevation_cuts", 0)):
+        raise BadInput("it ends in the middle of a sweep", path, "copy it again from its source")
     there = sorted({str(name) for group in groups for name in group.data_vars if group[name].ndim == 2})
     names = find_names(there)
     if missing := [w for w in wanted if w not in names]:

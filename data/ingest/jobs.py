@@ -11,7 +11,8 @@ from polarcast.data.archive import UNITS, VARIABLES, write_event
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.formats import format_of, read_volume
 from polarcast.data.ingest.grid_settings import GridSettings
-from polarcast.data.ingest.gridded import Piece, open_source, plan, read_piece
+from polarcast.data.ingest.grid_source import open_source
+from polarcast.data.ingest.gridded import Piece, plan, read_piece
 from polarcast.data.ingest.quicklook import Native, draw_event, strongest_frame
 from polarcast.data.ingest.volume_events import Scan, load_gridded, save_gridded, to_event
 from polarcast.data.ingest.volumes import VolumeSettings, grid_volume
@@ -78,6 +79,11 @@ class VolumeEventJob:
     scans: tuple[Scan, ...] = field(repr=False)
 
     @property
+    def spacing_km(self) -> float:
+        """Of its pixels."""
+        return self.settings.grid.spacing_km
+
+    @property
     def name(self) -> str:
         """For messages."""
         return f"event {self.number:03d} from {self.scans[0].source['file']}"
@@ -108,6 +114,7 @@ class PieceJob:
     pictures: bool
     source: Source
     piece: Piece = field(repr=False)
+    spacing_km: float = 1.0
 
     @property
     def name(self) -> str:
@@ -161,9 +168,9 @@ def plan_one(job: PlanJob) -> Plan:
 def write_one(job: EventJob) -> int:
     """Write one event with its note, and its picture where wanted; returns its number."""
     event = job.read()
-    note = {**job.story(), **_note(event, job.settings.step_minutes)}
+    note = {**job.story(), **_note(event, job.settings.step_minutes, job.spacing_km)}
     if job.pictures:
-        draw_event(job.out / PICTURES / f"data_dir_{job.number:03d}.png", event, job.native(event))
+        draw_event(job.out / PICTURES / f"data_dir_{job.number:03d}.png", event, job.native(event), job.spacing_km)
     write_event(
         job.out, job.number, event.radar, event.rain,
         variables=event.variables, heights_km=event.heights_km, note=note,
@@ -171,12 +178,11 @@ def write_one(job: EventJob) -> int:
     return job.number
 
 
-def _note(event: IngestedEvent, step_minutes: float) -> dict[str, Any]:
+def _note(event: IngestedEvent, step_minutes: float, spacing_km: float) -> dict[str, Any]:
     """Everything known of an event: units, what is absent, times, quality, and its story."""
     quality = summarize_event(
-        event.radar, event.rain, event.variables, event.heights_km,
-        covered=event.covered, step_minutes=step_minutes,
-    )  # fmt: skip
+        event.radar, event.variables, covered=event.covered, step_minutes=step_minutes, spacing_km=spacing_km
+    )
     has = (*event.variables, *(("rain_rate",) if event.rain is not None else ()))
     return {
         "units": {name: UNITS[name] for name in has},

@@ -12,6 +12,7 @@ from typing import Any
 from polarcast.data.archive import ARCHIVE_NOTE, event_notes, read_archive_note, write_archive_note
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.grid_settings import GridSettings
+from polarcast.data.ingest.gridded import derivation
 from polarcast.data.ingest.jobs import (
     EventJob,
     PieceJob,
@@ -21,6 +22,7 @@ from polarcast.data.ingest.jobs import (
     VolumeJob,
     grid_one,
     is_gridded,
+    piece_identity,
     plan_one,
     write_one,
 )
@@ -29,6 +31,7 @@ from polarcast.data.ingest.volumes import VolumeSettings
 from polarcast.data.workers import run_all
 
 GENERATOR = "polarcast data ingest"
+NO_RAIN = "none"
 _CACHE = ".ingest"
 
 OnProgress = Callable[[str, int, int], None]
@@ -126,7 +129,7 @@ def _jobs_of_volumes(
     out: Path, sources: Sequence[Source], settings: IngestSettings, workers: int, report: Report, tell: OnProgress
 ) -> list[EventJob]:
     """Grid every volume that is in no event yet; then what belongs together is one job."""
-    _claim(out, "volumes", settings.volumes, "product of KDP" if settings.volumes.has_rain else "none")
+    _claim(out, "volumes", settings.volumes, "product of KDP" if settings.volumes.has_rain else NO_RAIN)
     known = {s["sha256"] for note in event_notes(out).values() for s in note["sources"]}
     report.known += [s.file for s in sources if s.sha256 in known]
     cache = out / _CACHE
@@ -149,9 +152,10 @@ def _jobs_of_sequences(
     )
     if not found:
         return []
-    _claim(out, "sequences", settings.sequences, "as given" if found[0].has_rain else "none")
+    _claim(out, "sequences", settings.sequences, "as given" if found[0].has_rain else NO_RAIN)
     known = {note.get("identity") for note in event_notes(out).values()}
-    numbers, jobs = _free_numbers(out), []
+    numbers = _free_numbers(out)
+    jobs: list[EventJob] = []
     for plan in found:
         if plan.has_rain != found[0].has_rain:
             report.failed[plan.source.file] = (
@@ -159,7 +163,7 @@ def _jobs_of_sequences(
             )
             continue
         report.dropped.update(plan.dropped)
-        fresh = [p for p in plan.pieces if plan.identity(p) not in known]
+        fresh = [p for p in plan.pieces if piece_identity(plan.source, p) not in known]
         report.known += [plan.source.file] * (bool(plan.pieces) and not fresh)
         jobs += [PieceJob(out, next(numbers), settings.sequences, settings.pictures, plan.source, p) for p in fresh]
     return jobs
@@ -197,6 +201,8 @@ def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: 
         "time_step_min": settings.step_minutes,
         "spacing_km": settings.grid.spacing_km if isinstance(settings, VolumeSettings) else 1.0,
     }
+    if isinstance(settings, GridSettings) and rain != NO_RAIN:
+        mine["derived"] = {"zh": derivation(settings)}
     there = read_archive_note(out)
     if not there:
         if out.is_dir() and any(p for p in out.iterdir() if p.name != _CACHE):
