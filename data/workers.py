@@ -33,7 +33,9 @@ Result = TypeVar("Result")
 Outcome = tuple[int, Result | BadInput]
 
 
-def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Outcome[Result]]:
+def run_all(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, isolated: bool = True
+) -> Iterator[Outcome[Result]]:
     """Run a function on every job in worker processes; what one job breaks costs no other job.
 
     A decoder that crashes takes its process down, and with it the pool: the jobs in flight are then run one by one, so
@@ -43,15 +45,26 @@ def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
         function: Of the top level of a module, as it travels to other processes.
         jobs: Its arguments.
         workers: Processes.
+        isolated: Whether a single worker is a process of its own, too; for libraries that may crash.
 
     Yields:
         (index of the job, its result or the BadInput it ended in), as they come. Other exceptions are raised.
     """
+    if workers == 1 and not isolated:
+        yield from ((index, _outcome(function, job)) for index, job in enumerate(jobs))
+        return
     todo = deque(range(len(jobs)))
     while todo:
         for suspect in (yield from _until_broken(function, jobs, todo, workers)):
             if (yield from _until_broken(function, jobs, deque([suspect]), 1)):
                 yield suspect, BadInput("reading it ended the process (a crash in a library, or out of memory)")
+
+
+def _outcome(function: Callable[[Job], Result], job: Job) -> Result | BadInput:
+    try:
+        return function(job)
+    except BadInput as error:
+        return error
 
 
 def _until_broken(

@@ -135,18 +135,30 @@ def explore(
 
 @app.command()
 def check(
-    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    path: Annotated[Path, typer.Argument(help="An archive, or a folder of shards.")],
+    workers: Annotated[int | None, typer.Option(help="Processes, for an archive.")] = None,
     as_json: bool = Json,
 ) -> None:
-    """Hold shards against their manifest: sizes, sums, splits, values. Exit code 1 if anything differs.
+    """Is it whole, and plausible weather? Exit code 1 if not.
 
-    Example: polarcast data check shards
+    Of shards: sizes, sums and splits against the manifest. Of both: unreadable files, swapped variables, wrong units,
+    flipped axes, frames out of order, constant fields, frames that are in two events, values no radar gives.
+
+    Example: polarcast data check /data/NJU-CPOL
     """
-    from polarcast.data.manifest import read_manifest
+    from polarcast.data.manifest import NAME, read_manifest
 
-    manifest = read_manifest(shards)
-    from polarcast.data.check import check as run_checks
+    if (path / NAME).is_file():
+        from polarcast.data.check.shards import check_shards
 
-    with progress("shards", len(manifest.shards)) as done:
-        findings = run_checks(manifest, done)
+        manifest = read_manifest(path)
+        with progress("shards", len(manifest.shards)) as done:
+            findings = check_shards(manifest, done)
+    else:
+        from polarcast.data.archive import open_archive
+        from polarcast.data.check.archive import check_archive
+
+        archive = open_archive(path)
+        with progress("events", len(archive.frames)) as done:
+            findings = check_archive(archive, workers or len(os.sched_getaffinity(0)), done)
     report_findings(findings, as_json)

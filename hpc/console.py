@@ -14,7 +14,7 @@ import typer
 from polarcast.data.errors import BadInput, WorkFailed
 
 if TYPE_CHECKING:
-    from polarcast.data.check import Finding
+    from polarcast.data.check.findings import Finding
 
 _SECONDS_BETWEEN_LINES = 20.0
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -52,7 +52,8 @@ def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
         print_json({"ok": ok, "checks": [f.as_row() for f in findings]})
     else:
         for finding in findings:
-            print_text(f"[{'green]ok   ' if finding.ok else 'red]FAIL '}[/] {finding.where:<22} {finding.found}")
+            mark = {"ok": "[green]ok   [/]", "warning": "[yellow]warn [/]"}.get(finding.severity, "[red]FAIL [/]")
+            print_text(f"{mark} {finding.where:<22} {finding.found}")
     if not ok:
         raise typer.Exit(FAILED)
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from polarcast.data.check import Finding
+from polarcast.data.check.findings import Finding
 from polarcast.hpc.provenance import package_versions
 
 _PACKAGES = ("torch", "deepspeed", "ray", "webdataset", "numpy", "wandb", "submitit")

@@ -10,7 +10,7 @@ import pytest
 import webdataset as wds
 
 from polarcast.data.archive import Archive, open_archive
-from polarcast.data.check import check
+from polarcast.data.check.shards import check_shards as check
 from polarcast.data.errors import BadInput
 from polarcast.data.manifest import Manifest, read_manifest
 from polarcast.data.reader import MappedReader

@@ -1,0 +1,244 @@
+"""Is one event plausible weather? Pure functions of its boiled-down frames."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from polarcast.data.check.facts import (
+    CLASSES_DBZ,
+    FEWEST_ECHOES,
+    LIMITS,
+    PLAUSIBLE,
+    RAIN_DBZ,
+    VALUE_EDGES,
+    Field,
+    FrameFacts,
+    Real,
+)
+from polarcast.data.check.findings import WARNING, Problem
+
+FEWEST_PIXELS = 200
+"""For a mean or a ratio: with the noise of a single pixel (0.7 dB, 0.3 deg/km) it is then good to a twentieth of it."""
+FEWEST_IN_CLASS = 30
+"""In each class of ZH, for its mean ZDR and KDP: their noise is then a tenth of their growth from class to class."""
+IMPLAUSIBLE_SHARE = 0.02
+LOOKS_LIKE_DBZ = 12.0
+"""Median of what should be reflectivity where there is echo; no ZDR or KDP field comes near it."""
+LEAST_CURVATURE_RATIO = 0.8
+"""Of KDP's growth with ZH to ZDR's: 1.7 and more in sound data, the inverse of it when they are swapped."""
+RAIN_RATIO = (0.35, 5.0)
+"""Rain to that by Z–R where that holds: 0.7 to 3.0 in sound data; a twelfth of it in mm per 5 minutes."""
+LEAST_TURN_GAIN = 0.05
+"""By which a turned field must fit ZH better than as it is, in correlation; in sound data it fits worse by 0.07 and
+more."""
+LEAST_ORDER_GAIN = 0.03
+ORDER_GAIN_OF_STEP = 0.9
+"""By which the sum of the correlations of neighbours must rise when one frame is moved, absolutely and in units of the
+usual loss from frame to frame: nothing is gained in sound data (0.6 where there is hardly any echo), about two and a
+half such losses by undoing an exchange of two neighbours."""
+
+Turn = Callable[[Field], Field]
+TURNS: dict[str, Turn] = {
+    "flipped up–down": lambda f: f[..., ::-1, :],
+    "flipped left–right": lambda f: f[..., :, ::-1],
+    "turned by 180°": lambda f: f[..., ::-1, ::-1],
+    "transposed": lambda f: np.swapaxes(f, -1, -2),
+    "turned by 90° anticlockwise": lambda f: np.swapaxes(f, -1, -2)[..., ::-1, :],
+    "turned by 90° clockwise": lambda f: np.swapaxes(f, -1, -2)[..., :, ::-1],
+    "transposed along the other diagonal": lambda f: np.swapaxes(f, -1, -2)[..., ::-1, ::-1],
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event's number and what its fields are."""
+
+    number: int
+    variables: tuple[str, ...]
+    heights_km: tuple[float, ...]
+
+    def where(self, frame: int | None = None, variable: int | None = None, height: int | None = None) -> str:
+        """For example `event 003 frame 012 zdr at 3 km`."""
+        text = f"event {self.number:03d}" + ("" if frame is None else f" frame {frame:03d}")
+        if variable is None:
+            return text
+        if variable == len(self.variables):
+            return f"{text} rain"
+        return f"{text} {self.variables[variable]}" + ("" if height is None else f" at {self.heights_km[height]:g} km")
+
+
+def check_ranges(event: Event, facts: Sequence[FrameFacts]) -> list[Problem]:
+    """Values that no radar gives, and fields with many values that hardly any echo has."""
+    names = [*event.variables, "rain_rate"]
+    problems = []
+    for f in facts:
+        for v, name in enumerate(names[: len(f.extremes)]):
+            low, high = LIMITS[name]
+            z = int(np.argmax(np.maximum(low - f.extremes[v, :, 0], f.extremes[v, :, 1] - high)))
+            worst = f.extremes[v, z]
+            if worst[0] < low or worst[1] > high:
+                value = worst[0] if worst[0] < low else worst[1]
+                found = f"a value of {value:.4g}, outside {low:g} … {high:g}: no radar gives it; mend or drop the frame"
+                problems.append(Problem("ranges", event.where(f.frame, v, z), found))
+    share = np.mean([f.implausible for f in facts], axis=0)
+    for v, z in zip(*np.nonzero(share > IMPLAUSIBLE_SHARE), strict=True):
+        low, high = PLAUSIBLE[event.variables[v]]
+        found = f"{100 * share[v, z]:.0f}% of the echoes are outside {low:g} … {high:g}: check its units"
+        problems.append(Problem("ranges", event.where(None, v, z), found))
+    return problems
+
+
+def check_constants(event: Event, facts: Sequence[FrameFacts]) -> list[Problem]:
+    """Fields that are the same everywhere, and frames that are the same as the one before."""
+    problems = []
+    for f in facts:
+        for v, z in zip(*np.nonzero(np.isfinite(f.constant)), strict=True):
+            where = event.where(f.frame, v, z)
+            if f.constant[v, z] != 0:
+                found = f"{f.constant[v, z]:g} everywhere: a constant field is no measurement; drop the frame"
+                problems.append(Problem("constant", where, found))
+            elif f.echoes[z] >= FEWEST_ECHOES:
+                found = "zero everywhere, though there is echo; `data shard --clean` leaves such frames out"
+                problems.append(Problem("constant", where, found, WARNING))
+    for before, f in pairwise(facts):
+        if f.digest and f.digest == before.digest:
+            found = f"the same as frame {before.frame:03d}, bit for bit: the sequence stood still; drop it"
+            problems.append(Problem("constant", event.where(f.frame), found))
+    return problems
+
+
+def check_names(event: Event, values: Real, classes: Real) -> list[Problem] | None:
+    """Whether variables bear each other's names; None when there is too little echo to tell.
+
+    Args:
+        event: Its variables are judged, at the lowest level.
+        values: (v, bins) histogram, as in `FrameFacts`, of all its frames.
+        classes: (v, classes of ZH, 2) likewise.
+    """
+    if values[0].sum() < FEWEST_PIXELS:
+        return None
+    medians = [_median(histogram) for histogram in values]
+    like_dbz = int(np.argmax(medians))
+    if like_dbz and medians[like_dbz] >= LOOKS_LIKE_DBZ:
+        found = (
+            f"its median over echoes is {medians[like_dbz]:.0f}, that of zh is {medians[0]:.1f}: "
+            f"zh and {event.variables[like_dbz]} are swapped"
+        )
+        return [Problem("variables", event.where(None, like_dbz), found)]
+    if not {"zdr", "kdp"} <= set(event.variables):
+        return []
+    zdr, kdp = (event.variables.index(name) for name in ("zdr", "kdp"))
+    if classes[0, :, 0].min() < FEWEST_IN_CLASS:
+        return None
+    growth = {v: _growth(classes[v]) for v in (zdr, kdp)}
+    if growth[kdp] >= LEAST_CURVATURE_RATIO * growth[zdr]:
+        return []
+    between = " and ".join(f"{a:g}–{b:g}" for a, b in CLASSES_DBZ[1:])
+    found = (
+        f"between {between} dBZ it grows {growth[kdp]:.1f} times as much as below, zdr {growth[zdr]:.1f} times; "
+        "KDP grows faster than ZDR: the two are swapped"
+    )
+    return [Problem("variables", event.where(None, kdp), found)]
+
+
+def check_rain_units(event: Event, sums: Real) -> list[Problem] | None:
+    """Whether the rain grid is in mm/h, held against Z = 200 R^1.6; None when there is too little strong echo.
+
+    Args:
+        event: Whose.
+        sums: `FrameFacts.rain_sums` of all its frames.
+    """
+    pixels, rain, z_r = sums
+    if pixels < FEWEST_PIXELS:
+        return None
+    ratio = rain / z_r
+    if RAIN_RATIO[0] <= ratio <= RAIN_RATIO[1]:
+        return []
+    found = (
+        f"{ratio:.2g} times the rain by Z–R at {RAIN_DBZ[0]:g}–{RAIN_DBZ[1]:g} dBZ: it is not in mm/h "
+        f"(mm per 5 minutes would be a twelfth)"
+    )
+    return [Problem("rain units", event.where(None, len(event.variables)), found)]
+
+
+def check_orientation(event: Event, facts: Sequence[FrameFacts]) -> list[Problem]:
+    """Fields that fit ZH at the lowest level better when flipped or turned."""
+    reference = np.stack([f.masks[0, 0] for f in facts])
+    problems = []
+    for v in range(len(event.variables)):
+        for z in range(len(event.heights_km)):
+            if (v, z) == (0, 0):
+                continue
+            # Variables against ZH of their level, levels against the lowest: the fault is then named where it is.
+            against = np.stack([f.masks[0, z] for f in facts]) if v else reference
+            if turn := _better_turned(np.stack([f.masks[v, z] for f in facts]), against):
+                problems.append(Problem("orientation", event.where(None, v, z), _turned(turn, "zh")))
+    pairs = [f.rain for f in facts if f.rain is not None]
+    if pairs and (turn := _better_turned(*np.swapaxes(np.log1p(np.stack(pairs)), 0, 1))):
+        problems.append(Problem("orientation", event.where(None, len(event.variables)), _turned(turn, "zh")))
+    return problems
+
+
+def check_order(event: Event, facts: Sequence[FrameFacts]) -> list[Problem] | None:
+    """A frame that fits better elsewhere in the sequence; None when too few frames have echo to tell."""
+    used = [f for f in facts if f.echoes[0] >= FEWEST_ECHOES]
+    if len(used) < 4:
+        return None
+    pictures = np.stack([f.picture.ravel() for f in used])
+    likeness: Real = np.asarray(np.corrcoef(pictures))
+    steps = np.diagonal(likeness, 1)
+    frame, place, gain = _best_move(likeness)
+    if gain <= max(LEAST_ORDER_GAIN, ORDER_GAIN_OF_STEP * (1 - float(np.median(steps)))):
+        return []
+    after = f"after frame {used[place].frame:03d}" if place >= 0 else "first"
+    found = f"fits better {after}: it is out of order, or of another time; sort the event anew"
+    return [Problem("order", event.where(used[frame].frame), found)]
+
+
+def _median(histogram: npt.NDArray[np.int64] | Real) -> float:
+    total = np.cumsum(histogram)
+    return float(np.clip(VALUE_EDGES, -21, 81)[int(np.searchsorted(total, total[-1] / 2)) + 1])
+
+
+def _growth(classes: Real) -> float:
+    """Growth of a mean from the middle to the upper class of ZH, over that from the lower to the middle."""
+    low, middle, high = classes[:, 1] / classes[:, 0]
+    return float((high - middle) / max(abs(middle - low), 1e-6))
+
+
+def _turned(turn: str, against: str) -> str:
+    return f"it is {turn} against {against}: write all fields the same way up"
+
+
+def _better_turned(field: Field, reference: Field) -> str:
+    """The turn by which a field (t, y, x) fits a reference clearly better than as it is; empty if there is none."""
+    if field.shape[-1] != field.shape[-2] or min(field.std(), reference.std()) < 1e-6:
+        return ""
+    as_is = _likeness(field, reference)
+    fits = {name: _likeness(turn(field), reference) for name, turn in TURNS.items()}
+    best = max(fits, key=lambda name: fits[name])
+    return best if fits[best] - as_is > LEAST_TURN_GAIN else ""
+
+
+def _likeness(a: Field, b: Field) -> float:
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def _best_move(likeness: Real) -> tuple[int, int, float]:
+    """(frame, place, gain): moving `frame` behind `place` (−1: to the front) raises the sum over neighbours most."""
+    n = len(likeness)
+    padded = np.zeros((n + 2, n + 2))  # an end has no neighbour: nothing gained, nothing lost
+    padded[1:-1, 1:-1] = likeness
+    links = np.array([padded[i, i + 1] for i in range(n + 1)])
+    best = (0, 0, 0.0)
+    for i in range(1, n + 1):
+        taken_out = padded[i - 1, i + 1] * (1 < i < n) - links[i - 1] - links[i]
+        put_in = padded[:-1, i] + padded[1:, i] - links
+        put_in[[i - 1, i]] = -np.inf
+        place = int(np.argmax(put_in))
+        if (gain := float(taken_out + put_in[place])) > best[2]:
+            best = (i - 1, place - 1, gain)
+    return best
