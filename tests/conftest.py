@@ -63,14 +63,22 @@ def shards(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Manife
 
 
 @pytest.fixture(scope="session")
-def real_event(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_data() -> Path:
+    """The folder of real data; skips where it is not at hand."""
+    shared = Path(os.environ.get("POLARCAST_SHARED", PROJECT.parent / "shared")) / "data"
+    if not shared.is_dir():
+        pytest.skip(f"no real data: {shared} is absent")
+    return shared
+
+
+@pytest.fixture(scope="session")
+def real_event(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real NJU-CPOL event in the published layout; skips where the frames are not at hand."""
     import runpy
     import sys
     from unittest import mock
 
-    shared = Path(os.environ.get("POLARCAST_SHARED", PROJECT.parent / "shared"))
-    script = shared / "data" / "njucpol_event_001" / "unpack.py"
+    script = shared_data / "njucpol_event_001" / "unpack.py"
     if not script.is_file():
         pytest.skip(f"no real frames: {script} is absent")
     out = tmp_path_factory.mktemp("njucpol")

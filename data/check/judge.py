@@ -32,8 +32,10 @@ LEAST_CURVATURE_RATIO = 0.8
 RAIN_RATIO = (0.35, 5.0)
 """Rain to that by Z–R where that holds: 0.7 to 3.0 in sound data; a twelfth of it in mm per 5 minutes."""
 LEAST_TURN_GAIN = 0.05
-"""By which a turned field must fit ZH better than as it is, in correlation; in sound data it fits worse by 0.07 and
-more."""
+"""By which a turned field must fit ZH of its level better than as it is, in correlation; in sound data it fits worse by
+0.07 and more."""
+LEAST_TURN_GAIN_OF_LEVEL = 0.25
+"""The same for ZH of one level against another: shear and anvils let them differ in a small or short event."""
 LEAST_ORDER_GAIN = 0.03
 ORDER_GAIN_OF_STEP = 0.9
 """By which the sum of the correlations of neighbours must rise when one frame is moved, absolutely and in units of the
@@ -174,11 +176,14 @@ def check_orientation(event: Event, facts: Sequence[FrameFacts]) -> list[Problem
                 continue
             # Variables against ZH of their level, levels against the lowest: the fault is then named where it is.
             against = np.stack([f.masks[0, z] for f in facts]) if v else reference
-            if turn := _better_turned(np.stack([f.masks[v, z] for f in facts]), against):
+            least = LEAST_TURN_GAIN if v else LEAST_TURN_GAIN_OF_LEVEL
+            if turn := _better_turned(np.stack([f.masks[v, z] for f in facts]), against, least):
                 problems.append(Problem("orientation", event.where(None, v, z), _turned(turn, "zh")))
     pairs = [f.rain for f in facts if f.rain is not None]
-    if pairs and (turn := _better_turned(*np.swapaxes(np.log1p(np.stack(pairs)), 0, 1))):
-        problems.append(Problem("orientation", event.where(None, len(event.variables)), _turned(turn, "zh")))
+    if pairs:
+        rain, z_r = np.swapaxes(np.log1p(np.stack(pairs)), 0, 1)
+        if turn := _better_turned(rain, z_r, LEAST_TURN_GAIN):
+            problems.append(Problem("orientation", event.where(None, len(event.variables)), _turned(turn, "zh")))
     return problems
 
 
@@ -213,14 +218,14 @@ def _turned(turn: str, against: str) -> str:
     return f"it is {turn} against {against}: write all fields the same way up"
 
 
-def _better_turned(field: Field, reference: Field) -> str:
+def _better_turned(field: Field, reference: Field, least: float) -> str:
     """The turn by which a field (t, y, x) fits a reference clearly better than as it is; empty if there is none."""
     if field.shape[-1] != field.shape[-2] or min(field.std(), reference.std()) < 1e-6:
         return ""
     as_is = _likeness(field, reference)
     fits = {name: _likeness(turn(field), reference) for name, turn in TURNS.items()}
     best = max(fits, key=lambda name: fits[name])
-    return best if fits[best] - as_is > LEAST_TURN_GAIN else ""
+    return best if fits[best] - as_is > least else ""
 
 
 def _likeness(a: Field, b: Field) -> float:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.sigmet import open_sigmet_tree
 from polarcast.data.ingest.unpack import unpacked
 from polarcast.data.ingest.volume import Real, Sweep, Volume, band_of, find_names
 
 NEXRAD, SIGMET, ODIM, CFRADIAL1, CFRADIAL2 = "NEXRAD level II", "SIGMET/IRIS", "ODIM HDF5", "CfRadial 1", "CfRadial 2"
 _HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _SIGMET_PRODUCT_HEADER = 27
+_SIGMET_NO_DATA = {"zh": -31.9, "zdr": -7.99, "phidp": -1e-3, "rhohv": 0.0, "kdp": -300.0}
+"""Code 0 stands for no data (IRIS Programmer's Manual, §4.4); decoded it is at or below these, in 8 bits or in 16."""
 _BEYOND_M = 200e3
 _FIRST_CODE_OF_DATA = 2
 
@@ -47,7 +50,7 @@ def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _to_volume(_opener(kind)(str(plain)), kind, wanted, path)
+                return _to_volume(_opener(kind)(str(plain)), kind, wanted, path, plain)
         except BadInput:
             raise
         except Exception as error:  # what a damaged file makes of a decoder can't be foreseen
@@ -81,7 +84,7 @@ def _opener(kind: str) -> Callable[[str], Any]:
 
     openers: dict[str, Callable[[str], Any]] = {
         NEXRAD: xradar.io.open_nexradlevel2_datatree,
-        SIGMET: xradar.io.open_iris_datatree,
+        SIGMET: open_sigmet_tree,
         ODIM: xradar.io.open_odim_datatree,
         CFRADIAL1: xradar.io.open_cfradial1_datatree,
         CFRADIAL2: xradar.io.open_cfradial2_datatree,
@@ -89,7 +92,7 @@ def _opener(kind: str) -> Callable[[str], Any]:
     return openers[kind]
 
 
-def _to_volume(tree: Any, kind: str, wanted: Sequence[str], path: Path) -> Volume:
+def _to_volume(tree: Any, kind: str, wanted: Sequence[str], path: Path, plain: Path) -> Volume:
     groups = [tree[name].to_dataset() for name in tree.children if name.startswith("sweep")]
     if not groups or len(groups) < int(tree.attrs.get("actual_elevation_cuts", 0)):
         raise BadInput("it ends in the middle of a sweep", path, "copy it again from its source")
@@ -114,7 +117,7 @@ def _to_volume(tree: Any, kind: str, wanted: Sequence[str], path: Path) -> Volum
         latitude=where["latitude"],
         longitude=where["longitude"],
         altitude_m=where["altitude"],
-        band=_band(root, groups[0], kind),
+        band=_band(root, groups[0], kind, plain),
         sweeps=sweeps,
         names=names,
     )
@@ -128,7 +131,7 @@ def _is_turn(group: Any) -> bool:
 
 def _to_sweep(group: Any, names: dict[str, str], kind: str) -> Sweep:
     near = group.isel(range=np.flatnonzero(group["range"].values <= _BEYOND_M))
-    fields = {ours: _values(near[theirs], kind) for ours, theirs in names.items() if theirs in near}
+    fields = {ours: _values(near[theirs], ours, kind) for ours, theirs in names.items() if theirs in near}
     return Sweep(
         elevation_deg=near["elevation"].values.astype(np.float32),
         azimuth_deg=near["azimuth"].values.astype(np.float32),
@@ -137,7 +140,7 @@ def _to_sweep(group: Any, names: dict[str, str], kind: str) -> Sweep:
     )
 
 
-def _values(variable: Any, kind: str) -> Real:
+def _values(variable: Any, name: str, kind: str) -> Real:
     """(a, r) with NaN for what the format calls no data or no echo, where xradar leaves them as numbers."""
     values = variable.values.astype(np.float32)
     coded = {**variable.attrs, **variable.encoding}
@@ -147,16 +150,32 @@ def _values(variable: Any, kind: str) -> Real:
         values[values < offset + scale * (_FIRST_CODE_OF_DATA - 0.5)] = np.nan
     elif kind == ODIM and "_Undetect" in coded:
         values[np.isclose(values, float(coded["_Undetect"]) * scale + offset, atol=abs(scale) / 4)] = np.nan
+    elif kind == SIGMET:
+        values[~(values > _SIGMET_NO_DATA[name])] = np.nan
     return values
 
 
-def _band(root: Any, group: Any, kind: str) -> str | None:
+def _band(root: Any, group: Any, kind: str, plain: Path) -> str | None:
     if kind == NEXRAD:
         return "S"
     for place in (root, group):
         if "frequency" in place:
             return band_of(float(np.ravel(place["frequency"].values)[0]))
-        wavelength_cm = place.attrs.get("wavelength")
-        if wavelength_cm:
-            return band_of(29.979e9 / float(wavelength_cm))
-    return None
+    wavelength_cm = _wavelength_cm(plain, kind)
+    return band_of(29.979e9 / wavelength_cm) if wavelength_cm else None
+
+
+def _wavelength_cm(plain: Path, kind: str) -> float:
+    """From where xradar leaves it; 0 where the file does not tell."""
+    if kind == SIGMET:
+        from xradar.io.backends.iris import IrisRawFile
+
+        with IrisRawFile(str(plain), loaddata=False) as product:
+            return float(product.product_hdr["product_end"]["wavelength"]) / 100
+    if kind == ODIM:
+        import h5py
+
+        with h5py.File(plain) as file:
+            places = [file[name].attrs for name in ("how", "dataset1/how") if name in file]
+            return next((float(how["wavelength"]) for how in places if "wavelength" in how), 0.0)
+    return 0.0

@@ -1,0 +1,55 @@
+"""SIGMET/IRIS raw products as a tree of sweeps, with every moment under its own azimuths.
+
+xradar 0.12.0 turns the first moment it loads of a sweep, and with it the azimuths, by one ray against all others (its
+issue 357): the moments are therefore loaded a second time, from the ray table that the first load leaves behind.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_RHI = 2
+
+
+def open_sigmet_tree(path: str | Path) -> Any:
+    """The product as xradar's other readers give theirs: an `xarray.DataTree` of `sweep_0`, `sweep_1`, …"""
+    import xarray as xr
+    from xradar.io.backends.iris import IrisRawFile
+
+    with IrisRawFile(str(path), loaddata=False) as product:
+        longitude, latitude, altitude = product.site_coords
+        sweeps = {f"/sweep_{n - 1}": _sweep(product, n) for n in product.data}
+    site = {"latitude": latitude, "longitude": longitude, "altitude": altitude}
+    return xr.DataTree.from_dict({"/": xr.Dataset(site), **sweeps})
+
+
+def _sweep(product: Any, number: int) -> Any:
+    import xarray as xr
+    from xradar.io.backends.iris import iris_mapping
+
+    sweep = product.data[number]
+    wanted = [name for name in sweep["ingest_data_hdrs"] if name in iris_mapping]
+    product.get_moment(number, wanted[0])
+    del sweep["sweep_data"]
+    product.get_sweep(number, wanted)
+    loaded = sweep["sweep_data"]
+    moments = {iris_mapping[n]: (("azimuth", "range"), np.ma.filled(loaded[n], np.nan)) for n in wanted}
+    start = next(iter(sweep["ingest_data_hdrs"].values()))["sweep_start_time"]
+    time = np.datetime64(start.replace(tzinfo=None), "ns") + loaded["dtime"].astype("timedelta64[s]")
+    mode = "rhi" if product.scan_mode == _RHI else "azimuth_surveillance"
+    return xr.Dataset(
+        {**moments, "sweep_mode": mode},
+        coords={
+            "azimuth": loaded["azimuth"],
+            "elevation": ("azimuth", loaded["elevation"]),
+            "time": ("azimuth", time),
+            "range": _range_m(product),
+        },
+    )
+
+
+def _range_m(product: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    info = product.ingest_header["task_configuration"]["task_range_info"]
+    bins = info["number_output_bins"]
+    return ((info["range_first_bin"] + info["step_output_bins"] * np.arange(bins)) / 100).astype(np.float32)
