@@ -55,7 +55,7 @@ def run_all(
         return
     todo = deque(range(len(jobs)))
     while todo:
-        for suspect in (yield from _until_broken(function, jobs, todo, workers)):
+        for suspect in (yield from _until_broken(function, jobs, todo, min(workers, len(todo)))):
             if (yield from _until_broken(function, jobs, deque([suspect]), 1)):
                 yield suspect, BadInput("reading it ended the process (a crash in a library, or out of memory)")
 

@@ -191,13 +191,12 @@ def _only_candidate(content: Any, path: Path) -> str:
     """The one variable that could be it: three axes, and units of reflectivity or rain."""
     three = [str(n) for n, v in content.data_vars.items() if v.ndim == 3]
     fitting = [n for n in three if _is_quantity(str(content[n].attrs.get("units", "")))] or three
-    if len(fitting) != 1:
-        found = (
-            f"{', '.join(fitting)}: which"
-            if fitting
-            else f"{', '.join(map(str, content.data_vars))}: none is (time, y, x)"
+    if not fitting:
+        raise BadInput(
+            "no variable of (time, y, x)", path, f"it has {', '.join(map(str, content.data_vars)) or 'none'}"
         )
-        raise BadInput(f"{len(fitting)} variables it could be ({found})", path, "choose with --variable")
+    if len(fitting) > 1:
+        raise BadInput(f"it could be any of {', '.join(fitting)}", path, "choose one with --variable")
     return fitting[0]
 
 

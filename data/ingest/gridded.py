@@ -21,6 +21,7 @@ MARGIN = 32
 _ECHO_DBZ = 20.0
 _PLAN_FRAMES = 12
 _FINEST = 1.5
+_NO_ECHO_DBZ = -99.0
 _LEAST_RAIN = 0.05
 """Rain below it, in mm/h, counts as none where reflectivity is derived from it: 2 dBZ."""
 
@@ -138,7 +139,9 @@ def _tile(
     if factors != [1, 1]:
         part = _coarsened(part, factors, in_db=not source.has_rain)
         rows, columns = ((p + 0.5) / f - 0.5 for p, f in zip((rows, columns), factors, strict=True))
-    return np.stack([_sampled(frame, rows, columns) for frame in part])
+    if source.has_rain:
+        return np.stack([_sampled(frame, rows, columns) for frame in part])
+    return np.stack([_sampled_echo(frame, rows, columns, source.settings.min_dbz) for frame in part])
 
 
 def _window(places: npt.NDArray[np.float64], length: int) -> slice:
@@ -176,6 +179,15 @@ def _sampled(frame: Field, rows: npt.NDArray[np.float64], columns: npt.NDArray[n
     weight = map_coordinates(there.astype(np.float64), places, order=1, mode="constant")
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(weight >= 0.5, values / weight, np.nan).astype(np.float32)
+
+
+def _sampled_echo(
+    frame: Field, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64], min_dbz: float
+) -> Field:
+    """Reflectivity interpolated over echoes alone, lest storms grow a rim; `_NO_ECHO_DBZ` where there is none."""
+    echo = _sampled(np.where(frame >= min_dbz, frame, np.nan).astype(np.float32), rows, columns)
+    seen = _sampled(np.where(np.isfinite(frame), 0, np.nan).astype(np.float32), rows, columns)
+    return np.where(np.isfinite(echo), echo, seen + _NO_ECHO_DBZ).astype(np.float32)
 
 
 def _derived_zh(rain: Field, settings: GridSettings) -> Field:

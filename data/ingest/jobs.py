@@ -154,8 +154,9 @@ def grid_one(job: VolumeJob) -> Scan:
     if not job.cache.exists():
         save_gridded(grid_volume(Path(job.source.file), job.settings), job.cache)
     gridded = load_gridded(job.cache)
-    site = gridded.note["site"]
-    return Scan(gridded.time, (site["latitude"], site["longitude"]), job.cache, asdict(job.source))
+    # Formats round a site differently; no two radars stand within a kilometre of each other.
+    site = tuple(round(gridded.note["site"][name], 2) for name in ("latitude", "longitude"))
+    return Scan(gridded.time, (site[0], site[1]), job.cache, asdict(job.source))
 
 
 def plan_one(job: PlanJob) -> Plan:

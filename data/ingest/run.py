@@ -158,9 +158,7 @@ def _jobs_of_sequences(
     jobs: list[EventJob] = []
     for plan in found:
         if plan.has_rain != found[0].has_rain:
-            report.failed[plan.source.file] = (
-                "holds rain where others hold reflectivity — give it an archive of its own"
-            )
+            report.failed[plan.source.file] = "not of the first file's kind (rain or reflectivity): ingest it by itself"
             continue
         report.dropped.update(plan.dropped)
         fresh = [p for p in plan.pieces if piece_identity(plan.source, p) not in known]

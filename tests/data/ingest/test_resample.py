@@ -1,0 +1,118 @@
+"""Frames to a regular step: taken where times agree, moved along the motion where they don't."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from polarcast.data.ingest.resample import between, motion_between, to_regular_steps
+
+START = np.datetime64("2021-07-04T00:00:00", "s")
+SIZE = 128
+
+
+def _times(*minutes: float) -> np.ndarray:
+    return START + (np.array(minutes) * 60).astype("timedelta64[s]")
+
+
+def _echo(shift: float) -> np.ndarray:
+    """Echo that has moved `shift` pixels to the right, (y, x) in dBZ; NaN below 5 dBZ."""
+    rough = np.random.default_rng(0).normal(size=(SIZE, 2 * SIZE))
+    smooth = 60 * gaussian_filter(rough, 4) / gaussian_filter(rough, 4).std() / 3 + 12
+    columns = np.arange(SIZE) + SIZE // 2 - shift
+    whole = np.floor(columns).astype(int)
+    part = columns - whole
+    moved = smooth[:, whole] * (1 - part) + smooth[:, whole + 1] * part
+    return np.where(moved >= 5, moved, np.nan).astype(np.float32)
+
+
+def _radar(*shifts: float) -> np.ndarray:
+    """(n, v, z, y, x) with zh alone at one level."""
+    return np.stack([_echo(s) for s in shifts])[:, None, None]
+
+
+def test_a_multiple_of_the_step_is_taken_bit_for_bit() -> None:
+    radar = _radar(*range(10))
+    rain = np.random.default_rng(1).random((10, SIZE, SIZE)).astype(np.float32)
+    regular = to_regular_steps(_times(*range(0, 20, 2)), radar, rain, step_minutes=6)
+    np.testing.assert_array_equal(regular.radar, radar[::3])
+    np.testing.assert_array_equal(regular.rain, rain[::3])
+    assert regular.times.tolist() == _times(0, 6, 12, 18).tolist()
+    assert (regular.note["taken"], regular.note["interpolated"]) == (4, 0)
+
+
+def test_times_that_miss_by_seconds_are_taken_and_none_is_invented_at_the_end() -> None:
+    radar = _radar(0, 1, 2)
+    regular = to_regular_steps(_times(0, 6.4, 11.7), radar, None, step_minutes=6)
+    np.testing.assert_array_equal(regular.radar, radar)
+    assert regular.rain is None
+
+
+def test_one_frame_is_one_frame() -> None:
+    radar = _radar(0)
+    np.testing.assert_array_equal(to_regular_steps(_times(0), radar, None, step_minutes=6).radar, radar)
+
+
+def test_five_minutes_become_six() -> None:
+    regular = to_regular_steps(_times(*range(0, 16, 5)), _radar(0, 2, 4, 6), None, step_minutes=6)
+    assert regular.times.tolist() == _times(0, 6, 12).tolist()
+    assert (regular.note["taken"], regular.note["interpolated"]) == (1, 2)
+    assert regular.note["pairs_without_motion"] == 0
+
+
+def test_motion_is_found_and_moves_the_echo_to_its_place() -> None:
+    first, second, truth = _echo(0), _echo(8), _echo(4)
+    motion = motion_between(first, second)
+    assert np.median(motion[0]) == pytest.approx(8, abs=0.5)
+    assert np.median(motion[1]) == pytest.approx(0, abs=0.5)
+    moved, blended = (between(first[None], second[None], m, 0.5)[0] for m in (motion, 0 * motion))
+    errors = [np.sqrt(np.nanmean((field - truth)[:, 16:-16] ** 2)) for field in (moved, blended)]
+    assert errors[0] < 0.25 * errors[1]
+
+
+def test_the_ends_of_the_way_are_the_frames_themselves() -> None:
+    first, second = _echo(0), _echo(0.0)[::-1].copy()
+    still = np.zeros((2, SIZE, SIZE))
+    np.testing.assert_allclose(between(first[None], second[None], still, 0.0)[0], first, rtol=1e-6)
+    np.testing.assert_allclose(between(first[None], second[None], still, 1.0)[0], second, rtol=1e-6)
+
+
+def test_echo_neither_grows_nor_fades_at_its_edge() -> None:
+    """What lies between echo and no echo is one or the other, at the strength of the echo."""
+    field = np.full((1, 16, 16), np.nan, np.float32)
+    field[0, 4:8, 4:8] = 30
+    motion = np.zeros((2, 16, 16))
+    motion[0] = 3
+    moved = between(field, np.roll(field, 3, axis=2), motion, 1 / 3)
+    assert np.isfinite(moved).sum() == 16
+    assert np.nanmin(moved) == np.nanmax(moved) == 30
+
+
+def test_without_echo_there_is_no_motion() -> None:
+    nothing = np.full((SIZE, SIZE), np.nan, np.float32)
+    assert not motion_between(nothing, _echo(0)).any()
+    regular = to_regular_steps(_times(0, 5, 10), np.full((3, 1, 1, 64, 64), np.nan), None, step_minutes=6)
+    assert regular.note["pairs_without_motion"] == 1
+    assert np.isnan(regular.radar).all()
+
+
+def test_all_variables_and_the_rain_move_together() -> None:
+    frames = [_echo(s) for s in (0, 10)]
+    radar = np.stack([np.stack([f, f / 20])[:, None] for f in frames])
+    rain = np.stack([np.nan_to_num(f) for f in frames])
+    regular = to_regular_steps(_times(0, 12), radar, rain, step_minutes=6)
+    np.testing.assert_allclose(regular.radar[1, 1], regular.radar[1, 0] / 20, rtol=1e-4)
+    assert np.nanmean(np.abs(regular.rain[1] - np.nan_to_num(_echo(5)))[:, 16:-16]) < 1.0  # type: ignore[index]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["fmi_20160928_5min", "fmi_20170509_5min"])
+def test_real_frames_left_out_are_found_again_by_motion_better_than_by_blending(name: str, shared_data: Path) -> None:
+    codes = np.load(shared_data / "fmi_composite" / f"{name}.npz")["data"][10:13, 400:656, 200:456]
+    zh = codes * np.float32(0.5) - 32
+    before, truth, after = np.where((codes == 255) | (zh < 5), np.nan, zh)
+    motion = motion_between(before, after)
+    moved, blended = (between(before[None], after[None], m, 0.5)[0] for m in (motion, 0 * motion))
+    errors = [np.sqrt(np.nanmean((field - truth) ** 2)) for field in (moved, blended)]
+    assert errors[0] < 0.75 * errors[1]
