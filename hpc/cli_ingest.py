@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polarcast.hpc.console import (
+    BAD_INPUT,
     FAILED,
     Json,
     print_json,
@@ -67,7 +68,7 @@ def ingest(
 
     Volumes: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS, also gzip, bzip2 and zip. Sequences: NetCDF,
     Zarr, npz with a time axis, in dBZ or rain rate. A file that can't be used is told in a line and the rest goes in
-    (exit code 1). Needs the extra: pip install 'polarcast[ingest]'.
+    (exit code 1, or 2 if nothing went in). Needs the extra: pip install 'polarcast[ingest]'.
 
     Example: polarcast data ingest archive /data/KLBB/*_V06 --pictures
     """
@@ -104,6 +105,8 @@ def _tell(out: Path, report: "Report", as_json: bool) -> None:
             print_text(f"dropped {number}: {reason}")
         if report.known:
             print_text(f"{len(report.known)} files were in the archive already")
-        print_text(f"{len(report.events)} new events in {out}\nlook at them with: polarcast data check {out}")
+        print_text(f"{len(report.events)} new events in {out}")
+        if report.events:
+            print_text(f"look at them with: polarcast data check {out}")
     if report.failed:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(FAILED if report.events or report.known else BAD_INPUT)

@@ -57,7 +57,8 @@ def _examine(job: tuple[Archive, int, tuple[int, ...]]) -> Examined:
         fields = [field for row in read for field in row]
         if all(field is not None for field in fields) and (rain is not None or not archive.has_rain):
             facts.append(frame_facts(frame, np.array(read, dtype=np.float32), rain, archive.variables))
-    return examine(event, facts, problems)
+    measured = "zh" not in archive.provenance().get("derived", {})
+    return examine(event, facts, problems, zh_is_measured=measured)
 
 
 def _read(path: Path, shape: tuple[int, ...], problems: list[Problem]) -> Field | None:

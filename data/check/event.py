@@ -1,5 +1,6 @@
 """All checks of one event, and of what its events have in common."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ KINDS = {
 }
 """Kinds of checks of a single event, with what holds when nothing is found."""
 
+TOO_LITTLE = "too few echoes or frames"
+NO_RAIN = "there is no rain grid"
+ZH_OF_RAIN = "zh was computed from the rain"
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -31,7 +36,7 @@ class Examined:
         event: Its number and fields.
         frames: How many could be read.
         problems: What was found.
-        unjudged: Kinds of checks that it had too little echo for.
+        unjudged: Kinds of checks that were not made, with the reason.
         digests: Frame → digest of zh, of the frames with echo.
         values, classes, rain_sums: Sums of those of `FrameFacts`.
     """
@@ -39,31 +44,34 @@ class Examined:
     event: Event
     frames: int
     problems: list[Problem]
-    unjudged: set[str]
+    unjudged: dict[str, str]
     digests: dict[int, bytes] = field(repr=False)
     values: Real = field(repr=False)
     classes: Real = field(repr=False)
     rain_sums: Real = field(repr=False)
 
 
-def examine(event: Event, facts: Sequence[FrameFacts], problems: Iterable[Problem] = ()) -> Examined:
+def examine(
+    event: Event, facts: Sequence[FrameFacts], problems: Iterable[Problem] = (), *, zh_is_measured: bool = True
+) -> Examined:
     """Judge one event by its boiled-down frames.
 
     Args:
         event: Its number and fields.
         facts: Of its readable frames, in order.
         problems: What is known to be wrong already.
+        zh_is_measured: False where it was computed from the rain, and can't tell of the rain's units.
     """
     number = len(event.variables)
     values = _total((f.values for f in facts), (number, len(VALUE_EDGES) - 1))
     classes = _total((f.classes for f in facts), (number, len(CLASSES_DBZ), 2))
     rain_sums = _total((f.rain_sums for f in facts), (3,))
-    has_rain = any(f.rain is not None for f in facts)
+    no_rain = NO_RAIN if all(f.rain is None for f in facts) else "" if zh_is_measured else ZH_OF_RAIN
     checks: dict[str, Callable[[], list[Problem] | None]] = {
         "ranges": lambda: judge.check_ranges(event, facts),
         "constant": lambda: judge.check_constants(event, facts),
         "variables": lambda: judge.check_names(event, values, classes),
-        "rain units": lambda: judge.check_rain_units(event, rain_sums) if has_rain else [],
+        "rain units": lambda: None if no_rain else judge.check_rain_units(event, rain_sums),
         "orientation": lambda: judge.check_orientation(event, facts),
         "order": lambda: judge.check_order(event, facts),
     }
@@ -72,7 +80,9 @@ def examine(event: Event, facts: Sequence[FrameFacts], problems: Iterable[Proble
         event=event,
         frames=len(facts),
         problems=[*problems, *(p for of_kind in found.values() for p in of_kind or ())],
-        unjudged={kind for kind, of_kind in found.items() if of_kind is None},
+        unjudged={
+            kind: (kind == "rain units" and no_rain) or TOO_LITTLE for kind, of_kind in found.items() if of_kind is None
+        },
         digests={f.frame: f.digest for f in facts if f.digest},
         values=values,
         classes=classes,
@@ -95,8 +105,9 @@ def sound(examined: Sequence[Examined]) -> dict[str, str]:
     events, frames = len(examined), sum(e.frames for e in examined)
     told = {}
     for kind, holds in KINDS.items():
-        silent = sum(kind in e.unjudged for e in examined)
-        told[kind] = holds + (f"; {silent} of {events} events not judged: too few echoes or frames" if silent else "")
+        reasons = Counter(e.unjudged[kind] for e in examined if kind in e.unjudged)
+        silent = "; ".join(f"{n} of {events} events not judged: {reason}" for reason, n in reasons.items())
+        told[kind] = silent if reasons.total() == events else "; ".join(filter(None, (holds, silent)))
     told["duplicates"] = f"no frame twice among {frames} frames of {events} events"
     return told
 
@@ -134,7 +145,7 @@ def _pooled(examined: Sequence[Examined]) -> list[Problem]:
     found: list[Problem] = []
     if all("variables" in e.unjudged for e in examined):
         found += judge.check_names(everything, values, classes) or []
-    if all("rain units" in e.unjudged for e in examined):
+    if all(e.unjudged.get("rain units") == TOO_LITTLE for e in examined):
         found += judge.check_rain_units(everything, rain_sums) or []
     return [Problem(p.kind, "all events", p.found) for p in found]
 

@@ -82,4 +82,5 @@ def _examine(reader: MappedReader, number: int, windows: np.ndarray) -> Examined
             problems.append(Problem("values", event.where(frame), "negative rain: mend the archive and shard it again"))
         else:
             facts.append(frame_facts(frame, radar, rain, reader.variables))
-    return examine(event, facts, problems)
+    measured = "zh" not in reader.manifest.provenance.get("derived", {})
+    return examine(event, facts, problems, zh_is_measured=measured)

@@ -98,6 +98,7 @@ def ingest(
     jobs = make(out, sources, settings, workers, report, tell)
     _write_events(jobs, workers, report, tell)
     shutil.rmtree(out / _CACHE, ignore_errors=True)
+    _leave_nothing_empty(out)
     return report
 
 
@@ -215,6 +216,12 @@ def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: 
             out / ARCHIVE_NOTE,
             "use the same options, or give another folder",
         )
+
+
+def _leave_nothing_empty(out: Path) -> None:
+    """Take back an archive that nothing went into."""
+    if out.is_dir() and {p.name for p in out.iterdir()} == {ARCHIVE_NOTE}:
+        shutil.rmtree(out)
 
 
 def _difference(keys: Sequence[str], there: dict[str, Any], mine: dict[str, Any]) -> str:

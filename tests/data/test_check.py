@@ -197,7 +197,9 @@ def test_sound_storms_pass(preset: str, rain: str, tmp_path: Path) -> None:
 
 def test_reflectivity_alone_without_rain_passes(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
     write_event(tmp_path, 0, storms[0][0][:, :1, :1], None, variables=("zh",), heights_km=(1.0,))
-    assert all(f.ok for f in check_archive(open_archive(tmp_path)))
+    findings = {f.where: f for f in check_archive(open_archive(tmp_path))}
+    assert all(f.ok for f in findings.values())
+    assert findings["rain units"].found == "1 of 1 events not judged: there is no rain grid"
 
 
 def test_where_there_is_too_little_echo_the_check_says_that_it_did_not_judge(tmp_path: Path) -> None:

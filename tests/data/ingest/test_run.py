@@ -160,6 +160,12 @@ def test_volumes_and_sequences_do_not_mix(volumes: list[Path], tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+def test_where_nothing_goes_in_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("no radar")
+    assert ingest(tmp_path / "out", [tmp_path / "letter"], SETTINGS).failed
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("inputs", ["absent", "empty"])
 def test_nothing_to_ingest_is_told(tmp_path: Path, inputs: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -182,6 +188,8 @@ def test_a_sequence_becomes_an_event_of_every_tile(tmp_path: Path) -> None:
     assert (archive.variables, archive.has_rain) == (("zh",), True)
     assert archive.event_note(0)["absent"] == ["zdr", "kdp"]
     assert archive.provenance()["derived"]["zh"].startswith("Z = 200")
+    findings = {f.where: f for f in check_archive(archive)}
+    assert "zh was computed from the rain" in findings["rain units"].found
     again = ingest(out, [tmp_path / "s.npz"], SETTINGS)
     assert (again.events, again.known) == ([], [str(tmp_path / "s.npz")])
 
