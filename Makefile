@@ -18,14 +18,15 @@ demo: install
 	$(BIN)/polarcast bench demo
 
 # The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm, which elsewhere
-# skips where there is no Slurm to bring up.
+# skips where there is no Slurm to bring up. They bring processes of their own; the rest is spread over the cores.
 REQUIRE ?= multiprocess,journey
+UNIT := -m "not multiprocess and not journey and not slurm" -n auto --dist loadfile
 
-test: install-dev
-	$(BIN)/pytest --require $(REQUIRE)
+test: unit
+	$(BIN)/pytest -m "multiprocess or journey or slurm" --require $(REQUIRE)
 
 unit: install-dev
-	$(BIN)/pytest -m "not multiprocess and not journey and not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT)
 
 lint: install-dev
 	$(BIN)/ruff check .

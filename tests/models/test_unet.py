@@ -90,7 +90,8 @@ def count(widths: Sequence[int]) -> int:
     return sum(9 * a * b for a, b in pairwise([6, *widths])) + 9 * widths[-1] ** 2
 
 
-@given(st.lists(st.integers(12, 64), min_size=2, max_size=4).map(sorted), st.floats(0.9, 1.3))
+# Below 16 channels two levels are too coarse for one percent, and such a target is refused.
+@given(st.lists(st.integers(16, 64), min_size=2, max_size=4).map(sorted), st.floats(0.9, 1.3))
 def test_solved_widths_hit_the_target(widths: list[int], factor: float) -> None:
     target = round(factor * count(widths))
     assert abs(count(match_widths(count, widths, target)) - target) <= 0.01 * target
