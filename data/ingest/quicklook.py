@@ -76,7 +76,7 @@ def draw_event(path: Path, event: IngestedEvent, native: Native | None = None, s
         _draw_grid(spare.pop(0), event.rain[frame], "rain_rate", "rain rate", spacing_km, figure)
     for unused in spare:
         unused.set_axis_off()
-    figure.suptitle(f"{event.times[frame]} UTC; north is up, the scale is in km")
+    figure.suptitle(f"{event.times[frame]} UTC; north is up, scale in km", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(str(path))
 
