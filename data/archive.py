@@ -8,6 +8,7 @@ Reflectivity must be there; ZDR, KDP, the rain grid and any height may be absent
 knows beyond the published layout is in ``archive.json`` (of all events) and ``events/data_dir_NNN.json`` (of one).
 """
 
+import hashlib
 import json
 import os
 import re
@@ -91,6 +92,16 @@ class Archive:
     def read_rain(self, event: int, frame: int) -> Field:
         """Rain rate of one frame, (y, x) in mm/h. Raises BadInput as `read_radar` does, and without a rain grid."""
         return read_field(self.rain_file(event, frame))
+
+    def fingerprint(self) -> str:
+        """Changes when a frame is added, removed or replaced. Raises BadInput when one can't be read."""
+        files = [self.first_file(event, frame) for event, frames in self.frames.items() for frame in frames]
+        try:
+            stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        except OSError as error:
+            raise BadInput(f"can't be read ({error.strerror})", error.filename, "copy the event again") from None
+        content = (str(self.root.resolve()), self.variables, self.heights_km, stamps)
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
         """What is known of the archive's origin: its own `archive.json` where it has one."""

@@ -11,11 +11,14 @@ import numpy.typing as npt
 import torch
 
 from polarcast.data.batch import Batch
+from polarcast.data.buffers import Halves, Recycler
 from polarcast.data.errors import BadInput
 from polarcast.data.manifest import Manifest
 
 T = TypeVar("T")
 _HALF = np.dtype(np.float16)
+_WORTH_THREADS = 2**22
+"""Bytes of a batch below which handing work to threads costs more than it saves."""
 
 
 class MappedReader:
@@ -35,6 +38,7 @@ class MappedReader:
         frames: int = 1,
         targets: int | None = None,
         rain: bool = True,
+        threads: int = 2,
     ) -> None:
         """Map the shards that hold the split.
 
@@ -47,6 +51,7 @@ class MappedReader:
             targets: How many of its last frames are to be forecast, all by default; the shards' window filter asks
                 for strong echo in one of them.
             rain: Whether to read the rain rate.
+            threads: Threads that copy a large batch together.
 
         Raises:
             BadInput: the shards lack a variable, a height, the rain rate or a file, or the split has no window.
@@ -56,10 +61,13 @@ class MappedReader:
         self._with_rain = rain
         self.manifest, self.frames = manifest, frames
         self.variables, self.heights_km = tuple(variables), tuple(heights_km)
-        self._picked = np.ix_(
+        self._picked = (
             _positions(self.variables, manifest.variables, "variable", manifest.folder),
             _positions(self.heights_km, manifest.heights_km, "height", manifest.folder),
         )
+        self._whole = (self.variables, self.heights_km) == (manifest.variables, manifest.heights_km)
+        self._buffers, self._threads = Recycler(), threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gather")
         self._rows = _frames_of(manifest, split)
         starts = _window_starts(self._rows, frames)
         self._starts = starts[_is_strong(self._rows, starts, frames, targets or frames, manifest)]
@@ -77,16 +85,12 @@ class MappedReader:
         return self._rows[self._starts, 1]
 
     def read(self, windows: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
-        """Gather windows into one batch of float16 tensors."""
+        """Gather windows into one batch of float16 tensors; only the pages of the chosen fields are touched."""
         starts = self._starts[np.asarray(windows)]
         y, x = self.manifest.shape
-        radar = np.empty((len(starts), self.frames, len(self.variables), len(self.heights_km), y, x), _HALF)
-        rain = np.empty((len(starts), self.frames, y, x), _HALF) if self._with_rain else None
-        for b, start in enumerate(starts):
-            for t in range(self.frames):
-                radar[b, t] = self._radar(start + t)
-                if rain is not None:
-                    rain[b, t] = self._rain(start + t)
+        radar = self._buffers.take((len(starts), self.frames, len(self.variables), len(self.heights_km), y, x))
+        rain = self._buffers.take((len(starts), self.frames, y, x)) if self._with_rain else None
+        self._gather([(b, t, start + t) for b, start in enumerate(starts) for t in range(self.frames)], radar, rain)
         first = torch.from_numpy(self._rows[starts, 1:3].copy())
         return Batch(
             torch.from_numpy(radar),
@@ -97,12 +101,33 @@ class MappedReader:
             self.heights_km,
         )
 
-    def _radar(self, row: int) -> npt.NDArray[np.float16]:
+    def _gather(self, frames: list[tuple[int, int, int]], radar: Halves, rain: Halves | None) -> None:
+        """Copy frames (b, t, row) into a batch, in several threads where that pays."""
+
+        def copy(part: list[tuple[int, int, int]]) -> None:
+            for b, t, row in part:
+                self._copy_radar(row, radar[b, t])
+                if rain is not None:
+                    np.copyto(rain[b, t], self._rain(row))
+
+        if self._threads == 1 or radar.nbytes < _WORTH_THREADS:
+            copy(frames)
+        else:
+            # numpy lets go of the interpreter's lock while it copies.
+            list(self._pool.map(copy, (frames[i :: self._threads] for i in range(self._threads))))
+
+    def _copy_radar(self, row: int, out: Halves) -> None:
         shard, _, _, offset, *_ = self._rows[row]
         full = (len(self.manifest.variables), len(self.manifest.heights_km), *self.manifest.shape)
-        return _view(self._maps[shard], offset, full)[self._picked]
+        stored = _view(self._maps[shard], offset, full)
+        if self._whole:
+            np.copyto(out, stored)
+            return
+        for v, source in enumerate(self._picked[0]):
+            for z, level in enumerate(self._picked[1]):
+                np.copyto(out[v, z], stored[source, level])
 
-    def _rain(self, row: int) -> npt.NDArray[np.float16]:
+    def _rain(self, row: int) -> Halves:
         shard, _, _, _, offset, *_ = self._rows[row]
         return _view(self._maps[shard], offset, self.manifest.shape)
 

@@ -34,14 +34,20 @@ class EventSums:
     @classmethod
     def of(cls, radar: npt.NDArray[np.float32], rain: npt.NDArray[np.float32] | None) -> "EventSums":
         """Sums over one frame: radar (v, z, y, x), rain (y, x) in mm/h where there is any."""
-        echo = np.broadcast_to(radar[0] != 0, radar.shape)
-        values = radar.astype(np.float64)
-        over = (-2, -1)
-        sums = [echo.sum(over), (values * echo).sum(over), (values**2 * echo).sum(over)]
-        low = np.where(echo, values, np.inf).min(over)
-        high = np.where(echo, values, -np.inf).max(over)
+        echo = radar[0] != 0
+        moments = [[_field_sums(field[there]) for field, there in zip(level, echo, strict=True)] for level in radar]
+        sums = np.array(moments, dtype=np.float64)
         wet = [0, 0, 0] if rain is None else [rain.size, (rain > 0.1).sum(), rain.sum(dtype=np.float64)]
-        return cls(np.stack(sums, -1), np.stack([low, high], -1), np.array(wet, dtype=np.float64))
+        return cls(sums[..., :3], sums[..., 3:], np.array(wet, dtype=np.float64))
+
+    def to_lists(self) -> list[Any]:
+        """As plain numbers, exactly."""
+        return [self.echo.tolist(), self.extremes.tolist(), self.rain.tolist()]
+
+    @classmethod
+    def from_lists(cls, lists: list[Any]) -> "EventSums":
+        """The inverse of `to_lists`."""
+        return cls(*(np.array(values, dtype=np.float64) for values in lists))
 
     def __add__(self, other: "EventSums") -> "EventSums":
         low = np.minimum(self.extremes[..., 0], other.extremes[..., 0])
@@ -62,6 +68,14 @@ def summarize(events: Sequence[EventSums], variables: Sequence[str], heights_km:
     pixels, wet, rain = total.rain
     of_rain = {"rain_rate": {"mean": rain / pixels, "wet_fraction": wet / pixels}} if pixels else {}
     return {"events": len(events), **radar, **of_rain}
+
+
+def _field_sums(echoes: npt.NDArray[np.float32]) -> tuple[float, ...]:
+    """Count, sum, sum of squares, least and greatest of the echoes of one field."""
+    if not echoes.size:
+        return 0, 0, 0, np.inf, -np.inf
+    values = echoes.astype(np.float64)
+    return echoes.size, float(values.sum()), float(values @ values), float(values.min()), float(values.max())
 
 
 def _moments(echo: Sums, extremes: Sums) -> dict[str, float | None]:

@@ -64,6 +64,7 @@ def shard(
     variables: Annotated[str | None, typer.Option(help="Such as zh,zdr; all by default.")] = None,
     heights: Annotated[str | None, typer.Option(help="Such as 1,3 in km; those all variables have by default.")] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Leave out frames in which any field is all zero.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; the shards do not depend on it.")] = None,
     min_strong_pixels: Annotated[
         int,
         typer.Option(help="Take only windows with a target frame of so many pixels ≥ 35 dBZ at 3 km; usual: 256."),
@@ -81,7 +82,10 @@ def shard(
     found = open_archive(archive).select(split_names(variables), split_numbers(heights, "--heights"))
     chosen = Selection(clean, min_strong_pixels)
     with progress("events", len(found.frames)) as done:
-        manifest = write_shards(found, out, split=split, seed=seed, shard_mb=shard_mb, selection=chosen, on_event=done)
+        manifest = write_shards(
+            found, out, split=split, seed=seed, shard_mb=shard_mb, selection=chosen,
+            workers=workers or len(os.sched_getaffinity(0)), on_event=done,
+        )  # fmt: skip
     sizes = {name: len(events) for name, events in manifest.splits.items()}
     frames = sum(len(s.samples) for s in manifest.shards)
     removed = sum(map(len, manifest.selection["removed_frames"].values()))

@@ -13,7 +13,7 @@ from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.judge import Event
 from polarcast.data.manifest import Manifest, Shard
 from polarcast.data.reader import MappedReader, only_test
-from polarcast.data.shards import file_sha256
+from polarcast.data.shard_writer import file_sha256
 
 
 def check_shards(manifest: Manifest, on_shard: Callable[[int], None] | None = None) -> list[Finding]:

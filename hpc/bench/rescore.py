@@ -1,11 +1,9 @@
 """A finished suite, scored as it stands on another archive: does what was learned there hold here?"""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from polarcast.data.archive import Archive, open_archive
-from polarcast.data.errors import BadInput
+from polarcast.data.archive import open_archive
 from polarcast.data.manifest import NAME, Manifest, read_manifest
 from polarcast.data.reader import only_test
 from polarcast.data.shards import write_shards
@@ -70,18 +68,8 @@ def shards_of(source: Path, cache: Path, board: Board) -> Manifest:
     if (source / NAME).is_file():
         return only_test(read_manifest(source))
     archive = open_archive(source)
-    shards = cache / f"shards-{_fingerprint(archive)}"
+    shards = cache / f"shards-{archive.fingerprint()}"
     if (shards / NAME).is_file():
         return read_manifest(shards)
     with board.stage("shard", "events", len(archive.frames)) as done:
         return write_shards(archive, shards, split="all-test", on_event=done)
-
-
-def _fingerprint(archive: Archive) -> str:
-    """Changes when a frame is added, removed or replaced."""
-    files = [archive.first_file(event, frame) for event, frames in archive.frames.items() for frame in frames]
-    try:
-        stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    except OSError as error:
-        raise BadInput(f"can't be read ({error.strerror})", error.filename, "copy the event again") from None
-    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:8]

@@ -132,3 +132,51 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(BadInput, match=r"manifest\.json"):
         read_manifest(tmp_path)
+
+
+def test_the_shards_are_the_same_whatever_the_number_of_workers(
+    archive: Archive, shards: Manifest, tmp_path: Path
+) -> None:
+    two = write_shards(archive, tmp_path / "two", split="0.5/0.25/0.25", shard_mb=0, workers=2)
+    assert two.digest() == shards.digest()
+    assert two.statistics == shards.statistics
+    assert sorted(p.name for p in two.folder.iterdir()) == sorted(p.name for p in shards.folder.iterdir())
+
+
+class _Killed(BaseException):
+    """What SIGKILL looks like from within: no handler cleans up after it."""
+
+
+def _killed_after_three_events(archive: Archive, out: Path) -> Path:
+    def stop(events: int) -> None:
+        if events == 3:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        write_shards(archive, out, split="0.5/0.25/0.25", shard_mb=0, on_event=stop)
+    return out.with_name(f".partial_{out.name}")
+
+
+def test_a_killed_run_leaves_no_shards_and_the_next_takes_over_what_was_done(
+    archive: Archive, shards: Manifest, tmp_path: Path
+) -> None:
+    partial = _killed_after_three_events(archive, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    kept = {p.name: p.stat().st_ino for p in partial.glob("*.tar")}
+    assert len(kept) == 3
+    again = write_shards(archive, tmp_path / "s", split="0.5/0.25/0.25", shard_mb=0)
+    assert again.digest() == shards.digest()
+    assert again.statistics == shards.statistics
+    assert {name: (again.folder / name).stat().st_ino for name in kept} == kept
+    assert not partial.exists()
+
+
+def test_what_a_killed_run_made_of_other_data_is_not_taken_over(archive: Archive, tmp_path: Path) -> None:
+    shutil.copytree(archive.root, tmp_path / "archive")
+    changed = open_archive(tmp_path / "archive")
+    _killed_after_three_events(changed, tmp_path / "s")
+    rain = changed.rain_file(0, 0)
+    np.save(rain, np.load(rain) + 1)
+    manifest = write_shards(changed, tmp_path / "s", split="all-test")
+    reader = MappedReader(manifest, "test", variables=("zh",), heights_km=(1.0,))
+    assert float(reader.read([0]).rain_rate.min()) >= 1

@@ -1,0 +1,188 @@
+"""One shard: whole events → an uncompressed tar that a reader can map, with what was learned on the way."""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from polarcast.data.archive import Archive, Field
+from polarcast.data.errors import BadInput
+from polarcast.data.manifest import Shard
+from polarcast.data.selection import Selection, strong_pixels
+from polarcast.data.statistics import EventSums
+
+_BLOCK, _RECORD = 512, 10240
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+Write = Callable[[bytes | memoryview], None]
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """Which events to pack, and into which file."""
+
+    archive: Archive
+    path: Path
+    events: tuple[int, ...]
+    shape: tuple[int, ...]
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A written shard (None where no frame was left for it), the sums of its events, and the frames left out."""
+
+    shard: Shard | None
+    sums: dict[int, EventSums]
+    removed: dict[int, list[int]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As kept beside the tar until the whole folder is done."""
+        sums = {event: s.to_lists() for event, s in self.sums.items()}
+        return json.dumps({"shard": self.shard and self.shard.__dict__, "sums": sums, "removed": self.removed})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Packed":
+        """The inverse of `to_json`."""
+        content = json.loads(text)
+        shard = content["shard"] and Shard(**{**content["shard"], "samples": _rows(content["shard"]["samples"])})
+        sums = {int(event): EventSums.from_lists(s) for event, s in content["sums"].items()}
+        return cls(shard, sums, {int(event): frames for event, frames in content["removed"].items()})
+
+
+def pack_shard(job: ShardJob) -> Packed:
+    """Write one shard, unless a stopped run has.
+
+    Raises:
+        BadInput: an unreadable, misshapen or unphysical field.
+    """
+    note = job.path.with_suffix(".json")
+    if note.exists():
+        return Packed.from_json(note.read_text())
+    packed = _write(job)
+    staged = note.with_suffix(".json.partial")
+    staged.write_text(packed.to_json())
+    os.replace(staged, note)
+    return packed
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class _Tar:
+    """Appends members to a tar (USTAR) and sums its bytes as they go by: nothing is read back."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.sha256, self.size = stream, hashlib.sha256(), 0
+
+    def add(self, name: str, *content: bytes | memoryview) -> int:
+        """Append a member; returns where its content begins."""
+        info = tarfile.TarInfo(name)
+        info.size = sum(len(part) for part in content)
+        self._put(info.tobuf(tarfile.USTAR_FORMAT))
+        begins = self.size
+        for part in content:
+            self._put(part)
+        self._put(bytes(-info.size % _BLOCK))
+        return begins
+
+    def finish(self) -> None:
+        """Two empty blocks, and zeros up to a whole record, as tar does."""
+        self._put(bytes(2 * _BLOCK))
+        self._put(bytes(-self.size % _RECORD))
+
+    def _put(self, part: bytes | memoryview) -> None:
+        self._stream.write(part)
+        self.sha256.update(part)
+        self.size += len(part)
+
+
+def _write(job: ShardJob) -> Packed:
+    rows: list[tuple[int, int, int, int, int]] = []
+    sums: dict[int, EventSums] = {}
+    removed: dict[int, list[int]] = {}
+    with job.path.open("wb") as stream:
+        tar = _Tar(stream)
+        for event in job.events:
+            sums[event] = EventSums.empty(job.archive.variables, job.archive.heights_km)
+            for frame in job.archive.frames[event]:
+                radar, rain = _read_checked(job, event, frame)
+                if not job.selection.keeps(radar):
+                    removed.setdefault(event, []).append(frame)
+                    continue
+                sums[event] += EventSums.of(radar, rain)
+                offsets = _add_sample(tar, event, frame, radar, rain, job.archive.time_step_minutes)
+                rows.append((event, frame, *offsets, strong_pixels(radar, job.archive.heights_km)))
+        tar.finish()
+        stream.flush()
+        os.fsync(stream.fileno())
+    if not rows:
+        job.path.unlink()
+        return Packed(None, sums, removed)
+    return Packed(Shard(job.path.name, tar.size, tar.sha256.hexdigest(), tuple(rows)), sums, removed)
+
+
+def _read_checked(job: ShardJob, event: int, frame: int) -> tuple[Field, Field | None]:
+    archive = job.archive
+    radar = archive.read_radar(event, frame)
+    _check_packable(radar, archive.radar_file(archive.variables[0], archive.heights_km[0], event, frame), job.shape)
+    if not archive.has_rain:
+        return radar, None
+    rain = archive.read_rain(event, frame)
+    _check_packable(rain, archive.rain_file(event, frame), job.shape)
+    if rain.min() < 0:
+        raise BadInput(f"rain rate of {rain.min():.3g} mm/h", archive.rain_file(event, frame), "rain can't be negative")
+    return radar, rain
+
+
+def _check_packable(values: Field, path: Path, shape: tuple[int, ...]) -> None:
+    largest = max(values.max(), -values.min())
+    if largest > _HALF_MAX:
+        raise BadInput(f"a value of {largest:.3g}", path, "no such value is physical: mend the file")
+    if values.shape[-2:] != tuple(shape):
+        raise BadInput(
+            f"shape {values.shape[-2:]}, but the archive's first frame has {tuple(shape)}",
+            path,
+            "all frames of an archive share one grid",
+        )
+
+
+def _add_sample(
+    tar: _Tar, event: int, frame: int, radar: Field, rain: Field | None, step_minutes: float
+) -> tuple[int, int]:
+    """Append one sample; returns the offsets of the first radar value and the first rain value in the tar."""
+    key = f"{event:03d}-{frame:03d}"
+    radar_at = _add_field(tar, f"{key}.radar.npy", radar)
+    rain_at = -1 if rain is None else _add_field(tar, f"{key}.rain.npy", rain)
+    flags = {"no_echo": not radar[0].any(), "no_rain": rain is not None and not rain.any()}
+    note = {"event": event, "frame": frame, "time_step_minutes": step_minutes, "flags": flags}
+    tar.add(f"{key}.json", json.dumps(note).encode())
+    return radar_at, rain_at
+
+
+def _add_field(tar: _Tar, name: str, values: Field) -> int:
+    """Append a field in half precision as npy; returns where its first value is."""
+    half: npt.NDArray[np.float16] = np.ascontiguousarray(values, dtype=np.float16)
+    header = _npy_header(half.shape)
+    return tar.add(name, header, half.data.cast("B")) + len(header)
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """Header of an npy file (version 1) of float16 in C order: 64-byte aligned, as numpy writes it."""
+    text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape}, }}"
+    length = -(-(10 + len(text) + 1) // 64) * 64 - 10
+    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
+
+
+def _rows(samples: list[list[int]]) -> tuple[tuple[int, int, int, int, int], ...]:
+    return tuple((row[0], row[1], row[2], row[3], row[4]) for row in samples)
