@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from polarcast.hpc.bench.progress import Board
     from polarcast.hpc.bench.run import Tables
 
-from polarcast.hpc import cli_data
+from polarcast.hpc import cli_data, cli_perf
 from polarcast.hpc.console import Json, print_json, print_text, progress, report_findings, run_app, stderr
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_perf.app, name="perf")
 
 
 def _print_version(wanted: bool) -> None:

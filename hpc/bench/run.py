@@ -91,7 +91,7 @@ def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board
             )  # fmt: skip
     archive = open_archive(Path(spec.archive) if spec.archive else folder.archive)
     with board.stage("shard", "events", len(archive.frames)) as done:
-        return write_shards(archive, folder.shards, split=spec.split, on_event=done)
+        return write_shards(archive, folder.shards, split=spec.split, workers=workers, on_event=done)
 
 
 def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: Board) -> None:

@@ -1,0 +1,160 @@
+"""Collated nowcasting batches: memory-mapped shards beside a plain copy, stock WebDataset, and files of frames."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from polarcast.data.archive import Archive, open_archive, write_event
+from polarcast.data.manifest import Manifest
+from polarcast.data.order import sample_at
+from polarcast.data.reader import MappedReader
+from polarcast.data.shards import write_shards
+from polarcast.hpc.perf.measure import Measured, Run, interleaved, machine, ratio
+
+VARIABLES = ("zh", "zdr", "kdp")
+HEIGHT_KM = 3.0
+THREADS = 2
+WEBDATASET_WORKERS = (0, 1, 2, 4)
+FLOOR, MAPPED, FILES = "copy of the bytes", "mapped shards", "np.load of every frame"
+
+
+@dataclass(frozen=True)
+class LoaderSpec:
+    """What is read: windows of `frames` frames of `size`² pixels, `batch` of them at a time."""
+
+    events: int = 6
+    frames_per_event: int = 40
+    size: int = 256
+    frames: int = 20
+    batch: int = 8
+    batches: int = 6
+    """In a round."""
+
+    @property
+    def batch_bytes(self) -> int:
+        """Of the radar fields of one batch, float16."""
+        return 2 * self.batch * self.frames * len(VARIABLES) * self.size**2
+
+
+def measure_loader(
+    folder: Path, spec: LoaderSpec, rounds: int, on_round: Callable[[int], None] | None = None
+) -> Measured:
+    """Time all ways to the same batches, in turn.
+
+    Args:
+        folder: Where to make the data; kept by the caller or thrown away.
+        spec: Sizes.
+        rounds: That count.
+        on_round: Called with the number of rounds done.
+    """
+    archive, manifest = _make(folder, spec)
+    contenders: dict[str, Run] = {
+        FLOOR: _floor(spec),
+        MAPPED: _mapped(manifest, spec),
+        **{f"webdataset, {w} workers": _webdataset(manifest, spec, w) for w in WEBDATASET_WORKERS},
+        FILES: _files(archive, spec),
+    }
+    rows = interleaved(contenders, rounds, "GB/s", on_round)
+    best = max((r for r in rows if r.name.startswith("webdataset")), key=lambda r: r.value).name
+    ratios = {f"{MAPPED} / {other}": ratio(rows, MAPPED, other) for other in (FLOOR, best, FILES)}
+    return Measured("loader", machine(), rows, ratios)
+
+
+def _make(folder: Path, spec: LoaderSpec) -> tuple[Archive, Manifest]:
+    """An archive of noise: a reader's speed does not depend on the weather."""
+    rng = np.random.default_rng(0)
+    shape = (spec.frames_per_event, len(VARIABLES), 1, spec.size, spec.size)
+    for event in range(spec.events):
+        write_event(folder / "archive", event, rng.random(shape, dtype=np.float32) + 1, None, heights_km=(HEIGHT_KM,))
+    archive = open_archive(folder / "archive")
+    return archive, write_shards(archive, folder / "shards", split="all-test", shard_mb=64)
+
+
+def _floor(spec: LoaderSpec) -> Run:
+    """The same bytes copied from memory to memory by as many threads: no reader can be faster."""
+    # As much source as the shards hold, so that neither finds it in the processor's cache.
+    values = len(VARIABLES) * spec.size**2
+    source = np.ones((spec.events * spec.frames_per_event, values), np.float16)
+    out = np.zeros((spec.batch * spec.frames, source.shape[1]), np.float16)
+    pool = ThreadPoolExecutor(THREADS)
+    rng = np.random.default_rng(0)
+
+    def run() -> float:
+        for _ in range(spec.batches):
+            starts = rng.integers(0, len(source) - spec.frames, spec.batch)
+
+            def copy(part: int, starts: Any = starts) -> None:
+                for b in range(part, spec.batch, THREADS):
+                    np.copyto(out[b * spec.frames : (b + 1) * spec.frames], source[starts[b] : starts[b] + spec.frames])
+
+            list(pool.map(copy, range(THREADS)))
+        return spec.batches * spec.batch_bytes / 1e9
+
+    return run
+
+
+def _mapped(manifest: Manifest, spec: LoaderSpec) -> Run:
+    reader = MappedReader(
+        manifest, "test", variables=VARIABLES, heights_km=(HEIGHT_KM,), frames=spec.frames, rain=False, threads=THREADS
+    )
+    step = 0
+
+    def run() -> float:
+        nonlocal step
+        for _ in range(spec.batches):
+            reader.read(sample_at(np.arange(step, step + spec.batch), len(reader), seed=0))
+            step += spec.batch
+        return spec.batches * spec.batch_bytes / 1e9
+
+    return run
+
+
+def _webdataset(manifest: Manifest, spec: LoaderSpec, workers: int) -> Run:
+    """Stock WebDataset in order, windows side by side: shuffling and overlap would only cost it more."""
+    import webdataset as wds
+
+    urls = [str(manifest.folder / shard.name) for shard in manifest.shards]
+    data = wds.WebDataset(urls, shardshuffle=False, empty_check=False).decode()
+    data = data.compose(lambda samples: _windows(samples, spec.frames)).batched(spec.batch, partial=False)
+    loader = wds.WebLoader(data, batch_size=None, num_workers=workers)
+
+    def run() -> float:
+        delivered = sum(len(batch) for batch in islice(_repeated(loader), spec.batches))
+        return delivered / spec.batch * spec.batch_bytes / 1e9
+
+    return run
+
+
+def _windows(samples: Iterator[dict[str, Any]], frames: int) -> Iterator[torch.Tensor]:
+    while window := [torch.from_numpy(sample["radar.npy"]) for sample in islice(samples, frames)]:
+        if len(window) == frames:
+            yield torch.stack(window)
+
+
+def _repeated(loader: Any) -> Iterator[torch.Tensor]:
+    while True:
+        yield from loader
+
+
+def _files(archive: Archive, spec: LoaderSpec) -> Run:
+    rng = np.random.default_rng(0)
+    events = list(archive.frames)
+
+    def window() -> torch.Tensor:
+        event = int(rng.choice(events))
+        start = int(rng.integers(0, spec.frames_per_event - spec.frames + 1))
+        frames = [archive.read_radar(event, start + t) for t in range(spec.frames)]
+        return torch.from_numpy(np.stack(frames).astype(np.float16))
+
+    def run() -> float:
+        # One batch is enough to tell: it is the slowest by far.
+        torch.stack([window() for _ in range(spec.batch)])
+        return spec.batch_bytes / 1e9
+
+    return run

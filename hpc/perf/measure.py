@@ -1,0 +1,68 @@
+"""Contenders that are timed in turn, so that a busy machine is busy for all of them."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Run = Callable[[], float]
+"""Does the work once and returns its amount in the row's unit times seconds."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender's speed: median over the rounds, and the quartiles."""
+
+    name: str
+    value: float
+    unit: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `--json` prints of a measurement."""
+
+    perf: str
+    machine: dict[str, Any]
+    rows: list[Row]
+    ratios: dict[str, float]
+
+    def as_record(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def interleaved(
+    contenders: Mapping[str, Run], rounds: int, unit: str, on_round: Callable[[int], None] | None = None
+) -> list[Row]:
+    """Run all contenders in turn, several times; the first round warms up and does not count."""
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, run in contenders.items():
+            started = time.perf_counter()
+            amount = run()
+            speeds[name].append(amount / (time.perf_counter() - started))
+        if on_round:
+            on_round(number)
+    return [_row(name, of[1:], unit) for name, of in speeds.items()]
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {"system": platform.platform(), "python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
+
+
+def ratio(rows: Sequence[Row], one: str, other: str) -> float:
+    """How many times as fast one contender is as another, by their medians."""
+    by_name = {row.name: row.value for row in rows}
+    return by_name[one] / by_name[other]
+
+
+def _row(name: str, speeds: list[float], unit: str) -> Row:
+    low, middle, high = statistics.quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
+    return Row(name, middle, unit, low, high)
