@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,6 @@ from polarcast.data.errors import BadInput
 from polarcast.data.manifest import Manifest
 
 T = TypeVar("T")
-_HALF = np.dtype(np.float16)
 _WORTH_THREADS = 2**22
 """Bytes of a batch below which handing work to threads costs more than it saves."""
 
@@ -61,11 +61,13 @@ class MappedReader:
         self._with_rain = rain
         self.manifest, self.frames = manifest, frames
         self.variables, self.heights_km = tuple(variables), tuple(heights_km)
-        self._picked = (
+        self._pixels = manifest.shape[0] * manifest.shape[1]
+        self._runs = _runs(
             _positions(self.variables, manifest.variables, "variable", manifest.folder),
             _positions(self.heights_km, manifest.heights_km, "height", manifest.folder),
+            len(manifest.heights_km),
+            self._pixels,
         )
-        self._whole = (self.variables, self.heights_km) == (manifest.variables, manifest.heights_km)
         self._buffers, self._threads = Recycler(), threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gather")
         self._rows = _frames_of(manifest, split)
@@ -74,7 +76,9 @@ class MappedReader:
         if not len(self._starts):
             weak = f"; {len(starts)} have too little strong echo" if len(starts) else ""
             raise BadInput(f"the {split} split has no window of {frames} frames{weak}", manifest.folder, "shard more")
-        self._maps = {i: _map(manifest, i) for i in np.unique(self._rows[:, 0])}
+        self._halves = {int(i): _map(manifest, int(i)) for i in np.unique(self._rows[:, 0])}
+        # Plain numbers, for they are looked up once a frame: (shard, first radar value, first rain value).
+        self._places = [(shard, radar // 2, rain // 2) for shard, _, _, radar, rain, _ in self._rows.tolist()]
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -108,7 +112,8 @@ class MappedReader:
             for b, t, row in part:
                 self._copy_radar(row, radar[b, t])
                 if rain is not None:
-                    np.copyto(rain[b, t], self._rain(row))
+                    shard, _, begins = self._places[row]
+                    np.copyto(rain[b, t].reshape(-1), self._halves[shard][begins : begins + self._pixels])
 
         if self._threads == 1 or radar.nbytes < _WORTH_THREADS:
             copy(frames)
@@ -117,19 +122,11 @@ class MappedReader:
             list(self._pool.map(copy, (frames[i :: self._threads] for i in range(self._threads))))
 
     def _copy_radar(self, row: int, out: Halves) -> None:
-        shard, _, _, offset, *_ = self._rows[row]
-        full = (len(self.manifest.variables), len(self.manifest.heights_km), *self.manifest.shape)
-        stored = _view(self._maps[shard], offset, full)
-        if self._whole:
-            np.copyto(out, stored)
-            return
-        for v, source in enumerate(self._picked[0]):
-            for z, level in enumerate(self._picked[1]):
-                np.copyto(out[v, z], stored[source, level])
-
-    def _rain(self, row: int) -> Halves:
-        shard, _, _, _, offset, *_ = self._rows[row]
-        return _view(self._maps[shard], offset, self.manifest.shape)
+        """Runs of neighbouring fields of one frame, each in one copy."""
+        shard, begins, _ = self._places[row]
+        stored, flat = self._halves[shard], out.reshape(-1)
+        for source, target, length in self._runs:
+            np.copyto(flat[target : target + length], stored[begins + source : begins + source + length])
 
 
 def prefetch(make: Iterable[T], depth: int = 2) -> Iterator[T]:
@@ -179,7 +176,20 @@ def _is_strong(
     return (rows[:, 5] >= wanted)[ahead].any(1) if wanted else np.ones(len(starts), bool)
 
 
-def _map(manifest: Manifest, index: int) -> npt.NDArray[np.uint8]:
+def _runs(variables: list[int], heights: list[int], levels: int, pixels: int) -> list[tuple[int, int, int]]:
+    """The chosen fields of a frame as (from, to, length) in values; fields that lie side by side are one run."""
+    runs: list[tuple[int, int, int]] = []
+    for target, (v, z) in enumerate(product(variables, heights)):
+        source = v * levels + z
+        if runs and sum(runs[-1][::2]) == source * pixels:
+            runs[-1] = (*runs[-1][:2], runs[-1][2] + pixels)
+        else:
+            runs.append((source * pixels, target * pixels, pixels))
+    return runs
+
+
+def _map(manifest: Manifest, index: int) -> Halves:
+    """A shard as one row of half-precision numbers; only the pages that are looked at are read."""
     shard = manifest.shards[index]
     path = manifest.folder / shard.name
     size = path.stat().st_size if path.is_file() else 0
@@ -189,8 +199,4 @@ def _map(manifest: Manifest, index: int) -> npt.NDArray[np.uint8]:
             path,
             "copy it again, or shard the archive again",
         )
-    return np.memmap(path, np.uint8, "r")
-
-
-def _view(tar: npt.NDArray[np.uint8], offset: int, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
-    return np.frombuffer(tar, _HALF, int(np.prod(shape)), int(offset)).reshape(shape)
+    return np.memmap(path, np.float16, "r").view(np.ndarray)

@@ -15,8 +15,11 @@ from polarcast.data.ingest.volume import Real, Sweep, Volume, band_of, find_name
 NEXRAD, SIGMET, ODIM, CFRADIAL1, CFRADIAL2 = "NEXRAD level II", "SIGMET/IRIS", "ODIM HDF5", "CfRadial 1", "CfRadial 2"
 _HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _SIGMET_PRODUCT_HEADER = 27
+_NEXRAD_VOLUME_HEADER = 24
 _SIGMET_NO_DATA = {"zh": -31.9, "zdr": -7.99, "phidp": -1e-3, "rhohv": 0.0, "kdp": -300.0}
 """Code 0 stands for no data (IRIS Programmer's Manual, §4.4); decoded it is at or below these, in 8 bits or in 16."""
+_SIGMET_NOT_SCANNED_DBZ = 95.4
+"""The highest code stands for an area not scanned; decoded it is 95.5 dBZ in 8 bits, more in 16."""
 _BEYOND_M = 200e3
 _FIRST_CODE_OF_DATA = 2
 
@@ -45,38 +48,91 @@ def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
     with unpacked(path) as plain:
         kind = format_of(plain)
         if kind is None:
-            known = ", ".join((NEXRAD, CFRADIAL1, CFRADIAL2, ODIM, SIGMET))
-            raise BadInput("not a radar volume in a known format", path, f"known: {known}")
+            raise _unknown(plain, path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if not _is_whole(plain, kind):
+                    raise BadInput("its end is missing", path, "copy it again from its source")
                 return _to_volume(_opener(kind)(str(plain)), kind, wanted, path, plain)
         except BadInput:
             raise
         except Exception as error:  # what a damaged file makes of a decoder can't be foreseen
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            raise BadInput(f"can't be read as {kind} ({reason})", path, "copy it again from its source") from None
+            raise _unreadable(kind, path, error) from None
+
+
+def _unreadable(kind: str, path: Path, error: Exception) -> BadInput:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+    return BadInput(f"can't be read as {kind} ({reason})", path, "copy it again from its source")
+
+
+def _unknown(plain: Path, path: Path) -> BadInput:
+    """Another file, or one that was a radar volume once."""
+    if _starts_with(plain, _HDF5, *_NETCDF3):
+        try:
+            _root_of(plain)
+        except Exception as error:
+            return _unreadable("HDF5 or netCDF", path, error)
+    known = ", ".join((NEXRAD, CFRADIAL1, CFRADIAL2, ODIM, SIGMET))
+    return BadInput("not a radar volume in a known format", path, f"known: {known}")
 
 
 def _format_of_hdf(path: Path) -> str | None:
-    import xarray as xr
-
     try:
-        root = xr.open_dataset(path, decode_times=False, engine="h5netcdf" if _is_hdf5(path) else None)
+        conventions, names = _root_of(path)
     except Exception:  # a damaged file is of no format; which error says so depends on the library below
         return None
-    with root:
-        conventions = str(root.attrs.get("Conventions", root.attrs.get("conventions", "")))
-        if "ODIM" in conventions.upper():
-            return ODIM
-        if "sweep_start_ray_index" in root.variables:
-            return CFRADIAL1
-        return CFRADIAL2 if "sweep_group_name" in root.variables or "sweep_fixed_angle" in root.variables else None
+    if "ODIM" in conventions.upper():
+        return ODIM
+    if "sweep_start_ray_index" in names:
+        return CFRADIAL1
+    return CFRADIAL2 if names & {"sweep_group_name", "sweep_fixed_angle"} else None
 
 
-def _is_hdf5(path: Path) -> bool:
+def _root_of(path: Path) -> tuple[str, set[str]]:
+    """Conventions and names at the root. HDF5 through h5py: h5netcdf leaves tracebacks where it can't open a file."""
+    import h5py
+    import xarray as xr
+
+    if _starts_with(path, _HDF5):
+        with h5py.File(path) as file:
+            return str(file.attrs.get("Conventions", file.attrs.get("conventions", ""))), set(file)
+    with xr.open_dataset(path, decode_times=False) as root:
+        return str(root.attrs.get("Conventions", "")), {str(name) for name in root.variables}
+
+
+def _starts_with(path: Path, *magic: bytes) -> bool:
     with path.open("rb") as stream:
-        return stream.read(8) == _HDF5
+        return stream.read(8).startswith(magic)
+
+
+def _is_whole(plain: Path, kind: str) -> bool:
+    """Whether a file is as long as it says, where the libraries don't ask: netCDF-3 would be read on as zeros, NEXRAD
+    cut in the first record of a sweep as a volume without it and those that follow."""
+    if kind == NEXRAD:
+        return _has_whole_records(plain)
+    if _starts_with(plain, *_NETCDF3[:2]):
+        from scipy.io import netcdf_file
+
+        try:
+            netcdf_file(plain, mmap=True).close()
+        except ValueError:  # a variable reaches beyond the end
+            return False
+    return True
+
+
+def _has_whole_records(path: Path) -> bool:
+    """Whether a NEXRAD file ends with a record; each has its length before it, of any sign (ICD 2620010, 7.3.4). xradar
+    sees to those that are not compressed."""
+    size, position = path.stat().st_size, _NEXRAD_VOLUME_HEADER
+    with path.open("rb") as stream:
+        while position < size:
+            stream.seek(position)
+            head = stream.read(6)
+            if len(head) == 6 and head[4:] != b"BZ":
+                return True
+            position += 4 + abs(int.from_bytes(head[:4], "big", signed=True))
+    return position == size
 
 
 def _opener(kind: str) -> Callable[[str], Any]:
@@ -104,6 +160,8 @@ def _to_volume(tree: Any, kind: str, wanted: Sequence[str], path: Path, plain: P
         )
     usable = [g for g in groups if all(names[w] in g for w in wanted)]
     sweeps = tuple(_to_sweep(group, names, kind) for group in usable if _is_turn(group))
+    if not sweeps:
+        raise _no_turns(usable, wanted, path)
     if len({round(float(s.elevation_deg.mean()), 1) for s in sweeps}) < 2:
         raise BadInput(
             f"{len(sweeps)} sweep{'s' * (len(sweeps) != 1)} of one elevation",
@@ -123,10 +181,22 @@ def _to_volume(tree: Any, kind: str, wanted: Sequence[str], path: Path, plain: P
     )
 
 
+def _mode(group: Any) -> str:
+    return str(group["sweep_mode"].values).strip().lower() if "sweep_mode" in group else "azimuth_surveillance"
+
+
 def _is_turn(group: Any) -> bool:
     """Whether a sweep turns in azimuth: a vertical section (RHI) or a stare can't be gridded to levels."""
-    mode = str(group["sweep_mode"].values) if "sweep_mode" in group else "azimuth_surveillance"
-    return mode in ("azimuth_surveillance", "sector", "manual_ppi", "ppi") and group.sizes.get("azimuth", 2) > 1
+    return _mode(group) in ("azimuth_surveillance", "sector", "manual_ppi", "ppi") and group.sizes.get("azimuth", 2) > 1
+
+
+def _no_turns(usable: Sequence[Any], wanted: Sequence[str], path: Path) -> BadInput:
+    if not usable:
+        return BadInput(f"no sweep has {' and '.join(w.upper() for w in wanted)} together", path, "see --variables")
+    modes = ", ".join(sorted({_mode(group) for group in usable}))
+    return BadInput(
+        f"its sweeps do not turn in azimuth ({modes})", path, "give volumes of PPI sweeps; an RHI has no map"
+    )
 
 
 def _to_sweep(group: Any, names: dict[str, str], kind: str) -> Sweep:
@@ -152,6 +222,8 @@ def _values(variable: Any, name: str, kind: str) -> Real:
         values[np.isclose(values, float(coded["_Undetect"]) * scale + offset, atol=abs(scale) / 4)] = np.nan
     elif kind == SIGMET:
         values[~(values > _SIGMET_NO_DATA[name])] = np.nan
+        if name == "zh":
+            values[values > _SIGMET_NOT_SCANNED_DBZ] = np.nan
     return values
 
 

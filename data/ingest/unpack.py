@@ -2,9 +2,11 @@
 
 import bz2
 import gzip
+import lzma
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import Any
 from polarcast.data.errors import BadInput
 
 _GZIP, _BZIP2, _ZIP = b"\x1f\x8b", b"BZ", b"PK"
+_ENCRYPTED = 1
+# NotImplementedError is a zip packed by a method that Python does not know.
+_DAMAGES = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError)
 
 
 @contextmanager
@@ -24,8 +29,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     """
     if not path.is_file():
         raise BadInput("no such file", path, "give radar volumes or gridded sequences")
-    with path.open("rb") as stream:
-        kind = stream.read(2)
+    kind = _magic(path)
     if kind not in (_GZIP, _BZIP2, _ZIP):
         yield path
         return
@@ -34,9 +38,17 @@ def unpacked(path: Path) -> Iterator[Path]:
         try:
             with _content(path, kind) as packed, plain.open("wb") as out:
                 shutil.copyfileobj(packed, out)
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGES as error:
             raise BadInput(f"its compression is damaged ({error})", path, "copy it again from its source") from None
         yield plain
+
+
+def _magic(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(2)
+    except OSError as error:
+        raise BadInput(f"can't be opened ({error.strerror})", path, "see that you may read it") from None
 
 
 @contextmanager
@@ -46,6 +58,8 @@ def _content(path: Path, kind: bytes) -> Iterator[Any]:
             members = [m for m in archive.infolist() if not m.is_dir()]
             if len(members) != 1:
                 raise BadInput(f"a zip of {len(members)} files", path, "unpack it and give the volumes one by one")
+            if members[0].flag_bits & _ENCRYPTED:
+                raise BadInput("an encrypted zip", path, "unpack it and give the volume")
             with archive.open(members[0]) as stream:
                 yield stream
     else:

@@ -15,6 +15,7 @@ _WAVELENGTH_HUNDREDTH_CM = 535
 _TYPES = {
     "zh": (9, lambda v: v * 100 + 32768),
     "zdr": (12, lambda v: v * 100 + 32768),
+    "kdp": (15, lambda v: v * 100 + 32768),
     "rhohv": (20, lambda v: v * 65536 + 1),
     "phidp": (24, lambda v: np.mod(v, 360) * 65534 / 360 + 1),
 }
@@ -31,7 +32,7 @@ def write_sigmet(path: Path, scan: Any) -> Path:
     return path
 
 
-def _pack(structure: Mapping[str, Any], values: Mapping[str, Any]) -> bytes:
+def pack(structure: Mapping[str, Any], values: Mapping[str, Any], order: str = "<") -> bytes:
     """A structure of xradar's tables with some of its members set; the rest is zero."""
     unknown = set(values) - set(structure)
     assert not unknown, unknown
@@ -40,11 +41,11 @@ def _pack(structure: Mapping[str, Any], values: Mapping[str, Any]) -> bytes:
         value = values.get(name)
         form = kind.get("fmt", kind.get("size"))
         if form is None:
-            out += _pack(kind, value or {})
+            out += pack(kind, value or {}, order)
         elif isinstance(value, bytes):
-            out += struct.pack("<" + form, value)
+            out += struct.pack(order + form, value)
         else:
-            out += bytes(struct.calcsize("<" + form)) if value is None else struct.pack("<" + form, value)
+            out += bytes(struct.calcsize(order + form)) if value is None else struct.pack(order + form, value)
     return out
 
 
@@ -61,7 +62,7 @@ def _time(iris: Any, time: str) -> bytes:
     when = datetime.fromisoformat(time)
     seconds = when.hour * 3600 + when.minute * 60 + when.second
     parts = {"seconds": seconds, "year": when.year, "month": when.month, "day": when.day}
-    return _pack(iris.YMDS_TIME, parts)
+    return pack(iris.YMDS_TIME, parts)
 
 
 def _head(number: int, size: int) -> dict[str, int]:
@@ -81,7 +82,7 @@ def _product_hdr(iris: Any, scan: Any, size: int) -> bytes:
     content = {
         "structure_header": _head(_PRODUCT_HDR, size), "product_configuration": configuration, "product_end": end,
     }  # fmt: skip
-    return _pack(iris.PRODUCT_HDR, content)
+    return pack(iris.PRODUCT_HDR, content)
 
 
 def _ingest_header(iris: Any, scan: Any, names: list[str]) -> bytes:
@@ -108,7 +109,7 @@ def _ingest_header(iris: Any, scan: Any, names: list[str]) -> bytes:
         "structure_header": _head(_INGEST_HEADER, 4884), "ingest_configuration": configuration,
         "task_configuration": task,
     }  # fmt: skip
-    return _pack(iris.INGEST_HEADER, content)
+    return pack(iris.INGEST_HEADER, content)
 
 
 def _sweep(iris: Any, scan: Any, names: list[str], number: int, elevation: float) -> bytes:
@@ -134,7 +135,7 @@ def _data_header(iris: Any, scan: Any, name: str, number: int, elevation: float)
         "number_rays_file_written": scan.rays, "fixed_angle": _angle(elevation, 16), "bits_per_bin": 16,
         "data_type": _TYPES[name][0],
     }  # fmt: skip
-    return _pack(iris.INGEST_DATA_HEADER, content)
+    return pack(iris.INGEST_DATA_HEADER, content)
 
 
 def _ray(scan: Any, azimuth: float, elevation: float, codes: np.ndarray) -> bytes:
@@ -149,4 +150,4 @@ def _records(iris: Any, payload: bytes, number: int, first_ray: int) -> Iterator
     room = _RECORD - 12
     for start in range(0, len(payload), room):
         head = {"sweep_number": number, "first_ray_byte_offset": first_ray if start == 0 else -1, "sweep_ray_number": 1}
-        yield _padded(_pack(iris.RAW_PROD_BHDR, head) + payload[start : start + room])
+        yield _padded(pack(iris.RAW_PROD_BHDR, head) + payload[start : start + room])

@@ -1,0 +1,83 @@
+"""Batches hold what was asked for, touch only that, and are never overwritten while somebody has them."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polarcast.data.buffers import Recycler
+from polarcast.data.manifest import Manifest
+from polarcast.data.reader import MappedReader, _runs, only_test
+
+VARIABLES, HEIGHTS = ("zh", "zdr", "kdp"), (1.0, 3.0, 7.0)
+
+
+def _reader(shards: Manifest, variables: tuple[str, ...], heights: tuple[float, ...], threads: int = 2) -> MappedReader:
+    everything = only_test(shards)
+    return MappedReader(everything, "test", variables=variables, heights_km=heights, frames=2, threads=threads)
+
+
+SUBSETS = [p for n in (1, 2, 3) for p in permutations(range(3), n)]
+
+
+@given(st.sampled_from(SUBSETS), st.sampled_from(SUBSETS))
+def test_runs_pick_any_variables_and_heights_in_any_order(v: tuple[int, ...], z: tuple[int, ...]) -> None:
+    stored = np.arange(3 * 3 * 5)
+    out = np.full(len(v) * len(z) * 5, -1)
+    for source, target, length in _runs(list(v), list(z), 3, 5):
+        out[target : target + length] = stored[source : source + length]
+    np.testing.assert_array_equal(out, stored.reshape(3, 3, 5)[np.ix_(v, z)].reshape(-1))
+
+
+@pytest.mark.parametrize(("v", "z", "runs"), [((0, 1, 2), (0, 1, 2), 1), ((0, 1), (0, 1, 2), 1), ((0, 1, 2), (1,), 3)])
+def test_fields_side_by_side_are_one_copy(v: tuple[int, ...], z: tuple[int, ...], runs: int) -> None:
+    assert len(_runs(list(v), list(z), 3, 7)) == runs
+
+
+def test_only_the_chosen_bytes_are_copied(shards: Manifest) -> None:
+    """One height of three, one variable of three: a ninth of the bytes of a frame."""
+    pixels = 32 * 32
+    of_one = sum(length for _, _, length in _reader(shards, ("zdr",), (3.0,))._runs)
+    of_all = sum(length for _, _, length in _reader(shards, VARIABLES, HEIGHTS)._runs)
+    assert (of_one, of_all) == (pixels, 9 * pixels)
+
+
+def test_threads_do_not_change_a_batch(shards: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polarcast.data.reader._WORTH_THREADS", 0)
+    one, three = (_reader(shards, VARIABLES, HEIGHTS, threads).read(range(12)) for threads in (1, 3))
+    assert torch.equal(one.radar, three.radar)
+    assert torch.equal(one.rain_rate, three.rain_rate)
+
+
+def test_a_batch_that_is_kept_is_not_overwritten(shards: Manifest) -> None:
+    reader = _reader(shards, ("zh",), (1.0,))
+    kept = reader.read([0, 1])
+    before = kept.radar.clone()
+    part = reader.read([2, 3]).radar[1:, :1]  # all that is left of another batch
+    value = part.clone()
+    for start in range(4, 14):
+        reader.read([start, start + 1])
+    assert torch.equal(kept.radar, before)
+    assert torch.equal(part, value)
+
+
+def test_memory_of_a_batch_that_is_gone_is_used_again() -> None:
+    recycler = Recycler()
+    first = recycler.take((4, 5))
+    place = first.ctypes.data
+    tensor = torch.from_numpy(first)
+    del first
+    assert recycler.take((4, 5)).ctypes.data != place  # the tensor still has it
+    del tensor
+    assert recycler.take((5, 4)).ctypes.data == place
+
+
+def test_memory_stays_flat_over_many_batches(shards: Manifest) -> None:
+    reader = _reader(shards, VARIABLES, HEIGHTS)
+    for _ in range(3):
+        for start in range(0, 20, 4):
+            reader.read(range(start, start + 4))
+    assert sum(len(free) for free in reader._buffers._free.values()) <= 4

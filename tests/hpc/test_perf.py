@@ -1,0 +1,38 @@
+"""A measurement measures: its contenders deliver the same amount, and its ratios are of its rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polarcast.hpc.perf.loader import FLOOR, MAPPED, LoaderSpec, measure_loader
+from polarcast.hpc.perf.measure import Row, interleaved, ratio
+
+
+def test_contenders_run_in_turn_and_the_first_round_does_not_count() -> None:
+    calls: list[str] = []
+
+    def work(name: str) -> float:
+        calls.append(name)
+        return 1e12 if len(calls) <= 2 else 1.0
+
+    rows = interleaved({"a": lambda: work("a"), "b": lambda: work("b")}, rounds=3, unit="1/s")
+    assert calls == ["a", "b"] * 4
+    assert all(row.low <= row.value <= row.high for row in rows)
+    assert all(row.high < 1e12 for row in rows)
+
+
+def test_a_ratio_is_of_medians() -> None:
+    assert ratio([Row("a", 6, "GB/s", 5, 7), Row("b", 2, "GB/s", 1, 3)], "a", "b") == 3
+
+
+def test_the_loader_is_measured_beside_its_floor_and_its_peers(tmp_path: Path) -> None:
+    spec = LoaderSpec(events=2, frames_per_event=8, size=32, frames=4, batch=2, batches=2)
+    record = json.loads(json.dumps(measure_loader(tmp_path, spec, rounds=1).as_record()))
+    names = [row["name"] for row in record["rows"]]
+    assert names[:2] == [FLOOR, MAPPED]
+    assert sum("webdataset" in name for name in names) == 4
+    assert all(row["value"] > 0 for row in record["rows"])
+    assert record["ratios"][f"{MAPPED} / {FLOOR}"] == pytest.approx(
+        record["rows"][1]["value"] / record["rows"][0]["value"]
+    )
