@@ -4,7 +4,6 @@ import bz2
 import struct
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,13 @@ MOMENTS = {
 
 
 def write_nexrad(path: Path, scan: Any) -> Path:
-    """Write a `radar_files.Scan`; behind the first sweep comes a Doppler cut of reflectivity alone, as the radars do."""
+    """Write a `radar_files.Scan`; behind the first sweep comes a Doppler cut without ZDR, as in real ones."""
+    assert scan.rays % _MESSAGES_OF_A_RECORD == 0, "the radars begin a sweep with a record, and xradar relies on it"
     cuts = [(scan.elevations[0], scan.fields), (scan.elevations[0], ("zh",))]
     cuts += [(elevation, scan.fields) for elevation in scan.elevations[1:]]
     messages = [m for number, cut in enumerate(cuts, 1) for m in _messages(scan, number, *cut, number == len(cuts))]
-    records = [bytes(_METADATA_BYTES), *(b"".join(some) for some in batched(messages, _MESSAGES_OF_A_RECORD))]
+    starts = range(0, len(messages), _MESSAGES_OF_A_RECORD)
+    records = [bytes(_METADATA_BYTES), *(b"".join(messages[i : i + _MESSAGES_OF_A_RECORD]) for i in starts)]
     path.write_bytes(_volume_header(scan) + b"".join(_compressed(record) for record in records))
     return path
 

@@ -1,4 +1,4 @@
-"""Small radar volumes of known content, written through the libraries that define the formats."""
+"""Small radar volumes of known content, written by the libraries of the formats or packed by their tables."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data.ingest.nexrad_file import write_nexrad
+from data.ingest.sigmet_file import write_sigmet
 
 from polarcast.data.ingest.pyart_bridge import pyart_library
 
@@ -42,6 +44,7 @@ class Scan:
     blobs: tuple[Blob, ...] = (Blob(45, 45, 8), Blob(180, 30, 6))
     noise_deg: float = 1.0
     fields: tuple[str, ...] = ("zh", "zdr", "phidp", "rhohv")
+    is_rhi: bool = False
     time: str = TIME
     site: dict[str, float] = field(default_factory=lambda: dict(SITE))
 
@@ -120,18 +123,15 @@ def write_cfradial2(path: Path, scan: Scan) -> Path:
 
 
 def write_odim(path: Path, scan: Scan) -> Path:
-    """ODIM HDF5, by xradar."""
+    """ODIM HDF5, by xradar, which makes the volume's own date and time (not the sweeps') of the text of an array."""
+    import h5py
     import xradar
 
     xradar.io.to_odim(_tree(path, scan), str(path), source="NOD:test")
+    date, time = scan.time.replace("-", "").replace(":", "").split("T")
+    with h5py.File(path, "r+") as file:
+        file["what"].attrs.update({"date": np.bytes_(date), "time": np.bytes_(time)})
     return path
-
-
-def write_sigmet(path: Path, scan: Scan) -> Path:
-    """SIGMET/IRIS raw product."""
-    from data.ingest.sigmet_file import write_sigmet as write
-
-    return write(path, scan)
 
 
 WRITERS: dict[str, Callable[[Path, Scan], Path]] = {
@@ -139,4 +139,5 @@ WRITERS: dict[str, Callable[[Path, Scan], Path]] = {
     "CfRadial 2": write_cfradial2,
     "ODIM HDF5": write_odim,
     "SIGMET/IRIS": write_sigmet,
+    "NEXRAD level II": write_nexrad,
 }

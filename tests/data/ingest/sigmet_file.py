@@ -10,6 +10,7 @@ import numpy as np
 
 _RECORD = 6144
 _PRODUCT_HDR, _INGEST_HEADER, _INGEST_DATA_HEADER, _RAW = 27, 23, 24, 15
+_RHI, _PPI = 2, 4
 _WAVELENGTH_HUNDREDTH_CM = 535
 # Our field → number of the 16-bit data type, and its code of a value (IRIS Programmer's Manual, §4.4); 0 is no data.
 _TYPES = {
@@ -102,7 +103,7 @@ def _ingest_header(iris: Any, scan: Any, names: list[str]) -> bytes:
     task = {
         "task_dsp_info": {"dsp_data_mask0": mask, "dsp_data_mask1": mask, "prf": 1000},
         "task_range_info": ranges,
-        "task_scan_info": {"antenna_scan_mode": 4, "sweep_number": len(scan.elevations)},
+        "task_scan_info": {"antenna_scan_mode": _RHI if scan.is_rhi else _PPI, "sweep_number": len(scan.elevations)},
         "task_misc_info": {"wavelength": _WAVELENGTH_HUNDREDTH_CM},
     }
     content = {

@@ -10,15 +10,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data.ingest.radar_files import SITE, WRITERS, Scan, write_cfradial2, write_sigmet
+from data.ingest.radar_files import SITE, WRITERS, Scan, to_pyart, write_cfradial2, write_sigmet
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.formats import format_of, read_volume
 from polarcast.data.ingest.pyart_bridge import pyart_library
-from polarcast.data.ingest.volume import Volume, find_names
+from polarcast.data.ingest.volume import Volume, band_of, find_names
 
-SMALL = Scan(elevations=(0.5, 3.0, 10.0), rays=90, gates=80, gate_m=1000.0)
-RESOLUTION = {"zh": 0.006, "zdr": 0.006, "phidp": 0.006, "rhohv": 2e-5}
+FIELDS = ("zh", "zdr", "kdp", "phidp", "rhohv")
+SMALL = Scan(elevations=(0.5, 3.0, 10.0), rays=120, gates=80, gate_m=1000.0, fields=FIELDS)
+NEXRAD, SIGMET = "NEXRAD level II", "SIGMET/IRIS"
+FINE = {"zh": 0.006, "zdr": 0.006, "kdp": 0.006, "phidp": 0.006, "rhohv": 2e-5}
+RESOLUTION = {NEXRAD: {"zh": 0.251, "zdr": 0.032, "phidp": 0.18, "rhohv": 0.0017}}
+CF_NAMES = {"zh": "DBZH", "zdr": "ZDR", "kdp": "KDP", "phidp": "PHIDP", "rhohv": "RHOHV"}
+PYART_NAMES = {
+    "zh": "reflectivity", "zdr": "differential_reflectivity", "kdp": "specific_differential_phase",
+    "phidp": "differential_phase", "rhohv": "cross_correlation_ratio",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: write(folder / f"{i}.vol", SMALL) for i, (kind, write) in enumerate(WRITERS.items())}
 
 
-def _assert_as_written(volume: Volume, scan: Scan) -> None:
+def _assert_as_written(volume: Volume, scan: Scan, resolutions: dict[str, float] = FINE) -> None:
     assert str(volume.time) == scan.time
     assert (volume.latitude, volume.longitude, volume.altitude_m) == pytest.approx(tuple(SITE.values()), abs=1e-6)
     assert len(volume.sweeps) == len(scan.elevations)
@@ -37,7 +45,7 @@ def _assert_as_written(volume: Volume, scan: Scan) -> None:
         np.testing.assert_allclose(sweep.azimuth_deg, scan.azimuth, atol=0.003)
         np.testing.assert_allclose(sweep.range_m, scan.range_m, rtol=1e-6)
         truth = scan.truth(elevation)
-        for name, resolution in RESOLUTION.items():
+        for name, resolution in resolutions.items():
             np.testing.assert_array_equal(np.isfinite(sweep.fields[name]), np.isfinite(truth[name]))
             np.testing.assert_allclose(sweep.fields[name], truth[name], atol=resolution)
 
@@ -46,21 +54,43 @@ def _assert_as_written(volume: Volume, scan: Scan) -> None:
 def test_a_volume_comes_back_as_it_was_written(files: dict[str, Path], kind: str) -> None:
     assert format_of(files[kind]) == kind
     volume = read_volume(files[kind])
-    _assert_as_written(volume, SMALL)
+    resolutions = RESOLUTION.get(kind, FINE)
+    _assert_as_written(volume, SMALL, resolutions)
+    names = PYART_NAMES if kind == "CfRadial 1" else CF_NAMES
+    assert volume.names == {name: names[name] for name in resolutions}
     # xradar writes no wavelength into ODIM.
-    assert volume.band == (None if kind == "ODIM HDF5" else "C")
+    assert volume.band == {"ODIM HDF5": None, NEXRAD: "S"}.get(kind, "C")
 
 
-def test_sigmet_rays_lie_where_another_reader_has_them(files: dict[str, Path]) -> None:
-    """Py-ART reads the format by code of its own."""
-    other = pyart_library().io.read_sigmet(str(files["SIGMET/IRIS"]))
-    volume = read_volume(files["SIGMET/IRIS"])
-    for number, sweep in enumerate(volume.sweeps):
-        rays = other.get_slice(number)
+@pytest.mark.filterwarnings("ignore:No MSG5")
+@pytest.mark.parametrize(("kind", "cuts"), [("ODIM HDF5", (0, 1, 2)), (SIGMET, (0, 1, 2)), (NEXRAD, (0, 2, 3))])
+def test_another_reader_finds_the_same(files: dict[str, Path], kind: str, cuts: tuple[int, ...]) -> None:
+    """Py-ART reads these by code of its own: neither our writers nor xradar err for both."""
+    pyart = pyart_library()
+    other = (pyart.aux_io.read_odim_h5 if kind == "ODIM HDF5" else pyart.io.read)(str(files[kind]))
+    volume = read_volume(files[kind])
+    zh = "reflectivity_horizontal" if kind == "ODIM HDF5" else "reflectivity"
+    for sweep, cut in zip(volume.sweeps, cuts, strict=True):
+        rays = other.get_slice(cut)
         np.testing.assert_allclose(sweep.azimuth_deg, other.azimuth["data"][rays], atol=1e-3)
-        for ours, theirs in (("zh", "reflectivity"), ("phidp", "differential_phase")):
+        np.testing.assert_allclose(sweep.elevation_deg, other.elevation["data"][rays], atol=1e-3)
+        if kind != SIGMET:  # where Py-ART takes the centre of the last gate for its end
+            np.testing.assert_allclose(sweep.range_m, other.range["data"], atol=1)
+        for ours, theirs in (("zh", zh), ("phidp", "differential_phase")):
             expected = np.ma.filled(other.fields[theirs]["data"][rays].astype(float), np.nan)
             np.testing.assert_allclose(sweep.fields[ours], expected, atol=1e-3)
+
+
+def test_sigmet_gates_that_were_not_scanned_hold_nothing(tmp_path: Path) -> None:
+    path = write_sigmet(tmp_path / "v", SMALL)
+    content = path.read_bytes()
+    strongest = round(SMALL.truth(0.5)["zh"][~np.isnan(SMALL.truth(0.5)["zh"])].max() * 100 + 32768)
+    path.write_bytes(content.replace(strongest.to_bytes(2, "little"), b"\xff\xff"))
+    zh = [sweep.fields["zh"] for sweep in read_volume(path).sweeps]
+    assert sum(np.isfinite(z).sum() for z in zh) < sum(
+        np.isfinite(SMALL.truth(e)["zh"]).sum() for e in SMALL.elevations
+    )
+    assert max(np.nanmax(z) for z in zh) < 45
 
 
 def test_odim_in_eight_bits_with_codes_for_no_echo_and_no_data(files: dict[str, Path], tmp_path: Path) -> None:
@@ -87,14 +117,17 @@ def test_odim_in_eight_bits_with_codes_for_no_echo_and_no_data(files: dict[str, 
 
 @pytest.mark.parametrize("pack", ["gz", "bz2", "zip"])
 def test_compressed_volumes_are_read(files: dict[str, Path], pack: str, tmp_path: Path) -> None:
-    content = files["SIGMET/IRIS"].read_bytes()
-    path = tmp_path / f"volume.{pack}"
+    path = _packed(tmp_path / f"volume.{pack}", files[SIGMET].read_bytes(), pack)
+    _assert_as_written(read_volume(path), SMALL)
+
+
+def _packed(path: Path, content: bytes, pack: str) -> Path:
     if pack == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("inner/volume", content)
     else:
         path.write_bytes((gzip if pack == "gz" else bz2).compress(content))
-    _assert_as_written(read_volume(path), SMALL)
+    return path
 
 
 def _refused(path: Path, match: str, **settings: tuple[str, ...]) -> None:
@@ -108,22 +141,68 @@ def test_what_is_no_radar_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("a letter to the editor")
     _refused(path, "not a radar volume in a known format")
+    path.write_bytes(b"")
+    _refused(path, "not a radar volume in a known format")
     _refused(tmp_path / "absent", "no such file")
 
 
+def test_another_hdf5_file_is_refused(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file["layer"] = np.zeros(3)
+    _refused(path, "not a radar volume in a known format.*ODIM HDF5")
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", WRITERS)
-@pytest.mark.parametrize("share", [0.05, 0.6])
+@pytest.mark.parametrize("share", [0.05, 0.6, 0.99])
 def test_a_truncated_volume_is_refused(files: dict[str, Path], kind: str, share: float, tmp_path: Path) -> None:
     content = files[kind].read_bytes()
     path = tmp_path / "cut"
     path.write_bytes(content[: int(share * len(content))])
-    _refused(path, "can't be read|not a radar volume|middle of a sweep")
+    _refused(path, "can't be read as|its end is missing|middle of a sweep")
 
 
-def test_damaged_compression_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
-    path = tmp_path / "volume.gz"
-    path.write_bytes(gzip.compress(files["CfRadial 1"].read_bytes())[:-2000])
+def test_a_truncated_netcdf3_volume_is_not_read_on_as_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "classic.nc"
+    pyart_library().io.write_cfradial(str(path), to_pyart(SMALL), format="NETCDF3_CLASSIC")
+    _assert_as_written(read_volume(path), SMALL)
+    content = path.read_bytes()
+    cut = tmp_path / "cut.nc"
+    for share in (0.1, 0.7, 0.999):
+        cut.write_bytes(content[: int(share * len(content))])
+        _refused(cut, "its end is missing")
+
+
+def test_nexrad_cut_where_a_sweep_begins_is_no_shorter_volume(files: dict[str, Path], tmp_path: Path) -> None:
+    """One record to a sweep of 120 rays: the last begins where the others are whole."""
+    content = files[NEXRAD].read_bytes()
+    path = tmp_path / "cut"
+    for more in (2, 5, 100):
+        path.write_bytes(content[: content.rindex(b"BZh") - 4 + more])
+        _refused(path, "its end is missing")
+
+
+@pytest.mark.parametrize("pack", ["gz", "bz2", "zip"])
+def test_damaged_compression_is_refused(files: dict[str, Path], pack: str, tmp_path: Path) -> None:
+    """Wherever it is damaged: each place is another error of another library."""
+    path = _packed(tmp_path / f"volume.{pack}", files[SIGMET].read_bytes(), pack)
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
     _refused(path, "its compression is damaged")
+    for place in np.linspace(60, len(content) - 200, 12).astype(int):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x5A]) + content[place + 1 :])
+        _refused(path, "its compression is damaged")
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    path = _packed(tmp_path / "secret.zip", b"volume", "zip")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    _refused(path, "an encrypted zip")
 
 
 def test_a_zip_of_several_files_is_refused(tmp_path: Path) -> None:
@@ -156,10 +235,24 @@ def _changed(path: Path, change: Callable[[str, Any], Any]) -> Path:
     return path
 
 
-def test_a_vertical_section_is_refused(tmp_path: Path) -> None:
-    _refused(
-        _changed(tmp_path / "rhi.nc", lambda _, sweep: sweep.assign(sweep_mode="rhi")), "0 sweeps of one elevation"
-    )
+@pytest.mark.parametrize("mode", ["rhi", "RHI", "vertical_pointing"])
+def test_a_vertical_section_is_refused(mode: str, tmp_path: Path) -> None:
+    path = _changed(tmp_path / "rhi.nc", lambda _, sweep: sweep.assign(sweep_mode=mode))
+    _refused(path, rf"do not turn in azimuth \({mode.lower()}\)")
+
+
+def test_a_vertical_section_of_sigmet_is_refused(tmp_path: Path) -> None:
+    _refused(write_sigmet(tmp_path / "rhi", replace(SMALL, is_rhi=True)), r"do not turn in azimuth \(rhi\)")
+
+
+def test_modes_are_known_in_capitals_too(tmp_path: Path) -> None:
+    path = _changed(tmp_path / "ppi.nc", lambda _, sweep: sweep.assign(sweep_mode="PPI "))
+    assert len(read_volume(path).sweeps) == len(SMALL.elevations)
+
+
+def test_fields_that_are_never_in_one_sweep_are_refused(tmp_path: Path) -> None:
+    path = _changed(tmp_path / "v.nc", lambda name, s: s.drop_vars("ZDR" if name == "sweep_0" else "DBZH"))
+    _refused(path, "no sweep has ZH and ZDR together.*--variables")
 
 
 def test_sweeps_that_lack_a_field_do_not_count(tmp_path: Path) -> None:
@@ -175,23 +268,27 @@ def test_names_are_found_whatever_their_case_and_corrected_ones_first() -> None:
     }  # fmt: skip
 
 
+def test_bands_are_those_of_weather_radars() -> None:
+    assert [band_of(hz) for hz in (2.8e9, 5.6e9, 9.4e9, 35e9, float("nan"))] == ["S", "C", "X", None, None]
+
+
 @pytest.mark.real_data
 def test_the_real_nexrad_volume_is_read_as_py_art_reads_it(shared_data: Path) -> None:
     path = shared_data / "dualpol_volume" / "KLBB20160601_150025_V06"
-    other = pyart_library().io.read(str(path))
+    other = pyart_library().io.read_nexrad_archive(str(path), scans=[4])
     volume = read_volume(path)
     assert (str(volume.time), volume.band) == ("2016-06-01T15:00:25", "S")
     assert len(volume.sweeps) == 9
-    sweep, rays = volume.sweeps[2], other.get_slice(4)
-    order = np.argsort(other.azimuth["data"][rays])
+    sweep = volume.sweeps[2]
+    order = np.argsort(other.azimuth["data"])
     near = other.range["data"] <= 200e3
     for ours, theirs in (("zh", "reflectivity"), ("zdr", "differential_reflectivity"), ("phidp", "differential_phase")):
-        expected = np.ma.filled(other.fields[theirs]["data"][rays][order][:, near].astype(float), np.nan)
+        expected = np.ma.filled(other.fields[theirs]["data"][order][:, near].astype(float), np.nan)
         np.testing.assert_allclose(sweep.fields[ours], expected, atol=1e-3)
 
 
 @pytest.mark.real_data
 def test_a_truncated_real_volume_is_refused(shared_data: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut_V06"
-    path.write_bytes((shared_data / "dualpol_volume" / "KLBB20160601_150025_V06").read_bytes()[:2_000_000])
-    _refused(path, "middle of a sweep")
+    path.write_bytes((shared_data / "dualpol_volume" / "KLBB20160601_150025_V06").read_bytes()[:2_736_281])
+    _refused(path, "its end is missing")
