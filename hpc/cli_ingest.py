@@ -36,7 +36,9 @@ def ingest(
         str, typer.Option(help="What every event shall have.", rich_help_panel=_OF_VOLUMES)
     ] = "zh,zdr,kdp",
     heights: Annotated[str, typer.Option(help="Levels above the radar, km.", rich_help_panel=_OF_VOLUMES)] = "1,3,7",
-    spacing_km: Annotated[float, typer.Option(help="Of pixels.", rich_help_panel=_OF_VOLUMES)] = 1.0,
+    spacing_km: Annotated[
+        float | None, typer.Option(help="Of volumes' grids, 1 by default; of a sequence's pixels where it has no axes.")
+    ] = None,
     min_rhohv: Annotated[
         float, typer.Option(help="Less correlation is no precipitation.", rich_help_panel=_OF_VOLUMES)
     ] = 0.8,
@@ -80,12 +82,12 @@ def ingest(
 
     settings = IngestSettings(
         VolumeSettings(
-            Grid(size, spacing_km, tuple(split_numbers(heights, "--heights") or ())),
+            Grid(size, spacing_km or 1.0, tuple(split_numbers(heights, "--heights") or ())),
             tuple(split_names(variables) or ()), min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
             attenuation=attenuation, band=band, rain=rain, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
         ),
         GridSettings(
-            variable=variable, units=units, tile=size, min_dbz=min_dbz, height_km=height_km,
+            variable=variable, units=units, spacing_km=spacing_km, tile=size, min_dbz=min_dbz, height_km=height_km,
             min_coverage=min_coverage, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
         ),
         pictures,

@@ -1,16 +1,15 @@
 """Where the pixels of a gridded sequence are, and how its tiles of 1 km pixels lie on them."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.errors import BadInput
-
 KM_PER_DEGREE = 111.195
 """Of a great circle on a sphere of 6371 km."""
+AS_ONE_KM = 0.005
+"""Pixels that differ by less from 1 km are taken as 1 km: composites in a stereographic projection, 999.67 m for
+example, would gain nothing from being interpolated to a place within a pixel of theirs."""
 Real = npt.NDArray[np.float64]
 
 
@@ -32,8 +31,10 @@ class Geometry:
 
     @classmethod
     def plane(cls, shape: tuple[int, ...], dy_km: float, dx_km: float, south_first: bool = False) -> "Geometry":
-        """A grid with rows and columns in km."""
-        return cls((shape[0], shape[1]), (abs(dy_km), abs(dx_km)), None, south_first)
+        """A grid with rows and columns in km; nearly 1 km is 1 km, see `AS_ONE_KM`."""
+        spacing = (abs(dy_km), abs(dx_km))
+        is_archive_grid = max(abs(s - 1) for s in spacing) <= AS_ONE_KM
+        return cls((shape[0], shape[1]), (1.0, 1.0) if is_archive_grid else spacing, None, south_first)
 
     @classmethod
     def lat_lon(cls, shape: tuple[int, ...], lat0: float, lon0: float, dlat: float, dlon: float) -> "Geometry":
@@ -96,37 +97,6 @@ class Geometry:
             return self.shape[1] * self.spacing[1]
         edges = self.corner[0] + self.spacing[0] / 2 - np.array([south, south + size]) / KM_PER_DEGREE
         return float(self.shape[1] * self.spacing[1] * KM_PER_DEGREE * np.cos(np.deg2rad(np.abs(edges).max())))
-
-
-def geometry_of_axes(array: Any, spacing_km: float | None, path: Path) -> Geometry:
-    """Geometry of a (time, y, x) variable of xarray, from its axes or a given spacing.
-
-    Raises:
-        BadInput: an axis is missing, uneven or of unknown units, and no spacing was given.
-    """
-    rows, columns = (_axis(array, dim) for dim in array.dims[1:])
-    south_first = rows is not None and len(rows[0]) > 1 and bool(rows[0][1] > rows[0][0])
-    if spacing_km:
-        return Geometry.plane(array.shape[1:], spacing_km, spacing_km, south_first)
-    if rows is None or columns is None:
-        raise BadInput("no x and y axes with units of m, km or degrees", path, "give the pixels' size: --spacing-km 1")
-    (y, unit), (x, _) = rows, columns
-    dy, dx = float(np.diff(y).mean()), float(np.diff(x).mean())
-    if not (np.allclose(np.diff(y), dy, rtol=0.01) and np.allclose(np.diff(x), dx, rtol=0.01)) or dx <= 0:
-        raise BadInput("its pixels are not evenly spaced from west to east", path, "regrid it to an even spacing")
-    if unit == "degrees":
-        return Geometry.lat_lon(array.shape[1:], float(y[0]), float(x[0]), dy, dx)
-    km = {"m": 0.001, "km": 1.0}[unit]
-    return Geometry.plane(array.shape[1:], round(dy * km, 6), round(dx * km, 6), south_first)
-
-
-def _axis(array: Any, dim: Any) -> tuple[Real, str] | None:
-    """Values and unit (m, km, degrees) of an axis; None without them."""
-    if dim not in array.coords:
-        return None
-    unit = str(array[dim].attrs.get("units", "")).lower()
-    kind = "degrees" if unit.startswith("degree") else {"m": "m", "metre": "m", "meter": "m", "km": "km"}.get(unit)
-    return (array[dim].values.astype(np.float64), kind) if kind else None
 
 
 def _evenly(length: float, size: int) -> list[float]:

@@ -10,9 +10,11 @@ class GridSettings:
     """How gridded sequences are tiled and resampled.
 
     Attributes:
-        variable: Name in the file; found by its units by default.
+        variable: Name in the file; found by its units and names by default.
         units: In place of the file's: dBZ, mm/h, "mm per 5 min".
-        spacing_km: Of the file's pixels, where it has no coordinates.
+        scale, offset: value = stored · scale + offset, in place of the file's.
+        nodata: What is stored for "not seen", in place of the file's.
+        spacing_km: Of the file's pixels, in place of its coordinates.
         step_minutes: Between frames of an event.
         max_gap_minutes: A longer gap between frames begins a new event.
         tile: Pixels of 1 km a side.
@@ -26,6 +28,9 @@ class GridSettings:
 
     variable: str | None = None
     units: str | None = None
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
     spacing_km: float | None = None
     step_minutes: float = 6.0
     max_gap_minutes: float = 15.0
@@ -43,3 +48,5 @@ class GridSettings:
                 raise BadInput(f"{name} = {getattr(self, name)}", fix=f"give more than {least}")
         if not 0 <= self.min_coverage <= 1:
             raise BadInput(f"min_coverage = {self.min_coverage}", fix="give a share from 0 to 1")
+        if self.spacing_km is not None and self.spacing_km <= 0:
+            raise BadInput(f"spacing_km = {self.spacing_km}", fix="give more than 0")

@@ -20,6 +20,7 @@ from polarcast.data.quality import summarize_event
 
 PICTURES = "pictures"
 _SEQUENCE_SUFFIXES = (".npz", ".zarr")
+_ZARR_NOTES = ("zarr.json", ".zgroup", ".zmetadata")
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ EventJob = VolumeEventJob | PieceJob
 
 def is_gridded(path: Path) -> bool:
     """Whether an input is a gridded sequence and not a radar volume."""
-    if path.suffix in _SEQUENCE_SUFFIXES:
+    if path.suffix in _SEQUENCE_SUFFIXES or any((path / name).exists() for name in _ZARR_NOTES):
         return True
     return path.is_file() and path.suffix in (".nc", ".nc4", ".cdf") and format_of(path) is None
 

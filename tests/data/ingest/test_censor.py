@@ -70,6 +70,15 @@ def test_texture_is_the_noise_of_the_phase_wherever_it_folds(offset: float, sigm
     assert np.nanmean(texture) == pytest.approx(sigma * np.sqrt(8 / 9), rel=0.06, abs=0.05)
 
 
+@given(offset=st.floats(-720, 720), fold=st.sampled_from([0, -180]), seed=st.integers(0, 9))
+def test_texture_of_a_gate_does_not_know_offset_or_fold(offset: float, fold: int, seed: int) -> None:
+    phase = np.random.default_rng(seed).normal(0, 25, (6, 80)) + np.linspace(0, 300, 80)
+    phase[2, 10:30] = np.nan
+    folded = np.mod(phase + offset - fold, 360) + fold
+    plain, moved = (phase_texture(p.astype(np.float32), 9) for p in (phase, folded))
+    np.testing.assert_allclose(moved, plain, atol=0.01)
+
+
 def test_texture_needs_half_of_its_window() -> None:
     phase = np.full((1, 40), np.nan, np.float32)
     phase[0, 10:13] = 5

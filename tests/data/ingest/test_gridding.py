@@ -9,6 +9,8 @@ from data.ingest.radar_files import Blob, Scan
 from polarcast.data.ingest.gridding import Grid, to_grid
 from polarcast.data.ingest.volume import Mask, Real, Sweep, Volume
 
+NORTH_EAST, SOUTH = (slice(0, 128), slice(128, 256)), (slice(129, 256), slice(100, 156))
+WEST = (slice(100, 156), slice(0, 100))
 ELEVATIONS = (0.5, 1.5, 2.5, 4.0, 6.0, 9.0, 13.0, 19.0)
 
 
@@ -36,18 +38,18 @@ def _centre(field: Real) -> tuple[float, float]:
 @pytest.fixture(scope="module")
 def gridded() -> tuple[Real, Mask]:
     """Storms to the north-east, south and west, on the archive's grid."""
-    blobs = (Blob(45, 60, 8), Blob(180, 40, 6), Blob(270, 80, 8))
+    blobs = (Blob(45, 60, 10), Blob(180, 40, 6), Blob(270, 80, 8))
     return _gridded(blobs, Grid())
 
 
 @pytest.mark.parametrize(
     ("rows", "columns", "centre"),
     [
-        (slice(0, 128), slice(128, 256), (128 - 42.4, 128 + 42.4)),
-        (slice(129, 256), slice(100, 156), (128 + 40, 128)),
-        (slice(100, 156), slice(0, 100), (128, 128 - 80)),
+        (*NORTH_EAST, (128 - 42.4, 128 + 42.4)),
+        (*SOUTH, (128 + 40, 128)),
+        (*WEST, (128, 128 - 80)),
     ],
-)  # fmt: skip
+)
 def test_a_storm_lies_where_the_radar_saw_it(
     gridded: tuple[Real, Mask], rows: slice, columns: slice, centre: tuple[float, float]
 ) -> None:
@@ -57,8 +59,16 @@ def test_a_storm_lies_where_the_radar_saw_it(
 
 def test_a_storm_does_not_grow_on_the_way(gridded: tuple[Real, Mask]) -> None:
     for level in (0, 1):
-        area_km2 = np.isfinite(gridded[0][0, level, 0:128, 128:256]).sum()
-        assert area_km2 == pytest.approx(np.pi * 8**2, rel=0.12)
+        area_km2 = np.isfinite(gridded[0][0, level, *NORTH_EAST]).sum()
+        assert area_km2 == pytest.approx(np.pi * 10**2, rel=0.1)
+
+
+def test_a_pixel_is_a_kilometre(gridded: tuple[Real, Mask]) -> None:
+    """Storms 40 km to the south and 80 km to the west."""
+    south, west = (_centre(gridded[0][0, 0, rows, columns]) for rows, columns in (SOUTH, WEST))
+    down, left = south[0] + SOUTH[0].start, west[1] + WEST[1].start
+    across = south[1] + SOUTH[1].start - left
+    assert (down - west[0] - WEST[0].start, across) == pytest.approx((40, 80), abs=1)
 
 
 def test_the_middle_of_a_storm_keeps_its_strength(gridded: tuple[Real, Mask]) -> None:

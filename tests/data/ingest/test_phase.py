@@ -12,9 +12,11 @@ from polarcast.data.ingest.volume import Real, Sweep
 STORMS = (Blob(60, 40, 12, kdp=2.0), Blob(150, 60, 20, kdp=1.0), Blob(200, 25, 12, kdp=3.0), Blob(280, 60, 25, kdp=0.4))
 
 
-def _sweep(noise_deg: float, gate_m: float = 250.0, rays: int = 180) -> tuple[Sweep, Real]:
+def _sweep(
+    noise_deg: float, gate_m: float = 250.0, rays: int = 180, blobs: tuple[Blob, ...] = STORMS
+) -> tuple[Sweep, Real]:
     """A sweep without its KDP, and the KDP."""
-    scan = Scan(rays=rays, gates=int(100e3 / gate_m), gate_m=gate_m, blobs=STORMS, noise_deg=noise_deg)
+    scan = Scan(rays=rays, gates=int(100e3 / gate_m), gate_m=gate_m, blobs=blobs, noise_deg=noise_deg)
     truth = scan.truth(0.5)
     fields = {name: truth[name].astype(np.float32) for name in ("zh", "zdr", "phidp", "rhohv")}
     elevation = np.full(rays, 0.5, np.float32)
@@ -29,35 +31,40 @@ def _retrieved(sweep: Sweep, band: str = "C") -> Real:
 
 
 @pytest.mark.parametrize("band", ["S", "C"])
-@pytest.mark.parametrize(("gate_m", "largest"), [(250.0, 0.25), (500.0, 0.25), (1000.0, 0.35)])
-def test_kdp_is_retrieved_from_a_noisy_phase(band: str, gate_m: float, largest: float) -> None:
+@pytest.mark.parametrize(("gate_m", "largest", "bias"), [(250.0, 0.2, 0.03), (500.0, 0.22, 0.03), (1000.0, 0.3, 0.05)])
+def test_kdp_is_retrieved_from_a_noisy_phase(band: str, gate_m: float, largest: float, bias: float) -> None:
+    """Coarser gates are fewer to average over: the noise that is left grows with them."""
     sweep, truth = _sweep(3.0, gate_m)
     error = _retrieved(sweep, band) - truth
     moderate = (truth >= 0.3) & (truth < 1) & np.isfinite(error)
     assert moderate.sum() > 500
     assert np.sqrt((error[moderate] ** 2).mean()) < largest
-    assert abs(error[moderate].mean()) < 0.08
+    assert abs(error[moderate].mean()) < bias
 
 
-def test_strong_kdp_is_not_flattened_by_more_than_a_fifth() -> None:
-    sweep, truth = _sweep(3.0)
-    strong = truth >= 0.9 * np.nanmax(truth)
-    assert np.nanmean(_retrieved(sweep)[strong]) > 0.8 * truth[strong].mean()
+@pytest.mark.parametrize(("radius_km", "least"), [(12.0, 0.9), (6.0, 0.75), (4.0, 0.6)])
+def test_strong_kdp_is_flattened_the_more_the_smaller_the_storm(radius_km: float, least: float) -> None:
+    """What the window takes from 2 deg/km: a fifth in storms of 12 km across, a third in storms of 8 km."""
+    sweep, truth = _sweep(3.0, rays=360, blobs=(Blob(60, 40, radius_km, kdp=2.0), Blob(240, 60, radius_km, kdp=2.0)))
+    strong = truth >= 1.8
+    assert least < np.nanmean(_retrieved(sweep)[strong]) / truth[strong].mean() < 1.1
 
 
 def test_a_phase_without_noise_gives_its_kdp_back() -> None:
     sweep, truth = _sweep(0.0)
     error = (_retrieved(sweep) - truth)[np.isfinite(truth)]
-    assert np.sqrt((error**2).mean()) < 0.12
+    assert np.sqrt((error**2).mean()) < 0.1
 
 
-def test_kdp_adds_up_to_the_phase() -> None:
-    sweep, truth = _sweep(1.0)
-    total = 2 * 0.25 * np.nansum(_retrieved(sweep), axis=1)
-    expected = 2 * 0.25 * np.nansum(truth, axis=1)
+@pytest.mark.parametrize(("noise_deg", "of_ray", "of_all"), [(0.0, 0.1, 0.05), (3.0, 0.3, 0.05)])
+def test_kdp_adds_up_to_the_phase(noise_deg: float, of_ray: float, of_all: float) -> None:
+    """Of a ray only as well as the noise at the two ends of its storm lets it."""
+    sweep, truth = _sweep(noise_deg)
+    total, expected = (2 * 0.25 * np.nansum(kdp, axis=1) for kdp in (_retrieved(sweep), truth))
     long = expected > 15
-    assert long.any()
-    np.testing.assert_allclose(total[long], expected[long], rtol=0.15)
+    assert long.sum() > 20
+    np.testing.assert_allclose(total[long], expected[long], rtol=of_ray)
+    assert total[long].sum() == pytest.approx(expected[long].sum(), rel=of_all)
 
 
 def test_kdp_is_only_where_there_is_echo() -> None:

@@ -1,0 +1,130 @@
+"""Frames of a gridded sequence as stored, read a window at a time: a day of a country need not fit into memory."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from polarcast.data.errors import BadInput
+
+Values = npt.NDArray[Any]
+_DATA = "data.npy"
+_BATCH_BYTES = 256 * 2**20
+
+
+class Frames(Protocol):
+    """What frames can be read from; it travels to other processes."""
+
+    def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
+        """A window (y, x) of each of these frames, in the order given, as stored."""
+        ...
+
+
+@dataclass(frozen=True)
+class NpzFrames:
+    """The member `data` (t, y, x) of an npz, unpacked frame by frame."""
+
+    path: Path
+
+    def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
+        """A window (y, x) of each of these frames, in the order given, as stored."""
+        with zipfile.ZipFile(self.path) as content, content.open(_DATA) as stream:
+            shape, in_fortran_order, dtype = _header(stream)
+            if in_fortran_order:
+                yield from self._from_whole(numbers, rows, columns)
+                return
+            start, size = stream.tell(), prod(shape[1:]) * dtype.itemsize
+            for number in numbers:
+                stream.seek(start + number * size)
+                yield np.frombuffer(stream.read(size), dtype).reshape(shape[1:])[rows, columns]
+
+    def _from_whole(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
+        """Where a frame does not lie in one piece."""
+        with np.load(self.path, allow_pickle=False) as content:
+            values = content["data"]
+        yield from (values[number, rows, columns] for number in numbers)
+
+
+@dataclass(frozen=True)
+class XarrayFrames:
+    """A variable of a NetCDF file or a Zarr folder; xarray undoes its packing.
+
+    Attributes:
+        path: The file or folder.
+        variable: Its name.
+        dims: Names of its axes of time, y and x; any other has length 1.
+        from_east: Whether its first column is the easternmost.
+    """
+
+    path: Path
+    variable: str
+    dims: tuple[str, str, str]
+    from_east: bool = False
+
+    def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
+        """A window (y, x) of each of these frames, in the order given; NaN where missing, columns from the west."""
+        with open_dataset(self.path) as content:
+            array = content[self.variable]
+            array = array.squeeze([d for d in array.dims if d not in self.dims]).transpose(*self.dims)
+            if self.from_east:
+                array = array.isel({self.dims[2]: slice(None, None, -1)})
+            array = array.isel({self.dims[1]: rows, self.dims[2]: columns})
+            batch = max(1, _BATCH_BYTES // max(1, 8 * prod(array.shape[1:])))
+            for first in range(0, len(numbers), batch):
+                yield from array.isel({self.dims[0]: _indexer(numbers[first : first + batch])}).values
+
+
+def npz_shape(path: Path) -> tuple[int, ...]:
+    """Shape of an npz's member `data`, which is not read."""
+    with zipfile.ZipFile(path) as content, content.open(_DATA) as stream:
+        return _header(stream)[0]
+
+
+@contextmanager
+def open_dataset(path: Path) -> Iterator[Any]:
+    """A NetCDF file or Zarr folder as xarray has it; nothing is read until asked for.
+
+    Raises:
+        BadInput: a library is not installed.
+    """
+    options: dict[str, Any] = {"engine": "zarr", "consolidated": False} if path.is_dir() else {}
+    try:
+        import xarray as xr
+
+        if options:
+            import zarr  # noqa: F401  (without it xarray says that it knows no such engine)
+    except ImportError as error:
+        raise BadInput(f"{error.name} is not installed", "ingest", "pip install 'polarcast[ingest]'") from None
+    with xr.open_dataset(path, chunks=None, **options) as content:
+        yield content
+
+
+@contextmanager
+def told_in_a_line(path: Path) -> Iterator[None]:
+    """What a damaged file makes of a library can't be foreseen: whatever that raises becomes BadInput."""
+    try:
+        yield
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise BadInput(f"can't be read as a gridded sequence ({reason})", path, "copy it again") from None
+
+
+def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    if np.lib.format.read_magic(stream) == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def _indexer(numbers: Sequence[int]) -> slice | list[int]:
+    """A slice where they follow each other: what stores read fastest."""
+    first, last = int(numbers[0]), int(numbers[-1])
+    plain = [int(n) for n in numbers]
+    return slice(first, last + 1) if plain == list(range(first, last + 1)) else plain
