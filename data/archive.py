@@ -9,7 +9,6 @@ knows beyond the published layout is in ``archive.json`` (of all events) and ``e
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -22,14 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
+from polarcast.data.notes import read_archive_note, read_event_note, write_event_note
 
 VARIABLES = ("zh", "zdr", "kdp")
 HEIGHTS_KM = (1.0, 3.0, 7.0)
 UNITS = {"zh": "dBZ", "zdr": "dB", "kdp": "deg/km", "rain_rate": "mm/h"}
 TIME_STEP_MINUTES = 6.0
 SPACING_KM = 1.0
-ARCHIVE_NOTE = "archive.json"
-EVENT_NOTES = "events"
 
 _FOLDERS = {"zh": "dBZ", "zdr": "ZDR", "kdp": "KDP"}
 _RADAR = "NJU_CPOL_update2308"
@@ -120,7 +118,7 @@ class Archive:
 
     def event_note(self, event: int) -> dict[str, Any]:
         """What is known of one event beyond its fields; empty for a published archive."""
-        return _read_note(_event_note(self.root, event))
+        return read_event_note(self.root, event)
 
     def select(self, variables: Sequence[str] | None = None, heights_km: Sequence[float] | None = None) -> "Archive":
         """The same archive with only some variables and heights.
@@ -222,29 +220,13 @@ def write_event(
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial / folder, final)
     if note is not None:
-        _write_note(_event_note(root, event), note)
+        write_event_note(root, event, note)
     shutil.rmtree(partial)
-
-
-def read_archive_note(root: Path) -> dict[str, Any]:
-    """What holds for all events of an archive; empty for a published one. Raises BadInput when it is damaged."""
-    return _read_note(root / ARCHIVE_NOTE)
-
-
-def write_archive_note(root: Path, note: dict[str, Any]) -> None:
-    """Write what holds for all events of an archive."""
-    _write_note(root / ARCHIVE_NOTE, note)
 
 
 def complete_events(root: Path) -> set[int]:
     """Numbers of the events that were written to the end, in an archive whose events all have rain."""
     return _list_events(Path(root) / _RAIN)
-
-
-def event_notes(root: Path) -> dict[int, dict[str, Any]]:
-    """Notes of the events that were written with one, to the end."""
-    names = sorted((Path(root) / EVENT_NOTES).glob("data_dir_*.json"))
-    return {int(name.stem.removeprefix("data_dir_")): _read_note(name) for name in names}
 
 
 def _fields_in_order(
@@ -263,27 +245,6 @@ def _radar_folder(variable: str, height_km: float) -> Path:
 
 def _frame_path(event: int, frame: int) -> Path:
     return Path(f"data_dir_{event:03d}") / f"frame_{frame:03d}.npy"
-
-
-def _event_note(root: Path, event: int) -> Path:
-    return root / EVENT_NOTES / f"data_dir_{event:03d}.json"
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        note: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise BadInput(f"damaged note ({error})", path, "remove it, or make the archive again") from None
-    return note
-
-
-def _write_note(path: Path, note: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}")
-    staged.write_text(json.dumps(note, indent=1))
-    os.replace(staged, path)
 
 
 def _variables_of(radar_root: Path) -> tuple[str, ...]:

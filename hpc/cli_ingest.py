@@ -39,9 +39,7 @@ def ingest(
     spacing_km: Annotated[
         float | None, typer.Option(help="Of volumes' grids, 1 by default; of a sequence's pixels where it has no axes.")
     ] = None,
-    min_rhohv: Annotated[
-        float, typer.Option(help="Less correlation is no precipitation.", rich_help_panel=_OF_VOLUMES)
-    ] = 0.8,
+    min_rhohv: Annotated[float, typer.Option(help="Less is no precipitation.", rich_help_panel=_OF_VOLUMES)] = 0.8,
     max_texture: Annotated[
         float, typer.Option(help="A noisier phase (degrees) is no precipitation.", rich_help_panel=_OF_VOLUMES)
     ] = 20.0,
@@ -49,7 +47,7 @@ def ingest(
         bool, typer.Option("--attenuation", help="Correct zh and zdr by the phase.", rich_help_panel=_OF_VOLUMES)
     ] = False,
     band: Annotated[
-        str | None, typer.Option(help="S, C or X, where the files do not tell.", rich_help_panel=_OF_VOLUMES)
+        str | None, typer.Option(help="S, C, X, if the files don't tell.", rich_help_panel=_OF_VOLUMES)
     ] = None,
     rain: Annotated[
         str, typer.Option(help="Rain grid: kdp, a product as in NJU-CPOL, or none.", rich_help_panel=_OF_VOLUMES)
@@ -61,26 +59,23 @@ def ingest(
         str | None, typer.Option(help="Such as dBZ, mm/h, 'mm per 5 min'.", rich_help_panel=_OF_SEQUENCES)
     ] = None,
     height_km: Annotated[float, typer.Option(help="The level it is filed under.", rich_help_panel=_OF_SEQUENCES)] = 1.0,
-    min_coverage: Annotated[
-        float, typer.Option(help="Least share of a tile that was seen.", rich_help_panel=_OF_SEQUENCES)
-    ] = 0.5,
+    min_coverage: Annotated[float, typer.Option(help="Least share seen.", rich_help_panel=_OF_SEQUENCES)] = 0.5,
     as_json: bool = Json,
 ) -> None:
     """Turn radar volumes, or gridded sequences, into an archive in the layout of NJU-CPOL; continues where it stopped.
 
     Volumes: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS, also gzip, bzip2 and zip. Sequences: NetCDF,
-    Zarr, npz with a time axis, in dBZ or rain rate. A file that can't be used is told in a line and the rest goes in
-    (exit code 1, or 2 if nothing went in). Needs the extra: pip install 'polarcast[ingest]'.
+    Zarr, npz with a time axis, in dBZ or rain rate. What can't be used is told in a line, the rest goes in (exit code
+    1, or 2 if nothing did). Needs the extra: pip install 'polarcast[ingest]'.
 
     Example: polarcast data ingest archive /data/KLBB/*_V06 --pictures
     """
+    from polarcast.data.ingest import run
     from polarcast.data.ingest.grid_settings import GridSettings
     from polarcast.data.ingest.gridding import Grid
-    from polarcast.data.ingest.run import IngestSettings
-    from polarcast.data.ingest.run import ingest as run_ingest
     from polarcast.data.ingest.volumes import VolumeSettings
 
-    settings = IngestSettings(
+    settings = run.IngestSettings(
         VolumeSettings(
             Grid(size, spacing_km or 1.0, tuple(split_numbers(heights, "--heights") or ())),
             tuple(split_names(variables) or ()), min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
@@ -93,7 +88,7 @@ def ingest(
         pictures,
     )  # fmt: skip
     with stages() as bars:
-        report = run_ingest(out, inputs, settings, workers or len(os.sched_getaffinity(0)), bars)
+        report = run.ingest(out, inputs, settings, workers or len(os.sched_getaffinity(0)), bars)
     _tell(out, report, as_json)
 
 

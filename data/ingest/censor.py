@@ -38,24 +38,26 @@ def precipitation(
     return patches, taken
 
 
-def phase_texture(phidp: Real, gates: int) -> Real:
+def phase_texture(phidp: Real, gates: int, fold_deg: float = 360.0) -> Real:
     """Circular standard deviation of the phase along the ray, degrees; folding of the phase does not matter.
 
     Args:
         phidp: (a, r) in degrees, NaN where there is none.
         gates: Length of the window.
+        fold_deg: Where the phase folds.
 
     Returns:
         (a, r), the deviation from the local mean direction, √(−2 ln R) (Mardia & Jupp 2000, eq. 2.3.14); NaN where
         fewer than half of the window's gates have a phase.
     """
     there = np.isfinite(phidp)
-    unit = np.exp(1j * np.deg2rad(np.where(there, phidp, 0))) * there
+    turn = 2 * np.pi / fold_deg
+    unit = np.exp(1j * turn * np.where(there, phidp, 0)) * there
     share = uniform_filter1d(there.astype(np.float64), gates, axis=1, mode="constant")
     real, imaginary = (uniform_filter1d(part, gates, axis=1, mode="constant") for part in (unit.real, unit.imag))
     with np.errstate(invalid="ignore", divide="ignore"):
         length = np.hypot(real, imaginary) / share
-        texture = np.rad2deg(np.sqrt(-2 * np.log(np.clip(length, 1e-12, 1))))
+        texture = np.sqrt(-2 * np.log(np.clip(length, 1e-12, 1))) / turn
     return np.where(share >= 0.5, texture, np.nan).astype(np.float32)
 
 
@@ -71,7 +73,8 @@ def _tests(sweep: Sweep, min_rhohv: float, max_texture_deg: float) -> dict[str, 
     if "rhohv" in sweep.fields:
         tests["rhohv"] = ~(sweep.fields["rhohv"] < min_rhohv)
     if "phidp" in sweep.fields:
-        tests["texture"] = ~(phase_texture(sweep.fields["phidp"], window_gates(sweep, TEXTURE_KM)) > max_texture_deg)
+        gates = window_gates(sweep, TEXTURE_KM)
+        tests["texture"] = ~(phase_texture(sweep.fields["phidp"], gates, sweep.phase_fold_deg) > max_texture_deg)
     return tests
 
 

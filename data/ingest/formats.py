@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.sigmet import open_sigmet_tree
+from polarcast.data.ingest.sigmet import FOLD, open_sigmet_tree
 from polarcast.data.ingest.unpack import unpacked
 from polarcast.data.ingest.volume import Real, Sweep, Volume, band_of, find_names
 
@@ -207,6 +207,7 @@ def _to_sweep(group: Any, names: dict[str, str], kind: str) -> Sweep:
         azimuth_deg=near["azimuth"].values.astype(np.float32),
         range_m=near["range"].values.astype(np.float32),
         fields=fields,
+        phase_fold_deg=float(near[names["phidp"]].attrs.get(FOLD, 360)) if "phidp" in fields else 360.0,
     )
 
 

@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.archive import ARCHIVE_NOTE, event_notes, read_archive_note, write_archive_note
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.grid_settings import GridSettings
 from polarcast.data.ingest.gridded import derivation
@@ -28,6 +27,7 @@ from polarcast.data.ingest.jobs import (
 )
 from polarcast.data.ingest.volume_events import group_scans
 from polarcast.data.ingest.volumes import VolumeSettings
+from polarcast.data.notes import ARCHIVE_NOTE, event_notes, read_archive_note, write_archive_note
 from polarcast.data.workers import run_all
 
 GENERATOR = "polarcast data ingest"

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+FOLD = "fold_deg"
+"""Attribute of a phase that does not go all the way round."""
+_EIGHT_BIT_PHASE, _HALF_TURN = "DB_PHIDP", 180.0
 _RHI = 2
+_DIMENSIONS = ("azimuth", "range")
 
 
 def open_sigmet_tree(path: str | Path) -> Any:
@@ -34,7 +38,7 @@ def _sweep(product: Any, number: int) -> Any:
     del sweep["sweep_data"]
     product.get_sweep(number, wanted)
     loaded = sweep["sweep_data"]
-    moments = {iris_mapping[n]: (("azimuth", "range"), np.ma.filled(loaded[n], np.nan)) for n in wanted}
+    moments = {iris_mapping[n]: (_DIMENSIONS, np.ma.filled(loaded[n], np.nan), _attributes(n)) for n in wanted}
     start = next(iter(sweep["ingest_data_hdrs"].values()))["sweep_start_time"]
     time = np.datetime64(start.replace(tzinfo=None), "ns") + loaded["dtime"].astype("timedelta64[s]")
     mode = "rhi" if product.scan_mode == _RHI else "azimuth_surveillance"
@@ -49,7 +53,12 @@ def _sweep(product: Any, number: int) -> Any:
     )
 
 
+def _attributes(name: str) -> dict[str, float]:
+    return {FOLD: _HALF_TURN} if name == _EIGHT_BIT_PHASE else {}
+
+
 def _range_m(product: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     info = product.ingest_header["task_configuration"]["task_range_info"]
-    bins = info["number_output_bins"]
-    return ((info["range_first_bin"] + info["step_output_bins"] * np.arange(bins)) / 100).astype(np.float32)
+    bins, step = info["number_output_bins"], info["step_output_bins"]
+    # Some write 0 for the range of the first bin, and mean its beginning.
+    return (((info["range_first_bin"] or step / 2) + step * np.arange(bins)) / 100).astype(np.float32)

@@ -43,12 +43,14 @@ class Sweep:
         azimuth_deg: (a,) of each ray, clockwise from north.
         range_m: (r,) centres of the gates, ascending.
         fields: Name → (a, r): zh in dBZ, zdr in dB, kdp in deg/km, phidp in degrees, rhohv; NaN where there is none.
+        phase_fold_deg: Where phidp folds: 360, or 180 where a format's eight bits hold no more.
     """
 
     elevation_deg: Real
     azimuth_deg: Real
     range_m: Real
     fields: dict[str, Real] = field(repr=False)
+    phase_fold_deg: float = 360.0
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def _complete(sweep: Sweep, echo: Mask, band: str | None, settings: VolumeSettin
     retrieves = "kdp" in settings.variables and "kdp" not in sweep.fields
     if not (retrieves or settings.attenuation) or "phidp" not in sweep.fields or band is None:
         return _with_missing(sweep, settings.variables)
-    unfolded = phase.unfolded_phase(sweep.fields["phidp"], echo, phase.smoothing_gates(sweep))
+    unfolded = phase.unfolded_phase(sweep.fields["phidp"], echo, phase.smoothing_gates(sweep), sweep.phase_fold_deg)
     if retrieves:
         sweep = phase.retrieve_kdp(sweep, unfolded, echo, band)
     return phase.correct_attenuation(sweep, unfolded, band) if settings.attenuation else sweep

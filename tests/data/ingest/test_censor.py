@@ -88,3 +88,10 @@ def test_texture_needs_half_of_its_window() -> None:
 def test_windows_follow_the_length_of_a_gate() -> None:
     assert window_gates(_sweep(), 2.0) == 8
     assert window_gates(_sweep(), 0.1) == 3
+
+
+@given(offset=st.floats(0, 360))
+def test_a_phase_that_folds_at_half_a_turn_has_the_same_texture(offset: float) -> None:
+    noise = offset + np.random.default_rng(1).normal(0, 5, (10, 200))
+    whole, half = (phase_texture(np.mod(noise, fold).astype(np.float32), 9, fold) for fold in (360.0, 180.0))
+    np.testing.assert_allclose(half, whole, rtol=0.05)

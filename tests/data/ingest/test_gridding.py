@@ -80,11 +80,11 @@ def test_uniform_rain_stays_uniform_and_is_seen_only_where_a_beam_was() -> None:
     volume, _ = _volume(())
     rain = tuple(replace(s, fields={"zh": np.full_like(s.fields["zh"], 30)}) for s in volume.sweeps)
     echoes = [np.ones(s.fields["zh"].shape, bool) for s in rain]
-    grid = Grid(size=64, spacing_km=4.0)
+    grid = Grid(size=128, spacing_km=2.0)
     radar, covered = to_grid(replace(volume, sweeps=rain), echoes, ("zh",), grid)
     np.testing.assert_allclose(radar[0][covered], 30, atol=0.01)
     assert np.isnan(radar[0][~covered]).all()
-    y, x = np.mgrid[32:-32:-1, -32:32] * 4.0
+    y, x = np.mgrid[64:-64:-1, -64:64] * 2.0
     beyond, above = np.hypot(y, x) > 120, np.hypot(y, x) < 6
     assert not covered[:, beyond].any()
     assert not covered[2, above].any()

@@ -44,7 +44,7 @@ def test_kdp_is_retrieved_from_a_noisy_phase(band: str, gate_m: float, largest: 
 
 @pytest.mark.parametrize(("radius_km", "least"), [(12.0, 0.9), (6.0, 0.75), (4.0, 0.6)])
 def test_strong_kdp_is_flattened_the_more_the_smaller_the_storm(radius_km: float, least: float) -> None:
-    """What the window takes from 2 deg/km: a fifth in storms of 12 km across, a third in storms of 8 km."""
+    """What the window takes from 2 deg/km: a sixth in storms of 12 km across, a third in those of 8 km."""
     sweep, truth = _sweep(3.0, rays=360, blobs=(Blob(60, 40, radius_km, kdp=2.0), Blob(240, 60, radius_km, kdp=2.0)))
     strong = truth >= 1.8
     assert least < np.nanmean(_retrieved(sweep)[strong]) / truth[strong].mean() < 1.1
@@ -79,6 +79,12 @@ def test_folds_and_the_system_phase_are_undone(offset: float, slope: float, fold
     folded = np.mod(offset + grown - fold[0], 360) + fold[0]
     phase = unfolded_phase(folded[None].astype(np.float32), np.ones((1, 200), bool), 1)
     # Zero is the median of the first ten gates.
+    np.testing.assert_allclose(phase[0], grown - np.median(grown[:10]), atol=1e-3)
+
+
+def test_a_phase_that_folds_at_half_a_turn_is_unfolded() -> None:
+    grown = 1.7 * np.arange(200)
+    phase = unfolded_phase(np.mod(150 + grown, 180)[None].astype(np.float32), np.ones((1, 200), bool), 1, 180.0)
     np.testing.assert_allclose(phase[0], grown - np.median(grown[:10]), atol=1e-3)
 
 

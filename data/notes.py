@@ -1,0 +1,60 @@
+"""What an archive of our own making knows beyond the published layout: JSON beside the fields, written atomically."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.errors import BadInput
+
+ARCHIVE_NOTE = "archive.json"
+_EVENT_NOTES = "events"
+
+Note = dict[str, Any]
+
+
+def read_archive_note(root: Path) -> Note:
+    """What holds for all events of an archive; empty for a published one. Raises BadInput when it is damaged."""
+    return _read(root / ARCHIVE_NOTE)
+
+
+def write_archive_note(root: Path, note: Note) -> None:
+    """Write what holds for all events of an archive."""
+    _write(root / ARCHIVE_NOTE, note)
+
+
+def read_event_note(root: Path, event: int) -> Note:
+    """What is known of one event beyond its fields; empty for a published archive. Raises BadInput when damaged."""
+    return _read(_place(root, event))
+
+
+def write_event_note(root: Path, event: int, note: Note) -> None:
+    """Write what is known of one event."""
+    _write(_place(root, event), note)
+
+
+def event_notes(root: Path) -> dict[int, Note]:
+    """Notes of the events that were written with one, to the end."""
+    names = sorted((Path(root) / _EVENT_NOTES).glob("data_dir_*.json"))
+    return {int(name.stem.removeprefix("data_dir_")): _read(name) for name in names}
+
+
+def _place(root: Path, event: int) -> Path:
+    return root / _EVENT_NOTES / f"data_dir_{event:03d}.json"
+
+
+def _read(path: Path) -> Note:
+    if not path.exists():
+        return {}
+    try:
+        note: Note = json.loads(path.read_text())
+    except ValueError as error:
+        raise BadInput(f"damaged note ({error})", path, "remove it, or make the archive again") from None
+    return note
+
+
+def _write(path: Path, note: Note) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}")
+    staged.write_text(json.dumps(note, indent=1))
+    os.replace(staged, path)
