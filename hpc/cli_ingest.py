@@ -10,6 +10,7 @@ from polarcast.hpc.console import (
     BAD_INPUT,
     FAILED,
     Json,
+    plain,
     print_json,
     print_text,
     split_names,
@@ -66,7 +67,7 @@ def ingest(
 
     Volumes: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS, also gzip, bzip2 and zip. Sequences: NetCDF,
     Zarr, npz with a time axis, in dBZ or rain rate. What can't be used is told in a line, the rest goes in (exit code
-    1, or 2 if nothing did). Needs the extra: pip install 'polarcast[ingest]'.
+    1, or 2 if nothing did). Needs the extra `ingest` of the package.
 
     Example: polarcast data ingest archive /data/KLBB/*_V06 --pictures
     """
@@ -97,13 +98,13 @@ def _tell(out: Path, report: "Report", as_json: bool) -> None:
         print_json({"archive": str(out), **report.as_record()})
     else:
         for file, reason in report.failed.items():
-            print_text(f"[red]left out[/] {file}: {reason}")
+            print_text(f"[red]left out[/] {plain(file)}: {plain(reason)}")
         for reason, number in report.dropped.items():
             print_text(f"dropped {number}: {reason}")
         if report.known:
             print_text(f"{len(report.known)} files were in the archive already")
-        print_text(f"{len(report.events)} new events in {out}")
+        print_text(f"{len(report.events)} new events in {plain(out)}")
         if report.events:
-            print_text(f"look at them with: polarcast data check {out}")
+            print_text(f"look at them with: polarcast data check {plain(out)}")
     if report.failed:
         raise typer.Exit(FAILED if report.events or report.known else BAD_INPUT)

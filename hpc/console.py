@@ -45,6 +45,13 @@ def split_numbers(text: str | None, option: str) -> list[float] | None:
         raise BadInput(f"{text!r} is not a list of numbers", option, "give them like 1,3,7") from None
 
 
+def plain(text: object) -> str:
+    """Text of others, such as a path, in which brackets are brackets and not markup."""
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
 def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
     """Print what was checked; exits with code 1 if anything does not hold."""
     ok = all(f.ok for f in findings)
@@ -53,7 +60,7 @@ def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
     else:
         for finding in findings:
             mark = {"ok": "[green]ok   [/]", "warning": "[yellow]warn [/]"}.get(finding.severity, "[red]FAIL [/]")
-            print_text(f"{mark} {finding.where:<22} {finding.found}")
+            print_text(f"{mark} {plain(f'{finding.where:<22}')} {plain(finding.found)}")
     if not ok:
         raise typer.Exit(FAILED)
 

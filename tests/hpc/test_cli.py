@@ -88,3 +88,11 @@ def test_doctor_finds_this_machine_fit() -> None:
     report = json.loads(done.stdout)
     assert done.returncode == 0, report
     assert {c["where"] for c in report["checks"]} >= {"packages", "torch", "two processes", "free disk"}
+
+
+def test_brackets_in_a_path_are_told_as_they_are(tmp_path: Path) -> None:
+    letter = tmp_path / "[red]letter[1]"
+    letter.write_text("no radar")
+    done = polarcast("data", "ingest", str(tmp_path / "out"), str(letter))
+    assert done.returncode == 2
+    assert str(letter) in done.stdout.replace("\n", "")
