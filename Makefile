@@ -19,11 +19,11 @@ demo: install
 
 # The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm, which elsewhere
 # skips where there is no Slurm to bring up. They bring processes of their own; the rest is spread over the cores.
-REQUIRE ?= multiprocess,journey
-UNIT := -m "not multiprocess and not journey and not slurm" -n auto --dist loadfile
+REQUIRE ?= acceptance,multiprocess,journey
+UNIT := -m "not acceptance and not multiprocess and not journey and not slurm" -n auto --dist loadfile
 
 test: unit
-	$(BIN)/pytest -m "multiprocess or journey or slurm" --require $(REQUIRE)
+	$(BIN)/pytest -m "acceptance or multiprocess or journey or slurm" --require $(REQUIRE)
 
 unit: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT)

@@ -5,7 +5,8 @@ from functools import cache
 from itertools import combinations
 
 Count = Callable[[Sequence[int]], int]
-_NUDGES = (-3, -2, -1, 1, 2, 3)
+_REACHES = (3, 8)
+"""Channels by which a level may change in one step of the search; narrow nets need the longer."""
 
 
 def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: float = 0.01) -> list[int]:
@@ -29,11 +30,12 @@ def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: fl
         return abs(count(candidate) - target), sum(abs(a - b) for a, b in zip(candidate, widths, strict=True))
 
     best = min(tuple(widths), _scaled(count, widths, target), key=gap)
-    while (nearer := min(_neighbours(best), key=gap)) and gap(nearer) < gap(best):
-        best = nearer
-    if gap(best)[0] > tolerance * target:
-        raise ValueError(f"no widths near {list(widths)} have {target} parameters; nearest {list(best)}: {count(best)}")
-    return list(best)
+    for reach in _REACHES:
+        while (nearer := min(_neighbours(best, reach), key=gap)) and gap(nearer) < gap(best):
+            best = nearer
+        if gap(best)[0] <= tolerance * target:
+            return list(best)
+    raise ValueError(f"no widths near {list(widths)} have {target} parameters; nearest {list(best)}: {count(best)}")
 
 
 def _scaled(count: Count, widths: Sequence[int], target: int) -> tuple[int, ...]:
@@ -52,11 +54,11 @@ def _times(widths: Sequence[int], factor: float) -> tuple[int, ...]:
     return tuple(max(1, round(factor * w)) for w in widths)
 
 
-def _neighbours(widths: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Widths that differ in one level, or in two of them."""
-    levels = range(len(widths))
-    single = [_nudge(widths, {i: n}) for i in levels for n in _NUDGES]
-    return single + [_nudge(widths, {i: n, j: m}) for i, j in combinations(levels, 2) for n in _NUDGES for m in _NUDGES]
+def _neighbours(widths: tuple[int, ...], reach: int) -> list[tuple[int, ...]]:
+    """Widths that differ by up to `reach` channels in one level, or in two of them."""
+    levels, nudges = range(len(widths)), [n for n in range(-reach, reach + 1) if n]
+    single = [_nudge(widths, {i: n}) for i in levels for n in nudges]
+    return single + [_nudge(widths, {i: n, j: m}) for i, j in combinations(levels, 2) for n in nudges for m in nudges]
 
 
 def _nudge(widths: tuple[int, ...], by: dict[int, int]) -> tuple[int, ...]:

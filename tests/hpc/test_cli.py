@@ -11,6 +11,7 @@ import pytest
 
 from polarcast.data.archive import Archive, open_archive
 from polarcast.data.manifest import Manifest
+from polarcast.hpc.cli import main
 
 
 def polarcast(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -61,8 +62,20 @@ def test_a_frame_of_another_shape_is_named(broken: Archive, tmp_path: Path) -> N
         (("bench", "nonsense"), "nonsense"),
     ],
 )
-def test_bad_input_is_one_line_and_code_two(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
-    assert words in refused(polarcast(*arguments, cwd=tmp_path))
+def test_bad_input_is_one_line_and_code_two(
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["polarcast", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    code = ended.value.code
+    assert isinstance(code, int)
+    assert words in refused(subprocess.CompletedProcess(arguments, code, "", capsys.readouterr().err))
     assert not list(tmp_path.rglob("*.tar"))
 
 

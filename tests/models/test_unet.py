@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polarcast.data.batch import Batch
@@ -92,6 +92,7 @@ def count(widths: Sequence[int]) -> int:
 
 # Below 16 channels two levels are too coarse for one percent, and such a target is refused.
 @given(st.lists(st.integers(16, 64), min_size=2, max_size=4).map(sorted), st.floats(0.9, 1.3))
+@example([16, 25], 0.9064)
 def test_solved_widths_hit_the_target(widths: list[int], factor: float) -> None:
     target = round(factor * count(widths))
     assert abs(count(match_widths(count, widths, target)) - target) <= 0.01 * target

@@ -11,6 +11,8 @@ from polarcast.data.explore.explore import explore
 from polarcast.data.explore.rain_relation import fit_rain_relations, verdict
 from polarcast.data.synth.generate import archive_truth, write_archive
 
+pytestmark = pytest.mark.acceptance
+
 FIGURES = {"fig_5_1.png", "fig_5_2.png", "fig_7_1.png", "fig_7_2.png", "frames.png"}
 
 

@@ -23,6 +23,8 @@ from polarcast.data.ingest.volumes import VolumeSettings
 from polarcast.data.reader import MappedReader
 from polarcast.data.shards import write_shards
 
+pytestmark = pytest.mark.acceptance
+
 MINUTES = (0, 5, 11, 90)
 COARSE = VolumeSettings(grid=Grid(size=48, spacing_km=3.0))
 SETTINGS = IngestSettings(volumes=COARSE, sequences=GridSettings(tile=32, min_echo_pixels=1))

@@ -17,6 +17,8 @@ from polarcast.data.explore.measures import (
 )
 from polarcast.data.synth.generate import PRESETS, generate_event, sample_truth
 
+pytestmark = pytest.mark.acceptance
+
 EVENTS, FRAMES, SIZE, SEED = 6, 20, 256, 0
 
 

@@ -11,6 +11,8 @@ from polarcast.data.synth.drops import DropPrior
 from polarcast.data.synth.generate import PRESETS, generate_event, write_archive
 from polarcast.data.synth.side_by_side import beside_preset, compare
 
+pytestmark = pytest.mark.acceptance
+
 PROJECT = Path(__file__).parents[3]
 
 # How far the median of the preset's events may lie from the real event.
