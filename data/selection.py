@@ -11,6 +11,7 @@ from polarcast.data.errors import BadInput
 STRONG_DBZ = 35.0
 STRONG_HEIGHT_KM = 3.0
 USUAL_STRONG_PIXELS = 256
+SATURATION_MM_H = 10.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,23 @@ class Selection:
     def as_record(self, removed: dict[int, list[int]]) -> dict[str, Any]:
         """For the manifest, with the frames that were left out of each event."""
         strong = {"dbz": STRONG_DBZ, "height_km": STRONG_HEIGHT_KM}
-        return {**asdict(self), "strong": strong, "removed_frames": {f"{e:03d}": f for e, f in removed.items()}}
+        gone = {f"{event:03d}": frames for event, frames in removed.items()}
+        return {**asdict(self), "strong": strong, "saturation_mm_h": SATURATION_MM_H, "removed_frames": gone}
+
+
+def intensity_ppm(radar: npt.NDArray[np.float32], rain: npt.NDArray[np.float32] | None) -> int:
+    """How much heavy rain is in a frame, in millionths: the mean over its pixels of 1 − exp(−R / `SATURATION_MM_H`).
+
+    Ravuri et al. (2021, Skilful precipitation nowcasting, Methods) draw windows by this measure. Light rain counts by
+    its amount, heavy rain by its area.
+
+    Args:
+        radar: (v, z, y, x), zh first.
+        rain: (y, x) rain rate R in mm/h; without it R is that of Z = 200 R^1.6 at the lowest height.
+    """
+    echo = radar[0, 0]
+    rate = rain if rain is not None else np.where(echo > 0, (10 ** (echo / 10) / 200) ** (1 / 1.6), 0)
+    return round(1e6 * float(-np.expm1(-rate / SATURATION_MM_H).mean(dtype=np.float64)))
 
 
 def strong_pixels(radar: npt.NDArray[np.float32], heights_km: tuple[float, ...]) -> int:

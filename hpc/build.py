@@ -1,19 +1,34 @@
 """Configuration → reader and model."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from polarcast.data.errors import BadInput
-from polarcast.data.manifest import Manifest
-from polarcast.data.reader import MappedReader
+from polarcast.data.reading.draw import Draw, block_shuffle, whole_shuffle
+from polarcast.data.reading.order import Order
+from polarcast.data.reading.reader import Reader, open_reader
+from polarcast.data.shards.fetch import Patience
+from polarcast.data.shards.manifest import Manifest, read_manifest
+from polarcast.data.shards.staging import stage
 from polarcast.hpc.config import RunConfig, model_config
 from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
 from polarcast.models.matching import match_widths
 from polarcast.models.registry import entry
 
 
-def build_reader(config: RunConfig, manifest: Manifest, split: str) -> MappedReader:
+def open_shards(config: RunConfig) -> Manifest:
+    """The manifest of the run's shards, staged to the node's own disk where that is asked for.
+
+    Raises:
+        BadInput: there are no shards, or their manifest is damaged.
+    """
+    manifest = read_manifest(config.data.shards)
+    return stage(manifest, Path(config.data.stage_to)) if config.data.stage_to else manifest
+
+
+def build_reader(config: RunConfig, manifest: Manifest, split: str) -> Reader:
     """The reader of one split, with the variables and heights of the run.
 
     Raises:
@@ -22,10 +37,35 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str) -> MappedRea
     if derived := manifest.provenance.get("derived", {}).get("zh"):
         raise BadInput(
             f"its zh is not measured ({derived})",
-            manifest.folder,
+            manifest.source.location,
             "estimating rain from it would be going in a circle: use an archive of measured reflectivity",
         )
-    return MappedReader(manifest, split, variables=config.variables(), heights_km=config.data.heights_km)
+    return open_reader(
+        manifest,
+        split,
+        variables=config.variables(),
+        heights_km=config.data.heights_km,
+        patience=_patience(config),
+        budget=None if config.data.map_gib is None else int(config.data.map_gib * 2**30),
+    )
+
+
+def build_draw(config: RunConfig, reader: Reader) -> Draw:
+    """The order of training samples. Raises BadInput when the shards can't be read in it."""
+    data = config.data
+    if data.reader == "stream":
+        lanes, together = data.stream.lanes, data.stream.shuffle_shards
+        order: Order = block_shuffle(reader, config.seed, data.balance, lanes, together)
+    else:
+        order = whole_shuffle(reader, config.seed, data.balance)
+    return Draw(reader, order, config.seed, data.max_bad_share)
+
+
+def _patience(config: RunConfig) -> Patience | None:
+    """How patient streams are; None where files are read."""
+    settings = config.data.stream
+    is_stream = config.data.reader == "stream"
+    return Patience(retries=settings.retries, stall_seconds=settings.stall_seconds) if is_stream else None
 
 
 def build_model(config: RunConfig) -> Forecaster:

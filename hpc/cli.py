@@ -53,7 +53,7 @@ def train(
 
     Example: polarcast train demo data.shards=shards arm=radar train.steps=500 --out runs/radar
     """
-    from polarcast.data.manifest import read_manifest
+    from polarcast.data.shards.manifest import read_manifest
     from polarcast.hpc.config import load_config
     from polarcast.hpc.engine import micro_batches
     from polarcast.hpc.launch import launch_local
@@ -65,7 +65,7 @@ def train(
     folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
     if processes > 1 and "RANK" not in os.environ:
         # What is wrong is better told once than by every rank.
-        read_manifest(Path(config.data.shards))
+        read_manifest(config.data.shards)
         micro_batches(config.train, processes)
         launch_local(["train", source, *(overrides or []), "--out", str(folder)], processes)
     else:

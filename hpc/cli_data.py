@@ -60,7 +60,7 @@ def shard(
         str | None, typer.Option(help="Shares such as 0.7/0.1/0.2 (the default), paper, or all-test.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events stay whole.")] = 256,
+    shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events stay whole.")] = 64,
     variables: Annotated[str | None, typer.Option(help="Such as zh,zdr; all by default.")] = None,
     heights: Annotated[str | None, typer.Option(help="Such as 1,3 in km; those all variables have by default.")] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Leave out frames in which any field is all zero.")] = False,
@@ -77,7 +77,7 @@ def shard(
     """
     from polarcast.data.archive import open_archive
     from polarcast.data.selection import Selection
-    from polarcast.data.shards import write_shards
+    from polarcast.data.shards.write import write_shards
 
     found = open_archive(archive).select(split_names(variables), split_numbers(heights, "--heights"))
     chosen = Selection(clean, min_strong_pixels)
@@ -87,7 +87,7 @@ def shard(
             workers=workers or len(os.sched_getaffinity(0)), on_event=done,
         )  # fmt: skip
     sizes = {name: len(events) for name, events in manifest.splits.items()}
-    frames = sum(len(s.samples) for s in manifest.shards)
+    frames = len(manifest.samples)
     removed = sum(map(len, manifest.selection["removed_frames"].values()))
     if as_json:
         record = {"shards": str(out), "frames": frames, "removed_frames": removed, "events": sizes}
@@ -150,7 +150,7 @@ def check(
 
     Example: polarcast data check /data/NJU-CPOL
     """
-    from polarcast.data.manifest import NAME, read_manifest
+    from polarcast.data.shards.manifest import NAME, read_manifest
 
     if (path / NAME).is_file():
         from polarcast.data.check.shards import check_shards

@@ -17,7 +17,24 @@ from polarcast.data.errors import BadInput
 
 PRESETS = Path(__file__).with_name("presets")
 ARMS = ("radar", "dualpol")
+CHOICES = {"reader": ("mapped", "stream"), "verify": ("sums", "sizes")}
+_ONLY_WHERE = ("shards", "stage_to", "verify", "max_bad_share", "workers", "map_gib")
+"""Of `data`: where the bytes come from and how they are watched, not what they are."""
 _DUALPOL = {"qpe": ("zh", "zdr")}
+
+
+@dataclass
+class StreamConfig:
+    """How shards are streamed (`data.reader=stream`)."""
+
+    lanes: int = 4
+    """Shards read side by side over all processes; best a multiple of their number. The order depends on it."""
+    shuffle_shards: int = 2
+    """Whole shards that are held and shuffled together in each lane. The order depends on it."""
+    retries: int = 4
+    """Further attempts at a shard after the first; the pauses between them double from 0.5 s."""
+    stall_seconds: float = 60.0
+    """Seconds without a byte after which a stream is tried again."""
 
 
 @dataclass
@@ -25,7 +42,22 @@ class DataConfig:
     """What the model sees."""
 
     shards: str = "shards"
-    """Folder of shards with its manifest.json."""
+    """Folder of shards with its manifest.json, or a URL: https://host/shards, pipe:aws s3 cp s3://bucket/{name} -"""
+    reader: str = "mapped"
+    """mapped: any window from a folder's files; stream: whole shards, from anywhere WebDataset can open."""
+    stage_to: str | None = None
+    """Folder on a disk of the node to which the shards are copied once, such as /local/nvme."""
+    verify: str = "sums"
+    """sums: SHA-256 of every shard before the first step, once until a file changes; sizes: only their sizes."""
+    max_bad_share: float = 0.01
+    """Share of the training windows that may lie in bad shards, which are left out and counted."""
+    balance: float = 0.0
+    """Share of the training draws that go by a window's heavy rain, 0 to 1. Evaluation never does."""
+    workers: int = 2
+    """Threads that read ahead; 0 reads when a step asks."""
+    map_gib: float | None = None
+    """GiB of shards a process may hold mapped, a 16th of the memory by default; larger splits are read, not mapped."""
+    stream: StreamConfig = field(default_factory=StreamConfig)
     variables: list[str] | None = None
     """Variables read, in place of the arm's own: any of zh, zdr, kdp."""
     heights_km: list[float] = field(default_factory=lambda: list(HEIGHTS_KM))
@@ -93,7 +125,10 @@ class RunConfig:
     def digest(self) -> str:
         """SHA-256 of everything that shapes the result; where the shards lie does not."""
         content = self.to_dict()
-        del content["data"]["shards"]
+        for key in _ONLY_WHERE:
+            del content["data"][key]
+        for key in ("retries", "stall_seconds"):
+            del content["data"]["stream"][key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -196,10 +231,22 @@ def _checked(config: RunConfig) -> RunConfig:
     if config.arm not in ARMS:
         raise BadInput(f"unknown arm {config.arm!r}", "arm", f"there are: {', '.join(ARMS)}")
     _check_variables(config)
+    _check_data(config.data)
     for key, value in vars(config.train).items():
         if value < 0 or (value == 0 and key in ("global_batch", "micro_batch", "validate_every", "log_every")):
             raise BadInput(f"must be positive, got {value}", f"train.{key}", "give a larger value")
     return config
+
+
+def _check_data(data: DataConfig) -> None:
+    for key, choices in CHOICES.items():
+        if (value := getattr(data, key)) not in choices:
+            raise BadInput(f"unknown value {value!r}", f"data.{key}", f"there are: {', '.join(choices)}")
+    for key in ("balance", "max_bad_share"):
+        if not 0 <= getattr(data, key) <= 1:
+            raise BadInput(f"{getattr(data, key)} is no share", f"data.{key}", "give a number from 0 to 1")
+    if data.workers < 0 or min(data.stream.lanes, data.stream.shuffle_shards) < 1 or data.stream.retries < 0:
+        raise BadInput("negative, or no lane or shard at all", "data.workers, data.stream", "give larger values")
 
 
 def _check_variables(config: RunConfig) -> None:

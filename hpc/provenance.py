@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.manifest import Manifest
+from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.files import write_json
 
 _PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
@@ -26,7 +26,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": _code(),
-        "data": {"folder": str(manifest.folder), "digest": manifest.digest(), "archive": manifest.provenance},
+        "data": {"folder": manifest.source.location, "digest": manifest.digest(), "archive": manifest.provenance},
         "packages": package_versions(_PACKAGES),
         "python": platform.python_version(),
         "host": platform.node(),

@@ -2,22 +2,20 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 
-from polarcast.data.batch import Batch
-from polarcast.data.manifest import Manifest, read_manifest
-from polarcast.data.order import rank_slice, sample_at
-from polarcast.data.reader import MappedReader, prefetch
+from polarcast.data.reading.reader import Reader
+from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
-from polarcast.hpc.build import build_model, build_reader
+from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards
 from polarcast.hpc.checkpoint import Progress
 from polarcast.hpc.config import RunConfig, TrainConfig
 from polarcast.hpc.engine import Engine
 from polarcast.hpc.provenance import write_provenance
 from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.samples import Samples
 from polarcast.hpc.world import World, set_threads
 from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry
@@ -40,7 +38,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
     """
     if run.is_trained:
         return
-    manifest = read_manifest(Path(config.data.shards))
+    manifest = open_shards(config)
     if world.is_first:
         run.start(config)
         write_provenance(run.provenance_file, manifest)
@@ -64,12 +62,15 @@ def _descend(
 ) -> None:
     settings = config.train
     training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
+    draw = build_draw(config, training)
     engine = Engine(model, settings, world)
     progress = _resume(run, engine)
     if world.is_first:
         run.rewind_log(progress.step)
         run.log(event="start", step=progress.step, parameters=parameter_count(model), world_size=world.size)
-    batches = prefetch(_batches(config, world, engine, training, progress.step))
+    samples = Samples(draw, run, world)
+    samples.inspect(training, config.data)
+    batches = samples.batches(config, engine.micro_batch, progress.step)
     for step in range(progress.step, settings.steps):
         started = time.perf_counter()
         seed_step(config.seed, step, world.rank)
@@ -80,6 +81,7 @@ def _descend(
         if on_step and world.is_first:
             on_step(progress.step, settings.steps, loss)
         if progress.step % settings.validate_every == 0 or progress.step == settings.steps:
+            samples.tell(progress.step)
             _validate(run, engine, validation, progress, settings)
     if world.is_first:
         checkpoint.load_weights(run.checkpoints / f"step-{progress.best_step:08d}" / "model.safetensors", model)
@@ -109,24 +111,13 @@ def _resume(run: RunFolder, engine: Engine) -> Progress:
     return checkpoint.load(found, engine.model, engine.optimizer) if found else Progress()
 
 
-def _batches(config: RunConfig, world: World, engine: Engine, reader: MappedReader, first_step: int) -> Iterator[Batch]:
-    """This rank's micro-batches from `first_step` on, in the one global order."""
-    for step in range(first_step, config.train.steps):
-        positions = rank_slice(step, config.train.global_batch, world.rank, world.size)
-        windows = sample_at(positions, len(reader), config.seed)
-        for start in range(0, len(windows), engine.micro_batch):
-            yield reader.read(windows[start : start + engine.micro_batch])
-
-
 def _log_step(run: RunFolder, engine: Engine, step: int, loss: float, seconds: float) -> None:
     mean = engine.mean_over_ranks(loss)
     if engine.world.is_first:
         run.log(event="step", step=step, loss=mean, seconds=round(seconds, 4))
 
 
-def _validate(
-    run: RunFolder, engine: Engine, validation: MappedReader, progress: Progress, settings: TrainConfig
-) -> None:
+def _validate(run: RunFolder, engine: Engine, validation: Reader, progress: Progress, settings: TrainConfig) -> None:
     """Score the validation split, remember the best step, and write a checkpoint."""
     score = validation_loss(engine, validation, settings.micro_batch)
     if score < progress.best_score or progress.best_step < 0:
@@ -138,7 +129,7 @@ def _validate(
 
 
 @torch.no_grad()
-def validation_loss(engine: Engine, reader: MappedReader, batch_size: int) -> float:
+def validation_loss(engine: Engine, reader: Reader, batch_size: int) -> float:
     """Mean loss over a split: every window once, whatever the number of processes."""
     mine = range(engine.world.rank, len(reader), engine.world.size)
     total = 0.0

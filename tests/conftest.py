@@ -9,8 +9,8 @@ import torch
 from hypothesis import settings
 
 from polarcast.data.archive import Archive, open_archive
-from polarcast.data.manifest import Manifest, read_manifest
-from polarcast.data.shards import write_shards
+from polarcast.data.shards.manifest import Manifest, read_manifest
+from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -11,9 +11,9 @@ from polarcast.data.check.event import Examined, across, examine, sound
 from polarcast.data.check.facts import frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.judge import Event
-from polarcast.data.manifest import Manifest, Shard
-from polarcast.data.reader import MappedReader, only_test
-from polarcast.data.shard_writer import file_sha256
+from polarcast.data.reading.reader import Reader, only_test, open_reader
+from polarcast.data.shards.health import problem_of
+from polarcast.data.shards.manifest import Manifest, Shard
 
 
 def check_shards(manifest: Manifest, on_shard: Callable[[int], None] | None = None) -> list[Finding]:
@@ -29,23 +29,16 @@ def check_shards(manifest: Manifest, on_shard: Callable[[int], None] | None = No
     """
     findings = []
     for index, shard in enumerate(manifest.shards):
-        findings.append(_check_shard(manifest.folder, shard))
+        findings.append(_check_shard(manifest.folder, shard, len(manifest.of_shard(index))))
         if on_shard:
             on_shard(index + 1)
     findings.append(_check_splits(manifest))
     return [*findings, *_check_events(manifest)] if all(f.ok for f in findings) else findings
 
 
-def _check_shard(folder: Path, shard: Shard) -> Finding:
-    path = folder / shard.name
-    if not path.is_file():
-        return Finding(shard.name, False, "missing")
-    size = path.stat().st_size
-    if size != shard.bytes:
-        return Finding(shard.name, False, f"{size} bytes, the manifest says {shard.bytes}")
-    if file_sha256(path) != shard.sha256:
-        return Finding(shard.name, False, "its SHA-256 differs from the manifest's")
-    return Finding(shard.name, True, f"{len(shard.samples)} frames, {size / 1e6:.1f} MB")
+def _check_shard(folder: Path, shard: Shard, frames: int) -> Finding:
+    problem = problem_of(folder / shard.name, shard, sums=True)
+    return Finding(shard.name, problem is None, problem or f"{frames} frames, {shard.bytes / 1e6:.1f} MB")
 
 
 def _check_splits(manifest: Manifest) -> Finding:
@@ -58,7 +51,7 @@ def _check_splits(manifest: Manifest) -> Finding:
 
 def _check_events(manifest: Manifest) -> list[Finding]:
     unfiltered = replace(only_test(manifest), selection={**manifest.selection, "min_strong_pixels": 0})
-    whole = MappedReader(
+    whole = open_reader(
         unfiltered, "test", variables=manifest.variables, heights_km=manifest.heights_km, rain=manifest.has_rain
     )
     windows = whole.events()
@@ -68,8 +61,8 @@ def _check_events(manifest: Manifest) -> list[Finding]:
     return to_findings([*problems, *across(examined, manifest.splits)], told)
 
 
-def _examine(reader: MappedReader, number: int, windows: np.ndarray) -> Examined:
-    event = Event(number, reader.variables, reader.heights_km)
+def _examine(reader: Reader, number: int, windows: np.ndarray) -> Examined:
+    event = Event(number, reader.fields.variables, reader.fields.heights_km)
     problems, facts = [], []
     for window in windows:
         batch = reader.read([window])
@@ -81,6 +74,6 @@ def _examine(reader: MappedReader, number: int, windows: np.ndarray) -> Examined
         elif rain is not None and rain.min() < 0:
             problems.append(Problem("values", event.where(frame), "negative rain: mend the archive and shard it again"))
         else:
-            facts.append(frame_facts(frame, radar, rain, reader.variables))
+            facts.append(frame_facts(frame, radar, rain, reader.fields.variables))
     measured = "zh" not in reader.manifest.provenance.get("derived", {})
     return examine(event, facts, problems, zh_is_measured=measured)

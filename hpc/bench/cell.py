@@ -32,7 +32,7 @@ class Reporter:
 
 def run_cell(folder: Path) -> None:
     """Train and evaluate the run whose configuration lies in `folder`; what is done already is not done again."""
-    from polarcast.data.manifest import read_manifest
+    from polarcast.hpc.build import open_shards
     from polarcast.hpc.evaluate import evaluate
     from polarcast.hpc.run_folder import RunFolder
     from polarcast.hpc.train import train
@@ -41,8 +41,7 @@ def run_cell(folder: Path) -> None:
     run, report = RunFolder(folder), Reporter(folder)
     config = run.config()
     train(config, run, detect(), lambda done, total, loss: report("train", done, total))
-    manifest = read_manifest(Path(config.data.shards))
-    evaluate(run, manifest, run.output, on_frames=lambda d, t: report("evaluate", d, t))
+    evaluate(run, open_shards(config), run.output, on_frames=lambda d, t: report("evaluate", d, t))
 
 
 def read_progress(folder: Path) -> tuple[str, int, int]:

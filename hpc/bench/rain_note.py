@@ -3,8 +3,8 @@
 import numpy as np
 
 from polarcast.data.explore.rain_relation import fit_rain_relations, verdict
-from polarcast.data.manifest import Manifest
-from polarcast.data.reader import MappedReader, only_test
+from polarcast.data.reading.reader import only_test, open_reader
+from polarcast.data.shards.manifest import Manifest
 
 _FRAMES = 24
 
@@ -16,7 +16,7 @@ def rain_note(manifest: Manifest) -> str:
     """
     if "kdp" not in manifest.variables or not manifest.has_rain or manifest.provenance.get("rain") == "true_R":
         return ""
-    reader = MappedReader(only_test(manifest), "test", variables=("kdp",), heights_km=manifest.heights_km)
+    reader = open_reader(only_test(manifest), "test", variables=("kdp",), heights_km=manifest.heights_km)
     windows = np.unique(np.linspace(0, len(reader) - 1, _FRAMES).round().astype(int))
     batch = reader.read(windows).to("cpu")
     kdp = batch.radar[:, 0, 0].movedim(1, -1).flatten(0, -2).numpy()

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from polarcast.data.archive import open_archive
-from polarcast.data.manifest import NAME, Manifest, read_manifest
-from polarcast.data.reader import only_test
-from polarcast.data.shards import write_shards
+from polarcast.data.reading.reader import only_test
+from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
+from polarcast.data.shards.write import write_shards
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.rain_note import rain_note
 from polarcast.hpc.bench.run import SuiteFolder, Tables, write_tables

@@ -10,8 +10,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from polarcast.data.archive import open_archive
-from polarcast.data.manifest import NAME, Manifest, read_manifest
-from polarcast.data.shards import write_shards
+from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
+from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
 from polarcast.hpc.bench.pool import Job, run_processes
 from polarcast.hpc.bench.progress import Board

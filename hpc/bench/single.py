@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.manifest import read_manifest
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.rescore import shards_of
+from polarcast.hpc.build import open_shards
 from polarcast.hpc.evaluate import evaluate
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.metrics import METRICS, compute
@@ -22,7 +22,7 @@ def evaluate_run(path: Path, archive: Path | None, split: str, board: Board) -> 
     """
     run = RunFolder(path)
     if archive is None:
-        manifest, name = read_manifest(Path(run.config().data.shards)), split
+        manifest, name = open_shards(run.config()), split
         output = (
             run.output if split == "test" else Output(path / f"scores-{split}.parquet", path / f"cases-{split}.npz")
         )

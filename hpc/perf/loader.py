@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from polarcast.data.archive import Archive, open_archive, write_event
-from polarcast.data.manifest import Manifest
-from polarcast.data.order import sample_at
-from polarcast.data.reader import MappedReader
-from polarcast.data.shards import write_shards
+from polarcast.data.reading.draw import Draw, whole_shuffle
+from polarcast.data.reading.reader import open_reader
+from polarcast.data.shards.manifest import Manifest
+from polarcast.data.shards.write import write_shards
 from polarcast.hpc.perf.measure import Measured, Run, interleaved, machine, ratio
 
 VARIABLES = ("zh", "zdr", "kdp")
@@ -100,15 +100,15 @@ def _floor(spec: LoaderSpec) -> Run:
 
 
 def _mapped(manifest: Manifest, spec: LoaderSpec) -> Run:
-    reader = MappedReader(
+    reader = open_reader(
         manifest, "test", variables=VARIABLES, heights_km=(HEIGHT_KM,), frames=spec.frames, rain=False, threads=THREADS
     )
-    step = 0
+    draw, step = Draw(reader, whole_shuffle(reader, seed=0), seed=0), 0
 
     def run() -> float:
         nonlocal step
         for _ in range(spec.batches):
-            reader.read(sample_at(np.arange(step, step + spec.batch), len(reader), seed=0))
+            draw.read(np.arange(step, step + spec.batch))
             step += spec.batch
         return spec.batches * spec.batch_bytes / 1e9
 

@@ -12,7 +12,7 @@ from polarcast.data.archive import VARIABLES, Archive, open_archive, write_event
 from polarcast.data.check.archive import check_archive
 from polarcast.data.check.findings import Finding
 from polarcast.data.check.shards import check_shards
-from polarcast.data.shards import write_shards
+from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import PRESETS, generate_event, kdp_rain
 
 EVENT, FRAME = 1, 6

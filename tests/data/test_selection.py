@@ -9,9 +9,10 @@ import webdataset as wds
 
 from polarcast.data.archive import Archive, open_archive, write_event
 from polarcast.data.errors import BadInput
-from polarcast.data.reader import MappedReader
+from polarcast.data.reading.reader import open_reader
 from polarcast.data.selection import Selection
-from polarcast.data.shards import write_shards
+from polarcast.data.shards.samples import FRAME
+from polarcast.data.shards.write import write_shards
 
 WEAK, STRONG = 20.0, 40.0
 
@@ -36,9 +37,9 @@ def test_an_archive_without_a_variable_serves_those_who_do_not_need_it(copy: Pat
     shutil.rmtree(copy / "NJU_CPOL_update2308" / absent)
     manifest = write_shards(open_archive(copy), tmp_path / "shards")
     assert absent.lower() not in manifest.variables
-    assert len(MappedReader(manifest, "test", variables=("zh",), heights_km=(3.0,)))
+    assert len(open_reader(manifest, "test", variables=("zh",), heights_km=(3.0,)))
     with pytest.raises(BadInput, match=f"no variable {absent.lower()}"):
-        MappedReader(manifest, "test", variables=("zh", absent.lower()), heights_km=(3.0,))
+        open_reader(manifest, "test", variables=("zh", absent.lower()), heights_km=(3.0,))
 
 
 def test_an_archive_without_rain_serves_nowcasting_alone(copy: Path, archive: Archive, tmp_path: Path) -> None:
@@ -46,12 +47,12 @@ def test_an_archive_without_rain_serves_nowcasting_alone(copy: Path, archive: Ar
     found = open_archive(copy)
     assert found.frames == archive.frames
     manifest = write_shards(found, tmp_path / "shards")
-    batch = MappedReader(manifest, "train", variables=("zh",), heights_km=(1.0,), frames=2, rain=False).read([0])
+    batch = open_reader(manifest, "train", variables=("zh",), heights_km=(1.0,), frames=2, rain=False).read([0])
     assert batch.rain is None
     with pytest.raises(ValueError, match="without rain"):
         _ = batch.rain_rate
     with pytest.raises(BadInput, match="no rain rate"):
-        MappedReader(manifest, "train", variables=("zh",), heights_km=(1.0,))
+        open_reader(manifest, "train", variables=("zh",), heights_km=(1.0,))
     members = {key for sample in wds.WebDataset(str(manifest.folder / "shard-000000.tar"), shardshuffle=False)
                for key in sample if not key.startswith("__")}  # fmt: skip
     assert members == {"radar.npy", "json"}
@@ -77,16 +78,16 @@ def test_cleaning_takes_out_a_frame_with_one_empty_field_and_says_so(tmp_path: P
     radar[2, 1, 2] = 0  # ZDR at 7 km
     write_event(tmp_path / "a", 4, radar, np.ones((5, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s", selection=Selection(clean=True))
-    assert [row[1] for row in manifest.shards[0].samples] == [0, 1, 3, 4]
+    assert manifest.of_shard(0)[:, 1 + FRAME].tolist() == [0, 1, 3, 4]
     assert manifest.selection["removed_frames"] == {"004": [2]}
-    starts = MappedReader(manifest, "test", variables=("zh",), heights_km=(1.0,), frames=2)
+    starts = open_reader(manifest, "test", variables=("zh",), heights_km=(1.0,), frames=2)
     assert starts.read(range(len(starts))).frame.tolist() == [0, 3]
 
 
 def test_without_cleaning_every_frame_is_packed(tmp_path: Path) -> None:
     write_event(tmp_path / "a", 0, np.zeros((3, 3, 3, 32, 32), np.float32), np.zeros((3, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s")
-    assert len(manifest.shards[0].samples) == 3
+    assert len(manifest.of_shard(0)) == 3
     with pytest.raises(BadInput, match="no frame is left"):
         write_shards(open_archive(tmp_path / "a"), tmp_path / "t", selection=Selection(clean=True))
     assert not (tmp_path / "t").exists()
@@ -95,7 +96,7 @@ def test_without_cleaning_every_frame_is_packed(tmp_path: Path) -> None:
 def test_the_window_filter_looks_at_target_frames_alone(tmp_path: Path) -> None:
     write_event(tmp_path / "a", 0, _storm(8, {4}), np.ones((8, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s", selection=Selection(min_strong_pixels=256))
-    reader = MappedReader(manifest, "test", variables=("zh",), heights_km=(3.0,), frames=4, targets=2)
+    reader = open_reader(manifest, "test", variables=("zh",), heights_km=(3.0,), frames=4, targets=2)
     # Windows of 4 frames with frame 4 among the last two.
     assert reader.read(range(len(reader))).frame.tolist() == [1, 2]
     assert manifest.selection["min_strong_pixels"] == 256
@@ -105,7 +106,7 @@ def test_one_strong_pixel_too_few_is_too_few(tmp_path: Path) -> None:
     write_event(tmp_path / "a", 0, _storm(4, {1}, strong_pixels=255), np.ones((4, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s", selection=Selection(min_strong_pixels=256))
     with pytest.raises(BadInput, match="4 have too little strong echo"):
-        MappedReader(manifest, "test", variables=("zh",), heights_km=(3.0,))
+        open_reader(manifest, "test", variables=("zh",), heights_km=(3.0,))
 
 
 def test_the_window_filter_needs_its_height(copy: Path, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_ragged_events_keep_their_lengths(tmp_path: Path) -> None:
     for event, frames in ((3, 23), (17, 40)):
         write_event(tmp_path / "a", event, _storm(frames, {0}), np.ones((frames, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s")
-    reader = MappedReader(manifest, "test", variables=("zh",), heights_km=(1.0,), frames=20)
+    reader = open_reader(manifest, "test", variables=("zh",), heights_km=(1.0,), frames=20)
     assert len(reader) == (23 - 19) + (40 - 19)
 
 
@@ -128,6 +129,6 @@ def test_values_far_outside_the_nominal_ranges_survive(tmp_path: Path) -> None:
     rain = np.full((1, 32, 32), 1225.708, np.float32)
     write_event(tmp_path / "a", 0, radar, rain)
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s")
-    batch = MappedReader(manifest, "test", variables=("zh", "zdr", "kdp"), heights_km=(1.0,)).read([0])
+    batch = open_reader(manifest, "test", variables=("zh", "zdr", "kdp"), heights_km=(1.0,)).read([0])
     np.testing.assert_allclose(batch.radar[0, 0, :, 0, 0, :2].float().numpy(), radar[0, :, 0, 0, :2], rtol=1e-3)
     assert float(batch.rain_rate.max()) == pytest.approx(1225.708, rel=1e-3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from polarcast.data.archive import Archive, open_archive
-from polarcast.data.manifest import Manifest
+from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.cli import main
 
 

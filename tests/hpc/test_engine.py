@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from polarcast.data.manifest import Manifest
-from polarcast.data.order import rank_slice, sample_at
+from polarcast.data.reading.order import rank_slice, sample_at
+from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.build import build_model, build_reader
 from polarcast.hpc.checkpoint import newest
 from polarcast.hpc.config import RunConfig, load_config

@@ -11,7 +11,9 @@ from slurm_cluster import cluster as module
 from slurm_cluster.cluster import NODES, Cluster, what_is_missing
 
 HOLD = """
-import sys, time
+import signal, sys, time
+# Whoever runs these tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from slurm_cluster.cluster import cluster
 with cluster(Path(sys.argv[1])) as running:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from slurm_cluster.cluster import NODES, Cluster
 
-from polarcast.data.manifest import Manifest
+from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.checkpoint import newest
 from polarcast.hpc.config import load_config
 from polarcast.hpc.run_folder import RunFolder

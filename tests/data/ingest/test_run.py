@@ -20,8 +20,8 @@ from polarcast.data.ingest.grid_settings import GridSettings
 from polarcast.data.ingest.gridding import Grid
 from polarcast.data.ingest.run import IngestSettings, Report, ingest
 from polarcast.data.ingest.volumes import VolumeSettings
-from polarcast.data.reader import MappedReader
-from polarcast.data.shards import write_shards
+from polarcast.data.reading.reader import open_reader
+from polarcast.data.shards.write import write_shards
 
 pytestmark = pytest.mark.acceptance
 
@@ -124,7 +124,7 @@ def test_what_came_in_is_sound_and_can_be_packed_and_read(ingested: tuple[Path, 
     assert all(f.ok for f in check_archive(archive))
     manifest = write_shards(archive, tmp_path / "shards")
     assert (manifest.spacing_km, manifest.time_step_minutes) == (3.0, 6.0)
-    batch = MappedReader(manifest, "test", variables=("zh", "kdp"), heights_km=(1.0, 7.0), frames=2).read([0])
+    batch = open_reader(manifest, "test", variables=("zh", "kdp"), heights_km=(1.0, 7.0), frames=2).read([0])
     np.testing.assert_array_equal(batch.radar[0, 1, 0, 0].numpy(), archive.read_radar(0, 1)[0, 0].astype(np.float16))
 
 

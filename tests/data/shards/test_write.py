@@ -12,9 +12,10 @@ import webdataset as wds
 from polarcast.data.archive import Archive, open_archive
 from polarcast.data.check.shards import check_shards as check
 from polarcast.data.errors import BadInput
-from polarcast.data.manifest import Manifest, read_manifest
-from polarcast.data.reader import MappedReader
-from polarcast.data.shards import write_shards
+from polarcast.data.reading.reader import open_reader
+from polarcast.data.shards.manifest import Manifest, read_manifest
+from polarcast.data.shards.samples import EVENT
+from polarcast.data.shards.write import write_shards
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_plain_webdataset_reads_the_shards(shards: Manifest, archive: Archive) -
 
 def test_mapped_frames_equal_the_archives(shards: Manifest, archive: Archive) -> None:
     for split, events in shards.splits.items():
-        reader = MappedReader(shards, split, variables=("zdr", "zh"), heights_km=(7.0, 1.0))
+        reader = open_reader(shards, split, variables=("zdr", "zh"), heights_km=(7.0, 1.0))
         assert len(reader) == sum(len(archive.frames[e]) for e in events)
         batch = reader.read(range(len(reader)))
         for i, (event, frame) in enumerate(zip(batch.event.tolist(), batch.frame.tolist(), strict=True)):
@@ -49,7 +50,7 @@ def test_mapped_frames_equal_the_archives(shards: Manifest, archive: Archive) ->
 def test_no_event_is_in_two_splits_or_two_shards(shards: Manifest) -> None:
     for one, other in combinations(shards.splits.values(), 2):
         assert set(one).isdisjoint(other)
-    of_shard = [{row[0] for row in shard.samples} for shard in shards.shards]
+    of_shard = [set(shards.of_shard(i)[:, 1 + EVENT].tolist()) for i in range(len(shards.shards))]
     assert len(of_shard) > 1
     for a, b in combinations(of_shard, 2):
         assert a.isdisjoint(b)
@@ -116,10 +117,11 @@ def test_a_truncated_shard_is_found_and_refused(copied: Manifest) -> None:
     victim = copied.folder / copied.shards[0].name
     victim.write_bytes(victim.read_bytes()[:-512])
     assert [f.where for f in check(copied) if not f.ok] == [victim.name]
-    event = copied.shards[0].samples[0][0]
+    event = copied.of_shard(0)[0, 1 + EVENT]
     split = next(name for name, events in copied.splits.items() if event in events)
+    reader = open_reader(copied, split, variables=("zh",), heights_km=(1.0,))
     with pytest.raises(BadInput, match=victim.name):
-        MappedReader(copied, split, variables=("zh",), heights_km=(1.0,))
+        reader.read(range(len(reader)))
 
 
 def test_the_check_finds_an_event_in_two_splits(shards: Manifest) -> None:
@@ -127,7 +129,7 @@ def test_the_check_finds_an_event_in_two_splits(shards: Manifest) -> None:
     assert [f.where for f in check(replace(shards, splits=leaky)) if not f.ok] == ["splits"]
 
 
-@pytest.mark.parametrize("content", ["{", '{"format": "polarcast-shards/0"}', "[]", '{"format": "polarcast-shards/2"}'])
+@pytest.mark.parametrize("content", ["{", '{"format": "polarcast-shards/0"}', "[]", '{"format": "polarcast-shards/3"}'])
 def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(BadInput, match=r"manifest\.json"):
@@ -178,5 +180,5 @@ def test_what_a_killed_run_made_of_other_data_is_not_taken_over(archive: Archive
     rain = changed.rain_file(0, 0)
     np.save(rain, np.load(rain) + 1)
     manifest = write_shards(changed, tmp_path / "s", split="all-test")
-    reader = MappedReader(manifest, "test", variables=("zh",), heights_km=(1.0,))
+    reader = open_reader(manifest, "test", variables=("zh",), heights_km=(1.0,))
     assert float(reader.read([0]).rain_rate.min()) >= 1

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from polarcast.data.archive import Archive, Field
 from polarcast.data.errors import BadInput
-from polarcast.data.manifest import Shard
-from polarcast.data.selection import Selection, strong_pixels
+from polarcast.data.selection import Selection, intensity_ppm, strong_pixels
+from polarcast.data.shards.manifest import Shard
 from polarcast.data.statistics import EventSums
 
 _BLOCK, _RECORD = 512, 10240
@@ -37,24 +37,26 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class Packed:
-    """A written shard (None where no frame was left for it), the sums of its events, and the frames left out."""
+    """A written shard (None where no frame was left for it), its rows, its events' sums, and frames left out."""
 
     shard: Shard | None
+    rows: list[list[int]]
     sums: dict[int, EventSums]
     removed: dict[int, list[int]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As kept beside the tar until the whole folder is done."""
         sums = {event: s.to_lists() for event, s in self.sums.items()}
-        return json.dumps({"shard": self.shard and self.shard.__dict__, "sums": sums, "removed": self.removed})
+        shard = self.shard and self.shard.__dict__
+        return json.dumps({"shard": shard, "rows": self.rows, "sums": sums, "removed": self.removed})
 
     @classmethod
     def from_json(cls, text: str) -> "Packed":
         """The inverse of `to_json`."""
         content = json.loads(text)
-        shard = content["shard"] and Shard(**{**content["shard"], "samples": _rows(content["shard"]["samples"])})
+        shard = content["shard"] and Shard(**content["shard"])
         sums = {int(event): EventSums.from_lists(s) for event, s in content["sums"].items()}
-        return cls(shard, sums, {int(event): frames for event, frames in content["removed"].items()})
+        return cls(shard, content["rows"], sums, {int(event): frames for event, frames in content["removed"].items()})
 
 
 def pack_shard(job: ShardJob) -> Packed:
@@ -71,12 +73,6 @@ def pack_shard(job: ShardJob) -> Packed:
     staged.write_text(packed.to_json())
     os.replace(staged, note)
     return packed
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class _Tar:
@@ -108,7 +104,7 @@ class _Tar:
 
 
 def _write(job: ShardJob) -> Packed:
-    rows: list[tuple[int, int, int, int, int]] = []
+    rows: list[list[int]] = []
     sums: dict[int, EventSums] = {}
     removed: dict[int, list[int]] = {}
     with job.path.open("wb") as stream:
@@ -122,14 +118,15 @@ def _write(job: ShardJob) -> Packed:
                     continue
                 sums[event] += EventSums.of(radar, rain)
                 offsets = _add_sample(tar, event, frame, radar, rain, job.archive.time_step_minutes)
-                rows.append((event, frame, *offsets, strong_pixels(radar, job.archive.heights_km)))
+                strong = strong_pixels(radar, job.archive.heights_km)
+                rows.append([event, frame, *offsets, strong, intensity_ppm(radar, rain)])
         tar.finish()
         stream.flush()
         os.fsync(stream.fileno())
     if not rows:
         job.path.unlink()
-        return Packed(None, sums, removed)
-    return Packed(Shard(job.path.name, tar.size, tar.sha256.hexdigest(), tuple(rows)), sums, removed)
+        return Packed(None, [], sums, removed)
+    return Packed(Shard(job.path.name, tar.size, tar.sha256.hexdigest()), rows, sums, removed)
 
 
 def _read_checked(job: ShardJob, event: int, frame: int) -> tuple[Field, Field | None]:
@@ -182,7 +179,3 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
     text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape}, }}"
     length = -(-(10 + len(text) + 1) // 64) * 64 - 10
     return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
-
-
-def _rows(samples: list[list[int]]) -> tuple[tuple[int, int, int, int, int], ...]:
-    return tuple((row[0], row[1], row[2], row[3], row[4]) for row in samples)

@@ -12,14 +12,15 @@ import numpy as np
 from polarcast.data import archive as nju
 from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
-from polarcast.data.manifest import NAME, Manifest
 from polarcast.data.selection import Selection
-from polarcast.data.shard_writer import Packed, ShardJob, pack_shard
+from polarcast.data.shards.manifest import NAME, Manifest
+from polarcast.data.shards.pack import Packed, ShardJob, pack_shard
+from polarcast.data.shards.source import Source
 from polarcast.data.splits import Splits, assign, default_rule
 from polarcast.data.statistics import summarize
 from polarcast.data.workers import run_all
 
-DEFAULT_SHARD_MB = 256
+DEFAULT_SHARD_MB = 64
 _PLAN = "plan.json"
 
 
@@ -121,8 +122,9 @@ def _manifest(
     selection: Selection,
     packed: Sequence[Packed],
 ) -> Manifest:
-    shards = tuple(p.shard for p in packed if p.shard)
-    events = {event for shard in shards for event, *_ in shard.samples}
+    written = [(p.shard, p.rows) for p in packed if p.shard]
+    rows = [[index, *row] for index, (_, of_shard) in enumerate(written) for row in of_shard]
+    events = {event for _, event, *_ in rows}
     if not events:
         raise BadInput("no frame is left", archive.root, "every frame has a field that is all zero: leave out --clean")
     kept = {name: tuple(e for e in of_split if e in events) for name, of_split in splits.items()}
@@ -130,7 +132,7 @@ def _manifest(
     removed = {event: frames for p in packed for event, frames in p.removed.items()}
     has = (*archive.variables, *(("rain_rate",) if archive.has_rain else ()))
     return Manifest(
-        folder=out,
+        source=Source(str(out)),
         variables=archive.variables,
         heights_km=archive.heights_km,
         shape=(shape[0], shape[1]),
@@ -138,7 +140,8 @@ def _manifest(
         time_step_minutes=archive.time_step_minutes,
         units={name: nju.UNITS[name] for name in has},
         splits=kept,
-        shards=shards,
+        shards=tuple(shard for shard, _ in written),
+        samples=np.array(rows, dtype=np.int64),
         statistics=summarize([sums[e] for e in kept["train"]], archive.variables, archive.heights_km),
         selection=selection.as_record(removed),
         provenance=archive.provenance(),

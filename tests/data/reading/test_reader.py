@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from polarcast.data.errors import BadInput
-from polarcast.data.manifest import Manifest
-from polarcast.data.reader import MappedReader, only_test, prefetch
+from polarcast.data.reading.prefetch import prefetch
+from polarcast.data.reading.reader import Reader, only_test, open_reader
+from polarcast.data.shards.manifest import Manifest
+from polarcast.data.shards.samples import FRAME
 
 
-def _reader(manifest: Manifest, frames: int) -> MappedReader:
-    return MappedReader(only_test(manifest), "test", variables=("zh",), heights_km=(3.0,), frames=frames)
+def _reader(manifest: Manifest, frames: int) -> Reader:
+    return open_reader(only_test(manifest), "test", variables=("zh",), heights_km=(3.0,), frames=frames)
 
 
 def test_windows_never_cross_an_event(shards: Manifest) -> None:
@@ -21,8 +23,7 @@ def test_windows_never_cross_an_event(shards: Manifest) -> None:
 
 def test_windows_never_cross_a_missing_frame(shards: Manifest) -> None:
     whole = _reader(shards, 2)
-    gaps = tuple(replace(s, samples=tuple(r for r in s.samples if r[1] != 2)) for s in shards.shards)
-    with_gap = _reader(replace(shards, shards=gaps), 2)
+    with_gap = _reader(replace(shards, samples=shards.samples[shards.samples[:, 1 + FRAME] != 2]), 2)
     assert (len(whole), len(with_gap)) == (8 * 3, 8 * 1)
     assert set(with_gap.read(range(8)).frame.tolist()) == {0}
 
@@ -39,16 +40,26 @@ def test_a_window_holds_consecutive_frames(shards: Manifest) -> None:
 def test_what_the_shards_do_not_hold_is_refused(shards: Manifest, change: dict[str, object], complaint: str) -> None:
     arguments = {"variables": ("zh",), "heights_km": (1.0,), "frames": 1} | change
     with pytest.raises(BadInput, match=complaint):
-        MappedReader(shards, "train", **arguments)  # type: ignore[arg-type]
+        open_reader(shards, "train", **arguments)  # type: ignore[arg-type]
 
 
-def test_prefetching_keeps_order_and_passes_errors_on() -> None:
-    assert list(prefetch(range(7), 3)) == list(range(7))
+@pytest.mark.parametrize("workers", range(5))
+def test_prefetching_keeps_order_and_passes_errors_on(workers: int) -> None:
+    assert list(prefetch(lambda i: 2 * i, range(7), workers)) == list(range(0, 14, 2))
 
-    def broken():  # type: ignore[no-untyped-def]
-        yield 1
-        raise BadInput("broken", "here")
+    def broken(i: int) -> int:
+        if i == 3:
+            raise BadInput("broken", "here")
+        return i
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(BadInput, match="broken"):
-        seen.extend(prefetch(broken()))
+        seen.extend(prefetch(broken, range(7), workers))
+    assert seen == [0, 1, 2]
+
+
+def test_whoever_stops_taking_waits_for_nothing_but_what_is_being_read() -> None:
+    begun: list[int] = []
+    for _ in prefetch(lambda i: begun.append(i), range(1000), 2):
+        break
+    assert len(begun) < 10

@@ -1,0 +1,131 @@
+"""Training samples in the one global order; what can't be read is replaced by rule, counted, and limited."""
+
+import threading
+from functools import lru_cache
+
+import numpy as np
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.data.reading.blocks import BlockShuffle, by_shard
+from polarcast.data.reading.order import Order, WholeShuffle, substitute_at
+from polarcast.data.reading.permute import Indices
+from polarcast.data.reading.quota import Quota, balanced_weights
+from polarcast.data.reading.reader import Reader
+from polarcast.data.shards.health import BadShard
+
+_CHUNK = 4096
+
+
+class Draw:
+    """Batches of training windows by their positions in the endless stream.
+
+    A window of a shard that can't be read is replaced by the first readable one of a sequence that depends on the seed
+    and the position alone: every rank, whatever it has learned so far, would take the same.
+    """
+
+    def __init__(self, reader: Reader, order: Order, seed: int, max_bad_share: float = 0.0) -> None:
+        """Draw from a reader.
+
+        Args:
+            reader: Of the training split.
+            order: Which window is at which position.
+            seed: Of the substitutes.
+            max_bad_share: Share of the windows that may lie in bad shards before the work fails.
+        """
+        self._reader, self._order, self._seed = reader, order, seed
+        self._max_bad_share = max_bad_share
+        self._lock = threading.Lock()
+        self._shards = reader.windows.shards()
+        self._is_bad = np.zeros(len(reader.manifest.shards), bool)
+        self.bad: dict[int, str] = {}
+
+    def exclude(self, bad: dict[int, str]) -> None:
+        """Leave out shards. Raises BadInput when they hold more of the windows than may be lost."""
+        with self._lock:
+            for shard, what in bad.items():
+                if shard not in self.bad:
+                    self._exclude(shard, what)
+
+    def windows(self, position: Indices) -> Indices:
+        """The windows at some positions, with substitutes where they are in bad shards."""
+        found, attempt = self._at(position), 0
+        while self.bad and (lost := self._is_bad[self._shards[found]].any(1)).any():
+            attempt += 1
+            found[lost] = substitute_at(position[lost], attempt, len(self._reader), self._seed)
+        return found
+
+    def _at(self, position: Indices) -> Indices:
+        """The order, computed some thousand positions at a time: one by one it would cost more than reading."""
+        chunks, found = position // _CHUNK, np.empty_like(position)
+        for number in np.unique(chunks).tolist():
+            here = chunks == number
+            found[here] = self._chunk(number)[position[here] - number * _CHUNK]
+        return found
+
+    @lru_cache(maxsize=4)  # noqa: B019 — a draw lives as long as its run
+    def _chunk(self, number: int) -> Indices:
+        return self._order.at(np.arange(number * _CHUNK, (number + 1) * _CHUNK))
+
+    def expect(self, position: Indices) -> None:
+        """Tell the reader what is going to be read from the first of these positions to the last."""
+        if isinstance(self._order, BlockShuffle):
+            self._reader.frames.expect(self._order.shards_at(position))
+
+    def read(self, position: Indices) -> Batch:
+        """The batch at some positions. Raises BadInput when too much can't be read."""
+        while True:
+            try:
+                return self._reader.read(self.windows(position))
+            except BadShard as error:
+                self.exclude({error.shard: error.what})
+
+    def lost_share(self) -> float:
+        """Share of the windows that lie in bad shards."""
+        return float(self._is_bad[self._shards].any(1).mean())
+
+    def report(self, shard: int) -> dict[str, str]:
+        """A bad shard, what is wrong with it, and the share of windows lost so far."""
+        return {"shard": self._url(shard), "problem": self.bad[shard], "lost": f"{self.lost_share():.2%}"}
+
+    def _url(self, shard: int) -> str:
+        return self._reader.manifest.source.url(self._reader.manifest.shards[shard].name)
+
+    def _exclude(self, shard: int, what: str) -> None:
+        self.bad[shard] = what
+        self._is_bad[shard] = True
+        share = self.lost_share()
+        if share > self._max_bad_share or share == 1:
+            raise BadInput(
+                f"{what}; bad shards hold {share:.1%} of the training windows, data.max_bad_share is "
+                f"{self._max_bad_share:.1%}",
+                self._url(shard),
+                "copy it again, or shard the archive again",
+            )
+
+
+def whole_shuffle(reader: Reader, seed: int, balance: float = 0.0) -> Order:
+    """Every epoch shuffled as a whole; `balance` as in `quota.balanced_weights`."""
+    return WholeShuffle(_quota(reader, seed, balance, np.arange(len(reader))), seed)
+
+
+def block_shuffle(reader: Reader, seed: int, balance: float, lanes: int, shards_per_block: int) -> BlockShuffle:
+    """Shuffled blocks of whole shards, for a reader of streams.
+
+    Raises:
+        BadInput: a window's frames lie in two shards.
+    """
+    first, last = reader.windows.shards().T
+    if (first != last).any():
+        raise BadInput(
+            "an event lies in two shards, which can't be streamed",
+            reader.manifest.source.location,
+            "set data.reader=mapped",
+        )
+    quota = _quota(reader, seed, balance, by_shard(first))
+    return BlockShuffle(quota, first, seed, lanes, shards_per_block)
+
+
+def _quota(reader: Reader, seed: int, balance: float, sequence: Indices) -> Quota:
+    weights = balanced_weights(reader.windows.intensity()[sequence], balance) if balance else None
+    return Quota(len(reader), seed, weights)

@@ -1,0 +1,1 @@
+"""Shards: WebDataset tars of whole events with a manifest; written, checked, staged and taken in."""

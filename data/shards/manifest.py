@@ -1,0 +1,124 @@
+"""`manifest.json`: everything a reader needs to know about a folder of shards, without opening one."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polarcast.data.errors import BadInput
+from polarcast.data.shards.samples import COLUMNS, RUN, Table, from_runs, to_runs
+from polarcast.data.shards.source import Source
+from polarcast.data.splits import Splits
+
+FORMAT = "polarcast-shards/3"
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar: its file name, size in bytes, and SHA-256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The shards of one archive: grid, splits by event, train-only statistics, and where it all came from."""
+
+    source: Source
+    variables: tuple[str, ...]
+    heights_km: tuple[float, ...]
+    shape: tuple[int, int]
+    spacing_km: float
+    time_step_minutes: float
+    units: dict[str, str]
+    splits: Splits
+    shards: tuple[Shard, ...]
+    samples: Table = field(repr=False, compare=False)
+    """A row for each frame, in order of shard: (shard, *COLUMNS)."""
+    statistics: dict[str, Any]
+    selection: dict[str, Any]
+    provenance: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards lie. Raises BadInput when that is not a folder of this machine."""
+        return self.source.folder
+
+    @property
+    def has_rain(self) -> bool:
+        """Whether the frames come with a rain rate."""
+        return "rain_rate" in self.units
+
+    @property
+    def pixels(self) -> int:
+        """Of one field."""
+        return self.shape[0] * self.shape[1]
+
+    def of_shard(self, index: int) -> Table:
+        """The rows of one shard."""
+        return self.samples[self.samples[:, 0] == index]
+
+    def digest(self) -> str:
+        """SHA-256 of what the shards hold and how they are split; where they lie does not count."""
+        content = {
+            "splits": self.splits,
+            "shards": [s.sha256 for s in self.shards],
+            "min_strong_pixels": self.selection["min_strong_pixels"],
+            "format": FORMAT,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The manifest as written to disk."""
+        content = {k: v for k, v in self.__dict__.items() if k not in ("source", "shards", "samples")}
+        bounds = np.searchsorted(self.samples[:, 0], np.arange(len(self.shards) + 1))
+        parts = [self.samples[a:b, 1:] for a, b in pairwise(bounds)]
+        shards = [{**s.__dict__, **_packed(part)} for s, part in zip(self.shards, parts, strict=True)]
+        return json.dumps({"format": FORMAT, **content, "run_columns": RUN, "shards": shards})
+
+
+def read_manifest(location: Path | str) -> Manifest:
+    """Read the manifest of a folder of shards, or of shards behind a URL.
+
+    Args:
+        location: What `Source` takes: a folder, or a URL (template) such as `https://host/shards/{name}`.
+
+    Raises:
+        BadInput: there is none, it is damaged, or it is of another format version.
+    """
+    source = Source(str(location))
+    text = source.read_text(NAME, missing="make shards with: polarcast data shard ARCHIVE OUT")
+    try:
+        content = json.loads(text)
+        found = content.pop("format")
+        if found != FORMAT:
+            raise BadInput(
+                f"format {found!r}, this version reads {FORMAT!r}", source.url(NAME), "shard the archive again"
+            )
+        content.pop("run_columns")
+        return _from_json(source, content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"damaged manifest ({error})", source.url(NAME), "shard the archive again") from None
+
+
+def _packed(part: Table) -> dict[str, Any]:
+    return {"runs": to_runs(part), **{name: part[:, COLUMNS.index(name)].tolist() for name in COLUMNS[4:]}}
+
+
+def _from_json(source: Source, content: dict[str, Any]) -> Manifest:
+    entries = content.pop("shards")
+    shards = tuple(Shard(e["name"], e["bytes"], e["sha256"]) for e in entries)
+    runs, strong, intensity = ([x for e in entries for x in e[key]] for key in ("runs", *COLUMNS[4:]))
+    table = from_runs(np.array(runs, dtype=np.int64), strong, intensity)
+    owner = np.repeat(np.arange(len(entries)), [len(e[COLUMNS[4]]) for e in entries])
+    for key in ("variables", "heights_km", "shape"):
+        content[key] = tuple(content[key])
+    content["splits"] = {name: tuple(events) for name, events in content["splits"].items()}
+    return Manifest(source=source, shards=shards, samples=np.column_stack([owner, table]), **content)

@@ -1,0 +1,68 @@
+"""This rank's training batches, and what all ranks learn of shards that can't be read."""
+
+import logging
+from collections.abc import Iterator
+from functools import reduce
+
+import numpy as np
+
+from polarcast.data.batch import Batch
+from polarcast.data.reading.draw import Draw
+from polarcast.data.reading.order import rank_slice
+from polarcast.data.reading.permute import Indices
+from polarcast.data.reading.prefetch import prefetch
+from polarcast.data.reading.reader import Reader
+from polarcast.data.shards.health import bad_shards
+from polarcast.hpc.collect import gather
+from polarcast.hpc.config import DataConfig, RunConfig
+from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.world import World
+
+_log = logging.getLogger("polarcast")
+_STEPS_AHEAD = 16
+"""Streams are opened that early."""
+
+
+class Samples:
+    """Feeds one rank from a draw."""
+
+    def __init__(self, draw: Draw, run: RunFolder, world: World) -> None:
+        """For this rank of `world`; rank 0 writes into the run's log."""
+        self._draw, self._run, self._world = draw, run, world
+        self._told: set[int] = set()
+
+    def inspect(self, reader: Reader, data: DataConfig) -> None:
+        """Look at the training shards before the first step, each rank at its part of them.
+
+        Raises:
+            BadInput: bad shards hold more of the windows than `data.max_bad_share`.
+        """
+        if data.reader == "stream":  # their sums are checked as they come
+            return
+        mine = np.unique(reader.windows.shards())[self._world.rank :: self._world.size]
+        self._draw.exclude(bad_shards(reader.manifest, mine.tolist(), sums=data.verify == "sums"))
+        self.tell(step=0)
+
+    def tell(self, step: int) -> None:
+        """Let all ranks know of all bad shards; those not told of before go into the run's log."""
+        self._draw.exclude(reduce(dict.__or__, gather(dict(self._draw.bad), self._world)))
+        for shard in sorted(set(self._draw.bad) - self._told):
+            self._told.add(shard)
+            record = self._draw.report(shard)
+            if self._world.is_first:
+                self._run.log(event="bad_shard", step=step, **record)
+                _log.warning("polarcast: %(shard)s: %(problem)s; its windows are replaced (%(lost)s lost)", record)
+
+    def batches(self, config: RunConfig, micro_batch: int, first_step: int) -> Iterator[Batch]:
+        """This rank's micro-batches from `first_step` on, in the one global order."""
+        return prefetch(self._draw.read, self._positions(config, micro_batch, first_step), config.data.workers)
+
+    def _positions(self, config: RunConfig, micro_batch: int, first_step: int) -> Iterator[Indices]:
+        batch, last = config.train.global_batch, config.train.steps
+        for step in range(first_step, last):
+            # Batches that are read ahead may belong to steps before this one.
+            near = range(max(first_step, step - config.data.workers - 1), min(last, step + _STEPS_AHEAD))
+            self._draw.expect(np.concatenate([rank_slice(s, batch, self._world.rank, self._world.size) for s in near]))
+            share = rank_slice(step, batch, self._world.rank, self._world.size)
+            for start in range(0, len(share), micro_batch):
+                yield share[start : start + micro_batch]
