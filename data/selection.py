@@ -28,7 +28,7 @@ class Selection:
     clean: bool = False
     min_strong_pixels: int = 0
 
-    def keeps(self, radar: npt.NDArray[np.float32]) -> bool:
+    def keeps(self, radar: npt.NDArray[np.floating[Any]]) -> bool:
         """Whether a frame (v, z, y, x) goes into the shards."""
         return not self.clean or bool(radar.any((-2, -1)).all())
 
@@ -51,7 +51,7 @@ class Selection:
         return {**asdict(self), "strong": strong, "saturation_mm_h": SATURATION_MM_H, "removed_frames": gone}
 
 
-def intensity_ppm(radar: npt.NDArray[np.float32], rain: npt.NDArray[np.float32] | None) -> int:
+def intensity_ppm(radar: npt.NDArray[np.floating[Any]], rain: npt.NDArray[np.floating[Any]] | None) -> int:
     """How much heavy rain is in a frame, in millionths: the mean over its pixels of 1 − exp(−R / `SATURATION_MM_H`).
 
     Ravuri et al. (2021, Skilful precipitation nowcasting, Methods) draw windows by this measure. Light rain counts by
@@ -61,12 +61,17 @@ def intensity_ppm(radar: npt.NDArray[np.float32], rain: npt.NDArray[np.float32] 
         radar: (v, z, y, x), zh first.
         rain: (y, x) rain rate R in mm/h; without it R is that of Z = 200 R^1.6 at the lowest height.
     """
-    echo = radar[0, 0]
-    rate = rain if rain is not None else np.where(echo > 0, (10 ** (echo / 10) / 200) ** (1 / 1.6), 0)
+    rate = _zr_rate(radar[0, 0].astype(np.float32)) if rain is None else rain.astype(np.float32)
     return round(1e6 * float(-np.expm1(-rate / SATURATION_MM_H).mean(dtype=np.float64)))
 
 
-def strong_pixels(radar: npt.NDArray[np.float32], heights_km: tuple[float, ...]) -> int:
+def _zr_rate(zh: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rain rate of Z = 200 R^1.6 where there is an echo, in mm/h."""
+    rate: npt.NDArray[np.float32] = np.where(zh > 0, (10 ** (zh / 10) / 200) ** (1 / 1.6), 0)
+    return rate
+
+
+def strong_pixels(radar: npt.NDArray[np.floating[Any]], heights_km: tuple[float, ...]) -> int:
     """Pixels of at least `STRONG_DBZ` at `STRONG_HEIGHT_KM` in one frame (v, z, y, x), zh first; −1 without it."""
     if STRONG_HEIGHT_KM not in heights_km:
         return -1

@@ -9,6 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 Sums = npt.NDArray[np.float64]
+WET_MM_H = 0.1
+_CODES = 2**16
+_WITHOUT_SIGN = np.uint16(0x7FFF)
+_VALUES = np.nan_to_num(np.arange(_CODES, dtype=np.uint16).view(np.float16).astype(np.float64), posinf=0, neginf=0)
 
 
 @dataclass(frozen=True)
@@ -17,28 +21,12 @@ class EventSums:
 
     echo: (v, z, 3): count, sum and sum of squares where there is an echo (zh ≠ 0).
     extremes: (v, z, 2): least and greatest value where there is an echo.
-    rain: (3,): pixels, wet pixels (> 0.1 mm/h), sum of rain rate in mm/h.
+    rain: (3,): pixels, wet pixels (> `WET_MM_H`), sum of rain rate in mm/h.
     """
 
     echo: Sums
     extremes: Sums
     rain: Sums
-
-    @classmethod
-    def empty(cls, variables: Sequence[str], heights_km: Sequence[float]) -> "EventSums":
-        """The sums over no frame."""
-        shape = (len(variables), len(heights_km))
-        extremes = np.broadcast_to([np.inf, -np.inf], (*shape, 2)).copy()
-        return cls(np.zeros((*shape, 3)), extremes, np.zeros(3))
-
-    @classmethod
-    def of(cls, radar: npt.NDArray[np.float32], rain: npt.NDArray[np.float32] | None) -> "EventSums":
-        """Sums over one frame: radar (v, z, y, x), rain (y, x) in mm/h where there is any."""
-        echo = radar[0] != 0
-        moments = [[_field_sums(field[there]) for field, there in zip(level, echo, strict=True)] for level in radar]
-        sums = np.array(moments, dtype=np.float64)
-        wet = [0, 0, 0] if rain is None else [rain.size, (rain > 0.1).sum(), rain.sum(dtype=np.float64)]
-        return cls(sums[..., :3], sums[..., 3:], np.array(wet, dtype=np.float64))
 
     def to_lists(self) -> list[Any]:
         """As plain numbers, exactly."""
@@ -70,12 +58,39 @@ def summarize(events: Sequence[EventSums], variables: Sequence[str], heights_km:
     return {"events": len(events), **radar, **of_rain}
 
 
-def _field_sums(echoes: npt.NDArray[np.float32]) -> tuple[float, ...]:
-    """Count, sum, sum of squares, least and greatest of the echoes of one field."""
-    if not echoes.size:
-        return 0, 0, 0, np.inf, -np.inf
-    values = echoes.astype(np.float64)
-    return echoes.size, float(values.sum()), float(values @ values), float(values.min()), float(values.max())
+class Tally:
+    """Counts how often each half-precision value occurs in each field of some frames.
+
+    There are no more than 65536 of them, and counts add up exactly: whoever reads the frames again, in whatever order,
+    comes to the same statistics to the last digit.
+    """
+
+    def __init__(self, variables: int, heights: int) -> None:
+        """Of no frame yet."""
+        self._echo = np.zeros((variables, heights, _CODES), np.int64)
+        self._rain = np.zeros(_CODES, np.int64)
+
+    def add(self, radar: npt.NDArray[np.float16], rain: npt.NDArray[np.float16] | None) -> None:
+        """One frame: radar (v, z, y, x), zh first; rain (y, x) in mm/h where there is any."""
+        codes = radar.view(np.uint16).reshape(*radar.shape[:2], -1)
+        for level in range(radar.shape[1]):
+            there = np.flatnonzero(codes[0, level] & _WITHOUT_SIGN)
+            for variable in range(radar.shape[0]):
+                self._echo[variable, level] += np.bincount(codes[variable, level][there], minlength=_CODES)
+        if rain is not None:
+            self._rain += np.bincount(rain.view(np.uint16).reshape(-1), minlength=_CODES)
+
+    def sums(self) -> EventSums:
+        """Over all frames added."""
+        echo = np.stack([self._echo.sum(-1), self._echo @ _VALUES, self._echo @ _VALUES**2], -1)
+        extremes = [[_extremes(of_level) for of_level in of_variable] for of_variable in self._echo]
+        rain = [self._rain.sum(), self._rain[_VALUES > WET_MM_H].sum(), self._rain @ _VALUES]
+        return EventSums(echo.astype(np.float64), np.array(extremes), np.array(rain, dtype=np.float64))
+
+
+def _extremes(counts: npt.NDArray[np.int64]) -> tuple[float, float]:
+    there = _VALUES[counts > 0]
+    return (float(there.min()), float(there.max())) if there.size else (np.inf, -np.inf)
 
 
 def _moments(echo: Sums, extremes: Sums) -> dict[str, float | None]:

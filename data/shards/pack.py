@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from polarcast.data.archive import Archive, Field
 from polarcast.data.errors import BadInput
 from polarcast.data.selection import Selection, intensity_ppm, strong_pixels
 from polarcast.data.shards.manifest import Shard
-from polarcast.data.statistics import EventSums
+from polarcast.data.statistics import EventSums, Tally
 
 _BLOCK, _RECORD = 512, 10240
 _HALF_MAX = float(np.finfo(np.float16).max)
 
-Write = Callable[[bytes | memoryview], None]
+Halves = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -110,16 +109,17 @@ def _write(job: ShardJob) -> Packed:
     with job.path.open("wb") as stream:
         tar = _Tar(stream)
         for event in job.events:
-            sums[event] = EventSums.empty(job.archive.variables, job.archive.heights_km)
+            tally = Tally(len(job.archive.variables), len(job.archive.heights_km))
             for frame in job.archive.frames[event]:
                 radar, rain = _read_checked(job, event, frame)
                 if not job.selection.keeps(radar):
                     removed.setdefault(event, []).append(frame)
                     continue
-                sums[event] += EventSums.of(radar, rain)
+                tally.add(radar, rain)
                 offsets = _add_sample(tar, event, frame, radar, rain, job.archive.time_step_minutes)
                 strong = strong_pixels(radar, job.archive.heights_km)
                 rows.append([event, frame, *offsets, strong, intensity_ppm(radar, rain)])
+            sums[event] = tally.sums()
         tar.finish()
         stream.flush()
         os.fsync(stream.fileno())
@@ -129,17 +129,18 @@ def _write(job: ShardJob) -> Packed:
     return Packed(Shard(job.path.name, tar.size, tar.sha256.hexdigest()), rows, sums, removed)
 
 
-def _read_checked(job: ShardJob, event: int, frame: int) -> tuple[Field, Field | None]:
+def _read_checked(job: ShardJob, event: int, frame: int) -> tuple[Halves, Halves | None]:
+    """A frame in half precision: whatever is told of it later is told of these values."""
     archive = job.archive
     radar = archive.read_radar(event, frame)
     _check_packable(radar, archive.radar_file(archive.variables[0], archive.heights_km[0], event, frame), job.shape)
     if not archive.has_rain:
-        return radar, None
+        return radar.astype(np.float16), None
     rain = archive.read_rain(event, frame)
     _check_packable(rain, archive.rain_file(event, frame), job.shape)
     if rain.min() < 0:
         raise BadInput(f"rain rate of {rain.min():.3g} mm/h", archive.rain_file(event, frame), "rain can't be negative")
-    return radar, rain
+    return radar.astype(np.float16), rain.astype(np.float16)
 
 
 def _check_packable(values: Field, path: Path, shape: tuple[int, ...]) -> None:
@@ -155,7 +156,7 @@ def _check_packable(values: Field, path: Path, shape: tuple[int, ...]) -> None:
 
 
 def _add_sample(
-    tar: _Tar, event: int, frame: int, radar: Field, rain: Field | None, step_minutes: float
+    tar: _Tar, event: int, frame: int, radar: Halves, rain: Halves | None, step_minutes: float
 ) -> tuple[int, int]:
     """Append one sample; returns the offsets of the first radar value and the first rain value in the tar."""
     key = f"{event:03d}-{frame:03d}"
@@ -167,11 +168,10 @@ def _add_sample(
     return radar_at, rain_at
 
 
-def _add_field(tar: _Tar, name: str, values: Field) -> int:
-    """Append a field in half precision as npy; returns where its first value is."""
-    half: npt.NDArray[np.float16] = np.ascontiguousarray(values, dtype=np.float16)
-    header = _npy_header(half.shape)
-    return tar.add(name, header, half.data.cast("B")) + len(header)
+def _add_field(tar: _Tar, name: str, values: Halves) -> int:
+    """Append a field as npy; returns where its first value is."""
+    header = _npy_header(values.shape)
+    return tar.add(name, header, values.data.cast("B")) + len(header)
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
