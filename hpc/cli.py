@@ -84,6 +84,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder, or the folder of a suite such as runs/demo.")],
     archive: Annotated[Path | None, typer.Option(help="Score on all events of this archive (or shards).")] = None,
     split: Annotated[str, typer.Option(help="Split of the run's own shards.")] = "test",
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
     as_json: bool = Json,
 ) -> None:
     """Score a trained run, or all runs of a suite, on their test events or on another archive.
@@ -92,11 +93,19 @@ def evaluate(
     """
     from polarcast.hpc.bench.rescore import is_suite, rescore
     from polarcast.hpc.bench.single import evaluate_run
+    from polarcast.hpc.launch import launch_local
+    from polarcast.hpc.world import detect
 
-    with _board() as board:
+    if processes > 1 and "RANK" not in os.environ and not is_suite(run):
+        options = ["--archive", str(archive)] * (archive is not None) + ["--json"] * as_json
+        launch_local(["evaluate", str(run), "--split", split, *options], processes)
+        return
+    world = detect()
+    with _board(quiet=not world.is_first) as board:
         if not is_suite(run):
-            report = evaluate_run(run, archive, split, board)
-            print_json(report) if as_json else print_text(report["text"])
+            report = evaluate_run(run, archive, split, board, world)
+            if world.is_first:
+                print_json(report) if as_json else print_text(report["text"])
             return
         if archive is None:
             from polarcast.data.errors import BadInput
@@ -145,10 +154,12 @@ def doctor(as_json: bool = Json) -> None:
     report_findings(examine(), as_json)
 
 
-def _board() -> "Board":
+def _board(quiet: bool = False) -> "Board":
     from polarcast.hpc.bench.progress import Board
 
-    return Board(stderr())
+    console = stderr()
+    console.quiet = quiet
+    return Board(console)
 
 
 def _show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:

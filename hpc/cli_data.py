@@ -99,6 +99,35 @@ def shard(
 
 
 @app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of WebDataset tars that somebody else has written.")],
+    variables: Annotated[str, typer.Option(help="Along the first axis of radar.npy.")] = "zh,zdr,kdp",
+    heights: Annotated[str, typer.Option(help="Along the second axis, in km.")] = "1,3,7",
+    step_minutes: Annotated[float, typer.Option(help="Between frames.")] = 6.0,
+    spacing_km: Annotated[float, typer.Option(help="Between pixels.")] = 1.0,
+    split: Annotated[str | None, typer.Option(help="As in shard.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    as_json: bool = Json,
+) -> None:
+    """Write the manifest for stock WebDataset tars: samples KEY.radar.npy, KEY.rain.npy, KEY.json in float16.
+
+    Example: polarcast data index /data/their-shards --variables zh,zdr --heights 3 --split 0.7/0.1/0.2
+    """
+    from polarcast.data.shards.adopt import Grid, adopt
+
+    names, levels = split_names(variables), split_numbers(heights, "--heights")
+    grid = Grid(tuple(names or ()), tuple(levels or ()), spacing_km, step_minutes)
+    with progress("tars", len(list(folder.glob("*.tar")))) as done:
+        manifest = adopt(folder, grid, split=split, seed=seed, on_shard=done)
+    sizes = {name: len(events) for name, events in manifest.splits.items()}
+    if as_json:
+        print_json({"shards": str(folder), "frames": len(manifest.samples), "events": sizes})
+    else:
+        told = ", ".join(f"{name} {n}" for name, n in sizes.items())
+        print_text(f"{len(manifest.samples)} frames in {len(manifest.shards)} tars of {folder}; events: {told}")
+
+
+@app.command()
 def explore(
     archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL, real or synthetic.")],
     out: Annotated[Path, typer.Argument(help="Folder for report.json and the figures.")],
@@ -141,12 +170,14 @@ def explore(
 def check(
     path: Annotated[Path, typer.Argument(help="An archive, or a folder of shards.")],
     workers: Annotated[int | None, typer.Option(help="Processes, for an archive.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Of shards: sizes, offsets and splits only.")] = False,
     as_json: bool = Json,
 ) -> None:
     """Is it whole, and plausible weather? Exit code 1 if not.
 
-    Of shards: sizes, sums and splits against the manifest. Of both: unreadable files, swapped variables, wrong units,
-    flipped axes, frames out of order, constant fields, frames that are in two events, values no radar gives.
+    Of shards: sizes, sums, offsets, statistics and splits against the manifest. Of both: unreadable files, swapped
+    variables, wrong units, flipped axes, frames out of order, constant fields, frames that are in two events, values
+    no radar gives.
 
     Example: polarcast data check /data/NJU-CPOL
     """
@@ -157,7 +188,7 @@ def check(
 
         manifest = read_manifest(path)
         with progress("shards", len(manifest.shards)) as done:
-            findings = check_shards(manifest, done)
+            findings = check_shards(manifest, done, fast)
     else:
         from polarcast.data.archive import open_archive
         from polarcast.data.check.archive import check_archive

@@ -19,16 +19,19 @@ def loader(
     rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 7,
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
     folder: Annotated[Path | None, typer.Option(help="Where to make the data; a temporary folder by default.")] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="With litdata and MosaicML Streaming, in an environment made for them.")
+    ] = False,
     as_json: bool = Json,
 ) -> None:
-    """Collated nowcasting batches: mapped shards beside a plain copy, stock WebDataset and np.load.
+    """Collated nowcasting batches: mapped shards beside a plain copy and its peers; start-up and memory.
 
-    Example: polarcast perf loader --rounds 7 --folder /local/nvme
+    Example: polarcast perf loader --peers --folder /local/nvme
     """
     from polarcast.hpc.perf.loader import LoaderSpec, measure_loader
 
     with tempfile.TemporaryDirectory(prefix="polarcast-perf-", dir=folder) as where, progress("rounds", rounds) as done:
-        measured = measure_loader(Path(where), LoaderSpec(size=size), rounds, done)
+        measured = measure_loader(Path(where), LoaderSpec(size=size), rounds, done, peers)
     _show(measured, as_json)
 
 

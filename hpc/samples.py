@@ -1,7 +1,9 @@
 """This rank's training batches, and what all ranks learn of shards that can't be read."""
 
+import hashlib
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 
 import numpy as np
@@ -66,3 +68,10 @@ class Samples:
             share = rank_slice(step, batch, self._world.rank, self._world.size)
             for start in range(0, len(share), micro_batch):
                 yield share[start : start + micro_batch]
+
+
+def samples_digest(drawn: Sequence[Batch], world: World) -> str:
+    """A short hash of which samples all ranks have drawn for a step: it tells runs of the same order by their logs."""
+    mine = [(int(e), int(f)) for batch in drawn for e, f in zip(batch.event, batch.frame, strict=True)]
+    drawn_by_all = sorted(sample for of_rank in gather(mine, world) for sample in of_rank)
+    return hashlib.sha256(json.dumps(drawn_by_all).encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from polarcast.hpc.config import RunConfig, TrainConfig
 from polarcast.hpc.engine import Engine
 from polarcast.hpc.provenance import write_provenance
 from polarcast.hpc.run_folder import RunFolder
-from polarcast.hpc.samples import Samples
+from polarcast.hpc.samples import Samples, samples_digest
 from polarcast.hpc.world import World, set_threads
 from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry
@@ -74,10 +74,11 @@ def _descend(
     for step in range(progress.step, settings.steps):
         started = time.perf_counter()
         seed_step(config.seed, step, world.rank)
-        loss = engine.step([next(batches) for _ in range(engine.accumulation)], learning_rate(settings, step))
+        drawn = [next(batches) for _ in range(engine.accumulation)]
+        loss = engine.step(drawn, learning_rate(settings, step))
         progress.step = step + 1
         if progress.step % settings.log_every == 0:
-            _log_step(run, engine, progress.step, loss, time.perf_counter() - started)
+            _log_step(run, engine, progress.step, loss, time.perf_counter() - started, samples_digest(drawn, world))
         if on_step and world.is_first:
             on_step(progress.step, settings.steps, loss)
         if progress.step % settings.validate_every == 0 or progress.step == settings.steps:
@@ -111,10 +112,10 @@ def _resume(run: RunFolder, engine: Engine) -> Progress:
     return checkpoint.load(found, engine.model, engine.optimizer) if found else Progress()
 
 
-def _log_step(run: RunFolder, engine: Engine, step: int, loss: float, seconds: float) -> None:
+def _log_step(run: RunFolder, engine: Engine, step: int, loss: float, seconds: float, samples: str) -> None:
     mean = engine.mean_over_ranks(loss)
     if engine.world.is_first:
-        run.log(event="step", step=step, loss=mean, seconds=round(seconds, 4))
+        run.log(event="step", step=step, loss=mean, seconds=round(seconds, 4), samples=samples)
 
 
 def _validate(run: RunFolder, engine: Engine, validation: Reader, progress: Progress, settings: TrainConfig) -> None:

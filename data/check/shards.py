@@ -1,5 +1,6 @@
 """Is a folder of shards what its manifest says, and plausible weather?"""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -11,34 +12,60 @@ from polarcast.data.check.event import Examined, across, examine, sound
 from polarcast.data.check.facts import frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.judge import Event
+from polarcast.data.errors import BadInput
 from polarcast.data.reading.reader import Reader, only_test, open_reader
 from polarcast.data.shards.health import problem_of
-from polarcast.data.shards.manifest import Manifest, Shard
+from polarcast.data.shards.manifest import NAME, Manifest
+from polarcast.data.shards.samples import Table
+from polarcast.data.shards.tar_walk import read_array, walk
+from polarcast.data.statistics import Tally, summarize
 
 
-def check_shards(manifest: Manifest, on_shard: Callable[[int], None] | None = None) -> list[Finding]:
-    """Check sizes, sums and splits of all shards, then whether their events are plausible weather.
+def check_shards(
+    manifest: Manifest, on_shard: Callable[[int], None] | None = None, fast: bool = False
+) -> list[Finding]:
+    """Check sizes, sums, offsets and splits of all shards, then their statistics, and whether they are weather.
 
     Args:
         manifest: The manifest to hold the shards against.
         on_shard: Called with the number of shards done.
+        fast: Sizes, offsets and splits only: no frame is read.
 
     Returns:
         A finding for each shard, one for the splits, one for each kind of check of the events that found nothing, and
         one for each problem.
     """
     findings = []
-    for index, shard in enumerate(manifest.shards):
-        findings.append(_check_shard(manifest.folder, shard, len(manifest.of_shard(index))))
+    for index in range(len(manifest.shards)):
+        findings.append(_check_shard(manifest, index, fast))
         if on_shard:
             on_shard(index + 1)
     findings.append(_check_splits(manifest))
-    return [*findings, *_check_events(manifest)] if all(f.ok for f in findings) else findings
+    return findings if fast or not all(f.ok for f in findings) else [*findings, *_check_events(manifest)]
 
 
-def _check_shard(folder: Path, shard: Shard, frames: int) -> Finding:
-    problem = problem_of(folder / shard.name, shard, sums=True)
-    return Finding(shard.name, problem is None, problem or f"{frames} frames, {shard.bytes / 1e6:.1f} MB")
+def _check_shard(manifest: Manifest, index: int, fast: bool) -> Finding:
+    shard, rows = manifest.shards[index], manifest.of_shard(index)
+    path = manifest.folder / shard.name
+    problem = problem_of(path, shard, sums=not fast) or _misplaced(manifest, path, rows)
+    return Finding(shard.name, problem is None, problem or f"{len(rows)} frames, {shard.bytes / 1e6:.1f} MB")
+
+
+def _misplaced(manifest: Manifest, path: Path, rows: Table) -> str | None:
+    """The first frame of a shard that is not where the manifest says; None if all are."""
+    half = np.dtype(np.float16).str
+    radar = (half, (len(manifest.variables), len(manifest.heights_km), *manifest.shape))
+    rain = (half, manifest.shape)
+    try:
+        with path.open("rb") as stream:
+            arrays = (read_array(stream, m, path) for m in walk(path) if m.name.endswith(".npy"))
+            there = {array.offset: (array.dtype, array.shape) for array in arrays}
+    except BadInput as error:
+        return error.what
+    for _, event, frame, radar_at, rain_at, *_ in rows.tolist():
+        if there.get(radar_at) != radar or (rain_at >= 0 and there.get(rain_at) != rain):
+            return f"frame {frame} of event {event:03d} is not where the manifest says"
+    return None
 
 
 def _check_splits(manifest: Manifest) -> Finding:
@@ -55,18 +82,35 @@ def _check_events(manifest: Manifest) -> list[Finding]:
         unfiltered, "test", variables=manifest.variables, heights_km=manifest.heights_km, rain=manifest.has_rain
     )
     windows = whole.events()
-    examined = [_examine(whole, int(e), np.flatnonzero(windows == e)) for e in np.unique(windows)]
-    problems = [p for e in examined for p in e.problems]
-    told = {"values": f"{len(whole)} frames, all finite, rain ≥ 0", **sound(examined)}
+    tallies: dict[int, Tally] = {}
+    examined = [_examine(whole, int(e), np.flatnonzero(windows == e), tallies) for e in np.unique(windows)]
+    problems = [p for e in examined for p in e.problems] + _wrong_statistics(manifest, tallies)
+    told = {
+        "values": f"{len(whole)} frames, all finite, rain ≥ 0",
+        "statistics": f"of the {len(manifest.splits['train'])} training events",
+        **sound(examined),
+    }
     return to_findings([*problems, *across(examined, manifest.splits)], told)
 
 
-def _examine(reader: Reader, number: int, windows: np.ndarray) -> Examined:
+def _wrong_statistics(manifest: Manifest, tallies: dict[int, Tally]) -> list[Problem]:
+    """Whether the manifest's statistics are those of its training events, to the last digit."""
+    sums = [tallies[event].sums() for event in manifest.splits["train"] if event in tallies]
+    found = summarize(sums, manifest.variables, manifest.heights_km)
+    if json.loads(json.dumps(found)) == manifest.statistics:
+        return []
+    wrong = next(k for k in {**found, **manifest.statistics} if found.get(k) != manifest.statistics.get(k))
+    return [Problem("statistics", NAME, f"{wrong} is not that of the training events: shard the archive again")]
+
+
+def _examine(reader: Reader, number: int, windows: np.ndarray, tallies: dict[int, Tally]) -> Examined:
+    tally = tallies[number] = Tally(len(reader.fields.variables), len(reader.fields.heights_km))
     event = Event(number, reader.fields.variables, reader.fields.heights_km)
     problems, facts = [], []
     for window in windows:
         batch = reader.read([window])
         frame = int(batch.frame)
+        tally.add(batch.radar[0, 0].numpy(), None if batch.rain is None else batch.rain[0, 0].numpy())
         radar = batch.radar[0, 0].float().numpy()
         rain = None if batch.rain is None else batch.rain[0, 0].float().numpy()
         if not (np.isfinite(radar).all() and (rain is None or np.isfinite(rain).all())):

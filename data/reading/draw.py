@@ -14,7 +14,8 @@ from polarcast.data.reading.quota import Quota, balanced_weights
 from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.health import BadShard
 
-_CHUNK = 4096
+_CHUNK = (64, 4096)
+"""Positions whose windows are computed together: about an epoch, within these bounds."""
 
 
 class Draw:
@@ -36,6 +37,7 @@ class Draw:
         self._reader, self._order, self._seed = reader, order, seed
         self._max_bad_share = max_bad_share
         self._lock = threading.Lock()
+        self._size = min(max(len(reader), _CHUNK[0]), _CHUNK[1])
         self._shards = reader.windows.shards()
         self._is_bad = np.zeros(len(reader.manifest.shards), bool)
         self.bad: dict[int, str] = {}
@@ -57,15 +59,15 @@ class Draw:
 
     def _at(self, position: Indices) -> Indices:
         """The order, computed some thousand positions at a time: one by one it would cost more than reading."""
-        chunks, found = position // _CHUNK, np.empty_like(position)
+        chunks, found = position // self._size, np.empty_like(position)
         for number in np.unique(chunks).tolist():
             here = chunks == number
-            found[here] = self._chunk(number)[position[here] - number * _CHUNK]
+            found[here] = self._chunk(number)[position[here] - number * self._size]
         return found
 
     @lru_cache(maxsize=4)  # noqa: B019 — a draw lives as long as its run
     def _chunk(self, number: int) -> Indices:
-        return self._order.at(np.arange(number * _CHUNK, (number + 1) * _CHUNK))
+        return self._order.at(np.arange(number * self._size, (number + 1) * self._size))
 
     def expect(self, position: Indices) -> None:
         """Tell the reader what is going to be read from the first of these positions to the last."""

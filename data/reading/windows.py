@@ -82,7 +82,11 @@ def windows_of(manifest: Manifest, split: str, frames: int = 1, targets: int | N
 
 def _frames_of(manifest: Manifest, split: str) -> Table:
     rows = manifest.samples[np.isin(manifest.samples[:, 1 + EVENT], manifest.splits.get(split, ()))]
-    return rows[np.lexsort((rows[:, 1 + FRAME], rows[:, 1 + EVENT]))]
+    event, frame = rows[:, 1 + EVENT], rows[:, 1 + FRAME]
+    later = np.diff(event)
+    if ((later > 0) | ((later == 0) & (np.diff(frame) > 0))).all():
+        return rows
+    return rows[np.lexsort((frame, event))]
 
 
 def _starts(rows: Table, frames: int) -> Indices:

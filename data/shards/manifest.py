@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,13 @@ def _packed(part: Table) -> dict[str, Any]:
 def _from_json(source: Source, content: dict[str, Any]) -> Manifest:
     entries = content.pop("shards")
     shards = tuple(Shard(e["name"], e["bytes"], e["sha256"]) for e in entries)
-    runs, strong, intensity = ([x for e in entries for x in e[key]] for key in ("runs", *COLUMNS[4:]))
-    table = from_runs(np.array(runs, dtype=np.int64), strong, intensity)
-    owner = np.repeat(np.arange(len(entries)), [len(e[COLUMNS[4]]) for e in entries])
+    counts = [len(e[COLUMNS[4]]) for e in entries]
+    samples = np.empty((sum(counts), 1 + len(COLUMNS)), np.int64)
+    samples[:, 0] = np.repeat(np.arange(len(entries)), counts)
+    samples[:, 1:5] = from_runs(np.array([run for e in entries for run in e["runs"]]))
+    for column, name in enumerate(COLUMNS[4:], start=5):
+        samples[:, column] = np.fromiter(chain.from_iterable(e[name] for e in entries), np.int64, len(samples))
     for key in ("variables", "heights_km", "shape"):
         content[key] = tuple(content[key])
     content["splits"] = {name: tuple(events) for name, events in content["splits"].items()}
-    return Manifest(source=source, shards=shards, samples=np.column_stack([owner, table]), **content)
+    return Manifest(source=source, shards=shards, samples=samples, **content)

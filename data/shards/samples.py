@@ -1,7 +1,5 @@
 """The table of frames in a manifest: a row each, stored as runs, for whole events lie at regular distances in a tar."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -12,11 +10,6 @@ RUN = ("event", "frame", "frames", "radar_offset", "rain_offset", "stride")
 EVENT, FRAME, RADAR, RAIN, STRONG, INTENSITY = range(len(COLUMNS))
 
 Table = npt.NDArray[np.int64]
-
-
-def as_table(rows: Sequence[Sequence[int]]) -> Table:
-    """Rows of `COLUMNS` as an array, (n, 6)."""
-    return np.array(rows, dtype=np.int64).reshape(-1, len(COLUMNS))
 
 
 def to_runs(table: Table) -> list[list[int]]:
@@ -31,14 +24,17 @@ def to_runs(table: Table) -> list[list[int]]:
     return runs
 
 
-def from_runs(runs: npt.NDArray[np.int64], strong: npt.ArrayLike, intensity: npt.ArrayLike) -> Table:
-    """The inverse of `to_runs`, for runs (k, 6) and the remaining columns (n,)."""
-    runs = np.asarray(runs, dtype=np.int64).reshape(-1, len(RUN))
-    frames = runs[:, 2]
-    event, frame, _, radar, rain, stride = np.repeat(runs, frames, axis=0).T
+def from_runs(runs: npt.NDArray[np.int64]) -> Table:
+    """The first four of `COLUMNS` of all frames of some runs (k, 6), one after the other: (n, 4)."""
+    event, frame, frames, radar, rain, stride = np.asarray(runs, dtype=np.int64).reshape(-1, len(RUN)).T
     step = np.arange(frames.sum()) - np.repeat(np.cumsum(frames) - frames, frames)
-    rains = np.where(rain < 0, -1, rain + step * stride)
-    return np.column_stack([event, frame + step, radar + step * stride, rains, strong, intensity]).astype(np.int64)
+    table = np.empty((len(step), 4), np.int64)
+    table[:, EVENT] = np.repeat(event, frames)
+    table[:, FRAME] = np.repeat(frame, frames) + step
+    step *= np.repeat(stride, frames)
+    table[:, RADAR] = np.repeat(radar, frames) + step
+    table[:, RAIN] = np.repeat(rain, frames) + np.where(np.repeat(rain, frames) < 0, 0, step)
+    return table
 
 
 def _joins(run: list[int], event: int, frame: int, radar: int, rain: int) -> bool:

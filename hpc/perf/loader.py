@@ -1,7 +1,8 @@
 """Collated nowcasting batches: memory-mapped shards beside a plain copy, stock WebDataset, and files of frames."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,10 +13,13 @@ import torch
 
 from polarcast.data.archive import Archive, open_archive, write_event
 from polarcast.data.reading.draw import Draw, whole_shuffle
-from polarcast.data.reading.reader import open_reader
+from polarcast.data.reading.reader import only_test, open_reader
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
-from polarcast.hpc.perf.measure import Measured, Run, interleaved, machine, ratio
+from polarcast.hpc.perf.footprint import growth, startup
+from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
+from polarcast.hpc.perf.peer_process import peers
+from polarcast.hpc.perf.peers import NAMES as PEERS
 
 VARIABLES = ("zh", "zdr", "kdp")
 HEIGHT_KM = 3.0
@@ -28,13 +32,17 @@ FLOOR, MAPPED, FILES = "copy of the bytes", "mapped shards", "np.load of every f
 class LoaderSpec:
     """What is read: windows of `frames` frames of `size`² pixels, `batch` of them at a time."""
 
-    events: int = 6
+    events: int = 32
     frames_per_event: int = 40
     size: int = 256
     frames: int = 20
     batch: int = 8
-    batches: int = 6
+    batches: int = 8
     """In a round."""
+    rest_seconds: float = 1.5
+    """After each contender's turn."""
+    least_seconds: float = 0.5
+    """Of a turn."""
 
     @property
     def batch_bytes(self) -> int:
@@ -43,15 +51,19 @@ class LoaderSpec:
 
 
 def measure_loader(
-    folder: Path, spec: LoaderSpec, rounds: int, on_round: Callable[[int], None] | None = None
+    folder: Path, spec: LoaderSpec, rounds: int, on_round: Callable[[int], None] | None = None, with_peers: bool = False
 ) -> Measured:
-    """Time all ways to the same batches, in turn.
+    """Time all ways to the same batches, in turn; then start-up and memory.
 
     Args:
         folder: Where to make the data; kept by the caller or thrown away.
         spec: Sizes.
         rounds: That count.
         on_round: Called with the number of rounds done.
+        with_peers: Whether litdata and MosaicML Streaming take part, in an environment that is made for them.
+
+    Raises:
+        WorkFailed: the peers' environment can't be made.
     """
     archive, manifest = _make(folder, spec)
     contenders: dict[str, Run] = {
@@ -60,10 +72,29 @@ def measure_loader(
         **{f"webdataset, {w} workers": _webdataset(manifest, spec, w) for w in WEBDATASET_WORKERS},
         FILES: _files(archive, spec),
     }
-    rows = interleaved(contenders, rounds, "GB/s", on_round)
-    best = max((r for r in rows if r.name.startswith("webdataset")), key=lambda r: r.value).name
-    ratios = {f"{MAPPED} / {other}": ratio(rows, MAPPED, other) for other in (FLOOR, best, FILES)}
-    return Measured("loader", machine(), rows, ratios)
+    taking_part = peers(folder / "peers", _frames(manifest), spec) if with_peers else nullcontext(dict[str, Run]())
+    with taking_part as others:
+        rows = interleaved({**contenders, **others}, rounds, "GB/s", on_round, spec.rest_seconds, spec.least_seconds)
+    rivals = [FLOOR, *(_best(rows, name) for name in ("webdataset", *(PEERS if with_peers else ()))), FILES]
+    ratios = {f"{MAPPED} / {other}": ratio(rows, MAPPED, other) for other in rivals}
+    (folder / "large").mkdir()
+    costs = [startup(folder / "large", manifest, rounds), growth(manifest, _size(manifest) // 4)]
+    return Measured("loader", machine(), [*rows, *costs], ratios)
+
+
+def _best(rows: Sequence[Row], library: str) -> str:
+    """The name of a library's fastest row."""
+    return max((row for row in rows if row.name.startswith(library)), key=lambda row: row.value).name
+
+
+def _size(manifest: Manifest) -> int:
+    return sum(shard.bytes for shard in manifest.shards)
+
+
+def _frames(manifest: Manifest) -> Any:
+    """All frames of the shards, (n, v, y, x) float16."""
+    reader = open_reader(only_test(manifest), "test", variables=VARIABLES, heights_km=(HEIGHT_KM,), rain=False)
+    return reader.read(range(len(reader))).radar[:, 0, :, 0].numpy()
 
 
 def _make(folder: Path, spec: LoaderSpec) -> tuple[Archive, Manifest]:
@@ -122,10 +153,12 @@ def _webdataset(manifest: Manifest, spec: LoaderSpec, workers: int) -> Run:
     urls = [str(manifest.folder / shard.name) for shard in manifest.shards]
     data = wds.WebDataset(urls, shardshuffle=False, empty_check=False).decode()
     data = data.compose(lambda samples: _windows(samples, spec.frames)).batched(spec.batch, partial=False)
-    loader = wds.WebLoader(data, batch_size=None, num_workers=workers)
+    # What workers have read ahead when a round begins counts for them; little of it, though.
+    ahead = {"prefetch_factor": 1, "persistent_workers": True} if workers else {}
+    batches = _repeated(wds.WebLoader(data, batch_size=None, num_workers=workers, **ahead))
 
     def run() -> float:
-        delivered = sum(len(batch) for batch in islice(_repeated(loader), spec.batches))
+        delivered = sum(len(batch) for batch in islice(batches, spec.batches))
         return delivered / spec.batch * spec.batch_bytes / 1e9
 
     return run

@@ -21,6 +21,8 @@ class Row:
     unit: str
     low: float
     high: float
+    rounds: tuple[float, ...] = ()
+    """Of each round."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,28 @@ class Measured:
 
 
 def interleaved(
-    contenders: Mapping[str, Run], rounds: int, unit: str, on_round: Callable[[int], None] | None = None
+    contenders: Mapping[str, Run],
+    rounds: int,
+    unit: str,
+    on_round: Callable[[int], None] | None = None,
+    rest_seconds: float = 0.0,
+    least_seconds: float = 0.0,
 ) -> list[Row]:
-    """Run all contenders in turn, several times; the first round warms up and does not count."""
+    """Run all contenders in turn, several times; the first round warms up and does not count.
+
+    A turn is repeated until it has lasted `least_seconds`.
+
+    After each there is a rest, in which whatever reads ahead in the background comes to an end.
+    """
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, run in contenders.items():
-            started = time.perf_counter()
-            amount = run()
-            speeds[name].append(amount / (time.perf_counter() - started))
+            started, amount, lasted = time.perf_counter(), 0.0, 0.0
+            while not amount or lasted < least_seconds:
+                amount += run()
+                lasted = time.perf_counter() - started
+            speeds[name].append(amount / lasted)
+            time.sleep(rest_seconds)
         if on_round:
             on_round(number)
     return [_row(name, of[1:], unit) for name, of in speeds.items()]
@@ -58,11 +73,11 @@ def machine() -> dict[str, Any]:
 
 
 def ratio(rows: Sequence[Row], one: str, other: str) -> float:
-    """How many times as fast one contender is as another, by their medians."""
-    by_name = {row.name: row.value for row in rows}
-    return by_name[one] / by_name[other]
+    """How many times as fast one contender is as another: the median over the rounds, each held against itself."""
+    by_name = {row.name: row.rounds for row in rows}
+    return statistics.median(a / b for a, b in zip(by_name[one], by_name[other], strict=True))
 
 
 def _row(name: str, speeds: list[float], unit: str) -> Row:
     low, middle, high = statistics.quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
-    return Row(name, middle, unit, low, high)
+    return Row(name, middle, unit, low, high, tuple(speeds))

@@ -166,7 +166,8 @@ def test_frames_that_are_in_two_events_are_found(
 def test_between_splits_the_same_frames_are_a_leak(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
     manifest = write_shards(_write(tmp_path / "a", [*storms, storms[0]]), tmp_path / "s", split="all-test")
     leaky = replace(manifest, splits={"train": (0, 1), "validation": (2,), "test": (3,)})
-    found = _failures(check_shards(leaky))
+    statistics, *found = _failures(check_shards(leaky))
+    assert "not that of the training events" in statistics.found
     assert len(found) == 1
     assert "a leak between train and test" in found[0].found
 

@@ -22,12 +22,21 @@ def test_contenders_run_in_turn_and_the_first_round_does_not_count() -> None:
     assert all(row.high < 1e12 for row in rows)
 
 
-def test_a_ratio_is_of_medians() -> None:
-    assert ratio([Row("a", 6, "GB/s", 5, 7), Row("b", 2, "GB/s", 1, 3)], "a", "b") == 3
+def test_a_ratio_is_the_median_over_rounds() -> None:
+    """A round in which the machine was slow was slow for both."""
+    a, b = (Row(name, 0, "GB/s", 0, 0, rounds) for name, rounds in (("a", (6.0, 0.6, 8.0)), ("b", (2.0, 0.2, 1.0))))
+    assert ratio([a, b], "a", "b") == pytest.approx(3)
+
+
+def test_a_turn_lasts_long_enough_to_be_timed() -> None:
+    [row] = interleaved({"a": lambda: 1.0}, rounds=1, unit="1/s", least_seconds=0.02)
+    assert row.value > 100
 
 
 def test_the_loader_is_measured_beside_its_floor_and_its_peers(tmp_path: Path) -> None:
-    spec = LoaderSpec(events=2, frames_per_event=8, size=32, frames=4, batch=2, batches=2)
+    spec = LoaderSpec(
+        events=2, frames_per_event=8, size=32, frames=4, batch=2, batches=2, rest_seconds=0, least_seconds=0
+    )
     record = json.loads(json.dumps(measure_loader(tmp_path, spec, rounds=1).as_record()))
     names = [row["name"] for row in record["rows"]]
     assert names[:2] == [FLOOR, MAPPED]
@@ -36,3 +45,4 @@ def test_the_loader_is_measured_beside_its_floor_and_its_peers(tmp_path: Path) -
     assert record["ratios"][f"{MAPPED} / {FLOOR}"] == pytest.approx(
         record["rows"][1]["value"] / record["rows"][0]["value"]
     )
+    assert [row["unit"] for row in record["rows"][-2:]] == ["s", "MiB"]

@@ -1,0 +1,193 @@
+"""Shards that somebody else has written: a manifest for a folder of stock WebDataset tars."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+
+from polarcast.data import archive as nju
+from polarcast.data.errors import BadInput
+from polarcast.data.selection import Selection, intensity_ppm, strong_pixels
+from polarcast.data.shards.health import file_sha256
+from polarcast.data.shards.manifest import NAME, Manifest, Shard
+from polarcast.data.shards.source import Source
+from polarcast.data.shards.tar_walk import Member, read_array, walk
+from polarcast.data.splits import assign, default_rule
+from polarcast.data.statistics import EventSums, Tally, summarize
+
+_RADAR, _RAIN, _NOTE = "radar.npy", "rain.npy", "json"
+_KEY = re.compile(r"(\d+)-(\d+)$")
+_MEMBERS = "samples are KEY.radar.npy, KEY.rain.npy and KEY.json; KEY is EVENT-FRAME, or the json holds both"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the tars don't tell."""
+
+    variables: tuple[str, ...] = nju.VARIABLES
+    heights_km: tuple[float, ...] = nju.HEIGHTS_KM
+    spacing_km: float = 1.0
+    time_step_minutes: float = 6.0
+
+
+@dataclass(frozen=True)
+class _Sample:
+    event: int
+    frame: int
+    radar_offset: int
+    rain_offset: int
+    shape: tuple[int, int]
+
+
+def adopt(
+    folder: Path,
+    grid: Grid,
+    *,
+    split: str | None = None,
+    seed: int = 0,
+    on_shard: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Read all tars of a folder and write the manifest they lack; the tars stay as they are.
+
+    Args:
+        folder: Holds the tars.
+        grid: Variables along v, heights along z, and scales.
+        split: A rule of `splits.assign`; `splits.default_rule` by default.
+        seed: Of the split.
+        on_shard: Called with the number of tars done.
+
+    Raises:
+        BadInput: no tar, one that is damaged or hostile, members that are not float16 (variable, height, y, x), or a
+            folder that has a manifest.
+    """
+    paths = sorted(folder.glob("*.tar"))
+    if not paths:
+        raise BadInput("no tar is there", folder, "give the folder that holds the WebDataset shards")
+    if (folder / NAME).exists():
+        raise BadInput(f"there is a {NAME} already", folder, "remove it first if it is not right")
+    rows: list[list[int]] = []
+    tallies: dict[int, Tally] = {}
+    shapes: set[tuple[int, int]] = set()
+    for index, path in enumerate(paths):
+        for sample in _samples(path, grid):
+            shapes.add(sample.shape)
+            tally = tallies.setdefault(sample.event, Tally(len(grid.variables), len(grid.heights_km)))
+            rows.append([index, *_row(path, sample, grid, tally)])
+        if on_shard:
+            on_shard(index + 1)
+    _check(folder, rows, shapes)
+    sums = {event: tally.sums() for event, tally in sorted(tallies.items())}
+    manifest = _manifest(folder, grid, paths, rows, shapes.pop(), sums, split, seed)
+    staged = folder / f".{NAME}"
+    staged.write_text(manifest.to_json())
+    os.replace(staged, folder / NAME)
+    return manifest
+
+
+def _manifest(
+    folder: Path,
+    grid: Grid,
+    paths: Sequence[Path],
+    rows: list[list[int]],
+    shape: tuple[int, int],
+    sums: dict[int, EventSums],
+    split: str | None,
+    seed: int,
+) -> Manifest:
+    splits = assign(list(sums), split or default_rule(list(sums)), seed)
+    rain = ("rain_rate",) if rows[0][4] >= 0 else ()
+    return Manifest(
+        source=Source(str(folder)),
+        variables=grid.variables,
+        heights_km=grid.heights_km,
+        shape=shape,
+        spacing_km=grid.spacing_km,
+        time_step_minutes=grid.time_step_minutes,
+        units={name: nju.UNITS[name] for name in (*grid.variables, *rain)},
+        splits=splits,
+        shards=tuple(Shard(p.name, p.stat().st_size, file_sha256(p)) for p in paths),
+        samples=np.array(rows, dtype=np.int64),
+        statistics=summarize([sums[e] for e in splits["train"]], grid.variables, grid.heights_km),
+        selection=Selection().as_record({}),
+        provenance={"adopted": str(folder)},
+    )
+
+
+def _check(folder: Path, rows: list[list[int]], shapes: set[tuple[int, int]]) -> None:
+    if not rows:
+        raise BadInput("no sample is there", folder, _MEMBERS)
+    if len(shapes) > 1:
+        raise BadInput(f"frames of {len(shapes)} sizes: {sorted(shapes)}", folder, "all frames share one grid")
+    if len({row[4] < 0 for row in rows}) > 1:
+        raise BadInput("some frames have a rain rate, some have none", folder, "write it for all, or for none")
+    seen: set[tuple[int, int]] = set()
+    for _, event, frame, *_ in rows:
+        if (event, frame) in seen:
+            raise BadInput(f"frame {frame} of event {event} is there twice", folder, "events need numbers of their own")
+        seen.add((event, frame))
+
+
+def _samples(path: Path, grid: Grid) -> list[_Sample]:
+    """The samples of one tar, whole ones only."""
+    by_key: dict[str, dict[str, Member]] = {}
+    for member in walk(path):
+        folder, base = str(PurePosixPath(member.name).parent), PurePosixPath(member.name).name
+        key, _, ending = base.partition(".")
+        by_key.setdefault(f"{folder}/{key}", {})[ending.lower()] = member
+    with path.open("rb") as stream:
+        return [_sample(stream, path, key, members, grid) for key, members in by_key.items()]
+
+
+def _sample(stream: BinaryIO, path: Path, key: str, members: dict[str, Member], grid: Grid) -> _Sample:
+    name = key.removeprefix("./")
+    if _RADAR not in members:
+        raise BadInput(f"sample {name} has no {_RADAR}", path, _MEMBERS)
+    radar = read_array(stream, members[_RADAR], path)
+    fields = (len(grid.variables), len(grid.heights_km))
+    if radar.dtype != "<f2" or len(radar.shape) != 4 or radar.shape[:2] != fields or radar.offset % 2:
+        found = f"{name}.{_RADAR} is {radar.dtype} {radar.shape}"
+        raise BadInput(
+            f"{found}, not <f2 {(*fields, 'y', 'x')}", path, "write float16, or set --variables and --heights"
+        )
+    shape = (radar.shape[2], radar.shape[3])
+    rain = read_array(stream, members[_RAIN], path) if _RAIN in members else None
+    if rain and (rain.dtype, rain.shape) != ("<f2", shape):
+        raise BadInput(f"{name}.{_RAIN} is {rain.dtype} {rain.shape}, not float16 {shape}", path, _MEMBERS)
+    event, frame = _numbers(stream, path, name, members.get(_NOTE))
+    return _Sample(event, frame, radar.offset, rain.offset if rain else -1, shape)
+
+
+def _numbers(stream: BinaryIO, path: Path, name: str, note: Member | None) -> tuple[int, int]:
+    """Event and frame: from the json where it holds them, else from the key."""
+    if note and note.size <= 2**20:
+        stream.seek(note.offset)
+        try:
+            content = json.loads(stream.read(note.size))
+            if "event" in content and "frame" in content:
+                return int(content["event"]), int(content["frame"])
+        except (ValueError, TypeError):
+            raise BadInput(f"{name}.{_NOTE} is no JSON object", path, _MEMBERS) from None
+    if not (found := _KEY.search(name)):
+        raise BadInput(f"sample {name} tells no event and frame", path, _MEMBERS)
+    return int(found[1]), int(found[2])
+
+
+def _row(path: Path, sample: _Sample, grid: Grid, tally: Tally) -> list[int]:
+    """A row of `COLUMNS`; the frame's values go into the tally of its event."""
+    y, x = sample.shape
+    shape = (len(grid.variables), len(grid.heights_km), y, x)
+    radar = np.fromfile(path, np.float16, int(np.prod(shape)), offset=sample.radar_offset).reshape(shape)
+    rain = None
+    if sample.rain_offset >= 0:
+        rain = np.fromfile(path, np.float16, y * x, offset=sample.rain_offset).reshape(y, x)
+    if not (np.isfinite(radar).all() and (rain is None or (np.isfinite(rain).all() and rain.min() >= 0))):
+        which = f"frame {sample.frame} of event {sample.event}"
+        raise BadInput(f"{which} is not finite, or its rain is negative", path, "mend it where it comes from")
+    tally.add(radar, rain)
+    strong = strong_pixels(radar, grid.heights_km)
+    return [sample.event, sample.frame, sample.radar_offset, sample.rain_offset, strong, intensity_ppm(radar, rain)]

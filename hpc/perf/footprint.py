@@ -1,0 +1,73 @@
+"""What a reader costs besides time: start-up on very many shards, and memory over many epochs."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from polarcast.data.reading.draw import Draw, whole_shuffle
+from polarcast.data.reading.reader import open_reader
+from polarcast.data.shards.manifest import NAME, Manifest, Shard, read_manifest
+from polarcast.data.shards.source import Source
+from polarcast.hpc.perf.measure import Row
+
+SHARDS = 10_000
+_FRAMES_PER_SHARD = 200
+_FRAMES_PER_EVENT = 40
+_EPOCHS = 4
+
+
+def startup(folder: Path, like: Manifest, rounds: int) -> Row:
+    """Seconds from a manifest of `SHARDS` shards on disk to the first windows of the order."""
+    (folder / NAME).write_text(_large(folder, like).to_json())
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        manifest = read_manifest(folder)
+        reader = open_reader(manifest, "train", variables=("zh",), heights_km=like.heights_km, frames=20, rain=False)
+        Draw(reader, whole_shuffle(reader, 0), 0).windows(np.arange(32))
+        seconds.append(time.perf_counter() - started)
+    frames = f"{SHARDS * _FRAMES_PER_SHARD:,} frames"
+    return Row(f"start-up, {SHARDS:,} shards, {frames}", float(np.median(seconds)), "s", min(seconds), max(seconds))
+
+
+def growth(manifest: Manifest, budget: int) -> Row:
+    """Largest growth of resident memory over epochs of a data set that is larger than the budget, in MiB."""
+    reader = open_reader(
+        manifest, "test", variables=manifest.variables, heights_km=manifest.heights_km, frames=20, rain=False,
+        budget=budget,
+    )  # fmt: skip
+    draw = Draw(reader, whole_shuffle(reader, 0), 0)
+    draw.read(np.arange(8))
+    before, seen = _resident(), []
+    for start in range(0, _EPOCHS * len(reader), 8):
+        draw.read(np.arange(start, start + 8))
+        seen.append(_resident() - before)
+    size = sum(s.bytes for s in manifest.shards) / 2**20
+    name = f"growth over {_EPOCHS} epochs of {size:.0f} MiB, budget {budget / 2**20:.0f} MiB"
+    return Row(name, max(seen) / 2**20, "MiB", min(seen) / 2**20, max(seen) / 2**20)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _large(folder: Path, like: Manifest) -> Manifest:
+    """A manifest of many shards that are not there, of events of the usual length."""
+    number = np.arange(SHARDS * _FRAMES_PER_SHARD)
+    shard, within = np.divmod(number, _FRAMES_PER_SHARD)
+    event, frame = np.divmod(number, _FRAMES_PER_EVENT)
+    stride = 2 * 10 * like.pixels + 3 * 512
+    columns = [shard, event, frame, 640 + within * stride, -np.ones_like(number), number % 900, number % 9000]
+    events = tuple(range(int(event[-1]) + 1))
+    cut = len(events) // 5
+    return Manifest(
+        **{
+            **like.__dict__,
+            "source": Source(str(folder)),
+            "splits": {"train": events[cut:], "validation": events[: cut // 2], "test": events[cut // 2 : cut]},
+            "shards": tuple(Shard(f"shard-{i:06d}.tar", 10240, "0" * 64) for i in range(SHARDS)),
+            "samples": np.column_stack(columns),
+        }
+    )
