@@ -56,11 +56,12 @@ def train(
     from polarcast.data.shards.manifest import read_manifest
     from polarcast.hpc.config import load_config
     from polarcast.hpc.engine import micro_batches
-    from polarcast.hpc.launch import launch_local
+    from polarcast.hpc.launch import end_with_launcher, launch_local
     from polarcast.hpc.lifeline import sole_writer
     from polarcast.hpc.run_folder import RunFolder
     from polarcast.hpc.world import detect
 
+    end_with_launcher()
     config = load_config(source, overrides or [])
     folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
     if processes > 1 and "RANK" not in os.environ:
@@ -93,9 +94,10 @@ def evaluate(
     """
     from polarcast.hpc.bench.rescore import is_suite, rescore
     from polarcast.hpc.bench.single import evaluate_run
-    from polarcast.hpc.launch import launch_local
+    from polarcast.hpc.launch import end_with_launcher, launch_local
     from polarcast.hpc.world import detect
 
+    end_with_launcher()
     if processes > 1 and "RANK" not in os.environ and not is_suite(run):
         options = ["--archive", str(archive)] * (archive is not None) + ["--json"] * as_json
         launch_local(["evaluate", str(run), "--split", split, *options], processes)

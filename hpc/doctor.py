@@ -13,15 +13,14 @@ _PACKAGES = ("torch", "deepspeed", "ray", "webdataset", "numpy", "wandb", "submi
 _LEAST_FREE_GB = 5
 _TALK = """
 import torch
-from polarcast.hpc.engine import start_deepspeed
+from polarcast.hpc.engine import deepspeed_for
 from polarcast.hpc.world import detect
 world = detect()
-start_deepspeed(world)
-import torch.distributed as dist
-value = torch.ones(1)
-dist.all_reduce(value)
+with deepspeed_for(world):
+    value = torch.ones(1)
+    torch.distributed.all_reduce(value)
 assert value.item() == world.size == 2
-dist.destroy_process_group()
+torch.distributed.destroy_process_group()
 """
 
 

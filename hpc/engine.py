@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,14 +33,14 @@ class Engine:
         self.world, self.model = world, model
         self.device = torch.device(f"cuda:{world.local_rank}" if device_name() == "cuda" else "cpu")
         self.micro_batch, self.accumulation = micro_batches(config, world.size)
-        deepspeed = start_deepspeed(world)
         # torch's own AdamW: DeepSpeed's fused one is a C++ op that would be compiled at start-up.
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self._engine = deepspeed.initialize(
-            model=model, optimizer=self.optimizer, config=self._deepspeed_config(config)
-        )[0]
+        with deepspeed_for(world) as deepspeed:
+            self._engine = deepspeed.initialize(
+                model=model, optimizer=self.optimizer, config=self._deepspeed_config(config)
+            )[0]
 
     def step(self, batches: Sequence[Batch], learning_rate: float) -> float:
         """One optimizer step; returns this process's mean loss over its micro-batches.
@@ -111,15 +112,33 @@ def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:
     return micro, share // micro
 
 
-def start_deepspeed(world: World) -> Any:
-    """Import DeepSpeed and join the process group (gloo, or NCCL on GPUs); returns the module."""
-    os.environ.update(
-        RANK=str(world.rank),
-        WORLD_SIZE=str(world.size),
-        LOCAL_RANK=str(world.local_rank),
-        MASTER_ADDR=world.address,
-        MASTER_PORT=str(world.port),
-    )
+@contextmanager
+def deepspeed_for(world: World) -> Iterator[Any]:
+    """DeepSpeed, imported and joined to the process group (gloo, or NCCL on GPUs).
+
+    It learns of the world through environment variables. They are put back afterwards: whatever this process starts
+    later would take itself for a rank of this world.
+    """
+    told = {
+        "RANK": str(world.rank),
+        "WORLD_SIZE": str(world.size),
+        "LOCAL_RANK": str(world.local_rank),
+        "MASTER_ADDR": world.address,
+        "MASTER_PORT": str(world.port),
+    }
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield _start_deepspeed(world)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _start_deepspeed(world: World) -> Any:
     on_gpu = device_name() == "cuda"
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)

@@ -1,8 +1,13 @@
 """Several processes on this machine, through torchrun."""
 
+import ctypes
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+_PR_SET_PDEATHSIG = 1
 
 
 def launch_local(arguments: Sequence[str], processes: int) -> None:
@@ -15,6 +20,21 @@ def launch_local(arguments: Sequence[str], processes: int) -> None:
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", "polarcast.hpc.cli", *arguments,
     ]  # fmt: skip
-    code = subprocess.run(command).returncode
+    # torchrun ends its ranks when it is asked to end.
+    code = subprocess.run(command, preexec_fn=lambda: _end_with_parent(signal.SIGTERM)).returncode
     if code:
         raise SystemExit(code)
+
+
+def end_with_launcher(env: Mapping[str, str] = os.environ) -> None:
+    """End this process, if torchrun has started it, whatever way torchrun ends.
+
+    Ranks are sessions of their own: a SIGKILL for the launcher's would leave them at work in the run's folder.
+    """
+    if "TORCHELASTIC_RUN_ID" in env:
+        _end_with_parent(signal.SIGKILL)
+
+
+def _end_with_parent(by: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0)

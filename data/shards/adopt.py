@@ -65,7 +65,7 @@ def adopt(
         BadInput: no tar, one that is damaged or hostile, members that are not float16 (variable, height, y, x), or a
             folder that has a manifest.
     """
-    paths = sorted(folder.glob("*.tar"))
+    paths = sorted(p for p in folder.glob("*.tar") if not p.name.startswith("."))
     if not paths:
         raise BadInput("no tar is there", folder, "give the folder that holds the WebDataset shards")
     if (folder / NAME).exists():
