@@ -1,5 +1,6 @@
 """The verbs of `polarcast perf`."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,9 +36,23 @@ def loader(
     _show(measured, as_json)
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `loader` a verb of its own while it is the only one."""
+@app.command()
+def writer(
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 5,
+    workers: Annotated[int | None, typer.Option(help="Processes; the cores by default.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to make the data; a temporary folder by default.")] = None,
+    as_json: bool = Json,
+) -> None:
+    """Packing an archive into shards beside plain tar of the same bytes.
+
+    Example: polarcast perf writer --folder /local/nvme
+    """
+    from polarcast.hpc.perf.writer import WriterSpec, measure_writer
+
+    processes = workers or len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="polarcast-perf-", dir=folder) as where, progress("rounds", rounds) as done:
+        measured = measure_writer(Path(where), WriterSpec(), rounds, processes, done)
+    _show(measured, as_json)
 
 
 def _show(measured: "Measured", as_json: bool) -> None:

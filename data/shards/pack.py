@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.archive import Archive, Field
+from polarcast.data.archive import Archive, read_field
 from polarcast.data.errors import BadInput
-from polarcast.data.selection import Selection, intensity_ppm, strong_pixels
+from polarcast.data.half import Halver
+from polarcast.data.selection import Selection, intensity_ppm, is_zero, strong_pixels
 from polarcast.data.shards.manifest import Shard
 from polarcast.data.statistics import EventSums, Tally
 
@@ -32,6 +33,8 @@ class ShardJob:
     events: tuple[int, ...]
     shape: tuple[int, ...]
     selection: Selection
+    counted: frozenset[int]
+    """Events whose statistics are wanted: those to train on."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +109,23 @@ def _write(job: ShardJob) -> Packed:
     rows: list[list[int]] = []
     sums: dict[int, EventSums] = {}
     removed: dict[int, list[int]] = {}
+    frames = _Frames(job)
     with job.path.open("wb") as stream:
         tar = _Tar(stream)
         for event in job.events:
             tally = Tally(len(job.archive.variables), len(job.archive.heights_km))
             for frame in job.archive.frames[event]:
-                radar, rain = _read_checked(job, event, frame)
+                radar, rain = frames.read(event, frame)
                 if not job.selection.keeps(radar):
                     removed.setdefault(event, []).append(frame)
                     continue
-                tally.add(radar, rain)
                 offsets = _add_sample(tar, event, frame, radar, rain, job.archive.time_step_minutes)
                 strong = strong_pixels(radar, job.archive.heights_km)
                 rows.append([event, frame, *offsets, strong, intensity_ppm(radar, rain)])
-            sums[event] = tally.sums()
+                if event in job.counted:
+                    tally.add(radar, rain)
+            if event in job.counted:
+                sums[event] = tally.sums()
         tar.finish()
         stream.flush()
         os.fsync(stream.fileno())
@@ -129,30 +135,44 @@ def _write(job: ShardJob) -> Packed:
     return Packed(Shard(job.path.name, tar.size, tar.sha256.hexdigest()), rows, sums, removed)
 
 
-def _read_checked(job: ShardJob, event: int, frame: int) -> tuple[Halves, Halves | None]:
-    """A frame in half precision: whatever is told of it later is told of these values."""
-    archive = job.archive
-    radar = archive.read_radar(event, frame)
-    _check_packable(radar, archive.radar_file(archive.variables[0], archive.heights_km[0], event, frame), job.shape)
-    if not archive.has_rain:
-        return radar.astype(np.float16), None
-    rain = archive.read_rain(event, frame)
-    _check_packable(rain, archive.rain_file(event, frame), job.shape)
-    if rain.min() < 0:
-        raise BadInput(f"rain rate of {rain.min():.3g} mm/h", archive.rain_file(event, frame), "rain can't be negative")
-    return radar.astype(np.float16), rain.astype(np.float16)
+class _Frames:
+    """Reads an archive's frames in half precision: whatever is told of them later is told of these values."""
 
+    def __init__(self, job: ShardJob) -> None:
+        """Buffers are used again for each frame."""
+        self._archive, self._shape = job.archive, tuple(job.shape)
+        levels = (len(job.archive.variables), len(job.archive.heights_km))
+        self._radar = np.empty((*levels, *self._shape), np.float16)
+        self._rain = np.empty(self._shape, np.float16)
+        self._halve = Halver(self._rain.size)
 
-def _check_packable(values: Field, path: Path, shape: tuple[int, ...]) -> None:
-    largest = max(values.max(), -values.min())
-    if largest > _HALF_MAX:
-        raise BadInput(f"a value of {largest:.3g}", path, "no such value is physical: mend the file")
-    if values.shape[-2:] != tuple(shape):
-        raise BadInput(
-            f"shape {values.shape[-2:]}, but the archive's first frame has {tuple(shape)}",
-            path,
-            "all frames of an archive share one grid",
-        )
+    def read(self, event: int, frame: int) -> tuple[Halves, Halves | None]:
+        """Radar (v, z, y, x) and rain (y, x) of one frame, until the next is read. Raises BadInput."""
+        archive = self._archive
+        for of_variable, variable in zip(self._radar, archive.variables, strict=True):
+            for out, height in zip(of_variable, archive.heights_km, strict=True):
+                self._fill(out, archive.radar_file(variable, height, event, frame))
+        if not archive.has_rain:
+            return self._radar, None
+        path = archive.rain_file(event, frame)
+        if (least := self._fill(self._rain, path)) < 0:
+            raise BadInput(f"rain rate of {least:.3g} mm/h", path, "rain can't be negative")
+        return self._radar, self._rain
+
+    def _fill(self, out: Halves, path: Path) -> float:
+        """Read one field; returns its least value."""
+        values = np.ascontiguousarray(read_field(path))
+        if values.shape != self._shape:
+            raise BadInput(
+                f"shape {values.shape}, but the archive's first frame has {self._shape}",
+                path,
+                "all frames of an archive share one grid",
+            )
+        least, largest = float(values.min()), float(values.max())
+        if max(largest, -least) > _HALF_MAX:
+            raise BadInput(f"a value of {max(largest, -least):.3g}", path, "no such value is physical: mend the file")
+        self._halve(values, out)
+        return least
 
 
 def _add_sample(
@@ -162,7 +182,7 @@ def _add_sample(
     key = f"{event:03d}-{frame:03d}"
     radar_at = _add_field(tar, f"{key}.radar.npy", radar)
     rain_at = -1 if rain is None else _add_field(tar, f"{key}.rain.npy", rain)
-    flags = {"no_echo": not radar[0].any(), "no_rain": rain is not None and not rain.any()}
+    flags = {"no_echo": is_zero(radar[0]), "no_rain": rain is not None and is_zero(rain)}
     note = {"event": event, "frame": frame, "time_step_minutes": step_minutes, "flags": flags}
     tar.add(f"{key}.json", json.dumps(note).encode())
     return radar_at, rain_at

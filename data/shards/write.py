@@ -60,9 +60,10 @@ def write_shards(
     splits = assign(list(archive.frames), split or default_rule(list(archive.frames)), seed)
     shape = nju.read_field(archive.first_file(*_first(archive))).shape
     groups = plan(archive, shape, shard_mb)
-    partial = _claim(out.with_name(f".partial_{out.name}"), archive, groups, selection)
+    counted = frozenset(splits["train"])
+    partial = _claim(out.with_name(f".partial_{out.name}"), [archive.fingerprint(), groups, sorted(counted)], selection)
     jobs = [
-        ShardJob(archive, partial / f"shard-{index:06d}.tar", tuple(events), shape, selection)
+        ShardJob(archive, partial / f"shard-{index:06d}.tar", tuple(events), shape, selection, counted)
         for index, events in enumerate(groups)
     ]
     try:
@@ -75,9 +76,9 @@ def write_shards(
     return manifest
 
 
-def _claim(partial: Path, archive: Archive, groups: Sequence[Sequence[int]], selection: Selection) -> Path:
+def _claim(partial: Path, work: list[object], selection: Selection) -> Path:
     """The folder to work in: one that a killed run of the same work has left, or a new one."""
-    mine = json.dumps([archive.fingerprint(), groups, selection.as_record({})])
+    mine = json.dumps([work, selection.as_record({})])
     note = partial / _PLAN
     if not note.exists() or note.read_text() != mine:
         shutil.rmtree(partial, ignore_errors=True)

@@ -32,10 +32,10 @@ def startup(folder: Path, like: Manifest, rounds: int) -> Row:
     return Row(f"start-up, {SHARDS:,} shards, {frames}", float(np.median(seconds)), "s", min(seconds), max(seconds))
 
 
-def growth(manifest: Manifest, budget: int) -> Row:
-    """Largest growth of resident memory over epochs of a data set that is larger than the budget, in MiB."""
+def growth(manifest: Manifest, frames: int, budget: int) -> Row:
+    """Largest growth of resident memory over epochs of windows of a data set larger than the budget, in MiB."""
     reader = open_reader(
-        manifest, "test", variables=manifest.variables, heights_km=manifest.heights_km, frames=20, rain=False,
+        manifest, "test", variables=manifest.variables, heights_km=manifest.heights_km, frames=frames, rain=False,
         budget=budget,
     )  # fmt: skip
     draw = Draw(reader, whole_shuffle(reader, 0), 0)

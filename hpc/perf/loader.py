@@ -78,7 +78,7 @@ def measure_loader(
     rivals = [FLOOR, *(_best(rows, name) for name in ("webdataset", *(PEERS if with_peers else ()))), FILES]
     ratios = {f"{MAPPED} / {other}": ratio(rows, MAPPED, other) for other in rivals}
     (folder / "large").mkdir()
-    costs = [startup(folder / "large", manifest, rounds), growth(manifest, _size(manifest) // 4)]
+    costs = [startup(folder / "large", manifest, rounds), growth(manifest, spec.frames, _size(manifest) // 4)]
     return Measured("loader", machine(), [*rows, *costs], ratios)
 
 

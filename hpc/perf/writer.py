@@ -1,0 +1,86 @@
+"""Packing an archive into shards beside plain `tar` of the very bytes that come out."""
+
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polarcast.data.archive import HEIGHTS_KM, VARIABLES, Archive, open_archive, write_event
+from polarcast.data.shards.write import write_shards
+from polarcast.hpc.perf.measure import Measured, Run, interleaved, machine, ratio
+
+SHARDS, TAR = "polarcast data shard, {} workers", "tar of the same bytes"
+
+
+@dataclass(frozen=True)
+class WriterSpec:
+    """An archive of all variables and heights, with rain."""
+
+    events: int = 24
+    frames_per_event: int = 40
+    size: int = 256
+
+
+def measure_writer(
+    folder: Path, spec: WriterSpec, rounds: int, workers: int, on_round: Callable[[int], None] | None = None
+) -> Measured:
+    """Time both, in turn; what is packed is in the page cache for both.
+
+    Args:
+        folder: Where to make the data; kept by the caller or thrown away.
+        spec: Sizes.
+        rounds: That count.
+        workers: Processes that pack.
+        on_round: Called with the number of rounds done.
+    """
+    archive = _make(folder, spec)
+    members = _extract(archive, folder, workers)
+    name = SHARDS.format(workers)
+    contenders = {name: _shards(archive, folder, workers), TAR: _tar(members, folder)}
+    rows = interleaved(contenders, rounds, "GB/s", on_round)
+    return Measured("writer", machine(), rows, {f"{name} / {TAR}": ratio(rows, name, TAR)})
+
+
+def _make(folder: Path, spec: WriterSpec) -> Archive:
+    """Echo in a third of the pixels, as in rain."""
+    rng = np.random.default_rng(0)
+    shape = (spec.frames_per_event, len(VARIABLES), len(HEIGHTS_KM), spec.size, spec.size)
+    for event in range(spec.events):
+        radar = np.where(rng.random(shape[-2:]) < 1 / 3, rng.random(shape, dtype=np.float32) + 1, 0)
+        write_event(folder / "archive", event, radar, np.maximum(radar[:, 0, 0] - 1, 0))
+    return open_archive(folder / "archive")
+
+
+def _extract(archive: Archive, folder: Path, workers: int) -> Path:
+    manifest = write_shards(archive, folder / "first", workers=workers)
+    for shard in manifest.shards:
+        with tarfile.open(manifest.folder / shard.name) as tar:
+            tar.extractall(folder / "members", filter="data")
+    shutil.rmtree(manifest.folder)
+    return folder / "members"
+
+
+def _shards(archive: Archive, folder: Path, workers: int) -> Run:
+    out = folder / "shards"
+
+    def run() -> float:
+        shutil.rmtree(out, ignore_errors=True)
+        manifest = write_shards(archive, out, workers=workers)
+        return sum(shard.bytes for shard in manifest.shards) / 1e9
+
+    return run
+
+
+def _tar(members: Path, folder: Path) -> Run:
+    out = folder / "plain.tar"
+
+    def run() -> float:
+        out.unlink(missing_ok=True)
+        subprocess.run(["tar", "--create", f"--file={out}", f"--directory={members}", "."], check=True)
+        return out.stat().st_size / 1e9
+
+    return run
