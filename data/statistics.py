@@ -74,7 +74,7 @@ class Tally:
         """One frame: radar (v, z, y, x), zh first; rain (y, x) in mm/h where there is any."""
         codes = radar.view(np.uint16).reshape(*radar.shape[:2], -1)
         for level in range(radar.shape[1]):
-            there = np.flatnonzero(codes[0, level] & _WITHOUT_SIGN)
+            there = np.flatnonzero((codes[0, level] & _WITHOUT_SIGN) != 0)
             for variable in range(radar.shape[0]):
                 self._echo[variable, level] += np.bincount(codes[variable, level][there], minlength=_CODES)
         if rain is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config import TrainConfig
-from polarcast.hpc.world import World, device_name
+from polarcast.hpc.world import World, device_name, device_of
 from polarcast.models.forecaster import Forecaster
 
 
@@ -31,7 +31,7 @@ class Engine:
             BadInput: the global batch can't be divided among the processes.
         """
         self.world, self.model = world, model
-        self.device = torch.device(f"cuda:{world.local_rank}" if device_name() == "cuda" else "cpu")
+        self.device = torch.device(device_of(world))
         self.micro_batch, self.accumulation = micro_batches(config, world.size)
         # torch's own AdamW: DeepSpeed's fused one is a C++ op that would be compiled at start-up.
         self.optimizer = torch.optim.AdamW(

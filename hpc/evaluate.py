@@ -17,7 +17,7 @@ from polarcast.hpc.build import build_model, build_reader
 from polarcast.hpc.collect import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.sums import EventSums, frame_sums, write_sums
-from polarcast.hpc.world import World, device_name, set_threads
+from polarcast.hpc.world import World, device_of, set_threads
 from polarcast.models.forecaster import Forecaster
 
 CASE_QUANTILES = (0.99, 0.9, 0.75, 0.5)
@@ -59,7 +59,7 @@ def evaluate(
     set_threads(config.train.threads, world)
     model = build_model(config)
     checkpoint.load_weights(run.weights_file, model)
-    model.to(device_name()).eval()
+    model.to(device_of(world)).eval()
     reader = build_reader(config, manifest, split)
     frames = _all_frames(model, reader, world, on_frames)
     sums = EventSums.of_frames(reader.events(), frames, manifest.pixels * reader.windows.frames)
@@ -77,7 +77,7 @@ def _all_frames(model: Forecaster, reader: Reader, world: World, on_frames: OnFr
     mine = [np.arange(start, min(start + size, len(reader))) for start in starts[world.rank :: world.size]]
     parts = []
     for batch in prefetch(reader.read, mine, _WORKERS):
-        there = batch.to(device_name())
+        there = batch.to(device_of(world))
         parts.append(frame_sums(_mean_forecast(model, there), there.rain_rate.flatten(0, 1)).cpu().numpy())
         if on_frames:
             on_frames(len(parts), len(mine))
@@ -92,7 +92,7 @@ def _mean_forecast(model: Forecaster, batch: Batch) -> torch.Tensor:
 
 @torch.no_grad()
 def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
-    batch = reader.read(case_windows(reader)).to(device_name())
+    batch = reader.read(case_windows(reader)).to(device_of(World()))
     arrays = {
         "radar": batch.radar[:, 0],
         "observed": batch.rain_rate[:, 0],

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from functools import reduce
 
@@ -21,6 +22,7 @@ from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.world import World
 
 _log = logging.getLogger("polarcast")
+_SECONDS_BETWEEN_LINES = 20.0
 _STEPS_AHEAD = 16
 """Streams are opened that early."""
 
@@ -42,7 +44,15 @@ class Samples:
         if data.reader == "stream":  # their sums are checked as they come
             return
         mine = np.unique(reader.windows.shards())[self._world.rank :: self._world.size]
-        self._draw.exclude(bad_shards(reader.manifest, mine.tolist(), sums=data.verify == "sums"))
+        told = time.monotonic()
+
+        def on_shard(done: int) -> None:
+            nonlocal told
+            if self._world.is_first and time.monotonic() - told > _SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                _log.warning("polarcast: %d of %d shards checked; data.verify=sizes is quick", done, len(mine))
+
+        self._draw.exclude(bad_shards(reader.manifest, mine.tolist(), sums=data.verify == "sums", on_shard=on_shard))
         self.tell(step=0)
 
     def tell(self, step: int) -> None:

@@ -11,6 +11,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
 from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards
 from polarcast.hpc.checkpoint import Progress
+from polarcast.hpc.collect import gather
 from polarcast.hpc.config import RunConfig, TrainConfig
 from polarcast.hpc.engine import Engine
 from polarcast.hpc.provenance import write_provenance
@@ -131,12 +132,13 @@ def _validate(run: RunFolder, engine: Engine, validation: Reader, progress: Prog
 
 @torch.no_grad()
 def validation_loss(engine: Engine, reader: Reader, batch_size: int) -> float:
-    """Mean loss over a split: every window once, whatever the number of processes."""
-    mine = range(engine.world.rank, len(reader), engine.world.size)
-    total = 0.0
+    """Mean loss over a split: every window once, in batches that don't depend on the number of processes."""
+    starts = range(0, len(reader), batch_size)
+    losses = []
     engine.model.eval()
-    for start in range(0, len(mine), batch_size):
-        batch = reader.read(mine[start : start + batch_size])
-        total += float(engine.model.loss(batch.to(engine.device))) * len(batch)
+    for start in starts[engine.world.rank :: engine.world.size]:
+        batch = reader.read(range(start, min(start + batch_size, len(reader))))
+        losses.append(float(engine.model.loss(batch.to(engine.device))) * len(batch))
     engine.model.train()
-    return engine.mean_over_ranks(total) * engine.world.size / len(reader)
+    # Exactly rounded, so that the order of the ranks does not matter either.
+    return math.fsum(loss for of_rank in gather(losses, engine.world) for loss in of_rank) / len(reader)

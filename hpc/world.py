@@ -40,6 +40,11 @@ def device_name() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def device_of(world: World) -> str:
+    """The device of this process: the GPU of its local rank, or `cpu`."""
+    return f"cuda:{world.local_rank}" if device_name() == "cuda" else "cpu"
+
+
 def set_threads(wanted: int, world: World) -> int:
     """Give this process its share of the cores (or `wanted`); returns the number of threads."""
     import torch

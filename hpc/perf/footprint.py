@@ -46,7 +46,7 @@ def growth(manifest: Manifest, frames: int, budget: int) -> Row:
         seen.append(_resident() - before)
     size = sum(s.bytes for s in manifest.shards) / 2**20
     name = f"growth over {_EPOCHS} epochs of {size:.0f} MiB, budget {budget / 2**20:.0f} MiB"
-    return Row(name, max(seen) / 2**20, "MiB", min(seen) / 2**20, max(seen) / 2**20)
+    return Row(name, max(seen) / 2**20, "MiB", float(np.median(seen)) / 2**20, max(seen) / 2**20)
 
 
 def _resident() -> int:
