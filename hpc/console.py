@@ -150,7 +150,7 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
             f"{error.filename or 'output'}: {error.strerror} — free some space or choose another folder",
             BAD_INPUT,
         )
-    except (WorkFailed, FloatingPointError) as error:
+    except WorkFailed as error:
         _stop(str(error), FAILED)
     leave(OK)
 

@@ -1,6 +1,7 @@
 """The DeepSpeed engine: one optimizer step over all processes."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, WorkFailed
 from polarcast.hpc.config import TrainConfig
 from polarcast.hpc.world import World, device_name, device_of
 from polarcast.models.forecaster import Forecaster
+
+_NAN_ADVICE = "lower train.learning_rate, or look at these samples with: polarcast data check"
 
 
 class Engine:
@@ -51,7 +54,7 @@ class Engine:
 
         Raises:
             ValueError: the number of micro-batches is not `accumulation`.
-            FloatingPointError: the loss is not finite.
+            WorkFailed: the loss is not finite; names the rank and the samples.
         """
         if len(batches) != self.accumulation:
             raise ValueError(f"expected {self.accumulation} micro-batches, got {len(batches)}")
@@ -63,10 +66,8 @@ class Engine:
             self._engine.backward(loss)
             self._engine.step()
             total += float(loss.detach())
-        if not total < float("inf"):
-            raise FloatingPointError(
-                f"loss {total} on rank {self.world.rank}: lower train.learning_rate or check the data"
-            )
+            if not math.isfinite(total):
+                raise WorkFailed(f"loss {float(loss)} on rank {self.world.rank} for {_named(batch)}; {_NAN_ADVICE}")
         return total / self.accumulation
 
     def mean_over_ranks(self, value: float) -> float:
@@ -93,6 +94,12 @@ class Engine:
             "torch_autocast": {"enabled": self.device.type == "cuda", "dtype": "bfloat16"},
             "steps_per_print": 2**31,
         }
+
+
+def _named(batch: Batch) -> str:
+    """The samples of a batch, as the archive names their events and first frames."""
+    pairs = zip(batch.event.tolist(), batch.frame.tolist(), strict=True)
+    return ", ".join(f"{event:03d}-{frame:03d}" for event, frame in pairs)
 
 
 def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:

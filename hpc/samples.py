@@ -5,7 +5,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from functools import reduce
 
 import numpy as np
 
@@ -52,12 +51,14 @@ class Samples:
                 told = time.monotonic()
                 _log.warning("polarcast: %d of %d shards checked; data.verify=sizes is quick", done, len(mine))
 
-        self._draw.exclude(bad_shards(reader.manifest, mine.tolist(), sums=data.verify == "sums", on_shard=on_shard))
+        found = bad_shards(reader.manifest, mine.tolist(), sums=data.verify == "sums", on_shard=on_shard)
+        # All ranks learn of all before any of them may stop: none is left waiting.
+        self._draw.exclude(_union(gather(found, self._world)))
         self.tell(step=0)
 
     def tell(self, step: int) -> None:
         """Let all ranks know of all bad shards; those not told of before go into the run's log."""
-        self._draw.exclude(reduce(dict.__or__, gather(dict(self._draw.bad), self._world)))
+        self._draw.exclude(_union(gather(dict(self._draw.bad), self._world)))
         for shard in sorted(set(self._draw.bad) - self._told):
             self._told.add(shard)
             record = self._draw.report(shard)
@@ -78,6 +79,10 @@ class Samples:
             share = rank_slice(step, batch, self._world.rank, self._world.size)
             for start in range(0, len(share), micro_batch):
                 yield share[start : start + micro_batch]
+
+
+def _union(by_rank: Sequence[dict[int, str]]) -> dict[int, str]:
+    return {shard: problem for bad in by_rank for shard, problem in bad.items()}
 
 
 def samples_digest(drawn: Sequence[Batch], world: World) -> str:

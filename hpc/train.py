@@ -2,10 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
+from polarcast.data.batch import Batch
+from polarcast.data.errors import WorkFailed
 from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
@@ -35,7 +37,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
 
     Raises:
         BadInput: unusable data or configuration, or a folder that holds another run.
-        FloatingPointError: the loss is not finite.
+        WorkFailed: the loss is not finite; names the step, the rank and the samples.
     """
     if run.is_trained:
         return
@@ -76,7 +78,7 @@ def _descend(
         started = time.perf_counter()
         seed_step(config.seed, step, world.rank)
         drawn = [next(batches) for _ in range(engine.accumulation)]
-        loss = engine.step(drawn, learning_rate(settings, step))
+        loss = _step(engine, drawn, settings, step)
         progress.step = step + 1
         if progress.step % settings.log_every == 0:
             _log_step(run, engine, progress.step, loss, time.perf_counter() - started, samples_digest(drawn, world))
@@ -89,6 +91,13 @@ def _descend(
         checkpoint.load_weights(run.checkpoints / f"step-{progress.best_step:08d}" / "model.safetensors", model)
         checkpoint.save_weights(run.weights_file, model)
     engine.barrier()
+
+
+def _step(engine: Engine, drawn: Sequence[Batch], settings: TrainConfig, step: int) -> float:
+    try:
+        return engine.step(drawn, learning_rate(settings, step))
+    except WorkFailed as error:
+        raise WorkFailed(f"step {step + 1}: {error}") from None
 
 
 def learning_rate(settings: TrainConfig, step: int) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from polarcast.data.errors import WorkFailed
 from polarcast.data.reading.order import rank_slice, sample_at
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.build import build_model, build_reader
@@ -91,8 +92,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(shards: Manifest) -> None:
     engine = Engine(model, config.train, detect({}))
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="rank 0"):
-        engine.step([build_reader(config, shards, "train").read([0, 1, 2, 3])], 1e-3)
+    batch = build_reader(config, shards, "train").read([0, 5, 2, 3])
+    with pytest.raises(WorkFailed, match="rank 0") as failed:
+        engine.step([batch], 1e-3)
+    assert all(f"{e:03d}-{f:03d}" in str(failed.value) for e, f in zip(batch.event, batch.frame, strict=True))
+
+
+def test_a_run_whose_loss_explodes_tells_the_step(shards: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(WorkFailed, match=r"^step \d+: loss (nan|inf) on rank 0 for \d{3}-\d{3}"):
+        train_here(configure(shards, "train.learning_rate=1e30", "train.clip_norm=1e30"), tmp_path)
 
 
 def test_training_lowers_the_loss_and_keeps_the_best_step(alone: RunFolder) -> None:
