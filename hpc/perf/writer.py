@@ -13,7 +13,8 @@ from polarcast.data.archive import HEIGHTS_KM, VARIABLES, Archive, open_archive,
 from polarcast.data.shards.write import write_shards
 from polarcast.hpc.perf.measure import Measured, Run, interleaved, machine, ratio
 
-SHARDS, TAR = "polarcast data shard, {} workers", "tar of the same bytes"
+SHARDS = "polarcast data shard, {} workers"
+TAR, SYNCED = "tar of the same bytes", "tar, brought to the disk as shards are"
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,15 @@ def measure_writer(
     archive = _make(folder, spec)
     members = _extract(archive, folder, workers)
     name = SHARDS.format(workers)
-    contenders = {name: _shards(archive, folder, workers), TAR: _tar(members, folder)}
+    contenders = {
+        name: _shards(archive, folder, workers),
+        TAR: _tar(members, folder, synced=False),
+        SYNCED: _tar(members, folder, synced=True),
+    }
     rows = interleaved(contenders, rounds, "GB/s", on_round)
-    return Measured("writer", machine(), rows, {f"{name} / {TAR}": ratio(rows, name, TAR)})
+    return Measured(
+        "writer", machine(), rows, {f"{name} / {other}": ratio(rows, name, other) for other in (TAR, SYNCED)}
+    )
 
 
 def _make(folder: Path, spec: WriterSpec) -> Archive:
@@ -75,12 +82,14 @@ def _shards(archive: Archive, folder: Path, workers: int) -> Run:
     return run
 
 
-def _tar(members: Path, folder: Path) -> Run:
+def _tar(members: Path, folder: Path, synced: bool) -> Run:
     out = folder / "plain.tar"
 
     def run() -> float:
         out.unlink(missing_ok=True)
         subprocess.run(["tar", "--create", f"--file={out}", f"--directory={members}", "."], check=True)
+        if synced:
+            subprocess.run(["sync", str(out)], check=True)
         return out.stat().st_size / 1e9
 
     return run

@@ -7,7 +7,7 @@ import pytest
 
 from polarcast.hpc.perf.loader import FLOOR, MAPPED, LoaderSpec, measure_loader
 from polarcast.hpc.perf.measure import Row, interleaved, ratio
-from polarcast.hpc.perf.writer import TAR, WriterSpec, measure_writer
+from polarcast.hpc.perf.writer import SYNCED, TAR, WriterSpec, measure_writer
 
 
 def test_contenders_run_in_turn_and_the_first_round_does_not_count() -> None:
@@ -51,7 +51,7 @@ def test_the_loader_is_measured_beside_its_floor_and_its_peers(tmp_path: Path) -
 
 def test_the_writer_is_measured_beside_tar_of_as_many_bytes(tmp_path: Path) -> None:
     measured = measure_writer(tmp_path, WriterSpec(events=3, frames_per_event=3, size=32), rounds=1, workers=1)
-    assert [row.name for row in measured.rows] == ["polarcast data shard, 1 workers", TAR]
+    assert [row.name for row in measured.rows] == ["polarcast data shard, 1 workers", TAR, SYNCED]
     [shard] = (tmp_path / "shards").glob("*.tar")
     # tar has entries for folders, too.
     assert abs(shard.stat().st_size - (tmp_path / "plain.tar").stat().st_size) <= 10 * 10240
