@@ -58,6 +58,11 @@ def test_a_frame_of_another_shape_is_named(broken: Archive, tmp_path: Path) -> N
         (("train", "demo", "train.step=1"), "did you mean train.steps?"),
         (("train", "demo", "data.variables=[zh,kdp]"), "KDP is forbidden in QPE"),
         (("train", "nonsense"), "nonsense"),
+        (("train", "demo", "data.shards=http://127.0.0.1:9/x"), "http://127.0.0.1:9/x/manifest.json: can't be read"),
+        (("train", "demo", "data.reader=fast"), "there are: mapped, stream"),
+        (("train", "demo", "data.balance=2"), "give a number from 0 to 1"),
+        (("train", "demo", "data.stream.lanes=0"), "data.stream"),
+        (("data", "index", "nowhere"), "nowhere: no tar is there"),
         (("evaluate", "nowhere"), "nowhere"),
         (("bench", "nonsense"), "nonsense"),
     ],
@@ -109,3 +114,20 @@ def test_brackets_in_a_path_are_told_as_they_are(tmp_path: Path) -> None:
     done = polarcast("data", "ingest", str(tmp_path / "out"), str(letter))
     assert done.returncode == 2
     assert str(letter) in done.stdout.replace("\n", "")
+
+
+def test_foreign_tars_are_indexed_then_checked_fast(
+    shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(shards.folder, tmp_path / "s", ignore=shutil.ignore_patterns("manifest.json"))
+    for arguments in (
+        ["data", "index", str(tmp_path / "s"), "--json"],
+        ["data", "check", str(tmp_path / "s"), "--fast"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["polarcast", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    told = capsys.readouterr().out
+    assert json.loads(told.splitlines()[0])["frames"] == len(shards.samples)
+    assert "shard-000000.tar" in told
