@@ -178,13 +178,15 @@ def _show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:
 def _report_training(folder: Path, as_json: bool) -> None:
     from polarcast.hpc.run_folder import RunFolder
 
-    validations = [r for r in RunFolder(folder).records() if r["event"] == "validation"]
-    best = min(validations, key=lambda r: r["loss"], default=None)
+    records = list(RunFolder(folder).records())
+    best = min((r for r in records if r["event"] == "validation"), key=lambda r: r["loss"], default=None)
+    bad = {r["shard"]: r for r in records if r["event"] == "bad_shard"}
     if as_json:
-        print_json({"run": str(folder), "best": best})
+        print_json({"run": str(folder), "best": best, "bad_shards": list(bad.values())})
     else:
         at = f"; best validation loss {best['loss']:.4f} at step {best['step']}" if best else ""
-        print_text(f"trained {folder}{at}\nscore it with: polarcast evaluate {folder}")
+        lost = f"; {len(bad)} bad shards were left out: {', '.join(bad)}" if bad else ""
+        print_text(f"trained {folder}{at}{lost}\nscore it with: polarcast evaluate {folder}")
 
 
 def main() -> None:
