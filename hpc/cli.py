@@ -146,6 +146,30 @@ def bench(
 
 
 @app.command()
+def estimate(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="demo, standard, paper, or a YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
+    gpu_gib: Annotated[float, typer.Option(help="Memory of one GPU that may be filled.")] = 72.0,
+    tflops: Annotated[float, typer.Option(help="What one GPU reaches on such a model, in TFLOP/s.")] = 50.0,
+    as_json: bool = Json,
+) -> None:
+    """Parameters, FLOPs, memory by ZeRO stage, reads and GPU-hours of a run, before it starts.
+
+    Example: polarcast estimate paper --gpu-gib 36 --tflops 40
+    """
+    from polarcast.hpc.config import load_config
+    from polarcast.hpc.estimate import estimate as told_of
+    from polarcast.hpc.render_estimate import render
+
+    told = told_of(load_config(source, overrides or []), size, gpu_gib, tflops)
+    if as_json:
+        print_json(told)
+    else:
+        print_text(render(told, gpu_gib, tflops))
+
+
+@app.command()
 def doctor(as_json: bool = Json) -> None:
     """Check that this machine can do the work: packages, DeepSpeed, two talking processes, disk, GPU, Slurm.
 

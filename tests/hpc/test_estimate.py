@@ -1,0 +1,103 @@
+"""What is told before a run is what the run then needs."""
+
+import json
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
+
+from polarcast.data.batch import Batch
+from polarcast.hpc.build import build_model
+from polarcast.hpc.cli import main
+from polarcast.hpc.config import RunConfig, load_config
+from polarcast.hpc.estimate import STAGES, Counted, count, memory, smallest
+from polarcast.models.forecaster import parameter_count
+
+SIZE = 64
+
+
+def real_batch(config: RunConfig, samples: int) -> Batch:
+    radar = torch.rand(samples, 1, len(config.variables()), 3, SIZE, SIZE) * 40
+    number = torch.zeros(samples, dtype=torch.int64)
+    return Batch(radar, torch.rand(samples, 1, SIZE, SIZE), number, number, config.variables(), (1.0, 3.0, 7.0))
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.widths=[8,16]"], ["arm=radar", "model.widths=[16,24,32,48]"]])
+def test_memory_is_what_a_real_step_allocates(overrides: list[str]) -> None:
+    """Held against torch's own allocator, which knows nothing of how the estimate was made."""
+    config = load_config("demo", overrides)
+    counted, model, samples = count(config, SIZE), build_model(config), 4
+    optimizer = torch.optim.AdamW(model.parameters())
+    batch = real_batch(config, samples)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as forward:
+        loss = model.loss(batch)
+    alive = sum(event.self_cpu_memory_usage for event in forward.key_averages())
+    loss.backward()
+    optimizer.step()
+    told = memory(counted, stage=0, gpus=1, micro_batch=samples)
+    assert alive == pytest.approx(told.activations, rel=0.1)
+    assert sum(p.nbytes for p in model.parameters()) == told.weights
+    assert sum(p.grad.nbytes for p in model.parameters() if p.grad is not None) == told.gradients
+    moments = sum(s[k].nbytes for s in optimizer.state.values() for k in ("exp_avg", "exp_avg_sq"))
+    assert moments == told.optimizer
+
+
+def test_flops_are_those_of_the_convolutions() -> None:
+    config = load_config("demo", ["model.widths=[4,8]"])
+    model = build_model(config)
+    forward = 0
+
+    def add(module: torch.nn.Module, _: object, out: torch.Tensor) -> None:
+        nonlocal forward
+        assert isinstance(module, torch.nn.Conv2d)
+        forward += 2 * out[0].numel() * module.in_channels * module.kernel_size[0] ** 2
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(add)
+    model.loss(real_batch(config, 1))
+    counted = count(config, SIZE)
+    # The backward pass costs twice the forward pass, but for the first layer, whose input needs no gradient.
+    assert 2.7 * forward < counted.flops <= 3 * forward
+    assert counted.parameters == parameter_count(model)
+
+
+counts = st.builds(Counted, st.integers(1, 10**9), st.integers(1, 10**12), st.integers(1, 10**9), st.just(1))
+
+
+@given(counts, st.integers(1, 64), st.integers(1, 8))
+def test_a_higher_stage_never_needs_more(counted: Counted, gpus: int, micro: int) -> None:
+    totals = [memory(counted, stage, gpus, micro).total for stage in STAGES]
+    assert totals == sorted(totals, reverse=True)
+    assert len({memory(counted, stage, 1, micro) for stage in STAGES}) == 1
+
+
+@given(counts, st.sampled_from([1, 6, 16, 32]), st.floats(1e6, 1e11))
+def test_what_is_said_to_fit_fits_and_nothing_smaller_does(counted: Counted, batch: int, gpu_bytes: float) -> None:
+    found = smallest(counted, batch, gpu_bytes)
+    divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+    fewer = [n for n in divisors if not found or n < found.gpus]
+    assert all(memory(counted, stage, n, 1).total > gpu_bytes for n in fewer for stage in STAGES)
+    if found:
+        assert found.memory.total <= gpu_bytes
+        assert found.gpus in divisors
+        assert (batch // found.gpus) % found.micro_batch == 0
+        assert all(memory(counted, s, found.gpus, 1).total > gpu_bytes for s in range(found.stage))
+
+
+def test_the_verb_tells_it_in_json_and_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["polarcast", "estimate", "demo", "--size", "64", *extra])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    told = capsys.readouterr().out
+    assert "GPU-hours" in told
+    record = json.loads(told.splitlines()[-1])
+    assert record["fit"]["gpus"] == 1
+    assert record["gpu_hours"] > 0
