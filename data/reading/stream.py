@@ -1,9 +1,7 @@
 """Frames from shards that come as streams: those at hand are held in memory, the next ones are on their way."""
 
-import logging
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +13,15 @@ from polarcast.data.shards.fetch import Fetch, Patience, Slices
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.samples import RADAR, RAIN
 
-_log = logging.getLogger("polarcast")
 _AT_ONCE = 4
 _SPARE = 2
 """Shards read without notice that are kept: validation goes through them in order."""
-_TELL_AFTER_SECONDS = 10.0
-_LOOK_EVERY_SECONDS = 0.5
 
 
 @dataclass
 class _Load:
     fetch: Fetch
     values: Future[dict[int, Halves]]
-    told: bool = False
 
 
 class StreamedFrames:
@@ -62,9 +56,7 @@ class StreamedFrames:
             with self._lock:
                 load = self._loads.get(shard) or self._start(shard)
             try:
-                return load.values.result(_LOOK_EVERY_SECONDS)
-            except NotYet:
-                self._watch(load)
+                return load.fetch.watched(load.values)
             except CancelledError:
                 # It was let go of before its turn came: it is wanted again.
                 continue
@@ -84,13 +76,3 @@ class StreamedFrames:
         if self._fields.rain:
             wanted += [(rain, self._fields.pixels) for rain in rows[:, 1 + RAIN].tolist()]
         return sorted(wanted)
-
-    def _watch(self, load: _Load) -> None:
-        """Tell of a source that is silent, by name; give the stream up when it stays so."""
-        silent = load.fetch.silent_seconds() if load.values.running() else 0.0
-        if silent > self._patience.stall_seconds:
-            _log.warning("polarcast: %s: no byte for %.0f s, trying again", load.fetch.url, silent)
-            load.fetch.give_up()
-        elif silent > _TELL_AFTER_SECONDS and not load.told:
-            load.told = True
-            _log.warning("polarcast: %s: no byte for %.0f s, waiting", load.fetch.url, silent)

@@ -2,10 +2,13 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -20,6 +23,9 @@ Halves = npt.NDArray[np.float16]
 Slices = Sequence[tuple[int, int]]
 """(offset in bytes, number of half-precision values), ascending, without overlap."""
 _CHUNK = 2**20
+_TELL_AFTER_SECONDS = 10.0
+_LOOK_EVERY_SECONDS = 0.5
+_log = logging.getLogger("polarcast")
 Result = TypeVar("Result")
 
 
@@ -39,24 +45,34 @@ class _SourceFailed(Exception):
 
 
 class Fetch:
-    """Brings one shard; another thread may watch it and break it off."""
+    """Brings one shard, in a thread that another one watches."""
 
     def __init__(self, manifest: Manifest, shard: int, patience: Patience) -> None:
         """Nothing is opened yet."""
         self._manifest, self._shard, self._patience = manifest, shard, patience
         self.url = manifest.source.url(manifest.shards[shard].name)
         self._stream: BinaryIO | None = None
-        self._heard = time.monotonic()
+        self._heard, self._told = time.monotonic(), False
 
-    def silent_seconds(self) -> float:
-        """Time since the last byte."""
-        return time.monotonic() - self._heard
+    def watched(self, result: Future[Result]) -> Result:
+        """Wait for what another thread makes of this shard; a source that is silent is named, then tried again."""
+        while True:
+            try:
+                return result.result(_LOOK_EVERY_SECONDS)
+            except NotYet:
+                if result.running():
+                    self._watch()
 
-    def give_up(self) -> None:
-        """End the stream that is being read, so that it is tried again."""
-        self._heard = time.monotonic()
-        if (process := getattr(self._stream, "proc", None)) is not None:
-            _kill_tree(process.pid)
+    def _watch(self) -> None:
+        silent = time.monotonic() - self._heard
+        if silent > self._patience.stall_seconds:
+            _log.warning("polarcast: %s: no byte for %.0f s, trying again", self.url, silent)
+            self._heard = time.monotonic()
+            if (process := getattr(self._stream, "proc", None)) is not None:
+                _kill_tree(process.pid)
+        elif silent > _TELL_AFTER_SECONDS and not self._told:
+            self._told = True
+            _log.warning("polarcast: %s: no byte for %.0f s, waiting", self.url, silent)
 
     def slices(self, wanted: Slices) -> dict[int, Halves]:
         """The values of each slice, by its offset.
@@ -73,7 +89,8 @@ class Fetch:
             BadShard: every attempt failed.
             OSError: the file can't be written.
         """
-        self._try(lambda: self._save(path))
+        with ThreadPoolExecutor(1) as pool:
+            self.watched(pool.submit(self._try, lambda: self._save(path)))
 
     def _try(self, attempt: Callable[[], Result]) -> Result:
         for number in range(self._patience.retries + 1):

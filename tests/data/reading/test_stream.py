@@ -16,6 +16,7 @@ from reading_marked import all_to_train, marked_shards, samples_of
 from polarcast.data.errors import BadInput
 from polarcast.data.reading import stream as module
 from polarcast.data.reading.reader import Reader, open_reader
+from polarcast.data.shards import fetch
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.source import Source
@@ -98,8 +99,8 @@ def test_a_source_that_keeps_failing_is_named_with_the_reason(local: Manifest, c
 def test_a_silent_source_is_told_by_name_and_tried_again(
     local: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "_TELL_AFTER_SECONDS", 0.2)
-    monkeypatch.setattr(module, "_LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(fetch, "_TELL_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(fetch, "_LOOK_EVERY_SECONDS", 0.05)
     first = tmp_path / "tried"
     script = tmp_path / "silent.sh"
     script.write_text(

@@ -14,7 +14,7 @@ import pytest
 from reading_marked import all_to_train, marked_shards, samples_of
 
 from polarcast.data.reading.reader import open_reader
-from polarcast.data.shards import staging
+from polarcast.data.shards import fetch, staging
 from polarcast.data.shards.fetch import Fetch, Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
@@ -147,3 +147,19 @@ def test_killed_while_copying_the_next_goes_on(manifest: Manifest, tmp_path: Pat
     staged = stage(read_manifest(manifest.folder), tmp_path / "nvme")
     assert {name: (staged.folder / name).stat().st_ino for name in kept} == kept
     assert len(list(staged.folder.glob("*.tar"))) == 4
+
+
+def test_a_silent_source_is_named_and_tried_again(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fetch, "_TELL_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(fetch, "_LOOK_EVERY_SECONDS", 0.05)
+    script = tmp_path / "silent.sh"
+    silent = f"[ $1 != manifest.json ] && mkdir {tmp_path}/tried 2>/dev/null && sleep 300"
+    script.write_text(f"{silent}; cat {manifest.folder}/$1")
+    remote = read_manifest(f"pipe:sh {script} {{name}}")
+    with caplog.at_level(logging.WARNING, "polarcast"):
+        staged = stage(remote, tmp_path / "nvme", Patience(retries=1, first_pause_seconds=0.01, stall_seconds=0.6))
+    assert ["waiting" in m for m in caplog.messages] == [True, False]
+    assert all("shard-000000.tar" in m for m in caplog.messages)
+    assert len(list(staged.folder.glob("shard-*.tar"))) == 4
