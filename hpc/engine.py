@@ -67,7 +67,9 @@ class Engine:
             self._engine.step()
             total += float(loss.detach())
             if not math.isfinite(total):
-                raise WorkFailed(f"loss {float(loss)} on rank {self.world.rank} for {_named(batch)}; {_NAN_ADVICE}")
+                raise WorkFailed(
+                    f"loss {float(loss.detach())} on rank {self.world.rank} for {_named(batch)}; {_NAN_ADVICE}"
+                )
         return total / self.accumulation
 
     def mean_over_ranks(self, value: float) -> float:
