@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from polarcast.data.archive import Archive, open_archive
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc.cli import main
+
+Told = tuple[int, str, str]
 
 
 def polarcast(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -72,15 +74,11 @@ def test_bad_input_is_one_line_and_code_two(
     arguments: tuple[str, ...],
     words: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    polarcast_here: Callable[..., Told],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["polarcast", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    code = ended.value.code
-    assert isinstance(code, int)
-    assert words in refused(subprocess.CompletedProcess(arguments, code, "", capsys.readouterr().err))
+    code, out, err = polarcast_here(*arguments)
+    assert words in refused(subprocess.CompletedProcess(arguments, code, out, err))
     assert not list(tmp_path.rglob("*.tar"))
 
 
@@ -117,17 +115,11 @@ def test_brackets_in_a_path_are_told_as_they_are(tmp_path: Path) -> None:
 
 
 def test_foreign_tars_are_indexed_then_checked_fast(
-    shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shards: Manifest, tmp_path: Path, polarcast_here: Callable[..., Told]
 ) -> None:
     shutil.copytree(shards.folder, tmp_path / "s", ignore=shutil.ignore_patterns("manifest.json"))
-    for arguments in (
-        ["data", "index", str(tmp_path / "s"), "--json"],
-        ["data", "check", str(tmp_path / "s"), "--fast"],
-    ):
-        monkeypatch.setattr(sys, "argv", ["polarcast", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code
-    told = capsys.readouterr().out
-    assert json.loads(told.splitlines()[0])["frames"] == len(shards.samples)
-    assert "shard-000000.tar" in told
+    code, out, _ = polarcast_here("data", "index", tmp_path / "s", "--json")
+    assert (code, json.loads(out)["frames"]) == (0, len(shards.samples))
+    code, out, _ = polarcast_here("data", "check", tmp_path / "s", "--fast")
+    assert code == 0
+    assert "shard-000000.tar" in out

@@ -1,7 +1,7 @@
 """What is told before a run is what the run then needs."""
 
 import json
-import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +11,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from polarcast.data.batch import Batch
 from polarcast.hpc.build import build_model
-from polarcast.hpc.cli import main
 from polarcast.hpc.config import RunConfig, load_config
 from polarcast.hpc.estimate import STAGES, Counted, count, memory, smallest
 from polarcast.models.forecaster import parameter_count
@@ -88,16 +87,11 @@ def test_what_is_said_to_fit_fits_and_nothing_smaller_does(counted: Counted, bat
         assert all(memory(counted, s, found.gpus, 1).total > gpu_bytes for s in range(found.stage))
 
 
-def test_the_verb_tells_it_in_json_and_text(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for extra in ([], ["--json"]):
-        monkeypatch.setattr(sys, "argv", ["polarcast", "estimate", "demo", "--size", "64", *extra])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code
-    told = capsys.readouterr().out
-    assert "GPU-hours" in told
-    record = json.loads(told.splitlines()[-1])
-    assert record["fit"]["gpus"] == 1
+def test_the_verb_tells_it_in_json_and_text(polarcast_here: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = polarcast_here("estimate", "demo", "--size", 64)
+    assert code == 0
+    assert "GPU-hours" in out
+    code, out, _ = polarcast_here("estimate", "demo", "--size", 64, "--json")
+    record = json.loads(out)
+    assert (code, record["fit"]["gpus"]) == (0, 1)
     assert record["gpu_hours"] > 0
