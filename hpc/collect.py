@@ -14,9 +14,9 @@ def gather(item: Item, world: World) -> list[Item]:
     """Every rank's item, in order of rank, on every rank. The process group must have been joined."""
     if world.size == 1:
         return [item]
-    items: list[Item | None] = [None] * world.size
+    items = [item] * world.size
     torch.distributed.all_gather_object(items, item)
-    return [i for i in items if i is not None]
+    return items
 
 
 def join(world: World) -> None:

@@ -75,7 +75,7 @@ class Samples:
         for step in range(first_step, last):
             # Batches that are read ahead may belong to steps before this one.
             near = range(max(first_step, step - config.data.workers - 1), min(last, step + _STEPS_AHEAD))
-            self._draw.expect(np.concatenate([rank_slice(s, batch, self._world.rank, self._world.size) for s in near]))
+            self._draw.expect(np.arange(near.start * batch + self._world.rank, near.stop * batch, self._world.size))
             share = rank_slice(step, batch, self._world.rank, self._world.size)
             for start in range(0, len(share), micro_batch):
                 yield share[start : start + micro_batch]

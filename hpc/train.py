@@ -114,11 +114,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def _resume(run: RunFolder, engine: Engine) -> Progress:
     """Continue from the newest checkpoint that rank 0 finds complete; all ranks follow its choice."""
-    found = checkpoint.newest(run.checkpoints) if engine.world.is_first else None
-    if engine.world.size > 1:
-        choice = [found]
-        torch.distributed.broadcast_object_list(choice, src=0)
-        found = choice[0]
+    found = gather(checkpoint.newest(run.checkpoints) if engine.world.is_first else None, engine.world)[0]
     return checkpoint.load(found, engine.model, engine.optimizer) if found else Progress()
 
 

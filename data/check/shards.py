@@ -15,7 +15,7 @@ from polarcast.data.check.judge import Event
 from polarcast.data.errors import BadInput
 from polarcast.data.reading.reader import Reader, only_test, open_reader
 from polarcast.data.shards.health import problem_of
-from polarcast.data.shards.manifest import NAME, Manifest
+from polarcast.data.shards.manifest import NAME, Manifest, Shard
 from polarcast.data.shards.samples import Table
 from polarcast.data.shards.tar_walk import read_array, walk
 from polarcast.data.statistics import Tally, summarize
@@ -36,16 +36,15 @@ def check_shards(
         one for each problem.
     """
     findings = []
-    for index in range(len(manifest.shards)):
-        findings.append(_check_shard(manifest, index, fast))
+    for done, (shard, rows) in enumerate(zip(manifest.shards, manifest.by_shard(), strict=True), start=1):
+        findings.append(_check_shard(manifest, shard, rows, fast))
         if on_shard:
-            on_shard(index + 1)
+            on_shard(done)
     findings.append(_check_splits(manifest))
     return findings if fast or not all(f.ok for f in findings) else [*findings, *_check_events(manifest)]
 
 
-def _check_shard(manifest: Manifest, index: int, fast: bool) -> Finding:
-    shard, rows = manifest.shards[index], manifest.of_shard(index)
+def _check_shard(manifest: Manifest, shard: Shard, rows: Table, fast: bool) -> Finding:
     path = manifest.folder / shard.name
     problem = problem_of(path, shard, sums=not fast) or _misplaced(manifest, path, rows)
     return Finding(shard.name, problem is None, problem or f"{len(rows)} frames, {shard.bytes / 1e6:.1f} MB")

@@ -95,6 +95,5 @@ class BlockShuffle:
         count = len(self._edges) - 1
         shards = permuted(np.arange(count), np.int64(count), keys_of(self._seed, epoch, _SHARDS))
         first = self._quota.entries_before(self._edges, epoch)
-        lengths = np.diff(np.append(first[:-1], len(self._quota)))
-        begins = np.concatenate([[0], np.cumsum(lengths[shards])])
+        begins = np.concatenate([[0], np.cumsum(np.diff(first)[shards])])
         return _Epoch(shards, begins, first[:-1][shards])

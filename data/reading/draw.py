@@ -98,11 +98,11 @@ class Draw:
         self._is_bad[shard] = True
         share = self.lost_share()
         if share > self._max_bad_share or share == 1:
-            raise BadInput(
+            raise BadShard(
+                shard,
                 f"{what}; bad shards hold {share:.1%} of the training windows, data.max_bad_share is "
                 f"{self._max_bad_share:.1%}",
                 self._url(shard),
-                "copy it again, or shard the archive again",
             )
 
 

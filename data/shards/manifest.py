@@ -61,9 +61,10 @@ class Manifest:
         """Of one field."""
         return self.shape[0] * self.shape[1]
 
-    def of_shard(self, index: int) -> Table:
-        """The rows of one shard."""
-        return self.samples[self.samples[:, 0] == index]
+    def by_shard(self) -> list[Table]:
+        """The rows of each shard."""
+        bounds = np.searchsorted(self.samples[:, 0], np.arange(len(self.shards) + 1))
+        return [self.samples[a:b] for a, b in pairwise(bounds)]
 
     def digest(self) -> str:
         """SHA-256 of what the shards hold and how they are split; where they lie does not count."""
@@ -78,9 +79,7 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as written to disk."""
         content = {k: v for k, v in self.__dict__.items() if k not in ("source", "shards", "samples")}
-        bounds = np.searchsorted(self.samples[:, 0], np.arange(len(self.shards) + 1))
-        parts = [self.samples[a:b, 1:] for a, b in pairwise(bounds)]
-        shards = [{**s.__dict__, **_packed(part)} for s, part in zip(self.shards, parts, strict=True)]
+        shards = [{**s.__dict__, **_packed(rows[:, 1:])} for s, rows in zip(self.shards, self.by_shard(), strict=True)]
         return json.dumps({"format": FORMAT, **content, "run_columns": RUN, "shards": shards})
 
 

@@ -20,11 +20,11 @@ from polarcast.hpc.perf.footprint import growth, startup
 from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
 from polarcast.hpc.perf.peer_process import peers
 from polarcast.hpc.perf.peers import NAMES as PEERS
+from polarcast.hpc.perf.peers import WORKERS
 
 VARIABLES = ("zh", "zdr", "kdp")
 HEIGHT_KM = 3.0
 THREADS = 2
-WEBDATASET_WORKERS = (0, 1, 2, 4)
 FLOOR, MAPPED, FILES = "copy of the bytes", "mapped shards", "np.load of every frame"
 
 
@@ -69,7 +69,7 @@ def measure_loader(
     contenders: dict[str, Run] = {
         FLOOR: _floor(spec),
         MAPPED: _mapped(manifest, spec),
-        **{f"webdataset, {w} workers": _webdataset(manifest, spec, w) for w in WEBDATASET_WORKERS},
+        **{f"webdataset, {w} workers": _webdataset(manifest, spec, w) for w in WORKERS},
         FILES: _files(archive, spec),
     }
     taking_part = peers(folder / "peers", _frames(manifest), spec) if with_peers else nullcontext(dict[str, Run]())

@@ -78,7 +78,7 @@ def test_cleaning_takes_out_a_frame_with_one_empty_field_and_says_so(tmp_path: P
     radar[2, 1, 2] = 0  # ZDR at 7 km
     write_event(tmp_path / "a", 4, radar, np.ones((5, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s", selection=Selection(clean=True))
-    assert manifest.of_shard(0)[:, 1 + FRAME].tolist() == [0, 1, 3, 4]
+    assert manifest.by_shard()[0][:, 1 + FRAME].tolist() == [0, 1, 3, 4]
     assert manifest.selection["removed_frames"] == {"004": [2]}
     starts = open_reader(manifest, "test", variables=("zh",), heights_km=(1.0,), frames=2)
     assert starts.read(range(len(starts))).frame.tolist() == [0, 3]
@@ -87,7 +87,7 @@ def test_cleaning_takes_out_a_frame_with_one_empty_field_and_says_so(tmp_path: P
 def test_without_cleaning_every_frame_is_packed(tmp_path: Path) -> None:
     write_event(tmp_path / "a", 0, np.zeros((3, 3, 3, 32, 32), np.float32), np.zeros((3, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s")
-    assert len(manifest.of_shard(0)) == 3
+    assert len(manifest.by_shard()[0]) == 3
     with pytest.raises(BadInput, match="no frame is left"):
         write_shards(open_archive(tmp_path / "a"), tmp_path / "t", selection=Selection(clean=True))
     assert not (tmp_path / "t").exists()

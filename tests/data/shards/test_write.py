@@ -50,7 +50,7 @@ def test_mapped_frames_equal_the_archives(shards: Manifest, archive: Archive) ->
 def test_no_event_is_in_two_splits_or_two_shards(shards: Manifest) -> None:
     for one, other in combinations(shards.splits.values(), 2):
         assert set(one).isdisjoint(other)
-    of_shard = [set(shards.of_shard(i)[:, 1 + EVENT].tolist()) for i in range(len(shards.shards))]
+    of_shard = [set(shards.by_shard()[i][:, 1 + EVENT].tolist()) for i in range(len(shards.shards))]
     assert len(of_shard) > 1
     for a, b in combinations(of_shard, 2):
         assert a.isdisjoint(b)
@@ -117,7 +117,7 @@ def test_a_truncated_shard_is_found_and_refused(copied: Manifest) -> None:
     victim = copied.folder / copied.shards[0].name
     victim.write_bytes(victim.read_bytes()[:-512])
     assert [f.where for f in check(copied) if not f.ok] == [victim.name]
-    event = copied.of_shard(0)[0, 1 + EVENT]
+    event = copied.by_shard()[0][0, 1 + EVENT]
     split = next(name for name, events in copied.splits.items() if event in events)
     reader = open_reader(copied, split, variables=("zh",), heights_km=(1.0,))
     with pytest.raises(BadInput, match=victim.name):
