@@ -17,6 +17,8 @@ from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
 from polarcast.models.matching import match_widths
 from polarcast.models.registry import entry
 
+_PIXELS_SCORED = 2**17
+
 
 def open_shards(config: RunConfig) -> Manifest:
     """The manifest of the run's shards, staged to the node's own disk where that is asked for.
@@ -48,6 +50,11 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str) -> Reader:
         patience=_patience(config),
         budget=None if config.data.map_gib is None else int(config.data.map_gib * 2**30),
     )
+
+
+def scoring_batch(manifest: Manifest) -> int:
+    """Samples that are scored at once: by their pixels alone, so that no score depends on the machine."""
+    return max(1, _PIXELS_SCORED // manifest.pixels)
 
 
 def build_draw(config: RunConfig, reader: Reader) -> Draw:

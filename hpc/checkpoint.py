@@ -1,28 +1,34 @@
-"""Portable checkpoints: weights and optimizer moments by parameter name, and the position in the data.
+"""Portable checkpoints: weights, their running mean and Adam's moments by parameter name, and the position in the data.
 
 A checkpoint is a folder `step-NNNNNNNN`, written under another name, synced, and renamed once its `sums.json` lists
-every file's SHA-256. It does not know which world size wrote it. Random states are not part of it: every step seeds
-its own (`train.seed_step`), so the position says it all.
+every file's SHA-256. It does not know how many processes wrote it or at which ZeRO stage. The learning rate and
+all random states are functions of seed, step and rank (`train.learning_rate`, `train.seed_step`): the position says
+them all. Nothing in it is ever unpickled.
 """
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polarcast.hpc.files import sync_folder, write_json
 
+Tensors = dict[str, Tensor]
+
+_log = logging.getLogger("polarcast")
 _SUMS = "sums.json"
 _NAME = re.compile(r"step-(\d{8})")
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_WEIGHTS, _AVERAGE, _MOMENTS = "model.safetensors", "average.safetensors", "optimizer.safetensors"
+_PROGRESS, _ORIGIN = "progress.json", "origin.json"
 
 
 @dataclass
@@ -37,57 +43,86 @@ class Progress:
     """Validation loss at that step."""
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int) -> Path:
+@dataclass
+class Held:
+    """What a checkpoint keeps of a model: whole, on the CPU, fp32, by parameter name."""
+
+    step: int
+    """Steps of the optimizer that led there."""
+    weights: Tensors
+    """Parameters and buffers."""
+    average: Tensors
+    """The same of the running mean; empty without one."""
+    moments: Tensors
+    """Adam's, as `<parameter>/exp_avg` and `<parameter>/exp_avg_sq`."""
+
+
+def save(folder: Path, held: Held, progress: Progress, keep: int, origin: Mapping[str, Any] | None = None) -> Path:
     """Write a checkpoint and drop the ones no longer needed; for one process of the world.
 
     Args:
         folder: Where the run's checkpoints are.
-        model: Parameters and buffers to keep.
-        optimizer: Its moments, kept by parameter name.
-        progress: The step the checkpoint belongs to, and which is the best so far.
+        held: The model's state.
+        progress: The step it belongs to, and which is the best so far.
         keep: How many of the newest stay, besides the best.
+        origin: Configuration, provenance and world that led there, to be read by people.
     """
-    final = folder / f"step-{progress.step:08d}"
+    final = folder / name_of(progress.step)
+    if not problem_of(final):  # it was saved before
+        return final
+    for left in folder.glob(".partial_*"):
+        shutil.rmtree(left)
     partial = folder / f".partial_{final.name}"
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(_tensors(model), partial / "model.safetensors")
-    save_file(_moments(model, optimizer), partial / "optimizer.safetensors")
-    (partial / "progress.json").write_text(json.dumps(asdict(progress)))
-    write_json(partial / _SUMS, {p.name: _sha256(p) for p in sorted(partial.iterdir())})
-    for path in partial.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
-    sync_folder(folder)
+    for name, tensors in ((_WEIGHTS, held.weights), (_AVERAGE, held.average), (_MOMENTS, held.moments)):
+        if tensors:
+            save_file(tensors, partial / name)
+    (partial / _PROGRESS).write_text(json.dumps(asdict(progress)))
+    (partial / _ORIGIN).write_text(json.dumps(dict(origin or {}), indent=1))
+    _finish(partial, final)
     _prune(folder, keep, progress.best_step)
     return final
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint whose files are all there and undamaged; None without one."""
-    found = sorted((p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)), reverse=True)
-    return next((p for p in found if is_complete(p)), None)
+    """The newest checkpoint whose files are all there and undamaged, None without one; says which it passes over."""
+    for path in sorted((p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)), reverse=True):
+        if not (problem := problem_of(path)):
+            return path
+        _log.warning("polarcast: %s: %s; the checkpoint before it is taken", path, problem)
+    return None
 
 
-def is_complete(path: Path) -> bool:
-    """Whether every file of a checkpoint has the sum that was written with it."""
+def problem_of(path: Path) -> str:
+    """What is wrong with a checkpoint; empty for nothing."""
     try:
         sums = json.loads((path / _SUMS).read_text())
-        return all(_sha256(path / name) == value for name, value in sums.items())
     except (OSError, ValueError):
-        return False
+        return f"{_SUMS} is missing or damaged"
+    for name, value in sums.items():
+        try:
+            if _sha256(path / name) != value:
+                return f"{name} is damaged"
+        except OSError:
+            return f"{name} is missing"
+    return ""
 
 
-def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put a checkpoint's state into a model and its optimizer; returns how far the run had come."""
-    model.load_state_dict(load_file(path / "model.safetensors"))
-    moments = load_file(path / "optimizer.safetensors")
-    for name, parameter in model.named_parameters():
-        if f"{name}/step" in moments:
-            optimizer.state[parameter] = {k: _like(moments[f"{name}/{k}"], parameter, k) for k in _MOMENTS}
-    return Progress(**json.loads((path / "progress.json").read_text()))
+def load(path: Path) -> tuple[Held, Progress]:
+    """Read a checkpoint back."""
+    progress = Progress(**json.loads((path / _PROGRESS).read_text()))
+    average = load_file(path / _AVERAGE) if (path / _AVERAGE).exists() else {}
+    return Held(progress.step, load_file(path / _WEIGHTS), average, load_file(path / _MOMENTS)), progress
+
+
+def name_of(step: int) -> str:
+    """Name of the checkpoint of a step."""
+    return f"step-{step:08d}"
+
+
+def judged_weights(path: Path) -> Tensors:
+    """The weights a checkpoint is judged by: the running mean where there is one."""
+    return load_file(path / (_AVERAGE if (path / _AVERAGE).exists() else _WEIGHTS))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -95,29 +130,27 @@ def load_weights(path: Path, model: nn.Module) -> None:
     model.load_state_dict(load_file(path))
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a model's weights in one step."""
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write weights in one step."""
     partial = path.with_name(f".{path.name}")
-    save_file(_tensors(model), partial)
+    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
+    _sync_file(partial)
     os.replace(partial, path)
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+def _finish(partial: Path, final: Path) -> None:
+    write_json(partial / _SUMS, {p.name: _sha256(p) for p in sorted(partial.iterdir())})
+    for path in partial.iterdir():
+        _sync_file(path)
+    sync_folder(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    sync_folder(final.parent)
 
 
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{name}/{key}": optimizer.state[parameter][key].detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
-        for key in _MOMENTS
-        if parameter in optimizer.state
-    }
-
-
-def _like(value: Tensor, parameter: Tensor, key: str) -> Any:
-    # Adam keeps its step counter on the CPU.
-    return value if key == "step" else value.to(parameter.device)
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _sha256(path: Path) -> str:
@@ -128,5 +161,5 @@ def _sha256(path: Path) -> str:
 def _prune(folder: Path, keep: int, best_step: int) -> None:
     found = sorted(p for p in folder.glob("step-*") if _NAME.fullmatch(p.name))
     for path in found[: -max(1, keep)]:
-        if path.name != f"step-{best_step:08d}":
+        if path.name != name_of(best_step):
             shutil.rmtree(path)

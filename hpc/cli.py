@@ -55,9 +55,9 @@ def train(
     """
     from polarcast.data.shards.manifest import read_manifest
     from polarcast.hpc.config import load_config
-    from polarcast.hpc.engine import micro_batches
     from polarcast.hpc.launch import end_with_launcher, launch_local
     from polarcast.hpc.lifeline import sole_writer
+    from polarcast.hpc.micro_batch import share_of
     from polarcast.hpc.run_folder import RunFolder
     from polarcast.hpc.world import detect
 
@@ -67,7 +67,7 @@ def train(
     if processes > 1 and "RANK" not in os.environ:
         # What is wrong is better told once than by every rank.
         read_manifest(config.data.shards)
-        micro_batches(config.train, processes)
+        share_of(config.train, processes)
         launch_local(["train", source, *(overrides or []), "--out", str(folder)], processes)
     else:
         from polarcast.hpc.train import train as train_run
@@ -162,7 +162,7 @@ def estimate(
     from polarcast.hpc.estimate import estimate as told_of
     from polarcast.hpc.render_estimate import render
 
-    told = told_of(load_config(source, overrides or []), size, gpu_gib, tflops)
+    told = told_of(load_config(source, overrides or []), (size, size), gpu_gib, tflops)
     if as_json:
         print_json(told)
     else:

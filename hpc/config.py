@@ -12,15 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 from yaml import YAMLError
 
-from polarcast.data.archive import HEIGHTS_KM, VARIABLES
+from polarcast.data.archive import HEIGHTS_KM
 from polarcast.data.errors import BadInput
+from polarcast.hpc.config_check import DUALPOL, check
 
 PRESETS = Path(__file__).with_name("presets")
-ARMS = ("radar", "dualpol")
-CHOICES = {"reader": ("mapped", "stream"), "verify": ("sums", "sizes")}
 _ONLY_WHERE = ("shards", "stage_to", "verify", "max_bad_share", "workers", "map_gib")
 """Of `data`: where the bytes come from and how they are watched, not what they are."""
-_DUALPOL = {"qpe": ("zh", "zdr")}
+_ONLY_HOW = (
+    "micro_batch", "engine", "zero_stage", "offload_optimizer", "checkpoint_activations", "compile", "explode",
+    "checkpoint_every", "keep_checkpoints", "log_every", "threads",
+)  # fmt: skip
+"""Of `train`: how the steps are computed and recorded, not which. A run may change it from one start to the next."""
 
 
 @dataclass
@@ -72,8 +75,8 @@ class TrainConfig:
     """Optimizer steps."""
     global_batch: int = 32
     """Samples in one optimizer step, over all processes."""
-    micro_batch: int = 32
-    """Largest number of samples a process computes at once; smaller steps are accumulated."""
+    micro_batch: int | str = 32
+    """Most samples a process computes at once, the rest is accumulated; auto: as many as memory holds."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     warmup_steps: int = 100
@@ -82,8 +85,26 @@ class TrainConfig:
     """Decoupled weight decay of AdamW."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    average_decay: float = 0.0
+    """Decay of a running mean of the weights, such as 0.999; it is what is validated, kept and scored then. 0: none."""
+    precision: str = "auto"
+    """bf16: the network computes in bfloat16, weights and moments stay fp32; fp32; auto: bf16 on GPUs."""
+    engine: str = "deepspeed"
+    """deepspeed; ddp: torch's DistributedDataParallel, for comparison."""
+    zero_stage: int = 0
+    """What DeepSpeed's processes share: 1 the moments, 2 also gradients, 3 also weights. Slower; see estimate."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in the host's memory (stages 1 to 3)."""
+    checkpoint_activations: bool = False
+    """Compute the blocks of a network twice, in place of keeping what is within them for the backward pass."""
+    compile: bool = False
+    """Compile the network: a minute or more at the start, for faster steps on GPUs."""
+    explode: float = 1000.0
+    """A loss this many times the median of the last hundred stops the run; 0: only one that is not finite does."""
     validate_every: int = 500
     """Steps between validations; each also writes a checkpoint."""
+    checkpoint_every: int = 0
+    """Steps between further checkpoints; 0: none."""
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept, besides the best one."""
     log_every: int = 10
@@ -115,7 +136,7 @@ class RunConfig:
 
     def arm_variables(self, arm: str) -> tuple[str, ...]:
         """The variables an arm reads unless `data.variables` says otherwise."""
-        return ("zh",) if arm == "radar" else _DUALPOL[self.task]
+        return ("zh",) if arm == "radar" else DUALPOL[self.task]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain dictionaries and lists, to be written and hashed."""
@@ -129,6 +150,8 @@ class RunConfig:
             del content["data"][key]
         for key in ("retries", "stall_seconds"):
             del content["data"]["stream"][key]
+        for key in _ONLY_HOW:
+            del content["train"][key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -160,7 +183,8 @@ def load_config(source: str | Path, overrides: Sequence[str] | Mapping[str, Any]
     merged.model = {}
     config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
     config.model = model
-    return _checked(config)
+    check(config)
+    return config
 
 
 def model_config(config: RunConfig) -> Any:
@@ -219,44 +243,3 @@ def _dotted(tree: Any, prefix: str = "") -> list[str]:
     if not isinstance(tree, dict) or not tree:
         return [prefix.rstrip(".")]
     return [key for name, branch in tree.items() for key in _dotted(branch, f"{prefix}{name}.")]
-
-
-def _checked(config: RunConfig) -> RunConfig:
-    from polarcast.models.registry import entry
-
-    if config.task not in _DUALPOL:
-        raise BadInput(f"unknown task {config.task!r}", "task", f"there are: {', '.join(_DUALPOL)}")
-    if config.task not in entry(config.model["name"]).tasks:
-        raise BadInput(f"{config.model['name']} does not do {config.task}", "model.name", "choose another model")
-    if config.arm not in ARMS:
-        raise BadInput(f"unknown arm {config.arm!r}", "arm", f"there are: {', '.join(ARMS)}")
-    _check_variables(config)
-    _check_data(config.data)
-    for key, value in vars(config.train).items():
-        if value < 0 or (value == 0 and key in ("global_batch", "micro_batch", "validate_every", "log_every")):
-            raise BadInput(f"must be positive, got {value}", f"train.{key}", "give a larger value")
-    return config
-
-
-def _check_data(data: DataConfig) -> None:
-    for key, choices in CHOICES.items():
-        if (value := getattr(data, key)) not in choices:
-            raise BadInput(f"unknown value {value!r}", f"data.{key}", f"there are: {', '.join(choices)}")
-    for key in ("balance", "max_bad_share"):
-        if not 0 <= getattr(data, key) <= 1:
-            raise BadInput(f"{getattr(data, key)} is no share", f"data.{key}", "give a number from 0 to 1")
-    if data.workers < 0 or min(data.stream.lanes, data.stream.shuffle_shards) < 1 or data.stream.retries < 0:
-        raise BadInput("negative, or no lane or shard at all", "data.workers, data.stream", "give larger values")
-
-
-def _check_variables(config: RunConfig) -> None:
-    variables = config.variables()
-    unknown = [v for v in variables if v not in VARIABLES]
-    if unknown:
-        raise BadInput(f"unknown variable {unknown[0]!r}", "data.variables", f"there are: {', '.join(VARIABLES)}")
-    if config.task == "qpe" and "kdp" in variables:
-        raise BadInput(
-            "KDP is forbidden in QPE: the archive's rain grid is computed from it",
-            "data.variables",
-            "use zh and zdr",
-        )

@@ -13,7 +13,7 @@ _PACKAGES = ("torch", "deepspeed", "ray", "webdataset", "numpy", "wandb", "submi
 _LEAST_FREE_GB = 5
 _TALK = """
 import torch
-from polarcast.hpc.engine import deepspeed_for
+from polarcast.hpc.backends.zero import deepspeed_for
 from polarcast.hpc.world import detect
 world = detect()
 with deepspeed_for(world):

@@ -1,49 +1,55 @@
-"""The DeepSpeed engine: one optimizer step over all processes."""
+"""A model in training on all processes: stepped, averaged, looked at as a whole, brought back from a checkpoint."""
 
-import logging
-import math
-import os
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput, WorkFailed
+from polarcast.hpc.average import RunningMean
+from polarcast.hpc.backends.backend import make_backend
+from polarcast.hpc.backends.state import ADAM_MOMENTS
+from polarcast.hpc.checkpoint import Held, Tensors
 from polarcast.hpc.config import TrainConfig
-from polarcast.hpc.world import World, device_name, device_of
+from polarcast.hpc.guard import Guard
+from polarcast.hpc.recompute import recompute_blocks
+from polarcast.hpc.world import World, device_of
 from polarcast.models.forecaster import Forecaster
-
-_NAN_ADVICE = "lower train.learning_rate, or look at these samples with: polarcast data check"
 
 
 class Engine:
-    """A model under DeepSpeed (ZeRO stage 0), stepping on micro-batches of batches."""
+    """A model and its optimizer, over all processes of a world."""
 
-    def __init__(self, model: Forecaster, config: TrainConfig, world: World) -> None:
+    def __init__(
+        self, model: Forecaster, config: TrainConfig, world: World, micro_batch: int, held: Held | None = None
+    ) -> None:
         """Wrap the model. Every process of the world must do so, with the same weights.
 
         Args:
-            model: What to train; its parameters are the engine's.
+            model: What to train; it is the engine's from now on.
             config: Batch sizes and optimizer settings.
             world: This process's place.
-
-        Raises:
-            BadInput: the global batch can't be divided among the processes.
+            micro_batch: Samples this process computes at once.
+            held: What to continue from, in place of the model's own weights.
         """
-        self.world, self.model = world, model
-        self.device = torch.device(device_of(world))
-        self.micro_batch, self.accumulation = micro_batches(config, world.size)
-        # torch's own AdamW: DeepSpeed's fused one is a C++ op that would be compiled at start-up.
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        with deepspeed_for(world) as deepspeed:
-            self._engine = deepspeed.initialize(
-                model=model, optimizer=self.optimizer, config=self._deepspeed_config(config)
-            )[0]
+        if held:
+            model.load_state_dict(held.weights)
+        self.world, self.device = world, torch.device(device_of(world))
+        self.steps_done = held.step if held else 0
+        self.accumulation = config.global_batch // world.size // micro_batch
+        # Sharded or averaged weights are judged by, whole, in a model of their own.
+        self._judged = copy.deepcopy(model).to(self.device) if config.average_decay or config.zero_stage == 3 else None
+        if config.checkpoint_activations:
+            recompute_blocks(model)
+        self._model = model
+        self._names = [name for name, _ in model.named_parameters()]
+        self._backend = make_backend(model, config, micro_batch, world)
+        self._state, self._guard = self._backend.state, Guard(world, config.explode)
+        self._mean = RunningMean(self._state.shards(), config.average_decay) if config.average_decay else None
+        if held:
+            self._restore(held)
 
     def step(self, batches: Sequence[Batch], learning_rate: float) -> float:
         """One optimizer step; returns this process's mean loss over its micro-batches.
@@ -54,114 +60,66 @@ class Engine:
 
         Raises:
             ValueError: the number of micro-batches is not `accumulation`.
-            WorkFailed: the loss is not finite; names the rank and the samples.
+            WorkFailed: the loss or the gradients are not finite, or have exploded; names the step, the rank and the
+                samples.
         """
         if len(batches) != self.accumulation:
             raise ValueError(f"expected {self.accumulation} micro-batches, got {len(batches)}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        total = 0.0
-        for batch in batches:
-            loss: Tensor = self._engine(batch.to(self.device))
-            self._engine.backward(loss)
-            self._engine.step()
-            total += float(loss.detach())
-            if not math.isfinite(total):
-                raise WorkFailed(
-                    f"loss {float(loss.detach())} on rank {self.world.rank} for {_named(batch)}; {_NAN_ADVICE}"
-                )
-        return total / self.accumulation
+        last = len(batches) - 1
+        losses = [self._backend.backward(batch.to(self.device), i == last) for i, batch in enumerate(batches)]
+        norm = self._backend.update(learning_rate)
+        self.steps_done += 1
+        # One look at the device for the whole step: each would stall it.
+        told: list[float] = torch.stack(losses).tolist()
+        self._guard.check(self.steps_done, batches, told, norm)
+        if self._mean:
+            self._mean.update(self._state.shards(), self.steps_done)
+        return sum(told) / len(told)
 
-    def mean_over_ranks(self, value: float) -> float:
-        """Mean of a number over all processes."""
-        if self.world.size == 1:
-            return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(tensor)
-        return float(tensor) / self.world.size
+    @contextmanager
+    def judged(self) -> Iterator[Forecaster]:
+        """The model to be judged by, whole on every process, in evaluation mode; collective."""
+        if self._judged is None:
+            yield self._model.eval()
+        else:
+            self._judged.load_state_dict({**self._buffers(), **dict(self._whole(self._best_shards()))})
+            yield self._judged.eval()
+        self._model.train()
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        if self.world.size > 1:
-            torch.distributed.barrier()
+    @torch.no_grad()
+    def held(self) -> Held | None:
+        """A copy of everything, on rank 0; None on the others. Collective."""
+        buffers = self._copied(iter(self._buffers().items()))
+        weights = self._copied(self._whole(self._state.shards()))
+        average = self._copied(self._whole(self._mean.shards)) if self._mean else {}
+        moments = self._copied(self._moments())
+        if not self.world.is_first:
+            return None
+        return Held(self.steps_done, {**weights, **buffers}, {**average, **buffers} if average else {}, moments)
 
-    def _deepspeed_config(self, config: TrainConfig) -> dict[str, Any]:
-        return {
-            "train_micro_batch_size_per_gpu": self.micro_batch,
-            "gradient_accumulation_steps": self.accumulation,
-            "train_batch_size": config.global_batch,
-            "gradient_clipping": config.clip_norm,
-            "zero_optimization": {"stage": 0},
-            # Not `bf16`: at stage 0 its optimizer takes one step on zero gradients at start-up.
-            "torch_autocast": {"enabled": self.device.type == "cuda", "dtype": "bfloat16"},
-            "steps_per_print": 2**31,
-        }
+    def _restore(self, held: Held) -> None:
+        self._state.restore(held.moments, self.steps_done)
+        if self._mean and held.average:
+            self._mean.shards = [self._state.shard(i, held.average[name]) for i, name in enumerate(self._names)]
 
+    def _best_shards(self) -> Sequence[Tensor]:
+        return self._mean.shards if self._mean else self._state.shards()
 
-def _named(batch: Batch) -> str:
-    """The samples of a batch, as the archive names their events and first frames."""
-    pairs = zip(batch.event.tolist(), batch.frame.tolist(), strict=True)
-    return ", ".join(f"{event:03d}-{frame:03d}" for event, frame in pairs)
+    def _whole(self, shards: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        for index, (name, shard) in enumerate(zip(self._names, shards, strict=True)):
+            yield name, self._state.whole(index, shard)
 
+    def _moments(self) -> Iterator[tuple[str, Tensor]]:
+        for index, name in enumerate(self._names):
+            for key in ADAM_MOMENTS:
+                yield f"{name}/{key}", self._state.moment(index, key)
 
-def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:
-    """Micro-batch size and accumulation steps that make up the global batch on this many processes.
+    def _buffers(self) -> Tensors:
+        parameters = set(self._names)
+        return {name: value for name, value in self._model.state_dict().items() if name not in parameters}
 
-    Raises:
-        BadInput: the global batch can't be divided among the processes.
-    """
-    if config.global_batch % world_size:
-        raise BadInput(
-            f"{config.global_batch} samples can't be divided among {world_size} processes",
-            "train.global_batch",
-            f"give a multiple of {world_size}",
-        )
-    share = config.global_batch // world_size
-    micro = max(m for m in range(1, min(share, config.micro_batch) + 1) if share % m == 0)
-    return micro, share // micro
-
-
-@contextmanager
-def deepspeed_for(world: World) -> Iterator[Any]:
-    """DeepSpeed, imported and joined to the process group (gloo, or NCCL on GPUs).
-
-    It learns of the world through environment variables. They are put back afterwards: whatever this process starts
-    later would take itself for a rank of this world.
-    """
-    told = {
-        "RANK": str(world.rank),
-        "WORLD_SIZE": str(world.size),
-        "LOCAL_RANK": str(world.local_rank),
-        "MASTER_ADDR": world.address,
-        "MASTER_PORT": str(world.port),
-    }
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
-    try:
-        yield _start_deepspeed(world)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _start_deepspeed(world: World) -> Any:
-    on_gpu = device_name() == "cuda"
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if on_gpu else "cpu")
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    import deepspeed
-    from deepspeed.ops import __compatible_ops__
-
-    deepspeed.utils.logger.setLevel(logging.WARNING)
-    if not on_gpu:
-        # A private name, in this one place: without it `init_distributed` compiles a shared-memory op for 70 s.
-        __compatible_ops__["deepspeed_shm_comm"] = False
-    backend = "nccl" if on_gpu else "gloo"
-    if world.size == 1 and not torch.distributed.is_initialized():
-        # Alone there is nobody to meet: no port, which another process could take first.
-        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
-        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-    deepspeed.init_distributed(backend, verbose=False)
-    return deepspeed
+    def _copied(self, tensors: Iterator[tuple[str, Tensor]]) -> Tensors:
+        """Copies on the CPU, on rank 0; the others give what they have to each, one at a time."""
+        first = self.world.is_first
+        pairs = ((name, value.detach().to("cpu", copy=True) if first else None) for name, value in tensors)
+        return {name: value for name, value in pairs if value is not None}

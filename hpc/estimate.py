@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polarcast.data.batch import Batch
 from polarcast.hpc.build import build_model
-from polarcast.hpc.config import RunConfig
-from polarcast.models.forecaster import parameter_count
+from polarcast.hpc.config import RunConfig, TrainConfig
+from polarcast.hpc.recompute import blocks_of
+from polarcast.models.forecaster import Forecaster, parameter_count
 
 STAGES = (0, 1, 2, 3)
 MOST_GPUS = 1024
@@ -30,7 +31,8 @@ class Counted:
     flops: int
     """Forward and backward, a multiply-add counted as two (matrix products and convolutions only)."""
     activation_bytes: int
-    """Kept from the forward pass for the backward pass, fp32."""
+    """Kept from the forward pass for the backward pass, fp32; with `train.checkpoint_activations` of the inputs of
+    blocks, and of what is within the largest block."""
     sample_bytes: int
     """Read from the shards, float16."""
 
@@ -42,12 +44,13 @@ class Memory:
     weights: int
     gradients: int
     optimizer: int
+    average: int
     activations: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.gradients + self.optimizer + self.average + self.activations
 
 
 @dataclass(frozen=True)
@@ -60,62 +63,91 @@ class Fit:
     memory: Memory
 
 
-def count(config: RunConfig, size: int) -> Counted:
-    """Count one training step of one sample of `size`² pixels."""
+def count(config: RunConfig, shape: tuple[int, int]) -> Counted:
+    """Count one training step of one sample of this many pixels (y, x)."""
     with torch.device("meta"):
         model = build_model(config)
-        batch = _batch(config, size)
+        batch = example_batch(config, shape)
     kept = _Kept({p.untyped_storage()._cdata for p in model.parameters()})
+    blocks = _BlockMemory(model, kept) if config.train.checkpoint_activations else None
     with FlopCounterMode(display=False) as counter, kept:
-        model.loss(batch).backward()
+        loss = model.loss(batch)
+    forward = counter.get_total_flops()
+    with counter:
+        loss.backward()
+    flops = counter.get_total_flops() + (forward if blocks else 0)
     fields = batch.radar.numel() + batch.rain_rate.numel()
-    return Counted(parameter_count(model), counter.get_total_flops(), kept.bytes, _HALF * fields)
+    return Counted(parameter_count(model), flops, blocks.needed() if blocks else kept.bytes, _HALF * fields)
 
 
-def memory(counted: Counted, stage: int, gpus: int, micro_batch: int) -> Memory:
+def memory(
+    counted: Counted, stage: int, gpus: int, micro_batch: int, average: bool = False, offload: bool = False
+) -> Memory:
     """Bytes on each GPU under a ZeRO stage (Rajbhandari et al. 2020, §5): 1 shares the optimizer's state among the
-    GPUs, 2 the gradients, too, 3 the weights, too. Weights, gradients and moments are fp32, as torch_autocast has them.
+    GPUs, 2 the gradients, too, 3 the weights, too. Weights, gradients and moments are fp32, as torch_autocast has them;
+    from stage 1 on the optimizer has a copy of its share of the weights. Activations are fp32: half of that in bf16.
+
+    Args:
+        counted: One sample's step.
+        stage: ZeRO stage.
+        gpus: That share.
+        micro_batch: Samples a GPU computes at once.
+        average: Whether a running mean of the weights is held, and a model to judge it by.
+        offload: Whether the optimizer's state is in the host's memory.
     """
     whole = _FP32 * counted.parameters
     share = -(-whole // gpus)
+    optimizer = (_ADAM_MOMENTS + 1) * share if stage >= 1 else _ADAM_MOMENTS * whole
+    judged = whole if average or stage >= 3 else 0
+    mean = (share if stage >= 3 else whole) if average else 0
     return Memory(
         weights=share if stage >= 3 else whole,
         gradients=share if stage >= 2 else whole,
-        optimizer=_ADAM_MOMENTS * (share if stage >= 1 else whole),
+        optimizer=0 if offload else optimizer,
+        average=mean + judged,
         activations=micro_batch * counted.activation_bytes,
     )
 
 
-def smallest(counted: Counted, global_batch: int, gpu_bytes: float) -> Fit | None:
+def needed_by(counted: Counted, train: TrainConfig, gpus: int, micro_batch: int) -> Memory:
+    """Bytes on each GPU of a run as it is configured."""
+    average = train.average_decay > 0
+    return memory(counted, train.zero_stage, gpus, micro_batch, average, train.offload_optimizer)
+
+
+def smallest(
+    counted: Counted, global_batch: int, gpu_bytes: float, average: bool = False, offload: bool = False
+) -> Fit | None:
     """The fewest GPUs that hold the run, at the lowest stage that does, with the largest micro-batch that fits."""
     divisors = [n for n in range(1, min(global_batch, MOST_GPUS) + 1) if global_batch % n == 0]
     for gpus in divisors:
         for stage in STAGES if gpus > 1 else STAGES[:1]:
             for micro in reversed([n for n in divisors if (global_batch // gpus) % n == 0]):
-                needed = memory(counted, stage, gpus, micro)
+                needed = memory(counted, stage, gpus, micro, average, offload and stage > 0)
                 if needed.total <= gpu_bytes:
                     return Fit(stage, gpus, micro, needed)
     return None
 
 
-def estimate(config: RunConfig, size: int, gpu_gib: float, tflops: float) -> dict[str, Any]:
+def estimate(config: RunConfig, shape: tuple[int, int], gpu_gib: float, tflops: float) -> dict[str, Any]:
     """Everything, as plain values.
 
     Args:
         config: The run.
-        size: Pixels a side.
+        shape: Pixels (y, x).
         gpu_gib: Memory of one GPU that may be filled, in GiB.
         tflops: What one GPU is known to reach on such a model, in TFLOP/s.
     """
-    counted = count(config, size)
+    counted = count(config, shape)
     batch, steps = config.train.global_batch, config.train.steps
-    fit = smallest(counted, batch, gpu_gib * 2**30)
+    extras = {"average": config.train.average_decay > 0, "offload": config.train.offload_optimizer}
+    fit = smallest(counted, batch, gpu_gib * 2**30, **extras)
     seconds = counted.flops * batch / (tflops * 1e12)
     gpus = fit.gpus if fit else 1
     # One GPU has nothing to share: the stages are told for two at least.
     several = max(gpus, 2)
     micro = min(fit.micro_batch, max(1, batch // several)) if fit else 1
-    of_stages = {stage: memory(counted, stage, several, micro) for stage in STAGES}
+    of_stages = {stage: memory(counted, stage, several, micro, **extras) for stage in STAGES}
     return {
         "counted": asdict(counted),
         "flops_per_step": counted.flops * batch,
@@ -128,11 +160,12 @@ def estimate(config: RunConfig, size: int, gpu_gib: float, tflops: float) -> dic
     }
 
 
-def _batch(config: RunConfig, size: int) -> Batch:
+def example_batch(config: RunConfig, shape: tuple[int, int], samples: int = 1) -> Batch:
+    """A batch of zeros with the shapes that a run would read, on torch's default device."""
     variables, heights = config.variables(), tuple(config.data.heights_km)
-    radar = torch.zeros(1, 1, len(variables), len(heights), size, size)
-    number = torch.zeros(1, dtype=torch.int64)
-    return Batch(radar, torch.zeros(1, 1, size, size), number, number, variables, heights)
+    radar = torch.zeros(samples, 1, len(variables), len(heights), *shape)
+    number = torch.zeros(samples, dtype=torch.int64)
+    return Batch(radar, torch.zeros(samples, 1, *shape), number, number, variables, heights)
 
 
 class _Kept(torch.autograd.graph.saved_tensors_hooks):
@@ -142,6 +175,10 @@ class _Kept(torch.autograd.graph.saved_tensors_hooks):
         self._known, self._alive, self.bytes = known, list[Tensor](), 0
         super().__init__(self._pack, lambda tensor: tensor)
 
+    def has(self, storage: torch.UntypedStorage) -> bool:
+        """Whether a storage is counted, or one of the model's own."""
+        return storage._cdata in self._known
+
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in self._known:
@@ -150,3 +187,30 @@ class _Kept(torch.autograd.graph.saved_tensors_hooks):
             self._alive.append(tensor)
             self.bytes += storage.nbytes()
         return tensor
+
+
+class _BlockMemory:
+    """What is kept when blocks are computed twice: all but what is within them, and the largest of them."""
+
+    def __init__(self, model: Forecaster, kept: _Kept) -> None:
+        self._kept, self._before = kept, list[int]()
+        self._within, self._largest, self._inputs = 0, 0, dict[int, int]()
+        for block in blocks_of(model):
+            block.register_forward_pre_hook(self._enter)
+            block.register_forward_hook(self._leave)
+
+    def needed(self) -> int:
+        """Bytes, after the forward pass."""
+        return self._kept.bytes - self._within + self._largest + sum(self._inputs.values())
+
+    def _enter(self, _: Any, inputs: tuple[Tensor, ...]) -> None:
+        for tensor in inputs:
+            storage = tensor.untyped_storage()
+            if not self._kept.has(storage):
+                self._inputs[storage._cdata] = storage.nbytes()
+        self._before.append(self._kept.bytes)
+
+    def _leave(self, *_: Any) -> None:
+        within = self._kept.bytes - self._before.pop()
+        self._within += within
+        self._largest = max(self._largest, within)

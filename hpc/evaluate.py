@@ -13,8 +13,8 @@ from polarcast.data.reading.prefetch import prefetch
 from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
-from polarcast.hpc.build import build_model, build_reader
-from polarcast.hpc.collect import gather, join
+from polarcast.hpc.build import build_model, build_reader, scoring_batch
+from polarcast.hpc.group import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.sums import EventSums, frame_sums, write_sums
 from polarcast.hpc.world import World, device_of, set_threads
@@ -22,7 +22,6 @@ from polarcast.models.forecaster import Forecaster
 
 CASE_QUANTILES = (0.99, 0.9, 0.75, 0.5)
 """Cases for figures: events at these quantiles of their wettest frame, chosen from the observations alone."""
-_PIXELS_PER_BATCH = 2**17
 _WORKERS = 2
 
 OnFrames = Callable[[int, int], None]
@@ -72,7 +71,7 @@ def evaluate(
 @torch.no_grad()
 def _all_frames(model: Forecaster, reader: Reader, world: World, on_frames: OnFrames | None) -> npt.NDArray[np.float64]:
     """Sums of every window, (n, c, s), in the reader's order, on every rank."""
-    size = max(1, _PIXELS_PER_BATCH // reader.manifest.pixels)
+    size = scoring_batch(reader.manifest)
     starts = range(0, len(reader), size)
     mine = [np.arange(start, min(start + size, len(reader))) for start in starts[world.rank :: world.size]]
     parts = []

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-_PARTS = ("weights", "gradients", "optimizer", "activations", "total")
+_PARTS = ("weights", "gradients", "optimizer", "average", "activations", "total")
 
 
 def render(told: dict[str, Any], gpu_gib: float, tflops: float) -> Group:
@@ -32,6 +32,6 @@ def _fit(fit: dict[str, Any] | None, gpu_gib: float) -> str:
     used = sum(needed[part] for part in _PARTS[:-1]) / 2**30
     return (
         f"fits {gpu_gib:g} GiB on {fit['gpus']} GPU{'s' * (fit['gpus'] > 1)} at stage {fit['stage']}, "
-        f"micro-batch {fit['micro_batch']} ({used:.3g} GiB)"
-        f"{'; stages above 0 are not in the engine yet' * (fit['stage'] > 0)}"
+        f"micro-batch {fit['micro_batch']} ({used:.3g} GiB): "
+        f"train.zero_stage={fit['stage']} train.micro_batch={fit['micro_batch']}"
     )

@@ -1,24 +1,24 @@
 """Training on one screen: build, resume, step, log, validate, checkpoint, stop."""
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from polarcast.data.batch import Batch
-from polarcast.data.errors import WorkFailed
 from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
-from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards
-from polarcast.hpc.checkpoint import Progress
-from polarcast.hpc.collect import gather
+from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards, scoring_batch
+from polarcast.hpc.checkpoint import Held, Progress
 from polarcast.hpc.config import RunConfig, TrainConfig
 from polarcast.hpc.engine import Engine
+from polarcast.hpc.group import barrier, gather, join
+from polarcast.hpc.journal import Journal
+from polarcast.hpc.micro_batch import choose_micro_batch
 from polarcast.hpc.provenance import write_provenance
 from polarcast.hpc.run_folder import RunFolder
-from polarcast.hpc.samples import Samples, samples_digest
+from polarcast.hpc.samples import Samples
+from polarcast.hpc.saving import Saver
 from polarcast.hpc.world import World, set_threads
 from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry
@@ -37,7 +37,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
 
     Raises:
         BadInput: unusable data or configuration, or a folder that holds another run.
-        WorkFailed: the loss is not finite; names the step, the rank and the samples.
+        WorkFailed: the loss is not finite or has exploded; names the step, the rank and the samples.
     """
     if run.is_trained:
         return
@@ -52,7 +52,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
     elif world.is_first:
         reader = build_reader(config, manifest, "train")
         model.fit(reader.read([window]).to("cpu") for window in range(len(reader)))
-        checkpoint.save_weights(run.weights_file, model)
+        checkpoint.save_weights(run.weights_file, model.state_dict())
 
 
 def _descend(
@@ -65,39 +65,39 @@ def _descend(
 ) -> None:
     settings = config.train
     training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
-    draw = build_draw(config, training)
-    engine = Engine(model, settings, world)
-    progress = _resume(run, engine)
-    if world.is_first:
-        run.rewind_log(progress.step)
-        run.log(event="start", step=progress.step, parameters=parameter_count(model), world_size=world.size)
-    samples = Samples(draw, run, world)
+    samples, journal = Samples(build_draw(config, training), run, world), Journal(run, world, settings)
+    held, progress = _resume(run, world)
+    micro_batch = choose_micro_batch(config, manifest, world)
+    parameters = parameter_count(model)
+    engine = Engine(model, settings, world, micro_batch, held)
+    journal.begin(progress, parameters, micro_batch)
     samples.inspect(training, config.data)
-    batches = samples.batches(config, engine.micro_batch, progress.step)
-    for step in range(progress.step, settings.steps):
-        started = time.perf_counter()
-        seed_step(config.seed, step, world.rank)
-        drawn = [next(batches) for _ in range(engine.accumulation)]
-        loss = _step(engine, drawn, settings, step)
-        progress.step = step + 1
-        if progress.step % settings.log_every == 0:
-            _log_step(run, engine, progress.step, loss, time.perf_counter() - started, samples_digest(drawn, world))
-        if on_step and world.is_first:
-            on_step(progress.step, settings.steps, loss)
-        if progress.step % settings.validate_every == 0 or progress.step == settings.steps:
-            samples.tell(progress.step)
-            _validate(run, engine, validation, progress, settings)
+    batches = samples.batches(config, micro_batch, progress.step)
+    with Saver(run, config, world) as saver:
+        for step in range(progress.step, settings.steps):
+            seed_step(config.seed, step, world.rank)
+            with journal.waiting():
+                drawn = [next(batches) for _ in range(engine.accumulation)]
+            loss = engine.step(drawn, learning_rate(settings, step))
+            progress.step = step + 1
+            journal.step(progress.step, loss, drawn)
+            if on_step and world.is_first:
+                on_step(progress.step, settings.steps, loss)
+            if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
+                samples.tell(progress.step)
+                _validate(engine, validation, progress, journal)
+                saver.save(engine, progress)
+            elif is_due(progress.step, settings.checkpoint_every):
+                saver.save(engine, progress)
     if world.is_first:
-        checkpoint.load_weights(run.checkpoints / f"step-{progress.best_step:08d}" / "model.safetensors", model)
-        checkpoint.save_weights(run.weights_file, model)
-    engine.barrier()
+        best = run.checkpoints / checkpoint.name_of(progress.best_step)
+        checkpoint.save_weights(run.weights_file, checkpoint.judged_weights(best))
+    barrier(world)
 
 
-def _step(engine: Engine, drawn: Sequence[Batch], settings: TrainConfig, step: int) -> float:
-    try:
-        return engine.step(drawn, learning_rate(settings, step))
-    except WorkFailed as error:
-        raise WorkFailed(f"step {step + 1}: {error}") from None
+def is_due(step: int, every: int) -> bool:
+    """Whether something is to be done after this step that is done every so many; never, for every 0."""
+    return every > 0 and step % every == 0
 
 
 def learning_rate(settings: TrainConfig, step: int) -> float:
@@ -112,38 +112,29 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
 
 
-def _resume(run: RunFolder, engine: Engine) -> Progress:
-    """Continue from the newest checkpoint that rank 0 finds complete; all ranks follow its choice."""
-    found = gather(checkpoint.newest(run.checkpoints) if engine.world.is_first else None, engine.world)[0]
-    return checkpoint.load(found, engine.model, engine.optimizer) if found else Progress()
+def _resume(run: RunFolder, world: World) -> tuple[Held | None, Progress]:
+    """The newest checkpoint that rank 0 finds complete; all ranks follow its choice."""
+    join(world)
+    found = gather(checkpoint.newest(run.checkpoints) if world.is_first else None, world)[0]
+    return checkpoint.load(found) if found else (None, Progress())
 
 
-def _log_step(run: RunFolder, engine: Engine, step: int, loss: float, seconds: float, samples: str) -> None:
-    mean = engine.mean_over_ranks(loss)
-    if engine.world.is_first:
-        run.log(event="step", step=step, loss=mean, seconds=round(seconds, 4), samples=samples)
-
-
-def _validate(run: RunFolder, engine: Engine, validation: Reader, progress: Progress, settings: TrainConfig) -> None:
-    """Score the validation split, remember the best step, and write a checkpoint."""
-    score = validation_loss(engine, validation, settings.micro_batch)
+def _validate(engine: Engine, validation: Reader, progress: Progress, journal: Journal) -> None:
+    """Score the validation split, and remember the best step."""
+    score = validation_loss(engine, validation)
     if score < progress.best_score or progress.best_step < 0:
         progress.best_score, progress.best_step = score, progress.step
-    if engine.world.is_first:
-        checkpoint.save(run.checkpoints, engine.model, engine.optimizer, progress, settings.keep_checkpoints)
-        run.log(event="validation", step=progress.step, loss=score, best_step=progress.best_step)
-    engine.barrier()
+    journal.validation(progress, score)
 
 
 @torch.no_grad()
-def validation_loss(engine: Engine, reader: Reader, batch_size: int) -> float:
+def validation_loss(engine: Engine, reader: Reader) -> float:
     """Mean loss over a split: every window once, in batches that don't depend on the number of processes."""
-    starts = range(0, len(reader), batch_size)
     losses = []
-    engine.model.eval()
-    for start in starts[engine.world.rank :: engine.world.size]:
-        batch = reader.read(range(start, min(start + batch_size, len(reader))))
-        losses.append(float(engine.model.loss(batch.to(engine.device))) * len(batch))
-    engine.model.train()
+    world, size = engine.world, scoring_batch(reader.manifest)
+    with engine.judged() as model:
+        for start in range(0, len(reader), size)[world.rank :: world.size]:
+            batch = reader.read(range(start, min(start + size, len(reader))))
+            losses.append(float(model.loss(batch.to(engine.device))) * len(batch))
     # Exactly rounded, so that the order of the ranks does not matter either.
-    return math.fsum(loss for of_rank in gather(losses, engine.world) for loss in of_rank) / len(reader)
+    return math.fsum(loss for of_rank in gather(losses, world) for loss in of_rank) / len(reader)

@@ -17,6 +17,8 @@ class World:
     address: str = "127.0.0.1"
     """Where the processes meet; a process alone meets nobody."""
     port: int = 0
+    hosts: tuple[str, ...] = ()
+    """Names of the job's nodes, where the scheduler tells them."""
 
     @property
     def is_first(self) -> bool:
@@ -42,7 +44,10 @@ def device_name() -> str:
 
 def device_of(world: World) -> str:
     """The device of this process: the GPU of its local rank, or `cpu`."""
-    return f"cuda:{world.local_rank}" if device_name() == "cuda" else "cpu"
+    import torch
+
+    # Where a scheduler shows each process one GPU only, that is number 0 to all of them.
+    return f"cuda:{world.local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
 def set_threads(wanted: int, world: World) -> int:
@@ -67,7 +72,7 @@ def _from_torchrun(env: Mapping[str, str]) -> World:
 
 def _from_slurm(env: Mapping[str, str]) -> World:
     hosts = subprocess.run(
-        ["scontrol", "show", "hostnames", env["SLURM_JOB_NODELIST"]],
+        ["scontrol", "show", "hostnames", env.get("SLURM_STEP_NODELIST") or env["SLURM_JOB_NODELIST"]],
         capture_output=True,
         text=True,
         check=True,
@@ -80,4 +85,5 @@ def _from_slurm(env: Mapping[str, str]) -> World:
         address=hosts[0],
         # Jobs that share a node must not meet on one port, and every rank must compute the same.
         port=20_000 + int(env["SLURM_JOB_ID"]) % 20_000,
+        hosts=tuple(hosts),
     )

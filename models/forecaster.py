@@ -26,6 +26,9 @@ class Inputs:
 class Forecaster(nn.Module):
     """A model that can be trained on, and asked for forecasts from, batches of radar windows."""
 
+    blocks: tuple[type[nn.Module], ...] = ()
+    """The modules that `train.checkpoint_activations` may compute twice instead of keeping what is within them."""
+
     def loss(self, batch: Batch) -> Tensor:
         """Scalar training loss: a mean over all pixels, so that equal micro-batches average to the global loss."""
         raise NotImplementedError

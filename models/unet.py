@@ -36,6 +36,7 @@ class UNet(Forecaster):
     def __init__(self, config: UNetConfig, inputs: Inputs) -> None:
         super().__init__()
         self.config = config
+        self.blocks = (ResidualBlock,)
         self.net = UNetBody(inputs.channels, 1, config.widths)
 
     def loss(self, batch: Batch) -> Tensor:

@@ -7,8 +7,8 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.rescore import shards_of
 from polarcast.hpc.build import open_shards
-from polarcast.hpc.collect import gather, join
 from polarcast.hpc.evaluate import evaluate
+from polarcast.hpc.group import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.metrics import METRICS, compute
 from polarcast.hpc.world import World

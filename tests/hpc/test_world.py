@@ -3,8 +3,9 @@ from itertools import pairwise
 import pytest
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.config import TrainConfig
-from polarcast.hpc.engine import micro_batches
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config import TrainConfig, load_config
+from polarcast.hpc.micro_batch import choose_micro_batch, share_of
 from polarcast.hpc.train import learning_rate
 from polarcast.hpc.world import World, detect
 
@@ -30,15 +31,17 @@ def test_torchrun_tells_rank_and_meeting_point() -> None:
     ("batch", "micro", "world", "expected"),
     [(8, 8, 1, (8, 1)), (8, 8, 2, (4, 1)), (64, 8, 2, (8, 4)), (12, 8, 1, (6, 2)), (6, 4, 2, (3, 1))],
 )
-def test_micro_batches_make_up_the_global_batch(batch: int, micro: int, world: int, expected: tuple[int, int]) -> None:
-    found = micro_batches(TrainConfig(global_batch=batch, micro_batch=micro), world)
-    assert found == expected
-    assert found[0] * found[1] * world == batch
+def test_micro_batches_make_up_the_global_batch(
+    shards: Manifest, batch: int, micro: int, world: int, expected: tuple[int, int]
+) -> None:
+    config = load_config("demo", [f"train.global_batch={batch}", f"train.micro_batch={micro}"])
+    found = choose_micro_batch(config, shards, World(size=world))
+    assert (found, share_of(config.train, world) // found) == expected
 
 
 def test_a_global_batch_that_ranks_can_not_share_is_refused() -> None:
     with pytest.raises(BadInput, match="3 processes"):
-        micro_batches(TrainConfig(global_batch=8), 3)
+        share_of(TrainConfig(global_batch=8), 3)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -1,0 +1,1 @@
+"""The ways to step a model over all processes."""

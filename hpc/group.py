@@ -1,0 +1,59 @@
+"""The process group: where all ranks of a job meet, and what they know brought together."""
+
+import os
+from typing import TypeVar
+
+import torch
+
+from polarcast.hpc.network import name_interface
+from polarcast.hpc.world import World, device_of
+
+Item = TypeVar("Item")
+
+
+def join(world: World, even_alone: bool = False) -> None:
+    """Join the process group, unless that is done: gloo for what is in memory, NCCL for what is on GPUs.
+
+    Args:
+        world: This process's place.
+        even_alone: Whether a process that has nobody to meet needs a group, too; wrappers of models do.
+    """
+    if torch.distributed.is_initialized() or (world.size == 1 and not even_alone):
+        return
+    backend = "gloo"
+    if (device := device_of(world)) != "cpu":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
+    if world.size == 1:
+        # Alone there is nobody to meet: no port, which another process could take first.
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+        return
+    name_interface(world)
+    # torchrun has a store running there already, which only its own variables lead to.
+    here = "env://" if "TORCHELASTIC_RUN_ID" in os.environ else f"tcp://{world.address}:{world.port}"
+    torch.distributed.init_process_group(backend, init_method=here, rank=world.rank, world_size=world.size)
+
+
+def gather(item: Item, world: World) -> list[Item]:
+    """Every rank's item, in order of rank, on every rank. The process group must have been joined."""
+    if world.size == 1:
+        return [item]
+    items = [item] * world.size
+    torch.distributed.all_gather_object(items, item)
+    return items
+
+
+def mean_over_ranks(value: float, world: World) -> float:
+    """Mean of a number over all ranks, on every rank."""
+    if world.size == 1:
+        return value
+    total = torch.tensor(value, dtype=torch.float64)
+    torch.distributed.all_reduce(total)
+    return float(total) / world.size
+
+
+def barrier(world: World) -> None:
+    """Wait for all ranks."""
+    if world.size > 1:
+        torch.distributed.barrier()
