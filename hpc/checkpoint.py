@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Progress:
     """Step of the best validation so far; −1 before the first."""
     best_score: float = float("inf")
     """Validation loss at that step."""
+    recent_losses: list[float] = field(default_factory=list)
+    """Of rank 0, by which a loss is known to have exploded."""
 
 
 @dataclass

@@ -39,14 +39,14 @@ class Engine:
         self.world, self.device = world, torch.device(device_of(world))
         self.steps_done = held.step if held else 0
         self.accumulation = config.global_batch // world.size // micro_batch
-        # Sharded or averaged weights are judged by, whole, in a model of their own.
-        self._judged = copy.deepcopy(model).to(self.device) if config.average_decay or config.zero_stage == 3 else None
+        # Sharded or averaged weights are judged whole, in a model of their own; between that it makes room.
+        self._judged = copy.deepcopy(model) if config.average_decay or config.zero_stage == 3 else None
         if config.checkpoint_activations:
             recompute_blocks(model)
         self._model = model
         self._names = [name for name, _ in model.named_parameters()]
         self._backend = make_backend(model, config, micro_batch, world)
-        self._state, self._guard = self._backend.state, Guard(world, config.explode)
+        self._state, self.guard = self._backend.state, Guard(world, config.explode)
         self._mean = RunningMean(self._state.shards(), config.average_decay) if config.average_decay else None
         if held:
             self._restore(held)
@@ -71,7 +71,7 @@ class Engine:
         self.steps_done += 1
         # One look at the device for the whole step: each would stall it.
         told: list[float] = torch.stack(losses).tolist()
-        self._guard.check(self.steps_done, batches, told, norm)
+        self.guard.check(self.steps_done, batches, told, norm)
         if self._mean:
             self._mean.update(self._state.shards(), self.steps_done)
         return sum(told) / len(told)
@@ -83,7 +83,8 @@ class Engine:
             yield self._model.eval()
         else:
             self._judged.load_state_dict({**self._buffers(), **dict(self._whole(self._best_shards()))})
-            yield self._judged.eval()
+            yield self._judged.to(self.device).eval()
+            self._judged.to("cpu")
         self._model.train()
 
     @torch.no_grad()

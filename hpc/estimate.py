@@ -72,8 +72,7 @@ def count(config: RunConfig, shape: tuple[int, int]) -> Counted:
     blocks = _BlockMemory(model, kept) if config.train.checkpoint_activations else None
     with FlopCounterMode(display=False) as counter, kept:
         loss = model.loss(batch)
-    forward = counter.get_total_flops()
-    with counter:
+        forward = counter.get_total_flops()
         loss.backward()
     flops = counter.get_total_flops() + (forward if blocks else 0)
     fields = batch.radar.numel() + batch.rain_rate.numel()
@@ -92,19 +91,17 @@ def memory(
         stage: ZeRO stage.
         gpus: That share.
         micro_batch: Samples a GPU computes at once.
-        average: Whether a running mean of the weights is held, and a model to judge it by.
+        average: Whether a running mean of the weights is held.
         offload: Whether the optimizer's state is in the host's memory.
     """
     whole = _FP32 * counted.parameters
     share = -(-whole // gpus)
     optimizer = (_ADAM_MOMENTS + 1) * share if stage >= 1 else _ADAM_MOMENTS * whole
-    judged = whole if average or stage >= 3 else 0
-    mean = (share if stage >= 3 else whole) if average else 0
     return Memory(
         weights=share if stage >= 3 else whole,
         gradients=share if stage >= 2 else whole,
         optimizer=0 if offload else optimizer,
-        average=mean + judged,
+        average=(share if stage >= 3 else whole) if average else 0,
         activations=micro_batch * counted.activation_bytes,
     )
 

@@ -18,10 +18,11 @@ _ADVICE = "lower train.learning_rate, or look at these samples with: polarcast d
 class Guard:
     """Watches the losses of one process; stops all of them with the step, the rank and the samples at fault."""
 
-    def __init__(self, world: World, explode: float) -> None:
-        """`explode`: times the median of the last hundred losses that stop the run; 0 for never."""
+    def __init__(self, world: World, explode: float, seen: Sequence[float] = ()) -> None:
+        """`explode`: times the median of the last hundred losses that stop the run, 0 for never; `seen`: the first of
+        those losses."""
         self._world, self._explode = world, explode
-        self._seen: deque[float] = deque(maxlen=_REMEMBERED)
+        self.seen = deque(seen, maxlen=_REMEMBERED)
 
     def check(self, step: int, batches: Sequence[Batch], losses: Sequence[float], norm: float) -> None:
         """Look at one step, whose gradients had this norm over all processes.
@@ -35,7 +36,7 @@ class Guard:
         for batch, loss in zip(batches, losses, strict=True):
             if not math.isfinite(loss) or self._has_exploded(loss):
                 raise WorkFailed(f"step {step}: {self._told(batch, loss)}; {_ADVICE}")
-        self._seen.extend(losses)
+        self.seen.extend(losses)
 
     def _not_finite(self, batches: Sequence[Batch], losses: Sequence[float]) -> str:
         pairs = zip(batches, losses, strict=True)
@@ -47,11 +48,11 @@ class Guard:
         return f"gradients of norm {norm} though every loss is finite ({by_rank})"
 
     def _told(self, batch: Batch, loss: float) -> str:
-        usual = f", {self._explode:g} times the usual {median(self._seen):.3g} or more," if math.isfinite(loss) else ""
+        usual = f", {self._explode:g} times the usual {median(self.seen):.3g} or more," if math.isfinite(loss) else ""
         return f"loss {loss:.4g}{usual} on rank {self._world.rank} for {_names(batch)}"
 
     def _has_exploded(self, loss: float) -> bool:
-        return bool(self._explode) and len(self._seen) >= _ENOUGH and loss > self._explode * median(self._seen) > 0
+        return bool(self._explode) and len(self.seen) >= _ENOUGH and loss > self._explode * median(self.seen) > 0
 
 
 def _names(batch: Batch) -> str:

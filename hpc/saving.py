@@ -47,7 +47,8 @@ class Saver:
         self._join()
         self._tell()
         if held:
-            self._writing = threading.Thread(target=self._write, args=(held, replace(progress)), name="checkpoint")
+            told = replace(progress, recent_losses=list(engine.guard.seen))
+            self._writing = threading.Thread(target=self._write, args=(held, told), name="checkpoint")
             self._writing.start()
 
     def _join(self) -> None:

@@ -70,6 +70,7 @@ def _descend(
     micro_batch = choose_micro_batch(config, manifest, world)
     parameters = parameter_count(model)
     engine = Engine(model, settings, world, micro_batch, held)
+    engine.guard.seen.extend(progress.recent_losses)
     journal.begin(progress, parameters, micro_batch)
     samples.inspect(training, config.data)
     batches = samples.batches(config, micro_batch, progress.step)

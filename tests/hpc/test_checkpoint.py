@@ -12,6 +12,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.checkpoint import Held, Progress, judged_weights, load, newest, problem_of, save
 from polarcast.hpc.config import load_config
 from polarcast.hpc.engine import Engine
+from polarcast.hpc.guard import Guard
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.saving import Saver
 from polarcast.hpc.world import World
@@ -109,6 +110,8 @@ def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
 class Written:
     """An engine that has something to save."""
 
+    guard = Guard(World(), 0, seen=[0.5, 0.25])
+
     def held(self) -> Held:
         return held(5)
 
@@ -125,6 +128,7 @@ def test_a_checkpoint_is_reported_once_it_is_there_and_says_where_it_is_from(run
     with Saver(run, run.config(), World()) as saver:
         saver.save(Written(), Progress(step=5))  # type: ignore[arg-type]
     [record] = run.records()
+    assert load(run.checkpoints / record["saved"])[1].recent_losses == [0.5, 0.25]
     assert (record["event"], record["step"]) == ("checkpoint", 5)
     origin = json.loads((run.checkpoints / record["saved"] / "origin.json").read_text())
     assert origin["provenance"] == {"code": {"commit": "abc"}}

@@ -46,7 +46,7 @@ def test_a_loss_far_beyond_what_it_was_stops_the_run() -> None:
     for step in range(30):
         guard.check(step, [batch((1, step))], [0.1 + 0.01 * (step % 3)], 1.0)
     guard.check(30, [batch((1, 30))], [90.0], 1.0)
-    with pytest.raises(WorkFailed, match=r"^step 31: loss 200, 1000 times the usual 0\.11 or more, on rank 0 for 002-005;"):
+    with pytest.raises(WorkFailed, match=r"^step 31: loss 200, 1000 times the usual 0\.11 .*rank 0 for 002-005;"):
         guard.check(31, [batch((2, 5))], [200.0], 1.0)
 
 
