@@ -55,6 +55,82 @@ def writer(
     _show(measured, as_json)
 
 
+@app.command()
+def step(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose net is stepped.")] = "demo",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    steps: Annotated[int, typer.Option(help="Of each way in each round.")] = 4,
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 15,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
+    as_json: bool = Json,
+) -> None:
+    """Optimizer steps: DeepSpeed's stages beside DDP and torch alone; use of the device; waiting for data.
+
+    Example: polarcast perf step standard --size 128 --processes 2
+    """
+    options = [f"--size={size}", f"--steps={steps}", f"--rounds={rounds}", *["--json"] * as_json]
+    if _launched(["perf", "step", source, *(overrides or []), *options], processes):
+        return
+    from polarcast.hpc.config import load_config
+    from polarcast.hpc.perf.step import measure_step
+    from polarcast.hpc.world import detect
+
+    world, config = detect(), load_config(source, overrides or [])
+    with progress("rounds", rounds, world.is_first) as done:
+        measured = measure_step(config, size, steps, rounds, world, done)
+    if world.is_first:
+        _show(measured, as_json)
+
+
+@app.command()
+def scaling(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose net is stepped.")] = "demo",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    steps: Annotated[int, typer.Option(help="Of each contender in each round.")] = 4,
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 9,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 2,
+    latency_us: Annotated[float, typer.Option(help="Of a message on the machine to be modelled, in µs.")] = 10.0,
+    gb_per_s: Annotated[float, typer.Option(help="Bandwidth of each of its GPUs to the others, in GB/s.")] = 25.0,
+    tflops: Annotated[float, typer.Option(help="What one of its GPUs reaches on such a model, in TFLOP/s.")] = 50.0,
+    as_json: bool = Json,
+) -> None:
+    """Strong and weak scaling: measured on the processes at hand, modelled up to 1,024 GPUs.
+
+    Example: polarcast perf scaling paper --size 256 --gb-per-s 12.5 --tflops 40
+    """
+    model = [f"--latency-us={latency_us}", f"--gb-per-s={gb_per_s}", f"--tflops={tflops}"]
+    options = [f"--size={size}", f"--steps={steps}", f"--rounds={rounds}", *model, *["--json"] * as_json]
+    if _launched(["perf", "scaling", source, *(overrides or []), *options], processes):
+        return
+    from polarcast.data.errors import BadInput
+    from polarcast.hpc.config import load_config
+    from polarcast.hpc.perf.network_model import Network
+    from polarcast.hpc.perf.scaling import measure_scaling
+    from polarcast.hpc.world import detect
+
+    world, config = detect(), load_config(source, overrides or [])
+    if world.size == 1:
+        raise BadInput("one process has nothing to scale", "--processes", "give 2 or more")
+    network = Network(latency_us / 1e6, gb_per_s * 1e9)
+    with progress("rounds", rounds, world.is_first) as done:
+        measured = measure_scaling(config, size, steps, rounds, world, network, tflops, done)
+    if world.is_first:
+        _show(measured, as_json)
+
+
+def _launched(arguments: list[str], processes: int) -> bool:
+    """Run the same verb on several processes, unless this is one of them."""
+    from polarcast.hpc.launch import end_with_launcher, launch_local
+
+    end_with_launcher()
+    if processes == 1 or "RANK" in os.environ:
+        return False
+    launch_local(arguments, processes)
+    return True
+
+
 def _show(measured: "Measured", as_json: bool) -> None:
     if as_json:
         print_json(measured.as_record())
@@ -69,3 +145,5 @@ def _show(measured: "Measured", as_json: bool) -> None:
     print_text(table)
     for name, value in measured.ratios.items():
         print_text(f"{name}: {value:.2f}")
+    for name, text in measured.notes.items():
+        print_text(f"{name}: {text}")

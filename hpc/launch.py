@@ -20,8 +20,10 @@ def launch_local(arguments: Sequence[str], processes: int) -> None:
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", "polarcast.hpc.cli", *arguments,
     ]  # fmt: skip
+    # torchrun says aloud that it sets this where nobody has; each rank takes its share of the cores anyway.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     # torchrun ends its ranks when it is asked to end.
-    code = subprocess.run(command, preexec_fn=lambda: _end_with_parent(signal.SIGTERM)).returncode
+    code = subprocess.run(command, env=environment, preexec_fn=lambda: _end_with_parent(signal.SIGTERM)).returncode
     if code:
         raise SystemExit(code)
 

@@ -25,7 +25,7 @@ def choose_micro_batch(config: RunConfig, manifest: Manifest, world: World) -> i
     """
     share = share_of(config.train, world.size)
     if config.train.micro_batch != AUTO:
-        return max(_divisors(share, int(config.train.micro_batch)))
+        return max(divisors(share, int(config.train.micro_batch)))
     join(world)
     # All take what fits the smallest: unequal micro-batches would be unequal numbers of collective calls.
     fits = min(gather(_largest_that_fits(config, manifest, world, share), world))
@@ -49,12 +49,13 @@ def share_of(config: TrainConfig, world_size: int) -> int:
     return config.global_batch // world_size
 
 
-def _divisors(share: int, most: int) -> list[int]:
+def divisors(share: int, most: int) -> list[int]:
+    """The sizes a process's share of the global batch can be cut into, up to the largest allowed."""
     return [n for n in range(1, min(share, most) + 1) if share % n == 0]
 
 
 def _largest_that_fits(config: RunConfig, manifest: Manifest, world: World, share: int) -> int:
-    candidates = _divisors(share, share)
+    candidates = divisors(share, share)
     if device_of(world) != "cpu":
         return _tried_on_gpu(config, manifest, world, candidates)
     counted = count(config, manifest.shape)

@@ -32,7 +32,7 @@ class PlainBackend:
             model.compile()
         if world.size > 1 or always_ddp:
             join(world, even_alone=True)
-            self._module = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self._module = DistributedDataParallel(model, gradient_as_bucket_view=True)
 
     def backward(self, batch: Batch, is_last: bool) -> Tensor:
         """See Backend."""

@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Run = Callable[[], float]
@@ -33,6 +33,8 @@ class Measured:
     machine: dict[str, Any]
     rows: list[Row]
     ratios: dict[str, float]
+    notes: dict[str, str] = field(default_factory=dict)
+    """What can't be told, and why; what was assumed."""
 
     def as_record(self) -> dict[str, Any]:
         """As plain values."""

@@ -1,0 +1,150 @@
+"""Strong and weak scaling: measured on the processes at hand, modelled beyond them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+from time import perf_counter
+
+import torch
+
+from polarcast.hpc.backends.plain import PlainBackend
+from polarcast.hpc.backends.zero import DeepSpeedBackend
+from polarcast.hpc.build import build_model
+from polarcast.hpc.config import RunConfig, TrainConfig
+from polarcast.hpc.estimate import Counted, count
+from polarcast.hpc.group import barrier, gather, join
+from polarcast.hpc.micro_batch import share_of
+from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
+from polarcast.hpc.perf.network_model import Network, all_reduce_seconds, efficiency, fitted
+from polarcast.hpc.perf.step import example, stepping
+from polarcast.hpc.world import World, device_of, set_threads
+
+ALONE, QUIET = "1 process", "processes that exchange nothing"
+STRONG, WEAK = "strong: the same batch", "weak: a batch for each"
+MOST = 1024
+_FP32 = 4
+_SIZES = [2**k for k in range(10, 25, 2)]
+_REPEATS = 9
+
+
+def measure_scaling(
+    config: RunConfig,
+    size: int,
+    steps: int,
+    rounds: int,
+    world: World,
+    network: Network,
+    tflops: float,
+    on_round: Callable[[int], None] | None = None,
+) -> Measured:
+    """Time the default engine on one process and on all, in turn; and tell what a larger machine would do.
+
+    Args:
+        config: The net; its global batch is that of one process.
+        size: Pixels a side.
+        steps: Of each contender in each round.
+        rounds: That count.
+        world: This process's place, among at least two.
+        network: Of the machine that is modelled.
+        tflops: What one of its GPUs reaches, in TFLOP/s.
+        on_round: Called with the number of rounds done.
+
+    Raises:
+        BadInput: the batch can't be divided among the processes.
+    """
+    join(world)
+    set_threads(config.train.threads, world)
+    rows = interleaved(_contenders(config, size, steps, world), rounds, "samples/s", on_round)
+    measured = {
+        f"strong, {world.size} processes: efficiency": ratio(rows, STRONG, ALONE) / world.size,
+        f"weak, {world.size} processes: efficiency": ratio(rows, WEAK, ALONE) / world.size,
+        "of that the machine's own, nothing exchanged": ratio(rows, QUIET, ALONE) / world.size,
+        "what exchanging leaves of it": ratio(rows, WEAK, QUIET),
+    }
+    here, fit = _network_here(world)
+    counted = count(config, (size, size))
+    by_name = {row.name: row for row in rows}
+    said = _foretold(config.train, counted, by_name[QUIET], world, here)
+    modelled = _modelled(config.train, counted, network, tflops)
+    notes = {"all-reduce here": fit, "the model of it": said, "assumed beyond": _assumed(network, tflops)}
+    return Measured("scaling", {**machine(), "processes": world.size}, [*rows, *modelled], measured, notes)
+
+
+def _contenders(config: RunConfig, size: int, steps: int, world: World) -> dict[str, Run]:
+    batch = config.train.global_batch
+    share = share_of(config.train, world.size)
+    weak = replace(config.train, global_batch=batch * world.size)
+    whole, part = example(config, size, batch, world), example(config, size, share, world)
+    alone = stepping(PlainBackend(build_model(config), config.train, 1, World()), [whole], steps, batch)
+    quiet = stepping(PlainBackend(build_model(config), config.train, 1, World()), [whole], steps, batch * world.size)
+    strong = DeepSpeedBackend(build_model(config), config.train, share, world)
+    weak_backend = DeepSpeedBackend(build_model(config), weak, batch, world)
+    together = {
+        ALONE: lambda: alone() if world.is_first else float(steps * batch),
+        QUIET: quiet,
+        STRONG: stepping(strong, [part], steps, batch),
+        WEAK: stepping(weak_backend, [whole], steps, batch * world.size),
+    }
+    return {name: _all_done(run, world) for name, run in together.items()}
+
+
+def _all_done(run: Run, world: World) -> Run:
+    """A turn ends when the last process has ended it."""
+
+    def turn() -> float:
+        amount = run()
+        barrier(world)
+        return amount
+
+    return turn
+
+
+def _network_here(world: World) -> tuple[Network, str]:
+    """Latency and bandwidth between the processes at hand, by all-reduces of several sizes."""
+    seconds = [median(gather(median(_reduced(size, world) for _ in range(_REPEATS)), world)) for size in _SIZES]
+    network = fitted(_SIZES, seconds, world.size)
+    errors = [abs(all_reduce_seconds(network, world.size, n) / t - 1) for n, t in zip(_SIZES, seconds, strict=True)]
+    told = f"latency {1e6 * network.latency:.3g} µs, bandwidth {network.bandwidth / 1e9:.3g} GB/s"
+    return network, f"{told} (fitted to {len(_SIZES)} sizes, median error {100 * median(errors):.0f}%)"
+
+
+def _reduced(size: int, world: World) -> float:
+    values = torch.ones(size // _FP32, device=device_of(world))
+    barrier(world)
+    started = perf_counter()
+    torch.distributed.all_reduce(values)
+    values[0].item()
+    return perf_counter() - started
+
+
+def _foretold(train: TrainConfig, counted: Counted, quiet: Row, world: World, here: Network) -> str:
+    """The weak efficiency the model would have said for the processes at hand."""
+    compute = train.global_batch * world.size / quiet.value
+    exchange = all_reduce_seconds(here, world.size, _FP32 * counted.parameters)
+    return f"exchanging leaves {efficiency(compute, exchange, 0):.3f} of what the machine's own gives"
+
+
+def _modelled(train: TrainConfig, counted: Counted, network: Network, tflops: float) -> list[Row]:
+    """Efficiency in %, as the global batch stays (strong) or grows with the processes (weak); from nothing of the
+    exchange hidden behind the backward pass to all that can be."""
+    rows = []
+    for kind in ("weak", "strong"):
+        for p in (2**k for k in range(1, int(math.log2(MOST)) + 1)):
+            samples = train.global_batch if kind == "weak" else train.global_batch / p
+            if samples < 1:
+                continue
+            compute = samples * counted.flops / (tflops * 1e12)
+            exchange = all_reduce_seconds(network, p, _FP32 * counted.parameters)
+            low, high = (100 * efficiency(compute, exchange, overlap) for overlap in (0, 1))
+            rows.append(Row(f"modelled {kind}, {p} GPUs", low, "%", low, high))
+    return rows
+
+
+def _assumed(network: Network, tflops: float) -> str:
+    return (
+        f"{tflops:g} TFLOP/s a GPU whatever the batch, latency {1e6 * network.latency:g} µs, bandwidth "
+        f"{network.bandwidth / 1e9:g} GB/s a GPU, one all-reduce of fp32 gradients a step by ring or double tree, "
+        "whichever is faster; no stragglers, no congestion, data always there; low: nothing hidden behind the backward "
+        "pass, high: all that can be"
+    )

@@ -1,0 +1,152 @@
+"""One optimizer step: DeepSpeed's stages beside DDP and torch alone, in turn, on equal batches."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from polarcast.data.archive import open_archive
+from polarcast.data.batch import Batch
+from polarcast.data.shards.manifest import Manifest
+from polarcast.data.shards.write import write_shards
+from polarcast.data.synth.generate import write_archive
+from polarcast.hpc.backends.backend import Backend, wants_bf16
+from polarcast.hpc.backends.plain import PlainBackend
+from polarcast.hpc.backends.zero import DeepSpeedBackend
+from polarcast.hpc.build import build_draw, build_model, build_reader
+from polarcast.hpc.config import RunConfig
+from polarcast.hpc.engine import Engine
+from polarcast.hpc.estimate import count, example_batch
+from polarcast.hpc.group import barrier, join
+from polarcast.hpc.micro_batch import divisors, share_of
+from polarcast.hpc.perf.devices import peak_flops
+from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
+from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.samples import Samples
+from polarcast.hpc.world import World, device_of, set_threads
+
+TORCH, DDP = "torch alone", "DDP"
+STAGES = (0, 1, 2, 3)
+_RATE = 1e-4
+_STEPS_WAITING = 40
+
+
+def measure_step(
+    config: RunConfig, size: int, steps: int, rounds: int, world: World, on_round: Callable[[int], None] | None = None
+) -> Measured:
+    """Time all ways to step, in turn; every process of the world does so.
+
+    Args:
+        config: The net, and its batch.
+        size: Pixels a side.
+        steps: Of each way in each round.
+        rounds: That count.
+        world: This process's place.
+        on_round: Called with the number of rounds done.
+    """
+    join(world, even_alone=True)
+    set_threads(config.train.threads, world)
+    share = share_of(config.train, world.size)
+    asked = config.train.micro_batch
+    micro = max(divisors(share, share if isinstance(asked, str) else asked))
+    batches = [example(config, size, micro, world)] * (share // micro)
+    ways = _ways(config, micro, len(batches), world)
+    contenders = {name: stepping(backend, batches, steps, config.train.global_batch) for name, backend in ways.items()}
+    rows = interleaved(contenders, rounds, "samples/s", on_round)
+    ratios = {f"time of {name} / {DDP}": ratio(rows, DDP, name) for name in contenders if name != DDP}
+    extra, notes = _use_of_the_device(config, size, rows, world)
+    waiting = _waiting(config, size, world)
+    return Measured("step", {**machine(), "processes": world.size}, [*rows, *extra, waiting], ratios, notes)
+
+
+def stage_name(stage: int) -> str:
+    """As it stands in the table."""
+    return f"DeepSpeed, stage {stage}"
+
+
+def example(config: RunConfig, size: int, samples: int, world: World) -> Batch:
+    """A batch of noise on this process's device: speed does not depend on the weather."""
+    batch = example_batch(config, (size, size), samples)
+    batch.radar.copy_(40 * torch.rand(batch.radar.shape, generator=torch.Generator().manual_seed(world.rank)))
+    return batch.to(device_of(world))
+
+
+def _ways(config: RunConfig, micro: int, accumulation: int, world: World) -> dict[str, Backend]:
+    """Torch alone has nobody to exchange gradients with: where there are several processes, it leaves that out."""
+    alone = World(local_rank=world.local_rank)
+    stages = {stage: replace(config.train, zero_stage=stage) for stage in STAGES}
+    return {
+        TORCH: PlainBackend(build_model(config), config.train, accumulation, alone),
+        DDP: PlainBackend(build_model(config), config.train, accumulation, world, always_ddp=True),
+        **{stage_name(s): DeepSpeedBackend(build_model(config), train, micro, world) for s, train in stages.items()},
+    }
+
+
+def stepping(backend: Backend, batches: list[Batch], steps: int, samples: int) -> Run:
+    """So many optimizer steps of so many samples (of all processes) each."""
+    last = len(batches) - 1
+
+    def run() -> float:
+        for _ in range(steps):
+            for i, batch in enumerate(batches):
+                backend.backward(batch, i == last)
+            backend.update(_RATE)
+        return float(steps * samples)
+
+    return run
+
+
+def _use_of_the_device(config: RunConfig, size: int, rows: list[Row], world: World) -> tuple[list[Row], dict[str, str]]:
+    """FLOP/s that the default way reaches on each device, and their share of what the maker promises."""
+    default = next(row for row in rows if row.name == stage_name(0))
+    counted = count(config, (size, size))
+    reached = replace(default, name="stage 0: computed", unit="GFLOP/s", rounds=())
+    reached = scaled(reached, counted.flops / world.size / 1e9)
+    device = torch.device(device_of(world))
+    peak = peak_flops(device, wants_bf16(config.train, device))
+    if peak is None:
+        return [reached], {"model FLOPs utilisation": "n/a: nobody has told what this device can do at most"}
+    return [reached, scaled(replace(reached, name="model FLOPs utilisation", unit="%"), 100e9 / peak)], {}
+
+
+def scaled(row: Row, factor: float) -> Row:
+    """A row in another unit."""
+    return replace(row, value=factor * row.value, low=factor * row.low, high=factor * row.high)
+
+
+def _waiting(config: RunConfig, size: int, world: World) -> Row:
+    """Share of a real training's time that it waits for data, from shards in the page cache."""
+    with tempfile.TemporaryDirectory(prefix="polarcast-perf-") as folder:
+        shares = _waits(config, _shards(Path(folder), size), Path(folder), world)
+        barrier(world)
+    shares = sorted(shares)[1:-1]
+    middle = sum(shares) / len(shares)
+    return Row("stage 0: waiting for data", 100 * middle, "%", 100 * shares[0], 100 * shares[-1])
+
+
+def _shards(folder: Path, size: int) -> Manifest:
+    write_archive(folder / "archive", 6, size=size, seed=0, preset="tiny", frames=16)
+    return write_shards(open_archive(folder / "archive"), folder / "shards", split="0.6/0.2/0.2")
+
+
+def _waits(config: RunConfig, manifest: Manifest, folder: Path, world: World) -> list[float]:
+    """Share of waiting in each of several stretches, after a first one to warm up."""
+    config = replace(config, train=replace(config.train, steps=10**9))
+    share = share_of(config.train, world.size)
+    reader = build_reader(config, manifest, "train")
+    batches = Samples(build_draw(config, reader), RunFolder(folder), world).batches(config, share, 0)
+    engine = Engine(build_model(config), config.train, world, share)
+    stretches = []
+    for _ in range(6):
+        waited, begun = 0.0, perf_counter()
+        for _ in range(_STEPS_WAITING // 5):
+            asked = perf_counter()
+            drawn = list(islice(batches, engine.accumulation))
+            waited += perf_counter() - asked
+            engine.step(drawn, _RATE)
+        stretches.append(waited / (perf_counter() - begun))
+    return stretches[1:]
