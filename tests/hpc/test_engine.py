@@ -91,6 +91,14 @@ def test_training_lowers_the_loss_and_keeps_the_best_step(alone: RunFolder) -> N
     assert kept.read_bytes() == weights(alone)
 
 
+@pytest.mark.acceptance
+def test_a_compiled_net_has_the_loss_curve_of_one_that_is_not(
+    shards: Manifest, alone: RunFolder, tmp_path: Path
+) -> None:
+    compiled = train_here(configure(shards, "train.compile=true", "train.checkpoint_activations=true"), tmp_path)
+    assert losses(compiled) == pytest.approx(losses(alone), rel=1e-4, abs=1e-6)
+
+
 def test_a_finished_run_is_not_trained_again(shards: Manifest, alone: RunFolder) -> None:
     before = alone.log_file.read_bytes()
     train(configure(shards), alone, detect({}))
