@@ -21,3 +21,7 @@ class WorkFailed(Exception):
 
     Any other exception is a defect of the program and keeps its traceback.
     """
+
+
+class Stopped(Exception):
+    """Work that was asked to stop early, and has saved what it had; the command line exits with code 143."""

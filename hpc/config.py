@@ -21,7 +21,7 @@ _ONLY_WHERE = ("shards", "stage_to", "verify", "max_bad_share", "workers", "map_
 """Of `data`: where the bytes come from and how they are watched, not what they are."""
 _ONLY_HOW = (
     "micro_batch", "engine", "zero_stage", "offload_optimizer", "checkpoint_activations", "compile", "explode",
-    "checkpoint_every", "keep_checkpoints", "log_every", "threads",
+    "stop_seconds", "heartbeat_seconds", "checkpoint_every", "keep_checkpoints", "log_every", "threads",
 )  # fmt: skip
 """Of `train`: how the steps are computed and recorded, not which. A run may change it from one start to the next."""
 
@@ -99,6 +99,10 @@ class TrainConfig:
     """Compute the blocks of a network twice, in place of keeping what is within them for the backward pass."""
     compile: bool = False
     """Compile the network: a minute or more at the start, for faster steps on GPUs."""
+    stop_seconds: float = 120.0
+    """Seconds before the time limit of its Slurm job at which a run saves and goes back into the queue; 0: never."""
+    heartbeat_seconds: float = 480.0
+    """Seconds without progress after which a run on several processes ends, naming the one that stopped; 0: never."""
     explode: float = 1000.0
     """A loss this many times the median of the last hundred stops the run; 0: only one that is not finite does."""
     validate_every: int = 500

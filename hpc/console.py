@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from polarcast.data.errors import BadInput, WorkFailed
+from polarcast.data.errors import BadInput, Stopped, WorkFailed
 
 if TYPE_CHECKING:
     from polarcast.data.check.findings import Finding
 
 _SECONDS_BETWEEN_LINES = 20.0
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, BAD_INPUT, INTERRUPTED, ENDED_EARLY = 0, 1, 2, 130, 143
 
 Json = typer.Option(False, "--json", help="Print one JSON object instead of text.")
 
@@ -150,6 +150,8 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
             f"{error.filename or 'output'}: {error.strerror} — free some space or choose another folder",
             BAD_INPUT,
         )
+    except Stopped as stopped:
+        _stop(str(stopped), ENDED_EARLY)
     except WorkFailed as error:
         _stop(str(error), FAILED)
     leave(OK)

@@ -46,6 +46,7 @@ class Engine:
         self._model = model
         self._names = [name for name, _ in model.named_parameters()]
         self._backend = make_backend(model, config, micro_batch, world)
+        self.own_time = self._backend.own_time
         self._state, self.guard = self._backend.state, Guard(world, config.explode)
         self._mean = RunningMean(self._state.shards(), config.average_decay) if config.average_decay else None
         if held:

@@ -44,15 +44,6 @@ def gather(item: Item, world: World) -> list[Item]:
     return items
 
 
-def mean_over_ranks(value: float, world: World) -> float:
-    """Mean of a number over all ranks, on every rank."""
-    if world.size == 1:
-        return value
-    total = torch.tensor(value, dtype=torch.float64)
-    torch.distributed.all_reduce(total)
-    return float(total) / world.size
-
-
 def barrier(world: World) -> None:
     """Wait for all ranks."""
     if world.size > 1:

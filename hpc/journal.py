@@ -1,16 +1,26 @@
 """What rank 0 writes into the log of a run in training: how it began, each step's loss and time, each validation."""
 
+import logging
+import socket
+import statistics
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from polarcast.data.batch import Batch
 from polarcast.hpc.checkpoint import Progress
 from polarcast.hpc.config import TrainConfig
-from polarcast.hpc.group import mean_over_ranks
+from polarcast.hpc.group import gather
 from polarcast.hpc.run_folder import RunFolder
-from polarcast.hpc.samples import samples_digest
+from polarcast.hpc.samples import digest, drawn_samples
+from polarcast.hpc.stragglers import OwnTime, is_straggler, slowest
 from polarcast.hpc.world import World
+
+_log = logging.getLogger("polarcast")
+_TIMES_SLOW = 3
+"""Records in a row after which a straggler is told of."""
 
 
 class Journal:
@@ -20,16 +30,18 @@ class Journal:
         """For this rank of `world`."""
         self._run, self._world, self._config = run, world, config
         self._begun, self._waited, self._steps = time.perf_counter(), 0.0, 0
+        self._slow: list[int] = []
 
-    def begin(self, progress: Progress, parameters: int, micro_batch: int) -> None:
-        """Forget what the run did after the step at which it continues, and tell how it does."""
+    def begin(self, progress: Progress, parameters: int, micro_batch: int, nodes: Mapping[str, Any]) -> None:
+        """Forget what the run did after the step at which it continues, and tell how it does, on which nodes."""
         if self._world.is_first:
             self._run.rewind_log(progress.step)
             self._run.log(
                 event="start", step=progress.step, parameters=parameters, world_size=self._world.size,
                 micro_batch=micro_batch, engine=self._config.engine, zero_stage=self._config.zero_stage,
+                time=round(time.time(), 1), **nodes,
             )  # fmt: skip
-        self._begun = time.perf_counter()
+        self._reset()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -38,24 +50,49 @@ class Journal:
         yield
         self._waited += time.perf_counter() - started
 
-    def step(self, step: int, loss: float, drawn: Sequence[Batch]) -> None:
+    def step(self, step: int, loss: float, drawn: Sequence[Batch], own_time: OwnTime) -> None:
         """A step is done, with this loss on this rank; collective."""
         self._steps += 1
         if step % self._config.log_every:
             return
         elapsed = time.perf_counter() - self._begun
-        record = {
-            "loss": mean_over_ranks(loss, self._world),
+        own = (own_time.take() + self._waited) / self._steps
+        told = gather((loss, drawn_samples(drawn), own, socket.gethostname()), self._world)
+        losses, samples, seconds, hosts = zip(*told, strict=True)
+        record: dict[str, Any] = {
+            "loss": statistics.fmean(losses),
             "seconds": round(elapsed / self._steps, 4),
             "waiting": round(self._waited / elapsed, 4),
-            "samples": samples_digest(drawn, self._world),
+            "samples": digest(samples),
         }
+        if self._world.size > 1:
+            record["slowest"] = slowest(seconds, hosts)
+            self._tell_of(record["slowest"])
         if self._world.is_first:
             self._run.log(event="step", step=step, **record)
-        self._begun, self._waited, self._steps = time.perf_counter(), 0.0, 0
+        self._reset()
 
     def validation(self, progress: Progress, score: float) -> None:
         """A validation came to this score."""
         if self._world.is_first:
             self._run.log(event="validation", step=progress.step, loss=score, best_step=progress.best_step)
+        self._reset()
+
+    def tell(self, event: str, step: int, **record: Any) -> None:
+        """Anything else."""
+        if self._world.is_first:
+            self._run.log(event=event, step=step, **record)
+
+    def hang(self, progress: Progress, told: str) -> None:
+        """Some rank has stopped; from whichever rank has noticed."""
+        print(f"polarcast: {told}", file=sys.stderr, flush=True)
+        self._run.log(event="hang", step=progress.step, told=told)
+
+    def _tell_of(self, found: dict[str, Any]) -> None:
+        self._slow = [*self._slow, found["rank"]] if is_straggler(found) else []
+        if self._world.is_first and self._slow[-_TIMES_SLOW:] == [found["rank"]] * _TIMES_SLOW:
+            _log.warning("polarcast: rank %(rank)s on %(host)s is %(times)s times as slow as the others", found)
+            self._slow = []
+
+    def _reset(self) -> None:
         self._begun, self._waited, self._steps = time.perf_counter(), 0.0, 0

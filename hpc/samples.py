@@ -85,8 +85,12 @@ def _union(by_rank: Sequence[dict[int, str]]) -> dict[int, str]:
     return {shard: problem for bad in by_rank for shard, problem in bad.items()}
 
 
-def samples_digest(drawn: Sequence[Batch], world: World) -> str:
+def drawn_samples(drawn: Sequence[Batch]) -> list[tuple[int, int]]:
+    """Event and first frame of each sample."""
+    return [(int(e), int(f)) for batch in drawn for e, f in zip(batch.event, batch.frame, strict=True)]
+
+
+def digest(by_rank: Sequence[Sequence[tuple[int, int]]]) -> str:
     """A short hash of which samples all ranks have drawn for a step: it tells runs of the same order by their logs."""
-    mine = [(int(e), int(f)) for batch in drawn for e, f in zip(batch.event, batch.frame, strict=True)]
-    drawn_by_all = sorted(sample for of_rank in gather(mine, world) for sample in of_rank)
+    drawn_by_all = sorted(sample for of_rank in by_rank for sample in of_rank)
     return hashlib.sha256(json.dumps(drawn_by_all).encode()).hexdigest()[:16]

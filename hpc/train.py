@@ -1,10 +1,14 @@
 """Training on one screen: build, resume, step, log, validate, checkpoint, stop."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from polarcast.data.batch import Batch
+from polarcast.data.errors import Stopped, WorkFailed
 from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
@@ -15,7 +19,10 @@ from polarcast.hpc.engine import Engine
 from polarcast.hpc.group import barrier, gather, join
 from polarcast.hpc.journal import Journal
 from polarcast.hpc.micro_batch import choose_micro_batch
+from polarcast.hpc.preempt import TIME_LIMIT, StopFlag, requeue, wait_to_be_ended
+from polarcast.hpc.preflight import on_every_rank, preflight
 from polarcast.hpc.provenance import write_provenance
+from polarcast.hpc.pulse import DATA, STEP, VALIDATION, Pulse
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.samples import Samples
 from polarcast.hpc.saving import Saver
@@ -24,6 +31,23 @@ from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry
 
 OnStep = Callable[[int, int, float], None]
+
+
+@dataclass
+class Training:
+    """Everything that takes part."""
+
+    config: RunConfig
+    world: World
+    engine: Engine
+    progress: Progress
+    samples: Samples
+    batches: Iterator[Batch]
+    validation: Reader
+    journal: Journal
+    pulse: Pulse
+    stop: StopFlag
+    on_step: OnStep | None
 
 
 def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | None = None) -> None:
@@ -36,23 +60,29 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
         on_step: Called on rank 0 with (steps done, steps in all, latest loss).
 
     Raises:
-        BadInput: unusable data or configuration, or a folder that holds another run.
+        BadInput: unusable data or configuration, a folder that holds another run, or nodes that differ.
         WorkFailed: the loss is not finite or has exploded; names the step, the rank and the samples.
+        Stopped: a signal or the time limit has ended it early; what was done is saved.
     """
     if run.is_trained:
         return
-    manifest = open_shards(config)
+    with StopFlag(world, config.train.stop_seconds) as stop:
+        manifest = on_every_rank(lambda: open_shards(config), world)
+        on_every_rank(lambda: _claim(config, run, world, manifest), world)
+        set_threads(config.train.threads, world)
+        model = build_model(config)
+        if entry(config.model["name"]).trained:
+            _descend(config, run, world, model, manifest, stop, on_step)
+        elif world.is_first:
+            reader = build_reader(config, manifest, "train")
+            model.fit(reader.read([window]).to("cpu") for window in range(len(reader)))
+            checkpoint.save_weights(run.weights_file, model.state_dict())
+
+
+def _claim(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) -> None:
     if world.is_first:
         run.start(config)
         write_provenance(run.provenance_file, manifest)
-    set_threads(config.train.threads, world)
-    model = build_model(config)
-    if entry(config.model["name"]).trained:
-        _descend(config, run, world, model, manifest, on_step)
-    elif world.is_first:
-        reader = build_reader(config, manifest, "train")
-        model.fit(reader.read([window]).to("cpu") for window in range(len(reader)))
-        checkpoint.save_weights(run.weights_file, model.state_dict())
 
 
 def _descend(
@@ -61,39 +91,70 @@ def _descend(
     world: World,
     model: Forecaster,
     manifest: Manifest,
+    stop: StopFlag,
     on_step: OnStep | None,
 ) -> None:
     settings = config.train
+    found = preflight(run.path, world) if world.size > 1 else {}
     training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
     samples, journal = Samples(build_draw(config, training), run, world), Journal(run, world, settings)
     held, progress = _resume(run, world)
+    first, parameters = progress.step, parameter_count(model)
     micro_batch = choose_micro_batch(config, manifest, world)
-    parameters = parameter_count(model)
     engine = Engine(model, settings, world, micro_batch, held)
     engine.guard.seen.extend(progress.recent_losses)
-    journal.begin(progress, parameters, micro_batch)
+    journal.begin(progress, parameters, micro_batch, found)
     samples.inspect(training, config.data)
-    batches = samples.batches(config, micro_batch, progress.step)
-    with Saver(run, config, world) as saver:
-        for step in range(progress.step, settings.steps):
-            seed_step(config.seed, step, world.rank)
-            with journal.waiting():
-                drawn = [next(batches) for _ in range(engine.accumulation)]
-            loss = engine.step(drawn, learning_rate(settings, step))
-            progress.step = step + 1
-            journal.step(progress.step, loss, drawn)
-            if on_step and world.is_first:
-                on_step(progress.step, settings.steps, loss)
-            if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
-                samples.tell(progress.step)
-                _validate(engine, validation, progress, journal)
-                saver.save(engine, progress)
-            elif is_due(progress.step, settings.checkpoint_every):
-                saver.save(engine, progress)
+    batches = samples.batches(config, micro_batch, first)
+    hang = partial(journal.hang, progress)
+    with Saver(run, config, world) as saver, Pulse(world, settings.heartbeat_seconds, hang) as pulse:
+        parts = Training(config, world, engine, progress, samples, batches, validation, journal, pulse, stop, on_step)
+        reason = _loop(parts, saver)
+        if reason and progress.step > first:
+            saver.save(engine, progress)
+    if reason:
+        _leave_early(world, journal, progress, first, reason)
     if world.is_first:
         best = run.checkpoints / checkpoint.name_of(progress.best_step)
         checkpoint.save_weights(run.weights_file, checkpoint.judged_weights(best))
     barrier(world)
+
+
+def _loop(parts: Training, saver: Saver) -> str:
+    """Step to the end, or until all have agreed to stop; returns why, empty at the end."""
+    settings, progress, engine, world = parts.config.train, parts.progress, parts.engine, parts.world
+    for step in range(progress.step, settings.steps):
+        if reason := parts.stop.agreed():
+            return reason
+        seed_step(parts.config.seed, step, world.rank)
+        parts.pulse.at(step + 1, DATA)
+        with parts.journal.waiting():
+            drawn = [next(parts.batches) for _ in range(engine.accumulation)]
+        parts.pulse.at(step + 1, STEP)
+        loss = engine.step(drawn, learning_rate(settings, step))
+        progress.step = step + 1
+        parts.journal.step(progress.step, loss, drawn, engine.own_time)
+        if parts.on_step and world.is_first:
+            parts.on_step(progress.step, settings.steps, loss)
+        if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
+            parts.samples.tell(progress.step)
+            _validate(parts)
+            saver.save(engine, progress)
+        elif is_due(progress.step, settings.checkpoint_every):
+            saver.save(engine, progress)
+    return ""
+
+
+def _leave_early(world: World, journal: Journal, progress: Progress, first: int, reason: str) -> None:
+    """Put the job back into the queue, once, after all is saved."""
+    journal.tell("stopped", progress.step, reason=reason)
+    barrier(world)
+    if progress.step == first and reason == TIME_LIMIT:
+        raise WorkFailed(f"not one step fits into the job's time limit; it stays at step {first}")
+    if requeued := gather(world.is_first and requeue(), world)[0]:
+        wait_to_be_ended()
+    then = "the job is back in the queue" if requeued else "the same command continues it"
+    raise Stopped(f"stopped by {reason} after step {progress.step}, which is saved: {then}")
 
 
 def is_due(step: int, every: int) -> bool:
@@ -120,21 +181,23 @@ def _resume(run: RunFolder, world: World) -> tuple[Held | None, Progress]:
     return checkpoint.load(found) if found else (None, Progress())
 
 
-def _validate(engine: Engine, validation: Reader, progress: Progress, journal: Journal) -> None:
+def _validate(parts: Training) -> None:
     """Score the validation split, and remember the best step."""
-    score = validation_loss(engine, validation)
+    progress = parts.progress
+    score = validation_loss(parts.engine, parts.validation, lambda: parts.pulse.at(progress.step, VALIDATION))
     if score < progress.best_score or progress.best_step < 0:
         progress.best_score, progress.best_step = score, progress.step
-    journal.validation(progress, score)
+    parts.journal.validation(progress, score)
 
 
 @torch.no_grad()
-def validation_loss(engine: Engine, reader: Reader) -> float:
+def validation_loss(engine: Engine, reader: Reader, on_batch: Callable[[], None] = lambda: None) -> float:
     """Mean loss over a split: every window once, in batches that don't depend on the number of processes."""
     losses = []
     world, size = engine.world, scoring_batch(reader.manifest)
     with engine.judged() as model:
         for start in range(0, len(reader), size)[world.rank :: world.size]:
+            on_batch()
             batch = reader.read(range(start, min(start + size, len(reader))))
             losses.append(float(model.loss(batch.to(engine.device))) * len(batch))
     # Exactly rounded, so that the order of the ranks does not matter either.

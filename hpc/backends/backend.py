@@ -8,6 +8,7 @@ from torch import Tensor
 from polarcast.data.batch import Batch
 from polarcast.hpc.backends.state import State
 from polarcast.hpc.config import TrainConfig
+from polarcast.hpc.stragglers import OwnTime
 from polarcast.hpc.world import World
 from polarcast.models.forecaster import Forecaster
 
@@ -16,6 +17,7 @@ class Backend(Protocol):
     """A model and its optimizer, stepped by all processes together."""
 
     state: State
+    own_time: OwnTime
 
     def backward(self, batch: Batch, is_last: bool) -> Tensor:
         """Loss and gradients of one micro-batch; returns the loss, detached. `is_last`: the optimizer steps next."""

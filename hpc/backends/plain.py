@@ -11,6 +11,7 @@ from polarcast.hpc.backends.backend import clip_limit, make_optimizer, wants_bf1
 from polarcast.hpc.backends.state import State, WholeState
 from polarcast.hpc.config import TrainConfig
 from polarcast.hpc.group import join
+from polarcast.hpc.stragglers import OwnTime
 from polarcast.hpc.world import World, device_of
 from polarcast.models.forecaster import Forecaster
 
@@ -26,6 +27,7 @@ class PlainBackend:
         self._module: nn.Module = model.to(device)
         self._optimizer = make_optimizer(model, config, device.type == "cuda")
         self.state: State = WholeState(dict(model.named_parameters()), self._optimizer)
+        self.own_time = OwnTime(device)
         self._accumulation, self._limit = accumulation, clip_limit(config)
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=wants_bf16(config, device))
         if config.compile:
@@ -38,7 +40,7 @@ class PlainBackend:
         """See Backend."""
         keeps_to_itself = isinstance(self._module, DistributedDataParallel) and not is_last
         with self._module.no_sync() if keeps_to_itself else nullcontext():  # type: ignore[operator]
-            with self._autocast:
+            with self._autocast, self.own_time:
                 loss: Tensor = self._module(batch)
             (loss / self._accumulation).backward()
         return loss.detach()

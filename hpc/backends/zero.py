@@ -15,6 +15,7 @@ from polarcast.hpc.backends.backend import clip_limit, make_optimizer, wants_bf1
 from polarcast.hpc.backends.state import SharedMomentsState, SharedWeightsState, State, WholeState
 from polarcast.hpc.config import TrainConfig
 from polarcast.hpc.group import join
+from polarcast.hpc.stragglers import OwnTime
 from polarcast.hpc.world import World, device_of
 from polarcast.models.forecaster import Forecaster, parameter_count
 
@@ -27,6 +28,7 @@ class DeepSpeedBackend:
     def __init__(self, model: Forecaster, config: TrainConfig, micro_batch: int, world: World) -> None:
         """Wrap a model; what is set for DeepSpeed says deepspeed_config."""
         device = torch.device(device_of(world))
+        self.own_time = OwnTime(device)
         self._stage, self._limit = config.zero_stage, clip_limit(config)
         self._parameters = dict(model.named_parameters())
         # Parameters must be where the optimizer is to have its state before either learns of the other.
@@ -40,7 +42,8 @@ class DeepSpeedBackend:
 
     def backward(self, batch: Batch, is_last: bool) -> Tensor:
         """See Backend."""
-        loss: Tensor = self._engine(batch)
+        with self.own_time:
+            loss: Tensor = self._engine(batch)
         self._engine.backward(loss)
         if not is_last:
             self._engine.step()

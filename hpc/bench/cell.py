@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from polarcast.data.errors import BadInput
-from polarcast.hpc.console import leave
+from polarcast.data.errors import BadInput, Stopped
+from polarcast.hpc.console import BAD_INPUT, ENDED_EARLY, OK, leave
 from polarcast.hpc.files import write_text
 from polarcast.hpc.lifeline import end_with_parent, sole_writer
 
@@ -62,8 +62,11 @@ def main() -> int:
     except BadInput as error:
         write_text(Path(sys.argv[1]) / ERROR, f"{error}\n")
         print(error, file=sys.stderr)
-        return 2
-    return 0
+        return BAD_INPUT
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return ENDED_EARLY
+    return OK
 
 
 if __name__ == "__main__":

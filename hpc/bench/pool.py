@@ -1,5 +1,6 @@
 """Cells as processes, a few at a time."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,12 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polarcast.data.errors import BadInput, WorkFailed
+from polarcast.data.errors import BadInput, Stopped, WorkFailed
 from polarcast.hpc.bench.cell import ERROR, PROGRESS, read_progress
 from polarcast.hpc.bench.progress import Board
+from polarcast.hpc.preempt import StopFlag, requeue, wait_to_be_ended
+from polarcast.hpc.world import World
 
 _POLL_SECONDS = 0.2
 _TRAIN_SHARE = 0.95
+_LEAD_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,21 @@ class _Running:
 def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
     """Run cells, `workers` at a time; one that fails doesn't stop the others.
 
+    A signal, or the approaching time limit of a Slurm job, has all cells save what they have.
+
     Raises:
+        Stopped: that has happened; in Slurm the job is back in the queue.
         BadInput: a cell failed on its input; the message is the cell's own.
         WorkFailed: a cell failed otherwise; names the file with its output.
     """
     waiting, whole = list(jobs), sum(job.seconds for job in jobs)
     running: list[_Running] = []
     ended: list[_Running] = []
-    with board.stage("cells", "runs", len(jobs), weighted=True) as done:
+    flag = StopFlag(World(), _LEAD_SECONDS)
+    with board.stage("cells", "runs", len(jobs), weighted=True) as done, flag as stop:
         while waiting or running:
+            if reason := stop.agreed():
+                _stop_all(running, reason)
             while waiting and len(running) < workers:
                 running.append(_start(waiting.pop(0), board))
             time.sleep(_POLL_SECONDS)
@@ -55,6 +65,17 @@ def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
         _explain(failed)
 
 
+def _stop_all(running: Sequence[_Running], reason: str) -> None:
+    """Have all cells save and end; then put the job back into the queue."""
+    for cell in running:
+        cell.process.terminate()
+    for cell in running:
+        cell.process.wait()
+    if requeue():
+        wait_to_be_ended()
+    raise Stopped(f"stopped by {reason}; all cells have saved what they had, and the same command continues them")
+
+
 def _start(job: Job, board: Board) -> _Running:
     (job.folder / PROGRESS).unlink(missing_ok=True)
     (job.folder / ERROR).unlink(missing_ok=True)
@@ -65,6 +86,8 @@ def _start(job: Job, board: Board) -> _Running:
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
+            # The job is ours to put back into the queue, not each cell's.
+            env={name: value for name, value in os.environ.items() if not name.startswith("SLURM_")},
         )
     return _Running(job, process, board.cell_bar(job.folder.name.rsplit("-", 3)[0]))
 
