@@ -51,7 +51,7 @@ endif
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
 	mkdir -p $(VENV)/links/polarcast
-	for folder in data models hpc; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
+	for folder in data models hpc slurm; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
 	@touch $@
 
 clean:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from polarcast.hpc.bench.progress import Board
     from polarcast.hpc.bench.run import Tables
 
-from polarcast.hpc import cli_data, cli_perf
+from polarcast.hpc import cli_data, cli_perf, cli_submit
 from polarcast.hpc.console import Json, print_json, print_text, progress, report_findings, run_app, stderr
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_perf.app, name="perf")
+app.command()(cli_submit.submit)
 
 
 def _print_version(wanted: bool) -> None:

@@ -97,6 +97,26 @@ def progress(what: str, total: int, shown: bool = True) -> Iterator[Callable[...
 
 
 @contextmanager
+def live() -> Iterator[Callable[[str], None]]:
+    """One line that changes in a terminal; elsewhere a line whenever it says something new, not too often."""
+    console = stderr()
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(plain(text))
+        return
+    told, due = "", 0.0
+
+    def show(text: str) -> None:
+        nonlocal told, due
+        # A new state is told at once.
+        if text.split(",")[0] != told.split(",")[0] or (text != told and time.monotonic() >= due):
+            told, due = text, time.monotonic() + _SECONDS_BETWEEN_LINES
+            print(text, file=sys.stderr, flush=True)
+
+    yield show
+
+
+@contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
     """Progress of one stage of work after another; yields a function of (stage, done, total)."""
     with ExitStack() as stack:

@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from polarcast.hpc.console import ENDED_EARLY
 
 _PR_SET_PDEATHSIG = 1
 
@@ -22,10 +25,24 @@ def launch_local(arguments: Sequence[str], processes: int) -> None:
     ]  # fmt: skip
     # torchrun says aloud that it sets this where nobody has; each rank takes its share of the cores anyway.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    # torchrun ends its ranks when it is asked to end.
-    code = subprocess.run(command, env=environment, preexec_fn=lambda: _end_with_parent(signal.SIGTERM)).returncode
-    if code:
-        raise SystemExit(code)
+    # torchrun ends its ranks when it is asked to end: by SIGTERM, at which they save.
+    process = subprocess.Popen(command, env=environment, preexec_fn=lambda: _end_with_parent(signal.SIGTERM))
+    asked = _handed_on(process)
+    if code := process.wait():
+        raise SystemExit(ENDED_EARLY if asked else code)
+
+
+def _handed_on(process: "subprocess.Popen[bytes]") -> list[int]:
+    """The signals that ask this process to stop, which are handed on to another; a list that grows as they come."""
+    seen: list[int] = []
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+        process.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, hand_on)
+    return seen
 
 
 def end_with_launcher(env: Mapping[str, str] = os.environ) -> None:

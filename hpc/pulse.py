@@ -16,7 +16,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-from torch.distributed.distributed_c10d import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from polarcast.hpc.group import gather
 from polarcast.hpc.world import World
@@ -44,6 +44,8 @@ class Pulse:
         if self._seconds and self._world.size > 1:
             self._hosts = gather(self._at["host"], self._world)
             self._store = _store(self._world, self._seconds)
+            self._say(0)
+            gather(None, self._world)  # all have spoken before anyone listens
             threading.Thread(target=self._watch, daemon=True, name="pulse").start()
         return self
 
@@ -55,7 +57,7 @@ class Pulse:
         self._at = {**self._at, "ticks": self._at["ticks"] + 1, "step": step, "phase": phase}
 
     def _watch(self) -> None:
-        judge = Judge(self._world.size, self._seconds, time.monotonic)
+        judge = Judge(self._seconds, time.monotonic)
         beats, stuck_since, ticks = 0, time.monotonic(), -1
         while not self._ended.wait(self._seconds / _LOOKS):
             beats += 1
@@ -71,22 +73,24 @@ class Pulse:
 
     def _exchange(self, beats: int, judge: "Judge") -> str:
         try:
-            self._store.set(str(self._world.rank), json.dumps({**self._at, "beats": beats}))
+            self._say(beats)
             if not self._world.is_first:
                 return ""
-            known = [r for r in range(self._world.size) if self._store.check([str(r)])]
-            return judge.verdict({r: json.loads(self._store.get(str(r))) for r in known})
+            return judge.verdict({r: json.loads(self._store.get(str(r))) for r in range(self._world.size)})
         except (RuntimeError, OSError):  # of torch.distributed: the store does not answer
             # One deputy is enough to tell, and a rank 0 that has ended has ended the job, too.
             return f"rank 0 on {self._hosts[0]} has stopped: it does not answer" if self._world.rank == 1 else ""
+
+    def _say(self, beats: int) -> None:
+        self._store.set(str(self._world.rank), json.dumps({**self._at, "beats": beats}))
 
 
 class Judge:
     """Finds who is to blame, from what each rank says of itself again and again."""
 
-    def __init__(self, size: int, seconds: float, clock: Callable[[], float]) -> None:
-        """For so many ranks that may be without progress, or silent, for so many seconds."""
-        self._size, self._seconds, self._clock = size, seconds, clock
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        """For ranks that may be without progress, or silent, for so many seconds."""
+        self._seconds, self._clock = seconds, clock
         self._beat_at: dict[int, tuple[int, float]] = {}
         self._ticks: dict[int, int] = {}
         self._moved = clock()
@@ -102,9 +106,7 @@ class Judge:
         silent = [r for r, (_, since) in self._beat_at.items() if now - since > self._seconds]
         if silent:
             return "; ".join(f"{_where(r, beats[r])} and has been silent for {self._seconds:g} s" for r in silent)
-        if now - self._moved <= self._seconds or len(beats) < self._size:
-            return ""
-        return self._behind(beats)
+        return self._behind(beats) if now - self._moved > self._seconds else ""
 
     def _behind(self, beats: Mapping[int, Beat]) -> str:
         position = {r: (beat["step"], _ORDER.index(beat["phase"])) for r, beat in beats.items()}

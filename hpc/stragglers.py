@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-_SLOW = 1.5
-"""Times the median of the others."""
+_SLOW, _NOTABLE_SECONDS = 1.5, 0.05
+"""Times the median of the others, and by so much: a few milliseconds come and go."""
 
 
 class OwnTime:
@@ -48,9 +48,13 @@ def slowest(seconds: Sequence[float], hosts: Sequence[str]) -> dict[str, Any]:
     rank = max(range(len(seconds)), key=seconds.__getitem__)
     others = statistics.median([s for r, s in enumerate(seconds) if r != rank] or [seconds[rank]])
     times = seconds[rank] / others if others else 1.0
-    return {"rank": rank, "host": hosts[rank], "seconds": round(seconds[rank], 4), "times": round(times, 2)}
+    late = seconds[rank] - others
+    return {
+        "rank": rank, "host": hosts[rank], "seconds": round(seconds[rank], 4), "late": round(late, 4),
+        "times": round(times, 2),
+    }  # fmt: skip
 
 
 def is_straggler(found: dict[str, Any]) -> bool:
     """Whether the slowest is much slower than the others."""
-    return bool(found["times"] > _SLOW)
+    return bool(found["times"] > _SLOW and found["late"] > _NOTABLE_SECONDS)

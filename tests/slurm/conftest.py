@@ -1,9 +1,61 @@
 """The cluster of all tests here, and what it logged beside every test that fails."""
 
-from collections.abc import Generator, Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 from slurm_cluster.cluster import Cluster, cluster, what_is_missing
+
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config import load_config
+from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.train import train
+from polarcast.hpc.world import detect
+
+SETTINGS = [
+    "model.widths=[4,8]", "match_params=false", "train.global_batch=4", "train.warmup_steps=2", "train.steps=60",
+    "train.validate_every=20", "train.checkpoint_every=4", "train.log_every=1", "train.threads=1",
+]  # fmt: skip
+# Most of it is two imports of torch on a machine whose cores may be busy.
+TRAIN_SECONDS = 150
+DOWN_SECONDS = 20
+
+
+class Training:
+    """What a training job has logged; and the jobs that did it."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    @property
+    def losses(self) -> dict[int, float]:
+        return {r["step"]: r["loss"] for r in self.run.records() if r["event"] == "step"}
+
+    def of(self, event: str) -> list[dict]:
+        return [r for r in self.run.records() if r["event"] == event]
+
+    @property
+    def starts(self) -> list[tuple[int, int]]:
+        """Step and world size of each."""
+        return [(r["step"], r["world_size"]) for r in self.of("start")]
+
+    @property
+    def saved(self) -> int:
+        return max((r["step"] for r in self.of("checkpoint")), default=0)
+
+    def wait_for_step(self, step: int) -> None:
+        self.wait_until(lambda: max(self.losses, default=0) >= step, f"step {step} was not reached")
+
+    def wait_until(self, holds: Callable[[], bool], problem: str, seconds: float = TRAIN_SECONDS) -> float:
+        """Seconds that took."""
+        began = time.monotonic()
+        while not holds():
+            assert time.monotonic() < began + seconds, problem
+            time.sleep(0.02)
+        return time.monotonic() - began
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +65,66 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(reason)
     with cluster(tmp_path_factory.mktemp("slurm")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def alone(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[int, float]]:
+    """The loss of every step of an undisturbed run of one process, of so many steps."""
+    known: dict[int, dict[int, float]] = {}
+
+    def losses(steps: int = 60) -> dict[int, float]:
+        if steps not in known:
+            run = RunFolder(tmp_path_factory.mktemp("alone"))
+            settings = [f"data.shards={shards.folder}", *SETTINGS, f"train.steps={steps}", "train.checkpoint_every=0"]
+            train(load_config("demo", settings), run, detect({}))
+            known[steps] = Training(run).losses
+            assert len(known[steps]) == steps
+        return known[steps]
+
+    return losses
+
+
+@pytest.fixture(scope="session")
+def together(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[int, float]]:
+    """The same on two processes of this machine: over thousands of steps the order of two sums shows in the loss."""
+
+    def losses(steps: int) -> dict[int, float]:
+        run = RunFolder(tmp_path_factory.mktemp("together"))
+        settings = [f"data.shards={shards.folder}", *SETTINGS, f"train.steps={steps}", "train.checkpoint_every=0"]
+        command = [sys.executable, "-m", "polarcast.hpc.cli", "train", "demo", *settings, "--out", str(run.path)]
+        subprocess.run([*command, "--processes=2"], check=True, capture_output=True, timeout=2 * TRAIN_SECONDS)
+        return Training(run).losses
+
+    return losses
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Training:
+    """Of the job called `train`, submitted from `tmp_path`."""
+    return Training(RunFolder(tmp_path / "runs" / "train"))
+
+
+@pytest.fixture
+def tidy(slurm: Cluster, tmp_path: Path) -> Iterator[None]:
+    """No job outlives its test; what the jobs printed is shown with a test that fails."""
+    yield
+    slurm.run("scancel", "--user=root")
+    for file in sorted([*tmp_path.glob("*.log"), *tmp_path.glob("submitit/*.out"), *tmp_path.glob("submitit/*.err")]):
+        print(f"--- {file.name}\n{file.read_text()[-4000:]}")
+
+
+@pytest.fixture
+def submit(slurm: Cluster, shards: Manifest, tmp_path: Path, tidy: None) -> Callable[..., int]:
+    """Submits a training by `polarcast submit`; overrides come last, options of submit by name."""
+
+    def submit_training(*overrides: str, **options: str) -> int:
+        asked = [f"--{key.replace('_', '-')}={value}" for key, value in {"cluster": "test", **options}.items()]
+        verb = ["--", "train", "demo", f"data.shards={shards.folder}", *SETTINGS, *overrides]
+        told = slurm.run("bash", "-c", 'cd "$1" && shift && exec "$@"', "bash", tmp_path, "polarcast", "submit",
+                         "--name=train", *asked, *verb, seconds=60)  # fmt: skip
+        return int(told.split()[1])
+
+    return submit_training
 
 
 @pytest.hookimpl(wrapper=True)

@@ -77,6 +77,19 @@ class Cluster:
                     return node, int(process)
         raise LookupError(f"job {job} has no process of rank {rank}")
 
+    def cut_power(self, node: str) -> None:
+        """Everything on a node ends at once; Slurm is not told."""
+        self.run("kill", "-KILL", (self.folder / f"{node}.pid").read_text().strip())
+
+    def start(self, node: str) -> None:
+        """Start a node whose power was cut."""
+        self.run(HERE / "start_node.sh", node)
+
+    def restart_controller(self) -> None:
+        """End slurmctld at once, and start it again with the state it had saved."""
+        self.run("pkill", "-KILL", "slurmctld")
+        self.run("slurmctld", "-f", "/run/slurm/slurm.conf")
+
     def logs(self) -> dict[str, str]:
         """The last lines of every daemon's log, by file name."""
         files = sorted(self.folder.glob("*.log"))
@@ -144,4 +157,5 @@ def _count_idle(cluster: Cluster) -> int:
         nodes = cluster.run("sinfo", "--noheader", "--Node", "--states=idle", "--format=%N %t", seconds=5)
     except RuntimeError:  # slurmctld does not answer yet
         return 0
-    return len(re.findall(r"^\S+ idle$", nodes, re.MULTILINE))
+    # A node is told of once for each partition.
+    return len(set(re.findall(r"^\S+ idle$", nodes, re.MULTILINE)))

@@ -35,10 +35,7 @@ for n in 1 2; do
     ip -n "n$n" addr add "10.77.0.1$n/24" dev eth0
     ip -n "n$n" link set eth0 up
     ip -n "n$n" link set lo up
-    # Not `ip netns exec`: it mounts a new /sys, with which slurmd does not start.
-    nsenter --net="/run/netns/n$n" unshare --uts --mount --pid --fork --kill-child --mount-proc \
-        "$here/node.sh" "n$n" >"node-n$n.log" 2>&1 </dev/null &
-    echo $! >"n$n.pid"
+    "$here/start_node.sh" "n$n"
 done
 echo up
 cat >/dev/null

@@ -1,0 +1,109 @@
+"""Following a job: its state, and how far the training in it is."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+_CLIENT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to see of a job at one moment."""
+
+    job: str
+    state: str
+    """Slurm's word, with the reason where it waits."""
+    step: int = 0
+    steps: int = 0
+    """In all; 0 where that is not known."""
+    loss: float | None = None
+    samples_per_second: float | None = None
+    starts: int = 0
+    """How often the training has begun or gone on."""
+    validation: float | None = None
+
+    @property
+    def line(self) -> str:
+        """In one line."""
+        parts = [f"job {self.job} {self.state.lower()}"]
+        if self.starts:
+            parts.append(f"step {self.step}" + (f" of {self.steps}" if self.steps else ""))
+            parts += [f"loss {self.loss:.4f}"] if self.loss is not None else []
+            parts += [f"validation {self.validation:.4f}"] if self.validation is not None else []
+            parts += [f"{self.samples_per_second:.1f} samples/s"] if self.samples_per_second else []
+            parts += [f"{self.starts - 1} restart{'s' * (self.starts != 2)}"] if self.starts > 1 else []
+        return ", ".join(parts)
+
+
+def follow(job: str, run: Path | None, show: Callable[[View], None], seconds: float = 2.0) -> str:
+    """Show a job until it has ended; returns its last state."""
+    while True:
+        state, reason = job_state(job)
+        waiting = f"{state} ({reason})" if state == "PENDING" and reason not in ("", "None") else state
+        show(seen(job, waiting, run))
+        if state in ENDED:
+            return state
+        time.sleep(seconds)
+
+
+def job_state(job: str) -> tuple[str, str]:
+    """State and reason, by squeue; by scontrol where squeue has forgotten the job. COMPLETED where both have."""
+    told = _client("squeue", "--noheader", "--states=all", "--format=%T %r", "--jobs", job)
+    if told:
+        state, _, reason = told.splitlines()[0].partition(" ")
+        return state, reason
+    for word in _client("scontrol", "show", "job", job).split():
+        if word.startswith("JobState="):
+            return word.removeprefix("JobState="), ""
+    return "COMPLETED", ""
+
+
+def seen(job: str, state: str, run: Path | None) -> View:
+    """The job's state beside what its run has logged."""
+    records = _records(run / "log.jsonl") if run else []
+    steps, size = _asked(run / "config.yaml") if run else (0, 0)
+    last: dict[str, dict[str, Any]] = {record["event"]: record for record in records}
+    starts = sum(record["event"] == "start" for record in records)
+    step = last.get("step", {})
+    rate = size / step["seconds"] if size and step.get("seconds") else None
+    loss, validation = step.get("loss"), last.get("validation", {}).get("loss")
+    return View(job, state, step.get("step", 0), steps, loss, rate, starts, validation)
+
+
+def _asked(path: Path) -> tuple[int, int]:
+    """Steps in all, and samples in each, by a run's configuration."""
+    import yaml
+
+    try:
+        train = yaml.safe_load(path.read_text())["train"]
+        return int(train["steps"]), int(train["global_batch"])
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        return 0, 0
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    found = []
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def _client(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_CLIENT_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,84 @@
+"""Handing a job to Slurm: by sbatch, or by submitit. Both run the same command with the same options."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from polarcast.slurm.profile import Profile
+from polarcast.slurm.render import (
+    Job,
+    completed,
+    container_prefix,
+    nodes,
+    options,
+    preparation,
+    srun_options,
+    tasks_per_node,
+)  # fmt: skip
+from polarcast.slurm.verb import Verb
+
+_CLIENT_SECONDS = 120
+_SUBMITIT_SETS = ("job-name", "nodes", "ntasks-per-node", "cpus-per-task", "gpus-per-node", "time", "signal",
+                  "output", "open-mode")  # fmt: skip
+
+
+def has_slurm() -> bool:
+    """Whether there is a Slurm to submit to, and it answers."""
+    if shutil.which("sbatch") is None:
+        return False
+    try:
+        return subprocess.run(["scontrol", "ping"], capture_output=True, timeout=_CLIENT_SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def by_sbatch(text: str) -> str:
+    """Submit a script; returns the job's number. Raises RuntimeError with what sbatch complained of."""
+    return _sbatch(text, "--parsable").split(";")[0].strip()
+
+
+def tested(text: str) -> str:
+    """What sbatch would do with a script: when it would start, and where. Raises RuntimeError with its complaint."""
+    return _sbatch(text, "--test-only")
+
+
+def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
+    """Submit through submitit, which keeps its files in `folder`; returns the job's number.
+
+    Raises:
+        ValueError: an array was asked for.
+        RuntimeError: sbatch refused; with its complaint.
+    """
+    import submitit
+
+    if job.array:
+        raise ValueError("--array: not by submitit — leave --by out")
+
+    job = completed(profile, job)
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
+    asked = options(profile, job)
+    more = {key: True if value is None else value for key, value in asked.items() if key not in _SUBMITIT_SETS}
+    parameters = {
+        "name": job.name, "nodes": nodes(profile, job), "tasks_per_node": tasks_per_node(profile, job),
+        "cpus_per_task": profile.cpus_per_task, "slurm_time": asked["time"],
+        "slurm_signal_delay_s": profile.signal_seconds, "slurm_srun_args": srun_options(profile),
+        "slurm_setup": preparation(profile), "slurm_additional_parameters": more,
+    }  # fmt: skip
+    if profile.gpus_per_node:
+        parameters["gpus_per_node"] = profile.gpus_per_node
+    if prefix := container_prefix(profile):
+        parameters["slurm_python"] = " ".join([*prefix, "python"])
+    executor.update_parameters(**parameters)
+    try:
+        return str(executor.submit(Verb(job.command)).job_id)
+    except submitit.core.utils.FailedJobError as error:
+        raise RuntimeError(f"sbatch refused the job: {str(error).strip()}") from None
+
+
+def _sbatch(text: str, *wanted: str) -> str:
+    done = subprocess.run(["sbatch", *wanted], input=text, capture_output=True, text=True, timeout=_CLIENT_SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"sbatch refused the job: {done.stderr.strip() or done.stdout.strip()}")
+    print(done.stderr, file=sys.stderr, end="") if "--test-only" not in wanted else None
+    return done.stdout + (done.stderr if "--test-only" in wanted else "")

@@ -1,0 +1,135 @@
+"""What befalls a training on two real nodes, submitted by `polarcast submit`: each ends with the undisturbed losses."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from slurm_cluster.cluster import Cluster
+
+from .conftest import DOWN_SECONDS, TRAIN_SECONDS, Training
+
+pytestmark = pytest.mark.slurm
+Submit = Callable[..., int]
+Alone = Callable[..., dict[int, float]]
+
+
+def finish(slurm: Cluster, job: int, training: Training, expected: dict[int, float], what: str, began: float) -> None:
+    """Wait for the job that goes on, hold its losses against the undisturbed ones, and tell how long it was away."""
+    known = len(training.starts)
+    training.wait_until(lambda: len(training.starts) > known - (known > 1), "it never went on")
+    back = time.monotonic() - began
+    slurm.wait_for(job, "COMPLETED", TRAIN_SECONDS)
+    last = max(expected)
+    print(f"\n{what}: back after {back:.1f} s; last loss {training.losses[last]:.9f}, undisturbed {expected[last]:.9f}")
+    assert [size for _, size in training.starts] == [2] * len(training.starts)
+    assert training.losses == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("by", ["sbatch", "submitit"])
+def test_a_warned_job_saves_where_it_is_and_goes_back_once(
+    slurm: Cluster, submit: Submit, training: Training, alone: Alone, by: str
+) -> None:
+    job = submit("train.checkpoint_every=0", by=by)
+    training.wait_for_step(7)
+    began = time.monotonic()
+    slurm.run("scancel", "--signal=USR2", job)
+    finish(slurm, job, training, alone(), f"SIGUSR2, {by}", began)
+    [stopped] = training.of("stopped")
+    assert stopped["reason"] == "SIGUSR2"
+    assert training.starts[1][0] == stopped["step"] >= 7
+    assert len(training.starts) == 2
+    assert slurm.run("scontrol", "show", "job", job).count("Restarts=1 ") == 1
+
+
+def test_a_job_makes_room_for_one_of_higher_priority_and_goes_on(
+    slurm: Cluster, submit: Submit, training: Training, alone: Alone, tmp_path: Path
+) -> None:
+    job = submit("train.checkpoint_every=0")
+    training.wait_for_step(5)
+    began = time.monotonic()
+    urgent = slurm.run("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", f"--chdir={tmp_path}",
+                       "--output=urgent.log", "--wrap=sleep 1").strip()  # fmt: skip
+    slurm.wait_for(int(urgent), "COMPLETED", TRAIN_SECONDS)
+    finish(slurm, job, training, alone(), "preempted", began)
+    assert training.starts[1][0] == training.of("stopped")[0]["step"] >= 5
+
+
+def test_a_job_that_comes_to_its_time_limit_goes_on(
+    slurm: Cluster, submit: Submit, training: Training, together: Alone
+) -> None:
+    steps = 1300
+    job = submit(f"train.steps={steps}", f"train.validate_every={steps}", "train.checkpoint_every=0", time="00:01:00")
+    began = time.monotonic()
+    training.wait_until(lambda: bool(training.of("stopped")), "it was not stopped", 90)
+    assert training.of("stopped")[0]["reason"] in ("SIGUSR2", "the time limit")
+    finish(slurm, job, training, together(steps), "time limit", began)
+    assert training.starts[1][0] == training.of("stopped")[0]["step"]
+
+
+def test_a_cancelled_job_saves_and_stays_cancelled(slurm: Cluster, submit: Submit, training: Training) -> None:
+    job = submit("train.steps=5000", "train.checkpoint_every=0")
+    training.wait_for_step(5)
+    slurm.run("scancel", job)
+    slurm.wait_for(job, "CANCELLED", DOWN_SECONDS)
+    time.sleep(8)  # longer than a job that was put back would have to wait
+    assert slurm.state(job) == "CANCELLED"
+
+
+def test_a_killed_rank_ends_the_job_and_the_same_command_continues_it(
+    slurm: Cluster, submit: Submit, training: Training, alone: Alone, tmp_path: Path
+) -> None:
+    job = submit()
+    training.wait_for_step(1)
+    node, process = slurm.task_process(job, rank=1)
+    training.wait_for_step(8)
+    began = time.monotonic()
+    slurm.run_on(node, "kill", "-KILL", process)
+    slurm.wait_for(job, "FAILED", DOWN_SECONDS)
+    print(f"\nfailed {time.monotonic() - began:.1f} s after the kill")
+    assert f"{node}: task 1: Killed" in (tmp_path / f"train-{job}.log").read_text()
+    step = training.saved
+    finish(slurm, submit(), training, alone(), "killed rank", began)
+    assert training.starts[1][0] >= step >= 4
+
+
+def test_a_rank_that_hangs_is_named_and_the_same_command_continues(
+    slurm: Cluster, submit: Submit, training: Training, alone: Alone, tmp_path: Path
+) -> None:
+    job = submit("train.heartbeat_seconds=4")
+    training.wait_for_step(1)
+    node, process = slurm.task_process(job, rank=1)
+    training.wait_for_step(8)
+    began = time.monotonic()
+    slurm.run_on(node, "kill", "-STOP", process)
+    slurm.wait_for(job, "FAILED", 40)
+    print(f"\nfailed {time.monotonic() - began:.1f} s after it was stopped")
+    told = f"rank 1 on {node} has stopped at step"
+    assert told in (tmp_path / f"train-{job}.log").read_text()
+    assert told in training.of("hang")[0]["told"]
+    finish(slurm, submit(), training, alone(), "hang", began)
+
+
+def test_a_node_that_loses_its_power_is_waited_for(
+    slurm: Cluster, submit: Submit, training: Training, alone: Alone
+) -> None:
+    job = submit("train.steps=300", "train.validate_every=300")
+    training.wait_for_step(8)
+    began = time.monotonic()
+    slurm.cut_power("n2")
+    slurm.wait_for(job, "PENDING", 60)
+    step = training.saved
+    slurm.start("n2")
+    finish(slurm, job, training, alone(300), "power loss", began)
+    assert training.starts[1][0] >= step >= 8
+
+
+def test_a_job_does_not_notice_that_slurmctld_is_restarted(
+    slurm: Cluster, submit: Submit, training: Training, alone: Alone
+) -> None:
+    job = submit("train.steps=300", "train.validate_every=300")
+    training.wait_for_step(8)
+    slurm.restart_controller()
+    slurm.wait_for(job, "COMPLETED", TRAIN_SECONDS)
+    assert training.starts == [(0, 2)]
+    assert training.losses == pytest.approx(alone(300), rel=1e-5, abs=1e-7)
