@@ -174,11 +174,17 @@ def estimate(
 def doctor(as_json: bool = Json) -> None:
     """Check that this machine can do the work: packages, DeepSpeed, two talking processes, disk, GPU, Slurm.
 
-    Example: polarcast doctor --json
-    """
-    from polarcast.hpc.doctor import examine
+    Under srun or torchrun, the nodes are held against each other: versions, this folder, and how fast they talk.
 
-    report_findings(examine(), as_json)
+    Example: polarcast doctor --json, or: srun -N2 polarcast doctor
+    """
+    from polarcast.hpc.doctor import examine, examine_nodes
+    from polarcast.hpc.world import detect
+
+    world = detect()
+    findings = examine() if world.size == 1 else examine_nodes(world)
+    if world.is_first:
+        report_findings(findings, as_json)
 
 
 def _board(quiet: bool = False) -> "Board":

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polarcast.data.check.findings import Finding
+from polarcast.data.errors import BadInput
+from polarcast.hpc.group import join
+from polarcast.hpc.preflight import preflight
 from polarcast.hpc.provenance import package_versions
+from polarcast.hpc.world import World
 
 _PACKAGES = ("torch", "deepspeed", "ray", "webdataset", "numpy", "wandb", "submitit")
 _LEAST_FREE_GB = 5
@@ -35,6 +39,20 @@ def examine() -> list[Finding]:
         "slurm": _slurm,
     }
     return [_attempt(name, check) for name, check in checks.items()]
+
+
+def examine_nodes(world: World) -> list[Finding]:
+    """Hold the nodes of a job against each other; with all its processes."""
+    join(world)
+    try:
+        found = preflight(Path.cwd(), world)
+    except BadInput as error:
+        return [Finding("nodes", False, str(error))]
+    return [
+        Finding("nodes", True, f"{world.size} processes on {', '.join(found['hosts'])}, the same versions on all"),
+        Finding("free disk", True, f"{found['free_gb']:g} GB in {Path.cwd()}, which all see"),
+        Finding("all-reduce", True, f"{found['all_reduce_gb_per_s']:g} GB/s of 16 MiB over all processes"),
+    ]
 
 
 def _attempt(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:

@@ -1,6 +1,7 @@
 """slurm/bench.sbatch as a user submits it."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,38 @@ tables:
       fitted: {label: fitted, set: {model: {name: power_law, coefficients: fitted}}}
     metrics: [rmse]
 """
+
+
+TRAINED = """
+data:
+  synth: {events: 8, frames: 2, size: 32, preset: tiny, seed: 1}
+  split: 0.5/0.25/0.25
+tables:
+  table_8_1:
+    title: Table 8.1
+    models:
+      unet: {label: U-Net, set: {model: {widths: [4, 8]}, match_params: false,
+             train: {steps: 1500, validate_every: 1500, global_batch: 4, log_every: 1}}}
+    metrics: [rmse]
+"""
+
+
+@pytest.mark.slurm
+def test_a_warned_suite_has_its_cells_save_and_goes_on(slurm: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "trained.yaml").write_text(TRAINED)
+    job = slurm.submit(SCRIPT, "trained.yaml", "--workers=1", chdir=tmp_path)
+    deadline = time.monotonic() + 120
+    while not any('"step": 20' in log.read_text() for log in tmp_path.glob("runs/trained/cells/*/log.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    slurm.run("scancel", "--signal=USR2", "--batch", job)
+    slurm.wait_for(job, "COMPLETED", 180)
+    logs = [log.read_text() for log in tmp_path.glob("runs/trained/cells/*/log.jsonl")]
+    [stopped] = [json.loads(line) for log in logs for line in log.splitlines() if '"stopped"' in line]
+    starts = [json.loads(line)["step"] for log in logs for line in log.splitlines() if '"start"' in line]
+    assert sorted(starts) == [0, 0, stopped["step"]]
+    assert stopped["step"] >= 20
+    assert (tmp_path / "runs" / "trained" / "tables" / "table_8_1.json").exists()
 
 
 @pytest.mark.slurm

@@ -79,6 +79,14 @@ def test_a_process_for_each_gpu_sees_the_gpus_of_its_node(slurm: Cluster, tmp_pa
     slurm.run("scancel", job)
 
 
+def test_the_doctor_holds_the_nodes_of_a_job_against_each_other(slurm: Cluster, tmp_path: Path) -> None:
+    told = slurm.run(
+        "srun", "--nodes=2", "--ntasks-per-node=1", f"--chdir={tmp_path}", "polarcast", "doctor", seconds=60
+    )
+    assert "2 processes on n1, n2, the same versions on all" in told
+    assert "GB/s of 16 MiB" in told
+
+
 def test_a_node_without_the_shards_is_named(slurm: Cluster, shards: Manifest, tmp_path: Path) -> None:
     """The folder is there, but one node has something else mounted over it."""
     verb = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS]
