@@ -120,6 +120,26 @@ def scaling(
         _show(measured, as_json)
 
 
+@app.command()
+def scores(
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
+    leads: Annotated[int, typer.Option(help="Frames.")] = 10,
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 5,
+    as_json: bool = Json,
+) -> None:
+    """FSS and multi-event contingency tables over 11 windows × 6 thresholds, beside pysteps and scores.
+
+    Both must be installed: pip install 'polarcast[nowcast]' scores
+
+    Example: polarcast perf scores --rounds 9
+    """
+    from polarcast.hpc.perf.scores import measure_scores
+
+    with progress("rounds", rounds) as done:
+        measured = measure_scores(size, leads, rounds, done)
+    _show(measured, as_json)
+
+
 def _launched(arguments: list[str], processes: int) -> bool:
     """Run the same verb on several processes, unless this is one of them."""
     from polarcast.hpc.launch import end_with_launcher, launch_local

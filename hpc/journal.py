@@ -66,6 +66,7 @@ class Journal:
             "samples": digest(samples),
         }
         if self._world.size > 1:
+            record["own_seconds"] = [round(s, 4) for s in seconds]
             record["slowest"] = slowest(seconds, hosts)
             self._tell_of(record["slowest"])
         if self._world.is_first:

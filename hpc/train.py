@@ -64,7 +64,8 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
         WorkFailed: the loss is not finite or has exploded; names the step, the rank and the samples.
         Stopped: a signal or the time limit has ended it early; what was done is saved.
     """
-    if run.is_trained:
+    join(world)
+    if gather(run.is_trained, world)[0]:  # as rank 0 sees it: nodes may learn of a file at different times
         return
     with StopFlag(world, config.train.stop_seconds) as stop:
         manifest = on_every_rank(lambda: open_shards(config), world)
@@ -176,7 +177,6 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def _resume(run: RunFolder, world: World) -> tuple[Held | None, Progress]:
     """The newest checkpoint that rank 0 finds complete; all ranks follow its choice."""
-    join(world)
     found = gather(checkpoint.newest(run.checkpoints) if world.is_first else None, world)[0]
     return checkpoint.load(found) if found else (None, Progress())
 

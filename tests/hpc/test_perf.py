@@ -55,3 +55,16 @@ def test_the_writer_is_measured_beside_tar_of_as_many_bytes(tmp_path: Path) -> N
     [shard] = (tmp_path / "shards").glob("*.tar")
     # tar has entries for folders, too.
     assert abs(shard.stat().st_size - (tmp_path / "plain.tar").stat().st_size) <= 10 * 10240
+
+
+def test_spatial_scores_are_measured_beside_libraries_that_give_the_same_numbers() -> None:
+    from polarcast.hpc.perf.scores import measure_scores
+
+    told = measure_scores(size=32, leads=1, rounds=1)
+    assert [row.name for row in told.rows] == [
+        "FSS, polarcast", "FSS, pysteps", "FSS, scores",
+        "tables, polarcast", "tables, pysteps on scipy", "tables, scores on scipy",
+    ]  # fmt: skip
+    assert all(row.value > 0 for row in told.rows)
+    assert float(told.notes["largest difference, FSS, pysteps"]) < 1e-6
+    assert float(told.notes["largest difference, tables, scores on scipy"]) < 1e-6

@@ -1,0 +1,54 @@
+"""Is it as rough as weather: spectra of variance and histograms of values, which tell blur as a number."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polarcast.hpc.scores.undefined import Array, quotient
+
+
+def spectrum(field: Tensor) -> Tensor:
+    """Radially averaged power spectral density of each square field (n, s, s): (n, s // 2) float64.
+
+    By whole wavenumbers 0 … s/2 − 1 around the centre, as pysteps has it (Ruzanski & Chandrasekar 2011).
+
+    Raises:
+        ValueError: the fields are not square.
+    """
+    size = field.shape[-1]
+    if field.shape[-2] != size:
+        raise ValueError(f"the spectrum of a field needs it square, got {tuple(field.shape[-2:])}")
+    power = torch.fft.fftshift(torch.fft.fft2(field.double()), dim=(-2, -1)).abs().square() / size**2
+    # The centre is where fftshift puts wavenumber 0.
+    axis = torch.arange(size, device=field.device, dtype=torch.float64) - size // 2
+    ring = (axis[:, None].square() + axis[None].square()).sqrt().round().long().flatten()
+    rings = size // 2
+    sums = torch.zeros(len(field), int(ring.max()) + 1, dtype=torch.float64, device=field.device)
+    sums.index_add_(1, ring, power.flatten(1))
+    return (sums / torch.bincount(ring))[:, :rings]
+
+
+def spectrum_ratio(forecast: Array, observed: Array) -> Array:
+    """Power of forecast over that of observation at each wavenumber, of sums (…, k): below 1 where detail was lost."""
+    return quotient(forecast, observed)
+
+
+def lost_variance(forecast: Array, observed: Array) -> Array:
+    """Share of the observed variance at all scales but the mean that a forecast lacks: (…, k) → (…)."""
+    return 1 - quotient(forecast[..., 1:].sum(-1), observed[..., 1:].sum(-1))
+
+
+def histogram(field: Tensor, edges: Sequence[float]) -> Tensor:
+    """Pixels of each field (n, y, x) between edges, (n, len(edges) + 1) int64: below the first, …, from the last on."""
+    bounds = torch.tensor(edges, dtype=field.dtype, device=field.device)
+    bins = torch.bucketize(field.flatten(1).contiguous(), bounds, right=True)
+    counts = torch.zeros(len(field), len(edges) + 1, dtype=torch.int64, device=field.device)
+    return counts.scatter_add_(1, bins, torch.ones_like(bins))
+
+
+def overlap(one: Array, other: Array) -> Array:
+    """Common area of two histograms (…, b), each of area 1: 1 for the same distribution (Perkins et al. 2007)."""
+    shares = [quotient(h, h.sum(-1, keepdims=True)) for h in (np.asarray(one, float), np.asarray(other, float))]
+    return np.minimum(*shares).sum(-1)

@@ -1,0 +1,122 @@
+"""Ensemble scores: against scoringrules and pysteps, and by their laws."""
+
+import numpy as np
+import pytest
+import torch
+from fields import rain
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polarcast.hpc.scores.ensemble import (
+    brier,
+    crps_sums,
+    economic_value,
+    fair_crps,
+    probability_counts,
+    rank_counts,
+    roc,
+    roc_area,
+    spread_skill,
+    spread_sums,
+)  # fmt: skip
+
+THRESHOLDS = (0.5, 5.0, 20.0)
+
+
+def ensemble(members: int, seed: int = 5) -> torch.Tensor:
+    return torch.stack([rain(seed + k) for k in range(members)], 1)
+
+
+@pytest.mark.parametrize("members", [2, 5, 16])
+@pytest.mark.parametrize("threshold", [-float("inf"), 0.0, 5.0, 100.0])
+def test_crps_is_that_of_scoringrules(members: int, threshold: float) -> None:
+    import scoringrules
+
+    forecast, observed = ensemble(members), rain(1)
+    ours = fair_crps(crps_sums(forecast, observed, [threshold]).numpy())[:, 0]
+    x, y = forecast.double().numpy().clip(min=threshold), observed.double().numpy().clip(min=threshold)
+    expected = scoringrules.crps_ensemble(y, x, m_axis=1, estimator="fair").mean((1, 2))
+    np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_crps_of_one_member_is_the_mean_absolute_error() -> None:
+    forecast, observed = rain(5), rain(1)
+    ours = fair_crps(crps_sums(forecast[:, None], observed).numpy())[:, 0]
+    np.testing.assert_allclose(ours, (forecast - observed).abs().double().mean((1, 2)).numpy(), rtol=1e-6)
+
+
+@given(st.integers(2, 8))
+def test_fair_crps_does_not_punish_a_small_ensemble(members: int) -> None:
+    """Members of the truth's own distribution: the expected score is that of infinitely many of them, σ/√π."""
+    generator = torch.Generator().manual_seed(members)
+    draws = torch.randn(1, members + 1, 300, 300, generator=generator)
+    ours = float(fair_crps(crps_sums(draws[:, 1:], draws[:, 0]).numpy())[0, 0])
+    assert ours == pytest.approx(1 / np.sqrt(np.pi), rel=0.02)
+
+
+@given(st.integers(2, 8))
+def test_spread_matches_skill_where_members_and_truth_are_exchangeable(members: int) -> None:
+    draws = torch.randn(1, members + 1, 300, 300, generator=torch.Generator().manual_seed(members))
+    assert float(spread_skill(spread_sums(draws[:, 1:], draws[:, 0]).numpy(), members)[0]) == pytest.approx(1, rel=0.02)
+    half = float(spread_skill(spread_sums(draws[:, 1:] / 2, draws[:, 0]).numpy(), members)[0])
+    assert half < 0.75
+
+
+@pytest.mark.parametrize("members", [3, 7])
+def test_ranks_are_those_of_pysteps_where_nothing_is_tied(members: int) -> None:
+    from pysteps.verification.ensscores import rankhist, rankhist_init
+
+    generator = torch.Generator().manual_seed(0)
+    forecast, observed = torch.rand(1, members, 40, 40, generator=generator), torch.rand(1, 40, 40, generator=generator)
+    histogram = rankhist(forecast[0].double().numpy(), observed[0].double().numpy(), X_min=None, normalize=False)
+    assert rankhist_init(members) is not None
+    np.testing.assert_allclose(rank_counts(forecast, observed)[0].numpy(), histogram, atol=1e-6)
+
+
+def test_dry_pixels_are_shared_out_evenly() -> None:
+    dry = torch.zeros(2, 4, 8, 8)
+    found = rank_counts(dry, dry[:, 0]).numpy()
+    np.testing.assert_allclose(found, 64 / 5)
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_the_brier_score_is_the_mean_squared_error_of_the_probability_and_the_sum_of_its_parts(
+    threshold: float,
+) -> None:
+    forecast, observed = ensemble(6), rain(1)
+    counts = probability_counts(forecast, observed, [threshold]).sum((0, 1)).numpy()
+    parts = {name: value.item() for name, value in brier(counts).items()}
+    p, o = (forecast >= threshold).double().mean(1), (observed >= threshold).double()
+    assert parts["brier"] == pytest.approx(float((p - o).square().mean()), rel=1e-9)
+    assert parts["brier"] == pytest.approx(parts["reliability"] - parts["resolution"] + parts["uncertainty"], rel=1e-9)
+
+
+def test_the_roc_area_is_the_chance_that_an_event_has_the_higher_probability() -> None:
+    from scipy.stats import mannwhitneyu
+
+    forecast, observed = torch.stack([rain(1).roll(k, -1) for k in range(6)], 1), rain(1)
+    counts = probability_counts(forecast, observed, [5.0]).sum((0, 1)).numpy()
+    p, o = (forecast >= 5).double().mean(1).flatten().numpy(), (observed >= 5).flatten().numpy()
+    expected = mannwhitneyu(p[o], p[~o]).statistic / (o.sum() * (~o).sum())
+    assert float(roc_area(counts)) == pytest.approx(expected, rel=1e-9)
+    false_alarm, hit = roc(counts)
+    assert (hit[0], hit[-1], false_alarm[0], false_alarm[-1]) == (0, 1, 0, 1)
+
+
+def test_the_roc_area_of_a_constant_is_one_half() -> None:
+    o = torch.rand(1, 30, 30, generator=torch.Generator().manual_seed(0))
+    counts = probability_counts(torch.zeros(1, 4, 30, 30), o, [0.5]).sum((0, 1)).numpy()
+    assert float(roc_area(counts)) == pytest.approx(0.5)
+
+
+def test_economic_value_is_one_for_a_perfect_forecast_and_none_for_a_constant() -> None:
+    ratios, observed = np.array([0.05, 0.2, 0.5, 0.9]), rain(1)
+    perfect = probability_counts(observed[:, None].expand(-1, 3, -1, -1), observed, [5.0]).sum((0, 1)).numpy()
+    np.testing.assert_allclose(economic_value(perfect, ratios), 1)
+    constant = probability_counts(torch.zeros(4, 3, 32, 32), observed, [5.0]).sum((0, 1)).numpy()
+    np.testing.assert_allclose(economic_value(constant, ratios), 0, atol=1e-12)
+    # A user whose ratio is the climatological rate gains the most: the largest hit rate minus false alarm rate.
+    counts = probability_counts(ensemble(6, seed=1), observed, [5.0]).sum((0, 1)).numpy()
+    false_alarm, hit = roc(counts)
+    climate = counts[:, 1].sum() / counts[:, 0].sum()
+    assert economic_value(counts, np.array([climate]))[0] == pytest.approx((hit - false_alarm).max())

@@ -1,0 +1,84 @@
+"""FSS, spectra and histograms: against pysteps and numpy, and by their laws."""
+
+import numpy as np
+import pytest
+import torch
+from fields import PAIRS, SIZE, rain
+
+from polarcast.hpc.scores.fractions import fractions, fss
+from polarcast.hpc.scores.texture import histogram, lost_variance, overlap, spectrum, spectrum_ratio
+
+THRESHOLDS, WINDOWS = (0.5, 5.0, 20.0, 50.0), (1, 2, 3, 8, 15, 31, 64)
+
+
+@pytest.mark.parametrize("pair", [p for p in PAIRS if p != "missing values"])
+def test_fss_is_that_of_pysteps(pair: str) -> None:
+    from pysteps.verification.spatialscores import fss as theirs
+
+    forecast, observed = PAIRS[pair]
+    ours = fss(fractions(forecast, observed, THRESHOLDS, WINDOWS).numpy())
+    for i, frame in enumerate(zip(forecast.numpy(), observed.numpy(), strict=True)):
+        for j, threshold in enumerate(THRESHOLDS):
+            for k, window in enumerate(WINDOWS):
+                with np.errstate(all="ignore"):
+                    # pysteps' events are at least the threshold, too.
+                    expected = theirs(*frame, threshold, window)
+                undefined = not (frame[0] >= threshold).any() and not (frame[1] >= threshold).any()
+                assert np.isnan(ours[i, j, k]) == undefined
+                assert undefined or ours[i, j, k] == pytest.approx(expected, abs=1e-6)
+
+
+def test_fss_is_between_nothing_and_all_and_grows_to_the_share_of_the_whole() -> None:
+    sums = fractions(rain(1), rain(2), (5.0,), (1, 5, 15, 4 * SIZE + 1)).numpy()
+    values = fss(sums)
+    assert ((values >= 0) & (values <= 1)).all()
+    a, b = ((r >= 5).double().mean((1, 2)).numpy() for r in (rain(1), rain(2)))
+    # In a window that holds the whole field from everywhere, only how much rain there is counts.
+    np.testing.assert_allclose(values[:, 0, -1], 2 * a * b / (a**2 + b**2), rtol=1e-7)
+
+
+def test_fss_of_itself_is_one_and_of_one_pixel_is_csi_like() -> None:
+    assert fss(fractions(rain(1), rain(1), THRESHOLDS[:3], WINDOWS).numpy()) == pytest.approx(1)
+    f, o = (r >= 5 for r in (rain(1), rain(2)))
+    dice = (2 * (f & o).sum((1, 2)) / (f.sum((1, 2)) + o.sum((1, 2)))).numpy()
+    np.testing.assert_allclose(fss(fractions(rain(1), rain(2), (5.0,), (1,)).numpy())[:, 0, 0], dice, rtol=1e-6)
+
+
+def test_sums_of_frames_are_the_sums_of_all_of_them() -> None:
+    forecast, observed = PAIRS["a little off"]
+    whole = fractions(forecast, observed, THRESHOLDS, WINDOWS)
+    parts = [fractions(forecast[i : i + 1], observed[i : i + 1], THRESHOLDS, WINDOWS) for i in range(4)]
+    assert torch.equal(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize("size", [32, 64, 100])
+def test_the_spectrum_is_that_of_pysteps(size: int) -> None:
+    from pysteps.utils.spectral import rapsd
+
+    field = rain(3, frames=2, size=size // 4 * 4)
+    expected = np.stack([rapsd(f.double().numpy(), fft_method=np.fft) for f in field])
+    np.testing.assert_allclose(spectrum(field).numpy(), expected, rtol=1e-6)
+
+
+def test_blur_loses_variance_and_roughness_does_not() -> None:
+    field = rain(3, size=64)
+    blurred = torch.nn.functional.avg_pool2d(field[:, None], 9, 1, 4)[:, 0]
+    a, b = (spectrum(f).sum(0).numpy() for f in (blurred, field))
+    assert 0.2 < lost_variance(a, b) < 1
+    assert lost_variance(b, b) == pytest.approx(0)
+    assert spectrum_ratio(a, b)[20:].max() < 0.2
+    with pytest.raises(ValueError, match="square"):
+        spectrum(field[:, :10])
+
+
+def test_a_histogram_is_numpys() -> None:
+    edges = (0.5, 5.0, 20.0)
+    for frame, ours in zip(rain(4), histogram(rain(4), edges), strict=True):
+        expected, _ = np.histogram(frame.numpy(), [-np.inf, *edges, np.inf])
+        assert ours.tolist() == expected.tolist()
+
+
+def test_histograms_overlap_wholly_with_themselves_and_not_with_others() -> None:
+    a = histogram(rain(4), (0.5, 5.0, 20.0)).sum(0).numpy()
+    assert overlap(a, 3 * a) == pytest.approx(1)
+    assert overlap(np.array([1, 0]), np.array([0, 5])) == 0
