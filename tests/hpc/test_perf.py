@@ -60,7 +60,7 @@ def test_the_writer_is_measured_beside_tar_of_as_many_bytes(tmp_path: Path) -> N
 def test_spatial_scores_are_measured_beside_libraries_that_give_the_same_numbers() -> None:
     from polarcast.hpc.perf.scores import measure_scores
 
-    told = measure_scores(size=32, leads=1, rounds=1)
+    told = measure_scores(size=96, leads=1, rounds=1)
     assert [row.name for row in told.rows] == [
         "FSS, polarcast", "FSS, pysteps", "FSS, scores",
         "tables, polarcast", "tables, pysteps on scipy", "tables, scores on scipy",
