@@ -39,7 +39,8 @@ class StopFlag:
 
     def __enter__(self) -> "StopFlag":
         for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # who starts it in the background has it ignore SIGINT
+            # Who starts it in the background has it ignore SIGINT; USR2 a job's script has it ignore only until now.
+            if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         return self
 

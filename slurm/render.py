@@ -102,7 +102,8 @@ def preparation(profile: Profile) -> list[str]:
     if profile.interface:
         variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}
     exports = [f"export {name}={shlex.quote(str(value))}" for name, value in variables.items()]
-    return [*(f"module load {shlex.quote(m)}" for m in profile.modules), *profile.setup, *exports]
+    # Who is warned while still importing would die of it: the warning is ignored until there is something to save.
+    return [*(f"module load {shlex.quote(m)}" for m in profile.modules), *profile.setup, *exports, "trap '' USR2"]
 
 
 def srun_options(profile: Profile) -> list[str]:

@@ -29,7 +29,11 @@ def real_batch(config: RunConfig, samples: int) -> Batch:
     return Batch(radar, torch.rand(samples, 1, SIZE, SIZE), number, number, config.variables(), (1.0, 3.0, 7.0))
 
 
-NETS = [["model.widths=[16,32,64]"], ["model.widths=[8,16]"], ["arm=radar", "model.widths=[16,24,32,48]"]]
+NETS = [
+    ["model.widths=[16,32,64]"],
+    ["model.widths=[8,16]"],
+    ["arm=radar", "model.widths=[16,24,32,48]", "match_params=false"],
+]
 
 
 @pytest.mark.parametrize("overrides", NETS)

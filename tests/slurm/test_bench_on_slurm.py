@@ -29,7 +29,7 @@ tables:
     title: Table 8.1
     models:
       unet: {label: U-Net, set: {model: {widths: [4, 8]}, match_params: false,
-             train: {steps: 1500, validate_every: 1500, global_batch: 4, log_every: 1}}}
+             train: {steps: 500, validate_every: 500, global_batch: 4, log_every: 1}}}
     metrics: [rmse]
 """
 

@@ -56,10 +56,12 @@ def test_a_job_makes_room_for_one_of_higher_priority_and_goes_on(
 
 
 def test_a_job_that_comes_to_its_time_limit_goes_on(
-    slurm: Cluster, submit: Submit, training: Training, together: Alone
+    slurm: Cluster, submit: Submit, training: Training, together: Alone, tmp_path: Path
 ) -> None:
     steps = 1300
-    job = submit(f"train.steps={steps}", f"train.validate_every={steps}", "train.checkpoint_every=0", time="00:01:00")
+    (tmp_path / "short.yaml").write_text("nodes: 2\ncpus_per_task: 1\ntime: '00:01:00'\nsignal_seconds: 40\n")
+    once = [f"train.steps={steps}", f"train.validate_every={steps}", "train.checkpoint_every=0"]
+    job = submit(*once, cluster="short.yaml")
     began = time.monotonic()
     training.wait_until(lambda: bool(training.of("stopped")), "it was not stopped", 90)
     assert training.of("stopped")[0]["reason"] in ("SIGUSR2", "the time limit")
