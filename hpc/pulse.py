@@ -93,11 +93,14 @@ class Judge:
         self._seconds, self._clock = seconds, clock
         self._beat_at: dict[int, tuple[int, float]] = {}
         self._ticks: dict[int, int] = {}
-        self._moved = clock()
+        self._moved = self._looked = clock()
 
     def verdict(self, beats: Mapping[int, Beat]) -> str:
         """Who has stopped, and where; empty while all is well."""
         now = self._clock()
+        if now - self._looked > self._seconds / 2:  # it was stopped itself: the job was suspended, and has come back
+            self._moved, self._beat_at = now, {r: (n, now) for r, (n, _) in self._beat_at.items()}
+        self._looked = now
         for rank, beat in beats.items():
             if self._beat_at.get(rank, (-1, 0))[0] != beat["beats"]:
                 self._beat_at[rank] = (beat["beats"], now)

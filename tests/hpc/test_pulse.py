@@ -18,12 +18,15 @@ class Ranks:
             r: {"beats": 0, "ticks": 0, "step": 1, "phase": STEP, "host": f"n{r}"} for r in range(size)
         }
 
-    def listen(self, seconds: float, silent: int | None = None, **working: int) -> str:
-        """The verdict after so many seconds in which all but one have gone on saying how far they are."""
-        self.now += seconds
-        for rank, beat in self.says.items():
-            beat["beats"] += rank != silent
-        return self.judge.verdict(self.says)
+    def listen(self, seconds: int, silent: int | None = None) -> str:
+        """The last verdict of so many seconds in which all but one have gone on saying how far they are."""
+        told = ""
+        for _ in range(seconds):
+            self.now += 1
+            for rank, beat in self.says.items():
+                beat["beats"] += rank != silent
+            told = self.judge.verdict(self.says)
+        return told
 
     def work(self, rank: int, step: int, phase: str) -> None:
         self.says[rank].update(ticks=self.says[rank]["ticks"] + 1, step=step, phase=phase)
@@ -51,6 +54,14 @@ def test_a_rank_that_says_nothing_is_named() -> None:
     ranks.listen(1)
     assert ranks.listen(6, silent=1) == ""
     assert ranks.listen(6, silent=1).startswith("rank 1 on n1 has stopped at step 1, in the step and has been silent")
+
+
+def test_a_job_that_was_suspended_as_a_whole_has_not_hung() -> None:
+    ranks = Ranks(2, seconds=10)
+    ranks.listen(3)
+    ranks.now += 3600
+    assert ranks.listen(2, silent=1) == ""
+    assert ranks.listen(3) == ""
 
 
 def test_where_all_wait_in_the_same_place_the_network_is_suspected() -> None:
