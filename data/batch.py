@@ -1,6 +1,6 @@
 """What travels from readers to models: a batch of windows in physical units."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ class Batch:
         frame: (b,) number of each window's first frame within its event.
         variables: Names along v, such as ("zh", "zdr").
         heights_km: Heights along z.
+        draw: (b,) int64 place of each sample in the run's endless stream of training samples, None outside of training;
+            random numbers that a loss needs are drawn by it, so that they don't depend on the number of ranks.
     """
 
     radar: Tensor
@@ -25,6 +27,7 @@ class Batch:
     frame: Tensor
     variables: tuple[str, ...]
     heights_km: tuple[float, ...]
+    draw: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.radar.ndim != 6:
@@ -51,7 +54,7 @@ class Batch:
         """The batch on a device, in float32: half precision is for the way there only."""
         radar = self.radar.to(device, non_blocking=True).float()
         rain = None if self.rain is None else self.rain.to(device, non_blocking=True).float()
-        return Batch(radar, rain, self.event, self.frame, self.variables, self.heights_km)
+        return replace(self, radar=radar, rain=rain)
 
     def variable(self, name: str) -> Tensor:
         """One variable at all heights, (b, t, z, y, x). Raises ValueError when the batch does not carry it."""

@@ -68,7 +68,7 @@ class Attainable(Forecaster):
         means = posterior_mean(cloud, observed, self.config.noise, self.variables).reshape(len(zdr), len(ZH_DBZ))
         self.table.copy_(torch.from_numpy(np.broadcast_to(means, self.table.shape).copy()))
 
-    def forecast(self, batch: Batch, members: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """Rain rate in mm/h, (b, 1, t, y, x)."""
         zh = batch.variable("zh")[:, :, 0]
         zdr = batch.variable("zdr")[:, :, 0] if "zdr" in self.variables else torch.zeros_like(zh)

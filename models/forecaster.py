@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
@@ -33,16 +32,24 @@ class Forecaster(nn.Module):
         """Scalar training loss: a mean over all pixels, so that equal micro-batches average to the global loss."""
         raise NotImplementedError
 
-    def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn in one pass over the training batches, for models without gradient descent; nothing by default."""
+    def judge(self, batch: Batch) -> Tensor:
+        """What validation averages, and chooses a checkpoint by: smaller is better. The loss by default.
 
-    def forecast(self, batch: Batch, members: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        A generative model is judged by what it generates.
+        """
+        return self.loss(batch)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn in one pass over the training batches, before any gradient descent; nothing by default."""
+
+    def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """Forecast in physical units, (b, m, t, y, x); deterministic models return m = 1.
 
         Args:
             batch: Radar windows; the targets in it are not looked at.
             members: Ensemble size asked of a generative model.
-            generator: Source of its random numbers: same seed, same forecast.
+            seed: Of its random numbers. Those of a window depend on nothing but this seed, its event and frame, and the
+                member: not on the batch it comes in, nor on the number of ranks.
         """
         raise NotImplementedError
 

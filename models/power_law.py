@@ -53,7 +53,7 @@ class PowerLaw(Forecaster):
         predictors, rain = (np.concatenate(p) for p in zip(*pairs, strict=True))
         self.coefficients.copy_(torch.from_numpy(_least_squares(predictors, rain, self.uses_zdr)))
 
-    def forecast(self, batch: Batch, members: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """Rain rate in mm/h, (b, 1, t, y, x)."""
         zh, zdr = self._predictors(batch)
         a, b, c = self.coefficients.to(zh.dtype)

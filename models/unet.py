@@ -52,7 +52,7 @@ class UNet(Forecaster):
         error = (unscale_rain(scaled, self.config.rain_transform) - batch.rain_rate) / self.config.rate_scale
         return in_transform + self.config.rate_weight * error.square().mean()
 
-    def forecast(self, batch: Batch, members: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """Rain rate in mm/h, (b, 1, t = 1, y, x)."""
         return unscale_rain(self._scaled_rain(batch), self.config.rain_transform)[:, None]
 

@@ -1,9 +1,11 @@
 """Training samples in the one global order; what can't be read is replaced by rule, counted, and limited."""
 
 import threading
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
@@ -78,7 +80,8 @@ class Draw:
         """The batch at some positions. Raises BadInput when too much can't be read."""
         while True:
             try:
-                return self._reader.read(self.windows(position))
+                batch = self._reader.read(self.windows(position))
+                return replace(batch, draw=torch.from_numpy(np.array(position, np.int64)))
             except BadShard as error:
                 self.exclude({error.shard: error.what})
 
