@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from polarcast.hpc.bench.progress import Board
     from polarcast.hpc.bench.run import Tables
+    from polarcast.hpc.bench.summary import Summary
 
 from polarcast.hpc import cli_data, cli_perf, cli_submit
 from polarcast.hpc.console import Json, print_json, print_text, progress, report_findings, run_app, stderr
@@ -86,29 +87,39 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder, or the folder of a suite such as runs/demo.")],
     archive: Annotated[Path | None, typer.Option(help="Score on all events of this archive (or shards).")] = None,
     split: Annotated[str, typer.Option(help="Split of the run's own shards.")] = "test",
+    scores: Annotated[
+        list[str] | None, typer.Option(help="usual, all, or scores such as csi@threshold=10,window=*; may be repeated.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Columns: lead_time, class (of what was observed), height.")] = None,
+    aggregation: Annotated[str, typer.Option(help="pooled over events, or mean of the events' scores.")] = "pooled",
+    recorded: Annotated[bool, typer.Option("--recorded", help="From the records of the last evaluation.")] = False,
     processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
     as_json: bool = Json,
 ) -> None:
     """Score a trained run, or all runs of a suite, on their test events or on another archive.
 
-    Example: polarcast evaluate runs/demo --archive NJU-CPOL
+    Example: polarcast evaluate runs/unet --scores all --by class, or: polarcast evaluate runs/demo --archive NJU-CPOL
     """
     from polarcast.hpc.bench.rescore import is_suite, rescore
-    from polarcast.hpc.bench.single import evaluate_run
+    from polarcast.hpc.bench.single import Wanted, evaluate_run
     from polarcast.hpc.launch import end_with_launcher, launch_local
     from polarcast.hpc.world import detect
 
     end_with_launcher()
     if processes > 1 and "RANK" not in os.environ and not is_suite(run):
-        options = ["--archive", str(archive)] * (archive is not None) + ["--json"] * as_json
-        launch_local(["evaluate", str(run), "--split", split, *options], processes)
+        asked = [("--archive", archive), ("--split", split), ("--by", by), ("--aggregation", aggregation)]
+        options = [text for name, value in asked if value is not None for text in (name, str(value))]
+        options += [text for score in scores or () for text in ("--scores", score)]
+        flags = ["--recorded"] * recorded + ["--json"] * as_json
+        launch_local(["evaluate", str(run), *options, *flags], processes)
         return
     world = detect()
     with _board(quiet=not world.is_first) as board:
         if not is_suite(run):
-            report = evaluate_run(run, archive, split, board, world)
+            wanted = Wanted(tuple(scores or ["usual"]), by, aggregation, recorded)
+            summary, about = evaluate_run(run, archive, split, board, world, wanted)
             if world.is_first:
-                print_json(report) if as_json else print_text(report["text"])
+                _show_summary(summary, about, as_json)
             return
         if archive is None:
             from polarcast.data.errors import BadInput
@@ -193,6 +204,15 @@ def _board(quiet: bool = False) -> "Board":
     console = stderr()
     console.quiet = quiet
     return Board(console)
+
+
+def _show_summary(summary: "Summary", about: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json({**about, **summary.as_record()})
+        return
+    count = about["events"]
+    print_text(summary.as_table(f"{about['run']} on {about['scored_on']}: {count} event{'s' * (count != 1)}"))
+    print_text(f"records {about['records']}")
 
 
 def _show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:

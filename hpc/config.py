@@ -118,6 +118,14 @@ class TrainConfig:
 
 
 @dataclass
+class EvaluateConfig:
+    """How it is scored."""
+
+    members: int = 1
+    """Ensemble size asked of a generative model; others give one forecast."""
+
+
+@dataclass
 class RunConfig:
     """One training run."""
 
@@ -133,6 +141,7 @@ class RunConfig:
     model: Any = field(default_factory=lambda: {"name": "unet"})
     """`name`, and the fields of that model's own configuration."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def variables(self) -> tuple[str, ...]:
         """The variables this run reads."""
@@ -156,6 +165,8 @@ class RunConfig:
             del content["data"]["stream"][key]
         for key in _ONLY_HOW:
             del content["train"][key]
+        if self.evaluate == EvaluateConfig():  # as runs are named that are older than the setting
+            del content["evaluate"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

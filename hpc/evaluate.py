@@ -1,4 +1,4 @@
-"""A trained run on a split → sufficient statistics of each event, and a few forecasts for figures."""
+"""A trained run on a split → score records of each event, and a few forecasts for figures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,9 @@ from polarcast.hpc import checkpoint
 from polarcast.hpc.build import build_model, build_reader, scoring_batch
 from polarcast.hpc.group import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
-from polarcast.hpc.scores.sums import EventSums, frame_sums, write_sums
+from polarcast.hpc.scores.family import score_fields
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.records import Records, write_records
 from polarcast.hpc.world import World, device_of, set_threads
 from polarcast.models.forecaster import Forecaster
 
@@ -25,6 +27,8 @@ CASE_QUANTILES = (0.99, 0.9, 0.75, 0.5)
 _WORKERS = 2
 
 OnFrames = Callable[[int, int], None]
+Forecast = Callable[[Batch], torch.Tensor]
+Sums = dict[str, npt.NDArray[np.float64]]
 
 
 def evaluate(
@@ -34,8 +38,8 @@ def evaluate(
     split: str = "test",
     on_frames: OnFrames | None = None,
     world: World | None = None,
-) -> EventSums:
-    """Score a trained run on a split and write the sums of each event.
+) -> Records:
+    """Score a trained run on a split and write the records.
 
     Every window is scored once, in batches that don't depend on the number of ranks: nor do the scores.
 
@@ -60,41 +64,66 @@ def evaluate(
     checkpoint.load_weights(run.weights_file, model)
     model.to(device_of(world)).eval()
     reader = build_reader(config, manifest, split)
-    frames = _all_frames(model, reader, world, on_frames)
-    sums = EventSums.of_frames(reader.events(), frames, manifest.pixels * reader.windows.frames)
+    records = score(lambda batch: model.forecast(batch, config.evaluate.members), reader, world, on_frames)
     if world.is_first:
         _write_cases(output.cases, model, reader)
-        write_sums(output.scores, sums)
-    return sums
+        write_records(output.scores, records)
+    return records
 
 
 @torch.no_grad()
-def _all_frames(model: Forecaster, reader: Reader, world: World, on_frames: OnFrames | None) -> npt.NDArray[np.float64]:
-    """Sums of every window, (n, c, s), in the reader's order, on every rank."""
-    size = scoring_batch(reader.manifest)
+def score(
+    forecast: Forecast, reader: Reader, world: World, on_frames: OnFrames | None = None, size: int | None = None
+) -> Records:
+    """Score forecasts of every window of a split, with all ranks of `world`; the records are on every rank.
+
+    Args:
+        forecast: (b, m, t, y, x) of a batch on this rank's device.
+        reader: Of the split.
+        world: This process's place.
+        on_frames: Called with (batches done, batches in all) of this rank.
+        size: Windows scored at once, by the pixels of the shards by default. The sums don't depend on it.
+    """
+    size = size or scoring_batch(reader.manifest)
     starts = range(0, len(reader), size)
     mine = [np.arange(start, min(start + size, len(reader))) for start in starts[world.rank :: world.size]]
-    parts = []
+    parts: list[Sums] = []
+    protocol = None
     for batch in prefetch(reader.read, mine, _WORKERS):
         there = batch.to(device_of(world))
-        parts.append(frame_sums(_mean_forecast(model, there), there.rain_rate.flatten(0, 1)).cpu().numpy())
+        ensemble = forecast(there)
+        protocol = protocol or protocol_of(reader.manifest, ensemble)
+        parts.append(_sums(ensemble, there, protocol))
         if on_frames:
             on_frames(len(parts), len(mine))
-    by_rank = gather(parts, world)
-    return np.concatenate([by_rank[i % world.size][i // world.size] for i in range(len(starts))])
+    by_rank = gather((protocol, parts), world)
+    ordered = [by_rank[i % world.size][1][i // world.size] for i in range(len(starts))]
+    # Rank 0 has the first batch, so it knows.
+    known = by_rank[0][0]
+    assert known is not None, "a split has windows"
+    whole = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
+    return Records.of_windows(known, reader.events(), whole)
 
 
-def _mean_forecast(model: Forecaster, batch: Batch) -> torch.Tensor:
-    """Ensemble mean of the forecast, (b · t, y, x)."""
-    return model.forecast(batch).mean(1).flatten(0, 1)
+def protocol_of(manifest: Manifest, ensemble: torch.Tensor) -> Protocol:
+    """How rain estimates (b, m, t, y, x) on some shards are scored: in the unit of what was observed."""
+    return Protocol(unit="mm/h", shape=manifest.shape, members=ensemble.shape[1])
+
+
+def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol) -> Sums:
+    """Sums of each window, (b, lead time, height, …)."""
+    observed = batch.rain_rate[:, -ensemble.shape[2] :]
+    fields = score_fields(ensemble.transpose(1, 2).flatten(0, 1), observed.flatten(0, 1), protocol)
+    grid = (len(batch), len(protocol.lead_time), len(protocol.height))
+    return {name: sums.double().cpu().numpy().reshape(*grid, *sums.shape[1:]) for name, sums in fields.items()}
 
 
 @torch.no_grad()
 def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
     batch = reader.read(case_windows(reader)).to(device_of(World()))
     arrays = {
-        "radar": batch.radar[:, 0],
-        "observed": batch.rain_rate[:, 0],
+        "radar": batch.radar[:, -1],
+        "observed": batch.rain_rate[:, -1],
         "forecast": model.forecast(batch)[:, 0, 0],
         "event": batch.event,
         "frame": batch.frame,

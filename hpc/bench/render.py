@@ -9,9 +9,12 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from polarcast.hpc.bench.table import ARM_NAMES, DIFFERENCE, ComparisonTable, Record
+from polarcast.hpc.bench.layout import Grid, lay_out
+from polarcast.hpc.bench.table import DIFFERENCE, ComparisonTable, Record
 from polarcast.hpc.files import write_text
-from polarcast.hpc.scores.metrics import METRICS
+from polarcast.hpc.scores.score import parse_score
+
+_DETECTABLE_SHOWN = 8
 
 
 def write_table(folder: Path, table: ComparisonTable) -> None:
@@ -24,74 +27,61 @@ def write_table(folder: Path, table: ComparisonTable) -> None:
 
 
 def markdown(table: ComparisonTable) -> str:
-    """The table as Markdown: a line for each model and metric."""
-    head = _head(table.records)
-    lines = [f"**{table.title}**", "", "| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
-    lines += ["| " + " | ".join(line) + " |" for line in _lines(table.records)]
+    """The table as Markdown."""
+    grid = lay_out(table)
+    rule = "|" + "---|" * grid.labels + "---:|" * (len(grid.head) - grid.labels)
+    lines = [f"**{table.title}**", "", "| " + " | ".join(grid.head) + " |", rule]
+    lines += ["| " + " | ".join(line) + " |" for line in grid.lines]
     return "\n".join([*lines, "", footnote(table), ""])
 
 
 def terminal_table(table: ComparisonTable) -> Table:
-    """The table for a terminal: each model is named once, and models are set apart."""
+    """The table for a terminal: each label of the first column is named once, and its rows are set apart."""
     shown = Table(title=table.title, caption=escape(footnote(table)), title_justify="left", caption_justify="left")
-    for position, name in enumerate(_head(table.records)):
-        shown.add_column(name, justify="right" if position > 1 else "left", no_wrap=position > 1)
-    lines = _lines(table.records)
-    for line, following in zip(lines, [*lines[1:], None], strict=True):
-        starts = shown.row_count == 0 or shown.rows[-1].end_section
-        ends = following is None or following[0] != line[0]
-        shown.add_row(line[0] if starts else "", *map(escape, line[1:]), end_section=ends)
+    grid = lay_out(table)
+    for position, name in enumerate(grid.head):
+        is_value = position >= grid.labels
+        shown.add_column(escape(name), justify="right" if is_value else "left", no_wrap=is_value)
+    _add_rows(shown, grid)
     return shown
 
 
+def _add_rows(shown: Table, grid: Grid) -> None:
+    for line, following in zip(grid.lines, [*grid.lines[1:], None], strict=True):
+        starts = shown.row_count == 0 or shown.rows[-1].end_section
+        ends = grid.labels > 1 and (following is None or following[0] != line[0])
+        first = line[0] if starts or grid.labels == 1 else ""
+        shown.add_row(escape(first), *map(escape, line[1:]), end_section=ends)
+
+
 def footnote(table: ComparisonTable) -> str:
-    """What the intervals mean, on how much they stand, and what must be said about the data."""
-    events, seeds = table.records[0].events, table.records[0].seeds
-    count = f"{events} test event{'s' * (events != 1)}, {seeds} seed{'s' * (seeds != 1)}"
-    if events < 2:
-        meaning = f"{count}: no interval can be given for a single event."
+    """How it was put together, what the marks mean, what it could have shown, and what must be said about the data."""
+    first = table.records[0]
+    how = {"pooled": "scores of all events' sums (pooled)", "mean": "means of the events' scores"}[first.aggregation]
+    count = f"{first.events} test event{'s' * (first.events != 1)}, {first.seeds} seed{'s' * (first.seeds != 1)}; {how}"
+    if first.events < 2:
+        parts = [f"{count}: no interval can be given for a single event."]
     else:
-        meaning = f"{count}; 95% intervals by paired bootstrap over events; * the interval excludes zero."
-    return f"{meaning}\nNote: {table.note}." if table.note else meaning
+        parts = [f"{count}; 95% intervals by paired bootstrap over events.", *_about_differences(table)]
+    return "\n".join(parts + ([f"Note: {table.note}."] if table.note else []))
 
 
-def _head(records: Sequence[Record]) -> list[str]:
-    return ["model", "score", *(ARM_NAMES[arm] for arm in _arms(records)), "95% interval"]
+def _about_differences(table: ComparisonTable) -> list[str]:
+    found = [r for r in table.records if r.arm == DIFFERENCE and r.p_value is not None]
+    if not found:
+        return []
+    told = [f"* the interval excludes zero; ** also after Holm's correction for the table's {len(found)} differences."]
+    detectable = _detectable(table, found)
+    shown = "; ".join(detectable[:_DETECTABLE_SHOWN]) + ("; …" if len(detectable) > _DETECTABLE_SHOWN else "")
+    return [*told, f"Found with 80% power by so many events, in every row: {shown}."]
 
 
-def _arms(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(r.arm for r in records))
-
-
-def _lines(records: Sequence[Record]) -> list[list[str]]:
-    """Label, metric, a value for each arm, and the interval of the difference (or of the only arm)."""
-    keys = dict.fromkeys((r.model, r.metric) for r in records)
-    groups = [[r for r in records if (r.model, r.metric) == key] for key in keys]
-    return [[of[0].label, _heading(of[0].metric), *map(_value, of), _interval(of[-1])] for of in groups]
-
-
-def _heading(metric: str) -> str:
-    unit = METRICS[metric].unit
-    return METRICS[metric].label + (f" [{unit}]" if unit != "1" else "")
-
-
-def _value(record: Record) -> str:
-    if record.value is None:
-        return "–"
-    star = "*" if record.arm == DIFFERENCE and record.excludes_zero else ""
-    return _number(record.value, record.arm == DIFFERENCE) + star
-
-
-def _interval(record: Record) -> str:
-    if record.low is None or record.high is None:
-        return "–"
-    signed = record.arm == DIFFERENCE
-    return f"[{_number(record.low, signed)}, {_number(record.high, signed)}]"
-
-
-def _number(value: float, signed: bool) -> str:
-    plus = "+" if signed else ""
-    return f"{value:{plus}#.3g}" if abs(value) < 100 else f"{value:{plus}.0f}"
+def _detectable(table: ComparisonTable, differences: Sequence[Record]) -> list[str]:
+    """Smallest true difference of each score that is found in the noisiest row."""
+    by_metric: dict[str, float] = {}
+    for r in differences:
+        by_metric[r.metric] = max(by_metric.get(r.metric, 0.0), r.detectable or 0.0)
+    return [f"{parse_score(m).heading(table.protocol)} {value:.2g}" for m, value in by_metric.items()]
 
 
 def _csv(rows: Sequence[dict[str, object]]) -> str:

@@ -21,7 +21,7 @@ from polarcast.hpc.bench.suite import Cell, DataSpec, Suite, cells_of
 from polarcast.hpc.bench.table import ARM_NAMES, ComparisonTable, build_table
 from polarcast.hpc.files import write_text
 from polarcast.hpc.run_folder import Output, RunFolder
-from polarcast.hpc.scores.sums import EventSums, read_sums
+from polarcast.hpc.scores.records import Records, read_records
 from polarcast.models.registry import entry
 
 Tables = dict[str, ComparisonTable]
@@ -119,13 +119,10 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
     """
     from polarcast.hpc.bench.figures import draw_cases
 
-    scores: dict[tuple[str, str], list[EventSums]] = {}
+    scores: dict[tuple[str, str], list[Records]] = {}
     for cell, output in outputs:
-        scores.setdefault((cell.model, cell.arm), []).append(read_sums(output.scores))
-    tables = {
-        name: ComparisonTable(spec.title, build_table(name, spec, suite.arms, scores), note)
-        for name, spec in suite.tables.items()
-    }
+        scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
+    tables = {name: build_table(name, spec, suite.arms, scores, note) for name, spec in suite.tables.items()}
     for table in tables.values():
         write_table(folder / "tables", table)
     labels = {name: spec.label for table in suite.tables.values() for name, spec in table.models.items()}

@@ -16,18 +16,29 @@ _STEP = 1e-4
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its confidence interval; limits are NaN where too few events define it."""
+    """A value with its confidence interval; all but the value is NaN where too few events define it.
+
+    Attributes:
+        value: On all events.
+        low: Lower limit.
+        high: Upper limit.
+        error: Standard error.
+        p_value: Of the hypothesis that the true value is 0; below 1 − level exactly where the interval excludes 0.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float = np.nan
+    high: float = np.nan
+    error: float = np.nan
+    p_value: float = np.nan
 
 
 def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Studentized bootstrap over events, and over seeds where there are several (Efron & Tibshirani 1993, ch. 12.5).
+    """Symmetric studentized bootstrap over events, and over seeds where there are several (Hall 1988).
 
-    Scores are ratios of sums over few, very unequal events. There the percentile and BCa intervals cover 85–91% where
-    95% is asked for; dividing each draw by its own standard error covers 92–95%.
+    Scores are ratios of sums over few, very unequal events. There percentile and BCa intervals of a difference cover
+    84–92% where 95% is asked for; the value ± what is seldom exceeded by |draw − value| over the draw's own standard
+    error, times the jackknife's standard error of the value, covers 95–96% (`tests/hpc/test_coverage.py`).
 
     Arms that are compared lie side by side in the last axis, so that every draw resamples them together.
 
@@ -46,18 +57,30 @@ def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: fl
     whole = sums.sum((0, 1))
     value = float(statistic(whole))
     if e < 2 or not np.isfinite(value):
-        return Interval(value, np.nan, np.nan)
+        return Interval(value)
     used = np.flatnonzero(_gradient(statistic, whole, np.arange(len(whole))))
     events, seeds = _draw(e, k, draws, seed)
-    error = _standard_error(statistic, sums, np.ones((1, e)), np.ones((1, k)), used)[0]
+    error = _jackknife(statistic, sums.sum(0))
     drawn = statistic(np.einsum("bk,be,kes->bs", seeds, events, sums, optimize=True))
     with np.errstate(divide="ignore", invalid="ignore"):
-        pivots = (drawn - value) / _standard_error(statistic, sums, events, seeds, used)
+        pivots = np.abs(drawn - value) / _standard_error(statistic, sums, events, seeds, used)
+    pivots = np.where((drawn == value) & ~np.isfinite(pivots), 0.0, pivots)
     pivots = pivots[np.isfinite(pivots)]
-    if len(pivots) < draws // 2:
-        return Interval(value, np.nan, np.nan)
-    low, high = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(value - high * error), float(value - low * error))
+    if len(pivots) < draws // 2 or not np.isfinite(error):
+        return Interval(value)
+    half = float(np.quantile(pivots, level)) * error
+    p_value = (1 + int((pivots * error >= abs(value)).sum())) / (1 + len(pivots))
+    return Interval(value, value - half, value + half, error, p_value)
+
+
+def _jackknife(statistic: Statistic, sums: Array) -> float:
+    """Standard error from leaving out one event (e, s) at a time (Efron & Stein 1981): it errs on the large side.
+
+    NaN when an event without which the statistic is undefined carries it alone.
+    """
+    e = len(sums)
+    without = statistic(sums.sum(0) - sums)
+    return float(np.sqrt((e - 1) / e * np.square(without - without.mean()).sum()))
 
 
 @lru_cache(maxsize=4)

@@ -1,29 +1,50 @@
 """One run, scored on its own."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.bench.pairing import POOLED
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.rescore import shards_of
+from polarcast.hpc.bench.summary import FEW, Summary, check_wanted, summarize
 from polarcast.hpc.build import open_shards
 from polarcast.hpc.evaluate import evaluate
 from polarcast.hpc.group import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
-from polarcast.hpc.scores.metrics import METRICS, compute
+from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.world import World
 
 
-def evaluate_run(path: Path, archive: Path | None, split: str, board: Board, world: World) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Wanted:
+    """Which scores, by which axis, put together how; and whether from the records of the last time."""
+
+    scores: tuple[str, ...] = (FEW,)
+    by: str | None = None
+    aggregation: str = POOLED
+    recorded: bool = False
+
+
+def evaluate_run(
+    path: Path,
+    archive: Path | None,
+    split: str,
+    board: Board,
+    world: World,
+    wanted: Wanted,
+) -> tuple[Summary, dict[str, Any]]:
     """Score one run on a split of its own shards, or on all events of an archive, with all ranks of `world`.
 
     Returns:
-        Where the records went, the metrics pooled over all events, and a text that says so.
+        The scores that were asked for, and what else there is to say: where the records went, and on what they stand.
 
     Raises:
-        BadInput: the run is not trained, or the data lack what it reads.
+        BadInput: the run is not trained, the data lack what it reads, or a score is unknown.
     """
     run = RunFolder(path)
+    check_wanted(wanted.scores, wanted.by, wanted.aggregation)
     if archive is None:
         manifest, name = open_shards(run.config()), split
         output = (
@@ -33,19 +54,13 @@ def evaluate_run(path: Path, archive: Path | None, split: str, board: Board, wor
         split, name = "test", archive.resolve().name
         out = path / "on" / name
         manifest, output = _shards(archive, out, board, world), Output(out / "scores.parquet", out / "cases.npz")
-    with board.stage("evaluate", "frames", 1) as done:
-        sums = evaluate(run, manifest, output, split, lambda n, of: done(n // of), world)
-    pooled = sums.sums.sum((0, 1))
-    values = {m: float(compute(m, pooled, sums.pixels_per_sample)) for m in METRICS}
-    lines = [f"{METRICS[m].label:<6} {value:12.5g} {METRICS[m].unit}" for m, value in values.items()]
-    text = "\n".join(
-        [
-            f"{path} on {name}: {len(sums.events)} event{'s' * (len(sums.events) != 1)}",
-            *lines,
-            f"records: {output.scores}",
-        ]
-    )
-    return {"run": str(path), "scored_on": name, "events": len(sums.events), "metrics": values, "text": text}
+    if wanted.recorded:
+        records = read_records(output.scores)
+    else:
+        with board.stage("evaluate", "frames", 1) as done:
+            records = evaluate(run, manifest, output, split, lambda n, of: done(n // of), world)
+    about = {"run": str(path), "scored_on": name, "events": len(records.events), "records": str(output.scores)}
+    return summarize(records, wanted.scores, wanted.by, wanted.aggregation), about
 
 
 def _shards(archive: Path, out: Path, board: Board, world: World) -> Manifest:

@@ -9,8 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
+from polarcast.hpc.bench.pairing import AGGREGATIONS
 from polarcast.hpc.config import RunConfig, load_config
-from polarcast.hpc.scores.metrics import METRICS
+from polarcast.hpc.scores.score import ALL, parse_score
 
 SUITES = Path(__file__).with_name("suites")
 
@@ -65,8 +66,16 @@ class TableSpec:
     """Its heading."""
     models: dict[str, ModelSpec] = field(default_factory=dict)
     """Rows by short name."""
-    metrics: list[str] = field(default_factory=lambda: list(METRICS))
-    """Columns."""
+    metrics: list[str] = field(default_factory=lambda: ["rmse", "ne", "nb", "cc"])
+    """Scores, such as rmse, csi@threshold=10, hk@threshold=10,window=*"""
+    aggregation: str = "pooled"
+    """pooled: scores of all events' sums; mean: means of the events' scores."""
+    arms: list[str] | None = None
+    """Arms shown, all by default."""
+    rows: list[str] = field(default_factory=lambda: ["model", "metric"])
+    """What rows go by: model, metric, arm, or an axis of the scores, such as class or lead_time."""
+    columns: list[str] = field(default_factory=lambda: ["arm"])
+    """What columns go by."""
 
 
 @dataclass
@@ -117,11 +126,28 @@ def load_suite(source: str) -> Suite:
         suite: Suite = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
         raise BadInput(str(error).splitlines()[0], path, "see the suites that come with polarcast") from None
-    for table in suite.tables.values():
-        unknown = [m for m in table.metrics if m not in METRICS]
-        if unknown:
-            raise BadInput(f"unknown metric {unknown[0]!r}", path, f"there are: {', '.join(METRICS)}")
+    for name, table in suite.tables.items():
+        try:
+            check_table(table)
+        except BadInput as error:
+            raise BadInput(error.what, f"{path}, {name}", error.fix) from None
     return suite
+
+
+def check_table(table: TableSpec) -> None:
+    """Raises BadInput for an unknown score, aggregation or dimension, or one that is shown nowhere or twice."""
+    scores = [parse_score(text) for text in table.metrics]
+    shown = [*table.rows, *table.columns]
+    known = {"model", "metric", "arm", *(axis for score in scores for axis in score.at)}
+    if unknown := [d for d in shown if d not in known]:
+        raise BadInput(f"unknown dimension {unknown[0]!r}", "rows, columns", f"there are: {', '.join(sorted(known))}")
+    if len(set(shown)) < len(shown) or not {"model", "arm"} <= set(shown):
+        raise BadInput("model and arm must each stand in rows or columns, once", "rows, columns", "such as [model]")
+    apart = {(score.name, *(v for axis, v in score.at.items() if axis not in shown)) for score in scores}
+    if "metric" not in shown and (len(apart) > 1 or any(ALL in key for key in apart)):
+        raise BadInput("several scores, but metric stands nowhere", "rows, columns", "add metric to the rows")
+    if table.aggregation not in AGGREGATIONS:
+        raise BadInput(f"unknown aggregation {table.aggregation!r}", "aggregation", f"use {' or '.join(AGGREGATIONS)}")
 
 
 def without_synthetic_rows(suite: Suite) -> Suite:

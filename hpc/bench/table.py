@@ -1,26 +1,41 @@
 """Score records → a table of arms and their difference, with intervals. Pure functions of the records."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from polarcast.hpc.bench.significance import Interval, interval
+from polarcast.hpc.bench.comparison import holm, minimum_detectable_effect
+from polarcast.hpc.bench.pairing import Pair, Sums, compared, of_events, of_one
+from polarcast.hpc.bench.significance import Interval
 from polarcast.hpc.bench.suite import TableSpec
-from polarcast.hpc.scores.metrics import METRICS, compute
-from polarcast.hpc.scores.sums import EventSums, common_events
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.records import Records, common_events
+from polarcast.hpc.scores.score import Score, expand, parse_score
 
-Array = npt.NDArray[np.float64]
-Scores = Mapping[tuple[str, str], Sequence[EventSums]]
-"""(model, arm) → scores of each seed."""
+Scores = Mapping[tuple[str, str], Sequence[Records]]
+"""(model, arm) → records of each seed."""
 DIFFERENCE = "difference"
 ARM_NAMES = {"radar": "radar", "dualpol": "dual-pol", DIFFERENCE: "dual-pol − radar"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One number of a table. `arm` is radar, dualpol or difference (dualpol − radar); undefined limits are None."""
+    """One number of a table.
+
+    Attributes:
+        table, model, label, arm: Where it stands; `arm` is radar, dualpol or difference (dualpol − radar).
+        metric: Score and coordinates, as `csi@threshold=10`.
+        unit: Of the value.
+        value, low, high: With its 95% interval; None where undefined.
+        events, support: Events scored, and those of them on which the score alone is defined.
+        seeds: Runs that differ in their seed.
+        aggregation: pooled (the score of all events' sums) or mean (the mean of the events' scores).
+        p_value, p_holm: Of a difference: bootstrap p-value, and as corrected for all differences of the table.
+        detectable: Of a difference: the smallest true one that so many events would show with 80% power.
+        improved: Of a difference: share of events on which dualpol is better.
+        cross_check: Of a difference of continuous scores: p-value by Hering & Genton's Diebold–Mariano test.
+    """
 
     table: str
     model: str
@@ -32,7 +47,14 @@ class Record:
     low: float | None
     high: float | None
     events: int
+    support: int
     seeds: int
+    aggregation: str
+    p_value: float | None = None
+    p_holm: float | None = None
+    detectable: float | None = None
+    improved: float | None = None
+    cross_check: float | None = None
 
     @property
     def excludes_zero(self) -> bool:
@@ -46,77 +68,93 @@ class Record:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """A table as it is shown: its heading, its records, and what must be said about the data it stands on."""
+    """A table as it is shown: its heading, records, layout, and what must be said about the data it stands on."""
 
     title: str
     records: list[Record]
+    protocol: Protocol
     note: str = ""
+    rows: Sequence[str] = field(default_factory=lambda: ["model", "metric"])
+    columns: Sequence[str] = field(default_factory=lambda: ["arm"])
 
     def as_record(self) -> dict[str, object]:
         """For JSON."""
         return {"title": self.title, "note": self.note, "records": [r.as_row() for r in self.records]}
 
 
-def build_table(name: str, spec: TableSpec, arms: Sequence[str], scores: Scores) -> list[Record]:
-    """All records of one table: each arm, and dualpol − radar where both were run.
+def build_table(name: str, spec: TableSpec, arms: Sequence[str], scores: Scores, note: str = "") -> ComparisonTable:
+    """A table: each arm, and dualpol − radar where both were run.
+
+    Args:
+        name: Of the table.
+        spec: Its models, scores, aggregation and layout.
+        arms: What was run.
+        scores: The records of every run.
+        note: What must be said about the data.
 
     Raises:
-        BadInput: runs were scored on different events.
+        BadInput: runs were scored on different events, or their records don't hold a score.
     """
-    return [
+    shown = [arm for arm in arms if arm in (spec.arms or arms)]
+    protocol = scores[next(iter(spec.models)), shown[0]][0].protocol
+    wanted = [score for text in spec.metrics for score in expand(parse_score(text), protocol)]
+    common_events([run for model in spec.models for arm in shown for run in scores[model, arm]])
+    records = [
         record
         for model, row in spec.models.items()
-        for metric in spec.metrics
-        for record in _records(name, model, row.label, metric, {a: scores[model, a] for a in arms})
+        for score in wanted
+        for record in _records(name, model, row.label, score, spec.aggregation, {a: scores[model, a] for a in shown})
     ]
+    return ComparisonTable(spec.title, _corrected(records), protocol, note, spec.rows, spec.columns)
 
 
 def _records(
-    table: str, model: str, label: str, metric: str, by_arm: Mapping[str, Sequence[EventSums]]
+    table: str, model: str, label: str, score: Score, aggregation: str, by_arm: Mapping[str, Sequence[Records]]
 ) -> list[Record]:
-    runs = [run for seeds in by_arm.values() for run in seeds]
-    events = common_events(runs)
-    pixels = runs[0].pixels_per_sample
-    sums = {arm: _stack(seeds) for arm, seeds in by_arm.items()}
-
-    def of(columns: Array) -> Array:
-        return compute(metric, columns, pixels)
-
-    found = {arm: interval(values, of) for arm, values in sums.items()}
+    sums = {arm: Sums.of(score, runs) for arm, runs in by_arm.items()}
+    first = next(iter(sums.values()))
+    plain = Record(
+        table=table,
+        model=model,
+        label=label,
+        arm="",
+        metric=str(score),
+        unit=score.unit(first.protocol),
+        value=None,
+        low=None,
+        high=None,
+        events=first.values.shape[1],
+        support=0,
+        seeds=len(first.values),
+        aggregation=aggregation,
+    )
+    found = [_filled(plain, arm, of_one(of, aggregation), of_events(of)) for arm, of in sums.items()]
     if {"radar", "dualpol"} <= sums.keys():
-        found[DIFFERENCE] = _difference(sums["radar"], sums["dualpol"], metric, pixels)
-    seeds = len(next(iter(by_arm.values())))
-    return [
-        Record(
-            table=table,
-            model=model,
-            label=label,
-            arm=arm,
-            metric=metric,
-            unit=METRICS[metric].unit,
-            value=_number(i.value),
-            low=_number(i.low),
-            high=_number(i.high),
-            events=len(events),
-            seeds=seeds,
-        )
-        for arm, i in found.items()
-    ]
+        pair = compared(sums["radar"], sums["dualpol"], aggregation)
+        found.append(_difference(_filled(plain, DIFFERENCE, pair.interval, pair.by_event), pair))
+    return found
 
 
-def _difference(radar: Array, dualpol: Array, metric: str, pixels: int) -> Interval:
-    """Interval of dualpol − radar: both arms side by side, so that each draw takes the same events of both."""
-    columns = radar.shape[-1]
-
-    def of(both: Array) -> Array:
-        return compute(metric, both[..., columns:], pixels) - compute(metric, both[..., :columns], pixels)
-
-    return interval(np.concatenate([radar, dualpol], -1), of)
+def _filled(plain: Record, arm: str, found: Interval, by_event: np.ndarray) -> Record:
+    support = int(np.isfinite(by_event).sum())
+    value, low, high = (_number(x) for x in (found.value, found.low, found.high))
+    return replace(plain, arm=arm, support=support, value=value, low=low, high=high)
 
 
-def _stack(seeds: Sequence[EventSums]) -> Array:
-    """(k, e, s): sums of each seed and event over all rain rates."""
-    return np.stack([run.sums.sum(1) for run in seeds])
+def _difference(plain: Record, pair: Pair) -> Record:
+    return replace(
+        plain,
+        p_value=_number(pair.interval.p_value),
+        detectable=_number(minimum_detectable_effect(pair.interval.error)),
+        improved=_number(pair.improved),
+        cross_check=_number(pair.cross_check),
+    )
+
+
+def _corrected(records: Sequence[Record]) -> list[Record]:
+    """With Holm's correction over the differences of the table."""
+    adjusted = holm([np.nan if r.p_value is None else r.p_value for r in records])
+    return [replace(r, p_holm=_number(p)) for r, p in zip(records, adjusted, strict=True)]
 
 
 def _number(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """How large the errors are: moments of forecast, observation and error, and what is made of them."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,13 +12,22 @@ from polarcast.hpc.scores.undefined import Array, quotient
 MOMENTS = ("pixels", "sum_obs", "sum_fc", "sum_abs_error", "sum_sq_error", "sum_sq_obs", "sum_sq_fc", "sum_obs_fc")
 
 
-def moments(forecast: Tensor, observed: Tensor) -> Tensor:
-    """Sums over the pixels of each field (n, y, x) that have both values, (n, MOMENTS) float64."""
+def moments(forecast: Tensor, observed: Tensor, classes: Sequence[float] = (-math.inf,)) -> Tensor:
+    """Sums over the pixels of each field (n, y, x) that have both values, by class: (n, class, MOMENTS) float64.
+
+    Args:
+        forecast: (n, y, x).
+        observed: (n, y, x) in the same units.
+        classes: Lower limits of classes of the observed value, ascending; the first takes all below the second, too.
+    """
     seen = ~(forecast.isnan() | observed.isnan())
     f, o = (torch.where(seen, field, 0).double().flatten(1) for field in (forecast, observed))
+    edges = torch.tensor(classes[1:], dtype=o.dtype, device=o.device)
+    of_class = torch.bucketize(o, edges, right=True).where(seen.flatten(1), -1)
     error = f - o
-    terms = (seen.flatten(1).double(), o, f, error.abs(), error.square(), o.square(), f.square(), o * f)
-    return torch.stack([term.sum(1) for term in terms], -1)
+    terms = torch.stack([torch.ones_like(o), o, f, error.abs(), error.square(), o.square(), f.square(), o * f], 1)
+    member = torch.stack([of_class == c for c in range(len(classes))], -1).double()
+    return (terms @ member).mT
 
 
 def _variance(n: Array, whole: Array, squares: Array) -> Array:

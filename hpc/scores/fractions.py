@@ -1,5 +1,6 @@
 """How far off in space: the fractions skill score (Roberts & Lean 2008)."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from polarcast.hpc.scores.undefined import Array, quotient
 
+_TOGETHER = 32
 PARTS = ("sum_sq_difference", "sum_squares")
 
 
@@ -24,10 +26,9 @@ def fractions(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], w
         thresholds: In those units.
         windows: Sides of the windows, in pixels.
     """
-    # On a CPU one field at a time: what is made of it stays in the processor's cache.
-    together = len(forecast) if forecast.is_cuda else 1
-    pairs = torch.stack([forecast, observed], 1).split(together)
-    return torch.cat([torch.stack([_of_windows(pair >= t, windows) for t in thresholds], 1) for pair in pairs])
+    # One field and threshold at a time: what is made of it stays in a processor's cache.
+    pairs = torch.stack([forecast, observed], 1)
+    return torch.stack([torch.stack([_of_windows(_reached(pair, t), windows) for t in thresholds]) for pair in pairs])
 
 
 def fss(sums: Array) -> Array:
@@ -36,34 +37,71 @@ def fss(sums: Array) -> Array:
     return 1 - quotient(difference, squares)
 
 
+def _reached(field: Tensor, threshold: float) -> Tensor:
+    # NumPy compares a processor's vectors at once, torch value by value.
+    return field >= threshold if field.is_cuda else torch.from_numpy(field.numpy() >= threshold)
+
+
 def _of_windows(events: Tensor, windows: Sequence[int]) -> Tensor:
-    """Events (n, 2, y, x) of forecast and observation → (n, window, PARTS)."""
-    margin = max(windows)
-    table = _summed_area(events.float(), margin)
-    return torch.stack([_parts(_within(table, w, margin, events.shape[-2:]), w) for w in windows], 1)
+    """Events (2, y, x) of forecast and observation → (window, PARTS)."""
+    margin, (height, width) = max(windows), events.shape[-2:]
+    table = _summed_area(events, margin)
+    # Room that is used again: asking for it anew costs as much as filling it.
+    rows, counts = table.new_empty(2, height, width + margin), table.new_empty(2, height, width)
+    exact = counts.float()
+    products = []
+    for window in windows:
+        _count_within(table, window, margin, rows[..., : width + window], counts)
+        products.append(_products(exact.copy_(counts).view(2, math.gcd(height, _TOGETHER), -1)))
+    squares, both = torch.stack(products).double().sum(-1).unbind(1)
+    areas = torch.tensor(windows, dtype=torch.float64, device=events.device) ** 2
+    return torch.stack([squares - 2 * both, squares], -1) / areas[:, None] ** 2
 
 
 def _summed_area(events: Tensor, margin: int) -> Tensor:
     """Number of events above and left of each corner of the field and of a margin around it, where there are none.
 
-    A window's number takes four of them (Crow 1984). Whole numbers, exact in float32 for fields below 4096².
+    A window's number takes four of them (Crow 1984). In 16 bits the table may overflow, and wrap around: differences
+    that fit come out right all the same, in half the time.
     """
-    inner = events.cumsum(-2).cumsum(-1)
-    known = F.pad(inner, (margin + 1, 0, margin + 1, 0))
-    return F.pad(known, (0, margin, 0, margin), mode="replicate")
+    whole = torch.int16 if margin**2 < 2**15 else torch.int32
+    inner = _accumulated(events.to(whole).cumsum(-1, dtype=whole))
+    known = F.pad(inner, (margin + 1, margin, margin + 1, margin))
+    known[..., -margin:] = known[..., -margin - 1, None]
+    known[..., -margin:, :] = known[..., -margin - 1, None, :]
+    return known
 
 
-def _within(table: Tensor, window: int, margin: int, shape: Sequence[int]) -> Tensor:
-    """Number of events in the window around each pixel, (n, 2, y, x); even ones have one more before the middle."""
+def _accumulated(counts: Tensor) -> Tensor:
+    """Sums down the columns, by doubling: along a dimension that isn't the last, cumsum is slow."""
+    reach, height = 1, counts.shape[-2]
+    while reach < height:
+        further = counts.clone()
+        further[..., reach:, :] += counts[..., : height - reach, :]
+        counts, reach = further, 2 * reach
+    return counts
+
+
+def _count_within(table: Tensor, window: int, margin: int, rows: Tensor, counts: Tensor) -> None:
+    """Put the number of events in the window around each pixel into counts (2, y, x).
+
+    By way of rows (2, y, x + window); even windows have one more pixel before the middle.
+    """
     low, high = margin - window // 2, margin + window - window // 2
-    height, width = shape
+    height, width = counts.shape[-2:]
     needed = table[..., low : high + width]
-    rows = needed[..., high : high + height, :] - needed[..., low : low + height, :]
-    return rows[..., window:] - rows[..., :width]
+    torch.sub(needed[..., high : high + height, :], needed[..., low : low + height, :], out=rows)
+    torch.sub(rows[..., window:], rows[..., :width], out=counts)
 
 
-def _parts(counts: Tensor, window: int) -> Tensor:
-    """Counts (n, 2, y, x) → (n, PARTS), summed by rows in float32 and over them in float64."""
-    squares = torch.linalg.vecdot(counts, counts).double().sum((-2, -1))
-    both = torch.linalg.vecdot(counts[:, 0], counts[:, 1]).double().sum(-1)
-    return torch.stack([squares - 2 * both, squares], -1) / window**4
+def _products(counts: Tensor) -> Tensor:
+    """Parts of Σ f² + o² and of Σ f · o of counts (2, part, n): (2, 2 part), zeros behind the latter."""
+    if counts.is_cuda:
+        squares, both = torch.linalg.vecdot(counts, counts).flatten(), torch.linalg.vecdot(*counts)
+        return torch.stack([squares, F.pad(both, (0, len(both)))])
+    # NumPy hands rows to BLAS, which torch does not.
+    rows = counts.numpy()
+    found = np.zeros((2, 2 * rows.shape[1]), np.float32)
+    np.matmul(rows[:, :, None], rows[..., None], out=found[0].reshape(*rows.shape[:2], 1, 1))
+    np.matmul(rows[0, :, None], rows[1, ..., None], out=found[1, : rows.shape[1]].reshape(-1, 1, 1))
+    return torch.from_numpy(found)

@@ -1,79 +1,119 @@
-"""Metrics as functions of sums; what is undefined is NaN, never a guess."""
+"""Metrics as functions of score records; what is undefined is NaN, never a guess."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from polarcast.hpc.scores.sums import COLUMNS
+from polarcast.hpc.scores import continuous, ensemble, fractions, texture
+from polarcast.hpc.scores.contingency import CATEGORICAL, categorical
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.structure import PARTS as SAL_PARTS
+from polarcast.hpc.scores.undefined import Array, quotient
 
-Array = npt.NDArray[np.float64]
-_INDEX = {name: i for i, name in enumerate(COLUMNS)}
+Of = Callable[[Array, Protocol], Array]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A score: its label in tables, unit, and the value of a perfect forecast."""
+    """A score.
+
+    Attributes:
+        label: Its name in tables.
+        unit: Its unit; {unit} stands for that of forecast and observation.
+        perfect: Value of a perfect forecast.
+        families: What it can be computed from; which of them is told by the coordinates that are asked for.
+        of: (…, *uses, columns) sums and protocol → (…) values.
+        uses: The family's axes that it needs whole; of the others coordinates are chosen, or they are summed up.
+    """
 
     label: str
     unit: str
     perfect: float
-    of: Callable[[Array, int], Array]
-    """(…, s) sums of `COLUMNS` and pixels per sample → (…) values."""
+    families: tuple[str, ...]
+    of: Of
+    uses: tuple[str, ...] = ()
 
 
-def compute(name: str, sums: Array, pixels_per_sample: int) -> Array:
-    """A metric of sums (…, s), pooled over whatever was added up; (…) values, NaN where undefined."""
-    return METRICS[name].of(np.asarray(sums, dtype=np.float64), pixels_per_sample)
+def _continuous(name: str, factor: float = 1.0) -> Of:
+    return lambda s, _: factor * continuous.continuous(name, s)
 
 
-def _mse(s: Array, _: int) -> Array:
-    return _ratio(_of(s, "sum_sq_error"), _of(s, "pixels"))
-
-
-def _rmse(s: Array, n: int) -> Array:
-    return np.sqrt(_mse(s, n))
-
-
-def _ne(s: Array, _: int) -> Array:
-    return _ratio(_of(s, "sum_abs_error"), _of(s, "sum_obs"))
-
-
-def _nb(s: Array, _: int) -> Array:
-    return _ratio(_of(s, "sum_fc") - _of(s, "sum_obs"), _of(s, "sum_obs"))
-
-
-def _paper_mre(s: Array, pixels_per_sample: int) -> Array:
+def _paper_mre(s: Array, protocol: Protocol) -> Array:
     """mean|y − ŷ| / Σy of a sample, so RBIAS over the sample's pixels (in the paper's table 5.1 exactly: their ratio is
     10 × 256 × 256)."""
-    return _ne(s, pixels_per_sample) / pixels_per_sample
+    return continuous.continuous("ne", s) / (protocol.pixels * len(protocol.lead_time))
 
 
-def _paper_csi(s: Array, _: int) -> Array:
-    hits = _of(s, "paper_hits")
-    return _ratio(hits, hits + _of(s, "paper_misses") + _of(s, "paper_false_alarms"))
+def _categorical(name: str) -> Of:
+    return lambda s, _: categorical(name, s)
 
 
-def _percent(metric: Callable[[Array, int], Array]) -> Callable[[Array, int], Array]:
-    return lambda s, n: 100 * metric(s, n)
+def _sal(total: str, frames: str) -> Of:
+    above, below = SAL_PARTS.index(total), SAL_PARTS.index(frames)
+    return lambda s, _: quotient(s[..., above], s[..., below])
 
 
-def _of(sums: Array, name: str) -> Array:
-    return sums[..., _INDEX[name]]
+def _brier(part: str) -> Of:
+    return lambda s, _: ensemble.brier(s)[part]
 
 
-def _ratio(above: Array, below: Array) -> Array:
-    defined = below > 0
-    return np.where(defined, above / np.where(defined, below, 1), np.nan)
+def _value(s: Array, _: Protocol) -> Array:
+    """The highest relative economic value over all cost–loss ratios: where the ratio equals the climate's rate."""
+    false_alarm, hit = ensemble.roc(s)
+    return np.max(hit - false_alarm, -1)
 
+
+def _lost_variance(s: Array, _: Protocol) -> Array:
+    return texture.lost_variance(s[..., 0], s[..., 1])
+
+
+def _rank_distance(s: Array, protocol: Protocol) -> Array:
+    """Half of Σ|share − 1/(m + 1)|: the share of cases in a wrong rank; 0 for a flat histogram (Delle Monache 2006)."""
+    shares = quotient(s[..., 0], s[..., 0].sum(-1, keepdims=True))
+    return abs(shares - 1 / (protocol.members + 1)).sum(-1) / 2
+
+
+_ON_COUNTS = ("contingency", "pooled", "multi_event")
+_CATEGORICAL_LABELS = {
+    "csi": ("CSI", 1.0), "pod": ("POD", 1.0), "far": ("FAR", 0.0), "pofd": ("POFD", 0.0), "hk": ("HK", 1.0),
+    "hss": ("HSS", 1.0), "ets": ("ETS", 1.0), "bias": ("bias", 1.0), "sedi": ("SEDI", 1.0),
+}  # fmt: skip
+_OF_CLASSES = partial(Metric, families=("continuous",))
+_OF_PROBABILITIES = partial(Metric, families=("probability",), uses=("probability",))
 
 METRICS: dict[str, Metric] = {
-    "paper_mse": Metric("MSE", "(mm/h)²", 0, _mse),
-    "paper_mre": Metric("MRE", "1", 0, _paper_mre),
-    "paper_rbias": Metric("RBIAS", "1", 0, _ne),
-    "paper_csi": Metric("CSI", "1", 1, _paper_csi),
-    "rmse": Metric("RMSE", "mm/h", 0, _rmse),
-    "ne": Metric("NE", "%", 0, _percent(_ne)),
-    "nb": Metric("NB", "%", 0, _percent(_nb)),
-}
+    "paper_mse": _OF_CLASSES("MSE", "({unit})²", 0, of=_continuous("mse")),
+    "paper_mre": _OF_CLASSES("MRE", "1", 0, of=_paper_mre),
+    "paper_rbias": _OF_CLASSES("RBIAS", "1", 0, of=_continuous("ne")),
+    "paper_csi": Metric("CSI", "1", 1, ("paper_csi",), _categorical("csi")),
+    "rmse": _OF_CLASSES("RMSE", "{unit}", 0, of=_continuous("rmse")),
+    "mae": _OF_CLASSES("MAE", "{unit}", 0, of=_continuous("mae")),
+    "ne": _OF_CLASSES("NE", "%", 0, of=_continuous("ne", 100)),
+    "nb": _OF_CLASSES("NB", "%", 0, of=_continuous("nb", 100)),
+    "cc": _OF_CLASSES("CC", "1", 1, of=_continuous("cc")),
+    "explained_variance": _OF_CLASSES("EV", "1", 1, of=_continuous("explained_variance")),
+    **{name: Metric(*_CATEGORICAL_LABELS[name][:1], "1", _CATEGORICAL_LABELS[name][1], _ON_COUNTS, _categorical(name))
+       for name in CATEGORICAL},
+    "fss": Metric("FSS", "1", 1, ("fractions",), lambda s, _: fractions.fss(s)),
+    "sal_s": Metric("|S|", "1", 0, ("sal",), _sal("sum_abs_s", "frames_s")),
+    "sal_a": Metric("|A|", "1", 0, ("sal",), _sal("sum_abs_a", "frames_a")),
+    "sal_l": Metric("L", "1", 0, ("sal",), _sal("sum_l", "frames_l")),
+    "lost_variance": Metric("lost variance", "1", 0, ("spectrum",), _lost_variance, ("wavenumber",)),
+    "power": Metric(
+        "power ratio", "1", 1, ("spectrum",), lambda s, _: texture.spectrum_ratio(s[..., 0], s[..., 1])
+    ),
+    "overlap": Metric(
+        "overlap", "1", 1, ("histogram",), lambda s, _: texture.overlap(s[..., 0], s[..., 1]), ("bin",)
+    ),
+    "crps": Metric("CRPS", "{unit}", 0, ("crps", "threshold_crps"), lambda s, _: ensemble.fair_crps(s)),
+    "spread_skill": Metric("spread/skill", "1", 1, ("spread",), lambda s, p: ensemble.spread_skill(s, p.members)),
+    "rank_distance": Metric("rank distance", "1", 0, ("ranks",), _rank_distance, ("rank",)),
+    "brier": _OF_PROBABILITIES("Brier", "1", 0, of=_brier("brier")),
+    "reliability": _OF_PROBABILITIES("reliability", "1", 0, of=_brier("reliability")),
+    "resolution": _OF_PROBABILITIES("resolution", "1", 1, of=_brier("resolution")),
+    "roc_area": _OF_PROBABILITIES("ROC area", "1", 1, of=lambda s, _: ensemble.roc_area(s)),
+    "value": _OF_PROBABILITIES("value", "1", 1, of=_value),
+}  # fmt: skip
+"""Formulas and their sources stand with the functions in this folder."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,8 +134,22 @@ def test_a_single_run_scores_its_validation_split(finished: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["events"] == 2
-    assert report["metrics"]["rmse"] > 0
+    rmse = next(row for row in report["rows"] if row["score"] == "rmse")
+    assert rmse["all"] > 0
+    assert list(rmse["class"]) == ["0", "10", "30", "50"]
     assert (cell / "scores.parquet").read_bytes() == before
+
+
+def test_scores_are_shown_from_the_records_alone(finished: Path, tmp_path: Path) -> None:
+    cell = next(finished.glob("cells/unet-dualpol-*"))
+    shutil.copytree(cell, tmp_path / "cell")
+    (tmp_path / "cell" / "model.safetensors").unlink()
+    done = run("evaluate", tmp_path / "cell", "--recorded", "--scores", "csi@threshold=*", "--by", "lead_time")
+    assert done.returncode == 0, done.stderr
+    assert all(f"CSI ≥ {t} mm/h" in done.stdout for t in ("0.5", "1", "5", "10"))
+    refused = run("evaluate", tmp_path / "cell", "--recorded", "--scores", "csi")
+    assert refused.returncode == 2
+    assert "csi@threshold=…" in refused.stderr
 
 
 @pytest.mark.real_data

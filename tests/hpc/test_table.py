@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,25 +7,45 @@ import pytest
 import torch
 
 from polarcast.data.errors import BadInput
+from polarcast.hpc.bench.comparison import holm
 from polarcast.hpc.bench.render import markdown, terminal_table, write_table
-from polarcast.hpc.bench.suite import ModelSpec, TableSpec, cells_of, load_suite, without_synthetic_rows
+from polarcast.hpc.bench.suite import (
+    ModelSpec,
+    TableSpec,
+    cells_of,
+    check_table,
+    load_suite,
+    without_synthetic_rows,
+)
+from polarcast.hpc.bench.summary import check_wanted, summarize
 from polarcast.hpc.bench.table import ComparisonTable, Record, build_table
-from polarcast.hpc.scores.sums import EventSums, frame_sums
+from polarcast.hpc.scores.family import score_fields
+from polarcast.hpc.scores.metrics import METRICS
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.records import Records
+from polarcast.hpc.scores.score import parse_score
 
 SPEC = TableSpec(title="T", models={"net": ModelSpec(label="Net")}, metrics=["rmse", "nb"])
 ARMS = ["radar", "dualpol"]
 
 
-def scores(error: float, events: int = 12, rain: float = 5.0) -> EventSums:
+def scores(error: float, events: int = 12, rain: float = 5.0) -> Records:
     """Events whose forecast is off by about `error` mm/h everywhere."""
     observed = torch.full((events, 4, 4), rain) * torch.linspace(0.5, 1.5, events)[:, None, None]
     off = error * (1 + 0.1 * torch.linspace(-1, 1, events))[:, None, None]
-    return EventSums.of_frames(np.arange(events), frame_sums(observed + off, observed).numpy(), 16)
+    protocol = Protocol(unit="mm/h", shape=(4, 4))
+    sums = score_fields((observed + off)[:, None], observed, protocol)
+    by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
+    return Records.of_windows(protocol, np.arange(events), by_window)
 
 
-def table(radar: EventSums, dualpol: EventSums) -> dict[tuple[str, str], Record]:
-    records = build_table("t", SPEC, ARMS, {("net", "radar"): [radar], ("net", "dualpol"): [dualpol]})
-    return {(r.arm, r.metric): r for r in records}
+def built(radar: Records, dualpol: Records, **settings: object) -> ComparisonTable:
+    spec = replace(SPEC, **settings)  # type: ignore[arg-type]
+    return build_table("t", spec, ARMS, {("net", "radar"): [radar], ("net", "dualpol"): [dualpol]})
+
+
+def table(radar: Records, dualpol: Records, **settings: object) -> dict[tuple[str, str], Record]:
+    return {(r.arm, r.metric): r for r in built(radar, dualpol, **settings).records}
 
 
 def test_a_table_has_both_arms_and_their_difference() -> None:
@@ -62,8 +83,9 @@ def test_arms_scored_on_different_events_are_refused() -> None:
 
 
 def test_written_tables_agree_with_the_records(tmp_path: Path) -> None:
-    records = list(table(scores(2.0), scores(1.0)).values())
-    write_table(tmp_path, ComparisonTable("T", records, "the rain is odd"))
+    found = replace(built(scores(2.0), scores(1.0)), note="the rain is odd")
+    records = found.records
+    write_table(tmp_path, found)
     stored = json.loads((tmp_path / "t.json").read_text())
     assert stored["records"] == [r.as_row() for r in records]
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + len(records)
@@ -74,18 +96,18 @@ def test_written_tables_agree_with_the_records(tmp_path: Path) -> None:
 
 
 def test_only_a_difference_whose_interval_excludes_zero_is_starred() -> None:
-    clear, none = table(scores(2.0), scores(1.0)), table(scores(2.0), scores(2.0))
-    assert "-1.00*" in markdown(ComparisonTable("T", list(clear.values())))
-    assert "*" not in markdown(ComparisonTable("T", list(none.values()))).replace("**", "").split("\n\n")[1]
+    clear, none = built(scores(2.0), scores(1.0)), built(scores(2.0), scores(2.0))
+    assert "-1.00**" in markdown(clear)
+    assert "*" not in markdown(none).split("\n\n")[1]
 
 
 def test_the_terminal_shows_every_number() -> None:
     from rich.console import Console
 
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(terminal_table(ComparisonTable("T", list(table(scores(2.0), scores(1.0)).values()))))
+    console.print(terminal_table(built(scores(2.0), scores(1.0))))
     shown = console.export_text()
-    assert all(word in shown for word in ("Net", "dual-pol − radar", "RMSE", "[mm/h]", "-1.00*"))
+    assert all(word in shown for word in ("Net", "dual-pol − radar", "RMSE", "[mm/h]", "-1.00**"))
 
 
 def test_the_shipped_suite_asks_for_each_run_once() -> None:
@@ -130,3 +152,93 @@ def test_a_suite_with_a_mistake_is_refused(tmp_path: Path, content: str) -> None
     (tmp_path / "s.yaml").write_text(content)
     with pytest.raises(BadInput, match=r"s\.yaml"):
         load_suite(str(tmp_path / "s.yaml"))
+
+
+def test_the_mean_of_the_events_scores_is_not_the_score_of_their_sums() -> None:
+    radar, dualpol = scores(2.0), scores(1.0)
+    of_events = [float(parse_score("nb").of(row, radar.protocol)) for row in parse_score("nb").sums(radar)]
+    mean, pooled = (table(radar, dualpol, aggregation=a)["radar", "nb"] for a in ("mean", "pooled"))
+    assert mean.value == pytest.approx(np.mean(of_events))
+    assert mean.value > pooled.value + 1  # type: ignore[operator]
+    assert (mean.aggregation, pooled.aggregation) == ("mean", "pooled")
+    assert "means of the events' scores" in markdown(built(radar, dualpol, aggregation="mean"))
+    assert "(pooled)" in markdown(built(radar, dualpol))
+
+
+def test_a_difference_is_looked_at_in_more_than_one_way() -> None:
+    found = table(scores(2.0), scores(1.0))["difference", "rmse"]
+    assert found.improved == 1
+    assert found.p_value is not None
+    assert found.p_holm is not None
+    assert found.p_value <= found.p_holm <= 2 * found.p_value < 0.01
+    assert found.detectable is not None
+    assert 0 < found.detectable < 1
+    assert found.cross_check is not None
+    assert found.cross_check < 0.01
+    assert "Found with 80% power" in markdown(built(scores(2.0), scores(1.0)))
+
+
+def test_holm_takes_a_star_away_from_one_of_many() -> None:
+    records = [replace(r, p_value=0.03) for r in table(scores(2.0), scores(1.9)).values() if r.arm == "difference"]
+    adjusted = holm([r.p_value for r in records])  # type: ignore[misc]
+    assert [round(p, 3) for p in adjusted] == [0.06, 0.06]
+
+
+def test_support_counts_the_events_on_which_a_score_is_defined() -> None:
+    found = table(scores(1.0), scores(2.0), metrics=["csi@threshold=5", "rmse@class=10"])
+    # In the driest four events the forecast, too, stays below 5 mm/h.
+    assert (found["radar", "csi@threshold=5"].events, found["radar", "csi@threshold=5"].support) == (12, 8)
+    assert found["radar", "rmse@class=10"].support == 0
+    assert found["radar", "rmse@class=10"].value is None
+
+
+def test_rows_and_columns_go_by_any_dimension() -> None:
+    radar, dualpol = scores(3.0, rain=9.0), scores(1.0, rain=9.0)
+    by_class = built(radar, dualpol, metrics=["rmse@class=*"], rows=["model", "arm"], columns=["class"])
+    lines = [line for line in markdown(by_class).splitlines() if line.startswith("|")]
+    assert "observed 0–10 mm/h" in lines[0]
+    assert "≥ 50 mm/h" in lines[0]
+    assert [line.split("|")[2].strip() for line in lines[2:]] == ["radar", "dual-pol", "dual-pol − radar"]
+    wide = built(radar, dualpol, rows=["model"], columns=["metric", "arm"])
+    head = markdown(wide).splitlines()[2]
+    assert head.count("95% interval") == 2
+    assert "RMSE [mm/h], dual-pol − radar" in head
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rows": ["model"], "columns": ["arm"], "metrics": ["rmse", "nb"]},
+        {"rows": ["model"], "columns": ["arm"], "metrics": ["rmse@class=*"]},
+        {"rows": ["model", "height"]},
+        {"rows": ["model", "model"]},
+        {"columns": ["metric"], "rows": ["model"]},
+        {"aggregation": "median"},
+    ],
+)
+def test_a_layout_that_would_hide_numbers_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        check_table(replace(SPEC, **settings))  # type: ignore[arg-type]
+
+
+def test_a_summary_goes_by_class_and_says_what_is_undefined() -> None:
+    found = summarize(scores(2.0), ["rmse", "csi@threshold=5", "usual"], "class")
+    rows = {str(score): (values, whole, support) for score, values, whole, support in found.rows}
+    values, whole, support = rows["rmse"]
+    assert values[0] == pytest.approx(2.0, rel=0.02)
+    assert values[1:] == [None] * 3
+    assert (whole, support) == (pytest.approx(2.0, rel=0.02), 12)
+    assert rows["csi@threshold=5"][0] == [None] * 4
+    assert found.as_record()["rows"][0]["class"]["10"] is None
+
+
+def test_a_summary_of_all_has_every_metric_the_records_hold() -> None:
+    names = {score.name for score, *_ in summarize(scores(2.0), ["all"], None).rows}
+    for_ensembles = {"spread_skill", "rank_distance", "brier", "reliability", "resolution", "roc_area", "value"}
+    assert names == set(METRICS) - for_ensembles
+
+
+def test_a_wrong_score_is_refused_before_anything_is_computed() -> None:
+    for wanted, by, aggregation in ((["rmsee"], None, "pooled"), (["all"], "week", "pooled"), (["all"], None, "max")):
+        with pytest.raises(BadInput):
+            check_wanted(wanted, by, aggregation)

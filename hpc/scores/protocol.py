@@ -1,0 +1,88 @@
+"""What is scored: the units, and the coordinates along which sums are kept apart."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+Coordinates = tuple[float, ...] | tuple[str, ...]
+
+RAIN_CLASSES_MM_H = (0.0, 10.0, 30.0, 50.0)
+RAIN_THRESHOLDS_MM_H = (0.5, 1.0, 5.0, 10.0, 30.0, 50.0)
+RAIN_EDGES_MM_H = tuple(float(e) for e in np.round(np.geomspace(0.1, 200, 24), 4))
+WINDOWS = (1, 3, 5, 9, 17, 33, 65)
+POOLS = (4, 16)
+_SINGLE, _BANDS = 16, 49
+"""Wavenumbers kept one by one, and bounds of the bands above them: six to an octave."""
+MEAN, MEMBER = "mean", "member"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The coordinates of score records.
+
+    Attributes:
+        unit: Of forecast and observation.
+        shape: Pixels of a field, (y, x).
+        members: Ensemble size.
+        lead_time: Minutes from the last frame seen to each frame forecast; 0 for an estimate.
+        height: Heights in km; 0 for rain at the ground.
+        threshold: A value of at least that much is an event, in `unit`.
+        classes: Lower limits of classes of the observed value, in `unit`; the last one is open above.
+        window: Odd sides of windows, in pixels.
+        pool: Sides of blocks that are max-pooled, in pixels.
+        edges: Between the bins of histograms, in `unit`.
+    """
+
+    unit: str
+    shape: tuple[int, int]
+    members: int = 1
+    lead_time: tuple[float, ...] = (0.0,)
+    height: tuple[float, ...] = (0.0,)
+    threshold: tuple[float, ...] = RAIN_THRESHOLDS_MM_H
+    classes: tuple[float, ...] = RAIN_CLASSES_MM_H
+    window: tuple[int, ...] = WINDOWS
+    pool: tuple[int, ...] = POOLS
+    edges: tuple[float, ...] = RAIN_EDGES_MM_H
+
+    def __post_init__(self) -> None:
+        for name in ("window", "pool"):
+            fitting = tuple(side for side in getattr(self, name) if side <= min(self.shape))
+            object.__setattr__(self, name, fitting)
+
+    @property
+    def pixels(self) -> int:
+        """Of one field."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What of a forecast is looked at as a picture: the mean, and of an ensemble also one member."""
+        return (MEAN,) if self.members == 1 else (MEAN, MEMBER)
+
+    def axis(self, name: str) -> Coordinates:
+        """Coordinates along an axis. Raises KeyError for an unknown one."""
+        if name in ("lead_time", "height", "threshold", "window", "pool"):
+            found: tuple[float, ...] = getattr(self, name)
+            return tuple(float(c) for c in found)
+        whole = min(self.shape) // 2 if self.shape[0] == self.shape[1] else 0
+        bands = {round(k) for k in (*range(_SINGLE), *np.geomspace(_SINGLE, 4096, _BANDS)) if round(k) < whole}
+        derived: dict[str, Coordinates] = {
+            "class": self.classes,
+            "field": self.fields,
+            "wavenumber": tuple(float(k) for k in sorted(bands)),
+            "bin": (float("-inf"), *self.edges),
+            "rank": tuple(float(k) for k in range(self.members + 1)),
+            "probability": tuple(k / self.members for k in range(self.members + 1)),
+        }
+        return derived[name]
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON; `of_record` brings it back."""
+        return asdict(self)
+
+    @classmethod
+    def of_record(cls, content: dict[str, Any]) -> "Protocol":
+        """What `as_record` gave. Raises TypeError for keys that are not its own."""
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        return cls(**arguments)
