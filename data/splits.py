@@ -42,6 +42,19 @@ def assign(events: Sequence[int], rule: str, seed: int = 0) -> Splits:
     return _checked(drawn[held_out + tested :], drawn[:held_out], drawn[held_out : held_out + tested])
 
 
+def hold_out(events: Sequence[int], share: float, seed: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Events without a share of them, and that share; the same for the same events on any machine.
+
+    Raises:
+        BadInput: one of both would be empty.
+    """
+    drawn = _shuffled(events, seed)
+    count = round(share * len(drawn))
+    if not 0 < count < len(drawn):
+        raise BadInput(f"{share} of {len(drawn)} events leaves some model without any", "data.hold_out", "change it")
+    return tuple(sorted(drawn[count:])), tuple(sorted(drawn[:count]))
+
+
 def _paper(events: Sequence[int], seed: int) -> Splits:
     test = [e for e in events if e in PAPER_TEST_EVENTS]
     rest = _shuffled([e for e in events if e not in PAPER_TEST_EVENTS], seed)

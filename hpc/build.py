@@ -1,6 +1,7 @@
 """Configuration → reader and model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from polarcast.data.reading.reader import Reader, open_reader
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
+from polarcast.data.splits import hold_out
+from polarcast.hpc.base_run import config_of
 from polarcast.hpc.config import RunConfig, model_config
 from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
 from polarcast.models.matching import match_widths
@@ -43,13 +46,23 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str) -> Reader:
             "estimating rain from it would be going in a circle: use an archive of measured reflectivity",
         )
     return open_reader(
-        manifest,
+        _without_held_out(config, manifest) if split == "train" else manifest,
         split,
         variables=config.variables(),
         heights_km=config.data.heights_km,
+        context=config.data.context,
         patience=_patience(config),
         budget=None if config.data.map_gib is None else int(config.data.map_gib * 2**30),
     )
+
+
+def _without_held_out(config: RunConfig, manifest: Manifest) -> Manifest:
+    """The shards with the training events that this model may see."""
+    if not config.data.hold_out:
+        return manifest
+    kept, held_out = hold_out(manifest.splits["train"], config.data.hold_out)
+    chosen = held_out if config.data.only_held_out else kept
+    return replace(manifest, splits={**manifest.splits, "train": chosen})
 
 
 def scoring_batch(manifest: Manifest) -> int:
@@ -85,8 +98,9 @@ def build_model(config: RunConfig) -> Forecaster:
     settings = model_config(config)
     if model.has_widths:
         settings.widths = _widths(config)
+    base = build_model(config_of(config.base)) if config.base else None
     torch.manual_seed(config.seed)
-    return model.build(settings, _inputs(config, config.variables()))
+    return model.build(settings, _inputs(config, config.variables()), base)
 
 
 def _widths(config: RunConfig) -> list[int]:
@@ -105,8 +119,9 @@ def _count(config: RunConfig, variables: tuple[str, ...], widths: Sequence[int])
     settings = model_config(config)
     settings.widths = list(widths)
     with torch.device("meta"):
-        return parameter_count(entry(config.model["name"]).build(settings, _inputs(config, variables)))
+        base = build_model(config_of(config.base)) if config.base else None
+        return parameter_count(entry(config.model["name"]).build(settings, _inputs(config, variables), base))
 
 
 def _inputs(config: RunConfig, variables: tuple[str, ...]) -> Inputs:
-    return Inputs(variables, tuple(config.data.heights_km))
+    return Inputs(variables, tuple(config.data.heights_km), frames=1 + config.data.context)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polarcast.hpc.bench.progress import Board
     from polarcast.hpc.bench.run import Tables
     from polarcast.hpc.bench.summary import Summary
@@ -90,7 +92,9 @@ def evaluate(
     scores: Annotated[
         list[str] | None, typer.Option(help="usual, all, or scores such as csi@threshold=10,window=*; may be repeated.")
     ] = None,
-    by: Annotated[str | None, typer.Option(help="Columns: lead_time, class (of what was observed), height.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Axis: lead_time, class (of what was observed), threshold, height.")
+    ] = None,
     aggregation: Annotated[str, typer.Option(help="pooled over events, or mean of the events' scores.")] = "pooled",
     recorded: Annotated[bool, typer.Option("--recorded", help="From the records of the last evaluation.")] = False,
     processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
@@ -117,9 +121,9 @@ def evaluate(
     with _board(quiet=not world.is_first) as board:
         if not is_suite(run):
             wanted = Wanted(tuple(scores or ["usual"]), by, aggregation, recorded)
-            summary, about = evaluate_run(run, archive, split, board, world, wanted)
+            found, about = evaluate_run(run, archive, split, board, world, wanted)
             if world.is_first:
-                _show_summary(summary, about, as_json)
+                _show_summary(found, about, as_json)
             return
         if archive is None:
             from polarcast.data.errors import BadInput
@@ -206,12 +210,13 @@ def _board(quiet: bool = False) -> "Board":
     return Board(console)
 
 
-def _show_summary(summary: "Summary", about: dict[str, Any], as_json: bool) -> None:
+def _show_summary(tables: "Sequence[Summary]", about: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json({**about, **summary.as_record()})
+        print_json({**about, "tables": [table.as_record() for table in tables]})
         return
     count = about["events"]
-    print_text(summary.as_table(f"{about['run']} on {about['scored_on']}: {count} event{'s' * (count != 1)}"))
+    for table in tables:
+        print_text(table.as_table(f"{about['run']} on {about['scored_on']}: {count} event{'s' * (count != 1)}"))
     print_text(f"records {about['records']}")
 
 

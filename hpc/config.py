@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from polarcast.data.archive import HEIGHTS_KM
 from polarcast.data.errors import BadInput
+from polarcast.hpc.base_run import config_of, resolve
 from polarcast.hpc.config_check import DUALPOL, check
 
 PRESETS = Path(__file__).with_name("presets")
@@ -24,6 +25,11 @@ _ONLY_HOW = (
     "stop_seconds", "heartbeat_seconds", "checkpoint_every", "keep_checkpoints", "log_every", "threads",
 )  # fmt: skip
 """Of `train`: how the steps are computed and recorded, not which. A run may change it from one start to the next."""
+
+
+_YOUNGER = {"": ("base", "evaluate"), "data": ("context", "hold_out", "only_held_out"),
+            "model": ("heavy_power", "heavy_cap")}  # fmt: skip
+"""Settings that the first runs did not have yet."""
 
 
 @dataclass
@@ -61,6 +67,12 @@ class DataConfig:
     map_gib: float | None = None
     """GiB of shards a process may hold mapped, a 16th of the memory by default; larger splits are read, not mapped."""
     stream: StreamConfig = field(default_factory=StreamConfig)
+    context: int = 0
+    """Earlier frames that a model of rain rate also sees; where an event begins, its first frame in their place."""
+    hold_out: float = 0.0
+    """Share of the training events that is kept from this model, for one that builds on it."""
+    only_held_out: bool = False
+    """Train on those events, and on no others."""
     variables: list[str] | None = None
     """Variables read, in place of the arm's own: any of zh, zdr, kdp."""
     heights_km: list[float] = field(default_factory=lambda: list(HEIGHTS_KM))
@@ -140,6 +152,8 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=lambda: {"name": "unet"})
     """`name`, and the fields of that model's own configuration."""
+    base: Any = None
+    """Folder of a trained run that the model builds on, for those that do."""
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
@@ -165,16 +179,30 @@ class RunConfig:
             del content["data"]["stream"][key]
         for key in _ONLY_HOW:
             del content["train"][key]
-        if self.evaluate == EvaluateConfig():  # as runs are named that are older than the setting
-            del content["evaluate"]
+        if content["base"]:
+            content["base"] = config_of(content["base"]).digest()
+        _forget_defaults(content)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load_config(source: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> RunConfig:
+def _forget_defaults(content: dict[str, Any]) -> None:
+    """Runs are named without settings that are younger than they are."""
+    from polarcast.models.registry import entry
+
+    plain: Any = OmegaConf.to_container(OmegaConf.structured(RunConfig))
+    plain["model"] = dict(vars(entry(content["model"]["name"]).config()))
+    for part, keys in _YOUNGER.items():
+        inside, default = (content[part], plain[part]) if part else (content, plain)
+        for key in keys:
+            if key in inside and inside[key] == default[key]:
+                del inside[key]
+
+
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()) -> RunConfig:
     """Build a checked configuration.
 
     Args:
-        source: A preset's name or a YAML file.
+        source: A preset's name, a YAML file, or values.
         overrides: `key=value` with dotted keys, such as `train.steps=100` (the last one wins), or nested values. Naming
             another model drops the source's settings of its own model.
 
@@ -198,6 +226,7 @@ def load_config(source: str | Path, overrides: Sequence[str] | Mapping[str, Any]
     merged.model = {}
     config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
     config.model = model
+    config.base = resolve(config.base)
     check(config)
     return config
 
@@ -210,7 +239,9 @@ def model_config(config: RunConfig) -> Any:
     return entry(config.model["name"]).config(**values)
 
 
-def _read(source: str | Path) -> DictConfig:
+def _read(source: str | Path | Mapping[str, Any]) -> DictConfig:
+    if isinstance(source, Mapping):
+        return OmegaConf.create(dict(source))
     path = Path(source) if Path(source).suffix in (".yaml", ".yml") else PRESETS / f"{source}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))

@@ -30,9 +30,22 @@ def check(config: "RunConfig") -> None:
     if config.arm not in ARMS:
         raise BadInput(f"unknown arm {config.arm!r}", "arm", f"there are: {', '.join(ARMS)}")
     _check_variables(config)
+    _check_base(config)
     _check_data(config.data)
     _check_choices(config)
     _check_train(config.train)
+
+
+def _check_base(config: "RunConfig") -> None:
+    from polarcast.models.registry import entry
+
+    name = config.model["name"]
+    if entry(name).needs_base and not config.base:
+        raise BadInput(f"{name} builds on a trained run", "base", "give its folder, as base=runs/unet")
+    if config.base and not entry(name).needs_base:
+        raise BadInput(f"{name} builds on no other run", "base", "leave it out, or choose another model.name")
+    if config.data.only_held_out and not config.data.hold_out:
+        raise BadInput("no events are held out", "data.only_held_out", "set data.hold_out, as the base has it")
 
 
 def _check_choices(config: "RunConfig") -> None:
@@ -57,9 +70,11 @@ def _check_train(train: "TrainConfig") -> None:
 
 
 def _check_data(data: "DataConfig") -> None:
-    for key in ("balance", "max_bad_share"):
+    for key in ("balance", "max_bad_share", "hold_out"):
         if not 0 <= getattr(data, key) <= 1:
             raise BadInput(f"{getattr(data, key)} is no share", f"data.{key}", "give a number from 0 to 1")
+    if data.context < 0:
+        raise BadInput(f"{data.context} frames", "data.context", "give 0 or more")
     if data.workers < 0 or min(data.stream.lanes, data.stream.shuffle_shards) < 1 or data.stream.retries < 0:
         raise BadInput("negative, or no lane or shard at all", "data.workers, data.stream", "give larger values")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 
 from polarcast.data.batch import Batch
@@ -12,6 +13,7 @@ from polarcast.data.errors import Stopped, WorkFailed
 from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
+from polarcast.hpc.base_run import load_base
 from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards, scoring_batch
 from polarcast.hpc.checkpoint import Held, Progress
 from polarcast.hpc.config import RunConfig, TrainConfig
@@ -30,6 +32,8 @@ from polarcast.hpc.world import World, set_threads
 from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry
 
+_WINDOWS_TO_KNOW = 512
+"""Training windows from which a network learns the scale of things before it is trained."""
 OnStep = Callable[[int, int, float], None]
 
 
@@ -72,12 +76,20 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
         on_every_rank(lambda: _claim(config, run, world, manifest), world)
         set_threads(config.train.threads, world)
         model = build_model(config)
+        if config.base:
+            on_every_rank(lambda: load_base(model, config.base), world)
         if entry(config.model["name"]).trained:
             _descend(config, run, world, model, manifest, stop, on_step)
         elif world.is_first:
-            reader = build_reader(config, manifest, "train")
-            model.fit(reader.read([window]).to("cpu") for window in range(len(reader)))
+            _fit(model, build_reader(config, manifest, "train"))
             checkpoint.save_weights(run.weights_file, model.state_dict())
+
+
+def _fit(model: Forecaster, reader: Reader, most: int | None = None) -> None:
+    """One pass over the training windows, or over so many of them, evenly apart: the same on every rank."""
+    count = min(len(reader), most or len(reader))
+    chosen = np.linspace(0, len(reader) - 1, count).round().astype(int)
+    model.fit(reader.read([window]).to("cpu") for window in chosen)
 
 
 def _claim(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) -> None:
@@ -102,6 +114,8 @@ def _descend(
     held, progress = _resume(run, world)
     first, parameters = progress.step, parameter_count(model)
     micro_batch = choose_micro_batch(config, manifest, world)
+    if not held:
+        _fit(model, training, _WINDOWS_TO_KNOW)
     engine = Engine(model, settings, world, micro_batch, held)
     engine.guard.seen.extend(progress.recent_losses)
     journal.begin(progress, parameters, micro_batch, found)
@@ -199,6 +213,6 @@ def validation_loss(engine: Engine, reader: Reader, on_batch: Callable[[], None]
         for start in range(0, len(reader), size)[world.rank :: world.size]:
             on_batch()
             batch = reader.read(range(start, min(start + size, len(reader))))
-            losses.append(float(model.loss(batch.to(engine.device))) * len(batch))
+            losses.append(float(model.judge(batch.to(engine.device))) * len(batch))
     # Exactly rounded, so that the order of the ranks does not matter either.
     return math.fsum(loss for of_rank in gather(losses, world) for loss in of_rank) / len(reader)

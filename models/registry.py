@@ -6,9 +6,21 @@ from typing import Any
 
 from polarcast.data.errors import BadInput
 from polarcast.models.attainable import Attainable, AttainableConfig
+from polarcast.models.boosting import Boosting, BoostingConfig
+from polarcast.models.diffusion.autoencoder import Autoencoder, AutoencoderConfig
+from polarcast.models.diffusion.conditional import (
+    CombinedDiffusion,
+    CombinedDiffusionConfig,
+    Diffusion,
+    DiffusionConfig,
+)
+from polarcast.models.diffusion.latent import LatentDiffusion, LatentDiffusionConfig
+from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig, PostProcess, PostProcessConfig
+from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.power_law import PowerLaw, PowerLawConfig
 from polarcast.models.unet import UNet, UNetConfig
+from polarcast.models.wf_unet import WFUNet, WFUNetConfig
 
 
 @dataclass(frozen=True)
@@ -16,10 +28,16 @@ class Entry:
     """How to configure and build one model."""
 
     config: type[Any]
-    build: Callable[[Any, Inputs], Forecaster]
+    make: Callable[..., Forecaster]
     tasks: tuple[str, ...]
     trained: bool
     """Whether it learns by gradient descent; others are fitted in one pass, or need nothing."""
+    needs_base: bool = False
+    """Whether it builds on a trained model, which it is given, too."""
+
+    def build(self, config: Any, inputs: Inputs, base: Forecaster | None = None) -> Forecaster:
+        """The model with freshly drawn weights. Raises BadInput when the configuration or the base won't do."""
+        return self.make(config, inputs, base) if self.needs_base else self.make(config, inputs)
 
     @property
     def has_widths(self) -> bool:
@@ -27,10 +45,21 @@ class Entry:
         return any(f.name == "widths" for f in fields(self.config))
 
 
+_QPE = ("qpe",)
+
 MODELS: dict[str, Entry] = {
-    "unet": Entry(UNetConfig, UNet, ("qpe",), trained=True),
-    "attainable": Entry(AttainableConfig, Attainable, ("qpe",), trained=False),
-    "power_law": Entry(PowerLawConfig, PowerLaw, ("qpe",), trained=False),
+    "unet": Entry(UNetConfig, UNet, _QPE, trained=True),
+    "wf_unet": Entry(WFUNetConfig, WFUNet, _QPE, trained=True),
+    "diffusion": Entry(DiffusionConfig, Diffusion, _QPE, trained=True),
+    "combined_diffusion": Entry(CombinedDiffusionConfig, CombinedDiffusion, _QPE, trained=True),
+    "autoencoder": Entry(AutoencoderConfig, Autoencoder, _QPE, trained=True),
+    "latent_diffusion": Entry(LatentDiffusionConfig, LatentDiffusion, _QPE, trained=True, needs_base=True),
+    "residual_diffusion": Entry(ResidualDiffusionConfig, ResidualDiffusion, _QPE, trained=True, needs_base=True),
+    "post_process": Entry(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True),
+    "member_mean": Entry(MemberMeanConfig, MemberMean, _QPE, trained=False, needs_base=True),
+    "boosting": Entry(BoostingConfig, Boosting, _QPE, trained=False),
+    "attainable": Entry(AttainableConfig, Attainable, _QPE, trained=False),
+    "power_law": Entry(PowerLawConfig, PowerLaw, _QPE, trained=False),
 }
 
 

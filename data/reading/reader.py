@@ -63,7 +63,7 @@ class Reader:
         """
         chosen = np.asarray(windows, dtype=np.int64)
         y, x = self.manifest.shape
-        fields, length = self.fields, self.windows.frames
+        fields, length = self.fields, self.windows.length
         radar = self._buffers.take((len(chosen), length, len(fields.variables), len(fields.heights_km), y, x))
         rain = self._buffers.take((len(chosen), length, y, x)) if fields.rain else None
         self._gather(self.windows.places(chosen), radar.reshape(len(chosen), length, -1), rain)
@@ -118,6 +118,7 @@ def open_reader(
     heights_km: Sequence[float],
     frames: int = 1,
     targets: int | None = None,
+    context: int = 0,
     rain: bool = True,
     threads: int = 2,
     patience: Patience | None = None,
@@ -133,6 +134,7 @@ def open_reader(
         frames: Window length in frames.
         targets: How many of its last frames are to be forecast, all by default; the shards' window filter asks for
             strong echo in one of them.
+        context: Frames before each window that are read as well; its first frame where there are none.
         rain: Whether to read the rain rate.
         threads: Threads that fill a large batch together.
         patience: With it shards are streamed whole from wherever they lie; without, a folder's files are read.
@@ -143,7 +145,7 @@ def open_reader(
         BadInput: the shards lack a variable, a height or the rain rate, or the split has no window.
     """
     fields = choose_fields(manifest, variables, heights_km, rain)
-    windows = windows_of(manifest, split, frames, targets)
+    windows = windows_of(manifest, split, frames, targets, context)
     return Reader(manifest, windows, fields, _frames(manifest, windows, fields, patience, budget), threads)
 
 

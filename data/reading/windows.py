@@ -15,22 +15,30 @@ from polarcast.data.shards.samples import EVENT, FRAME, INTENSITY, RADAR, RAIN, 
 class Windows:
     """Windows of one split, numbered by (event, first frame).
 
-    A window never crosses an event or a missing frame.
+    A window never crosses an event or a missing frame. Frames of context come before it; where there are none, its
+    first frame stands for them.
 
     Attributes:
         rows: The split's frames by (event, frame): (frames, 1 + COLUMNS), as in the manifest.
         starts: The row each window begins with, (windows,).
         frames: Length of a window.
         targets: How many of its last frames are to be forecast.
+        context: Frames before it that are read as well.
     """
 
     rows: Table
     starts: Indices
     frames: int
     targets: int
+    context: int = 0
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    @property
+    def length(self) -> int:
+        """Frames that are read, with those of context."""
+        return self.context + self.frames
 
     def events(self) -> Indices:
         """The event of each window."""
@@ -42,7 +50,9 @@ class Windows:
 
     def shards(self) -> Indices:
         """The shards of each window, (windows, 2): of its first frame and of its last."""
-        return np.stack([self.rows[self.starts, 0], self.rows[self.starts + self.frames - 1, 0]], 1)
+        return np.stack(
+            [self.rows[self._indices(np.arange(len(self)))[:, 0], 0], self.rows[self.starts + self.frames - 1, 0]], 1
+        )
 
     def intensity(self) -> npt.NDArray[np.float64]:
         """Mean intensity of heavy rain in each window's target frames, 0 … 1 (`selection.intensity_ppm`)."""
@@ -52,11 +62,31 @@ class Windows:
 
     def places(self, windows: Indices) -> Table:
         """Where the frames of some windows are, (windows, frames, 3): shard, radar offset, rain offset."""
-        rows = self.starts[windows][:, None] + np.arange(self.frames)
-        return self.rows[rows][..., [0, 1 + RADAR, 1 + RAIN]]
+        return self.rows[self._indices(windows)][..., [0, 1 + RADAR, 1 + RAIN]]
+
+    def _indices(self, windows: Indices) -> Indices:
+        """Rows of some windows' frames, (windows, length)."""
+        starts = self.starts[windows][:, None]
+        if not self.context:
+            return starts + np.arange(self.frames)
+        rows = np.maximum(starts + np.arange(-self.context, self.frames), 0)
+        # Before a window lie frames of its own event without a gap, or others.
+        event, frame = self.rows[:, 1 + EVENT], self.rows[:, 1 + FRAME]
+        joined = (event[rows] == event[starts]) & (frame[rows] - frame[starts] == rows - starts)
+        return np.where(joined, rows, _next_joined(joined, rows))
 
 
-def windows_of(manifest: Manifest, split: str, frames: int = 1, targets: int | None = None) -> Windows:
+def _next_joined(joined: npt.NDArray[np.bool_], rows: Indices) -> Indices:
+    """The first joined row after each, along the last axis."""
+    length = rows.shape[1]
+    place = np.where(joined, np.arange(length), length - 1)
+    later = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]
+    return np.take_along_axis(rows, later, axis=1)
+
+
+def windows_of(
+    manifest: Manifest, split: str, frames: int = 1, targets: int | None = None, context: int = 0
+) -> Windows:
     """All windows of a split that the manifest's filter lets through.
 
     Args:
@@ -65,6 +95,7 @@ def windows_of(manifest: Manifest, split: str, frames: int = 1, targets: int | N
         frames: Window length.
         targets: How many of its last frames are to be forecast, all by default; the filter asks for strong echo in one
             of them.
+        context: Frames before each window that are read as well.
 
     Raises:
         BadInput: there is no such window.
@@ -77,7 +108,7 @@ def windows_of(manifest: Manifest, split: str, frames: int = 1, targets: int | N
         raise BadInput(
             f"the {split} split has no window of {frames} frames{weak}", manifest.source.location, "shard more"
         )
-    return Windows(rows, chosen, frames, targets or frames)
+    return Windows(rows, chosen, frames, targets or frames, context)
 
 
 def _frames_of(manifest: Manifest, split: str) -> Table:

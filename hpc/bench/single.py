@@ -34,7 +34,7 @@ def evaluate_run(
     board: Board,
     world: World,
     wanted: Wanted,
-) -> tuple[Summary, dict[str, Any]]:
+) -> tuple[list[Summary], dict[str, Any]]:
     """Score one run on a split of its own shards, or on all events of an archive, with all ranks of `world`.
 
     Returns:

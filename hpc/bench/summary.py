@@ -14,36 +14,54 @@ from polarcast.hpc.scores.family import FAMILIES
 from polarcast.hpc.scores.metrics import METRICS
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.score import ALL, Score, coordinate_label, expand, parse_score
+from polarcast.hpc.scores.score import ALL, ALWAYS, Score, coordinate_label, expand, parse_score
 
 EVERY, FEW = "all", "usual"
-AXES = ("class", "lead_time", "height")
+THRESHOLD = "threshold"
+AXES = ("class", THRESHOLD, "lead_time", "height")
 USUAL = ("rmse", "mae", "ne", "nb", "cc", "csi@threshold=*", "hss@threshold=*", "fss@threshold=*,window={}", "crps")
 
 
 @dataclass(frozen=True)
+class Row:
+    """A score at each coordinate of an axis, over all of it, and the events on which that is defined."""
+
+    score: Score
+    values: list[float | None]
+    whole: float | None
+    support: int
+
+
+@dataclass(frozen=True)
 class Summary:
-    """Values of scores, one row each: at every coordinate of an axis, and over all of it.
+    """Scores by one axis, or by none.
 
     Attributes:
-        by: The axis.
+        by: The axis; empty for scores that have none.
         coordinates: Along it.
-        rows: (score, values at the coordinates, value over all, events on which it is defined).
+        rows: A score each.
+        protocol: Of the records.
+        aggregation: pooled or mean.
     """
 
     by: str
     coordinates: Sequence[str]
-    rows: Sequence[tuple[Score, list[float | None], float | None, int]]
+    rows: Sequence[Row]
     protocol: Protocol
     aggregation: str
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
         rows = [
-            {"score": str(s), "unit": s.unit(self.protocol), self.by: dict(zip(self.coordinates, values, strict=True)),
-             "all": whole, "support": support}
-            for s, values, whole, support in self.rows
-        ]  # fmt: skip
+            {
+                "score": str(row.score),
+                "unit": row.score.unit(self.protocol),
+                "values": dict(zip(self.coordinates, row.values, strict=True)),
+                "all": row.whole,
+                "support": row.support,
+            }
+            for row in self.rows
+        ]
         return {"by": self.by, "aggregation": self.aggregation, "rows": rows}
 
     def as_table(self, title: str) -> Table:
@@ -53,10 +71,13 @@ class Summary:
         shown.add_column("score")
         for coordinate in self.coordinates:
             shown.add_column(coordinate_label(self.by, coordinate, self.protocol), justify="right")
-        shown.add_column("all", justify="right")
-        shown.add_column("events", justify="right")
-        for score, values, whole, support in self.rows:
-            shown.add_row(escape(score.heading(self.protocol)), *map(_shown, [*values, whole]), str(support))
+        has_whole = self.by != THRESHOLD
+        for name in ["all"] * has_whole + ["events"]:
+            shown.add_column(name, justify="right")
+        for row in self.rows:
+            values = [*row.values, *([row.whole] * has_whole)]
+            heading = row.score.heading(self.protocol, without=[self.by])
+            shown.add_row(escape(heading), *map(_shown, values), str(row.support))
         return shown
 
 
@@ -71,25 +92,38 @@ def check_wanted(wanted: Sequence[str], by: str | None, aggregation: str) -> Non
             parse_score(text)
 
 
-def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregation: str = POOLED) -> Summary:
-    """Scores of one run.
+def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregation: str = POOLED) -> list[Summary]:
+    """Scores of one run, a table for each axis.
 
     Args:
         records: Of the run.
         wanted: Scores as text, with `*` for all coordinates; `all` for every metric, `usual` for a few.
-        by: One of AXES; by default lead_time where there are several, else class.
+        by: One of AXES. By default lead_time where there are several, else each score by its own: class or threshold.
         aggregation: pooled or mean.
 
     Raises:
         BadInput: an unknown score or axis, or one that the records don't hold.
     """
-    protocol = records.protocol
     check_wanted(wanted, by, aggregation)
-    by = by or ("lead_time" if len(protocol.lead_time) > 1 else "class")
-    coordinates = [f"{float(c):g}" for c in protocol.axis(by)]
-    scores = [score for text in _named(wanted, records) for score in expand(parse_score(text), protocol)]
-    rows = [_row(records, score, by, coordinates, aggregation) for score in scores]
-    return Summary(by, coordinates, rows, protocol, aggregation)
+    by = by or ("lead_time" if len(records.protocol.lead_time) > 1 else None)
+    groups: dict[str, list[Score]] = {}
+    for score in map(parse_score, _named(wanted, records)):
+        axis = by or _own_axis(score)
+        apart = (THRESHOLD,) if axis == THRESHOLD else ()
+        groups.setdefault(axis, []).extend(expand(score, records.protocol, apart))
+    return [_summary(records, axis, scores, aggregation) for axis, scores in groups.items()]
+
+
+def _own_axis(score: Score) -> str:
+    if score.at.get(THRESHOLD) == ALL:
+        return THRESHOLD
+    return "class" if "class" in score.family.axes and "class" not in score.at else ""
+
+
+def _summary(records: Records, by: str, scores: Sequence[Score], aggregation: str) -> Summary:
+    coordinates = [f"{float(c):g}" for c in records.protocol.axis(by)] if by else []
+    rows = [_row(records, score, by, coordinates, aggregation) for score in dict.fromkeys(scores)]
+    return Summary(by, coordinates, rows, records.protocol, aggregation)
 
 
 def _named(wanted: Sequence[str], records: Records) -> list[str]:
@@ -121,15 +155,14 @@ def _middle(protocol: Protocol, axis: str) -> str:
     return f"{float(coordinates[len(coordinates) // 2]):g}"
 
 
-def _row(
-    records: Records, score: Score, by: str, coordinates: Sequence[str], aggregation: str
-) -> tuple[Score, list[float | None], float | None, int]:
-    has_axis = by in ("lead_time", "height") or by in score.family.axes
-    values: list[float | None] = [None] * len(coordinates)
-    if has_axis and by not in score.at:
-        values = [_value(records, Score(score.name, {**score.at, by: c}), aggregation)[0] for c in coordinates]
-    whole, support = _value(records, score, aggregation)
-    return score, values, whole, support
+def _row(records: Records, score: Score, by: str, coordinates: Sequence[str], aggregation: str) -> Row:
+    is_open = score.at.get(by, ALL) == ALL and by in (*ALWAYS, *score.family.axes)
+    at = [Score(score.name, {**score.at, by: c}) for c in coordinates] if is_open else []
+    found = [_value(records, one, aggregation) for one in at]
+    values = [value for value, _ in found] or [None] * len(coordinates)
+    if score.at.get(by) == ALL:  # thresholds don't add up
+        return Row(score, values, None, max(support for _, support in found))
+    return Row(score, values, *_value(records, score, aggregation))
 
 
 def _value(records: Records, score: Score, aggregation: str) -> tuple[float | None, int]:

@@ -15,7 +15,8 @@ from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.undefined import Array
 
 ALL = "*"
-_ALWAYS = ("lead_time", "height")
+ALWAYS = ("lead_time", "height")
+"""Axes of every family."""
 _SUMMED = ("class",)
 """Axes over which a family is summed up unless a coordinate is asked for; of others one must be chosen."""
 _LABELS = {
@@ -31,6 +32,9 @@ class Score:
 
     name: str
     at: Mapping[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
 
     def __str__(self) -> str:
         return self.name + ("@" + ",".join(f"{k}={v}" for k, v in self.at.items()) if self.at else "")
@@ -52,7 +56,7 @@ class Score:
         Raises:
             BadInput: none is; says which coordinates are missing.
         """
-        asked = set(self.at) - set(_ALWAYS)
+        asked = set(self.at) - set(ALWAYS)
         for name in self.metric.families:
             free = [a for a in FAMILIES[name].axes if a not in self.metric.uses]
             if asked <= set(free) and asked >= {a for a in free if a not in (*_SUMMED, "field")}:
@@ -81,7 +85,7 @@ class Score:
         if self.family_name not in records.sums:
             raise BadInput(f"{self} is not in these records", "metrics", "it needs an ensemble, or another task")
         sums = records.sums[self.family_name]
-        axes = [*_ALWAYS, *self.family.axes]
+        axes = [*ALWAYS, *self.family.axes]
         for position in reversed(range(len(axes))):
             if axes[position] not in self.metric.uses:
                 chosen = self._chosen(axes[position], records.protocol)
@@ -125,9 +129,9 @@ def parse_score(text: str) -> Score:
     return score
 
 
-def expand(score: Score, protocol: Protocol) -> list[Score]:
-    """A score for every coordinate where `*` is asked for."""
-    axes = [axis for axis, value in score.at.items() if value == ALL]
+def expand(score: Score, protocol: Protocol, apart: Sequence[str] = ()) -> list[Score]:
+    """A score for every coordinate where `*` is asked for, but for axes that are to stay apart."""
+    axes = [axis for axis, value in score.at.items() if value == ALL and axis not in apart]
     choices = [[_plain(c) for c in protocol.axis(axis)] for axis in axes]
     return [Score(score.name, {**score.at, **dict(zip(axes, chosen, strict=True))}) for chosen in product(*choices)]
 

@@ -134,9 +134,9 @@ def test_a_single_run_scores_its_validation_split(finished: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["events"] == 2
-    rmse = next(row for row in report["rows"] if row["score"] == "rmse")
+    rmse = next(row for row in report["tables"][0]["rows"] if row["score"] == "rmse")
     assert rmse["all"] > 0
-    assert list(rmse["class"]) == ["0", "10", "30", "50"]
+    assert list(rmse["values"]) == ["0", "10", "30", "50"]
     assert (cell / "scores.parquet").read_bytes() == before
 
 

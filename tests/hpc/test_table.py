@@ -222,18 +222,25 @@ def test_a_layout_that_would_hide_numbers_is_refused(settings: dict[str, object]
 
 
 def test_a_summary_goes_by_class_and_says_what_is_undefined() -> None:
-    found = summarize(scores(2.0), ["rmse", "csi@threshold=5", "usual"], "class")
-    rows = {str(score): (values, whole, support) for score, values, whole, support in found.rows}
-    values, whole, support = rows["rmse"]
-    assert values[0] == pytest.approx(2.0, rel=0.02)
-    assert values[1:] == [None] * 3
-    assert (whole, support) == (pytest.approx(2.0, rel=0.02), 12)
-    assert rows["csi@threshold=5"][0] == [None] * 4
-    assert found.as_record()["rows"][0]["class"]["10"] is None
+    [found] = summarize(scores(2.0), ["rmse", "csi@threshold=5", "usual"], "class")
+    rows = {str(row.score): row for row in found.rows}
+    assert rows["rmse"].values[0] == pytest.approx(2.0, rel=0.02)
+    assert rows["rmse"].values[1:] == [None] * 3
+    assert (rows["rmse"].whole, rows["rmse"].support) == (pytest.approx(2.0, rel=0.02), 12)
+    assert rows["csi@threshold=5"].values == [None] * 4
+    assert found.as_record()["rows"][0]["values"]["10"] is None
+
+
+def test_a_summary_goes_by_each_scores_own_axis() -> None:
+    by_class, by_threshold, plain = summarize(scores(2.0), ["rmse", "csi@threshold=*", "crps"], None)
+    assert [by_class.by, by_threshold.by, plain.by] == ["class", "threshold", ""]
+    at_five = summarize(scores(2.0), ["csi@threshold=5"], None)[0].rows[0].whole
+    assert dict(zip(by_threshold.coordinates, by_threshold.rows[0].values, strict=True))["5"] == at_five
+    assert by_threshold.as_record()["rows"][0]["score"] == "csi@threshold=*"
 
 
 def test_a_summary_of_all_has_every_metric_the_records_hold() -> None:
-    names = {score.name for score, *_ in summarize(scores(2.0), ["all"], None).rows}
+    names = {row.score.name for table in summarize(scores(2.0), ["all"], None) for row in table.rows}
     for_ensembles = {"spread_skill", "rank_distance", "brier", "reliability", "resolution", "roc_area", "value"}
     assert names == set(METRICS) - for_ensembles
 

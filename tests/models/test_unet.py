@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -34,11 +35,20 @@ def make_unet(widths: tuple[int, ...] = (4, 6, 8)) -> UNet:
     return UNet(UNetConfig(widths=list(widths)), INPUTS)
 
 
+def make_rainy_unet(frames: int = 1) -> UNet:
+    """One that forecasts some rain before it has learnt: two fields without rain are all too equal."""
+    torch.manual_seed(0)
+    net = UNet(UNetConfig(widths=[4, 6, 8]), replace(INPUTS, frames=frames))
+    torch.nn.init.constant_(net.net.head.bias, 2.0)
+    return net
+
+
 @pytest.mark.parametrize("size", [(4, 4), (16, 24), (64, 64)])
 def test_any_grid_that_the_depth_divides_gives_a_rain_field(size: tuple[int, int]) -> None:
-    forecast = make_unet().forecast(make_batch(size=size))
+    forecast = make_rainy_unet().forecast(make_batch(size=size))
     assert forecast.shape == (2, 1, 1, *size)
     assert (forecast >= 0).all()
+    assert forecast.any()
 
 
 def test_a_grid_that_the_depth_does_not_divide_is_refused() -> None:
@@ -47,7 +57,7 @@ def test_a_grid_that_the_depth_does_not_divide_is_refused() -> None:
 
 
 def test_the_forecast_does_not_look_at_the_target() -> None:
-    net, batch = make_unet(), make_batch()
+    net, batch = make_rainy_unet(), make_batch()
     other = with_fields(batch, batch.radar, 7 + batch.rain_rate)
     torch.testing.assert_close(net.forecast(batch), net.forecast(other), rtol=0, atol=0)
 
@@ -59,7 +69,7 @@ def test_micro_batches_average_to_the_loss_of_the_whole() -> None:
 
 
 def test_a_storm_in_a_larger_frame_gets_the_same_rain() -> None:
-    net, storm = make_unet(), make_batch(1, (32, 32))
+    net, storm = make_rainy_unet(), make_batch(1, (32, 32))
     still = torch.zeros_like(storm.radar)
     wide = with_fields(storm, torch.cat([storm.radar, still], -1), torch.zeros(1, 1, 32, 64))
     # Away from the seam only: there the neighbourhoods truly differ.
@@ -101,6 +111,30 @@ def test_solved_widths_hit_the_target(widths: list[int], factor: float) -> None:
 def test_a_target_that_no_widths_hit_is_refused() -> None:
     with pytest.raises(ValueError, match="nearest"):
         match_widths(lambda w: 1000 * sum(w), [1, 1], 2500)
+
+
+def test_a_seed_draws_the_weights_and_gives_the_loss_it_always_did() -> None:
+    net = make_unet()
+    assert sum(float(p.detach().double().abs().sum()) for p in net.parameters()) == pytest.approx(
+        270.812119831, rel=1e-9
+    )
+    assert float(net.loss(make_batch()).detach()) == pytest.approx(6.9198027, rel=1e-6)
+
+
+def test_earlier_frames_help_to_estimate_the_last_one() -> None:
+    net = make_rainy_unet(frames=3)
+    frames = [make_batch(seed=seed) for seed in range(3)]
+    radar, rain = torch.cat([f.radar for f in frames], 1), torch.cat([f.rain_rate for f in frames], 1)
+    batch = with_fields(frames[0], radar, rain)
+    forecast = net.forecast(batch)
+    assert forecast.shape == (2, 1, 1, 16, 16)
+    blind = with_fields(batch, torch.cat([0 * radar[:, :1], radar[:, 1:]], 1), rain)
+    assert not torch.allclose(forecast, net.forecast(blind))
+    early, late = (
+        with_fields(batch, radar, rain + 7 * torch.tensor(at)[:, None, None]) for at in ([1, 1, 0], [0, 0, 1])
+    )
+    assert torch.equal(net.loss(batch), net.loss(early))
+    assert not torch.equal(net.loss(batch), net.loss(late))
 
 
 def test_the_same_seed_draws_the_same_weights() -> None:

@@ -1,0 +1,96 @@
+"""KL autoencoder of rain fields (Kingma & Welling 2014; Rombach et al. 2022, §3.1), the space of latent diffusion."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polarcast.data.batch import Batch
+from polarcast.models.diffusion.conditional import standard_rain
+from polarcast.models.diffusion.network import check_grid
+from polarcast.models.diffusion.rain import RainSpace
+from polarcast.models.diffusion.random_numbers import NOISE, normal, training_keys
+from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.rain import last_rain
+from polarcast.models.unet import ResidualBlock
+
+
+@dataclass
+class AutoencoderConfig:
+    """Configuration of the autoencoder of rain."""
+
+    widths: list[int] = field(default_factory=lambda: [64, 128, 256])
+    """Channels of each level, from full resolution down; each level after the first halves the grid."""
+    latent_channels: int = 4
+    """Channels of the latent fields."""
+    kl_weight: float = 1e-3
+    """Weight of the Kullback–Leibler divergence, a mean over latent values, beside the mean squared error."""
+    rain_transform: str = "log1p"
+    """Space in which rain is encoded: log1p, sqrt or identity."""
+
+
+class Autoencoder(Forecaster):
+    """Rain → latent fields → rain. The radar is not looked at."""
+
+    def __init__(self, config: AutoencoderConfig, inputs: Inputs) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = (ResidualBlock,)
+        self.space = RainSpace(config.rain_transform)
+        self.standard = standard_rain(config.rain_transform)
+        self.halvings = len(config.widths) - 1
+        self.encoder = rain_encoder(config.widths, 2 * config.latent_channels)
+        self.decoder = rain_decoder(config.widths, config.latent_channels)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn mean and standard deviation of transformed rain."""
+        self.standard.fit(self.space(last_rain(batch).float()) for batch in batches)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Squared error of standardised rain plus the weighted KL divergence of the latents from a standard normal."""
+        rain = self.standard(self.space(last_rain(batch)))
+        mean, log_variance = self.encode(rain)
+        noise = normal(training_keys(batch), NOISE, mean.shape[1:], mean.device)
+        error = F.mse_loss(self.decoder(mean + (log_variance / 2).exp() * noise).float(), rain)
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
+        return error + self.config.kl_weight * divergence
+
+    def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
+        """The batch's own *observed* rain, encoded and decoded, (b, 1, t = 1, y, x) in mm/h.
+
+        No forecast: it is told the answer. It says how much a latent diffusion can get right at best.
+        """
+        mean, _ = self.encode(self.standard(self.space(last_rain(batch))))
+        return self.decode(mean)[:, None]
+
+    def encode(self, rain: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised rain (b, 1, y, x) → mean, log variance of its latents, both (b, latent_channels, y / f, x / f).
+
+        Raises:
+            BadInput: the grid can't be halved as often as the depth needs.
+        """
+        check_grid(rain, self.halvings)
+        mean, log_variance = self.encoder(rain).float().chunk(2, 1)
+        return mean, log_variance.clamp(-20, 10)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents → rain rate in mm/h, (b, 1, y, x)."""
+        return self.space.rain_rate(self.standard.restore(self.decoder(latents).float()))
+
+
+def rain_encoder(widths: Sequence[int], out: int) -> nn.Sequential:
+    """(b, 1, y, x) → (b, out, y / f, x / f), f = 2^(levels − 1)."""
+    levels: list[nn.Module] = [nn.Conv2d(1, widths[0], 3, padding=1), ResidualBlock(widths[0], widths[0])]
+    for upper, lower in pairwise(widths):
+        levels += [nn.AvgPool2d(2), ResidualBlock(upper, lower)]
+    return nn.Sequential(*levels, nn.Conv2d(widths[-1], out, 1))
+
+
+def rain_decoder(widths: Sequence[int], latents: int) -> nn.Sequential:
+    """(b, latents, y, x) → (b, 1, f y, f x), f = 2^(levels − 1)."""
+    levels: list[nn.Module] = [nn.Conv2d(latents, widths[-1], 3, padding=1), ResidualBlock(widths[-1], widths[-1])]
+    for lower, upper in pairwise(reversed(widths)):
+        levels += [nn.Upsample(scale_factor=2.0, mode="nearest"), ResidualBlock(lower, upper)]
+    return nn.Sequential(*levels, nn.Conv2d(widths[0], 1, 3, padding=1))

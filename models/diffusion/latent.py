@@ -1,0 +1,81 @@
+"""Diffusion in the latent space of a trained autoencoder (Rombach et al. 2022; the source paper's listing)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.models.diffusion.autoencoder import Autoencoder
+from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
+from polarcast.models.diffusion.generative import Generative
+from polarcast.models.diffusion.network import check_grid
+from polarcast.models.diffusion.samplers import Sampler
+from polarcast.models.diffusion.standard import Standard
+from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.frozen import freeze
+from polarcast.models.rain import last_rain
+
+
+@dataclass
+class LatentDiffusionConfig(DenoisingConfig):
+    """Configuration of the latent diffusion; its widths begin at the latents' resolution."""
+
+    scaling: str = "range"
+    """Scaling of the radar input: range or frame."""
+
+
+class LatentDiffusion(Generative):
+    """Latents of rain made of noise, then decoded: the network works on a grid that is 2^k times coarser.
+
+    What the autoencoder loses is lost, whatever the radar tells.
+    """
+
+    def __init__(self, config: LatentDiffusionConfig, inputs: Inputs, base: Forecaster) -> None:
+        """Build around a trained autoencoder, which is frozen in place.
+
+        Raises:
+            BadInput: the base is no autoencoder.
+        """
+        super().__init__()
+        if not isinstance(base, Autoencoder):
+            raise BadInput(f"{type(base).__name__} has no latent space", "model.base", "use an autoencoder as base")
+        freeze(base)
+        self.config, self.base, self.scaling, self.space = config, base, config.scaling, base.space
+        self.latents = base.config.latent_channels
+        self.standard = Standard(self.latents)
+        self.encoder = condition_encoder(inputs.channels, config.widths[0], base.halvings)
+        self.denoising = Denoising(config, self.latents, config.widths[0])
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn mean and standard deviation of each latent channel."""
+        self.standard.fit(self._latents(batch) for batch in batches)
+
+    def target(self, batch: Batch) -> Tensor:
+        """Standardised latents of the observed rain, (b, latent_channels, y / f, x / f)."""
+        return self.standard(self._latents(batch))
+
+    def condition(self, batch: Batch) -> Tensor:
+        """Radar fields brought to the latents' grid by a trained encoder, (b, widths[0], y / f, x / f)."""
+        check_grid(batch.radar, self.base.halvings)
+        return self.encoder(self.radar(batch))
+
+    def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
+        """Rain made of noise, (b, 1, y, x) in mm/h."""
+        condition = self.condition(batch)
+        noise = self.noise(keys, (self.latents, *condition.shape[-2:]), condition.device)
+        return self.base.decode(self.standard.restore(self.denoising.sample(condition, noise, sampler)))
+
+    @torch.no_grad()
+    def _latents(self, batch: Batch) -> Tensor:
+        return self.base.encode(self.base.standard(self.base.space(last_rain(batch).float())))[0]
+
+
+def condition_encoder(channels: int, width: int, halvings: int) -> nn.Sequential:
+    """(b, channels, y, x) → (b, width, y / 2^halvings, x / 2^halvings) by strided convolutions."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+    for _ in range(halvings):
+        layers += [nn.SiLU(), nn.Conv2d(width, width, 4, stride=2, padding=1)]
+    return nn.Sequential(*layers)

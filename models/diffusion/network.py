@@ -1,0 +1,130 @@
+"""The denoiser: a U-Net that is told the noise level, with the condition beside the noisy fields."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polarcast.data.errors import BadInput
+
+_FREQUENCIES = 16
+_FASTEST = 200.0
+"""Radians of the fastest wave over the range of levels."""
+
+
+def check_grid(x: Tensor, halvings: int) -> None:
+    """Raises BadInput when the grid of fields (b, c, y, x) can't be halved so often."""
+    factor = 2**halvings
+    if x.shape[-1] % factor or x.shape[-2] % factor:
+        raise BadInput(
+            f"a grid of {tuple(x.shape[-2:])} can't be halved {halvings} times",
+            "model.widths",
+            f"use sides divisible by {factor}, or fewer levels",
+        )
+
+
+class DenoisingUNet(nn.Module):
+    """Noisy fields, condition, level → prediction (source paper §7.4.1; Ho et al. 2020, appendix B)."""
+
+    def __init__(self, noisy: int, condition: int, widths: Sequence[int]) -> None:
+        """Build one for so many noisy fields and condition channels; each of `widths` is a level, half as fine."""
+        super().__init__()
+        hidden = 4 * widths[0]
+        self.embedding = LevelEmbedding(hidden)
+        self.stem = nn.Conv2d(noisy + condition, widths[0], 3, padding=1)
+        levels = pairwise([widths[0], *widths])
+        self.encoders = nn.ModuleList(DenoisingBlock(a, b, hidden) for a, b in levels)
+        self.middle = DenoisingBlock(widths[-1], widths[-1], hidden)
+        self.decoders = nn.ModuleList(DenoisingBlock(low + skip, skip, hidden) for skip, low in pairwise(widths))
+        self.norm = PixelNorm(widths[0])
+        self.head = nn.Conv2d(widths[0], noisy, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, condition: Tensor, angle: Tensor, is_kept: Tensor) -> Tensor:
+        """Predict; the type of prediction is none of its business.
+
+        Args:
+            x: Noisy fields, (b, c, y, x).
+            condition: (b, k, y, x).
+            angle: Noise level of each sample, (b,), 0 for clean to 1 for noise alone.
+            is_kept: (b,), 1 where the condition is given, 0 where it is dropped.
+
+        Returns:
+            (b, c, y, x).
+
+        Raises:
+            BadInput: the grid can't be halved as often as the depth needs.
+        """
+        check_grid(x, len(self.decoders))
+        embedded = self.embedding(angle, is_kept)
+        h = torch.cat([x, condition * is_kept[:, None, None, None]], 1)
+        h = self.stem(h.contiguous(memory_format=torch.channels_last))
+        levels: list[Tensor] = []
+        for encoder in self.encoders:
+            h = encoder(F.avg_pool2d(h, 2) if levels else h, embedded)
+            levels.append(h)
+        h = self.middle(h, embedded)
+        for decoder, skip in zip(reversed(self.decoders), reversed(levels[:-1]), strict=True):
+            h = decoder(torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skip], 1), embedded)
+        return self.head(F.silu(self.norm(h)))
+
+
+class LevelEmbedding(nn.Module):
+    """Noise level, and whether there is a condition, → a vector (b, hidden)."""
+
+    frequencies: Tensor
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        waves = torch.exp(torch.linspace(0, math.log(_FASTEST), _FREQUENCIES))
+        self.register_buffer("frequencies", waves, persistent=False)
+        self.first = nn.Linear(2 * _FREQUENCIES + 1, hidden)
+        self.second = nn.Linear(hidden, hidden)
+
+    def forward(self, angle: Tensor, is_kept: Tensor) -> Tensor:
+        """Two (b,) → (b, hidden); a dropped condition is told, because a field of zeros may also be a clear sky."""
+        waves = angle[:, None] * self.frequencies
+        known = torch.cat([waves.sin(), waves.cos(), is_kept[:, None]], 1)
+        return F.silu(self.second(F.silu(self.first(known))))
+
+
+class DenoisingBlock(nn.Module):
+    """x → shortcut(x) + conv(SiLU(FiLM(norm(conv(SiLU(norm(x))))))), FiLM by the level (Perez et al. 2018)."""
+
+    def __init__(self, channels: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.first_norm, self.second_norm = PixelNorm(channels), PixelNorm(width)
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.film = nn.Linear(hidden, 2 * width)
+        self.shortcut = nn.Conv2d(channels, width, 1) if channels != width else nn.Identity()
+        # A deep network begins as its shortcuts.
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """(b, channels, y, x) and (b, hidden) → (b, width, y, x)."""
+        scale, shift = self.film(embedded)[:, :, None, None].chunk(2, 1)
+        h = self.first(F.silu(self.first_norm(x)))
+        h = self.second_norm(h) * (1 + scale) + shift
+        return self.shortcut(x) + self.second(F.silu(h))
+
+
+class PixelNorm(nn.Module):
+    """Each pixel's channels divided by their root mean square, times a learned gain (Karras et al. 2018, §4.2).
+
+    Unlike a group norm it knows one pixel only: a storm keeps its rain when it stands in a larger frame.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, channels, y, x), unchanged in shape."""
+        # The gain is cast, or autocast would keep single precision from here on.
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4) * self.gain[:, None, None].to(x)

@@ -1,0 +1,74 @@
+"""Diffusion of what a deterministic estimate leaves open (CorrDiff, Mardani et al. 2025; DiffCast, Yu et al. 2024)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from polarcast.data.batch import Batch
+from polarcast.models.diffusion.conditional import DiffusionConfig
+from polarcast.models.diffusion.denoising import Denoising
+from polarcast.models.diffusion.generative import Generative
+from polarcast.models.diffusion.rain import RainSpace, rain_weight
+from polarcast.models.diffusion.samplers import Sampler
+from polarcast.models.diffusion.standard import Standard
+from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.frozen import freeze
+from polarcast.models.rain import last_rain
+
+
+@dataclass
+class ResidualDiffusionConfig(DiffusionConfig):
+    """Configuration of the residual diffusion."""
+
+
+class ResidualDiffusion(Generative):
+    """Transformed rain = estimate of a trained, frozen base + a diffused residual.
+
+    The residual is standardised by its statistics over the training events. There the base has seen the answer, so on
+    new events residuals are somewhat larger than what is made here, the more the base has overfitted.
+    """
+
+    def __init__(self, config: ResidualDiffusionConfig, inputs: Inputs, base: Forecaster) -> None:
+        """Build around a trained forecaster, which is frozen in place."""
+        super().__init__()
+        freeze(base)
+        self.config, self.base, self.scaling = config, base, config.scaling
+        self.space = RainSpace(config.rain_transform)
+        self.standard = Standard(1, 0.0, 0.2)
+        self.denoising = Denoising(config, 1, inputs.channels + 1)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn mean and standard deviation of the residual."""
+        self.standard.fit(self._residual(batch) for batch in batches)
+
+    def target(self, batch: Batch) -> Tensor:
+        """Standardised residual, (b, 1, y, x)."""
+        return self.standard(self._residual(batch))
+
+    def condition(self, batch: Batch) -> Tensor:
+        """Radar fields and, last, the base's estimate of transformed rain, (b, k + 1, y, x)."""
+        return torch.cat([self.radar(batch), self._estimate(batch)], 1)
+
+    def weight(self, batch: Batch) -> Tensor | None:
+        """More for heavy rain, if that is configured, (b, 1, y, x)."""
+        share = self.config.heavy_weight
+        return rain_weight(last_rain(batch), share) if share else None
+
+    def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
+        """Estimate plus a residual made of noise, (b, 1, y, x) in mm/h."""
+        condition = self.condition(batch)
+        estimate = condition[:, -1:]
+        noise = self.noise(keys, estimate.shape[1:], estimate.device)
+        least, most = (self.standard(limit - estimate) for limit in self.space.limits(noise))
+        residual = self.standard.restore(self.denoising.sample(condition, noise, sampler, (least, most)))
+        return self.space.rain_rate(estimate + residual)
+
+    def _residual(self, batch: Batch) -> Tensor:
+        return self.space(last_rain(batch).float()) - self._estimate(batch)
+
+    @torch.no_grad()
+    def _estimate(self, batch: Batch) -> Tensor:
+        """The base's transformed rain, (b, 1, y, x); of a base with members the mean."""
+        return self.space(self.base.forecast(batch).float().mean(1))
