@@ -34,6 +34,8 @@ class Entry:
     """Whether it learns by gradient descent; others are fitted in one pass, or need nothing."""
     needs_base: bool = False
     """Whether it builds on a trained model, which it is given, too."""
+    cost: float = 1.0
+    """Time of a training step, or of an evaluation where it isn't trained, in units of the U-Net's."""
 
     def build(self, config: Any, inputs: Inputs, base: Forecaster | None = None) -> Forecaster:
         """The model with freshly drawn weights. Raises BadInput when the configuration or the base won't do."""
@@ -49,14 +51,16 @@ _QPE = ("qpe",)
 
 MODELS: dict[str, Entry] = {
     "unet": Entry(UNetConfig, UNet, _QPE, trained=True),
-    "wf_unet": Entry(WFUNetConfig, WFUNet, _QPE, trained=True),
-    "diffusion": Entry(DiffusionConfig, Diffusion, _QPE, trained=True),
-    "combined_diffusion": Entry(CombinedDiffusionConfig, CombinedDiffusion, _QPE, trained=True),
+    "wf_unet": Entry(WFUNetConfig, WFUNet, _QPE, trained=True, cost=1.3),
+    "diffusion": Entry(DiffusionConfig, Diffusion, _QPE, trained=True, cost=1.8),
+    "combined_diffusion": Entry(CombinedDiffusionConfig, CombinedDiffusion, _QPE, trained=True, cost=1.8),
     "autoencoder": Entry(AutoencoderConfig, Autoencoder, _QPE, trained=True),
     "latent_diffusion": Entry(LatentDiffusionConfig, LatentDiffusion, _QPE, trained=True, needs_base=True),
-    "residual_diffusion": Entry(ResidualDiffusionConfig, ResidualDiffusion, _QPE, trained=True, needs_base=True),
-    "post_process": Entry(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True),
-    "member_mean": Entry(MemberMeanConfig, MemberMean, _QPE, trained=False, needs_base=True),
+    "residual_diffusion": Entry(
+        ResidualDiffusionConfig, ResidualDiffusion, _QPE, trained=True, needs_base=True, cost=2.6
+    ),
+    "post_process": Entry(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True, cost=4.5),
+    "member_mean": Entry(MemberMeanConfig, MemberMean, _QPE, trained=False, needs_base=True, cost=8.0),
     "boosting": Entry(BoostingConfig, Boosting, _QPE, trained=False),
     "attainable": Entry(AttainableConfig, Attainable, _QPE, trained=False),
     "power_law": Entry(PowerLawConfig, PowerLaw, _QPE, trained=False),

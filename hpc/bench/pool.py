@@ -21,10 +21,11 @@ _LEAD_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run: its folder, and the seconds of one core that it is expected to take."""
+    """A cell to run: its folder, the seconds of one core that it is expected to take, and the one it must wait for."""
 
     folder: Path
     seconds: float
+    after: Path | None = None
 
 
 @dataclass
@@ -52,17 +53,25 @@ def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
         while waiting or running:
             if reason := stop.agreed():
                 _stop_all(running, reason)
-            while waiting and len(running) < workers:
-                running.append(_start(waiting.pop(0), board))
+            failed = {cell.job.folder for cell in ended if cell.process.returncode}
+            waiting = [job for job in waiting if job.after not in failed]
+            while len(running) < workers and (job := _ready(waiting, running)):
+                waiting.remove(job)
+                running.append(_start(job, board))
             time.sleep(_POLL_SECONDS)
             ended += [cell for cell in running if _has_ended(cell)]
             running = [cell for cell in running if cell not in ended]
             done(len(ended))
             past = sum(cell.job.seconds for cell in ended)
             board.advance("cells", (past + sum(_share(c.job.folder) * c.job.seconds for c in running)) / whole)
-    failed = next((cell for cell in ended if cell.process.returncode), None)
-    if failed:
-        _explain(failed)
+    if bad := next((cell for cell in ended if cell.process.returncode), None):
+        _explain(bad)
+
+
+def _ready(waiting: Sequence[Job], running: Sequence[_Running]) -> Job | None:
+    """The first cell that waits for no other."""
+    unfinished = {job.folder for job in waiting} | {cell.job.folder for cell in running}
+    return next((job for job in waiting if job.after not in unfinished), None)
 
 
 def _stop_all(running: Sequence[_Running], reason: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -97,10 +97,13 @@ def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board
 def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: Board) -> None:
     """Train and score the cells that are not complete, the longest first."""
     jobs = []
-    for cell in sorted(_pending(cells, folder), key=expected_seconds, reverse=True):
+    pending = _pending(cells, folder)
+    for cell in sorted(pending, key=lambda cell: _seconds_from(cell, pending), reverse=True):
         run = folder.cell(cell, manifest)
-        run.start(cell.config)
-        jobs.append(Job(run.path, expected_seconds(cell)))
+        base = folder.cell(cell.base, manifest).path.resolve() if cell.base else None
+        run.start(replace(cell.config, base=base and {**cell.config.base, "run": str(base)}))
+        after = run.path.with_name(base.name) if base and cell.base in pending else None
+        jobs.append(Job(run.path, expected_seconds(cell), after))
     if jobs:
         run_processes(jobs, workers, board)
 
@@ -122,10 +125,10 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
     scores: dict[tuple[str, str], list[Records]] = {}
     for cell, output in outputs:
         scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
-    tables = {name: build_table(name, spec, suite.arms, scores, note) for name, spec in suite.tables.items()}
+    tables = {name: build_table(name, suite, scores, note) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
-    labels = {name: spec.label for table in suite.tables.values() for name, spec in table.models.items()}
+    labels = {name: spec.label for name, spec in suite.models.items()}
     first = [(c, output) for c, output in outputs if c.seed == suite.seeds[0]]
     draw_cases(
         folder / "figures" / "cases.png", [(f"{labels[c.model]}\n{ARM_NAMES[c.arm]}", o.cases) for c, o in first]
@@ -145,8 +148,14 @@ def default_workers(cells: Sequence[Cell]) -> int:
 
 def expected_seconds(cell: Cell) -> float:
     """Seconds one core took for such a cell of the demo; only the proportions matter, the board finds the scale."""
-    settings = cell.config.train
-    return 6.0 + (0.016 * settings.steps * settings.global_batch if _is_trained(cell) else 0.0)
+    settings, cost = cell.config.train, entry(cell.config.model["name"]).cost
+    return 6.0 * cost + (0.016 * cost * settings.steps * settings.global_batch if _is_trained(cell) else 0.0)
+
+
+def _seconds_from(cell: Cell, pending: Sequence[Cell]) -> float:
+    """Until all is done that begins with this cell: the longest such chain is to start first."""
+    further = [_seconds_from(other, pending) for other in pending if other.base == cell]
+    return expected_seconds(cell) + max(further, default=0.0)
 
 
 def _is_trained(cell: Cell) -> bool:

@@ -46,16 +46,20 @@ class DataSpec:
 
 @dataclass
 class ModelSpec:
-    """A row of a table."""
+    """A model, and how it is configured."""
 
     label: str = MISSING
-    """Name in the table."""
-    synthetic_only: bool = False
-    """Whether the row means something on synthetic archives only, and is left out on others."""
+    """Name in tables."""
     preset: str = "demo"
     """Preset that the run starts from."""
     set: dict[str, Any] = field(default_factory=dict)
     """Values that replace the preset's, nested as in a preset."""
+    base: str | None = None
+    """The model of this suite that it builds on."""
+    arms: list[str] | None = None
+    """Arms it is run on, all of the suite's by default."""
+    synthetic_only: bool = False
+    """Whether it means something on synthetic archives only, and is left out on others."""
 
 
 @dataclass
@@ -64,8 +68,8 @@ class TableSpec:
 
     title: str = MISSING
     """Its heading."""
-    models: dict[str, ModelSpec] = field(default_factory=dict)
-    """Rows by short name."""
+    models: list[str] | None = None
+    """Models shown, by name; all that no other builds on by default."""
     metrics: list[str] = field(default_factory=lambda: ["rmse", "ne", "nb", "cc"])
     """Scores, such as rmse, csi@threshold=10, hk@threshold=10,window=*"""
     aggregation: str = "pooled"
@@ -92,18 +96,30 @@ class Suite:
     """Seeds of every trained model."""
     data: DataSpec = field(default_factory=DataSpec)
     """The data of all runs."""
+    models: dict[str, ModelSpec] = field(default_factory=dict)
+    """Models by short name."""
     tables: dict[str, TableSpec] = field(default_factory=dict)
     """Tables by name."""
+
+    def arms_of(self, model: str) -> list[str]:
+        """The arms a model is run on."""
+        return self.models[model].arms or self.arms
+
+    def shown(self, table: TableSpec) -> list[str]:
+        """The models of a table."""
+        bases = {spec.base for spec in self.models.values()}
+        return table.models or [name for name in self.models if name not in bases]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a suite: a model on an arm with a seed."""
+    """One run of a suite: a model on an arm with a seed, and the cell that it builds on."""
 
     model: str
     arm: str
     seed: int
     config: RunConfig
+    base: "Cell | None" = None
 
     def folder(self, runs: Path, data_digest: str) -> Path:
         """Its run folder, keyed by the hash of its configuration and of the data."""
@@ -131,6 +147,10 @@ def load_suite(source: str) -> Suite:
             check_table(table)
         except BadInput as error:
             raise BadInput(error.what, f"{path}, {name}", error.fix) from None
+    named = [m for table in suite.tables.values() for m in table.models or []]
+    named += [spec.base for spec in suite.models.values() if spec.base]
+    if unknown := [m for m in named if m not in suite.models]:
+        raise BadInput(f"unknown model {unknown[0]!r}", path, f"its models are: {', '.join(suite.models)}")
     return suite
 
 
@@ -151,29 +171,48 @@ def check_table(table: TableSpec) -> None:
 
 
 def without_synthetic_rows(suite: Suite) -> Suite:
-    """The suite for real data: rows that mean something on synthetic storms only are left out."""
+    """The suite for real data: models that mean something on synthetic storms only are left out."""
+    kept = {name: spec for name, spec in suite.models.items() if not spec.synthetic_only}
     tables = {
-        name: replace(spec, models={n: m for n, m in spec.models.items() if not m.synthetic_only})
-        for name, spec in suite.tables.items()
+        name: replace(table, models=table.models and [m for m in table.models if m in kept])
+        for name, table in suite.tables.items()
     }
-    return replace(suite, tables=tables)
+    return replace(suite, models=kept, tables=tables)
 
 
 def cells_of(suite: Suite, shards: Path) -> list[Cell]:
-    """All runs a suite needs, each once however many tables show it.
+    """All runs a suite needs, each once however many tables show it; a cell comes after the one it builds on.
 
     Raises:
-        BadInput: a model's settings are not valid.
+        BadInput: a model's settings are not valid, or models build on each other in a circle.
     """
-    rows = {name: spec for table in suite.tables.values() for name, spec in table.models.items()}
-    return [
-        Cell(name, arm, seed, _config(suite, spec, arm, seed, shards))
-        for name, spec in rows.items()
-        for arm in suite.arms
-        for seed in suite.seeds
-    ]
+    cells: dict[tuple[str, str, int], Cell] = {}
+    for name in suite.models:
+        for arm in suite.arms_of(name):
+            for seed in suite.seeds:
+                _add_cell(cells, suite, shards, (name, arm, seed), ())
+    return list(cells.values())
 
 
-def _config(suite: Suite, spec: ModelSpec, arm: str, seed: int, shards: Path) -> RunConfig:
-    of_cell = {"task": suite.task, "arm": arm, "seed": seed, "data": {"shards": str(shards)}}
+def _add_cell(
+    cells: dict[tuple[str, str, int], Cell],
+    suite: Suite,
+    shards: Path,
+    key: tuple[str, str, int],
+    above: tuple[str, ...],
+) -> Cell:
+    name, arm, seed = key
+    if name in above:
+        raise BadInput(f"{' builds on '.join((*above, name))}", "models", "let one of them stand alone")
+    if key not in cells:
+        spec = suite.models[name]
+        base = _add_cell(cells, suite, shards, (spec.base, arm, seed), (*above, name)) if spec.base else None
+        cells[key] = Cell(name, arm, seed, _config(suite, spec, arm, seed, shards, base), base)
+    return cells[key]
+
+
+def _config(suite: Suite, spec: ModelSpec, arm: str, seed: int, shards: Path, base: Cell | None) -> RunConfig:
+    of_cell: dict[str, Any] = {"task": suite.task, "arm": arm, "seed": seed, "data": {"shards": str(shards)}}
+    if base:  # where it lies is known when the data are
+        of_cell["base"] = {"run": "", "config": base.config.to_dict()}
     return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, of_cell)))  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import numpy as np
 from polarcast.hpc.bench.comparison import holm, minimum_detectable_effect
 from polarcast.hpc.bench.pairing import Pair, Sums, compared, of_events, of_one
 from polarcast.hpc.bench.significance import Interval
-from polarcast.hpc.bench.suite import TableSpec
+from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.records import Records, common_events
 from polarcast.hpc.scores.score import Score, expand, parse_score
@@ -82,28 +82,32 @@ class ComparisonTable:
         return {"title": self.title, "note": self.note, "records": [r.as_row() for r in self.records]}
 
 
-def build_table(name: str, spec: TableSpec, arms: Sequence[str], scores: Scores, note: str = "") -> ComparisonTable:
+def build_table(name: str, suite: Suite, scores: Scores, note: str = "") -> ComparisonTable:
     """A table: each arm, and dualpol − radar where both were run.
 
     Args:
         name: Of the table.
-        spec: Its models, scores, aggregation and layout.
-        arms: What was run.
+        suite: Which models it shows, which scores, how put together and laid out.
         scores: The records of every run.
         note: What must be said about the data.
 
     Raises:
         BadInput: runs were scored on different events, or their records don't hold a score.
     """
-    shown = [arm for arm in arms if arm in (spec.arms or arms)]
-    protocol = scores[next(iter(spec.models)), shown[0]][0].protocol
-    wanted = [score for text in spec.metrics for score in expand(parse_score(text), protocol)]
-    common_events([run for model in spec.models for arm in shown for run in scores[model, arm]])
+    spec = suite.tables[name]
+    runs = {
+        model: {arm: scores[model, arm] for arm in suite.arms_of(model) if arm in (spec.arms or suite.arms)}
+        for model in suite.shown(spec)
+    }
+    every = [run for arms in runs.values() for seeds in arms.values() for run in seeds]
+    common_events(every)
+    protocol = every[0].protocol
     records = [
         record
-        for model, row in spec.models.items()
-        for score in wanted
-        for record in _records(name, model, row.label, score, spec.aggregation, {a: scores[model, a] for a in shown})
+        for model, arms in runs.items()
+        for text in spec.metrics
+        for score in expand(parse_score(text), protocol)
+        for record in _records(name, model, suite.models[model].label, score, spec.aggregation, arms)
     ]
     return ComparisonTable(spec.title, _corrected(records), protocol, note, spec.rows, spec.columns)
 

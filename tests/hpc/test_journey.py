@@ -19,14 +19,14 @@ SUITE = """
 data:
   synth: {events: 12, frames: 3, size: 32, preset: tiny, seed: 1}
   split: 0.5/0.2/0.3
+models:
+  fitted: {label: fitted, set: {model: {name: power_law, coefficients: fitted}}}
+  unet:
+    label: U-Net
+    set: {model: {widths: [8, 12, 20]}, train: {steps: 60, validate_every: 10, global_batch: 4}}
 tables:
   table_8_1:
     title: Table 8.1
-    models:
-      fitted: {label: fitted, set: {model: {name: power_law, coefficients: fitted}}}
-      unet:
-        label: U-Net
-        set: {model: {widths: [8, 12, 20]}, train: {steps: 60, validate_every: 10, global_batch: 4}}
     metrics: [rmse, paper_csi]
 """
 

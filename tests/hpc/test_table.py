@@ -10,7 +10,9 @@ from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.comparison import holm
 from polarcast.hpc.bench.render import markdown, terminal_table, write_table
 from polarcast.hpc.bench.suite import (
+    Cell,
     ModelSpec,
+    Suite,
     TableSpec,
     cells_of,
     check_table,
@@ -25,8 +27,7 @@ from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.score import parse_score
 
-SPEC = TableSpec(title="T", models={"net": ModelSpec(label="Net")}, metrics=["rmse", "nb"])
-ARMS = ["radar", "dualpol"]
+SPEC = TableSpec(title="T", metrics=["rmse", "nb"])
 
 
 def scores(error: float, events: int = 12, rain: float = 5.0) -> Records:
@@ -41,7 +42,8 @@ def scores(error: float, events: int = 12, rain: float = 5.0) -> Records:
 
 def built(radar: Records, dualpol: Records, **settings: object) -> ComparisonTable:
     spec = replace(SPEC, **settings)  # type: ignore[arg-type]
-    return build_table("t", spec, ARMS, {("net", "radar"): [radar], ("net", "dualpol"): [dualpol]})
+    suite = Suite(name="s", models={"net": ModelSpec(label="Net")}, tables={"t": spec})
+    return build_table("t", suite, {("net", "radar"): [radar], ("net", "dualpol"): [dualpol]})
 
 
 def table(radar: Records, dualpol: Records, **settings: object) -> dict[tuple[str, str], Record]:
@@ -114,22 +116,47 @@ def test_the_shipped_suite_asks_for_each_run_once() -> None:
     suite = load_suite("demo")
     cells = cells_of(suite, Path("shards"))
     keys = [c.folder(Path(), "0" * 64).name for c in cells]
-    assert len(set(keys)) == len(keys) == 8
+    assert len(set(keys)) == len(keys) == 18
     assert round(suite.data.synth.events * float(suite.data.split.split("/")[2])) >= 40
 
 
 def test_rows_about_synthetic_storms_are_not_shown_for_real_ones() -> None:
     suite = load_suite("demo")
     real = without_synthetic_rows(suite)
-    assert "attainable" in suite.tables["table_8_1"].models
-    assert set(real.tables["table_8_1"].models) == {"published", "fitted", "unet"}
-    assert len(cells_of(real, Path("shards"))) == 6
+    assert "attainable" in suite.shown(suite.tables["table_8_1"])
+    assert "attainable" not in real.shown(real.tables["table_8_1"])
+    assert len(cells_of(real, Path("shards"))) == 16
+
+
+def test_a_cell_comes_after_the_one_it_builds_on_and_is_named_by_it(tmp_path: Path) -> None:
+    def cells(steps: int) -> dict[str, Cell]:
+        models = f"""models:
+  late: {{label: L, base: early, set: {{model: {{name: member_mean}}}}, arms: [radar]}}
+  early: {{label: E, set: {{model: {{name: diffusion}}, train: {{steps: {steps}}}}}}}
+tables: {{t: {{title: T}}}}"""
+        (tmp_path / "s.yaml").write_text(models)
+        suite = load_suite(str(tmp_path / "s.yaml"))
+        assert suite.shown(suite.tables["t"]) == ["late"]
+        return {f"{c.model}-{c.arm}": c for c in cells_of(suite, Path("shards"))}
+
+    few, many = cells(5), cells(6)
+    assert list(few) == ["early-radar", "late-radar", "early-dualpol"]
+    assert few["late-radar"].base == few["early-radar"]
+    assert few["late-radar"].config.digest() != many["late-radar"].config.digest()
+    assert few["late-radar"].config.digest() == cells(5)["late-radar"].config.digest()
+
+
+def test_models_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    post = "set: {model: {name: post_process}}"
+    (tmp_path / "s.yaml").write_text(f"models: {{a: {{label: A, base: b, {post}}}, b: {{label: B, base: a, {post}}}}}")
+    with pytest.raises(BadInput, match="a builds on b builds on a"):
+        cells_of(load_suite(str(tmp_path / "s.yaml")), Path("shards"))
 
 
 def test_a_changed_setting_is_another_cell(tmp_path: Path) -> None:
     def keys(steps: int) -> set[str]:
         (tmp_path / "s.yaml").write_text(
-            f"tables: {{t: {{title: T, models: {{a: {{label: A, set: {{train: {{steps: {steps}}}}}}}}}}}}}"
+            f"models: {{a: {{label: A, set: {{train: {{steps: {steps}}}}}}}}}\ntables: {{t: {{title: T}}}}"
         )
         cells = cells_of(load_suite(str(tmp_path / "s.yaml")), Path("shards"))
         return {c.folder(Path(), "0" * 64).name for c in cells}
@@ -145,7 +172,9 @@ def test_a_changed_setting_is_another_cell(tmp_path: Path) -> None:
         "tables: {t: {title: T, metrics: [rmsee]}}",
         "seeds: many",
         "[",
-        "tables: {t: {title: T, modles: {}}}",
+        "tables: {t: {title: T, modles: []}}",
+        "tables: {t: {title: T, models: [nobody]}}",
+        "models: {a: {label: A, base: nobody}}",
     ],
 )
 def test_a_suite_with_a_mistake_is_refused(tmp_path: Path, content: str) -> None:

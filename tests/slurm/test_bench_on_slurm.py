@@ -11,11 +11,11 @@ from polarcast.data.archive import Archive
 
 SCRIPT = Path(__file__).resolve().parents[2] / "slurm" / "bench.sbatch"
 SUITE = """
+models:
+  fitted: {label: fitted, set: {model: {name: power_law, coefficients: fitted}}}
 tables:
   table_8_1:
     title: Table 8.1
-    models:
-      fitted: {label: fitted, set: {model: {name: power_law, coefficients: fitted}}}
     metrics: [rmse]
 """
 
@@ -24,12 +24,12 @@ TRAINED = """
 data:
   synth: {events: 8, frames: 2, size: 32, preset: tiny, seed: 1}
   split: 0.5/0.25/0.25
+models:
+  unet: {label: U-Net, set: {model: {widths: [4, 8]}, match_params: false,
+         train: {steps: 500, validate_every: 500, global_batch: 4, log_every: 1}}}
 tables:
   table_8_1:
     title: Table 8.1
-    models:
-      unet: {label: U-Net, set: {model: {widths: [4, 8]}, match_params: false,
-             train: {steps: 500, validate_every: 500, global_batch: 4, log_every: 1}}}
     metrics: [rmse]
 """
 
