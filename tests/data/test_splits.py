@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
-from polarcast.data.splits import assign, default_rule
+from polarcast.data.splits import assign, default_rule, hold_out
 
 events = st.sets(st.integers(0, 500), min_size=20, max_size=300).map(sorted)
 
@@ -41,3 +41,15 @@ def test_the_seed_alone_decides() -> None:
 def test_a_rule_that_makes_no_sense_is_refused(rule: str) -> None:
     with pytest.raises(BadInput):
         assign(range(20), rule)
+
+
+@given(st.integers(2, 300), st.floats(0.05, 0.95))
+def test_held_out_events_and_the_others_are_all_events(count: int, share: float) -> None:
+    if not 0 < round(share * count) < count:
+        with pytest.raises(BadInput, match="hold_out"):
+            hold_out(range(count), share)
+        return
+    kept, held_out = hold_out(range(count), share)
+    assert sorted(kept + held_out) == list(range(count))
+    assert len(held_out) == round(share * count)
+    assert hold_out(list(reversed(range(count))), share) == (kept, held_out)

@@ -33,6 +33,30 @@ def test_a_window_holds_consecutive_frames(shards: Manifest) -> None:
     np.testing.assert_array_equal(windows.read([0]).radar[0].numpy(), singles.read(range(4)).radar[:, 0].numpy())
 
 
+def _with_context(manifest: Manifest, context: int) -> Reader:
+    return open_reader(only_test(manifest), "test", variables=("zh",), heights_km=(3.0,), context=context)
+
+
+def test_context_comes_before_a_window_and_its_first_frame_stands_for_what_is_not_there(shards: Manifest) -> None:
+    plain, reader = _reader(shards, 1), _with_context(shards, 2)
+    assert len(reader) == len(plain)  # the same frames are estimated
+    alone, seen = plain.read(range(8)), reader.read(range(8))
+    assert seen.radar.shape[1] == 3
+    np.testing.assert_array_equal(seen.frame.numpy(), alone.frame.numpy())
+    for window in range(8):
+        frame = int(alone.frame[window])
+        expected = [window - min(frame, back) for back in (2, 1, 0)]
+        np.testing.assert_array_equal(seen.radar[window].numpy(), alone.radar[expected, 0].numpy())
+
+
+def test_context_never_reaches_over_a_missing_frame(shards: Manifest) -> None:
+    holed = replace(shards, samples=shards.samples[shards.samples[:, 1 + FRAME] != 1])
+    plain, reader = _reader(holed, 1), _with_context(holed, 2)
+    alone, seen = plain.read(range(3)), reader.read(range(3))  # frames 0, 2 and 3 of the first event
+    for window, expected in enumerate([[0, 0, 0], [1, 1, 1], [1, 1, 2]]):
+        np.testing.assert_array_equal(seen.radar[window].numpy(), alone.radar[expected, 0].numpy())
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [({"variables": ("rho",)}, "variable rho"), ({"heights_km": (5.0,)}, "height 5.0"), ({"frames": 9}, "9 frames")],
