@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
 from polarcast.hpc.build import build_model
 from polarcast.hpc.config import RunConfig, TrainConfig
 from polarcast.hpc.recompute import blocks_of
 from polarcast.models.forecaster import Forecaster, parameter_count
+from polarcast.models.registry import entry
 
 STAGES = (0, 1, 2, 3)
 MOST_GPUS = 1024
@@ -79,6 +81,18 @@ def count(config: RunConfig, shape: tuple[int, int]) -> Counted:
     return Counted(parameter_count(model), flops, blocks.needed() if blocks else kept.bytes, _HALF * fields)
 
 
+def forecast_flops(config: RunConfig, shape: tuple[int, int]) -> int:
+    """Of one forecast of one sample, of one member; 0 for what is not a network."""
+    if not (entry(config.model["name"]).trained or config.base):
+        return 0
+    with torch.device("meta"):
+        model = build_model(config).eval()
+        batch = example_batch(config, shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.forecast(batch)
+    return counter.get_total_flops()
+
+
 def memory(
     counted: Counted, stage: int, gpus: int, micro_batch: int, average: bool = False, offload: bool = False
 ) -> Memory:
@@ -134,7 +148,12 @@ def estimate(config: RunConfig, shape: tuple[int, int], gpu_gib: float, tflops: 
         shape: Pixels (y, x).
         gpu_gib: Memory of one GPU that may be filled, in GiB.
         tflops: What one GPU is known to reach on such a model, in TFLOP/s.
+
+    Raises:
+        BadInput: the model is not trained by gradient descent.
     """
+    if not entry(config.model["name"]).trained:
+        raise BadInput(f"{config.model['name']} is not trained by gradient descent", "model.name", "choose a network")
     counted = count(config, shape)
     batch, steps = config.train.global_batch, config.train.steps
     extras = {"average": config.train.average_decay > 0, "offload": config.train.offload_optimizer}
@@ -160,9 +179,11 @@ def estimate(config: RunConfig, shape: tuple[int, int], gpu_gib: float, tflops: 
 def example_batch(config: RunConfig, shape: tuple[int, int], samples: int = 1) -> Batch:
     """A batch of zeros with the shapes that a run would read, on torch's default device."""
     variables, heights = config.variables(), tuple(config.data.heights_km)
-    radar = torch.zeros(samples, 1, len(variables), len(heights), *shape)
-    number = torch.zeros(samples, dtype=torch.int64)
-    return Batch(radar, torch.zeros(samples, 1, *shape), number, number, variables, heights)
+    frames = 1 + config.data.context
+    radar = torch.zeros(samples, frames, len(variables), len(heights), *shape)
+    # Random numbers are drawn by these, so they have values everywhere.
+    number = torch.zeros(samples, dtype=torch.int64, device="cpu")
+    return Batch(radar, torch.zeros(samples, frames, *shape), number, number, variables, heights)
 
 
 class _Kept(torch.autograd.graph.saved_tensors_hooks):

@@ -15,6 +15,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
 from polarcast.hpc.base_run import load_base
 from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards, scoring_batch
+from polarcast.hpc.card import write_card
 from polarcast.hpc.checkpoint import Held, Progress
 from polarcast.hpc.config import RunConfig, TrainConfig
 from polarcast.hpc.engine import Engine
@@ -83,6 +84,8 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
         elif world.is_first:
             _fit(model, build_reader(config, manifest, "train"))
             checkpoint.save_weights(run.weights_file, model.state_dict())
+        if world.is_first:
+            write_card(run, manifest)
 
 
 def _fit(model: Forecaster, reader: Reader, most: int | None = None) -> None:

@@ -13,6 +13,7 @@ from polarcast.data.archive import open_archive
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
+from polarcast.hpc.bench.attained import attained
 from polarcast.hpc.bench.pool import Job, run_processes
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.rain_note import rain_note
@@ -125,7 +126,7 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
     scores: dict[tuple[str, str], list[Records]] = {}
     for cell, output in outputs:
         scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
-    tables = {name: build_table(name, suite, scores, note) for name in suite.tables}
+    tables = {name: _noted(build_table(name, suite, scores, note)) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
     labels = {name: spec.label for name, spec in suite.models.items()}
@@ -134,6 +135,12 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
         folder / "figures" / "cases.png", [(f"{labels[c.model]}\n{ARM_NAMES[c.arm]}", o.cases) for c, o in first]
     )
     return tables
+
+
+def _noted(table: ComparisonTable) -> ComparisonTable:
+    """With what the table itself lets one say."""
+    notes = [note for note in (table.note, attained(table.records)) if note]
+    return replace(table, note="; ".join(notes))
 
 
 def default_workers(cells: Sequence[Cell]) -> int:

@@ -1,5 +1,6 @@
 """Models that build on a trained run, and what each of them may see."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -124,3 +125,19 @@ def test_a_network_sees_the_frames_before(shards: Manifest, tmp_path: Path) -> N
     config = run.config()
     assert build_model(config).net.stem.in_channels == 3 * 3  # type: ignore[union-attr]
     assert len(evaluate(run, shards, run.output).events) == 2
+
+
+def test_a_card_says_what_a_model_is_and_has_seen(shards: Manifest, base: RunFolder, built: RunFolder) -> None:
+    card = json.loads((built.path / "card.json").read_text())
+    model = build_model(built.config())
+    assert card["parameters"] == sum(p.numel() for p in model.parameters())
+    assert card["frozen_values"] == sum(v.numel() for v in load_file(base.weights_file).values())
+    assert card["base"] == {"model": "diffusion", "run": str(base.path), "config": base.config().digest()}
+    assert (card["training_events"], card["training_windows"], card["samples"]) == (4, 16, 8)
+    assert card["evaluations"] == 2 * json.loads((base.path / "card.json").read_text())["evaluations"] == 4
+    assert card["forecast_flops"] > 0
+    assert card["best_step"] in (2, 4)
+    assert card["data"] == shards.digest()
+    text = (built.path / "card.md").read_text()
+    assert "| Parameters trained |" in text
+    assert "None" not in text

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from polarcast.data.errors import BadInput
+from polarcast.hpc.bench.attained import attained
 from polarcast.hpc.bench.comparison import holm
 from polarcast.hpc.bench.render import markdown, terminal_table, write_table
 from polarcast.hpc.bench.suite import (
@@ -126,6 +127,19 @@ def test_rows_about_synthetic_storms_are_not_shown_for_real_ones() -> None:
     assert "attainable" in suite.shown(suite.tables["table_8_1"])
     assert "attainable" not in real.shown(real.tables["table_8_1"])
     assert len(cells_of(real, Path("shards"))) == 16
+
+
+def test_the_share_of_the_attainable_gain_does_not_reward_a_poor_radar_arm() -> None:
+    def told(radar: float, dualpol: float) -> str:
+        plain = table(scores(1.0), scores(1.0))["radar", "rmse"]
+        values = {("attainable", "radar"): 2.0, ("attainable", "dualpol"): 1.0, ("net", "radar"): radar}
+        values["net", "dualpol"] = dualpol
+        return attained([replace(plain, model=m, arm=a, label=m, value=v) for (m, a), v in values.items()])
+
+    assert "net 0.75 (+10%)" in told(2.2, 1.25)
+    assert "net 0.75 (+50%)" in told(3.0, 1.25)
+    assert "net 1.10 (+0%)" in told(2.0, 0.9)
+    assert attained(list(table(scores(2.0), scores(1.0)).values())) == ""
 
 
 def test_a_cell_comes_after_the_one_it_builds_on_and_is_named_by_it(tmp_path: Path) -> None:
