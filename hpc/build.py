@@ -71,14 +71,16 @@ def scoring_batch(manifest: Manifest) -> int:
 
 
 def build_draw(config: RunConfig, reader: Reader) -> Draw:
-    """The order of training samples. Raises BadInput when the shards can't be read in it."""
+    """The order of training samples. Raises BadInput when the shards can't be read in it, or patches don't fit."""
     data = config.data
     if data.reader == "stream":
         lanes, together = data.stream.lanes, data.stream.shuffle_shards
         order: Order = block_shuffle(reader, config.seed, data.balance, lanes, together)
     else:
         order = whole_shuffle(reader, config.seed, data.balance)
-    return Draw(reader, order, config.seed, data.max_bad_share)
+    if data.crop > min(reader.manifest.shape):
+        raise BadInput(f"{data.crop} of {min(reader.manifest.shape)} pixels", "data.crop", "cut out smaller patches")
+    return Draw(reader, order, config.seed, data.max_bad_share, data.crop)
 
 
 def _patience(config: RunConfig) -> Patience | None:

@@ -140,6 +140,25 @@ def scores(
     _show(measured, as_json)
 
 
+@app.command()
+def sampler(
+    run: Annotated[Path, typer.Argument(help="Run folder of a trained diffusion.")],
+    members: Annotated[int, typer.Option(help="Ensemble size.")] = 8,
+    windows: Annotated[int, typer.Option(help="Validation windows.")] = 64,
+    as_json: bool = Json,
+) -> None:
+    """Skill against evaluations of the network: ddim, dpm and heun with few steps, beside 100 steps of ddim.
+
+    Example: polarcast perf sampler runs/demo/cells/diffusion-dualpol-s0-…
+    """
+    from polarcast.hpc.perf.sampler import SETTINGS, measure_sampler
+    from polarcast.hpc.run_folder import RunFolder
+
+    with progress("samplers", len(SETTINGS) + 1) as done:
+        measured = measure_sampler(RunFolder(run), members, windows, done)
+    _show(measured, as_json)
+
+
 def _launched(arguments: list[str], processes: int) -> bool:
     """Run the same verb on several processes, unless this is one of them."""
     from polarcast.hpc.launch import end_with_launcher, launch_local

@@ -27,7 +27,7 @@ _ONLY_HOW = (
 """Of `train`: how the steps are computed and recorded, not which. A run may change it from one start to the next."""
 
 
-_YOUNGER = {"": ("base", "evaluate"), "data": ("context", "hold_out", "only_held_out"),
+_YOUNGER = {"": ("base", "evaluate"), "data": ("crop", "context", "hold_out", "only_held_out"),
             "model": ("heavy_power", "heavy_cap")}  # fmt: skip
 """Settings that the first runs did not have yet."""
 
@@ -67,6 +67,8 @@ class DataConfig:
     map_gib: float | None = None
     """GiB of shards a process may hold mapped, a 16th of the memory by default; larger splits are read, not mapped."""
     stream: StreamConfig = field(default_factory=StreamConfig)
+    crop: int = 0
+    """Side of the random patch that is cut out of each training sample, in pixels; 0: the whole field."""
     context: int = 0
     """Earlier frames that a model of rain rate also sees; where an event begins, its first frame in their place."""
     hold_out: float = 0.0

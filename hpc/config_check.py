@@ -73,8 +73,9 @@ def _check_data(data: "DataConfig") -> None:
     for key in ("balance", "max_bad_share", "hold_out"):
         if not 0 <= getattr(data, key) <= 1:
             raise BadInput(f"{getattr(data, key)} is no share", f"data.{key}", "give a number from 0 to 1")
-    if data.context < 0:
-        raise BadInput(f"{data.context} frames", "data.context", "give 0 or more")
+    for key in ("context", "crop"):
+        if getattr(data, key) < 0:
+            raise BadInput(f"{getattr(data, key)} is negative", f"data.{key}", "give 0 or more")
     if data.workers < 0 or min(data.stream.lanes, data.stream.shuffle_shards) < 1 or data.stream.retries < 0:
         raise BadInput("negative, or no lane or shard at all", "data.workers, data.stream", "give larger values")
 

@@ -10,6 +10,7 @@ import torch
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.reading.blocks import BlockShuffle, by_shard
+from polarcast.data.reading.crop import crop
 from polarcast.data.reading.order import Order, WholeShuffle, substitute_at
 from polarcast.data.reading.permute import Indices
 from polarcast.data.reading.quota import Quota, balanced_weights
@@ -27,7 +28,7 @@ class Draw:
     and the position alone: every rank, whatever it has learned so far, would take the same.
     """
 
-    def __init__(self, reader: Reader, order: Order, seed: int, max_bad_share: float = 0.0) -> None:
+    def __init__(self, reader: Reader, order: Order, seed: int, max_bad_share: float = 0.0, side: int = 0) -> None:
         """Draw from a reader.
 
         Args:
@@ -35,9 +36,10 @@ class Draw:
             order: Which window is at which position.
             seed: Of the substitutes.
             max_bad_share: Share of the windows that may lie in bad shards before the work fails.
+            side: Of the random patch that is cut out of each sample, in pixels; 0: the whole field.
         """
         self._reader, self._order, self._seed = reader, order, seed
-        self._max_bad_share = max_bad_share
+        self._max_bad_share, self._side = max_bad_share, side
         self._lock = threading.Lock()
         self._size = min(max(len(reader), _CHUNK[0]), _CHUNK[1])
         self._shards = reader.windows.shards()
@@ -81,6 +83,7 @@ class Draw:
         while True:
             try:
                 batch = self._reader.read(self.windows(position))
+                batch = crop(batch, self._side, position, self._seed) if self._side else batch
                 return replace(batch, draw=torch.from_numpy(np.array(position, np.int64)))
             except BadShard as error:
                 self.exclude({error.shard: error.what})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from reading_marked import all_to_train, marked_shards, samples_of
 
 from polarcast.data.errors import BadInput
@@ -120,3 +121,27 @@ def test_the_manifest_survives_the_disk(manifest: Manifest) -> None:
     again = read_manifest(manifest.folder)
     np.testing.assert_array_equal(again.samples, manifest.samples)
     assert again.to_json() == replace(manifest, splits=again.splits).to_json()
+
+
+def test_patches_follow_from_the_place_in_the_stream_alone(shards: Manifest) -> None:
+    reader = open_reader(shards, "train", variables=("zh", "zdr"), heights_km=(1.0, 3.0))
+    order = whole_shuffle(reader, 0)
+    whole, cut = Draw(reader, order, seed=0), Draw(reader, order, seed=0, side=12)
+    together = cut.read(np.arange(16))
+    assert together.radar.shape == (16, 1, 2, 2, 12, 12)
+    one_by_one = [cut.read(np.arange(p, p + 1)) for p in range(16)]
+    places = set()
+    for position, alone in enumerate(one_by_one):
+        assert torch.equal(alone.radar[0], together.radar[position])
+        field = whole.read(np.arange(position, position + 1))
+        found = [
+            (y, x)
+            for y in range(21)
+            for x in range(21)
+            if torch.equal(field.rain_rate[0, :, y : y + 12, x : x + 12], alone.rain_rate[0])
+            and torch.equal(field.radar[0, ..., y : y + 12, x : x + 12], alone.radar[0])
+        ]
+        assert found
+        places.update(found if len(found) == 1 else [])
+    assert len(places) > 8
+    assert not torch.equal(Draw(reader, order, seed=1, side=12).read(np.arange(16)).radar, together.radar)

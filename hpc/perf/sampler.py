@@ -1,0 +1,112 @@
+"""Skill of a trained diffusion against evaluations of its network: which sampler, and how many steps, are enough?"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from polarcast.data.errors import BadInput
+from polarcast.data.reading.reader import Reader
+from polarcast.hpc import checkpoint
+from polarcast.hpc.build import build_model, build_reader, open_shards
+from polarcast.hpc.evaluate import score
+from polarcast.hpc.perf.measure import Measured, Row, machine
+from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.scores.records import Records
+from polarcast.hpc.scores.score import parse_score
+from polarcast.hpc.world import World, device_of
+from polarcast.models.diffusion.generative import Generative
+from polarcast.models.diffusion.samplers import Sampler
+
+REFERENCE = Sampler("ddim", 100)
+SETTINGS = (
+    *(Sampler("ddim", n) for n in (4, 8, 10, 20, 50)),
+    *(Sampler("dpm", n) for n in (4, 6, 8, 10, 20)),
+    *(Sampler("heun", n) for n in (3, 5, 10)),
+)
+_ENOUGH, _FEW = 0.02, 10
+_SPLIT = "validation"
+
+
+@dataclass(frozen=True)
+class _Found:
+    name: str
+    evaluations: int
+    crps: float
+    rmse: float
+    seconds: float
+
+
+def measure_sampler(
+    run: RunFolder, members: int, windows: int, on_setting: Callable[[int], None] | None = None
+) -> Measured:
+    """Score a run's ensembles on validation windows with every sampler, and with 100 steps of DDIM.
+
+    Args:
+        run: A trained diffusion of any kind.
+        members: Ensemble size.
+        windows: Windows, evenly over the split.
+        on_setting: Called with the number of settings done.
+
+    Raises:
+        BadInput: the run is not trained, or makes no samples.
+    """
+    if not run.is_trained:
+        raise BadInput("this run is not trained to its end", run.path, "continue it with: polarcast train")
+    config = run.config()
+    model = build_model(config)
+    if not isinstance(model, Generative):
+        raise BadInput(f"{config.model['name']} makes no samples", run.path, "give a run of a diffusion")
+    checkpoint.load_weights(run.weights_file, model)
+    model.to(device_of(World())).eval()
+    manifest = open_shards(config)
+    reader = build_reader(config, manifest, _SPLIT)
+    chosen = np.unique(np.linspace(0, len(reader) - 1, min(windows, len(reader))).round().astype(int))
+    windows_of_some = replace(reader.windows, starts=reader.windows.starts[chosen])
+    some = Reader(manifest, windows_of_some, reader.fields, reader.frames)
+    found = []
+    for number, setting in enumerate((REFERENCE, *SETTINGS), start=1):
+        found.append(_measure(model, setting, members, some))
+        if on_setting:
+            on_setting(number)
+    return _told(found, str(Path(run.path)), members, len(chosen))
+
+
+def _measure(model: Generative, sampler: Sampler, members: int, reader: Reader) -> _Found:
+    usual = model.denoising.sampler
+    model.denoising.sampler = sampler
+    try:
+        evaluations, started = model.evaluations, time.perf_counter()
+        records = score(lambda batch: model.forecast(batch, members), reader, World())
+        seconds = (time.perf_counter() - started) / (len(reader) * members)
+    finally:
+        model.denoising.sampler = usual
+    crps, rmse = (_pooled(records, name) for name in ("crps", "rmse"))
+    return _Found(f"{sampler.name}, {sampler.steps} steps", evaluations, crps, rmse, seconds)
+
+
+def _pooled(records: Records, name: str) -> float:
+    wanted = parse_score(name)
+    return float(wanted.of(wanted.sums(records).sum(0), records.protocol))
+
+
+def _told(found: Sequence[_Found], run: str, members: int, windows: int) -> Measured:
+    reference, *others = found
+    rows = [_row(f.name, "CRPS", f.crps, f) for f in found]
+    rows += [_row(f.name, "RMSE of the mean", f.rmse, f) for f in found]
+    ratios = {f"CRPS, {f.name} / {reference.name}": f.crps / reference.crps for f in others}
+    enough = [f for f in others if f.evaluations <= _FEW and f.crps <= (1 + _ENOUGH) * reference.crps]
+    best = min(enough, key=lambda f: (f.evaluations, f.crps), default=None)
+    told = f"{best.name} ({best.evaluations} evaluations)" if best else "none"
+    notes = {
+        "run": f"{run}, {members} members, {windows} {_SPLIT} windows",
+        f"within {_ENOUGH:.0%} of {reference.name} with at most {_FEW} evaluations": told,
+    }
+    return Measured("sampler", machine(), rows, ratios, notes)
+
+
+def _row(name: str, what: str, value: float, found: _Found) -> Row:
+    each = f"mm/h, {found.evaluations} evaluations, {1000 * found.seconds:.0f} ms a member"
+    return Row(f"{what}, {name}", value, each, value, value)
