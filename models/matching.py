@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
+
+import numpy as np
+import numpy.typing as npt
 
 Count = Callable[[Sequence[int]], int]
+_BASE = 16
 _REACHES = (3, 8)
 """Channels by which a level may change in one step of the search; narrow nets need the longer."""
 
@@ -23,7 +27,14 @@ def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: fl
     Raises:
         ValueError: no widths come within the tolerance.
     """
+    for quick in (as_quadratic(count, len(widths)), count):
+        best = _search(quick, widths, target, tolerance)
+        if abs(count(best) - target) <= tolerance * target:
+            return list(best)
+    raise ValueError(f"no widths near {list(widths)} have {target} parameters; nearest {list(best)}: {count(best)}")
 
+
+def _search(count: Count, widths: Sequence[int], target: int, tolerance: float) -> tuple[int, ...]:
     @cache
     def gap(candidate: tuple[int, ...]) -> tuple[int, int]:
         # Among equals the smallest change of the shape wins.
@@ -34,8 +45,33 @@ def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: fl
         while (nearer := min(_neighbours(best, reach), key=gap)) and gap(nearer) < gap(best):
             best = nearer
         if gap(best)[0] <= tolerance * target:
-            return list(best)
-    raise ValueError(f"no widths near {list(widths)} have {target} parameters; nearest {list(best)}: {count(best)}")
+            break
+    return best
+
+
+def as_quadratic(count: Count, levels: int) -> Count:
+    """The same count from a few models: of convolutions it is a polynomial of second degree in the widths.
+
+    That holds for widths of which no two are equal (a block between equal ones may have no shortcut). Where it doesn't
+    hold for other such widths, which is tried, the count itself is given back.
+    """
+    unit, base = np.eye(levels, dtype=int), _BASE * (1 + np.arange(levels))
+    points = [base + step for step in (0 * unit[0], *unit, *-unit)]
+    points += [base + a + b for a, b in combinations(unit, 2)]
+    terms = np.array([_terms(point) for point in points])
+    coefficients = np.linalg.solve(terms, np.array([count(point.tolist()) for point in points], float))
+
+    def quick(widths: Sequence[int]) -> int:
+        return round(float(_terms(np.array(widths)) @ coefficients))
+
+    probes = [[3 + 5 * i for i in range(levels)], [9 * levels - 7 * i for i in range(levels)]]
+    return quick if all(quick(probe) == count(probe) for probe in probes) else count
+
+
+def _terms(widths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """1, wᵢ and wᵢ wⱼ, relative to the point around which the polynomial is found."""
+    apart = widths.astype(float) - _BASE * (1 + np.arange(len(widths)))
+    return np.array([1.0, *apart, *(a * b for a, b in combinations_with_replacement(apart, 2))])
 
 
 def _scaled(count: Count, widths: Sequence[int], target: int) -> tuple[int, ...]:

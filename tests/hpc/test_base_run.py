@@ -13,6 +13,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.build import build_model, build_reader
 from polarcast.hpc.config import load_config
 from polarcast.hpc.evaluate import evaluate
+from polarcast.hpc.perf.sampler import SETTINGS, measure_sampler
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.train import train
 from polarcast.hpc.world import detect
@@ -141,3 +142,18 @@ def test_a_card_says_what_a_model_is_and_has_seen(shards: Manifest, base: RunFol
     text = (built.path / "card.md").read_text()
     assert "| Parameters trained |" in text
     assert "None" not in text
+
+
+def test_samplers_are_held_against_a_hundred_steps(base: RunFolder, shards: Manifest, tmp_path: Path) -> None:
+    measured = measure_sampler(base, members=2, windows=3)
+    crps = {row.name: row.value for row in measured.rows if row.name.startswith("CRPS")}
+    assert len(crps) == 1 + len(SETTINGS)
+    assert measured.ratios["CRPS, dpm, 8 steps / ddim, 100 steps"] == pytest.approx(
+        crps["CRPS, dpm, 8 steps"] / crps["CRPS, ddim, 100 steps"]
+    )
+    assert "2 members, 3 validation windows" in measured.notes["run"]
+    # A finer grid of the same solver comes closer to the reference.
+    apart = [abs(measured.ratios[f"CRPS, ddim, {n} steps / ddim, 100 steps"] - 1) for n in (4, 50)]
+    assert apart[1] < apart[0]
+    with pytest.raises(BadInput, match="makes no samples"):
+        measure_sampler(trained(shards, tmp_path / "unet"), members=2, windows=3)
