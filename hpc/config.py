@@ -28,7 +28,7 @@ _ONLY_HOW = (
 
 
 _YOUNGER = {"": ("base", "evaluate"), "data": ("crop", "context", "hold_out", "only_held_out"),
-            "model": ("heavy_power", "heavy_cap")}  # fmt: skip
+            "train": ("validate_windows",), "model": ("heavy_power", "heavy_cap")}  # fmt: skip
 """Settings that the first runs did not have yet."""
 
 
@@ -121,6 +121,8 @@ class TrainConfig:
     """A loss this many times the median of the last hundred stops the run; 0: only one that is not finite does."""
     validate_every: int = 500
     """Steps between validations; each also writes a checkpoint."""
+    validate_windows: int = 0
+    """Windows that a validation scores, spread over the split; 0: all. Those that sample take seconds a window."""
     checkpoint_every: int = 0
     """Steps between further checkpoints; 0: none."""
     keep_checkpoints: int = 2

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from polarcast.data.batch import Batch
@@ -201,21 +202,30 @@ def _resume(run: RunFolder, world: World) -> tuple[Held | None, Progress]:
 def _validate(parts: Training) -> None:
     """Score the validation split, and remember the best step."""
     progress = parts.progress
-    score = validation_loss(parts.engine, parts.validation, lambda: parts.pulse.at(progress.step, VALIDATION))
+    windows = _spread(len(parts.validation), parts.config.train.validate_windows)
+    score = validation_loss(parts.engine, parts.validation, windows, lambda: parts.pulse.at(progress.step, VALIDATION))
     if score < progress.best_score or progress.best_step < 0:
         progress.best_score, progress.best_step = score, progress.step
     parts.journal.validation(progress, score)
 
 
+def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
+    """At most so many of `count` windows, evenly over them; all of them for 0."""
+    chosen = min(most, count) or count
+    return np.arange(chosen) * count // chosen
+
+
 @torch.no_grad()
-def validation_loss(engine: Engine, reader: Reader, on_batch: Callable[[], None] = lambda: None) -> float:
-    """Mean loss over a split: every window once, in batches that don't depend on the number of processes."""
+def validation_loss(
+    engine: Engine, reader: Reader, windows: npt.NDArray[np.int64], on_batch: Callable[[], None] = lambda: None
+) -> float:
+    """Mean loss over windows of a split: each once, in batches that don't depend on the number of processes."""
     losses = []
     world, size = engine.world, scoring_batch(reader.manifest)
     with engine.judged() as model:
-        for start in range(0, len(reader), size)[world.rank :: world.size]:
+        for start in range(0, len(windows), size)[world.rank :: world.size]:
             on_batch()
-            batch = reader.read(range(start, min(start + size, len(reader))))
+            batch = reader.read(windows[start : start + size])
             losses.append(float(model.judge(batch.to(engine.device))) * len(batch))
     # Exactly rounded, so that the order of the ranks does not matter either.
-    return math.fsum(loss for of_rank in gather(losses, world) for loss in of_rank) / len(reader)
+    return math.fsum(loss for of_rank in gather(losses, world) for loss in of_rank) / len(windows)

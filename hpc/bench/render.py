@@ -58,12 +58,17 @@ def footnote(table: ComparisonTable) -> str:
     """How it was put together, what the marks mean, what it could have shown, and what must be said about the data."""
     first = table.records[0]
     how = {"pooled": "scores of all events' sums (pooled)", "mean": "means of the events' scores"}[first.aggregation]
-    count = f"{first.events} test event{'s' * (first.events != 1)}, {first.seeds} seed{'s' * (first.seeds != 1)}; {how}"
+    seeds = sorted({r.seeds for r in table.records})
+    count = f"{first.events} test event{'s' * (first.events != 1)}, {_range(seeds)} seed{'s' * (seeds != [1])}; {how}"
     if first.events < 2:
         parts = [f"{count}: no interval can be given for a single event."]
     else:
         parts = [f"{count}; 95% intervals by paired bootstrap over events.", *_about_differences(table)]
     return "\n".join(parts + ([f"Note: {table.note}."] if table.note else []))
+
+
+def _range(numbers: list[int]) -> str:
+    return "–".join(str(n) for n in dict.fromkeys((numbers[0], numbers[-1])))
 
 
 def _about_differences(table: ComparisonTable) -> list[str]:

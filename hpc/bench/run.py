@@ -96,10 +96,11 @@ def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board
 
 
 def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: Board) -> None:
-    """Train and score the cells that are not complete, the longest first."""
+    """Train and score the cells that are not complete: seed by seed, for whole tables early, and the longest first."""
     jobs = []
     pending = _pending(cells, folder)
-    for cell in sorted(pending, key=lambda cell: _seconds_from(cell, pending), reverse=True):
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    for cell in sorted(pending, key=lambda cell: (seeds.index(cell.seed), -_seconds_from(cell, pending))):
         run = folder.cell(cell, manifest)
         base = folder.cell(cell.base, manifest).path.resolve() if cell.base else None
         run.start(replace(cell.config, base=base and {**cell.config.base, "run": str(base)}))

@@ -12,6 +12,7 @@ from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.pairing import AGGREGATIONS
 from polarcast.hpc.config import RunConfig, load_config
 from polarcast.hpc.scores.score import ALL, parse_score
+from polarcast.models.registry import entry
 
 SUITES = Path(__file__).with_name("suites")
 
@@ -58,6 +59,8 @@ class ModelSpec:
     """The model of this suite that it builds on."""
     arms: list[str] | None = None
     """Arms it is run on, all of the suite's by default."""
+    seeds: list[int] | None = None
+    """Seeds it is run with, all of the suite's by default; a model that learns nothing by chance takes the first."""
     synthetic_only: bool = False
     """Whether it means something on synthetic archives only, and is left out on others."""
 
@@ -105,6 +108,10 @@ class Suite:
         """The arms a model is run on."""
         return self.models[model].arms or self.arms
 
+    def seeds_of(self, model: str) -> list[int]:
+        """The seeds a model is run with."""
+        return self.models[model].seeds or self.seeds
+
     def shown(self, table: TableSpec) -> list[str]:
         """The models of a table."""
         bases = {spec.base for spec in self.models.values()}
@@ -120,6 +127,11 @@ class Cell:
     seed: int
     config: RunConfig
     base: "Cell | None" = None
+
+    @property
+    def is_by_chance(self) -> bool:
+        """Whether another seed would make another model."""
+        return self.base is not None or entry(self.config.model["name"]).trained
 
     def folder(self, runs: Path, data_digest: str) -> Path:
         """Its run folder, keyed by the hash of its configuration and of the data."""
@@ -189,8 +201,9 @@ def cells_of(suite: Suite, shards: Path) -> list[Cell]:
     cells: dict[tuple[str, str, int], Cell] = {}
     for name in suite.models:
         for arm in suite.arms_of(name):
-            for seed in suite.seeds:
-                _add_cell(cells, suite, shards, (name, arm, seed), ())
+            for seed in suite.seeds_of(name):
+                if not _add_cell(cells, suite, shards, (name, arm, seed), ()).is_by_chance:
+                    break
     return list(cells.values())
 
 
