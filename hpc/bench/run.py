@@ -20,6 +20,7 @@ from polarcast.hpc.bench.rain_note import rain_note
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Cell, DataSpec, Suite, cells_of
 from polarcast.hpc.bench.table import ARM_NAMES, ComparisonTable, build_table
+from polarcast.hpc.bench.unfinished import finished_part
 from polarcast.hpc.files import write_text
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.records import Records, read_records
@@ -73,10 +74,11 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Boa
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
-    """Tables from the records of a finished suite. Raises BadInput when a run is not scored yet."""
+    """Tables from the records of what is finished of a suite. Raises BadInput when that is nothing."""
     manifest = read_manifest(folder.shards)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells_of(suite, folder.shards)]
-    return write_tables(suite, folder.path, outputs, rain_note(manifest))
+    part, scored, missing = finished_part(suite, outputs, folder.path)
+    return write_tables(part, folder.path, scored, "; ".join(filter(None, [rain_note(manifest), missing])))
 
 
 def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board) -> Manifest:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from polarcast.data.batch import Batch
 from polarcast.data.errors import WorkFailed
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.build import build_model, build_reader
@@ -22,6 +23,7 @@ from polarcast.hpc.engine import Engine
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.train import train
 from polarcast.hpc.world import detect
+from polarcast.models.unet import UNet
 
 SETTINGS = [
     "model.widths=[4,8]", "match_params=false", "train.global_batch=4", "train.warmup_steps=2", "train.steps=12",
@@ -143,6 +145,24 @@ def test_two_ranks_validate_every_window_once(shards: Manifest, alone: RunFolder
     together = train_on(2, shards, tmp_path / "run")
     scores = [[r["loss"] for r in run.records() if r["event"] == "validation"] for run in (alone, together)]
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
+
+
+def test_a_validation_of_some_windows_is_the_mean_over_those(
+    shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[list[tuple[int, int]]] = []
+
+    def judge(model: UNet, batch: Batch) -> torch.Tensor:
+        scored.append(list(zip(batch.event.tolist(), batch.frame.tolist(), strict=True)))
+        return batch.event.float().mean()
+
+    monkeypatch.setattr(UNet, "judge", judge)
+    run = train_here(configure(shards, "train.steps=1", "train.validate_windows=3"), tmp_path / "run")
+    windows = [window for batch in scored for window in batch]
+    assert len(windows) == len(set(windows)) == 3
+    assert len({event for event, _ in windows}) > 1
+    told = [r["loss"] for r in run.records() if r["event"] == "validation"]
+    assert told == pytest.approx([np.mean([event for event, _ in windows])])
 
 
 @pytest.mark.multiprocess

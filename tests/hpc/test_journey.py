@@ -89,6 +89,23 @@ def test_tables_only_needs_no_new_run(suite: Path, finished: Path, tmp_path: Pat
     assert run("bench", suite, "--out", tmp_path / "empty", "--tables-only").returncode == 2
 
 
+def test_a_suite_that_is_not_finished_shows_what_is_and_names_the_rest(
+    suite: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "half"
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("checkpoints", "archive"))
+    next(out.glob("cells/unet-radar-*/scores.parquet")).unlink()
+    done = run("bench", suite, "--out", out, "--tables-only", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)["tables"]["table_8_1"]
+    assert {r["model"] for r in shown["records"]} == {"fitted"}
+    assert "missing: U-Net (0 of 1 seeds)" in shown["note"]
+    for file in out.glob("cells/*/scores.parquet"):
+        file.unlink()
+    refused = run("bench", suite, "--out", out, "--tables-only")
+    assert (refused.returncode, "no model of this suite is scored" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("moment", ["synthesis", "training"])
 def test_killed_and_run_again_the_table_is_the_same_digit_for_digit(
     suite: Path, finished: Path, tmp_path: Path, moment: str
