@@ -129,7 +129,7 @@ def scores(
 ) -> None:
     """FSS and multi-event contingency tables over 11 windows × 6 thresholds, beside pysteps and scores.
 
-    Both must be installed: pip install 'polarcast[nowcast]' scores
+    Both must be installed: pip install pysteps scores
 
     Example: polarcast perf scores --rounds 9
     """
@@ -156,6 +156,28 @@ def sampler(
 
     with progress("samplers", len(SETTINGS) + 1) as done:
         measured = measure_sampler(RunFolder(run), members, windows, done)
+    _show(measured, as_json)
+
+
+@app.command()
+def inference(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose U-Net, and whose widths.")] = "demo",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
+    members: Annotated[int, typer.Option(help="Ensemble size.")] = 8,
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 7,
+    as_json: bool = Json,
+) -> None:
+    """One frame by the U-Net, and an ensemble by a diffusion of equal widths, beside plain torch: time and memory.
+
+    Example: polarcast perf inference demo train.threads=2 --members 8
+    """
+    from polarcast.hpc.config import load_config
+    from polarcast.hpc.perf.inference import measure_inference
+
+    config = load_config(source, overrides or [])
+    with progress("rounds", rounds) as done:
+        measured = measure_inference(config, size, members, rounds, done)
     _show(measured, as_json)
 
 

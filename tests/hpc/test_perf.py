@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+from polarcast.hpc.config import load_config
+from polarcast.hpc.perf.inference import measure_inference
 from polarcast.hpc.perf.loader import FLOOR, MAPPED, LoaderSpec, measure_loader
 from polarcast.hpc.perf.measure import Row, interleaved, ratio
 from polarcast.hpc.perf.writer import SYNCED, TAR, WriterSpec, measure_writer
+from polarcast.models.diffusion.network import DenoisingUNet
 
 
 def test_contenders_run_in_turn_and_the_first_round_does_not_count() -> None:
@@ -68,3 +72,20 @@ def test_spatial_scores_are_measured_beside_libraries_that_give_the_same_numbers
     assert all(row.value > 0 for row in told.rows)
     assert float(told.notes["largest difference, FSS, pysteps"]) < 1e-6
     assert float(told.notes["largest difference, tables, scores on scipy"]) < 1e-6
+
+
+def test_inference_is_measured_beside_a_loop_with_as_many_evaluations() -> None:
+    counted: list[nn.Module] = []
+
+    def count(module: nn.Module, _: object) -> None:
+        counted.extend([module] if isinstance(module, DenoisingUNet) else [])
+
+    with nn.modules.module.register_module_forward_pre_hook(count):
+        config = load_config("demo", ["model.widths=[4,8]", "train.threads=1"])
+        measured = measure_inference(config, size=16, members=2, rounds=1)
+    # Ours and the plain loop, each twice for the memory and twice for the time.
+    assert len(counted) == 2 * 4 * 2 * 8
+    names = [row.name for row in measured.rows]
+    assert names[:2] == ["polarcast, U-Net", "plain torch, U-Net"]
+    assert [row.unit for row in measured.rows] == ["frames/s"] * 4 + ["MiB"] * 4
+    assert len(measured.ratios) == 2

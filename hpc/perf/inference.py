@@ -1,0 +1,131 @@
+"""Forecasts of one frame beside the loop over the bare network that one would write by hand: time and memory."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polarcast.hpc.build import build_model
+from polarcast.hpc.config import RunConfig, load_config
+from polarcast.hpc.estimate import example_batch
+from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
+from polarcast.hpc.world import World, device_of, set_threads
+from polarcast.models.diffusion.conditional import Diffusion
+from polarcast.models.forecaster import Forecaster
+from polarcast.models.unet import UNet
+
+Work = Callable[[], Tensor]
+OURS, PLAIN = "polarcast", "plain torch"
+_MOST_MMH = 250.0
+
+
+def measure_inference(
+    config: RunConfig, size: int, members: int, rounds: int, on_round: Callable[[int], None] | None = None
+) -> Measured:
+    """Time the U-Net's estimate of one frame, and an ensemble of a diffusion with equal widths, with untrained weights.
+
+    Args:
+        config: Of the U-Net; the diffusion takes its arm, heights and widths.
+        size: Pixels a side.
+        members: Ensemble size.
+        rounds: That count.
+        on_round: Called with the number of rounds done.
+    """
+    set_threads(config.train.threads, World())
+    works = _works(config, size, members)
+    with torch.no_grad():
+        peaks = [Row(f"memory, {name}", peak, "MiB", peak, peak) for name, peak in _peaks(works)]
+        rows = interleaved({name: _run(work) for name, work in works.items()}, rounds, "frames/s", on_round)
+    of = {name.partition(", ")[2] for name in works}
+    ratios = {f"time of {OURS} / {PLAIN}, {what}": ratio(rows, f"{PLAIN}, {what}", f"{OURS}, {what}") for what in of}
+    notes = {"network": f"widths {config.model['widths']}, {size} × {size} pixels, {device_of(World())}"}
+    return Measured("inference", machine(), [*rows, *peaks], dict(sorted(ratios.items())), notes)
+
+
+def _works(config: RunConfig, size: int, members: int) -> dict[str, Work]:
+    device = device_of(World())
+    batch = example_batch(config, (size, size)).to(device)
+    batch = replace(batch, radar=torch.rand_like(batch.radar) * 50)
+    unet = _ready(config)
+    ensemble = _ready(load_config({**config.to_dict(), "model": {"name": "diffusion"}}, _widths(config)))
+    assert isinstance(unet, UNet)
+    assert isinstance(ensemble, Diffusion)
+    scaled, several = ensemble.radar(batch), f"{members} members, {ensemble.evaluations} evaluations each"
+    return {
+        f"{OURS}, U-Net": lambda: unet.forecast(batch),
+        f"{PLAIN}, U-Net": lambda: unet.net(scaled).expm1().clamp(0, _MOST_MMH),
+        f"{OURS}, {several}": lambda: ensemble.forecast(batch, members),
+        f"{PLAIN}, {several}": lambda: _by_hand(ensemble, scaled, members),
+    }
+
+
+def _widths(config: RunConfig) -> dict[str, object]:
+    return {"model": {"name": "diffusion", "widths": config.model["widths"]}}
+
+
+def _ready(config: RunConfig) -> Forecaster:
+    return build_model(config).to(device_of(World())).eval()
+
+
+def _by_hand(model: Diffusion, scaled: Tensor, members: int) -> Tensor:
+    """Noise, solver and network, as in the examples of diffusers, with as many evaluations of the network."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    made = []
+    for _ in range(members):
+        # A decorator hides from type checkers what the class offers.
+        solver: Any = DPMSolverMultistepScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2")
+        solver.set_timesteps(model.evaluations)
+        x = torch.randn(len(scaled), 1, *scaled.shape[-2:], device=scaled.device)
+        kept = torch.ones(len(scaled), device=scaled.device)
+        for time in solver.timesteps:
+            answer = model.denoising.net(x, scaled, kept * (time / 1000), kept)
+            x = solver.step(answer, time, x).prev_sample
+        made.append(x.expm1().clamp(0, _MOST_MMH))
+    return torch.stack(made, 1)
+
+
+def _run(work: Work) -> Run:
+    def once() -> float:
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return 1.0
+
+    return once
+
+
+def _peaks(works: dict[str, Work]) -> list[tuple[str, float]]:
+    """MiB taken at the most by each, above what it began with."""
+    found = []
+    for name, work in works.items():
+        work()  # once before, so that what is only loaded the first time does not count
+        gc.collect()
+        found.append((name, (_on_gpu if torch.cuda.is_available() else _on_host)(work) / 2**20))
+    return found
+
+
+def _on_gpu(work: Work) -> int:
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    work()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _on_host(work: Work) -> int:
+    # Linux then counts the peak of resident memory from now on.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    work()
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(field: str) -> int:
+    """Bytes that Linux tells of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith(f"{field}:")]
+    return int(line.split()[1]) * 1024
