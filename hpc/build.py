@@ -14,8 +14,11 @@ from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
 from polarcast.data.splits import hold_out
+from polarcast.hpc import checkpoint
 from polarcast.hpc.base_run import config_of
 from polarcast.hpc.config import RunConfig, model_config
+from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.world import World, device_of
 from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
 from polarcast.models.matching import match_widths
 from polarcast.models.registry import entry
@@ -33,8 +36,14 @@ def open_shards(config: RunConfig) -> Manifest:
     return stage(manifest, Path(config.data.stage_to)) if config.data.stage_to else manifest
 
 
-def build_reader(config: RunConfig, manifest: Manifest, split: str) -> Reader:
+def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool = True) -> Reader:
     """The reader of one split, with the variables and heights of the run.
+
+    Args:
+        config: Of the run.
+        manifest: The shards.
+        split: `train`, `validation` or `test`.
+        rain: Whether the rain rate is read, which a forecast alone does not need.
 
     Raises:
         BadInput: the shards lack something, or hold a reflectivity that was computed from the rain itself.
@@ -51,6 +60,7 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str) -> Reader:
         variables=config.variables(),
         heights_km=config.data.heights_km,
         context=config.data.context,
+        rain=rain,
         patience=_patience(config),
         budget=None if config.data.map_gib is None else int(config.data.map_gib * 2**30),
     )
@@ -103,6 +113,20 @@ def build_model(config: RunConfig) -> Forecaster:
     base = build_model(config_of(config.base)) if config.base else None
     torch.manual_seed(config.seed)
     return model.build(settings, _inputs(config, config.variables()), base)
+
+
+def load_model(run: RunFolder, world: World) -> Forecaster:
+    """The model of a finished run with its weights, ready to forecast on this process's device.
+
+    Raises:
+        BadInput: the folder is not a run, or the run is not trained.
+    """
+    config = run.config()
+    if not run.is_trained:
+        raise BadInput("this run is not trained to its end", run.path, "continue it with: polarcast train")
+    model = build_model(config)
+    checkpoint.load_weights(run.weights_file, model)
+    return model.to(device_of(world)).eval()
 
 
 def _widths(config: RunConfig) -> list[int]:

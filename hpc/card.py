@@ -72,12 +72,11 @@ def _network(config: RunConfig, shape: tuple[int, int]) -> dict[str, Any]:
 def _training(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     if not entry(config.model["name"]).trained:
         return {"steps": None, "samples": None, "best_step": None}
-    told = [r["best_step"] for r in run.records() if r["event"] == "validation"]
     settings = config.train
     return {
         "steps": settings.steps,
         "samples": settings.steps * settings.global_batch,
-        "best_step": told[-1] if told else None,
+        "best_step": run.best_step(),
     }
 
 

@@ -8,12 +8,10 @@ import numpy.typing as npt
 import torch
 
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput
 from polarcast.data.reading.prefetch import prefetch
 from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc import checkpoint
-from polarcast.hpc.build import build_model, build_reader, scoring_batch
+from polarcast.hpc.build import build_reader, load_model, scoring_batch
 from polarcast.hpc.group import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.family import score_fields
@@ -54,15 +52,10 @@ def evaluate(
     Raises:
         BadInput: the run is not trained, or the shards lack what it reads.
     """
-    if not run.is_trained:
-        raise BadInput("this run is not trained to its end", run.path, "continue it with: polarcast train")
-    config = run.config()
     world = world or World()
+    config, model = run.config(), load_model(run, world)
     join(world)
     set_threads(config.train.threads, world)
-    model = build_model(config)
-    checkpoint.load_weights(run.weights_file, model)
-    model.to(device_of(world)).eval()
     reader = build_reader(config, manifest, split)
     records = score(lambda batch: model.forecast(batch, config.evaluate.members), reader, world, on_frames)
     if world.is_first:

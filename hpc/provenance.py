@@ -1,6 +1,7 @@
 """Where a result comes from: code, data, packages, machine. Never the environment's values: they hold secrets."""
 
 import hashlib
+import json
 import platform
 import subprocess
 import sys
@@ -19,6 +20,14 @@ def write_provenance(path: Path, manifest: Manifest) -> None:
     """Write provenance.json of a run, once: a resumed run keeps that of its start."""
     if not path.exists():
         write_json(path, describe(manifest))
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """What `write_provenance` wrote; empty where it is missing or damaged, for it is only told of."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:

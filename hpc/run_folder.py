@@ -76,6 +76,11 @@ class RunFolder:
             except ValueError:
                 continue
 
+    def best_step(self) -> int | None:
+        """The step whose weights were kept; None for a model that is not trained in steps."""
+        told = [r.get("best_step") for r in self.records() if r["event"] == "validation"]
+        return told[-1] if told else None
+
     def rewind_log(self, step: int) -> None:
         """Forget records after `step`: a run that resumes there writes them again."""
         kept = [json.dumps(r) + "\n" for r in self.records() if r.get("step", 0) <= step]
