@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from polarcast.hpc.bench.run import Tables
     from polarcast.hpc.bench.summary import Summary
 
-from polarcast.hpc import cli_data, cli_perf, cli_submit
+from polarcast.hpc import cli_data, cli_perf, cli_predict, cli_submit
 from polarcast.hpc.console import Json, print_json, print_text, progress, report_findings, run_app, stderr
 
 app = typer.Typer(
@@ -131,6 +131,9 @@ def evaluate(
             raise BadInput("a suite is scored by bench", run, "give --archive, or one run folder below cells/")
         tables, folder = rescore(run, archive, board)
     _show_tables(tables, folder, as_json)
+
+
+app.command()(cli_predict.predict)
 
 
 @app.command()
