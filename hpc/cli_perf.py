@@ -129,7 +129,7 @@ def scores(
 ) -> None:
     """FSS and multi-event contingency tables over 11 windows × 6 thresholds, beside pysteps and scores.
 
-    Both must be installed: pip install pysteps scores
+    Both must be installed: pip install 'polarcast\\[nowcast]' scores
 
     Example: polarcast perf scores --rounds 9
     """

@@ -61,7 +61,7 @@ def _agreement(contenders: dict[str, Work]) -> dict[str, str]:
     try:
         values = {name: np.asarray(work(), float) for name, work in contenders.items()}
     except ImportError as error:
-        fix = "pip install pysteps scores"
+        fix = "pip install 'polarcast[nowcast]' scores"
         raise BadInput(f"{error.name} is not installed", "perf scores", fix) from None
     told = {}
     for name, theirs in values.items():
