@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,25 +83,33 @@ def test_two_ranks_killed_within_an_epoch_and_continued_on_one_draw_the_same_sam
 
 
 @pytest.mark.multiprocess
-def test_scores_are_the_same_to_the_last_digit_on_one_two_and_three_ranks(
-    alone: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    for ranks in (1, 2, 3):
-        shutil.copytree(alone.path, tmp_path / str(ranks))
-        run = RunFolder(tmp_path / str(ranks))
-        done = subprocess.run(
-            polarcast("evaluate", run.path, "--processes", ranks, "--scores", "all", "--json"),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        rows = json.loads(done.stdout.strip().splitlines()[-1] if ranks > 1 else done.stdout)["tables"]
-        seen.append((rows, run.output.scores.read_bytes(), run.output.cases.read_bytes()))
+def test_scores_are_the_same_to_the_last_digit_on_one_two_and_three_ranks(alone: RunFolder, tmp_path: Path) -> None:
+    seen = [scored_on(ranks, alone, tmp_path) for ranks in (1, 2, 3)]
     assert sum(len(table["rows"]) for table in seen[0][0]) > 30
     assert seen[1] == seen[0]
     assert seen[2] == seen[0]
+
+
+@pytest.mark.multiprocess
+def test_an_ensemble_drawn_at_random_is_the_same_on_one_and_two_ranks(shards: Manifest, tmp_path: Path) -> None:
+    run = train_here(
+        shards.folder, tmp_path / "diffusion", "model.name=diffusion", "model.steps=2", "evaluate.members=3",
+        "train.steps=2", "train.validate_every=2", "train.validate_windows=2",
+    )  # fmt: skip
+    one, two = (scored_on(ranks, run, tmp_path) for ranks in (1, 2))
+    assert any(row["score"] == "spread_skill" and row["all"] for table in one[0] for row in table["rows"])
+    assert two == one
+
+
+def scored_on(ranks: int, run: RunFolder, folder: Path) -> tuple[list[dict[str, Any]], bytes, bytes]:
+    """Tables, records and cases of a copy of a run, scored by so many processes."""
+    shutil.copytree(run.path, folder / str(ranks))
+    copy = RunFolder(folder / str(ranks))
+    command = polarcast("evaluate", copy.path, "--processes", ranks, "--scores", "all", "--json")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    tables = json.loads(done.stdout.strip().splitlines()[-1] if ranks > 1 else done.stdout)["tables"]
+    return tables, copy.output.scores.read_bytes(), copy.output.cases.read_bytes()
 
 
 def test_scores_are_the_same_for_any_batch_size(alone: RunFolder, shards: Manifest) -> None:

@@ -1,6 +1,7 @@
 """The suites that come with polarcast are valid, and train each arm alike."""
 
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from polarcast.models.registry import entry
 NAMES = sorted(path.stem for path in SUITES.glob("*.yaml"))
 
 
+@cache
 def cells(name: str) -> list[Cell]:
     return cells_of(load_suite(name), Path("shards"))
 
