@@ -9,12 +9,11 @@ from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
 from polarcast.models.diffusion.conditional import standard_rain
-from polarcast.models.diffusion.network import check_grid
 from polarcast.models.diffusion.rain import RainSpace
 from polarcast.models.diffusion.random_numbers import NOISE, normal, training_keys
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.rain import last_rain
-from polarcast.models.unet import ResidualBlock
+from polarcast.models.unet import ResidualBlock, require_halvable
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Autoencoder(Forecaster):
         Raises:
             BadInput: the grid can't be halved as often as the depth needs.
         """
-        check_grid(rain, self.halvings)
+        require_halvable(rain, self.halvings)
         mean, log_variance = self.encoder(rain).float().chunk(2, 1)
         return mean, log_variance.clamp(-20, 10)
 

@@ -11,12 +11,12 @@ from polarcast.data.errors import BadInput
 from polarcast.models.diffusion.autoencoder import Autoencoder
 from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
 from polarcast.models.diffusion.generative import Generative
-from polarcast.models.diffusion.network import check_grid
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.diffusion.standard import Standard
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.frozen import freeze
 from polarcast.models.rain import last_rain
+from polarcast.models.unet import require_halvable
 
 
 @dataclass
@@ -59,7 +59,7 @@ class LatentDiffusion(Generative):
 
     def condition(self, batch: Batch) -> Tensor:
         """Radar fields brought to the latents' grid by a trained encoder, (b, widths[0], y / f, x / f)."""
-        check_grid(batch.radar, self.base.halvings)
+        require_halvable(batch.radar, self.base.halvings)
         return self.encoder(self.radar(batch))
 
     def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:

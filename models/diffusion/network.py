@@ -8,22 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polarcast.data.errors import BadInput
+from polarcast.models.unet import require_halvable
 
 _FREQUENCIES = 16
 _FASTEST = 200.0
 """Radians of the fastest wave over the range of levels."""
-
-
-def check_grid(x: Tensor, halvings: int) -> None:
-    """Raises BadInput when the grid of fields (b, c, y, x) can't be halved so often."""
-    factor = 2**halvings
-    if x.shape[-1] % factor or x.shape[-2] % factor:
-        raise BadInput(
-            f"a grid of {tuple(x.shape[-2:])} can't be halved {halvings} times",
-            "model.widths",
-            f"use sides divisible by {factor}, or fewer levels",
-        )
 
 
 class DenoisingUNet(nn.Module):
@@ -59,7 +48,7 @@ class DenoisingUNet(nn.Module):
         Raises:
             BadInput: the grid can't be halved as often as the depth needs.
         """
-        check_grid(x, len(self.decoders))
+        require_halvable(x, len(self.decoders))
         embedded = self.embedding(angle, is_kept)
         h = torch.cat([x, condition * is_kept[:, None, None, None]], 1)
         h = self.stem(h.contiguous(memory_format=torch.channels_last))

@@ -3,48 +3,28 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-from data.ingest.radar_files import Blob, Scan, write_cfradial1
+from finished_run import BASELINE, CONTEXT, DIFFUSION, UNET, finished
 from scipy.io import netcdf_file
 
 from polarcast.data.archive import Archive, open_archive, read_field, write_event
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest import run as ingest_run
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
-from polarcast.hpc import checkpoint, predict_picture
-from polarcast.hpc.build import build_model
-from polarcast.hpc.config import load_config
+from polarcast.hpc import predict_picture
 from polarcast.hpc.evaluate import evaluate
-from polarcast.hpc.netcdf import FILL, Dataset, Variable, write_netcdf
 from polarcast.hpc.predict import Asked, predict
-from polarcast.hpc.predict_dataset import Forecasts, geographic, to_dataset
-from polarcast.hpc.predict_notes import named
-from polarcast.hpc.provenance import write_provenance
+from polarcast.hpc.predict_dataset import Forecasts
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.score import parse_score
 
 Told = tuple[int, str, str]
-UNET = ("model.widths=[4,8]", "match_params=false", "train.threads=1")
-CONTEXT = (*UNET, "data.context=2")
-DIFFUSION = (*UNET, "model.name=diffusion", "model.steps=2", "evaluate.members=3")
-BASELINE = ("model.name=power_law", "train.threads=1")
-
-
-def finished(shards: Manifest, folder: Path, *overrides: str) -> RunFolder:
-    """A run as training leaves it, with weights as they were drawn."""
-    run, config = RunFolder(folder), load_config("demo", [f"data.shards={shards.folder}", *overrides])
-    run.start(config)
-    write_provenance(run.provenance_file, shards)
-    checkpoint.save_weights(run.weights_file, build_model(config).state_dict())
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -304,83 +284,3 @@ def test_the_picture_shows_a_few_frames_spread_over_the_event(
     assert Path(done.picture).read_bytes().startswith(b"\x89PNG")
     assert drawn == ["ZH, 1 km", "ZDR, 1 km", "mean of 3 members", "spread of the members", "the input's rain grid"]
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["rain.nc", "rain.png"]
-
-
-def test_a_radar_volume_is_gridded_as_ingest_does(
-    shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # In this process: importing the radar libraries again takes the most time.
-    monkeypatch.setattr(ingest_run, "run_all", lambda work, jobs, _: enumerate(map(work, jobs)))
-    blobs = (Blob(45, 12, 6, zh=48),)
-    scan = Scan(elevations=(0.5, 2.0, 5.0, 15.0), rays=90, gates=60, blobs=blobs, time="2021-07-04T12:00:00")
-    volume = write_cfradial1(tmp_path / "storm.nc", scan)
-    run = finished(shards, tmp_path / "run", *BASELINE, "data.heights_km=[1.0,3.0]")
-    predict(run, volume, tmp_path / "rain.nc", Asked(size=32))
-    with xr.open_dataset(tmp_path / "rain.nc", decode_coords="all") as made:
-        assert str(made.time.values[0]).startswith("2021-07-04T12:00:00")
-        assert made.rain_rate.shape == (1, 1, 32, 32)
-        wettest = made.rain_rate[0, 0].argmax(("y", "x"))
-        assert (float(made.y[wettest["y"]]), float(made.x[wettest["x"]])) == pytest.approx((8.5, 8.5), abs=3)
-        site = made.projection.attrs
-        assert float(made.latitude[16, 16]) == pytest.approx(site["latitude_of_projection_origin"], abs=1e-4)
-        assert made.latitude[0, 0] > made.latitude[1, 0]
-
-
-def test_places_on_the_globe_are_those_of_the_grid() -> None:
-    north, east = geographic(np.array([111.2, 0.0]), np.array([0.0, 80.0]), (32.0, 118.0))
-    assert north[0, 0] == pytest.approx(33, abs=1e-3)
-    assert (north[1, 0], east[1, 0]) == pytest.approx((32, 118))
-    # 80 km east at 32° N, where a degree is 94.3 km long.
-    assert east[1, 1] == pytest.approx(118 + 80 / 94.3, abs=1e-3)
-
-
-def test_what_is_not_finite_is_missing_in_the_file(tmp_path: Path) -> None:
-    rain = np.ones((2, 1, 3, 3), np.float32)
-    rain[0, 0, 1, 1] = np.nan
-    one = Forecasts(rain, np.array([0]), 0, np.zeros((1, 1, 3, 3), np.float32), ("zh",), 1.0, None, 1.0, 6.0)
-    write_netcdf(tmp_path / "rain.nc", to_dataset(one, {"Conventions": "CF-1.8"}))
-    with netcdf_file(tmp_path / "rain.nc", mmap=False) as raw:
-        assert (raw.variables["rain_rate"][:] == FILL).sum() == 1
-    assert np.isnan(rain_of(tmp_path / "rain.nc")).sum() == 1
-    assert np.isnan(rain_of(tmp_path / "rain.nc", "rain_rate_mean")).sum() == 1
-
-
-def test_a_netcdf_file_is_written_whole_or_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.nc"
-    fine = Dataset({"x": Variable(("x",), np.arange(3.0), {"units": "km", "half": 0.1})}, {"title": "0–65 dBZ", "n": 3})
-    write_netcdf(path, fine)
-    before = path.read_bytes()
-    with xr.open_dataset(path) as read:
-        assert (read.attrs["title"], int(read.attrs["n"]), float(read.x.attrs["half"])) == ("0–65 dBZ", 3, 0.1)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("polarcast.hpc.files.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_netcdf(path, replace(fine, attributes={"title": "new"}))
-    with pytest.raises(ValueError, match="x is 2 long"):
-        write_netcdf(path, replace(fine, variables={**fine.variables, "y": Variable(("x",), np.zeros(2))}))
-    with pytest.raises(ValueError, match="an attribute of scipy's own"):
-        write_netcdf(path, replace(fine, attributes={"variables": "zh"}))
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["a.nc"]
-
-
-def test_frames_are_named_in_few_words() -> None:
-    for frames, words in (
-        ([3], "frame 3"),
-        ([3, 4, 5], "frames 3–5"),
-        ([1, 4], "frames 1, 4"),
-        (list(range(0, 20, 2)), "10 frames from 0 to 18"),
-    ):
-        assert named(np.array(frames)) == words
-
-
-@pytest.mark.real_data
-def test_a_real_event_is_forecast(shards: Manifest, real_event: Path, tmp_path: Path) -> None:
-    run = finished(shards, tmp_path / "run", *BASELINE)
-    done = predict(run, real_event, tmp_path / "rain.nc", Asked(1, frames=(0, 6), picture=False))
-    assert (done.frames, done.members) == (6, 1)
-    assert 20 < (done.rain_rate_max or 0) < 200
-    assert any("no ZDR" in line for line in done.warnings)
