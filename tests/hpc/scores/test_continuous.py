@@ -15,7 +15,7 @@ def test_scores_are_those_of_pysteps(pair: str) -> None:
     from pysteps.verification.detcontscores import det_cont_fct
 
     forecast, observed = (f.double() for f in PAIRS[pair])
-    sums = moments(forecast, observed).sum(0).numpy()
+    sums = moments(forecast, observed).sum((0, 1)).numpy()
     with np.errstate(all="ignore"):
         # Its correlation is of all pixels of the forecast, whatever the observation lacks: it is given the others only.
         seen = ~observed.isnan()
@@ -33,13 +33,13 @@ def test_explained_variance_is_one_minus_that_of_the_error(pair: str) -> None:
     forecast, observed = (f.double().numpy() for f in PAIRS[pair])
     seen = ~np.isnan(observed)
     expected = 1 - np.var(observed[seen] - forecast[seen]) / np.var(observed[seen])
-    sums = moments(*(torch.from_numpy(f) for f in (forecast, observed))).sum(0).numpy()
+    sums = moments(*(torch.from_numpy(f) for f in (forecast, observed))).sum((0, 1)).numpy()
     assert float(continuous("explained_variance", sums)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_shift_of_the_forecast_changes_bias_only() -> None:
     observed = rain(2) + 1
-    plain, shifted = (moments(f, observed).sum(0).numpy() for f in (rain(1), rain(1) + 3))
+    plain, shifted = (moments(f, observed).sum((0, 1)).numpy() for f in (rain(1), rain(1) + 3))
     for name in ("cc", "explained_variance"):
         assert float(continuous(name, shifted)) == pytest.approx(float(continuous(name, plain)), rel=1e-5)
     assert float(continuous("nb", shifted)) == pytest.approx(
@@ -48,9 +48,9 @@ def test_a_shift_of_the_forecast_changes_bias_only() -> None:
 
 
 def test_a_perfect_forecast_and_one_of_nothing() -> None:
-    sums = moments(rain(1), rain(1)).sum(0).numpy()
+    sums = moments(rain(1), rain(1)).sum((0, 1)).numpy()
     best = {"mse": 0, "rmse": 0, "mae": 0, "ne": 0, "nb": 0, "cc": 1, "explained_variance": 1}
     assert set(best) == set(CONTINUOUS)
     assert {name: pytest.approx(float(continuous(name, sums)), abs=1e-12) for name in best} == best
-    dry = moments(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)).sum(0).numpy()
+    dry = moments(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)).sum((0, 1)).numpy()
     assert {name for name in CONTINUOUS if np.isnan(continuous(name, dry))} == {"ne", "nb", "cc", "explained_variance"}
