@@ -1,6 +1,7 @@
 """A trained run on a split → score records of each event, and a few forecasts for figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from polarcast.hpc.scores.family import score_fields
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.records import Records, write_records
 from polarcast.hpc.world import World, device_of, set_threads
+from polarcast.models.diffusion.generative import Generative
 from polarcast.models.forecaster import Forecaster
 
 CASE_QUANTILES = (0.99, 0.9, 0.75, 0.5)
@@ -114,15 +116,33 @@ def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol) -> Sums:
 @torch.no_grad()
 def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
     batch = reader.read(case_windows(reader)).to(device_of(World()))
+    with _sampling(model) as states:
+        forecast = model.forecast(batch)[:, 0, 0]
     arrays = {
         "radar": batch.radar[:, -1],
         "observed": batch.rain_rate[:, -1],
-        "forecast": model.forecast(batch)[:, 0, 0],
+        "forecast": forecast,
         "event": batch.event,
         "frame": batch.frame,
+        **({"process": torch.stack(states)} if states else {}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
+
+
+@contextmanager
+def _sampling(model: Forecaster) -> Iterator[list[torch.Tensor]]:
+    """What the network of a model that samples is shown of the first window on the way from noise to rain, (y, x)."""
+    states: list[torch.Tensor] = []
+    if not isinstance(model, Generative):
+        yield states
+        return
+
+    def keep(_: torch.nn.Module, seen: tuple[torch.Tensor, ...]) -> None:
+        states.append(seen[0][0, 0].float())
+
+    with model.denoising.net.register_forward_pre_hook(keep):
+        yield states
 
 
 def case_windows(reader: Reader) -> list[int]:

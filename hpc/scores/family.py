@@ -121,6 +121,10 @@ def _histogram(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor
     return torch.stack([torch.stack([texture.histogram(f, protocol.edges), seen], -1) for f in pictures], 1)
 
 
+def _joint(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
+    return texture.joint_histogram(forecast.mean(1), observed, protocol.edges)[..., None]
+
+
 def _pictures(forecast: Tensor, protocol: Protocol) -> list[Tensor]:
     return [forecast.mean(1) if field == MEAN else forecast[:, 0] for field in protocol.fields]
 
@@ -158,6 +162,7 @@ FAMILIES: dict[str, Family] = {
     "fractions": Family(("threshold", "window"), fractions.PARTS, _fractions),
     "spectrum": Family(("field", "wavenumber"), ("forecast", "observed"), _spectrum),
     "histogram": Family(("field", "bin"), ("forecast", "observed"), _histogram, counts=True),
+    "joint": Family(("bin", "observed_bin"), ("pixels",), _joint, counts=True),
     "sal": Family((), structure.PARTS, _sal, needs_rain=True),
     "crps": Family((), ensemble.CRPS_PARTS, _crps),
     "threshold_crps": Family(("threshold",), ensemble.CRPS_PARTS, _threshold_crps),

@@ -72,6 +72,7 @@ class Protocol:
             "field": self.fields,
             "wavenumber": tuple(float(k) for k in sorted(bands)),
             "bin": (float("-inf"), *self.edges),
+            "observed_bin": (float("-inf"), *self.edges),
             "rank": tuple(float(k) for k in range(self.members + 1)),
             "probability": tuple(k / self.members for k in range(self.members + 1)),
         }

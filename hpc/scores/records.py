@@ -100,6 +100,7 @@ def read_records(path: Path) -> Records:
             .astype(float)
             .reshape(*lead, *family.shape(protocol))
             for name, family in families(protocol).items()
+            if name in table.column_names  # a family may be younger than the records
         }
         events = table["event"].to_numpy().reshape(lead)[:, 0, 0]
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:

@@ -48,6 +48,18 @@ def histogram(field: Tensor, edges: Sequence[float]) -> Tensor:
     return counts.scatter_add_(1, bins, torch.ones_like(bins))
 
 
+def joint_histogram(forecast: Tensor, observed: Tensor, edges: Sequence[float]) -> Tensor:
+    """Pixels of each field (n, y, x) by the bins of both values, (n, forecast, observed) int64; bins as of `histogram`.
+
+    Pixels that lack either are left out.
+    """
+    bounds, bins = torch.tensor(edges, dtype=forecast.dtype, device=forecast.device), len(edges) + 1
+    said, seen = (torch.bucketize(f.flatten(1).contiguous(), bounds, right=True) for f in (forecast, observed))
+    both = (~(forecast.isnan() | observed.isnan())).flatten(1).long()
+    counts = torch.zeros(len(forecast), bins * bins, dtype=torch.int64, device=forecast.device)
+    return counts.scatter_add_(1, said * bins + seen, both).unflatten(1, (bins, bins))
+
+
 def overlap(one: Array, other: Array) -> Array:
     """Common area of two histograms (…, b), each of area 1: 1 for the same distribution (Perkins et al. 2007)."""
     shares = [quotient(h, h.sum(-1, keepdims=True)) for h in (np.asarray(one, float), np.asarray(other, float))]

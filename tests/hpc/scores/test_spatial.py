@@ -6,7 +6,14 @@ import torch
 from fields import PAIRS, SIZE, rain
 
 from polarcast.hpc.scores.fractions import fractions, fss
-from polarcast.hpc.scores.texture import histogram, lost_variance, overlap, spectrum, spectrum_ratio
+from polarcast.hpc.scores.texture import (
+    histogram,
+    joint_histogram,
+    lost_variance,
+    overlap,
+    spectrum,
+    spectrum_ratio,
+)
 
 THRESHOLDS, WINDOWS = (0.5, 5.0, 20.0, 50.0), (1, 2, 3, 8, 15, 31, 64)
 
@@ -76,6 +83,16 @@ def test_a_histogram_is_numpys() -> None:
     for frame, ours in zip(rain(4), histogram(rain(4), edges), strict=True):
         expected, _ = np.histogram(frame.numpy(), [-np.inf, *edges, np.inf])
         assert ours.tolist() == expected.tolist()
+
+
+def test_a_joint_histogram_is_numpys_of_the_pixels_that_have_both_values() -> None:
+    edges, forecast, observed = (0.5, 1.0, 5.0, 20.0), rain(4), rain(5)
+    observed[:, :3] = torch.nan
+    bins = [-np.inf, *edges, np.inf]
+    for said, seen, ours in zip(forecast, observed, joint_histogram(forecast, observed, edges), strict=True):
+        there = ~seen.isnan()
+        expected, *_ = np.histogram2d(said[there].numpy(), seen[there].numpy(), [bins, bins])
+        np.testing.assert_array_equal(ours.numpy(), expected)
 
 
 def test_histograms_overlap_wholly_with_themselves_and_not_with_others() -> None:
