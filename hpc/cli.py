@@ -231,7 +231,7 @@ def _show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:
         return
     for table in tables.values():
         print_text(terminal_table(table))
-    print_text(f"tables {folder}/tables, figure {folder}/figures/cases.png")
+    print_text(f"all tables and pictures: {folder}/report.html; also {folder}/tables and {folder}/figures")
 
 
 def _report_training(folder: Path, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.archive import UNITS
-from polarcast.hpc.bench.figures import RAIN_LEVELS_MM_H, ZH_LEVELS_DBZ
+from polarcast.hpc.bench.figures.style import RAIN_LEVELS_MM_H, ZH_LEVELS_DBZ
 from polarcast.hpc.predict_dataset import Forecasts
 
 COLUMNS = 4

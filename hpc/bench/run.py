@@ -19,9 +19,10 @@ from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.rain_note import rain_note
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Cell, DataSpec, Suite, cells_of
-from polarcast.hpc.bench.table import ARM_NAMES, ComparisonTable, build_table
+from polarcast.hpc.bench.table import ComparisonTable, build_table
 from polarcast.hpc.bench.unfinished import finished_part
 from polarcast.hpc.files import write_text
+from polarcast.hpc.provenance import read_provenance
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.models.registry import entry
@@ -113,7 +114,7 @@ def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, wo
 
 
 def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]], note: str) -> Tables:
-    """Write `tables/` and `figures/` below a folder, from the score records alone.
+    """Write `tables/`, `figures/` and `report.html` below a folder, from the score records and kept cases alone.
 
     Args:
         suite: Which tables.
@@ -124,7 +125,9 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
     Raises:
         BadInput: a record is missing or damaged, or cells were scored on different events.
     """
-    from polarcast.hpc.bench.figures import draw_cases
+    from polarcast.hpc.bench.figures.draw import draw_figures
+    from polarcast.hpc.bench.figures.source import Kept, Source
+    from polarcast.hpc.bench.report import write_report
 
     scores: dict[tuple[str, str], list[Records]] = {}
     for cell, output in outputs:
@@ -132,12 +135,24 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
     tables = {name: _noted(build_table(name, suite, scores, note)) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
-    labels = {name: spec.label for name, spec in suite.models.items()}
-    first = [(c, output) for c, output in outputs if c.seed == suite.seeds[0]]
-    draw_cases(
-        folder / "figures" / "cases.png", [(f"{labels[c.model]}\n{ARM_NAMES[c.arm]}", o.cases) for c, o in first]
-    )
+    kept: dict[tuple[str, str], Kept] = {}
+    for cell, output in outputs:
+        kept.setdefault((cell.model, cell.arm), Kept(cell.model, cell.arm, output.cases))
+    figures = draw_figures(folder / "figures", Source(suite, scores, list(kept.values())))
+    write_report(
+        folder / "report.html", f"polarcast: {suite.name}", tables, figures, _about(suite, outputs),
+        beside_paper=suite.data.archive is not None,
+    )  # fmt: skip
     return tables
+
+
+def _about(suite: Suite, outputs: Sequence[tuple[Cell, Output]]) -> dict[str, str]:
+    """Configuration of a suite, and where the results of its first run come from."""
+    made = read_provenance(outputs[0][1].scores.with_name("provenance.json"))
+    return {
+        "The suite": OmegaConf.to_yaml(OmegaConf.structured(suite)),
+        "Provenance of the first run": json.dumps(made, indent=1),
+    }
 
 
 def _noted(table: ComparisonTable) -> ComparisonTable:

@@ -1,7 +1,7 @@
 """Intervals by resampling events (and seeds), never pixels, paired across arms."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +31,12 @@ class Interval:
     high: float = np.nan
     error: float = np.nan
     p_value: float = np.nan
+
+    def within(self, least: float, greatest: float) -> "Interval":
+        """Without what the value can't be: that covers the true one no less often."""
+        return replace(
+            self, low=float(np.clip(self.low, least, greatest)), high=float(np.clip(self.high, least, greatest))
+        )
 
 
 def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:

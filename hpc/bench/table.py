@@ -132,7 +132,8 @@ def _records(
         seeds=len(first.values),
         aggregation=aggregation,
     )
-    found = [_filled(plain, arm, of_one(of, aggregation), of_events(of)) for arm, of in sums.items()]
+    limits = score.metric.limits
+    found = [_filled(plain, arm, of_one(of, aggregation).within(*limits), of_events(of)) for arm, of in sums.items()]
     if {"radar", "dualpol"} <= sums.keys():
         pair = compared(sums["radar"], sums["dualpol"], aggregation)
         found.append(_difference(_filled(plain, DIFFERENCE, pair.interval, pair.by_event), pair))

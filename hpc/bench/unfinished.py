@@ -35,13 +35,10 @@ def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, O
     }
     if not any(seeds.values()):
         raise BadInput("no model of this suite is scored on all its arms yet", where, "run it without --tables-only")
-    missing = [
-        f"{suite.models[model].label} ({len(seeds[model])} of {len(set(of))} seeds)"
-        for model, of in asked.items()
-        if len(seeds[model]) < len(set(of))
-    ]
     kept = [(c, output) for c, output in outputs if c.seed in seeds[c.model]]
-    note = f"the suite is not finished; missing: {', '.join(missing)}" if missing else ""
+    without = [suite.models[model].label for model, of in seeds.items() if not of]
+    note = f"the suite is not finished, {len(scored)} of {len(outputs)} runs are" if len(scored) < len(outputs) else ""
+    note += f"; not one seed of: {', '.join(without)}" if without else ""
     return _only(suite, {model for model, of in seeds.items() if of}), kept, note
 
 

@@ -1,5 +1,6 @@
 """Metrics as functions of score records; what is undefined is NaN, never a guess."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -7,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from polarcast.hpc.scores import continuous, ensemble, fractions, texture
-from polarcast.hpc.scores.contingency import CATEGORICAL, categorical
+from polarcast.hpc.scores.contingency import categorical
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.structure import PARTS as SAL_PARTS
 from polarcast.hpc.scores.undefined import Array, quotient
@@ -26,6 +27,7 @@ class Metric:
         families: What it can be computed from; which of them is told by the coordinates that are asked for.
         of: (…, *uses, columns) sums and protocol → (…) values.
         uses: The family's axes that it needs whole; of the others coordinates are chosen, or they are summed up.
+        limits: Least and greatest value it can have: so far its interval reaches at the most.
     """
 
     label: str
@@ -34,6 +36,7 @@ class Metric:
     families: tuple[str, ...]
     of: Of
     uses: tuple[str, ...] = ()
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
 
 def _continuous(name: str, factor: float = 1.0) -> Of:
@@ -76,30 +79,32 @@ def _rank_distance(s: Array, protocol: Protocol) -> Array:
 
 
 _ON_COUNTS = ("contingency", "pooled", "multi_event")
-_CATEGORICAL_LABELS = {
-    "csi": ("CSI", 1.0), "pod": ("POD", 1.0), "far": ("FAR", 0.0), "pofd": ("POFD", 0.0), "hk": ("HK", 1.0),
-    "hss": ("HSS", 1.0), "ets": ("ETS", 1.0), "bias": ("bias", 1.0), "sedi": ("SEDI", 1.0),
+_SHARE, _SKILL, _ERROR = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
+_OF_COUNTS = {
+    "csi": ("CSI", 1.0, _SHARE), "pod": ("POD", 1.0, _SHARE), "far": ("FAR", 0.0, _SHARE),
+    "pofd": ("POFD", 0.0, _SHARE), "hk": ("HK", 1.0, _SKILL), "hss": ("HSS", 1.0, _SKILL),
+    "ets": ("ETS", 1.0, (-1 / 3, 1.0)), "bias": ("bias", 1.0, _ERROR), "sedi": ("SEDI", 1.0, _SKILL),
 }  # fmt: skip
 _OF_CLASSES = partial(Metric, families=("continuous",))
 _OF_PROBABILITIES = partial(Metric, families=("probability",), uses=("probability",))
 
 METRICS: dict[str, Metric] = {
-    "paper_mse": _OF_CLASSES("MSE", "({unit})²", 0, of=_continuous("mse")),
-    "paper_mre": _OF_CLASSES("MRE", "1", 0, of=_paper_mre),
-    "paper_rbias": _OF_CLASSES("RBIAS", "1", 0, of=_continuous("ne")),
-    "paper_csi": Metric("CSI", "1", 1, ("paper_csi",), _categorical("csi")),
-    "rmse": _OF_CLASSES("RMSE", "{unit}", 0, of=_continuous("rmse")),
-    "mae": _OF_CLASSES("MAE", "{unit}", 0, of=_continuous("mae")),
-    "ne": _OF_CLASSES("NE", "%", 0, of=_continuous("ne", 100)),
+    "paper_mse": _OF_CLASSES("MSE", "({unit})²", 0, of=_continuous("mse"), limits=_ERROR),
+    "paper_mre": _OF_CLASSES("MRE", "1", 0, of=_paper_mre, limits=_ERROR),
+    "paper_rbias": _OF_CLASSES("RBIAS", "1", 0, of=_continuous("ne"), limits=_ERROR),
+    "paper_csi": Metric("CSI", "1", 1, ("paper_csi",), _categorical("csi"), limits=_SHARE),
+    "rmse": _OF_CLASSES("RMSE", "{unit}", 0, of=_continuous("rmse"), limits=_ERROR),
+    "mae": _OF_CLASSES("MAE", "{unit}", 0, of=_continuous("mae"), limits=_ERROR),
+    "ne": _OF_CLASSES("NE", "%", 0, of=_continuous("ne", 100), limits=_ERROR),
     "nb": _OF_CLASSES("NB", "%", 0, of=_continuous("nb", 100)),
-    "cc": _OF_CLASSES("CC", "1", 1, of=_continuous("cc")),
-    "explained_variance": _OF_CLASSES("EV", "1", 1, of=_continuous("explained_variance")),
-    **{name: Metric(*_CATEGORICAL_LABELS[name][:1], "1", _CATEGORICAL_LABELS[name][1], _ON_COUNTS, _categorical(name))
-       for name in CATEGORICAL},
-    "fss": Metric("FSS", "1", 1, ("fractions",), lambda s, _: fractions.fss(s)),
-    "sal_s": Metric("|S|", "1", 0, ("sal",), _sal("sum_abs_s", "frames_s")),
-    "sal_a": Metric("|A|", "1", 0, ("sal",), _sal("sum_abs_a", "frames_a")),
-    "sal_l": Metric("L", "1", 0, ("sal",), _sal("sum_l", "frames_l")),
+    "cc": _OF_CLASSES("CC", "1", 1, of=_continuous("cc"), limits=_SKILL),
+    "explained_variance": _OF_CLASSES("EV", "1", 1, of=_continuous("explained_variance"), limits=(-math.inf, 1.0)),
+    **{name: Metric(label, "1", perfect, _ON_COUNTS, _categorical(name), limits=limits)
+       for name, (label, perfect, limits) in _OF_COUNTS.items()},
+    "fss": Metric("FSS", "1", 1, ("fractions",), lambda s, _: fractions.fss(s), limits=_SHARE),
+    "sal_s": Metric("|S|", "1", 0, ("sal",), _sal("sum_abs_s", "frames_s"), limits=_ERROR),
+    "sal_a": Metric("|A|", "1", 0, ("sal",), _sal("sum_abs_a", "frames_a"), limits=_ERROR),
+    "sal_l": Metric("L", "1", 0, ("sal",), _sal("sum_l", "frames_l"), limits=_ERROR),
     "lost_variance": Metric("lost variance", "1", 0, ("spectrum",), _lost_variance, ("wavenumber",)),
     "power": Metric(
         "power ratio", "1", 1, ("spectrum",), lambda s, _: texture.spectrum_ratio(s[..., 0], s[..., 1])

@@ -99,7 +99,7 @@ def test_a_suite_that_is_not_finished_shows_what_is_and_names_the_rest(
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)["tables"]["table_8_1"]
     assert {r["model"] for r in shown["records"]} == {"fitted"}
-    assert "missing: U-Net (0 of 1 seeds)" in shown["note"]
+    assert "3 of 4 runs are; not one seed of: U-Net" in shown["note"]
     for file in out.glob("cells/*/scores.parquet"):
         file.unlink()
     refused = run("bench", suite, "--out", out, "--tables-only")

@@ -1,0 +1,131 @@
+"""Forecast against observation (source paper, figure 7.6), spectra and histograms, and what an ensemble's ranks say."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polarcast.hpc.bench.figures.source import ARMS, Source
+from polarcast.hpc.bench.figures.style import ARM_COLORS, ARM_LINES, ARM_MARKERS, panels, pyplot, save
+from polarcast.hpc.bench.table import ARM_NAMES
+from polarcast.hpc.scores.undefined import quotient
+
+_THRESHOLD = "10"
+
+
+def draw_scatter(path: Path, source: Source) -> list[Path]:
+    """Density of pixels by forecast and observed rain, with explained variance, correlation and RMSE (figure 7.6)."""
+    if not source.has("joint", source.shown):
+        return []
+    figure, axes = panels([source.label(m) for m in source.shown], width=2.1, height=2.1, rows_each=2)
+    edges = np.array([*source.protocol(source.shown[0]).edges])
+    image = None
+    for column, model in zip(axes, source.shown, strict=True):
+        for axis, arm in zip(column, ARMS, strict=True):
+            if arm not in source.arms(model):
+                axis.axis("off")
+                continue
+            image = _density(axis, source.family(model, arm, "joint")[1:-1, 1:-1, 0], edges)
+            axis.text(0.04, 0.96, f"{ARM_NAMES[arm]}\n{_told(source, model, arm)}", va="top", fontsize=5.5,
+                      transform=axis.transAxes, color=ARM_COLORS[arm])  # fmt: skip
+    figure.supxlabel("observed rain rate in mm/h", fontsize=8)
+    figure.supylabel("forecast rain rate in mm/h", fontsize=8)
+    figure.colorbar(image, ax=axes.ravel().tolist(), label="pixels", shrink=0.5)
+    figure.suptitle(f"Forecast against observation: {source.counted}", fontsize=9)
+    return [save(figure, path)]
+
+
+def _density(axis: Any, counts: Any, edges: Any) -> Any:
+    from matplotlib.colors import LogNorm
+
+    image = axis.pcolormesh(edges, edges, np.ma.masked_equal(counts, 0), norm=LogNorm(1, 1e6), cmap="viridis")
+    axis.plot(edges[[0, -1]], edges[[0, -1]], color="black", lw=0.7)
+    axis.set(xscale="log", yscale="log", aspect="equal")
+    return image
+
+
+def _told(source: Source, model: str, arm: str) -> str:
+    ev, cc, rmse = (source.pooled(model, arm, name) for name in ("explained_variance", "cc", "rmse"))
+    return f"EV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:.3g} {source.protocol(model).unit}"
+
+
+def draw_spectra(path: Path, source: Source) -> list[Path]:
+    """Power of the forecast over that of what was observed, by wavelength: below 1 where detail is lost."""
+    figure, axes = panels([source.label(m) for m in source.shown])
+    for (axis,), model in zip(axes, source.shown, strict=True):
+        protocol = source.protocol(model)
+        waves = [float(k) for k in protocol.axis("wavenumber")][1:]
+        wavelength = [min(protocol.shape) / k for k in waves]
+        for arm in source.arms(model):
+            power = source.along(model, arm, "power@wavenumber=*")[1:]
+            axis.plot(wavelength, power, ARM_LINES[arm], color=ARM_COLORS[arm], label=ARM_NAMES[arm])
+        axis.axhline(1, color="black", lw=0.7)
+        axis.set(xscale="log", yscale="log")
+    _finish(figure, axes, "wavelength in pixels", "power, forecast / observed")
+    axes[0, 0].invert_xaxis()
+    figure.suptitle(f"Spectra of rain: {source.counted}", fontsize=9)
+    return [save(figure, path)]
+
+
+def draw_histograms(path: Path, source: Source) -> list[Path]:
+    """How often each rain rate is forecast and observed; with the share of the observed variance that is lost."""
+    figure, axes = panels([source.label(m) for m in source.shown])
+    for (axis,), model in zip(axes, source.shown, strict=True):
+        edges = np.array(source.protocol(model).edges)
+        for arm in source.arms(model):
+            said, seen = np.moveaxis(source.family(model, arm, "histogram")[0, 1:], -1, 0)
+            if arm == source.arms(model)[0]:
+                axis.step(edges, seen, where="post", color="black", lw=1, label="observed")
+            lost = source.pooled(model, arm, "lost_variance")
+            axis.step(edges, said, ARM_LINES[arm], where="post", color=ARM_COLORS[arm],
+                      label=f"{ARM_NAMES[arm]}, lost {lost:+.0%}")  # fmt: skip
+        axis.set(xscale="log", yscale="log")
+        axis.legend(fontsize=5.5, loc="lower left")
+    _finish(figure, axes, "rain rate in mm/h", "pixels", legend=False)
+    figure.suptitle(f"Rain rates, and the variance lost: {source.counted}", fontsize=9)
+    return [save(figure, path)]
+
+
+def draw_ensembles(path: Path, source: Source) -> list[Path]:
+    """Ranks of the observation among the members, and how often an event occurs that is forecast with a probability."""
+    models = source.ensembles
+    if not models or not source.has("ranks", models):
+        return []
+    figure, axes = pyplot().subplots(
+        2, len(models), figsize=(3.2 * len(models), 5.4), squeeze=False, layout="constrained"
+    )
+    for (ranks, reliability), model in zip(axes.T, models, strict=True):
+        ranks.set(title=source.label(model), xlabel="rank of the observation", ylabel="share of pixels")
+        ranks.axhline(1 / (source.protocol(model).members + 1), color="black", lw=0.7)
+        reliability.set(xlabel=f"forecast probability of ≥ {_THRESHOLD} mm/h", ylabel="observed frequency")
+        reliability.plot([0, 1], [0, 1], color="black", lw=0.7)
+        for arm in source.arms(model):
+            _draw_ranks(ranks, source, model, arm)
+            _draw_reliability(reliability, source, model, arm)
+        ranks.legend(fontsize=6)
+    figure.suptitle("Ensembles: ranks, and reliability", fontsize=9)
+    return [save(figure, path)]
+
+
+def _draw_ranks(axis: Any, source: Source, model: str, arm: str) -> None:
+    counts = source.family(model, arm, "ranks")[:, 0]
+    skill = source.pooled(model, arm, "spread_skill")
+    axis.plot(np.arange(len(counts)), counts / counts.sum(), ARM_LINES[arm], color=ARM_COLORS[arm],
+              marker=ARM_MARKERS[arm], ms=3, label=f"{ARM_NAMES[arm]}, spread/skill {skill:.2f}")  # fmt: skip
+
+
+def _draw_reliability(axis: Any, source: Source, model: str, arm: str) -> None:
+    protocol = source.protocol(model)
+    at = [float(t) for t in protocol.axis("threshold")].index(float(_THRESHOLD))
+    pixels, events = np.moveaxis(source.family(model, arm, "probability")[at], -1, 0)
+    axis.plot([float(p) for p in protocol.axis("probability")], quotient(events, pixels), ARM_LINES[arm],
+              marker=ARM_MARKERS[arm], ms=3, color=ARM_COLORS[arm])  # fmt: skip
+
+
+def _finish(figure: Any, axes: Any, x: str, y: str, legend: bool = True) -> None:
+    figure.supxlabel(x, fontsize=8)
+    figure.supylabel(y, fontsize=8)
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    if legend:
+        axes[0, 0].legend(fontsize=7)

@@ -1,0 +1,101 @@
+"""What pictures are drawn from: the records of every run, and the numbers that tables make of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from polarcast.hpc.bench.suite import Suite, TableSpec
+from polarcast.hpc.bench.table import DIFFERENCE, Record, Scores, build_table
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.records import Records
+from polarcast.hpc.scores.score import Score, expand, parse_score
+from polarcast.hpc.scores.undefined import Array
+
+ARMS = ("radar", "dualpol")
+Numbers = dict[tuple[str, str, str], Record]
+"""(model, arm, score) → number with its interval."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The kept cases of one run."""
+
+    model: str
+    arm: str
+    cases: Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """A suite, the records of its runs by model and arm, and cases of one seed."""
+
+    suite: Suite
+    scores: Scores
+    kept: Sequence[Kept] = ()
+
+    @cached_property
+    def shown(self) -> list[str]:
+        """Models with one estimate for each window, in the order of the suite, that stand in any of its tables."""
+        named = {m for table in self.suite.tables.values() for m in self.suite.shown(table)}
+        return [m for m in self.suite.models if m in named and self.arms(m) and self.protocol(m).members == 1]
+
+    @property
+    def ensembles(self) -> list[str]:
+        """Models with several members."""
+        return [m for m in self.suite.models if self.arms(m) and self.protocol(m).members > 1]
+
+    @property
+    def counted(self) -> str:
+        """How many events and seeds stand behind a picture."""
+        runs = [self.scores[key] for key in self.scores if key[0] in self.shown]
+        seeds = sorted({len(of) for of in runs})
+        told = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}–{seeds[-1]}"
+        return f"{len(runs[0][0].events)} test events, {told} seed{'s' * (told != '1')}"
+
+    def arms(self, model: str) -> list[str]:
+        """The arms a model was run on."""
+        return [arm for arm in ARMS if (model, arm) in self.scores]
+
+    def protocol(self, model: str) -> Protocol:
+        """How a model was scored."""
+        return self.scores[model, self.arms(model)[0]][0].protocol
+
+    def label(self, model: str) -> str:
+        """Its name in tables."""
+        return self.suite.models[model].label
+
+    def has(self, family: str, models: Sequence[str]) -> bool:
+        """Whether all records of some models hold a family of sums."""
+        return all(family in run.sums for m in models for arm in self.arms(m) for run in self.scores[m, arm])
+
+    def numbers(self, metrics: Sequence[str], models: Sequence[str]) -> Numbers:
+        """Scores with their intervals, as a table would show them; none without models."""
+        if not models:
+            return {}
+        table = TableSpec(title="figure", models=list(models), metrics=list(metrics))
+        built = build_table("figure", replace(self.suite, tables={"figure": table}), self.scores)
+        return {(r.model, r.arm, r.metric): r for r in built.records if r.arm != DIFFERENCE}
+
+    def pooled(self, model: str, arm: str, score: str) -> float:
+        """A score of all events and seeds together."""
+        asked = parse_score(score)
+        return float(asked.of(self._added(asked, model, arm), self.protocol(model)))
+
+    def along(self, model: str, arm: str, score: str) -> list[float]:
+        """A score at each coordinate where it asks for `*`."""
+        asked = expand(parse_score(score), self.protocol(model))
+        return [float(one.of(self._added(one, model, arm), self.protocol(model))) for one in asked]
+
+    def family(self, model: str, arm: str, name: str) -> Array:
+        """A family's sums over all events, seeds, lead times and heights: (*axes, columns)."""
+        return sum(run.sums[name].sum((0, 1, 2)) for run in self.runs(model, arm))  # type: ignore[return-value]
+
+    def runs(self, model: str, arm: str) -> Sequence[Records]:
+        """Records of each seed."""
+        return self.scores[model, arm]
+
+    def _added(self, score: Score, model: str, arm: str) -> Array:
+        return np.sum([score.sums(run).sum(0) for run in self.runs(model, arm)], axis=0)

@@ -1,0 +1,83 @@
+"""One look for all pictures: colours, panels, and how a file is written."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from polarcast.hpc.files import write_bytes
+
+RAIN_LEVELS_MM_H = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 80, 120)
+ZH_LEVELS_DBZ = tuple(range(5, 66, 5))
+ARM_COLORS = {"radar": "#D55E00", "dualpol": "#0072B2"}
+"""Of Okabe & Ito (2008), told apart by all eyes."""
+ARM_MARKERS = {"radar": "s", "dualpol": "o"}
+ARM_HATCHES = {"radar": "////", "dualpol": ""}
+ARM_LINES = {"radar": "--", "dualpol": "-"}
+_ACROSS = 5
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot without a screen."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all, and forget it."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=130, format="png")
+    pyplot().close(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content.getvalue())
+    return path
+
+
+def panels(titles: Sequence[str], width: float = 2.6, height: float = 2.3, rows_each: int = 1) -> tuple[Any, Any]:
+    """A figure with a panel for each title, a few in a row; or with a column of panels for each.
+
+    Returns:
+        The figure, and its axes (title, rows_each).
+    """
+    import numpy as np
+
+    across = min(_ACROSS, len(titles))
+    bands = math.ceil(len(titles) / across)
+    figure, grid = pyplot().subplots(
+        bands * rows_each, across, figsize=(width * across, height * bands * rows_each + 0.5), squeeze=False,
+        layout="constrained", sharex=True, sharey=True,
+    )  # fmt: skip
+    axes = np.moveaxis(grid.reshape(bands, rows_each, across), 1, 2).reshape(bands * across, rows_each)
+    for axis in axes[len(titles) :].flat:
+        axis.axis("off")
+    for title, column in zip(titles, axes, strict=False):
+        column[0].set_title(title, fontsize=8)
+    for axis in axes.flat:
+        axis.tick_params(labelsize=7, which="both")
+        # A panel below which there is none shows the scale of its column.
+        axis.xaxis.set_tick_params(labelbottom=True)
+    return figure, axes[: len(titles)]
+
+
+def field_style(levels: Sequence[float]) -> dict[str, Any]:
+    """How imshow draws values by levels."""
+    import matplotlib as mpl
+    from matplotlib.colors import BoundaryNorm
+
+    colors = mpl.colormaps["turbo"]
+    return {"cmap": colors, "norm": BoundaryNorm(levels, colors.N, extend="max"), "interpolation": "nearest"}
+
+
+def draw_field(axis: Any, field: Any, style: dict[str, Any]) -> Any:
+    """A field (y, x) without axes; what lies below the lowest level stays blank."""
+    import numpy as np
+
+    axis.set(xticks=[], yticks=[])
+    shown = np.ma.masked_less(field, style["norm"].vmin) if "norm" in style else field
+    # Row 0 of the archive is the top of the picture.
+    return axis.imshow(shown, origin="upper", **style)

@@ -1,0 +1,99 @@
+"""One page with everything a suite found: tables, pictures, configuration. It needs no other file and no network."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from polarcast.hpc.bench.figures.draw import FIGURES
+from polarcast.hpc.bench.layout import lay_out
+from polarcast.hpc.bench.render import footnote
+from polarcast.hpc.bench.table import ComparisonTable
+from polarcast.hpc.files import write_text
+
+_PAPER = Path(__file__).with_name("paper.yaml")
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
+body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.85rem }
+table { display: block; overflow-x: auto }
+th, td { padding: 0.15rem 0.6rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap }
+th.label, td.label { text-align: left }
+figure { margin: 1.5rem 0 } img { max-width: 100%; background: white }
+figcaption, .note { font-size: 0.85rem; opacity: 0.8; white-space: pre-line }
+pre { overflow-x: auto; font-size: 0.8rem } details { margin: 1rem 0 }
+@media print { table { display: table } figure { break-inside: avoid } }
+"""
+
+
+def write_report(
+    path: Path,
+    title: str,
+    tables: Mapping[str, ComparisonTable],
+    figures: Sequence[Path],
+    about: Mapping[str, str],
+    beside_paper: bool,
+) -> None:
+    """Write `report.html`.
+
+    Args:
+        path: File to write.
+        title: Its heading.
+        tables: By name.
+        figures: PNG files, which are put into the page.
+        about: Texts that are folded away at the end, such as configuration and provenance, by their headings.
+        beside_paper: Whether the source paper's numbers stand below the tables that it has, too.
+    """
+    parts = [f"<h1>{escape(title)}</h1>", *_contents(tables)]
+    for name, table in tables.items():
+        parts += _table(name, table) + (_of_paper(name) if beside_paper else [])
+    parts += [_figure(file) for file in figures]
+    parts += [
+        f"<details><summary>{escape(k)}</summary><pre>{escape(text)}</pre></details>" for k, text in about.items()
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    write_text(
+        path, f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _contents(tables: Mapping[str, ComparisonTable]) -> list[str]:
+    items = [f'<li><a href="#{escape(name)}">{escape(table.title)}</a></li>' for name, table in tables.items()]
+    return ["<ul>", *items, "</ul>"]
+
+
+def _table(name: str, table: ComparisonTable) -> list[str]:
+    grid = lay_out(table)
+    return [
+        f'<h2 id="{escape(name)}">{escape(table.title)}</h2>',
+        _grid(grid.head, grid.lines, grid.labels),
+        f'<p class="note">{escape(footnote(table))}</p>',
+    ]
+
+
+def _grid(head: Sequence[str], lines: Iterable[Sequence[str]], labels: int) -> str:
+    rows = [f"<tr>{_cells('th', head, labels)}</tr>", *(f"<tr>{_cells('td', line, labels)}</tr>" for line in lines)]
+    return "<table>" + "\n".join(rows) + "</table>"
+
+
+def _cells(tag: str, texts: Sequence[str], labels: int) -> str:
+    kinds = [' class="label"' if i < labels else "" for i in range(len(texts))]
+    return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+
+
+def _of_paper(name: str) -> list[str]:
+    from omegaconf import OmegaConf
+
+    known: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(_PAPER))  # type: ignore[assignment]
+    if name not in known:
+        return []
+    lines = [[model, *map(str, values)] for model, values in known[name]["rows"].items()]
+    return ["<h3>The source paper's numbers</h3>", _grid(["model", *known[name]["columns"]], lines, 1)]
+
+
+def _figure(file: Path) -> str:
+    caption = (FIGURES[file.stem].__doc__ or file.stem).splitlines()[0]
+    content = base64.b64encode(file.read_bytes()).decode()
+    image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{content}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"

@@ -1,0 +1,145 @@
+"""Pictures show the numbers of tables, and what they show is there; the report holds all of it."""
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fields import rain
+
+from polarcast.hpc.bench.figures import comparison, distributions, style
+from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
+from polarcast.hpc.bench.figures.source import Kept, Source
+from polarcast.hpc.bench.report import write_report
+from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec
+from polarcast.hpc.bench.table import build_table
+from polarcast.hpc.scores.family import score_fields
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.records import Records
+
+LABELS = {"net": "A net", "context": "A net <with> context", "several": "An ensemble"}
+SUITE = Suite(
+    name="s",
+    models={n: ModelSpec(label=label, arms=["radar"] if n == "context" else None) for n, label in LABELS.items()},
+    tables={"table_8_1": TableSpec(title="Table 8.1", metrics=["rmse"])},
+)
+
+
+def records(error: float, seed: int, members: int = 1) -> Records:
+    """Six events whose forecast is off by a factor."""
+    observed = rain(seed, 6)
+    noise = torch.randn(6, members, *observed.shape[1:], generator=torch.Generator().manual_seed(seed))
+    forecast = observed[:, None] * (error * noise).exp()
+    protocol = Protocol(unit="mm/h", shape=tuple(observed.shape[1:]), members=members)
+    sums = score_fields(forecast, observed, protocol)
+    by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
+    return Records.of_windows(protocol, np.arange(6), by_window)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    scores = {
+        ("net", "radar"): [records(0.5, 1), records(0.5, 2)],
+        ("net", "dualpol"): [records(0.2, 1), records(0.2, 2)],
+        ("context", "radar"): [records(0.4, 1)],
+        ("several", "radar"): [records(0.5, 1, members=3)],
+        ("several", "dualpol"): [records(0.2, 1, members=3)],
+    }
+    folder = tmp_path_factory.mktemp("cases")
+    kept = []
+    for model, arm in scores:
+        maps = {name: rain(4, 2).numpy() for name in ("observed", "forecast")}
+        made = {"process": rain(4, 3).numpy()} if model == "net" else {}
+        path = folder / f"{model}-{arm}.npz"
+        radar = 5 * rain(4, 2).numpy()[:, None, None]
+        np.savez(path, radar=radar, event=[3, 5], frame=[1, 2], **maps, **made)  # type: ignore[arg-type]
+        kept.append(Kept(model, arm, path))
+    return Source(SUITE, scores, kept)
+
+
+@contextmanager
+def figures_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Figures as they are when they would be written."""
+    kept: list[Any] = []
+
+    def keep(figure: Any, path: Path) -> Path:
+        kept.append(figure)
+        return path
+
+    with monkeypatch.context() as patch:
+        for module in (comparison, distributions):
+            patch.setattr(module, "save", keep)
+        yield kept
+    for figure in kept:
+        style.pyplot().close(figure)
+
+
+@pytest.fixture(scope="module")
+def drawn(source: Source, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return draw_figures(tmp_path_factory.mktemp("figures"), source)
+
+
+def test_every_picture_is_drawn_of_what_there_is(drawn: list[Path]) -> None:
+    assert [path.stem for path in drawn] == list(FIGURES)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+    assert {path.name for path in drawn[0].parent.iterdir()} == {f"{name}.png" for name in FIGURES}
+
+
+def test_what_there_is_no_data_for_is_left_out(source: Source, tmp_path: Path) -> None:
+    """No sampler, no ensemble, no cases, and records from before there were joint histograms."""
+    older = {
+        key: [replace(run, sums={k: v for k, v in run.sums.items() if k != "joint"}) for run in runs]
+        for key, runs in source.scores.items()
+        if key[0] != "several"
+    }
+    drawn = draw_figures(tmp_path, Source(SUITE, older))
+    assert {path.stem for path in drawn} == set(FIGURES) - {"scatter", "ensembles", "cases", "process"}
+
+
+def test_bars_and_whiskers_are_the_numbers_of_the_table(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    with figures_kept(monkeypatch) as kept:
+        comparison.draw_classes(Path("classes.png"), source)
+        heights = [bar.get_height() for bar in kept[0].axes[0].patches]
+    spec = TableSpec(title="", models=["net"], metrics=["rmse@class=*"])
+    table = build_table("t", replace(SUITE, tables={"t": spec}), source.scores)
+    expected = [r.value for arm in ("radar", "dualpol") for r in table.records if r.arm == arm]
+    assert heights == pytest.approx(expected)
+    assert len(heights) == 8
+
+
+def test_an_arm_that_was_not_run_is_not_drawn(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    with figures_kept(monkeypatch) as kept:
+        comparison.draw_windows(Path("windows.png"), source)
+        both, radar = (len(axis.lines) for axis in kept[0].axes[:2])
+    assert (both, radar) == (2, 1)
+
+
+def test_the_scatter_tells_the_scores_of_all_pixels(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    with figures_kept(monkeypatch) as kept:
+        distributions.draw_scatter(Path("scatter.png"), source)
+        told = kept[0].axes[0].texts[0].get_text()
+    sums = sum(run.sums["continuous"].sum((0, 1, 2, 3)) for run in source.scores["net", "radar"])
+    pixels, squares = sums[0], sums[4]
+    assert f"RMSE {np.sqrt(squares / pixels):.3g} mm/h" in told
+    assert told.startswith("radar\nEV 0.")
+
+
+def test_the_report_holds_everything_and_needs_nothing(source: Source, drawn: list[Path], tmp_path: Path) -> None:
+    tables = {"table_8_1": build_table("table_8_1", SUITE, source.scores)}
+    about = {"The suite": "name: s <b>"}
+    write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, beside_paper=False)
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)|https?://|@import|url\(", page)
+    images = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert [base64.b64decode(i) for i in images] == [path.read_bytes() for path in drawn]
+    assert "A net &lt;with&gt; context" in page
+    assert "name: s &lt;b&gt;" in page
+    assert "41.616" not in page
+    write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, beside_paper=True)
+    assert "41.616" in (tmp_path / "report.html").read_text()
