@@ -10,6 +10,9 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import RAIN_TRANSFORMS, scale_rain, unscale_rain
 
+MOST_MMH = 300.0
+"""More than a mean over a square kilometre and a minute reaches in any archive."""
+
 
 @dataclass
 class RainConfig:
@@ -70,7 +73,9 @@ def rain_loss(scaled: Tensor, rain_rate: Tensor, config: RainConfig) -> Tensor:
     in_transform = _weighted_square(scaled, scale_rain(rain_rate, config.rain_transform), rain_rate, config)
     if not config.rate_weight:
         return in_transform
-    error = (unscale_rain(scaled, config.rain_transform) - rain_rate) / config.rate_scale
+    # More than can fall costs no more than that: an exponential of a stray output would throw the network away.
+    most = float(scale_rain(torch.tensor(MOST_MMH), config.rain_transform))
+    error = (unscale_rain(scaled.clamp(max=most), config.rain_transform) - rain_rate) / config.rate_scale
     return in_transform + config.rate_weight * error.square().mean()
 
 

@@ -16,11 +16,11 @@ from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine,
 from polarcast.hpc.world import World, device_of, set_threads
 from polarcast.models.diffusion.conditional import Diffusion
 from polarcast.models.forecaster import Forecaster
+from polarcast.models.rain import MOST_MMH
 from polarcast.models.unet import UNet
 
 Work = Callable[[], Tensor]
 OURS, PLAIN = "polarcast", "plain torch"
-_MOST_MMH = 250.0
 
 
 def measure_inference(
@@ -57,7 +57,7 @@ def _works(config: RunConfig, size: int, members: int) -> dict[str, Work]:
     scaled, several = ensemble.radar(batch), f"{members} members, {ensemble.evaluations} evaluations each"
     return {
         f"{OURS}, U-Net": lambda: unet.forecast(batch),
-        f"{PLAIN}, U-Net": lambda: unet.net(scaled).expm1().clamp(0, _MOST_MMH),
+        f"{PLAIN}, U-Net": lambda: unet.net(scaled).expm1().clamp(0, MOST_MMH),
         f"{OURS}, {several}": lambda: ensemble.forecast(batch, members),
         f"{PLAIN}, {several}": lambda: _by_hand(ensemble, scaled, members),
     }
@@ -85,7 +85,7 @@ def _by_hand(model: Diffusion, scaled: Tensor, members: int) -> Tensor:
         for time in solver.timesteps:
             answer = model.denoising.net(x, scaled, kept * (time / 1000), kept)
             x = solver.step(answer, time, x).prev_sample
-        made.append(x.expm1().clamp(0, _MOST_MMH))
+        made.append(x.expm1().clamp(0, MOST_MMH))
     return torch.stack(made, 1)
 
 

@@ -5,9 +5,8 @@ from torch import Tensor, nn
 
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import RAIN_TRANSFORMS, scale_rain, unscale_rain
+from polarcast.models.rain import MOST_MMH
 
-MOST_MMH = 300.0
-"""No forecast is above; far more than a mean over a square kilometre and a minute reaches in any archive."""
 _LEAST_MMH = 0.1
 """Less than this is no rain."""
 _RATE_SCALE_MMH = 10.0

@@ -54,6 +54,15 @@ def test_weights_are_at_least_one_and_grow_with_the_rain_up_to_the_cap(config: R
     assert float(weights.max()) <= (1 + config.heavy_cap) ** config.heavy_power
 
 
+def test_a_stray_output_costs_no_more_than_the_most_that_falls() -> None:
+    stray = torch.full((1, 1, 2, 2), 40.0, requires_grad=True)
+    loss = rain_loss(stray, torch.ones(1, 1, 2, 2), RainConfig())
+    assert loss < 0.5 * 30.0**2 + 40.0**2
+    loss.backward()
+    assert stray.grad is not None
+    assert (stray.grad > 0).all()  # it is still drawn back, by its error in the transformed space
+
+
 def test_weights_are_off_by_default() -> None:
     assert (heavy_rain_weight(draw_rain(0), RainConfig()) == 1).all()
     scaled, rain_rate = draw_rain(1), draw_rain(0)
