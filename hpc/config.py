@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +171,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain dictionaries and lists, to be written and hashed."""
-        content = OmegaConf.to_container(OmegaConf.structured(self), resolve=True)
-        return dict(content)  # type: ignore[arg-type]
+        return asdict(self)
 
     def digest(self) -> str:
         """SHA-256 of everything that shapes the result; where the shards lie does not."""
@@ -193,7 +192,7 @@ def _forget_defaults(content: dict[str, Any]) -> None:
     """Runs are named without settings that are younger than they are."""
     from polarcast.models.registry import entry
 
-    plain: Any = OmegaConf.to_container(OmegaConf.structured(RunConfig))
+    plain = asdict(RunConfig())
     plain["model"] = dict(vars(entry(content["model"]["name"]).config()))
     for part, keys in _YOUNGER.items():
         inside, default = (content[part], plain[part]) if part else (content, plain)

@@ -220,12 +220,14 @@ def _add_cell(
     if key not in cells:
         spec = suite.models[name]
         base = _add_cell(cells, suite, shards, (spec.base, arm, seed), (*above, name)) if spec.base else None
-        cells[key] = Cell(name, arm, seed, _config(suite, spec, arm, seed, shards, base), base)
+        # Where a base lies is known when the data are.
+        of_seed: dict[str, Any] = {"seed": seed, "base": {"run": "", "config": base.config.to_dict()} if base else None}
+        like = next((cell.config for (n, a, _), cell in cells.items() if (n, a) == (name, arm)), None)
+        config = replace(like, **of_seed) if like else _config(suite, spec, arm, shards, of_seed)
+        cells[key] = Cell(name, arm, seed, config, base)
     return cells[key]
 
 
-def _config(suite: Suite, spec: ModelSpec, arm: str, seed: int, shards: Path, base: Cell | None) -> RunConfig:
-    of_cell: dict[str, Any] = {"task": suite.task, "arm": arm, "seed": seed, "data": {"shards": str(shards)}}
-    if base:  # where it lies is known when the data are
-        of_cell["base"] = {"run": "", "config": base.config.to_dict()}
+def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, of_seed: dict[str, Any]) -> RunConfig:
+    of_cell = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, **of_seed}
     return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, of_cell)))  # type: ignore[arg-type]
