@@ -100,6 +100,8 @@ def test_what_there_is_no_data_for_is_left_out(source: Source, tmp_path: Path) -
     }
     drawn = draw_figures(tmp_path, Source(SUITE, older))
     assert {path.stem for path in drawn} == set(FIGURES) - {"scatter", "ensembles", "cases", "process"}
+    alone = {key: runs for key, runs in source.scores.items() if key[0] == "several"}
+    assert [path.stem for path in draw_figures(tmp_path, Source(SUITE, alone))] == ["ensembles"]
 
 
 def test_bars_and_whiskers_are_the_numbers_of_the_table(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,6 @@ _THRESHOLD = "10"
 
 def draw_scatter(path: Path, source: Source) -> list[Path]:
     """Density of pixels by forecast and observed rain, with explained variance, correlation and RMSE (figure 7.6)."""
-    if not source.has("joint", source.shown):
-        return []
     figure, axes = panels([source.label(m) for m in source.shown], width=2.1, height=2.1, rows_each=2)
     edges = np.array([*source.protocol(source.shown[0]).edges])
     image = None
@@ -89,7 +87,7 @@ def draw_histograms(path: Path, source: Source) -> list[Path]:
 def draw_ensembles(path: Path, source: Source) -> list[Path]:
     """Ranks of the observation among the members, and how often an event occurs that is forecast with a probability."""
     models = source.ensembles
-    if not models or not source.has("ranks", models):
+    if not models:
         return []
     figure, axes = pyplot().subplots(
         2, len(models), figsize=(3.2 * len(models), 5.4), squeeze=False, layout="constrained"

@@ -1,6 +1,7 @@
 """All pictures of a suite."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from polarcast.hpc.bench.figures.cases import draw_cases, draw_process
@@ -8,17 +9,26 @@ from polarcast.hpc.bench.figures.comparison import draw_arms, draw_classes, draw
 from polarcast.hpc.bench.figures.distributions import draw_ensembles, draw_histograms, draw_scatter, draw_spectra
 from polarcast.hpc.bench.figures.source import Source
 
-FIGURES: dict[str, Callable[[Path, Source], list[Path]]] = {
-    "arms": draw_arms,
-    "classes": draw_classes,
-    "windows": draw_windows,
-    "thresholds": draw_thresholds,
-    "scatter": draw_scatter,
-    "spectra": draw_spectra,
-    "histograms": draw_histograms,
-    "ensembles": draw_ensembles,
-    "cases": draw_cases,
-    "process": draw_process,
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, and the families of sums that all its models' records must hold."""
+
+    draw: Callable[[Path, Source], list[Path]]
+    needs: tuple[str, ...] = ()
+
+
+FIGURES: dict[str, Figure] = {
+    "arms": Figure(draw_arms, ("continuous", "paper_csi")),
+    "classes": Figure(draw_classes, ("continuous",)),
+    "windows": Figure(draw_windows, ("multi_event",)),
+    "thresholds": Figure(draw_thresholds, ("contingency",)),
+    "scatter": Figure(draw_scatter, ("joint", "continuous")),
+    "spectra": Figure(draw_spectra, ("spectrum",)),
+    "histograms": Figure(draw_histograms, ("histogram", "spectrum")),
+    "ensembles": Figure(draw_ensembles),
+    "cases": Figure(draw_cases),
+    "process": Figure(draw_process),
 }
 
 
@@ -32,4 +42,5 @@ def draw_figures(folder: Path, source: Source) -> list[Path]:
     Returns:
         The files written.
     """
-    return [file for name, draw in FIGURES.items() for file in draw(folder / f"{name}.png", source)]
+    possible = {name: f for name, f in FIGURES.items() if not f.needs or source.holds(f.needs)}
+    return [file for name, figure in possible.items() for file in figure.draw(folder / f"{name}.png", source)]

@@ -15,6 +15,7 @@ from polarcast.hpc.scores.score import Score, expand, parse_score
 from polarcast.hpc.scores.undefined import Array
 
 ARMS = ("radar", "dualpol")
+_HEAVY = "10"
 Numbers = dict[tuple[str, str, str], Record]
 """(model, arm, score) → number with its interval."""
 
@@ -38,9 +39,10 @@ class Source:
 
     @cached_property
     def shown(self) -> list[str]:
-        """Models with one estimate for each window, in the order of the suite, that stand in any of its tables."""
+        """Models that stand in any table of the suite, in its order: those with one estimate, or else the ensembles."""
         named = {m for table in self.suite.tables.values() for m in self.suite.shown(table)}
-        return [m for m in self.suite.models if m in named and self.arms(m) and self.protocol(m).members == 1]
+        there = [m for m in self.suite.models if m in named and self.arms(m)]
+        return [m for m in there if self.protocol(m).members == 1] or there
 
     @property
     def ensembles(self) -> list[str]:
@@ -67,14 +69,23 @@ class Source:
         """Its name in tables."""
         return self.suite.models[model].label
 
-    def has(self, family: str, models: Sequence[str]) -> bool:
-        """Whether all records of some models hold a family of sums."""
-        return all(family in run.sums for m in models for arm in self.arms(m) for run in self.scores[m, arm])
+    def holds(self, families: Sequence[str]) -> bool:
+        """Whether there are models to show, all of whose records hold these sums."""
+        runs = [run for m in self.shown for arm in self.arms(m) for run in self.runs(m, arm)]
+        return bool(runs) and all(set(families) <= set(run.sums) for run in runs)
+
+    def can_show(self, families: Sequence[str]) -> bool:
+        """Whether there are models to show, whose records hold all of these families of sums."""
+        return bool(self.shown) and all(self.has(family, self.shown) for family in families)
+
+    @property
+    def threshold(self) -> str:
+        """Of events that are heavy but not rare: 10 mm/h, or what is scored in its place."""
+        known = [f"{t:g}" for t in self.protocol(self.shown[0]).threshold]
+        return _HEAVY if _HEAVY in known else known[len(known) // 2]
 
     def numbers(self, metrics: Sequence[str], models: Sequence[str]) -> Numbers:
-        """Scores with their intervals, as a table would show them; none without models."""
-        if not models:
-            return {}
+        """Scores with their intervals, as a table would show them."""
         table = TableSpec(title="figure", models=list(models), metrics=list(metrics))
         built = build_table("figure", replace(self.suite, tables={"figure": table}), self.scores)
         return {(r.model, r.arm, r.metric): r for r in built.records if r.arm != DIFFERENCE}

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ from polarcast.hpc.files import write_bytes
 
 RAIN_LEVELS_MM_H = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 80, 120)
 ZH_LEVELS_DBZ = tuple(range(5, 66, 5))
+ZDR_LEVELS_DB = (-1, -0.5, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4)
+RAIN_COLORS, ZH_COLORS, ZDR_COLORS = "magma_r", "viridis_r", "cividis_r"
+"""Ever darker with the value: told apart by all eyes, and in grey."""
 ARM_COLORS = {"radar": "#D55E00", "dualpol": "#0072B2"}
 """Of Okabe & Ito (2008), told apart by all eyes."""
 ARM_MARKERS = {"radar": "s", "dualpol": "o"}
@@ -49,7 +52,7 @@ def panels(titles: Sequence[str], width: float = 2.6, height: float = 2.3, rows_
     across = min(_ACROSS, len(titles))
     bands = math.ceil(len(titles) / across)
     figure, grid = pyplot().subplots(
-        bands * rows_each, across, figsize=(width * across, height * bands * rows_each + 0.5), squeeze=False,
+        bands * rows_each, across, figsize=(width * across, height * bands * rows_each + 0.7), squeeze=False,
         layout="constrained", sharex=True, sharey=True,
     )  # fmt: skip
     axes = np.moveaxis(grid.reshape(bands, rows_each, across), 1, 2).reshape(bands * across, rows_each)
@@ -64,13 +67,32 @@ def panels(titles: Sequence[str], width: float = 2.6, height: float = 2.3, rows_
     return figure, axes[: len(titles)]
 
 
-def field_style(levels: Sequence[float]) -> dict[str, Any]:
+def finish(figure: Any, axes: Iterable[Any], title: str, x: str = "", y: str = "") -> None:
+    """Heading, names of the axes, and one legend outside of all panels: in none of them it could hide anything."""
+    named = {label: drawn for axis in axes for drawn, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.suptitle(title, fontsize=9)
+    figure.supxlabel(x, fontsize=8)
+    figure.supylabel(y, fontsize=8)
+    if named:
+        figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), fontsize=7, frameon=False)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Numbers of a logarithmic axis as people write them: 0.2, 0.5, 1, 2."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def field_style(levels: Sequence[float], colors: str = RAIN_COLORS) -> dict[str, Any]:
     """How imshow draws values by levels."""
     import matplotlib as mpl
     from matplotlib.colors import BoundaryNorm
 
-    colors = mpl.colormaps["turbo"]
-    return {"cmap": colors, "norm": BoundaryNorm(levels, colors.N, extend="max"), "interpolation": "nearest"}
+    chosen = mpl.colormaps[colors]
+    return {"cmap": chosen, "norm": BoundaryNorm(levels, chosen.N, extend="max"), "interpolation": "nearest"}
 
 
 def draw_field(axis: Any, field: Any, style: dict[str, Any]) -> Any:
