@@ -13,7 +13,7 @@ import pytest
 import torch
 from fields import rain
 
-from polarcast.hpc.bench.figures import comparison, distributions, style
+from polarcast.hpc.bench.figures import comparison, distributions, performance, style
 from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
 from polarcast.hpc.bench.figures.source import Kept, Source
 from polarcast.hpc.bench.report import write_report
@@ -73,7 +73,7 @@ def figures_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         return path
 
     with monkeypatch.context() as patch:
-        for module in (comparison, distributions):
+        for module in (comparison, distributions, performance):
             patch.setattr(module, "save", keep)
         yield kept
     for figure in kept:
@@ -107,12 +107,28 @@ def test_what_there_is_no_data_for_is_left_out(source: Source, tmp_path: Path) -
 def test_bars_and_whiskers_are_the_numbers_of_the_table(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     with figures_kept(monkeypatch) as kept:
         comparison.draw_classes(Path("classes.png"), source)
-        heights = [bar.get_height() for bar in kept[0].axes[0].patches]
-    spec = TableSpec(title="", models=["net"], metrics=["rmse@class=*"])
-    table = build_table("t", replace(SUITE, tables={"t": spec}), source.scores)
-    expected = [r.value for arm in ("radar", "dualpol") for r in table.records if r.arm == arm]
-    assert heights == pytest.approx(expected)
-    assert len(heights) == 8
+        bars = [axis.containers for axis in kept[0].axes]
+        lengths = [[bar.get_width() for bar in drawn] for of_class in bars for drawn in of_class[1::2]]
+        ends = [drawn.errorbar[2][0].get_segments()[-1][:, 0] for of_class in bars for drawn in of_class[1::2]]
+    spec = TableSpec(title="", models=["net", "context"], metrics=["rmse@class=*", "rmse"])
+    records = build_table("t", replace(SUITE, tables={"t": spec}), source.scores).records
+    arms = {arm: [r for r in records if r.model == "net" and r.arm == arm] for arm in ("radar", "dualpol")}
+    expected = [r for pair in zip(*arms.values(), strict=True) for r in pair]
+    assert [drawn[-1] for drawn in lengths] == pytest.approx([r.value for r in expected])
+    assert np.array(ends) == pytest.approx(np.array([(r.low, r.high) for r in expected]))
+    assert [len(drawn) for drawn in lengths] == [2, 1] * 5
+
+
+def test_points_of_the_performance_diagram_are_the_numbers_of_the_table(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with figures_kept(monkeypatch) as kept:
+        performance.draw_performance(Path("performance.png"), source)
+        drawn = kept[0].axes[0].containers[0].lines[0].get_xydata()
+    spec = TableSpec(title="", models=["net"], metrics=["pod@threshold=*", "far@threshold=*"])
+    records = build_table("t", replace(SUITE, tables={"t": spec}), source.scores).records
+    pod, far = np.array([r.value for r in records if r.arm == "radar"], float).reshape(2, -1)
+    assert drawn == pytest.approx(np.stack([1 - far, pod], -1), nan_ok=True)
 
 
 def test_an_arm_that_was_not_run_is_not_drawn(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,67 +10,66 @@ from polarcast.hpc.bench.figures.style import (
     ARM_HATCHES,
     ARM_LINES,
     ARM_MARKERS,
+    finish,
     panels,
     pyplot,
     save,
 )
 from polarcast.hpc.bench.table import ARM_NAMES, Record
 from polarcast.hpc.scores.protocol import Protocol
-from polarcast.hpc.scores.score import coordinate_label, parse_score
+from polarcast.hpc.scores.score import coordinate_label, expand, parse_score
 
+Draw = Callable[[Any, Sequence[tuple[int, Record]], str], None]
 _ARMS_SHOWN = ("paper_mse", "paper_mre", "paper_rbias", "paper_csi")
 _OFFSETS = {"radar": 0.16, "dualpol": -0.16}
+_BAR = 0.38
 
 
 def draw_arms(path: Path, source: Source) -> list[Path]:
     """The paper's four scores of each model's two arms (figure 8.1)."""
-    numbers = source.numbers(_ARMS_SHOWN, source.shown)
-    models = source.shown[::-1]
-    figure, axes = pyplot().subplots(
-        1, len(_ARMS_SHOWN), figsize=(3 * len(_ARMS_SHOWN), 0.33 * len(models) + 1.3), sharey=True, layout="constrained"
-    )
-    for axis, metric in zip(axes, _ARMS_SHOWN, strict=True):
-        for arm in ARMS:
-            found = [(i, numbers.get((m, arm, metric))) for i, m in enumerate(models)]
-            _dots(axis, [(i + _OFFSETS[arm], r) for i, r in found if r and r.value is not None], arm)
-        axis.set_xlabel(parse_score(metric).heading(source.protocol(models[0])), fontsize=8)
-        axis.grid(axis="x", alpha=0.3)
-        axis.tick_params(labelsize=7)
-        axis.xaxis.get_offset_text().set_fontsize(7)
-    axes[0].set_yticks(range(len(models)), [source.label(m) for m in models])
-    axes[-1].legend(fontsize=7)
-    figure.suptitle(f"Radar and dual-pol: {source.counted}, 95% intervals", fontsize=9)
-    return [save(figure, path)]
+    return _by_model(path, source, _ARMS_SHOWN, _dots, "Radar and dual-pol")
 
 
 def draw_classes(path: Path, source: Source) -> list[Path]:
-    """RMSE by class of observed rain (figure 7.8 shows its square)."""
-
-    def draw(axis: Any, arm: str, found: Sequence[Record]) -> None:
-        low, high = zip(*map(_whiskers, found), strict=True)
-        axis.bar(
-            [i - 2 * _OFFSETS[arm] * 0.6 for i in range(len(found))], [_value(r) for r in found], 0.38,
-            yerr=[low, high], color=ARM_COLORS[arm], hatch=ARM_HATCHES[arm], edgecolor="white", label=ARM_NAMES[arm],
-            error_kw={"lw": 0.8},
-        )  # fmt: skip
-        axis.set_yscale("log")
-
-    return _along(path, source, "rmse@class=*", draw, "RMSE by observed rain rate")
+    """RMSE by class of observed rain, each class on a scale of its own (figure 7.8 shows its square)."""
+    score, protocol = parse_score("rmse@class=*"), source.protocol(source.shown[0])
+    return _by_model(path, source, [*map(str, expand(score, protocol)), "rmse"], _bars, "Error by observed rain rate")
 
 
 def draw_windows(path: Path, source: Source) -> list[Path]:
     """Hanssen–Kuipers score of events, the forecast made fuzzy within windows (figure 8.2)."""
-    return _along(path, source, "hk@threshold=10,window=*", _line, "HK of 10 mm/h, by window")
+    score = f"hk@threshold={source.threshold},window=*"
+    event = coordinate_label("threshold", source.threshold, source.protocol(source.shown[0]))
+    return _along(path, source, score, f"HK of rain {event}, the forecast made fuzzy within a window")
 
 
 def draw_thresholds(path: Path, source: Source) -> list[Path]:
     """Critical success index by threshold."""
-    return _along(path, source, "csi@threshold=*", _line, "CSI by threshold")
+    return _along(path, source, "csi@threshold=*", "CSI by threshold")
 
 
-def _along(
-    path: Path, source: Source, score: str, draw: Callable[[Any, str, Sequence[Record]], None], title: str
-) -> list[Path]:
+def _by_model(path: Path, source: Source, metrics: Sequence[str], draw: Draw, title: str) -> list[Path]:
+    """A panel for each score, models below each other, their arms side by side."""
+    numbers = source.numbers(metrics, source.shown)
+    models = source.shown[::-1]
+    across = len(metrics)
+    size = (2.2 + 2.45 * across, 0.33 * len(models) + 1.3)
+    figure, axes = pyplot().subplots(1, across, figsize=size, sharey=True, layout="constrained")
+    for axis, metric in zip(axes, metrics, strict=True):
+        for arm in ARMS:
+            found = [(i, numbers.get((m, arm, metric))) for i, m in enumerate(models)]
+            draw(axis, [(i, r) for i, r in found if r and r.value is not None], arm)
+        axis.set_xlabel(parse_score(metric).heading(source.protocol(models[0])), fontsize=8)
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_axisbelow(True)
+        axis.tick_params(labelsize=7)
+        axis.xaxis.get_offset_text().set_fontsize(7)
+    axes[0].set_yticks(range(len(models)), [source.label(m) for m in models])
+    finish(figure, axes, f"{title}: {source.counted}, 95% intervals")
+    return [save(figure, path)]
+
+
+def _along(path: Path, source: Source, score: str, title: str) -> list[Path]:
     """A panel for each model, along the axis on which a score asks for `*`."""
     numbers = source.numbers([score], source.shown)
     figure, axes = panels([source.label(m) for m in source.shown])
@@ -79,13 +78,11 @@ def _along(
     for (axis,), model in zip(axes, source.shown, strict=True):
         for arm in source.arms(model):
             found = _of(numbers, model, arm)
-            draw(axis, arm, found)
+            _line(axis, arm, found)
             labels = [_coordinate(r.metric, protocol) for r in found]
         axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=6)
         axis.grid(axis="y", alpha=0.3)
-    axes[0, 0].legend(fontsize=7)
-    axes[0, 0].set_ylabel(parse_score(score).metric.label, fontsize=8)
-    figure.suptitle(f"{title}: {source.counted}, 95% intervals", fontsize=9)
+    finish(figure, axes.flat, f"{title}: {source.counted}, 95% intervals", y=parse_score(score).metric.label)
     return [save(figure, path)]
 
 
@@ -106,12 +103,24 @@ def _line(axis: Any, arm: str, found: Sequence[Record]) -> None:
     axis.fill_between(at, low, high, color=ARM_COLORS[arm], alpha=0.2, lw=0)
 
 
-def _dots(axis: Any, found: Sequence[tuple[float, Record]], arm: str) -> None:
-    low, high = zip(*(_whiskers(r) for _, r in found), strict=True)
+def _dots(axis: Any, found: Sequence[tuple[int, Record]], arm: str) -> None:
     axis.errorbar(
-        [_value(r) for _, r in found], [y for y, _ in found], xerr=[low, high], fmt=ARM_MARKERS[arm], ms=4, lw=0.9,
-        color=ARM_COLORS[arm], label=ARM_NAMES[arm],
+        [_value(r) for _, r in found], [i + _OFFSETS[arm] for i, _ in found], xerr=_reach(found),
+        fmt=ARM_MARKERS[arm], ms=4, lw=0.9, color=ARM_COLORS[arm], label=ARM_NAMES[arm],
     )  # fmt: skip
+
+
+def _bars(axis: Any, found: Sequence[tuple[int, Record]], arm: str) -> None:
+    side = _BAR / 2 if arm == ARMS[0] else -_BAR / 2
+    axis.barh(
+        [i + side for i, _ in found], [_value(r) for _, r in found], _BAR, xerr=_reach(found), color=ARM_COLORS[arm],
+        hatch=ARM_HATCHES[arm], edgecolor="white", label=ARM_NAMES[arm], error_kw={"lw": 0.8},
+    )  # fmt: skip
+
+
+def _reach(found: Sequence[tuple[int, Record]]) -> list[list[float]]:
+    """How far the intervals reach below and above: (2, n), also of nothing."""
+    return [[_whiskers(r)[end] for _, r in found] for end in (0, 1)]
 
 
 def _value(record: Record, what: str = "value") -> float:

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from polarcast.hpc.bench.figures.source import ARMS, Source
-from polarcast.hpc.bench.figures.style import ARM_COLORS, ARM_LINES, ARM_MARKERS, panels, pyplot, save
+from polarcast.hpc.bench.figures.style import (
+    ARM_COLORS,
+    ARM_LINES,
+    ARM_MARKERS,
+    finish,
+    panels,
+    plain_ticks,
+    pyplot,
+    save,
+)
 from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.scores.undefined import quotient
 
@@ -59,9 +68,12 @@ def draw_spectra(path: Path, source: Source) -> list[Path]:
             axis.plot(wavelength, power, ARM_LINES[arm], color=ARM_COLORS[arm], label=ARM_NAMES[arm])
         axis.axhline(1, color="black", lw=0.7)
         axis.set(xscale="log", yscale="log")
-    _finish(figure, axes, "wavelength in pixels", "power, forecast / observed")
+        axis.grid(alpha=0.3)
+        plain_ticks(axis.xaxis)
+        plain_ticks(axis.yaxis)
     axes[0, 0].invert_xaxis()
-    figure.suptitle(f"Spectra of rain: {source.counted}", fontsize=9)
+    title = f"Spectra of rain: {source.counted}"
+    finish(figure, axes.flat, title, "wavelength in pixels", "power, forecast / observed")
     return [save(figure, path)]
 
 
@@ -78,8 +90,11 @@ def draw_histograms(path: Path, source: Source) -> list[Path]:
             axis.step(edges, said, ARM_LINES[arm], where="post", color=ARM_COLORS[arm],
                       label=f"{ARM_NAMES[arm]}, lost {lost:+.0%}")  # fmt: skip
         axis.set(xscale="log", yscale="log")
+        axis.grid(alpha=0.3)
         axis.legend(fontsize=5.5, loc="lower left")
-    _finish(figure, axes, "rain rate in mm/h", "pixels", legend=False)
+        plain_ticks(axis.xaxis)
+    figure.supxlabel("rain rate in mm/h", fontsize=8)
+    figure.supylabel("pixels", fontsize=8)
     figure.suptitle(f"Rain rates, and the variance lost: {source.counted}", fontsize=9)
     return [save(figure, path)]
 
@@ -118,12 +133,3 @@ def _draw_reliability(axis: Any, source: Source, model: str, arm: str) -> None:
     pixels, events = np.moveaxis(source.family(model, arm, "probability")[at], -1, 0)
     axis.plot([float(p) for p in protocol.axis("probability")], quotient(events, pixels), ARM_LINES[arm],
               marker=ARM_MARKERS[arm], ms=3, color=ARM_COLORS[arm])  # fmt: skip
-
-
-def _finish(figure: Any, axes: Any, x: str, y: str, legend: bool = True) -> None:
-    figure.supxlabel(x, fontsize=8)
-    figure.supylabel(y, fontsize=8)
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
-    if legend:
-        axes[0, 0].legend(fontsize=7)

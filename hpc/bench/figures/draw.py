@@ -7,6 +7,7 @@ from pathlib import Path
 from polarcast.hpc.bench.figures.cases import draw_cases, draw_process
 from polarcast.hpc.bench.figures.comparison import draw_arms, draw_classes, draw_thresholds, draw_windows
 from polarcast.hpc.bench.figures.distributions import draw_ensembles, draw_histograms, draw_scatter, draw_spectra
+from polarcast.hpc.bench.figures.performance import draw_performance
 from polarcast.hpc.bench.figures.source import Source
 
 
@@ -23,6 +24,7 @@ FIGURES: dict[str, Figure] = {
     "classes": Figure(draw_classes, ("continuous",)),
     "windows": Figure(draw_windows, ("multi_event",)),
     "thresholds": Figure(draw_thresholds, ("contingency",)),
+    "performance": Figure(draw_performance, ("contingency",)),
     "scatter": Figure(draw_scatter, ("joint", "continuous")),
     "spectra": Figure(draw_spectra, ("spectrum",)),
     "histograms": Figure(draw_histograms, ("histogram", "spectrum")),

@@ -16,7 +16,7 @@ _BIAS_SHOWN = (0.25, 0.5, 1, 2, 4)
 
 
 def draw_performance(path: Path, source: Source) -> list[Path]:
-    """POD and FAR by threshold: curves are of equal CSI, rays of equal frequency bias; both perfect at the top right."""
+    """POD and FAR by threshold; curves of equal CSI (named), rays of frequency bias ¼, ½, 1, 2 and 4 (dotted)."""
     numbers = source.numbers(["pod@threshold=*", "far@threshold=*"], source.shown)
     figure, axes = panels([source.label(m) for m in source.shown], height=2.6)
     for (axis,), model in zip(axes, source.shown, strict=True):
@@ -60,6 +60,6 @@ def _background(axis: Any) -> None:
     parts = {"hits": pod, "false_alarms": pod * (1 / success - 1), "misses": 1 - pod}
     table = np.stack([parts.get(name, np.zeros_like(pod)) for name in COUNTS], -1)
     for score, levels, line in (("csi", _CSI_SHOWN, "solid"), ("bias", _BIAS_SHOWN, "dotted")):
-        drawn = axis.contour(success, pod, categorical(score, table), levels, colors="0.7", linewidths=0.5,
-                             linestyles=line)  # fmt: skip
-        axis.clabel(drawn, fontsize=4.5, fmt="%g")
+        axis.contour(success, pod, categorical(score, table), levels, colors="0.7", linewidths=0.5, linestyles=line)
+    for level in _CSI_SHOWN:  # without false alarms, CSI is POD
+        axis.text(0.99, level, f"{level:g}", fontsize=5, color="0.5", ha="right", va="bottom")

@@ -39,10 +39,9 @@ class Source:
 
     @cached_property
     def shown(self) -> list[str]:
-        """Models that stand in any table of the suite, in its order: those with one estimate, or else the ensembles."""
+        """Models with one estimate for each window, in the order of the suite, that stand in any of its tables."""
         named = {m for table in self.suite.tables.values() for m in self.suite.shown(table)}
-        there = [m for m in self.suite.models if m in named and self.arms(m)]
-        return [m for m in there if self.protocol(m).members == 1] or there
+        return [m for m in self.suite.models if m in named and self.arms(m) and self.protocol(m).members == 1]
 
     @property
     def ensembles(self) -> list[str]:
@@ -73,10 +72,6 @@ class Source:
         """Whether there are models to show, all of whose records hold these sums."""
         runs = [run for m in self.shown for arm in self.arms(m) for run in self.runs(m, arm)]
         return bool(runs) and all(set(families) <= set(run.sums) for run in runs)
-
-    def can_show(self, families: Sequence[str]) -> bool:
-        """Whether there are models to show, whose records hold all of these families of sums."""
-        return bool(self.shown) and all(self.has(family, self.shown) for family in families)
 
     @property
     def threshold(self) -> str:

@@ -71,10 +71,12 @@ def finish(figure: Any, axes: Iterable[Any], title: str, x: str = "", y: str = "
     """Heading, names of the axes, and one legend outside of all panels: in none of them it could hide anything."""
     named = {label: drawn for axis in axes for drawn, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.suptitle(title, fontsize=9)
-    figure.supxlabel(x, fontsize=8)
-    figure.supylabel(y, fontsize=8)
+    if x:
+        figure.supxlabel(x, fontsize=8)
+    if y:
+        figure.supylabel(y, fontsize=8)
     if named:
-        figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), fontsize=7, frameon=False)
+        figure.legend(named.values(), named, loc="outside upper right", ncols=len(named), fontsize=7, frameon=False)
 
 
 def plain_ticks(axis: Any) -> None:
