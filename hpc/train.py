@@ -75,11 +75,11 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
         return
     with StopFlag(world, config.train.stop_seconds) as stop:
         manifest = on_every_rank(lambda: open_shards(config), world)
-        on_every_rank(lambda: _claim(config, run, world, manifest), world)
         set_threads(config.train.threads, world)
         model = build_model(config)
         if config.base:
             on_every_rank(lambda: load_base(model, config.base), world)
+        on_every_rank(lambda: _claim(config, run, world, manifest), world)
         if entry(config.model["name"]).trained:
             _descend(config, run, world, model, manifest, stop, on_step)
         elif world.is_first:

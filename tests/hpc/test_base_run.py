@@ -106,6 +106,7 @@ def test_what_can_not_be_built_on_is_refused(shards: Manifest, base: RunFolder, 
     unet = trained(shards, tmp_path / "unet")
     with pytest.raises(BadInput, match="makes no samples"):
         trained(shards, tmp_path / "again", "model.name=member_mean", f"base={unet.path}", settings=["train.threads=1"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["half", "unet"], "a refused start has left something"
 
 
 def test_held_out_events_are_seen_by_one_model_and_not_by_the_other(shards: Manifest) -> None:
