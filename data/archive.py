@@ -31,6 +31,8 @@ HEIGHTS_KM = (1.0, 3.0, 7.0)
 UNITS = {"zh": "dBZ", "zdr": "dB", "kdp": "deg/km", "rain_rate": "mm/h"}
 TIME_STEP_MINUTES = 6.0
 SPACING_KM = 1.0
+NOT_RECORDED = "not recorded"
+"""Generator of an archive without a note of its own, such as the published one."""
 
 _FOLDERS = {"zh": "dBZ", "zdr": "ZDR", "kdp": "KDP"}
 _RADAR = "NJU_CPOL_update2308"
@@ -106,7 +108,7 @@ class Archive:
 
     def provenance(self) -> dict[str, Any]:
         """What is known of the archive's origin: its own `archive.json` where it has one."""
-        origin = read_archive_note(self.root) or {"generator": "not recorded"}
+        origin = read_archive_note(self.root) or {"generator": NOT_RECORDED}
         return {"root": str(self.root.resolve()), **origin}
 
     @property

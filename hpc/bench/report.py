@@ -13,6 +13,7 @@ from polarcast.hpc.bench.table import ComparisonTable
 from polarcast.hpc.files import write_text
 
 _PAPER = Path(__file__).with_name("paper.yaml")
+_FIGURES = "Figures"
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
@@ -23,7 +24,10 @@ th.label, td.label { text-align: left }
 figure { margin: 1.5rem 0 } img { max-width: 100%; background: white }
 figcaption, .note { font-size: 0.85rem; opacity: 0.8; white-space: pre-line }
 pre { overflow-x: auto; font-size: 0.8rem } details { margin: 1rem 0 }
-@media print { table { display: table } figure { break-inside: avoid } }
+@media print {
+  :root { color-scheme: light } body { max-width: none; margin: 0 }
+  table { display: table; font-size: 0.65rem } figure, tr { break-inside: avoid } h2, h3 { break-after: avoid }
+}
 """
 
 
@@ -45,10 +49,10 @@ def write_report(
         about: Texts that are folded away at the end, such as configuration and provenance, by their headings.
         beside_paper: Whether the source paper's numbers stand below the tables that it has, too.
     """
-    parts = [f"<h1>{escape(title)}</h1>", *_contents(tables)]
+    parts = [f"<h1>{escape(title)}</h1>", *_contents(tables, figures)]
     for name, table in tables.items():
         parts += _table(name, table) + (_of_paper(name) if beside_paper else [])
-    parts += [_figure(file) for file in figures]
+    parts += [f'<h2 id="figures">{_FIGURES}</h2>', *map(_figure, figures)] if figures else []
     parts += [
         f"<details><summary>{escape(k)}</summary><pre>{escape(text)}</pre></details>" for k, text in about.items()
     ]
@@ -58,9 +62,9 @@ def write_report(
     )
 
 
-def _contents(tables: Mapping[str, ComparisonTable]) -> list[str]:
-    items = [f'<li><a href="#{escape(name)}">{escape(table.title)}</a></li>' for name, table in tables.items()]
-    return ["<ul>", *items, "</ul>"]
+def _contents(tables: Mapping[str, ComparisonTable], figures: Sequence[Path]) -> list[str]:
+    named = {name: table.title for name, table in tables.items()} | ({"figures": _FIGURES} if figures else {})
+    return ["<ul>", *(f'<li><a href="#{escape(k)}">{escape(text)}</a></li>' for k, text in named.items()), "</ul>"]
 
 
 def _table(name: str, table: ComparisonTable) -> list[str]:

@@ -9,7 +9,7 @@ from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.hpc.bench.progress import Board
 from polarcast.hpc.bench.rain_note import rain_note
-from polarcast.hpc.bench.run import SuiteFolder, Tables, write_tables
+from polarcast.hpc.bench.run import SuiteFolder, Tables, is_papers_archive, write_tables
 from polarcast.hpc.bench.suite import Suite, cells_of, load_suite, without_synthetic_rows
 from polarcast.hpc.evaluate import evaluate
 from polarcast.hpc.run_folder import Output
@@ -56,7 +56,8 @@ def rescore(path: Path, archive: Path, board: Board) -> tuple[Tables, Path]:
             outputs.append((cell, output))
             done(number)
     titled = {n: replace(t, title=f"{t.title}; scored on {archive.resolve().name}") for n, t in suite.tables.items()}
-    return write_tables(replace(suite, tables=titled), out, outputs, rain_note(manifest)), out
+    rescored = replace(suite, tables=titled)
+    return write_tables(rescored, out, outputs, rain_note(manifest), is_papers_archive(manifest)), out
 
 
 def shards_of(source: Path, cache: Path, board: Board) -> Manifest:

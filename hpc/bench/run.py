@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from polarcast.data.archive import open_archive
+from polarcast.data.archive import HEIGHTS_KM, NOT_RECORDED, open_archive
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
@@ -28,6 +28,7 @@ from polarcast.hpc.scores.records import Records, read_records
 from polarcast.models.registry import entry
 
 Tables = dict[str, ComparisonTable]
+_PAPERS_GRID = (256, 256)
 
 
 class SuiteFolder:
@@ -71,7 +72,8 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Boa
     _plan(suite, folder, cells, workers, board)
     manifest = prepare_data(suite.data, folder, workers, board)
     run_cells(cells, folder, manifest, workers, board)
-    return write_tables(suite, folder.path, [(c, folder.cell(c, manifest).output) for c in cells], rain_note(manifest))
+    outputs = [(c, folder.cell(c, manifest).output) for c in cells]
+    return write_tables(suite, folder.path, outputs, rain_note(manifest), is_papers_archive(manifest))
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
@@ -79,7 +81,14 @@ def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
     manifest = read_manifest(folder.shards)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells_of(suite, folder.shards)]
     part, scored, missing = finished_part(suite, outputs, folder.path)
-    return write_tables(part, folder.path, scored, "; ".join(filter(None, [rain_note(manifest), missing])))
+    note = "; ".join(filter(None, [rain_note(manifest), missing]))
+    return write_tables(part, folder.path, scored, note, is_papers_archive(manifest))
+
+
+def is_papers_archive(manifest: Manifest) -> bool:
+    """Whether shards are of NJU-CPOL as published: of its grid and heights, without a note of who generated it."""
+    grid = (manifest.shape, manifest.heights_km)
+    return manifest.provenance.get("generator") == NOT_RECORDED and grid == (_PAPERS_GRID, HEIGHTS_KM)
 
 
 def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board) -> Manifest:
@@ -113,7 +122,9 @@ def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, wo
         run_processes(jobs, workers, board)
 
 
-def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]], note: str) -> Tables:
+def write_tables(
+    suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]], note: str, beside_paper: bool = False
+) -> Tables:
     """Write `tables/`, `figures/` and `report.html` below a folder, from the score records and kept cases alone.
 
     Args:
@@ -121,6 +132,7 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
         folder: Where to write.
         outputs: What every cell's evaluation wrote.
         note: What must be said about the data.
+        beside_paper: Whether the report shows the source paper's numbers, too.
 
     Raises:
         BadInput: a record is missing or damaged, or cells were scored on different events.
@@ -139,20 +151,16 @@ def write_tables(suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Outpu
     for cell, output in outputs:
         kept.setdefault((cell.model, cell.arm), Kept(cell.model, cell.arm, output.cases))
     figures = draw_figures(folder / "figures", Source(suite, scores, list(kept.values())))
-    write_report(
-        folder / "report.html", f"polarcast: {suite.name}", tables, figures, _about(suite, outputs),
-        beside_paper=suite.data.archive is not None,
-    )  # fmt: skip
+    title, about = f"polarcast: {suite.name}", _about(suite, outputs)
+    write_report(folder / "report.html", title, tables, figures, about, beside_paper=beside_paper)
     return tables
 
 
 def _about(suite: Suite, outputs: Sequence[tuple[Cell, Output]]) -> dict[str, str]:
     """Configuration of a suite, and where the results of its first run come from."""
+    about = {"The suite": OmegaConf.to_yaml(OmegaConf.structured(suite))}
     made = read_provenance(outputs[0][1].scores.with_name("provenance.json"))
-    return {
-        "The suite": OmegaConf.to_yaml(OmegaConf.structured(suite)),
-        "Provenance of the first run": json.dumps(made, indent=1),
-    }
+    return about | ({"Provenance of the first run": json.dumps(made, indent=1)} if made else {})
 
 
 def _noted(table: ComparisonTable) -> ComparisonTable:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 import torch
 from fields import rain
 
-from polarcast.hpc.bench.figures import comparison, distributions, performance, style
+from polarcast.hpc.bench.figures import cases, comparison, distributions, performance, style
 from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
 from polarcast.hpc.bench.figures.source import Kept, Source
 from polarcast.hpc.bench.report import write_report
+from polarcast.hpc.bench.run import is_papers_archive
 from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec
 from polarcast.hpc.bench.table import build_table
 from polarcast.hpc.scores.family import score_fields
@@ -91,17 +93,19 @@ def test_every_picture_is_drawn_of_what_there_is(drawn: list[Path]) -> None:
     assert {path.name for path in drawn[0].parent.iterdir()} == {f"{name}.png" for name in FIGURES}
 
 
-def test_what_there_is_no_data_for_is_left_out(source: Source, tmp_path: Path) -> None:
+def test_what_there_is_no_data_for_is_left_out(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sampler, no ensemble, no cases, and records from before there were joint histograms."""
     older = {
         key: [replace(run, sums={k: v for k, v in run.sums.items() if k != "joint"}) for run in runs]
         for key, runs in source.scores.items()
         if key[0] != "several"
     }
-    drawn = draw_figures(tmp_path, Source(SUITE, older))
-    assert {path.stem for path in drawn} == set(FIGURES) - {"scatter", "ensembles", "cases", "process"}
     alone = {key: runs for key, runs in source.scores.items() if key[0] == "several"}
-    assert [path.stem for path in draw_figures(tmp_path, Source(SUITE, alone))] == ["ensembles"]
+    with figures_kept(monkeypatch):
+        drawn = draw_figures(Path(), Source(SUITE, older))
+        of_ensembles = draw_figures(Path(), Source(SUITE, alone))
+    assert {path.stem for path in drawn} == set(FIGURES) - {"scatter", "ensembles", "cases", "process"}
+    assert [path.stem for path in of_ensembles] == ["ensembles"]
 
 
 def test_bars_and_whiskers_are_the_numbers_of_the_table(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,10 +146,19 @@ def test_the_scatter_tells_the_scores_of_all_pixels(source: Source, monkeypatch:
     with figures_kept(monkeypatch) as kept:
         distributions.draw_scatter(Path("scatter.png"), source)
         told = kept[0].axes[0].texts[0].get_text()
-    sums = sum(run.sums["continuous"].sum((0, 1, 2, 3)) for run in source.scores["net", "radar"])
-    pixels, squares = sums[0], sums[4]
-    assert f"RMSE {np.sqrt(squares / pixels):.3g} mm/h" in told
-    assert told.startswith("radar\nEV 0.")
+        drawn = kept[0].axes[0].collections[0].get_array()
+    spec = TableSpec(title="", models=["net"], metrics=["explained_variance", "cc", "rmse"])
+    records = build_table("t", replace(SUITE, tables={"t": spec}), source.scores).records
+    ev, cc, rmse = (r.value for r in records if r.arm == "radar")
+    assert told == f"radar\nEV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:#.3g} mm/h"
+    joint = sum(run.sums["joint"][..., 1:-1, 1:-1, 0].sum((0, 1, 2)) for run in source.scores["net", "radar"])
+    assert np.array_equal(drawn.filled(0), joint)
+
+
+def test_states_that_guidance_shows_twice_are_drawn_once() -> None:
+    states = rain(3, 5).numpy()
+    kept = cases._states({"process": np.repeat(states, 2, axis=0)})
+    assert np.array_equal(kept, states)
 
 
 def test_the_report_holds_everything_and_needs_nothing(source: Source, drawn: list[Path], tmp_path: Path) -> None:
@@ -161,3 +174,12 @@ def test_the_report_holds_everything_and_needs_nothing(source: Source, drawn: li
     assert "41.616" not in page
     write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, beside_paper=True)
     assert "41.616" in (tmp_path / "report.html").read_text()
+
+
+def test_the_papers_numbers_are_shown_on_its_own_archive_alone() -> None:
+    grid = {"shape": (256, 256), "heights_km": (1.0, 3.0, 7.0)}
+    published, synthetic, coarse = (
+        SimpleNamespace(provenance={"generator": made}, **(grid | other))
+        for made, other in (("not recorded", {}), ("polarcast", {}), ("not recorded", {"shape": (64, 64)}))
+    )
+    assert [is_papers_archive(m) for m in (published, synthetic, coarse)] == [True, False, False]  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 """Maps: a few cases beside truth (source paper, figure 7.7), and how noise becomes rain (figure 7.3)."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import numpy.typing as npt
 from polarcast.hpc.bench.figures.source import ARMS, Source
 from polarcast.hpc.bench.figures.style import (
     RAIN_LEVELS_MM_H,
+    ZDR_COLORS,
+    ZDR_LEVELS_DB,
+    ZH_COLORS,
     ZH_LEVELS_DBZ,
     draw_field,
     field_style,
@@ -19,66 +24,113 @@ from polarcast.hpc.bench.figures.style import (
 from polarcast.hpc.bench.table import ARM_NAMES
 
 Case = Mapping[str, npt.NDArray[Any]]
+Cases = dict[tuple[str, str], Case]
+"""(model, arm) → the kept cases of one run."""
+_SIDE = 1.3
+"""Of a map, in inches."""
+_LETTERS = 18
 
 
 def draw_cases(path: Path, source: Source) -> list[Path]:
-    """Two rows for each case: ZH and the rain of each model's radar arm; what was observed and that of dual-pol."""
-    loaded = {(kept.model, kept.arm): np.load(kept.cases) for kept in source.kept}
+    """Cases side by side: ZH and ZDR, the rain observed, and each model's rain from radar and from dual-pol."""
+    loaded: Cases = {(kept.model, kept.arm): np.load(kept.cases) for kept in source.kept}
     models = [m for m in source.shown if any(key[0] == m for key in loaded)]
     if not models:
         return []
-    first = next(iter(loaded.values()))
-    count = len(first["event"])
-    figure, axes = pyplot().subplots(
-        2 * count, 1 + len(models), figsize=(1.45 * (1 + len(models)) + 0.6, 2.9 * count + 1), squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    rain, zh = field_style(RAIN_LEVELS_MM_H), field_style(ZH_LEVELS_DBZ)
+    # ZDR is among the fields of a dual-pol run alone.
+    richest = max(loaded.values(), key=lambda cases: cases["radar"].shape[1])
+    count, rows = len(richest["event"]), len(models) + 2
+    figure = pyplot().figure(figsize=(_SIDE * 2.12 * count + 0.3, _SIDE * rows + 1.1), layout="constrained")
+    grid = figure.add_gridspec(
+        rows + 1, 3 * count - 1, width_ratios=([1, 1, 0.1] * count)[:-1], height_ratios=[*[1] * rows, 0.5]
+    )
     for case in range(count):
-        upper, lower = axes[2 * case], axes[2 * case + 1]
-        of_zh = draw_field(upper[0], first["radar"][case, 0, 0], zh)
-        of_rain = draw_field(lower[0], first["observed"][case], rain)
-        upper[0].set_ylabel(f"event {first['event'][case]:03d}\nframe {first['frame'][case]:03d}", fontsize=7)
-        upper[0].set_title("ZH, 1 km", fontsize=7)
-        lower[0].set_title("observed", fontsize=7, fontweight="bold")
-        for row, arm in ((upper, "radar"), (lower, "dualpol")):
-            _draw_row(row[1:], [(source.label(m), loaded.get((m, arm))) for m in models], case, arm, rain)
-    figure.colorbar(of_zh, ax=axes[:, :1], orientation="horizontal", label="dBZ", shrink=0.9, ticks=[10, 30, 50])
-    figure.colorbar(of_rain, ax=axes[:, 1:], orientation="horizontal", label="rain rate in mm/h", shrink=0.5,
-                    ticks=RAIN_LEVELS_MM_H, aspect=50)  # fmt: skip
+        drawn = _draw_seen(figure, grid[:, 3 * case : 3 * case + 2], richest, case)
+        for row, model in enumerate(models, start=2):
+            maps = [loaded.get((model, arm)) for arm in ARMS]
+            axes = [figure.add_subplot(grid[row, 3 * case + side]) for side in range(len(ARMS))]
+            _draw_arms(axes, maps, case, source.label(model) if case == 0 else "", is_first=row == 2)
+    _draw_scales(figure, grid[-1, :], drawn)
+    figure.suptitle(f"Cases, as the first seed has them: {source.counted}", fontsize=9)
     return [save(figure, path)]
 
 
-def _draw_row(axes: Any, runs: Sequence[tuple[str, Case | None]], case: int, arm: str, style: dict[str, Any]) -> None:
-    for axis, (label, cases) in zip(axes, runs, strict=True):
-        if cases is None:
-            axis.axis("off")
-            continue
-        draw_field(axis, cases["forecast"][case], style)
-        axis.set_title(f"{label}\n{ARM_NAMES[arm]}" if arm == "radar" else ARM_NAMES[arm], fontsize=6.5)
+def _draw_seen(figure: Any, grid: Any, cases: Case, case: int) -> dict[str, Any]:
+    """What the radar saw, and below it the rain, over two columns of a grid."""
+    spec, (top, _, left, right) = grid.get_gridspec(), (*grid.rowspan[:2], *grid.colspan)
+    zh, zdr = figure.add_subplot(spec[top, left]), figure.add_subplot(spec[top, right])
+    observed = figure.add_subplot(spec[top + 1, left : right + 1])
+    radar = cases["radar"][case, :, 0]
+    drawn = {"ZH in dBZ": draw_field(zh, radar[0], field_style(ZH_LEVELS_DBZ, ZH_COLORS))}
+    zh.set_title(f"event {cases['event'][case]:03d}, frame {cases['frame'][case]:03d}\nZH", fontsize=7)
+    if len(radar) > 1:
+        seen = np.ma.masked_where(radar[0] == 0, radar[1])
+        drawn["ZDR in dB"] = draw_field(zdr, seen, field_style(ZDR_LEVELS_DB, ZDR_COLORS))
+        zdr.set_title("ZDR", fontsize=7)
+    else:
+        zdr.axis("off")
+    drawn["rain rate in mm/h"] = draw_field(observed, cases["observed"][case], field_style(RAIN_LEVELS_MM_H))
+    observed.set_title("rain observed", fontsize=7, fontweight="bold")
+    return drawn
+
+
+def _draw_arms(axes: Sequence[Any], maps: Sequence[Case | None], case: int, label: str, is_first: bool) -> None:
+    style = field_style(RAIN_LEVELS_MM_H)
+    for axis, cases, arm in zip(axes, maps, ARMS, strict=True):
+        if is_first:
+            axis.set_title(ARM_NAMES[arm], fontsize=7)
+        if cases is not None:
+            draw_field(axis, cases["forecast"][case], style)
+        else:  # not run on this arm; the axis stays, for it carries the label of its row
+            axis.set(xticks=[], yticks=[], frame_on=False, box_aspect=1)
+    axes[0].set_ylabel(textwrap.fill(label, _LETTERS), fontsize=7)
+
+
+def _draw_scales(figure: Any, place: Any, drawn: Mapping[str, Any]) -> None:
+    for box, (label, image) in zip(place.subgridspec(1, len(drawn), wspace=0.2), drawn.items(), strict=False):
+        holder = figure.add_subplot(box)
+        holder.axis("off")
+        bar = figure.colorbar(image, cax=holder.inset_axes([0, 0.6, 1, 0.2]), orientation="horizontal")
+        bar.set_label(label, fontsize=7)
+        bar.set_ticks(bar.norm.boundaries[::2])
+        bar.ax.tick_params(labelsize=6)
 
 
 def draw_process(path: Path, source: Source) -> list[Path]:
     """What the network sees on the way from noise to rain, of the wettest case, for each model that samples."""
     found = [(kept, np.load(kept.cases)) for kept in source.kept if kept.arm == ARMS[-1]]
-    rows = [(source.label(kept.model), cases) for kept, cases in found if "process" in cases]
+    rows = [(source.label(kept.model), cases, _states(cases)) for kept, cases in found if "process" in cases]
     if not rows:
         return []
-    most = max(len(cases["process"]) for _, cases in rows)
+    most = max(len(states) for *_, states in rows)
     figure, axes = pyplot().subplots(
         len(rows), most + 2, figsize=(1.15 * (most + 2), 1.35 * len(rows) + 0.4), squeeze=False, layout="constrained"
     )
-    rain = field_style(RAIN_LEVELS_MM_H)
-    for line, (label, cases) in zip(axes, rows, strict=True):
-        for axis in line:
-            axis.axis("off")
-        for step, (axis, state) in enumerate(zip(line, cases["process"], strict=False), start=1):
-            draw_field(axis, state, {"cmap": "gray", "vmin": -2, "vmax": 4, "interpolation": "nearest"})
-            axis.set_title(f"evaluation {step}", fontsize=6)
-        for axis, name in ((line[-2], "forecast"), (line[-1], "observed")):
-            draw_field(axis, cases[name][0], rain)
-            axis.set_title(name, fontsize=6, fontweight="bold")
-        line[0].axis("on")
-        line[0].set_ylabel(label.replace(" (", "\n("), fontsize=6)
-    figure.suptitle("From noise to rain: standardised fields (grey), and rain rate", fontsize=8)
+    for line, (label, cases, states) in zip(axes, rows, strict=True):
+        drawn = _draw_way(line, cases, states)
+        line[0].set_ylabel(textwrap.fill(label, _LETTERS), fontsize=6)
+    bar = figure.colorbar(drawn, ax=axes[:, -1], label="rain rate in mm/h", ticks=RAIN_LEVELS_MM_H)
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label("rain rate in mm/h", fontsize=7)
+    event, frame = (int(rows[0][1][name][0]) for name in ("event", "frame"))
+    title = f"From noise (grey, standardised) to rain: event {event:03d}, frame {frame:03d}, from dual-pol, first seed"
+    figure.suptitle(title, fontsize=8)
     return [save(figure, path)]
+
+
+def _states(cases: Case) -> list[npt.NDArray[Any]]:
+    """Without repetitions: guidance shows the network each state twice, with and without the condition."""
+    states = list(cases["process"])
+    return [states[0], *(now for before, now in pairwise(states) if not np.array_equal(before, now))]
+
+
+def _draw_way(line: Sequence[Any], cases: Case, states: Sequence[npt.NDArray[Any]]) -> Any:
+    for axis in line[1:]:
+        axis.axis("off")
+    for step, (axis, state) in enumerate(zip(line, states, strict=False), start=1):
+        draw_field(axis, state, {"cmap": "gray", "vmin": -2, "vmax": 4, "interpolation": "nearest"})
+        axis.set_title(f"state {step}", fontsize=6)
+    for axis, name in ((line[-2], "forecast"), (line[-1], "observed")):
+        drawn = draw_field(axis, cases[name][0], field_style(RAIN_LEVELS_MM_H))
+        axis.set_title(name, fontsize=6, fontweight="bold")
+    return drawn

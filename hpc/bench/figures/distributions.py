@@ -1,5 +1,6 @@
 """Forecast against observation (source paper, figure 7.6), spectra and histograms, and what an ensemble's ranks say."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +27,47 @@ def draw_scatter(path: Path, source: Source) -> list[Path]:
     """Density of pixels by forecast and observed rain, with explained variance, correlation and RMSE (figure 7.6)."""
     figure, axes = panels([source.label(m) for m in source.shown], width=2.1, height=2.1, rows_each=2)
     edges = np.array([*source.protocol(source.shown[0]).edges])
-    image = None
+    images = []
     for column, model in zip(axes, source.shown, strict=True):
         for axis, arm in zip(column, ARMS, strict=True):
             if arm not in source.arms(model):
                 axis.axis("off")
                 continue
-            image = _density(axis, source.family(model, arm, "joint")[1:-1, 1:-1, 0], edges)
+            images.append(_density(axis, source.family(model, arm, "joint")[1:-1, 1:-1, 0], edges))
             axis.text(0.04, 0.96, f"{ARM_NAMES[arm]}\n{_told(source, model, arm)}", va="top", fontsize=5.5,
-                      transform=axis.transAxes, color=ARM_COLORS[arm])  # fmt: skip
-    figure.supxlabel("observed rain rate in mm/h", fontsize=8)
-    figure.supylabel("forecast rain rate in mm/h", fontsize=8)
-    figure.colorbar(image, ax=axes.ravel().tolist(), label="pixels", shrink=0.5)
-    figure.suptitle(f"Forecast against observation: {source.counted}", fontsize=9)
+                      transform=axis.transAxes, color=ARM_COLORS[arm],
+                      bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
+    _share_colors(images)
+    bar = figure.colorbar(images[0], ax=axes.ravel().tolist(), shrink=0.5, aspect=40)
+    bar.set_label("pixels of all seeds", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    title = f"Forecast against observation: {source.counted}"
+    finish(figure, (), title, "observed rain rate in mm/h", "forecast rain rate in mm/h")
     return [save(figure, path)]
 
 
 def _density(axis: Any, counts: Any, edges: Any) -> Any:
+    image = axis.pcolormesh(edges, edges, np.ma.masked_equal(counts, 0), cmap="viridis_r")
+    for width, color in ((2, "white"), (0.8, "black")):  # seen on light and on dark bins
+        axis.plot(edges[[0, -1]], edges[[0, -1]], color=color, lw=width)
+    axis.set(xscale="log", yscale="log", aspect="equal")
+    plain_ticks(axis.xaxis, (1,))
+    plain_ticks(axis.yaxis, (1,))
+    return image
+
+
+def _share_colors(images: Sequence[Any]) -> None:
+    """One logarithmic scale, up to the fullest bin of all panels."""
     from matplotlib.colors import LogNorm
 
-    image = axis.pcolormesh(edges, edges, np.ma.masked_equal(counts, 0), norm=LogNorm(1, 1e6), cmap="viridis")
-    axis.plot(edges[[0, -1]], edges[[0, -1]], color="black", lw=0.7)
-    axis.set(xscale="log", yscale="log", aspect="equal")
-    return image
+    norm = LogNorm(1, max(2, *(image.get_array().max() for image in images)))
+    for image in images:
+        image.set_norm(norm)
 
 
 def _told(source: Source, model: str, arm: str) -> str:
     ev, cc, rmse = (source.pooled(model, arm, name) for name in ("explained_variance", "cc", "rmse"))
-    return f"EV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:.3g} {source.protocol(model).unit}"
+    return f"EV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:#.3g} {source.protocol(model).unit}"
 
 
 def draw_spectra(path: Path, source: Source) -> list[Path]:
@@ -83,7 +97,9 @@ def draw_histograms(path: Path, source: Source) -> list[Path]:
     for (axis,), model in zip(axes, source.shown, strict=True):
         edges = np.array(source.protocol(model).edges)
         for arm in source.arms(model):
-            said, seen = np.moveaxis(source.family(model, arm, "histogram")[0, 1:], -1, 0)
+            pixels = source.family(model, arm, "histogram")[0]
+            # Shares, because seeds add up and not every model has as many.
+            said, seen = quotient(pixels[1:], pixels.sum(0)).T
             if arm == source.arms(model)[0]:
                 axis.step(edges, seen, where="post", color="black", lw=1, label="observed")
             lost = source.pooled(model, arm, "lost_variance")
@@ -92,9 +108,9 @@ def draw_histograms(path: Path, source: Source) -> list[Path]:
         axis.set(xscale="log", yscale="log")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=5.5, loc="lower left")
-        plain_ticks(axis.xaxis)
+        plain_ticks(axis.xaxis, (1,))
     figure.supxlabel("rain rate in mm/h", fontsize=8)
-    figure.supylabel("pixels", fontsize=8)
+    figure.supylabel("share of pixels", fontsize=8)
     figure.suptitle(f"Rain rates, and the variance lost: {source.counted}", fontsize=9)
     return [save(figure, path)]
 
@@ -116,7 +132,7 @@ def draw_ensembles(path: Path, source: Source) -> list[Path]:
             _draw_ranks(ranks, source, model, arm)
             _draw_reliability(reliability, source, model, arm)
         ranks.legend(fontsize=6)
-    figure.suptitle("Ensembles: ranks, and reliability", fontsize=9)
+    figure.suptitle(f"Ensembles, ranks and reliability: {source.counted_of(models)}", fontsize=9)
     return [save(figure, path)]
 
 

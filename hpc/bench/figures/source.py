@@ -51,7 +51,11 @@ class Source:
     @property
     def counted(self) -> str:
         """How many events and seeds stand behind a picture."""
-        runs = [self.scores[key] for key in self.scores if key[0] in self.shown]
+        return self.counted_of(self.shown)
+
+    def counted_of(self, models: Sequence[str]) -> str:
+        """How many events and seeds stand behind a picture of some models."""
+        runs = [self.scores[key] for key in self.scores if key[0] in models]
         seeds = sorted({len(of) for of in runs})
         told = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}–{seeds[-1]}"
         return f"{len(runs[0][0].events)} test events, {told} seed{'s' * (told != '1')}"

@@ -79,11 +79,11 @@ def finish(figure: Any, axes: Iterable[Any], title: str, x: str = "", y: str = "
         figure.legend(named.values(), named, loc="outside upper right", ncols=len(named), fontsize=7, frameon=False)
 
 
-def plain_ticks(axis: Any) -> None:
+def plain_ticks(axis: Any, digits: Sequence[int] = (1, 2, 5)) -> None:
     """Numbers of a logarithmic axis as people write them: 0.2, 0.5, 1, 2."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=digits))
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_formatter(NullFormatter())
 
