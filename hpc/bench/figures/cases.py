@@ -44,8 +44,9 @@ def draw_cases(path: Path, source: Source) -> list[Path]:
     grid = figure.add_gridspec(
         rows + 1, 3 * count - 1, width_ratios=([1, 1, 0.1] * count)[:-1], height_ratios=[*[1] * rows, 0.5]
     )
+    drawn: dict[str, Any] = {}
     for case in range(count):
-        drawn = _draw_seen(figure, grid[:, 3 * case : 3 * case + 2], richest, case)
+        drawn = _draw_seen(figure, grid, richest, case)
         for row, model in enumerate(models, start=2):
             maps = [loaded.get((model, arm)) for arm in ARMS]
             axes = [figure.add_subplot(grid[row, 3 * case + side]) for side in range(len(ARMS))]
@@ -56,10 +57,10 @@ def draw_cases(path: Path, source: Source) -> list[Path]:
 
 
 def _draw_seen(figure: Any, grid: Any, cases: Case, case: int) -> dict[str, Any]:
-    """What the radar saw, and below it the rain, over two columns of a grid."""
-    spec, (top, _, left, right) = grid.get_gridspec(), (*grid.rowspan[:2], *grid.colspan)
-    zh, zdr = figure.add_subplot(spec[top, left]), figure.add_subplot(spec[top, right])
-    observed = figure.add_subplot(spec[top + 1, left : right + 1])
+    """What the radar saw, and below it the rain, on top of the two columns of a case."""
+    left = 3 * case
+    zh, zdr = figure.add_subplot(grid[0, left]), figure.add_subplot(grid[0, left + 1])
+    observed = figure.add_subplot(grid[1, left : left + 2])
     radar = cases["radar"][case, :, 0]
     drawn = {"ZH in dBZ": draw_field(zh, radar[0], field_style(ZH_LEVELS_DBZ, ZH_COLORS))}
     zh.set_title(f"event {cases['event'][case]:03d}, frame {cases['frame'][case]:03d}\nZH", fontsize=7)
