@@ -33,12 +33,12 @@ SUITE = Suite(
 )
 
 
-def records(error: float, seed: int, members: int = 1) -> Records:
+def records(error: float, seed: int, members: int = 1, **protocol_of: Any) -> Records:
     """Six events whose forecast is off by a factor."""
     observed = rain(seed, 6)
     noise = torch.randn(6, members, *observed.shape[1:], generator=torch.Generator().manual_seed(seed))
     forecast = observed[:, None] * (error * noise).exp()
-    protocol = Protocol(unit="mm/h", shape=tuple(observed.shape[1:]), members=members)
+    protocol = Protocol(unit="mm/h", shape=tuple(observed.shape[1:]), members=members, **protocol_of)
     sums = score_fields(forecast, observed, protocol)
     by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
     return Records.of_windows(protocol, np.arange(6), by_window)
@@ -106,6 +106,19 @@ def test_what_there_is_no_data_for_is_left_out(source: Source, monkeypatch: pyte
         of_ensembles = draw_figures(Path(), Source(SUITE, alone))
     assert {path.stem for path in drawn} == set(FIGURES) - {"scatter", "ensembles", "cases", "process"}
     assert [path.stem for path in of_ensembles] == ["ensembles"]
+
+
+def test_other_thresholds_are_taken_where_the_usual_one_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is drawn of an ensemble whose records lack its ranks."""
+    coarse = {("net", arm): [records(0.5, 1, threshold=(2.0, 20.0))] for arm in ("radar", "dualpol")}
+    whole = {("several", "radar"): records(0.5, 1, members=3, threshold=(2.0, 20.0))}
+    bare = replace(whole["several", "radar"], sums={"continuous": whole["several", "radar"].sums["continuous"]})
+    with figures_kept(monkeypatch) as kept:
+        comparison.draw_windows(Path("windows.png"), Source(SUITE, coarse))
+        assert "≥ 20 mm/h" in kept[0].get_suptitle()
+        one = Source(SUITE, {key: [run] for key, run in whole.items()})
+        assert [path.stem for path in draw_figures(Path(), one)] == ["ensembles"]
+        assert not draw_figures(Path(), Source(SUITE, {("several", "radar"): [bare]}))
 
 
 def test_bars_and_whiskers_are_the_numbers_of_the_table(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

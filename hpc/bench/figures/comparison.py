@@ -38,8 +38,9 @@ def draw_classes(path: Path, source: Source) -> list[Path]:
 
 def draw_windows(path: Path, source: Source) -> list[Path]:
     """Hanssen–Kuipers score of events, the forecast made fuzzy within windows (figure 8.2)."""
-    score = f"hk@threshold={source.threshold},window=*"
-    event = coordinate_label("threshold", source.threshold, source.protocol(source.shown[0]))
+    first = source.shown[0]
+    score = f"hk@threshold={source.threshold(first)},window=*"
+    event = coordinate_label("threshold", source.threshold(first), source.protocol(first))
     return _along(path, source, score, f"HK of rain {event}, the forecast made fuzzy within a window")
 
 

@@ -18,9 +18,8 @@ from polarcast.hpc.bench.figures.style import (
     save,
 )
 from polarcast.hpc.bench.table import ARM_NAMES
+from polarcast.hpc.scores.score import coordinate_label
 from polarcast.hpc.scores.undefined import quotient
-
-_THRESHOLD = "10"
 
 
 def draw_scatter(path: Path, source: Source) -> list[Path]:
@@ -118,21 +117,28 @@ def draw_histograms(path: Path, source: Source) -> list[Path]:
 def draw_ensembles(path: Path, source: Source) -> list[Path]:
     """Ranks of the observation among the members, and how often an event occurs that is forecast with a probability."""
     models = source.ensembles
-    if not models:
+    if not source.holds(("ranks", "probability", "spread"), models):
         return []
     figure, axes = pyplot().subplots(
-        2, len(models), figsize=(3.2 * len(models), 5.4), squeeze=False, layout="constrained"
+        2, len(models), figsize=(max(4.5, 3.2 * len(models)), 5.4), squeeze=False, layout="constrained"
     )
     for (ranks, reliability), model in zip(axes.T, models, strict=True):
-        ranks.set(title=source.label(model), xlabel="rank of the observation", ylabel="share of pixels")
+        event = coordinate_label("threshold", source.threshold(model), source.protocol(model))
+        ranks.set_title(source.label(model), fontsize=8)
+        ranks.set(xlabel="rank of the observation among the members", ylabel="share of pixels")
         ranks.axhline(1 / (source.protocol(model).members + 1), color="black", lw=0.7)
-        reliability.set(xlabel=f"forecast probability of ≥ {_THRESHOLD} mm/h", ylabel="observed frequency")
+        reliability.set(xlabel=f"forecast probability of rain {event}", ylabel="observed frequency")
         reliability.plot([0, 1], [0, 1], color="black", lw=0.7)
         for arm in source.arms(model):
             _draw_ranks(ranks, source, model, arm)
             _draw_reliability(reliability, source, model, arm)
+        ranks.set_ylim(bottom=0)
         ranks.legend(fontsize=6)
-    figure.suptitle(f"Ensembles, ranks and reliability: {source.counted_of(models)}", fontsize=9)
+        for axis in (ranks, reliability):
+            axis.tick_params(labelsize=7)
+            axis.xaxis.label.set_fontsize(8)
+            axis.yaxis.label.set_fontsize(8)
+    figure.suptitle(f"Ranks and reliability: {source.counted_of(models)}", fontsize=9)
     return [save(figure, path)]
 
 
@@ -145,7 +151,7 @@ def _draw_ranks(axis: Any, source: Source, model: str, arm: str) -> None:
 
 def _draw_reliability(axis: Any, source: Source, model: str, arm: str) -> None:
     protocol = source.protocol(model)
-    at = [float(t) for t in protocol.axis("threshold")].index(float(_THRESHOLD))
+    at = [float(t) for t in protocol.axis("threshold")].index(float(source.threshold(model)))
     pixels, events = np.moveaxis(source.family(model, arm, "probability")[at], -1, 0)
     axis.plot([float(p) for p in protocol.axis("probability")], quotient(events, pixels), ARM_LINES[arm],
               marker=ARM_MARKERS[arm], ms=3, color=ARM_COLORS[arm])  # fmt: skip

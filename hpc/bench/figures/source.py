@@ -72,15 +72,15 @@ class Source:
         """Its name in tables."""
         return self.suite.models[model].label
 
-    def holds(self, families: Sequence[str]) -> bool:
-        """Whether there are models to show, all of whose records hold these sums."""
-        runs = [run for m in self.shown for arm in self.arms(m) for run in self.runs(m, arm)]
+    def holds(self, families: Sequence[str], models: Sequence[str] | None = None) -> bool:
+        """Whether there are such models, by default those shown, and all of their records hold these sums."""
+        of = self.shown if models is None else models
+        runs = [run for m in of for arm in self.arms(m) for run in self.runs(m, arm)]
         return bool(runs) and all(set(families) <= set(run.sums) for run in runs)
 
-    @property
-    def threshold(self) -> str:
+    def threshold(self, model: str) -> str:
         """Of events that are heavy but not rare: 10 mm/h, or what is scored in its place."""
-        known = [f"{t:g}" for t in self.protocol(self.shown[0]).threshold]
+        known = [f"{t:g}" for t in self.protocol(model).threshold]
         return _HEAVY if _HEAVY in known else known[len(known) // 2]
 
     def numbers(self, metrics: Sequence[str], models: Sequence[str]) -> Numbers:
