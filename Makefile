@@ -18,12 +18,13 @@ demo: install
 	$(BIN)/polarcast bench demo
 
 # The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm, which elsewhere
-# skips where there is no Slurm to bring up. They bring processes of their own; the rest is spread over the cores.
+# skips where there is no Slurm to bring up. They bring processes of their own, and wait for them much of the time: two
+# such tests go on at once, one of them on the Slurm. The rest is spread over the cores.
 REQUIRE ?= acceptance,multiprocess,journey
 UNIT := -m "not acceptance and not multiprocess and not journey and not slurm" -n auto --dist loadfile
 
 test: unit
-	$(BIN)/pytest -m "acceptance or multiprocess or journey or slurm" --require $(REQUIRE)
+	$(BIN)/pytest -m "acceptance or multiprocess or journey or slurm" -n 2 --dist loadgroup --require $(REQUIRE)
 
 unit: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT)

@@ -31,6 +31,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.user_properties.append(("groups", [mark.name for mark in item.iter_markers()]))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: a file's tests stay together, and all that need the one Slurm; those take longest."""
+    groups = {item: "slurm" if item.get_closest_marker("slurm") else item.location[0] for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: groups[item] != "slurm")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" and report.passed:
         _passed.update(dict(report.user_properties).get("groups", []))

@@ -83,11 +83,13 @@ def test_two_ranks_killed_within_an_epoch_and_continued_on_one_draw_the_same_sam
 
 
 @pytest.mark.multiprocess
-def test_scores_are_the_same_to_the_last_digit_on_one_two_and_three_ranks(alone: RunFolder, tmp_path: Path) -> None:
-    seen = [scored_on(ranks, alone, tmp_path) for ranks in (1, 2, 3)]
+def test_scores_are_the_same_to_the_last_digit_on_one_two_and_three_ranks(
+    alone: RunFolder, reader: str, tmp_path: Path
+) -> None:
+    ranks_to_try = (1, 2, 3) if reader.endswith("mapped") else (1, 2)
+    seen = [scored_on(ranks, alone, tmp_path) for ranks in ranks_to_try]
     assert sum(len(table["rows"]) for table in seen[0][0]) > 30
-    assert seen[1] == seen[0]
-    assert seen[2] == seen[0]
+    assert all(other == seen[0] for other in seen[1:])
 
 
 @pytest.mark.multiprocess

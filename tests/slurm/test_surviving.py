@@ -98,7 +98,7 @@ def test_a_killed_rank_ends_the_job_and_the_same_command_continues_it(
 def test_a_rank_that_hangs_is_named_and_the_same_command_continues(
     slurm: Cluster, submit: Submit, training: Training, alone: Alone, tmp_path: Path
 ) -> None:
-    job = submit("train.heartbeat_seconds=4")
+    job = submit("train.heartbeat_seconds=8")
     training.wait_for_step(1)
     node, process = slurm.task_process(job, rank=1)
     training.wait_for_step(8)
