@@ -11,6 +11,10 @@ TOGETHER = ("train", "evaluate", "perf", "doctor")
 TASK = "{task}"
 """In a command: the number of this element of a job array."""
 
+DEAF = 'trap "" USR2; exec "$0" "$@"'
+"""A shell that becomes a command. Who is warned while still importing would die of it: the warning is ignored until
+there is something to save. srun's tasks do not inherit that from the batch shell."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -102,7 +106,6 @@ def preparation(profile: Profile) -> list[str]:
     if profile.interface:
         variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}
     exports = [f"export {name}={shlex.quote(str(value))}" for name, value in variables.items()]
-    # Who is warned while still importing would die of it: the warning is ignored until there is something to save.
     return [*(f"module load {shlex.quote(m)}" for m in profile.modules), *profile.setup, *exports, "trap '' USR2"]
 
 
@@ -148,7 +151,7 @@ def _work(profile: Profile, job: Job) -> str:
     command = _quoted([*container_prefix(profile), "polarcast", *job.command])
     together = ["srun", *srun_options(profile)]
     # Alone it is the job's own shell that becomes the work: no srun is needed, and its children are the job's.
-    return f"{_quoted(together)} {command}" if job.is_together else f"exec {command}"
+    return f"{_quoted(together)} sh -c {shlex.quote(DEAF)} {command}" if job.is_together else f"exec {command}"
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -26,6 +26,8 @@ class Verb:
         """Run it; raises RuntimeError when it fails."""
         task = os.environ.get("SLURM_ARRAY_TASK_ID", "")
         words = [word.replace("{task}", task) for word in self.command]
+        # A warning that it can't hear yet is no reason to die: there is nothing to save.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         process = subprocess.Popen([sys.executable, "-m", "polarcast.hpc.cli", *words])
 
         def hand_on(number: int, _: FrameType | None) -> None:

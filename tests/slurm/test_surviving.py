@@ -26,11 +26,29 @@ def finish(slurm: Cluster, job: int, training: Training, expected: dict[int, flo
     assert training.losses == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
+def warn_while_it_imports(slurm: Cluster, job: int, training: Training) -> None:
+    """Send the warning as soon as there is a Python that could hear it, but does not yet."""
+    slurm.wait_for(job, "RUNNING", DOWN_SECONDS)
+
+    def is_python() -> bool:
+        try:
+            node, process = slurm.task_process(job, rank=1)
+            return "python" in slurm.run_on(node, "cat", f"/proc/{process}/cmdline")
+        except (LookupError, RuntimeError):  # not started yet
+            return False
+
+    training.wait_until(is_python, "it never became a Python", DOWN_SECONDS)
+    assert not training.starts
+    slurm.run("scancel", "--signal=USR2", job)
+
+
 @pytest.mark.parametrize("by", ["sbatch", "submitit"])
 def test_a_warned_job_saves_where_it_is_and_goes_back_once(
     slurm: Cluster, submit: Submit, training: Training, alone: Alone, by: str
 ) -> None:
     job = submit("train.checkpoint_every=0", by=by)
+    if by == "sbatch":
+        warn_while_it_imports(slurm, job, training)
     training.wait_for_step(7)
     began = time.monotonic()
     slurm.run("scancel", "--signal=USR2", job)
