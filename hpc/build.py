@@ -48,7 +48,8 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool =
     Raises:
         BadInput: the shards lack something, or hold a reflectivity that was computed from the rain itself.
     """
-    if derived := manifest.provenance.get("derived", {}).get("zh"):
+    derived = manifest.provenance.get("derived", {}).get("zh")
+    if derived and not config.is_nowcast:
         raise BadInput(
             f"its zh is not measured ({derived})",
             manifest.source.location,
@@ -59,8 +60,11 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool =
         split,
         variables=config.variables(),
         heights_km=config.data.heights_km,
+        frames=config.frames + config.lead_frames if config.is_nowcast else 1,
+        targets=config.lead_frames if config.is_nowcast else None,
+        future=config.is_nowcast,
         context=config.data.context,
-        rain=rain,
+        rain=rain and not config.is_nowcast,
         patience=_patience(config),
         budget=None if config.data.map_gib is None else int(config.data.map_gib * 2**30),
     )
@@ -150,4 +154,4 @@ def _count(config: RunConfig, variables: tuple[str, ...], widths: Sequence[int])
 
 
 def _inputs(config: RunConfig, variables: tuple[str, ...]) -> Inputs:
-    return Inputs(variables, tuple(config.data.heights_km), frames=1 + config.data.context)
+    return Inputs(variables, tuple(config.data.heights_km), config.frames, config.lead_frames)

@@ -27,7 +27,8 @@ _ONLY_HOW = (
 """Of `train`: how the steps are computed and recorded, not which. A run may change it from one start to the next."""
 
 
-_YOUNGER = {"": ("base", "evaluate"), "data": ("crop", "context", "hold_out", "only_held_out"),
+_YOUNGER = {"": ("base", "evaluate"),
+            "data": ("crop", "context", "hold_out", "only_held_out", "seen_frames", "lead_frames"),
             "train": ("validate_windows",), "model": ("heavy_power", "heavy_cap")}  # fmt: skip
 """Settings that the first runs did not have yet."""
 
@@ -69,6 +70,10 @@ class DataConfig:
     stream: StreamConfig = field(default_factory=StreamConfig)
     crop: int = 0
     """Side of the random patch that is cut out of each training sample, in pixels; 0: the whole field."""
+    seen_frames: int = 10
+    """Frames that a nowcast is made from."""
+    lead_frames: int = 10
+    """Frames that a nowcast is made of."""
     context: int = 0
     """Earlier frames that a model of rain rate also sees; where an event begins, its first frame in their place."""
     hold_out: float = 0.0
@@ -146,9 +151,9 @@ class RunConfig:
     """One training run."""
 
     task: str = "qpe"
-    """qpe: rain rate from the radar fields of the same time."""
+    """qpe: rain rate from the radar fields of the same time; nowcast: zh of the next hour from those of the last."""
     arm: str = "dualpol"
-    """radar (ZH alone) or dualpol (QPE: ZH and ZDR)."""
+    """radar (ZH alone) or dualpol (QPE: ZH and ZDR; nowcast: ZH, ZDR and KDP)."""
     match_params: bool = True
     """Solve the channel widths so that both arms have the parameter count of the dual-pol arm within 1%."""
     seed: int = 0
@@ -168,6 +173,21 @@ class RunConfig:
     def arm_variables(self, arm: str) -> tuple[str, ...]:
         """The variables an arm reads unless `data.variables` says otherwise."""
         return ("zh",) if arm == "radar" else DUALPOL[self.task]
+
+    @property
+    def is_nowcast(self) -> bool:
+        """Whether frames are forecast that come after those seen."""
+        return self.task == "nowcast"
+
+    @property
+    def frames(self) -> int:
+        """Frames a model sees."""
+        return self.data.seen_frames if self.is_nowcast else 1 + self.data.context
+
+    @property
+    def lead_frames(self) -> int:
+        """Frames it forecasts after them; 0 for an estimate."""
+        return self.data.lead_frames if self.is_nowcast else 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain dictionaries and lists, to be written and hashed."""

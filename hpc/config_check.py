@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 ARMS = ("radar", "dualpol")
 AUTO = "auto"
-DUALPOL = {"qpe": ("zh", "zdr")}
+DUALPOL = {"qpe": ("zh", "zdr"), "nowcast": ("zh", "zdr", "kdp")}
 """The variables of the dual-pol arm of each task."""
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "data": {"reader": ("mapped", "stream"), "verify": ("sums", "sizes")},
@@ -30,6 +30,8 @@ def check(config: "RunConfig") -> None:
     if config.arm not in ARMS:
         raise BadInput(f"unknown arm {config.arm!r}", "arm", f"there are: {', '.join(ARMS)}")
     _check_variables(config)
+    if config.is_nowcast and config.data.context:
+        raise BadInput("a nowcast sees data.seen_frames frames", "data.context", "leave it out")
     _check_base(config)
     _check_data(config.data)
     _check_choices(config)
@@ -73,9 +75,9 @@ def _check_data(data: "DataConfig") -> None:
     for key in ("balance", "max_bad_share", "hold_out"):
         if not 0 <= getattr(data, key) <= 1:
             raise BadInput(f"{getattr(data, key)} is no share", f"data.{key}", "give a number from 0 to 1")
-    for key in ("context", "crop"):
-        if getattr(data, key) < 0:
-            raise BadInput(f"{getattr(data, key)} is negative", f"data.{key}", "give 0 or more")
+    for key, least in (("context", 0), ("crop", 0), ("seen_frames", 1), ("lead_frames", 1)):
+        if getattr(data, key) < least:
+            raise BadInput(f"{getattr(data, key)} is too few", f"data.{key}", f"give {least} or more")
     if data.workers < 0 or min(data.stream.lanes, data.stream.shuffle_shards) < 1 or data.stream.retries < 0:
         raise BadInput("negative, or no lane or shard at all", "data.workers, data.stream", "give larger values")
 

@@ -77,8 +77,8 @@ def count(config: RunConfig, shape: tuple[int, int]) -> Counted:
         forward = counter.get_total_flops()
         loss.backward()
     flops = counter.get_total_flops() + (forward if blocks else 0)
-    fields = batch.radar.numel() + batch.rain_rate.numel()
-    return Counted(parameter_count(model), flops, blocks.needed() if blocks else kept.bytes, _HALF * fields)
+    fields = [field.numel() for field in (batch.radar, batch.rain, batch.future) if field is not None]
+    return Counted(parameter_count(model), flops, blocks.needed() if blocks else kept.bytes, _HALF * sum(fields))
 
 
 def forecast_flops(config: RunConfig, shape: tuple[int, int]) -> int:
@@ -179,11 +179,12 @@ def estimate(config: RunConfig, shape: tuple[int, int], gpu_gib: float, tflops: 
 def example_batch(config: RunConfig, shape: tuple[int, int], samples: int = 1) -> Batch:
     """A batch of zeros with the shapes that a run would read, on torch's default device."""
     variables, heights = config.variables(), tuple(config.data.heights_km)
-    frames = 1 + config.data.context
-    radar = torch.zeros(samples, frames, len(variables), len(heights), *shape)
+    radar = torch.zeros(samples, config.frames, len(variables), len(heights), *shape)
+    future = torch.zeros(samples, config.lead_frames, len(heights), *shape) if config.is_nowcast else None
+    rain = None if config.is_nowcast else torch.zeros(samples, config.frames, *shape)
     # Random numbers are drawn by these, so they have values everywhere.
     number = torch.zeros(samples, dtype=torch.int64, device="cpu")
-    return Batch(radar, torch.zeros(samples, frames, *shape), number, number, variables, heights)
+    return Batch(radar, rain, number, number, variables, heights, future=future)
 
 
 class _Kept(torch.autograd.graph.saved_tensors_hooks):

@@ -16,7 +16,7 @@ from polarcast.hpc.build import build_reader, load_model, scoring_batch
 from polarcast.hpc.group import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.family import score_fields
-from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
 from polarcast.hpc.scores.records import Records, write_records
 from polarcast.hpc.world import World, device_of, set_threads
 from polarcast.models.diffusion.generative import Generative
@@ -73,7 +73,7 @@ def score(
     """Score forecasts of every window of a split, with all ranks of `world`; the records are on every rank.
 
     Args:
-        forecast: (b, m, t, y, x) of a batch on this rank's device.
+        forecast: (b, m, t, y, x) or (b, m, t, z, y, x) of a batch on this rank's device.
         reader: Of the split.
         world: This process's place.
         on_frames: Called with (batches done, batches in all) of this rank.
@@ -87,7 +87,7 @@ def score(
     for batch in prefetch(reader.read, mine, _WORKERS):
         there = batch.to(device_of(world))
         ensemble = forecast(there)
-        protocol = protocol or protocol_of(reader.manifest, ensemble)
+        protocol = protocol or protocol_of(reader.manifest, ensemble, there.heights_km)
         parts.append(_sums(ensemble, there, protocol))
         if on_frames:
             on_frames(len(parts), len(mine))
@@ -100,15 +100,24 @@ def score(
     return Records.of_windows(known, reader.events(), whole)
 
 
-def protocol_of(manifest: Manifest, ensemble: torch.Tensor) -> Protocol:
-    """How rain estimates (b, m, t, y, x) on some shards are scored: in the unit of what was observed."""
-    return Protocol(unit="mm/h", shape=manifest.shape, members=ensemble.shape[1])
+def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[float, ...]) -> Protocol:
+    """How rain estimates (b, m, t, y, x) or nowcasts (b, m, t, z, y, x) are scored: in the unit of what was observed."""
+    _, members, frames, *rest = ensemble.shape
+    if len(rest) == 2:
+        return Protocol(unit="mm/h", shape=manifest.shape, members=members)
+    leads = tuple(manifest.time_step_minutes * (1 + frame) for frame in range(frames))
+    return nowcast_protocol(manifest.shape, members, leads, heights_km)
+
+
+def observed_of(batch: Batch) -> torch.Tensor:
+    """What forecasts are held against, (b, t, z, y, x): rain rate in mm/h of the last frame, or zh in dBZ to come."""
+    return batch.rain_rate[:, -1:, None] if batch.future is None else batch.future
 
 
 def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol) -> Sums:
     """Sums of each window, (b, lead time, height, …)."""
-    observed = batch.rain_rate[:, -ensemble.shape[2] :]
-    fields = score_fields(ensemble.transpose(1, 2).flatten(0, 1), observed.flatten(0, 1), protocol)
+    by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
+    fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed_of(batch).flatten(0, 2), protocol)
     grid = (len(batch), len(protocol.lead_time), len(protocol.height))
     return {name: sums.double().cpu().numpy().reshape(*grid, *sums.shape[1:]) for name, sums in fields.items()}
 
@@ -117,11 +126,13 @@ def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol) -> Sums:
 def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
     batch = reader.read(case_windows(reader)).to(device_of(World()))
     with _sampling(model) as states:
-        forecast = model.forecast(batch)[:, 0, 0]
+        forecast = model.forecast(batch)[:, 0]
+    observed = observed_of(batch)
+    # An estimate is kept as one field of each case, a nowcast as (t, z, y, x).
     arrays = {
         "radar": batch.radar[:, -1],
-        "observed": batch.rain_rate[:, -1],
-        "forecast": forecast,
+        "observed": observed[:, 0, 0] if batch.future is None else observed,
+        "forecast": forecast[:, 0] if batch.future is None else forecast,
         "event": batch.event,
         "frame": batch.frame,
         **({"process": torch.stack(states)} if states else {}),

@@ -10,11 +10,13 @@ from polarcast.data.batch import Batch
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model sees: names along v, heights along z, and number of frames."""
+    """What a model sees: names along v, heights along z, and number of frames; and how many frames it forecasts."""
 
     variables: tuple[str, ...]
     heights_km: tuple[float, ...]
     frames: int = 1
+    lead_frames: int = 0
+    """Frames to forecast after those seen; 0 for an estimate at the time of the last one."""
 
     @property
     def channels(self) -> int:
@@ -23,7 +25,11 @@ class Inputs:
 
 
 class Forecaster(nn.Module):
-    """A model that can be trained on, and asked for forecasts from, batches of radar windows."""
+    """A model that can be trained on, and asked for forecasts from, batches of radar windows.
+
+    Forecasts are of rain rate in mm/h, (b, m, t, y, x), or, of a nowcasting model, of zh in dBZ at the heights seen,
+    (b, m, t, z, y, x).
+    """
 
     blocks: tuple[type[nn.Module], ...] = ()
     """The modules that `train.checkpoint_activations` may compute twice instead of keeping what is within them."""
@@ -43,7 +49,7 @@ class Forecaster(nn.Module):
         """Learn in one pass over the training batches, before any gradient descent; nothing by default."""
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """Forecast in physical units, (b, m, t, y, x); deterministic models return m = 1.
+        """Forecast in physical units, (b, m, t, y, x) or (b, m, t, z, y, x); deterministic models return m = 1.
 
         Args:
             batch: Radar windows; the targets in it are not looked at.

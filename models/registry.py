@@ -18,6 +18,8 @@ from polarcast.models.diffusion.latent import LatentDiffusion, LatentDiffusionCo
 from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig, PostProcess, PostProcessConfig
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
 from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
+from polarcast.models.nowcast.persistence import Persistence, PersistenceConfig
 from polarcast.models.power_law import PowerLaw, PowerLawConfig
 from polarcast.models.unet import UNet, UNetConfig
 from polarcast.models.wf_unet import WFUNet, WFUNetConfig
@@ -47,7 +49,7 @@ class Entry:
         return any(f.name == "widths" for f in fields(self.config))
 
 
-_QPE = ("qpe",)
+_QPE, _NOWCAST = ("qpe",), ("nowcast",)
 
 MODELS: dict[str, Entry] = {
     "unet": Entry(UNetConfig, UNet, _QPE, trained=True),
@@ -64,6 +66,8 @@ MODELS: dict[str, Entry] = {
     "boosting": Entry(BoostingConfig, Boosting, _QPE, trained=False),
     "attainable": Entry(AttainableConfig, Attainable, _QPE, trained=False),
     "power_law": Entry(PowerLawConfig, PowerLaw, _QPE, trained=False),
+    "persistence": Entry(PersistenceConfig, Persistence, _NOWCAST, trained=False, cost=0.1),
+    "furenet": Entry(FURENetConfig, FURENet, _NOWCAST, trained=True, cost=4.0),
 }
 
 

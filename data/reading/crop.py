@@ -1,7 +1,5 @@
 """Random patches of training samples: as much weather in smaller steps."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -25,8 +23,4 @@ def crop(batch: Batch, side: int, position: Indices, seed: int) -> Batch:
     top = (keys_of(seed, _PURPOSE, position) % np.uint64(height - side + 1)).astype(int)
     left = (keys_of(seed, _PURPOSE + 1, position) % np.uint64(width - side + 1)).astype(int)
     places = [(slice(y, y + side), slice(x, x + side)) for y, x in zip(top.tolist(), left.tolist(), strict=True)]
-    radar = torch.stack([one[..., y, x] for one, (y, x) in zip(batch.radar, places, strict=True)])
-    if batch.rain is None:
-        return replace(batch, radar=radar)
-    rain = torch.stack([one[..., y, x] for one, (y, x) in zip(batch.rain, places, strict=True)])
-    return replace(batch, radar=radar, rain=rain)
+    return batch.map(lambda field: torch.stack([one[..., y, x] for one, (y, x) in zip(field, places, strict=True)]))

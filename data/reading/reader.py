@@ -10,7 +10,7 @@ import torch
 
 from polarcast.data.batch import Batch
 from polarcast.data.reading.buffers import Halves, Recycler
-from polarcast.data.reading.fields import Fields, choose_fields
+from polarcast.data.reading.fields import Fields, Run, choose_fields
 from polarcast.data.reading.local import MappedFrames, ReadFrames, default_budget
 from polarcast.data.reading.permute import Indices
 from polarcast.data.reading.stream import StreamedFrames
@@ -63,17 +63,28 @@ class Reader:
         """
         chosen = np.asarray(windows, dtype=np.int64)
         y, x = self.manifest.shape
-        fields, length = self.fields, self.windows.length
-        radar = self._buffers.take((len(chosen), length, len(fields.variables), len(fields.heights_km), y, x))
-        rain = self._buffers.take((len(chosen), length, y, x)) if fields.rain else None
-        self._gather(self.windows.places(chosen), radar.reshape(len(chosen), length, -1), rain)
+        fields, places = self.fields, self.windows.places(chosen)
+        levels, seen = len(fields.heights_km), self.windows.length - self._ahead
+        radar = self._buffers.take((len(chosen), seen, len(fields.variables), levels, y, x))
+        rain = self._buffers.take((len(chosen), seen, y, x)) if fields.rain else None
+        future = self._buffers.take((len(chosen), self._ahead, levels, y, x)) if self._ahead else None
+        self._gather(places[:, :seen], fields.runs, radar, rain)
+        if future is not None:
+            self._gather(places[:, seen:], fields.future_runs, future)
         event, frame = torch.from_numpy(self.windows.begins(chosen)).unbind(1)
-        rains = None if rain is None else torch.from_numpy(rain)
-        return Batch(torch.from_numpy(radar), rains, event, frame, fields.variables, fields.heights_km)
+        tensors = [None if array is None else torch.from_numpy(array) for array in (rain, future)]
+        return Batch(
+            torch.from_numpy(radar), tensors[0], event, frame, fields.variables, fields.heights_km, future=tensors[1]
+        )
 
-    def _gather(self, places: Table, radar: Halves, rain: Halves | None) -> None:
-        """Copy windows (b, t, 3) into radar (b, t, values) and rain (b, t, y, x), in threads where that pays."""
-        runs = _runs(places)
+    @property
+    def _ahead(self) -> int:
+        """Frames of a window that are to be forecast."""
+        return self.windows.targets if self.fields.future_runs else 0
+
+    def _gather(self, places: Table, wanted: tuple[Run, ...], fields: Halves, rain: Halves | None = None) -> None:
+        """Copy windows (b, t, 3) into fields (b, t, …) and rain (b, t, y, x), in threads where that pays."""
+        runs, flat = _runs(places), fields.reshape(*places.shape[:2], -1)
 
         def copy(part: int, parts: int) -> None:
             for b, first, frames, shard, radar_at, rain_at, stride in runs:
@@ -81,13 +92,13 @@ class Reader:
                 rows = slice(first + begin, first + end)
                 if begin == end:
                     continue
-                for source, target, length in self.fields.runs:
+                for source, target, length in wanted:
                     where = radar_at + begin * stride + 2 * source
-                    self.frames.copy(shard, where, stride, radar[b, rows, target : target + length])
+                    self.frames.copy(shard, where, stride, flat[b, rows, target : target + length])
                 if rain is not None:
                     self.frames.copy(shard, rain_at + begin * stride, stride, rain[b, rows].reshape(end - begin, -1))
 
-        parts = self._threads if radar.nbytes >= _WORTH_THREADS else 1
+        parts = self._threads if fields.nbytes >= _WORTH_THREADS else 1
         # Copying lets go of the interpreter's lock.
         others = [self._pool.submit(copy, part, parts) for part in range(1, parts)]
         copy(0, parts)
@@ -120,6 +131,7 @@ def open_reader(
     targets: int | None = None,
     context: int = 0,
     rain: bool = True,
+    future: bool = False,
     threads: int = 2,
     patience: Patience | None = None,
     budget: int | None = None,
@@ -136,6 +148,7 @@ def open_reader(
             strong echo in one of them.
         context: Frames before each window that are read as well; its first frame where there are none.
         rain: Whether to read the rain rate.
+        future: Whether the last `targets` frames of a window are to be forecast: only their zh is read, apart.
         threads: Threads that fill a large batch together.
         patience: With it shards are streamed whole from wherever they lie; without, a folder's files are read.
         budget: Bytes of mapped files that may become resident, `local.default_budget` by default; a split that needs
@@ -144,7 +157,7 @@ def open_reader(
     Raises:
         BadInput: the shards lack a variable, a height or the rain rate, or the split has no window.
     """
-    fields = choose_fields(manifest, variables, heights_km, rain)
+    fields = choose_fields(manifest, variables, heights_km, rain, future)
     windows = windows_of(manifest, split, frames, targets, context)
     return Reader(manifest, windows, fields, _frames(manifest, windows, fields, patience, budget), threads)
 

@@ -49,7 +49,7 @@ class StreamedFrames:
         """Fill rows of `out` (frames, values), `stride` bytes apart from `offset` on; waits. Raises BadShard."""
         stored = self._values(shard)
         for number, row in enumerate(out):
-            np.copyto(row, stored[offset + number * stride])
+            np.copyto(row, stored[offset + number * stride][: len(row)])
 
     def _values(self, shard: int) -> dict[int, Halves]:
         while True:
@@ -72,7 +72,9 @@ class StreamedFrames:
     def _slices(self, shard: int) -> Slices:
         rows = self._windows.rows[self._windows.rows[:, 0] == shard]
         frames = rows[:, 1 + RADAR].tolist()
-        wanted = [(radar + 2 * source, values) for radar in frames for source, _, values in self._fields.runs]
+        runs = (*self._fields.runs, *self._fields.future_runs)
+        wanted = [(radar + 2 * source, values) for radar in frames for source, _, values in runs]
         if self._fields.rain:
             wanted += [(rain, self._fields.pixels) for rain in rows[:, 1 + RAIN].tolist()]
-        return sorted(wanted)
+        # A run may begin another, longer one: the last of an offset, which is the longest, serves both.
+        return list(dict(sorted(wanted)).items())

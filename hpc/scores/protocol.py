@@ -10,6 +10,9 @@ Coordinates = tuple[float, ...] | tuple[str, ...]
 RAIN_CLASSES_MM_H = (0.0, 10.0, 30.0, 50.0)
 RAIN_THRESHOLDS_MM_H = (0.5, 1.0, 5.0, 10.0, 30.0, 50.0)
 RAIN_EDGES_MM_H = tuple(float(e) for e in np.round(np.geomspace(0.1, 200, 24), 4))
+ZH_CLASSES_DBZ = (0.0, 20.0, 30.0, 40.0)
+ZH_THRESHOLDS_DBZ = (20.0, 30.0, 35.0, 40.0)
+ZH_EDGES_DBZ = tuple(float(e) for e in np.arange(5.0, 66.0, 2.5))
 WINDOWS = (1, 3, 5, 9, 17, 33, 65)
 POOLS = (4, 16)
 _SINGLE, _BANDS = 16, 49
@@ -87,3 +90,12 @@ class Protocol:
         """What `as_record` gave. Raises TypeError for keys that are not its own."""
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
         return cls(**arguments)
+
+
+def nowcast_protocol(
+    shape: tuple[int, int], members: int, lead_time: tuple[float, ...], height: tuple[float, ...]
+) -> Protocol:
+    """Of forecasts of zh in dBZ at some lead times (minutes) and heights (km)."""
+    return Protocol(
+        "dBZ", shape, members, lead_time, height, ZH_THRESHOLDS_DBZ, ZH_CLASSES_DBZ, edges=ZH_EDGES_DBZ
+    )

@@ -1,0 +1,65 @@
+"""What nowcasting networks share: scaled fields in, scaled zh of the coming frames out."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.data.scaling import Scaling, make_scaling
+from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.nowcast.losses import LOSSES
+
+_SCALINGS = ("range", "frame")
+
+
+@dataclass
+class NowcastConfig:
+    """How a network speaks of reflectivity and what its errors cost; configurations of networks inherit it."""
+
+    scaling: str = "range"
+    """Scaling of the radar input and the forecast: range, or frame, which is inverted with the last frame seen."""
+    loss: str = "mse"
+    """mse, balanced (weighted by echo strength), or sharp (with the amplitudes of the spectrum)."""
+
+    def __post_init__(self) -> None:
+        """Raises BadInput for a scaling or a loss there is not."""
+        for key, there in (("scaling", _SCALINGS), ("loss", tuple(LOSSES))):
+            if getattr(self, key) not in there:
+                raise BadInput(f"unknown value {getattr(self, key)!r}", f"model.{key}", f"there are: {', '.join(there)}")
+
+
+class NetworkNowcast(Forecaster):
+    """A forecaster around a network (b, t, v, z, y, x) → (b, lead, z, y, x), both scaled."""
+
+    net: nn.Module
+
+    def __init__(self, config: NowcastConfig, inputs: Inputs) -> None:
+        super().__init__()
+        self.config, self.inputs = config, inputs
+
+    def scaled_forecast(self, batch: Batch) -> Tensor:
+        """Scaled zh of the coming frames, (b, t, z, y, x)."""
+        return self.net(make_scaling(self.config.scaling, batch.variables, batch.radar).apply(batch.radar))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The configured loss of scaled zh. Raises BadInput for a grid that the network can't take."""
+        target = zh_scaling(self.config, batch).apply(batch.coming_zh[:, :, None])[:, :, 0]
+        return LOSSES[self.config.loss](self.scaled_forecast(batch), target)
+
+    def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
+        """zh in dBZ of the coming frames, (b, m = 1, t, z, y, x), at least 0: no echo."""
+        scaled = self.scaled_forecast(batch).float()
+        return zh_scaling(self.config, batch).invert(scaled[:, :, None])[:, :, 0].clamp(min=0)[:, None]
+
+
+def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:
+    """The scaling of zh alone, as (b, t, v = 1, z, y, x): of nothing but the last frame seen, so that no limit leaks.
+
+    Raises:
+        BadInput: the frame rule, without zh among the inputs.
+    """
+    if config.scaling == "frame" and "zh" not in batch.variables:
+        raise BadInput("the limits of zh's frames are not known without zh", "model.scaling", "use range")
+    last = batch.radar[:, -1:, batch.variables.index("zh") :][:, :, :1] if "zh" in batch.variables else batch.radar
+    return make_scaling(config.scaling, ("zh",), last)

@@ -1,0 +1,95 @@
+"""FURENet: shapes and parameters by hand, what it refuses, and that it can learn."""
+
+import pytest
+import torch
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.models.forecaster import Inputs, parameter_count
+from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
+
+VARIABLES = ("zh", "zdr", "kdp")
+PAPER = Inputs(VARIABLES, (3.0,), frames=10, lead_frames=10)
+
+
+def batch_of(variables: tuple[str, ...] = VARIABLES, heights: int = 1, side: int = 32, b: int = 2) -> Batch:
+    drawn = torch.Generator().manual_seed(0)
+    radar = 40 * torch.rand(b, 4, len(variables), heights, side, side, generator=drawn)
+    future = 40 * torch.rand(b, 3, heights, side, side, generator=drawn)
+    number = torch.arange(b)
+    return Batch(radar, None, number, number, variables, tuple(range(1, 1 + heights)), future=future)
+
+
+def conv(a: int, b: int, side: int = 3) -> int:
+    return a * b * side * side + b
+
+
+def block(a: int, b: int) -> int:
+    """Resizing convolution, two more, and a scale and shift for each channel."""
+    return conv(a, b) + 2 * conv(b, b) + 2 * b
+
+
+def test_the_papers_net_has_the_parameters_that_can_be_counted_by_hand() -> None:
+    widths = [64, 128, 192, 256, 384, 512]
+    encoder = sum(block(a, b) for a, b in zip([10, *widths], widths, strict=False))
+    into = [3 * 512, 384 + 3 * 384, 256 + 3 * 256, 192 + 3 * 192, 128 + 3 * 128, 64 + 3 * 64]
+    decoder = sum(block(a, b) for a, b in zip(into, [384, 256, 192, 128, 64, 10], strict=True))
+    squeeze = (1536 * 96 + 96) + (96 * 1536 + 1536)
+    plain, rich = (FURENet(FURENetConfig(attention=a), PAPER) for a in (False, True))
+    assert parameter_count(plain) == 3 * encoder + decoder + squeeze
+    attention = 3 * conv(1536, 512, 1) + conv(512, 1536, 1)
+    assert parameter_count(rich) == parameter_count(plain) + attention + 4 * block(10, 10)
+
+
+def test_its_maps_have_the_papers_channels_and_sides() -> None:
+    with torch.device("meta"):
+        net = FURENet(FURENetConfig(), PAPER).net
+        maps = net.encoders[0](torch.zeros(1, 10, 1, 256, 256))
+        out = net(torch.zeros(1, 10, 3, 1, 256, 256))
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (64, 128, 128), (128, 64, 64), (192, 32, 32), (256, 16, 16), (384, 8, 8), (512, 4, 4),
+    ]  # fmt: skip
+    assert out.shape == (1, 10, 1, 256, 256)
+
+
+@pytest.mark.parametrize("variables", [("zh",), ("zdr", "kdp"), VARIABLES])
+@pytest.mark.parametrize("attention", [False, True])
+def test_any_variables_and_heights_go_in_and_zh_at_every_height_comes_out(
+    variables: tuple[str, ...], attention: bool
+) -> None:
+    batch = batch_of(variables, heights=2)
+    inputs = Inputs(variables, batch.heights_km, frames=4, lead_frames=3)
+    model = FURENet(FURENetConfig(widths=[4, 6, 8], attention=attention), inputs)
+    assert model.forecast(batch).shape == (2, 1, 3, 2, 32, 32)
+    assert model.loss(batch).isfinite()
+
+
+def test_a_grid_that_can_not_be_halved_as_often_is_refused() -> None:
+    model = FURENet(FURENetConfig(widths=[4, 6, 8]), Inputs(VARIABLES, (1,), frames=4, lead_frames=3))
+    with pytest.raises(BadInput, match="can't be halved 3 times"):
+        model.loss(batch_of(side=36))
+
+
+def test_each_variable_reaches_the_forecast() -> None:
+    model = FURENet(FURENetConfig(widths=[4, 6, 8]), Inputs(VARIABLES, (1,), frames=4, lead_frames=3)).eval()
+    batch = batch_of()
+    batch.radar.requires_grad_()
+    model.scaled_forecast(batch).sum().backward()
+    assert (batch.radar.grad.abs().amax((0, 3, 4, 5)) > 0).all()
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_it_learns_one_batch_by_heart(attention: bool) -> None:
+    torch.manual_seed(0)
+    batch = batch_of(side=16)
+    smooth = torch.nn.functional.avg_pool2d(batch.future.flatten(0, 2), 5, 1, 2).view_as(batch.future)
+    batch = Batch(batch.radar, None, batch.event, batch.frame, VARIABLES, batch.heights_km, future=smooth)
+    inputs = Inputs(VARIABLES, batch.heights_km, frames=4, lead_frames=3)
+    model = FURENet(FURENetConfig(widths=[24, 48], attention=attention), inputs)
+    steps = torch.optim.Adam(model.parameters(), 3e-3)
+    first = float(model.loss(batch))
+    for _ in range(150):
+        steps.zero_grad()
+        model.loss(batch).backward()
+        steps.step()
+    assert float(model.loss(batch)) < 0.02 * first
