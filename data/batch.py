@@ -18,7 +18,8 @@ class Batch:
         frame: (b,) number of each window's first frame within its event.
         variables: Names along v, such as ("zh", "zdr").
         heights_km: Heights along z.
-        future: (b, t, z, y, x) zh in dBZ of the frames that follow, at the same heights; None where nothing is forecast.
+        future: (b, t, z, y, x) zh in dBZ of the frames that follow, at these heights; None where nothing is forecast.
+        before: (b, z, y, x) zh of the last frame seen, whatever the variables are; None where nothing is forecast.
         draw: (b,) int64 place of each sample in the run's endless stream of training samples, None outside of training;
             random numbers that a loss needs are drawn by it, so that they don't depend on the number of ranks.
     """
@@ -31,6 +32,7 @@ class Batch:
     heights_km: tuple[float, ...]
     draw: Tensor | None = None
     future: Tensor | None = None
+    before: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.radar.ndim != 6:
@@ -63,9 +65,11 @@ class Batch:
         return self.future
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with each of its fields changed: radar, rain and future, as far as they are there."""
-        fields = {"radar": self.radar, "rain": self.rain, "future": self.future}
-        return replace(self, **{name: change(field) for name, field in fields.items() if field is not None})
+        """The batch with each of its fields changed, as far as they are there."""
+        rain, future, before = (
+            None if field is None else change(field) for field in (self.rain, self.future, self.before)
+        )
+        return replace(self, radar=change(self.radar), rain=rain, future=future, before=before)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on a device, in float32: half precision is for the way there only."""

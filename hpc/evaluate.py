@@ -15,6 +15,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.build import build_reader, load_model, scoring_batch
 from polarcast.hpc.group import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
+from polarcast.hpc.scores.change import by_change, change_of
 from polarcast.hpc.scores.family import score_fields
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
 from polarcast.hpc.scores.records import Records, write_records
@@ -101,7 +102,7 @@ def score(
 
 
 def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[float, ...]) -> Protocol:
-    """How rain estimates (b, m, t, y, x) or nowcasts (b, m, t, z, y, x) are scored: in the unit of what was observed."""
+    """How rain estimates (b, m, t, y, x) or nowcasts (b, m, t, z, y, x) are scored: in the unit of the observation."""
     _, members, frames, *rest = ensemble.shape
     if len(rest) == 2:
         return Protocol(unit="mm/h", shape=manifest.shape, members=members)
@@ -117,7 +118,11 @@ def observed_of(batch: Batch) -> torch.Tensor:
 def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol) -> Sums:
     """Sums of each window, (b, lead time, height, …)."""
     by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
-    fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed_of(batch).flatten(0, 2), protocol)
+    observed = observed_of(batch)
+    fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol)
+    if batch.before is not None:
+        last = batch.before[:, None].expand_as(observed)
+        fields["by_change"] = by_change(fields["contingency"], change_of(last.flatten(0, 2), observed.flatten(0, 2)))
     grid = (len(batch), len(protocol.lead_time), len(protocol.height))
     return {name: sums.double().cpu().numpy().reshape(*grid, *sums.shape[1:]) for name, sums in fields.items()}
 

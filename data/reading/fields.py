@@ -7,7 +7,6 @@ from itertools import product
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 
-
 Run = tuple[int, int, int]
 
 

@@ -67,15 +67,15 @@ class Reader:
         levels, seen = len(fields.heights_km), self.windows.length - self._ahead
         radar = self._buffers.take((len(chosen), seen, len(fields.variables), levels, y, x))
         rain = self._buffers.take((len(chosen), seen, y, x)) if fields.rain else None
-        future = self._buffers.take((len(chosen), self._ahead, levels, y, x)) if self._ahead else None
+        # With the last frame seen before them.
+        future = self._buffers.take((len(chosen), 1 + self._ahead, levels, y, x)) if self._ahead else None
         self._gather(places[:, :seen], fields.runs, radar, rain)
         if future is not None:
-            self._gather(places[:, seen:], fields.future_runs, future)
+            self._gather(places[:, seen - 1 :], fields.future_runs, future)
         event, frame = torch.from_numpy(self.windows.begins(chosen)).unbind(1)
-        tensors = [None if array is None else torch.from_numpy(array) for array in (rain, future)]
-        return Batch(
-            torch.from_numpy(radar), tensors[0], event, frame, fields.variables, fields.heights_km, future=tensors[1]
-        )
+        rains, coming = (None if array is None else torch.from_numpy(array) for array in (rain, future))
+        batch = Batch(torch.from_numpy(radar), rains, event, frame, fields.variables, fields.heights_km)
+        return batch if coming is None else replace(batch, before=coming[:, 0], future=coming[:, 1:])
 
     @property
     def _ahead(self) -> int:

@@ -99,5 +99,5 @@ def _of_paper(name: str) -> list[str]:
 def _figure(file: Path) -> str:
     caption = (FIGURES[file.stem].draw.__doc__ or file.stem).splitlines()[0]
     content = base64.b64encode(file.read_bytes()).decode()
-    image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{content}">'
+    image = f'<img alt="{escape(caption)}" src="data:image/{file.suffix[1:]};base64,{content}">'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"

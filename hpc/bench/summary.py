@@ -14,11 +14,13 @@ from polarcast.hpc.scores.family import FAMILIES
 from polarcast.hpc.scores.metrics import METRICS
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.score import ALL, ALWAYS, Score, coordinate_label, expand, parse_score
+from polarcast.hpc.scores.score import ALL, ALWAYS, Score, coordinate_label, expand, parse_score, plain
 
 EVERY, FEW = "all", "usual"
 THRESHOLD = "threshold"
-AXES = ("class", THRESHOLD, "lead_time", "height")
+AXES = ("class", THRESHOLD, "lead_time", "height", "change")
+_APART = (THRESHOLD, "change")
+"""Axes whose coordinates are all of interest, and do not add up."""
 USUAL = ("rmse", "mae", "ne", "nb", "cc", "csi@threshold=*", "hss@threshold=*", "fss@threshold=*,window={}", "crps")
 
 
@@ -121,7 +123,7 @@ def _own_axis(score: Score) -> str:
 
 
 def _summary(records: Records, by: str, scores: Sequence[Score], aggregation: str) -> Summary:
-    coordinates = [f"{float(c):g}" for c in records.protocol.axis(by)] if by else []
+    coordinates = [plain(c) for c in records.protocol.axis(by)] if by else []
     rows = [_row(records, score, by, coordinates, aggregation) for score in dict.fromkeys(scores)]
     return Summary(by, coordinates, rows, records.protocol, aggregation)
 
@@ -145,7 +147,7 @@ def _every(records: Records) -> list[str]:
     for name, metric in METRICS.items():
         for family in (f for f in metric.families if f in records.sums):
             axes = [a for a in FAMILIES[family].axes if a not in (*metric.uses, "class", "field")]
-            at = {axis: ALL if axis == "threshold" else _middle(records.protocol, axis) for axis in axes}
+            at = {axis: ALL if axis in _APART else _middle(records.protocol, axis) for axis in axes}
             found.append(str(Score(name, at)))
     return found
 

@@ -24,6 +24,7 @@ class Family:
         axes: Names of the protocol's axes, outermost first.
         columns: What is summed up.
         sums: Of an ensemble (n, m, y, x) and what was observed (n, y, x), under a protocol: (n, *axes, columns).
+            None for what is made of another family's sums by whoever knows more than these fields.
         counts: Whether they are whole numbers, and stored as such.
         needs_members: Whether it means anything for an ensemble only.
         needs_rain: Whether it means anything for rain rates only.
@@ -31,7 +32,7 @@ class Family:
 
     axes: tuple[str, ...]
     columns: tuple[str, ...]
-    sums: Sums
+    sums: Sums | None
     counts: bool = False
     needs_members: bool = False
     needs_rain: bool = False
@@ -67,7 +68,8 @@ def score_fields(forecast: Tensor, observed: Tensor, protocol: Protocol) -> dict
     # On a CPU a few fields at a time: what is made of them stays in the processor's cache.
     together = n if forecast.is_cuda else max(1, _PIXELS_IN_CACHE // protocol.pixels)
     parts = list(zip(forecast.split(together), observed.split(together), strict=True))
-    return {name: torch.cat([f.sums(*part, protocol) for part in parts]) for name, f in families(protocol).items()}
+    wanted = {name: family.sums for name, family in families(protocol).items() if family.sums}
+    return {name: torch.cat([sums(*part, protocol) for part in parts]) for name, sums in wanted.items()}
 
 
 def families(protocol: Protocol) -> dict[str, Family]:
@@ -159,6 +161,7 @@ FAMILIES: dict[str, Family] = {
     "contingency": Family(("threshold",), contingency.COUNTS, _contingency, counts=True),
     "pooled": Family(("threshold", "pool"), contingency.COUNTS, _pooled, counts=True),
     "multi_event": Family(("threshold", "window"), contingency.COUNTS, _multi_event, counts=True),
+    "by_change": Family(("change", "threshold"), contingency.COUNTS, None, counts=True),
     "fractions": Family(("threshold", "window"), fractions.PARTS, _fractions),
     "spectrum": Family(("field", "wavenumber"), ("forecast", "observed"), _spectrum),
     "histogram": Family(("field", "bin"), ("forecast", "observed"), _histogram, counts=True),

@@ -78,7 +78,7 @@ def _rank_distance(s: Array, protocol: Protocol) -> Array:
     return abs(shares - 1 / (protocol.members + 1)).sum(-1) / 2
 
 
-_ON_COUNTS = ("contingency", "pooled", "multi_event")
+_ON_COUNTS = ("contingency", "pooled", "multi_event", "by_change")
 _SHARE, _SKILL, _ERROR = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
 _OF_COUNTS = {
     "csi": ("CSI", 1.0, _SHARE), "pod": ("POD", 1.0, _SHARE), "far": ("FAR", 0.0, _SHARE),

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from polarcast.hpc.scores.change import CHANGES
+
 Coordinates = tuple[float, ...] | tuple[str, ...]
 
 RAIN_CLASSES_MM_H = (0.0, 10.0, 30.0, 50.0)
@@ -73,6 +75,7 @@ class Protocol:
         derived: dict[str, Coordinates] = {
             "class": self.classes,
             "field": self.fields,
+            "change": CHANGES if self.unit == "dBZ" else (),
             "wavenumber": tuple(float(k) for k in sorted(bands)),
             "bin": (float("-inf"), *self.edges),
             "observed_bin": (float("-inf"), *self.edges),
@@ -96,6 +99,4 @@ def nowcast_protocol(
     shape: tuple[int, int], members: int, lead_time: tuple[float, ...], height: tuple[float, ...]
 ) -> Protocol:
     """Of forecasts of zh in dBZ at some lead times (minutes) and heights (km)."""
-    return Protocol(
-        "dBZ", shape, members, lead_time, height, ZH_THRESHOLDS_DBZ, ZH_CLASSES_DBZ, edges=ZH_EDGES_DBZ
-    )
+    return Protocol("dBZ", shape, members, lead_time, height, ZH_THRESHOLDS_DBZ, ZH_CLASSES_DBZ, edges=ZH_EDGES_DBZ)

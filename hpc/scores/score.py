@@ -19,9 +19,12 @@ ALWAYS = ("lead_time", "height")
 """Axes of every family."""
 _SUMMED = ("class",)
 """Axes over which a family is summed up unless a coordinate is asked for; of others one must be chosen."""
+_NAMED = ("field", "change")
+"""Axes whose coordinates are names."""
 _LABELS = {
     "lead_time": "{} min", "height": "{} km", "threshold": "≥ {} {unit}", "class": "observed {} {unit}",
-    "window": "within {} px", "pool": "pool {} px", "field": "of the {}", "wavenumber": "k = {}",
+    "window": "within {} px", "pool": "pool {} px", "field": "of the {}", "change": "where echo {}",
+    "wavenumber": "k = {}",
 }  # fmt: skip
 
 
@@ -100,6 +103,8 @@ class Score:
     def _chosen(self, axis: str, protocol: Protocol) -> list[int]:
         if axis == "field":
             return [protocol.fields.index(self.at.get(axis, protocol.fields[-1]))]
+        if axis in _NAMED:
+            return [self._named(axis, protocol)]
         coordinates = [float(c) for c in protocol.axis(axis)]
         if axis not in self.at:
             return list(range(len(coordinates)))
@@ -109,6 +114,12 @@ class Score:
             there = ", ".join(f"{c:g}" for c in coordinates)
             raise BadInput(f"{self}: nothing at {axis}={self.at[axis]}", "metrics", f"there are: {there}")
         return found
+
+    def _named(self, axis: str, protocol: Protocol) -> int:
+        names = [str(name) for name in protocol.axis(axis)]
+        if self.at[axis] not in names:
+            raise BadInput(f"{self}: no {axis} {self.at[axis]!r}", "metrics", f"there are: {', '.join(names)}")
+        return names.index(self.at[axis])
 
 
 def parse_score(text: str) -> Score:
@@ -124,7 +135,7 @@ def parse_score(text: str) -> Score:
     score = Score(name, {key.strip(): value.strip() for key, _, value in pairs})
     _ = score.family_name
     for axis, value in score.at.items():
-        if axis != "field" and value != ALL:
+        if axis not in _NAMED and value != ALL:
             _limits(value)
     return score
 
@@ -132,7 +143,7 @@ def parse_score(text: str) -> Score:
 def expand(score: Score, protocol: Protocol, apart: Sequence[str] = ()) -> list[Score]:
     """A score for every coordinate where `*` is asked for, but for axes that are to stay apart."""
     axes = [axis for axis, value in score.at.items() if value == ALL and axis not in apart]
-    choices = [[_plain(c) for c in protocol.axis(axis)] for axis in axes]
+    choices = [[plain(c) for c in protocol.axis(axis)] for axis in axes]
     return [Score(score.name, {**score.at, **dict(zip(axes, chosen, strict=True))}) for chosen in product(*choices)]
 
 
@@ -140,11 +151,12 @@ def coordinate_label(axis: str, value: str, protocol: Protocol) -> str:
     """A coordinate in words."""
     if axis == "class" and "-" not in value:
         inside = [float(c) for c in protocol.classes if float(c) > float(value)]
-        value = f"{value}-{_plain(inside[0])}" if inside else f"≥ {value}"
+        value = f"{value}-{plain(inside[0])}" if inside else f"≥ {value}"
     return _LABELS[axis].format(value.replace("-", "–"), unit=protocol.unit)
 
 
-def _plain(coordinate: float | str) -> str:
+def plain(coordinate: float | str) -> str:
+    """A coordinate as a score's text names it."""
     return coordinate if isinstance(coordinate, str) else f"{coordinate:g}"
 
 

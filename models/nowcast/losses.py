@@ -35,15 +35,14 @@ def sharp(forecast: Tensor, observed: Tensor) -> Tensor:
     wherever the phase can't be known (Yan et al. 2024, FACL: Fourier amplitude loss). The transform is orthonormal, so
     that both terms are means over as many values of the same scale (Parseval).
     """
-    spectra = [torch.fft.rfft2(field.float(), norm="ortho").abs() for field in (forecast, observed)]
-    # Of a real field half of the plane is redundant: the other half counts twice.
-    return (1 - _SHARP_SHARE) * F.mse_loss(forecast, observed) + _SHARP_SHARE * _whole_plane_mse(
-        *spectra, columns=forecast.shape[-1]
-    )
+    said, seen = (torch.fft.rfft2(field.float(), norm="ortho").abs() for field in (forecast, observed))
+    in_amplitude = _whole_plane_mse(said, seen, forecast.shape[-1])
+    return (1 - _SHARP_SHARE) * F.mse_loss(forecast, observed) + _SHARP_SHARE * in_amplitude
 
 
 def _whole_plane_mse(forecast: Tensor, observed: Tensor, columns: int) -> Tensor:
     """Mean over the whole plane of coefficients of the squared difference of those that `rfft2` gives."""
+    # Of a real field half of the plane is redundant: the other half counts twice.
     weight = torch.full((forecast.shape[-1],), 2.0, device=forecast.device)
     weight[0] = 1.0
     if columns % 2 == 0:

@@ -26,7 +26,9 @@ class NowcastConfig:
         """Raises BadInput for a scaling or a loss there is not."""
         for key, there in (("scaling", _SCALINGS), ("loss", tuple(LOSSES))):
             if getattr(self, key) not in there:
-                raise BadInput(f"unknown value {getattr(self, key)!r}", f"model.{key}", f"there are: {', '.join(there)}")
+                raise BadInput(
+                    f"unknown value {getattr(self, key)!r}", f"model.{key}", f"there are: {', '.join(there)}"
+                )
 
 
 class NetworkNowcast(Forecaster):

@@ -21,6 +21,6 @@ class Persistence(Forecaster):
         self._lead_frames = inputs.lead_frames
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """zh in dBZ, (b, m = 1, t, z, y, x). Raises ValueError when the batch does not carry zh."""
+        """zh in dBZ, (b, m = 1, t, z, y, x). Raises ValueError when zh is not among the variables."""
         last = batch.variable("zh")[:, None, -1:].clamp(min=0)
         return last.expand(-1, -1, self._lead_frames, -1, -1, -1)

@@ -31,9 +31,10 @@ def draw_arms(path: Path, source: Source) -> list[Path]:
 
 
 def draw_classes(path: Path, source: Source) -> list[Path]:
-    """RMSE by class of observed rain, each class on a scale of its own (figure 7.8 shows its square)."""
+    """RMSE by class of what was observed, each class on a scale of its own (figure 7.8 shows its square)."""
     score, protocol = parse_score("rmse@class=*"), source.protocol(source.shown[0])
-    return _by_model(path, source, [*map(str, expand(score, protocol)), "rmse"], _bars, "Error by observed rain rate")
+    metrics = [*map(str, expand(score, protocol)), "rmse"]
+    return _by_model(path, source, metrics, _bars, f"Error by observed {source.quantity}")
 
 
 def draw_windows(path: Path, source: Source) -> list[Path]:
@@ -41,12 +42,12 @@ def draw_windows(path: Path, source: Source) -> list[Path]:
     first = source.shown[0]
     score = f"hk@threshold={source.threshold(first)},window=*"
     event = coordinate_label("threshold", source.threshold(first), source.protocol(first))
-    return _along(path, source, score, f"HK of rain {event}, the forecast made fuzzy within a window")
+    return draw_along(path, source, score, f"HK of events {event}, the forecast made fuzzy within a window")
 
 
 def draw_thresholds(path: Path, source: Source) -> list[Path]:
     """Critical success index by threshold."""
-    return _along(path, source, "csi@threshold=*", "CSI by threshold")
+    return draw_along(path, source, "csi@threshold=*", "CSI by threshold")
 
 
 def _by_model(path: Path, source: Source, metrics: Sequence[str], draw: Draw, title: str) -> list[Path]:
@@ -70,8 +71,8 @@ def _by_model(path: Path, source: Source, metrics: Sequence[str], draw: Draw, ti
     return [save(figure, path)]
 
 
-def _along(path: Path, source: Source, score: str, title: str) -> list[Path]:
-    """A panel for each model, along the axis on which a score asks for `*`."""
+def draw_along(path: Path, source: Source, score: str, title: str) -> list[Path]:
+    """A panel for each model, its arms with their intervals along the axis on which a score asks for `*`."""
     numbers = source.numbers([score], source.shown)
     figure, axes = panels([source.label(m) for m in source.shown])
     protocol = source.protocol(source.shown[0])

@@ -23,7 +23,7 @@ from polarcast.hpc.scores.undefined import quotient
 
 
 def draw_scatter(path: Path, source: Source) -> list[Path]:
-    """Density of pixels by forecast and observed rain, with explained variance, correlation and RMSE (figure 7.6)."""
+    """Density of pixels by forecast and observed value, with explained variance, correlation and RMSE (figure 7.6)."""
     figure, axes = panels([source.label(m) for m in source.shown], width=2.1, height=2.1, rows_each=2)
     edges = np.array([*source.protocol(source.shown[0]).edges])
     images = []
@@ -32,7 +32,7 @@ def draw_scatter(path: Path, source: Source) -> list[Path]:
             if arm not in source.arms(model):
                 axis.axis("off")
                 continue
-            images.append(_density(axis, source.family(model, arm, "joint")[1:-1, 1:-1, 0], edges))
+            images.append(_density(axis, source.family(model, arm, "joint")[1:-1, 1:-1, 0], edges, source.axis_scale))
             axis.text(0.04, 0.96, f"{ARM_NAMES[arm]}\n{_told(source, model, arm)}", va="top", fontsize=5.5,
                       transform=axis.transAxes, color=ARM_COLORS[arm],
                       bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
@@ -41,17 +41,18 @@ def draw_scatter(path: Path, source: Source) -> list[Path]:
     bar.set_label("pixels of all seeds", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     title = f"Forecast against observation: {source.counted}"
-    finish(figure, (), title, "observed rain rate in mm/h", "forecast rain rate in mm/h")
+    finish(figure, (), title, f"observed {source.axis_name}", f"forecast {source.axis_name}")
     return [save(figure, path)]
 
 
-def _density(axis: Any, counts: Any, edges: Any) -> Any:
+def _density(axis: Any, counts: Any, edges: Any, scale: str) -> Any:
     image = axis.pcolormesh(edges, edges, np.ma.masked_equal(counts, 0), cmap="viridis_r")
     for width, color in ((2, "white"), (0.8, "black")):  # seen on light and on dark bins
         axis.plot(edges[[0, -1]], edges[[0, -1]], color=color, lw=width)
-    axis.set(xscale="log", yscale="log", aspect="equal")
-    plain_ticks(axis.xaxis, (1,))
-    plain_ticks(axis.yaxis, (1,))
+    axis.set(xscale=scale, yscale=scale, aspect="equal")
+    if scale == "log":
+        plain_ticks(axis.xaxis, (1,))
+        plain_ticks(axis.yaxis, (1,))
     return image
 
 
@@ -85,13 +86,13 @@ def draw_spectra(path: Path, source: Source) -> list[Path]:
         plain_ticks(axis.xaxis)
         plain_ticks(axis.yaxis)
     axes[0, 0].invert_xaxis()
-    title = f"Spectra of rain: {source.counted}"
+    title = f"Spectra of {source.quantity}: {source.counted}"
     finish(figure, axes.flat, title, "wavelength in pixels", "power, forecast / observed")
     return [save(figure, path)]
 
 
 def draw_histograms(path: Path, source: Source) -> list[Path]:
-    """How often each rain rate is forecast and observed; with the share of the observed variance that is lost."""
+    """How often each value is forecast and observed; with the share of the observed variance that is lost."""
     figure, axes = panels([source.label(m) for m in source.shown])
     for (axis,), model in zip(axes, source.shown, strict=True):
         edges = np.array(source.protocol(model).edges)
@@ -104,13 +105,14 @@ def draw_histograms(path: Path, source: Source) -> list[Path]:
             lost = source.pooled(model, arm, "lost_variance")
             axis.step(edges, said, ARM_LINES[arm], where="post", color=ARM_COLORS[arm],
                       label=f"{ARM_NAMES[arm]}, lost {lost:+.0%}")  # fmt: skip
-        axis.set(xscale="log", yscale="log")
+        axis.set(xscale=source.axis_scale, yscale="log")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=5.5, loc="lower left")
-        plain_ticks(axis.xaxis, (1,))
-    figure.supxlabel("rain rate in mm/h", fontsize=8)
+        if source.is_rain:
+            plain_ticks(axis.xaxis, (1,))
+    figure.supxlabel(source.axis_name, fontsize=8)
     figure.supylabel("share of pixels", fontsize=8)
-    figure.suptitle(f"Rain rates, and the variance lost: {source.counted}", fontsize=9)
+    figure.suptitle(f"How often each {source.quantity}, and the variance lost: {source.counted}", fontsize=9)
     return [save(figure, path)]
 
 
@@ -127,7 +129,7 @@ def draw_ensembles(path: Path, source: Source) -> list[Path]:
         ranks.set_title(source.label(model), fontsize=8)
         ranks.set(xlabel="rank of the observation among the members", ylabel="share of pixels")
         ranks.axhline(1 / (source.protocol(model).members + 1), color="black", lw=0.7)
-        reliability.set(xlabel=f"forecast probability of rain {event}", ylabel="observed frequency")
+        reliability.set(xlabel=f"forecast probability of {source.quantity} {event}", ylabel="observed frequency")
         reliability.plot([0, 1], [0, 1], color="black", lw=0.7)
         for arm in source.arms(model):
             _draw_ranks(ranks, source, model, arm)

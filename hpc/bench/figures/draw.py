@@ -7,16 +7,19 @@ from pathlib import Path
 from polarcast.hpc.bench.figures.cases import draw_cases, draw_process
 from polarcast.hpc.bench.figures.comparison import draw_arms, draw_classes, draw_thresholds, draw_windows
 from polarcast.hpc.bench.figures.distributions import draw_ensembles, draw_histograms, draw_scatter, draw_spectra
+from polarcast.hpc.bench.figures.lead_times import draw_arms_by_lead_time, draw_lead_times
 from polarcast.hpc.bench.figures.performance import draw_performance
+from polarcast.hpc.bench.figures.sequences import animate, draw_frames, draw_heights
 from polarcast.hpc.bench.figures.source import Source
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, and the families of sums that all its models' records must hold."""
+    """A picture, the families of sums that all its models' records must hold, and the task it is of, where of one."""
 
     draw: Callable[[Path, Source], list[Path]]
     needs: tuple[str, ...] = ()
+    task: str = ""
 
 
 FIGURES: dict[str, Figure] = {
@@ -29,13 +32,18 @@ FIGURES: dict[str, Figure] = {
     "spectra": Figure(draw_spectra, ("spectrum",)),
     "histograms": Figure(draw_histograms, ("histogram", "spectrum")),
     "ensembles": Figure(draw_ensembles),
-    "cases": Figure(draw_cases),
-    "process": Figure(draw_process),
+    "lead_times": Figure(draw_lead_times, ("continuous", "contingency", "fractions", "spectrum"), "nowcast"),
+    "arms_by_lead_time": Figure(draw_arms_by_lead_time, ("contingency",), "nowcast"),
+    "cases": Figure(draw_cases, task="qpe"),
+    "frames": Figure(draw_frames, task="nowcast"),
+    "heights": Figure(draw_heights, task="nowcast"),
+    "animation": Figure(animate, task="nowcast"),
+    "process": Figure(draw_process, task="qpe"),
 }
 
 
 def draw_figures(folder: Path, source: Source) -> list[Path]:
-    """Draw `<name>.png` of each picture for which there are data.
+    """Draw `<name>.png` (an animation: `.gif`) of each picture for which there are data.
 
     Args:
         folder: Where to write.
@@ -44,5 +52,6 @@ def draw_figures(folder: Path, source: Source) -> list[Path]:
     Returns:
         The files written.
     """
-    possible = {name: f for name, f in FIGURES.items() if not f.needs or source.holds(f.needs)}
+    of_task = {name: f for name, f in FIGURES.items() if f.task in ("", source.suite.task)}
+    possible = {name: f for name, f in of_task.items() if not f.needs or source.holds(f.needs)}
     return [file for name, figure in possible.items() for file in figure.draw(folder / f"{name}.png", source)]

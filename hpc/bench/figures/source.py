@@ -15,7 +15,8 @@ from polarcast.hpc.scores.score import Score, expand, parse_score
 from polarcast.hpc.scores.undefined import Array
 
 ARMS = ("radar", "dualpol")
-_HEAVY = "10"
+_HEAVY = ("10", "35")
+"""Thresholds of rain in mm/h, and of reflectivity in dBZ, that are heavy but not rare."""
 Numbers = dict[tuple[str, str, str], Record]
 """(model, arm, score) → number with its interval."""
 
@@ -68,6 +69,26 @@ class Source:
         """How a model was scored."""
         return self.scores[model, self.arms(model)[0]][0].protocol
 
+    @property
+    def is_rain(self) -> bool:
+        """Whether rain rate is forecast; else it is reflectivity."""
+        return self.suite.task != "nowcast"
+
+    @property
+    def quantity(self) -> str:
+        """What is forecast, in words."""
+        return "rain rate" if self.is_rain else "reflectivity"
+
+    @property
+    def axis_name(self) -> str:
+        """What is forecast, with its unit."""
+        return f"{self.quantity} in {'mm/h' if self.is_rain else 'dBZ'}"
+
+    @property
+    def axis_scale(self) -> str:
+        """Of a picture's axis: logarithmic for what is not logarithmic already."""
+        return "log" if self.is_rain else "linear"
+
     def label(self, model: str) -> str:
         """Its name in tables."""
         return self.suite.models[model].label
@@ -79,9 +100,9 @@ class Source:
         return bool(runs) and all(set(families) <= set(run.sums) for run in runs)
 
     def threshold(self, model: str) -> str:
-        """Of events that are heavy but not rare: 10 mm/h, or what is scored in its place."""
+        """Of events that are heavy but not rare: 10 mm/h or 35 dBZ, or what is scored in its place."""
         known = [f"{t:g}" for t in self.protocol(model).threshold]
-        return _HEAVY if _HEAVY in known else known[len(known) // 2]
+        return next((heavy for heavy in _HEAVY if heavy in known), known[len(known) // 2])
 
     def numbers(self, metrics: Sequence[str], models: Sequence[str]) -> Numbers:
         """Scores with their intervals, as a table would show them."""
