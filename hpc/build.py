@@ -94,7 +94,7 @@ def build_draw(config: RunConfig, reader: Reader) -> Draw:
         order = whole_shuffle(reader, config.seed, data.balance)
     if data.crop > min(reader.manifest.shape):
         raise BadInput(f"{data.crop} of {min(reader.manifest.shape)} pixels", "data.crop", "cut out smaller patches")
-    return Draw(reader, order, config.seed, data.max_bad_share, data.crop)
+    return Draw(reader, order, config.seed, data.max_bad_share, data.crop, data.turn)
 
 
 def _patience(config: RunConfig) -> Patience | None:

@@ -28,7 +28,7 @@ _ONLY_HOW = (
 
 
 _YOUNGER = {"": ("base", "evaluate"),
-            "data": ("crop", "context", "hold_out", "only_held_out", "seen_frames", "lead_frames"),
+            "data": ("crop", "context", "hold_out", "only_held_out", "seen_frames", "lead_frames", "turn"),
             "train": ("validate_windows",), "model": ("heavy_power", "heavy_cap")}  # fmt: skip
 """Settings that the first runs did not have yet."""
 
@@ -70,6 +70,8 @@ class DataConfig:
     stream: StreamConfig = field(default_factory=StreamConfig)
     crop: int = 0
     """Side of the random patch that is cut out of each training sample, in pixels; 0: the whole field."""
+    turn: bool = False
+    """Turn and mirror each training sample by chance."""
     seen_frames: int = 10
     """Frames that a nowcast is made from."""
     lead_frames: int = 10

@@ -15,6 +15,7 @@ from polarcast.data.reading.order import Order, WholeShuffle, substitute_at
 from polarcast.data.reading.permute import Indices
 from polarcast.data.reading.quota import Quota, balanced_weights
 from polarcast.data.reading.reader import Reader
+from polarcast.data.reading.turn import turn
 from polarcast.data.shards.health import BadShard
 
 _CHUNK = (64, 4096)
@@ -28,7 +29,15 @@ class Draw:
     and the position alone: every rank, whatever it has learned so far, would take the same.
     """
 
-    def __init__(self, reader: Reader, order: Order, seed: int, max_bad_share: float = 0.0, side: int = 0) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        order: Order,
+        seed: int,
+        max_bad_share: float = 0.0,
+        side: int = 0,
+        turned: bool = False,
+    ) -> None:
         """Draw from a reader.
 
         Args:
@@ -37,9 +46,10 @@ class Draw:
             seed: Of the substitutes.
             max_bad_share: Share of the windows that may lie in bad shards before the work fails.
             side: Of the random patch that is cut out of each sample, in pixels; 0: the whole field.
+            turned: Whether each sample is turned and mirrored by chance.
         """
         self._reader, self._order, self._seed = reader, order, seed
-        self._max_bad_share, self._side = max_bad_share, side
+        self._max_bad_share, self._side, self._turned = max_bad_share, side, turned
         self._lock = threading.Lock()
         self._size = min(max(len(reader), _CHUNK[0]), _CHUNK[1])
         self._shards = reader.windows.shards()
@@ -84,6 +94,7 @@ class Draw:
             try:
                 batch = self._reader.read(self.windows(position))
                 batch = crop(batch, self._side, position, self._seed) if self._side else batch
+                batch = turn(batch, position, self._seed) if self._turned else batch
                 return replace(batch, draw=torch.from_numpy(np.array(position, np.int64)))
             except BadShard as error:
                 self.exclude({error.shard: error.what})

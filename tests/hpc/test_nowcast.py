@@ -92,6 +92,22 @@ def test_patches_are_cut_from_the_same_place_of_past_and_future(storms: Manifest
     assert batch.coming_zh.shape == (6, AHEAD, 2, 16, 16)
 
 
+def test_samples_are_laid_in_eight_ways_past_and_future_alike(storms: Manifest) -> None:
+    config = load_config(configured(storms).to_dict(), {"data": {"turn": True}})
+    reader = build_reader(config, storms, "train")
+    draw, places = build_draw(config, reader), np.arange(64)
+    batch = draw.read(places)
+    plain = reader.read(draw.windows(places))
+    assert batch.before is not None
+    assert batch.variable("zh")[:, -1].equal(batch.before)
+    ways = [[f(x) for f in (torch.Tensor.contiguous, torch.fliplr, torch.flipud, lambda x: x.rot90(2), lambda x: x.T,
+             lambda x: x.rot90(1), lambda x: x.rot90(3), lambda x: x.rot90(2).T)] for x in plain.coming_zh[:, 0, 0]]  # fmt: skip
+    found = [[bool(laid.equal(way)) for way in of] for laid, of in zip(batch.coming_zh[:, 0, 0], ways, strict=True)]
+    assert np.array(found).any(1).all()
+    assert np.array(found).any(0).all()
+    assert batch.radar.equal(draw.read(places).radar)
+
+
 def test_persistence_scores_what_the_last_frame_does(storms: Manifest, runs: dict[tuple[str, str], RunFolder]) -> None:
     records = records_of(runs["persistence", "radar"])
     batch = build_reader(configured(storms), storms, "test").read(range(6)).to("cpu")
