@@ -20,6 +20,7 @@ from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffu
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
 from polarcast.models.nowcast.persistence import Persistence, PersistenceConfig
+from polarcast.models.nowcast.residual import ResidualNowcast, ResidualNowcastConfig
 from polarcast.models.power_law import PowerLaw, PowerLawConfig
 from polarcast.models.unet import UNet, UNetConfig
 from polarcast.models.wf_unet import WFUNet, WFUNetConfig
@@ -67,6 +68,9 @@ MODELS: dict[str, Entry] = {
     "attainable": Entry(AttainableConfig, Attainable, _QPE, trained=False),
     "power_law": Entry(PowerLawConfig, PowerLaw, _QPE, trained=False),
     "persistence": Entry(PersistenceConfig, Persistence, _NOWCAST, trained=False, cost=0.1),
+    "residual_nowcast": Entry(
+        ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=6.0
+    ),
     "furenet": Entry(FURENetConfig, FURENet, _NOWCAST, trained=True, cost=4.0),
 }
 

@@ -1,0 +1,71 @@
+"""Residual diffusion of nowcasts: what it adds up to, its scales by lead time, its random numbers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from polarcast.data.batch import Batch
+from polarcast.models.forecaster import Inputs
+from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
+from polarcast.models.nowcast.persistence import Persistence, PersistenceConfig
+from polarcast.models.nowcast.residual import ResidualNowcast, ResidualNowcastConfig
+
+INPUTS = Inputs(("zh", "zdr"), (1.0, 3.0), frames=3, lead_frames=4)
+
+
+def batch_of(b: int = 3, side: int = 16) -> Batch:
+    """zh whose change from the last frame seen has a spread that grows with lead time: 2, 4, 6, 8 dB."""
+    drawn = torch.Generator().manual_seed(0)
+    radar = 20 + 5 * torch.randn(b, 3, 2, 2, side, side, generator=drawn)
+    grows = 2.0 * torch.arange(1, 5)[:, None, None, None]
+    future = radar[:, -1:, 0] + grows * torch.randn(b, 4, 2, side, side, generator=drawn)
+    number = torch.arange(b)
+    return Batch(radar, None, number, number + 7, INPUTS.variables, INPUTS.heights_km, number, future=future)
+
+
+@pytest.fixture(scope="module")
+def model() -> ResidualNowcast:
+    torch.manual_seed(0)
+    base = Persistence(PersistenceConfig(), INPUTS)
+    made = ResidualNowcast(ResidualNowcastConfig(widths=[8, 12], steps=3), INPUTS, base)
+    made.fit([batch_of(16)])
+    return made.eval()
+
+
+def test_residuals_are_standardised_for_each_lead_time_and_height(model: ResidualNowcast) -> None:
+    spread = 65 * model.standard.std.flatten()
+    assert spread.view(4, 2) == pytest.approx(torch.tensor([[2.0, 2], [4, 4], [6, 6], [8, 8]]), rel=0.05)
+
+
+def test_members_have_the_shape_and_range_of_reflectivity(model: ResidualNowcast) -> None:
+    made = model.forecast(batch_of(), members=2)
+    assert made.shape == (3, 2, 4, 2, 16, 16)
+    assert made.isfinite().all()
+    assert made.min() >= 0
+    assert made.max() <= 1.2 * 65
+    assert not made[:, 0].equal(made[:, 1])
+
+
+def test_a_window_is_forecast_alike_in_any_batch(model: ResidualNowcast) -> None:
+    batch = batch_of()
+    one = slice(1, 2)
+    alone = replace(batch, radar=batch.radar[one], future=batch.coming_zh[one], event=batch.event[one],
+                    frame=batch.frame[one])  # fmt: skip
+    assert model.forecast(alone, 2, seed=3)[0] == pytest.approx(model.forecast(batch, 2, seed=3)[1], abs=1e-3)
+
+
+def test_the_base_stays_as_it_is_and_the_loss_reaches_the_denoiser(model: ResidualNowcast) -> None:
+    model.zero_grad()
+    model.loss(batch_of()).backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.denoising.parameters())
+    assert model.judge(batch_of()).isfinite()
+    assert not any(p.requires_grad for p in model.base.parameters())
+
+
+def test_a_base_with_normalisation_is_not_touched_by_training() -> None:
+    base = FURENet(FURENetConfig(widths=[4, 6], squeeze=2), INPUTS)
+    model = ResidualNowcast(ResidualNowcastConfig(widths=[8, 12]), INPUTS, base).train()
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    model.loss(batch_of())
+    assert all(value.equal(before[name]) for name, value in base.state_dict().items())
