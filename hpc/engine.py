@@ -13,6 +13,7 @@ from polarcast.hpc.backends.backend import make_backend
 from polarcast.hpc.backends.state import ADAM_MOMENTS
 from polarcast.hpc.checkpoint import Held, Tensors
 from polarcast.hpc.config import TrainConfig
+from polarcast.hpc.group import share_statistics
 from polarcast.hpc.guard import Guard
 from polarcast.hpc.recompute import recompute_blocks
 from polarcast.hpc.world import World, device_of
@@ -80,6 +81,7 @@ class Engine:
     @contextmanager
     def judged(self) -> Iterator[Forecaster]:
         """The model to be judged by, whole on every process, in evaluation mode; collective."""
+        share_statistics(self._model, self.world)
         if self._judged is None:
             yield self._model.eval()
         else:
@@ -91,6 +93,7 @@ class Engine:
     @torch.no_grad()
     def held(self) -> Held | None:
         """A copy of everything, on rank 0; None on the others. Collective."""
+        share_statistics(self._model, self.world)
         buffers = self._copied(iter(self._buffers().items()))
         weights = self._copied(self._whole(self._state.shards()))
         average = self._copied(self._whole(self._mean.shards)) if self._mean else {}

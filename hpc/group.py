@@ -4,6 +4,7 @@ import os
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from polarcast.hpc.network import name_interface
 from polarcast.hpc.world import World, device_of
@@ -48,3 +49,19 @@ def barrier(world: World) -> None:
     """Wait for all ranks."""
     if world.size > 1:
         torch.distributed.barrier()
+
+
+def share_statistics(model: nn.Module, world: World) -> None:
+    """Give all ranks the mean of their batch normalisations' running statistics; collective.
+
+    Each has gathered them from its own share of the samples: judged by its own, a model would be another on each rank.
+    Those of a frozen model are the same everywhere, and stay as they are.
+    """
+    if world.size == 1:
+        return
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and any(True for _ in module.parameters(recurse=False)):
+            for statistic in (module.running_mean, module.running_var):
+                if statistic is not None:
+                    torch.distributed.all_reduce(statistic)
+                    statistic /= world.size

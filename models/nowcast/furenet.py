@@ -26,7 +26,11 @@ class FURENetConfig(NowcastConfig):
 
 
 class FURENet(NetworkNowcast):
-    """Forecasts all lead times and heights at once."""
+    """Forecasts all lead times and heights at once.
+
+    Its batch normalisation, the paper's, takes the statistics of the samples that a process computes at once: with more
+    processes or smaller micro-batches the same steps are not quite the same.
+    """
 
     def __init__(self, config: FURENetConfig, inputs: Inputs) -> None:
         super().__init__(config, inputs)

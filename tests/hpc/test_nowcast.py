@@ -1,5 +1,8 @@
 """Nowcasts from windows to pictures: what is seen, what is held against it, and by which arms."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
 from polarcast.hpc.bench.figures.source import Kept, Source
 from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec
 from polarcast.hpc.bench.table import build_table
-from polarcast.hpc.build import build_draw, build_reader
+from polarcast.hpc.build import build_draw, build_reader, load_model
 from polarcast.hpc.config import RunConfig, load_config
 from polarcast.hpc.evaluate import evaluate
 from polarcast.hpc.run_folder import RunFolder
@@ -123,6 +126,20 @@ def test_every_window_is_counted_in_one_kind_of_change(runs: dict[tuple[str, str
     for run in runs.values():
         sums = records_of(run).sums
         assert np.array_equal(sums["by_change"].sum(3), sums["contingency"])
+
+
+@pytest.mark.multiprocess
+def test_ranks_judge_a_net_with_batch_normalisation_by_the_same_statistics(storms: Manifest, tmp_path: Path) -> None:
+    config = configured(storms)
+    config.train.precision = "fp32"
+    file, run = tmp_path / "run.yaml", RunFolder(tmp_path / "run")
+    file.write_text(json.dumps(config.to_dict()))
+    command = [sys.executable, "-m", "polarcast.hpc.cli", "train", str(file), "--out", str(run.path), "--processes=2"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    [told] = [r["loss"] for r in run.records() if r["event"] == "validation"]
+    model, reader = load_model(run, World()), build_reader(config, storms, "validation")
+    with torch.no_grad():
+        assert float(model.loss(reader.read(range(len(reader))).to("cpu"))) == pytest.approx(told, rel=1e-5)
 
 
 def test_change_is_told_by_the_area_of_echo() -> None:
