@@ -6,7 +6,8 @@ from polarcast.data.archive import VARIABLES
 from polarcast.data.errors import BadInput
 
 if TYPE_CHECKING:
-    from polarcast.hpc.config import DataConfig, RunConfig, TrainConfig
+    from polarcast.hpc.config import RunConfig
+    from polarcast.hpc.settings import DataConfig, TrainConfig
 
 ARMS = ("radar", "dualpol")
 AUTO = "auto"

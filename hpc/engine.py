@@ -12,10 +12,10 @@ from polarcast.hpc.average import RunningMean
 from polarcast.hpc.backends.backend import make_backend
 from polarcast.hpc.backends.state import ADAM_MOMENTS
 from polarcast.hpc.checkpoint import Held, Tensors
-from polarcast.hpc.config import TrainConfig
 from polarcast.hpc.group import share_statistics
 from polarcast.hpc.guard import Guard
 from polarcast.hpc.recompute import recompute_blocks
+from polarcast.hpc.settings import TrainConfig
 from polarcast.hpc.world import World, device_of
 from polarcast.models.forecaster import Forecaster
 

@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.hpc.build import build_model
-from polarcast.hpc.config import RunConfig, TrainConfig
+from polarcast.hpc.config import RunConfig
 from polarcast.hpc.recompute import blocks_of
+from polarcast.hpc.settings import TrainConfig
 from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from polarcast.data.batch import Batch
 from polarcast.hpc.checkpoint import Progress
-from polarcast.hpc.config import TrainConfig
 from polarcast.hpc.group import gather
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.samples import digest, drawn_samples
+from polarcast.hpc.settings import TrainConfig
 from polarcast.hpc.stragglers import OwnTime, is_straggler, slowest
 from polarcast.hpc.world import World
 

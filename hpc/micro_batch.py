@@ -7,10 +7,11 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.build import build_model
-from polarcast.hpc.config import RunConfig, TrainConfig
+from polarcast.hpc.config import RunConfig
 from polarcast.hpc.config_check import AUTO
 from polarcast.hpc.estimate import count, example_batch, needed_by
 from polarcast.hpc.group import gather, join
+from polarcast.hpc.settings import TrainConfig
 from polarcast.hpc.world import World, device_of
 
 _FILLED = 0.8

@@ -15,9 +15,10 @@ from polarcast.data.reading.permute import Indices
 from polarcast.data.reading.prefetch import prefetch
 from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.health import bad_shards
-from polarcast.hpc.config import DataConfig, RunConfig
+from polarcast.hpc.config import RunConfig
 from polarcast.hpc.group import gather
 from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.settings import DataConfig
 from polarcast.hpc.world import World
 
 _log = logging.getLogger("polarcast")

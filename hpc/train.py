@@ -18,7 +18,7 @@ from polarcast.hpc.base_run import load_base
 from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards, scoring_batch
 from polarcast.hpc.card import write_card
 from polarcast.hpc.checkpoint import Held, Progress
-from polarcast.hpc.config import RunConfig, TrainConfig
+from polarcast.hpc.config import RunConfig
 from polarcast.hpc.engine import Engine
 from polarcast.hpc.group import barrier, gather, join
 from polarcast.hpc.journal import Journal
@@ -30,6 +30,7 @@ from polarcast.hpc.pulse import DATA, STEP, VALIDATION, Pulse
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.samples import Samples
 from polarcast.hpc.saving import Saver
+from polarcast.hpc.settings import TrainConfig
 from polarcast.hpc.world import World, set_threads
 from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.hpc.backends.state import State
-from polarcast.hpc.config import TrainConfig
+from polarcast.hpc.settings import TrainConfig
 from polarcast.hpc.stragglers import OwnTime
 from polarcast.hpc.world import World
 from polarcast.models.forecaster import Forecaster

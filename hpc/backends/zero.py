@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from polarcast.data.batch import Batch
 from polarcast.hpc.backends.backend import clip_limit, make_optimizer, wants_bf16
 from polarcast.hpc.backends.state import SharedMomentsState, SharedWeightsState, State, WholeState
-from polarcast.hpc.config import TrainConfig
 from polarcast.hpc.group import join
+from polarcast.hpc.settings import TrainConfig
 from polarcast.hpc.stragglers import OwnTime
 from polarcast.hpc.world import World, device_of
 from polarcast.models.forecaster import Forecaster, parameter_count

@@ -61,6 +61,8 @@ class ModelSpec:
     """Arms it is run on, all of the suite's by default."""
     seeds: list[int] | None = None
     """Seeds it is run with, all of the suite's by default; a model that learns nothing by chance takes the first."""
+    radar_of: str | None = None
+    """The model of this suite whose radar arm stands beside it in tables, in place of one of its own."""
     synthetic_only: bool = False
     """Whether it means something on synthetic archives only, and is left out on others."""
 
@@ -106,7 +108,13 @@ class Suite:
 
     def arms_of(self, model: str) -> list[str]:
         """The arms a model is run on."""
-        return self.models[model].arms or self.arms
+        spec = self.models[model]
+        return [arm for arm in spec.arms or self.arms if arm != "radar" or not spec.radar_of]
+
+    def beside(self, model: str) -> dict[str, str]:
+        """Arm → the model whose run is shown for it."""
+        other = self.models[model].radar_of
+        return ({"radar": other} if other else {}) | dict.fromkeys(self.arms_of(model), model)
 
     def seeds_of(self, model: str) -> list[int]:
         """The seeds a model is run with."""
@@ -160,9 +168,12 @@ def load_suite(source: str) -> Suite:
         except BadInput as error:
             raise BadInput(error.what, f"{path}, {name}", error.fix) from None
     named = [m for table in suite.tables.values() for m in table.models or []]
-    named += [spec.base for spec in suite.models.values() if spec.base]
+    named += [other for spec in suite.models.values() for other in (spec.base, spec.radar_of) if other]
     if unknown := [m for m in named if m not in suite.models]:
         raise BadInput(f"unknown model {unknown[0]!r}", path, f"its models are: {', '.join(suite.models)}")
+    for name, spec in suite.models.items():
+        if spec.radar_of and suite.seeds_of(spec.radar_of)[: len(own := suite.seeds_of(name))] != own:
+            raise BadInput(f"{spec.radar_of} is not run with the seeds of {name}", path, "give it those first")
     return suite
 
 

@@ -95,10 +95,7 @@ def build_table(name: str, suite: Suite, scores: Scores, note: str = "") -> Comp
         BadInput: runs were scored on different events, or their records don't hold a score.
     """
     spec = suite.tables[name]
-    runs = {
-        model: {arm: scores[model, arm] for arm in suite.arms_of(model) if arm in (spec.arms or suite.arms)}
-        for model in suite.shown(spec)
-    }
+    runs = {model: _by_arm(suite, model, spec.arms or suite.arms, scores) for model in suite.shown(spec)}
     every = [run for arms in runs.values() for seeds in arms.values() for run in seeds]
     common_events(every)
     protocol = every[0].protocol
@@ -110,6 +107,13 @@ def build_table(name: str, suite: Suite, scores: Scores, note: str = "") -> Comp
         for record in _records(name, model, suite.models[model].label, score, spec.aggregation, arms)
     ]
     return ComparisonTable(spec.title, _corrected(records), protocol, note, spec.rows, spec.columns)
+
+
+def _by_arm(suite: Suite, model: str, arms: Sequence[str], scores: Scores) -> dict[str, Sequence[Records]]:
+    """Records of each arm shown; of another model's only the seeds that this one has, too."""
+    found = {arm: scores[of, arm] for arm, of in suite.beside(model).items() if arm in arms}
+    seeds = min(len(runs) for runs in found.values())
+    return {arm: runs[:seeds] if suite.models[model].radar_of else runs for arm, runs in found.items()}
 
 
 def _records(

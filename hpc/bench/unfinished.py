@@ -33,6 +33,9 @@ def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, O
         model: [s for s in dict.fromkeys(of) if all((model, arm, s) in scored for arm in suite.arms_of(model))]
         for model, of in asked.items()
     }
+    for model in list(seeds):
+        if (other := suite.models[model].radar_of) is not None:
+            seeds[model] = [s for s in seeds[model] if s in seeds[other]]
     if not any(seeds.values()):
         raise BadInput("no model of this suite is scored on all its arms yet", where, "run it without --tables-only")
     kept = [(c, output) for c, output in outputs if c.seed in seeds[c.model]]

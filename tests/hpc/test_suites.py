@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from polarcast.hpc.bench.suite import SUITES, Cell, cells_of, load_suite, withou
 from polarcast.models.registry import entry
 
 NAMES = sorted(path.stem for path in SUITES.glob("*.yaml"))
+OF_RAIN = [name for name in NAMES if load_suite(name).task == "qpe"]
 
 
 @cache
@@ -34,12 +36,20 @@ def test_both_arms_are_trained_alike(name: str) -> None:
     by_model: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells(name):
         by_model.setdefault((cell.model, cell.seed), []).append(cell)
-    for of_model in by_model.values():
-        said = [{**asdict(c.config), "arm": "", "base": None} for c in of_model]
-        assert all(other == said[0] for other in said)
+    suite = load_suite(name)
+    for (model, seed), of_model in by_model.items():
+        other = suite.models[model].radar_of
+        of_model += by_model[other, seed] if other else []
+        said = [_without_arm(c) for c in of_model]
+        assert all(one == said[0] for one in said)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def _without_arm(cell: Cell) -> dict[str, Any]:
+    settings = {**asdict(cell.config), "arm": "", "base": None}
+    return {**settings, "data": {**settings["data"], "variables": None}}
+
+
+@pytest.mark.parametrize("name", OF_RAIN)
 def test_what_corrects_samples_learns_from_events_that_the_sampler_has_not_seen(name: str) -> None:
     correcting = [c for c in cells(name) if c.config.model["name"] == "post_process"]
     assert correcting
@@ -64,4 +74,76 @@ def test_a_suite_names_the_model_it_does_not_have(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("models: {a: {label: A}}\ntables: {t: {title: T, models: [b]}}\n")
     with pytest.raises(BadInput, match="unknown model 'b'"):
+        load_suite(str(file))
+
+
+def test_the_shipped_suite_asks_for_each_run_once() -> None:
+    suite = load_suite("demo")
+    cells = cells_of(suite, Path("shards"))
+    keys = [c.folder(Path(), "0" * 64).name for c in cells]
+    assert len(set(keys)) == len(keys) == 18
+    assert round(suite.data.synth.events * float(suite.data.split.split("/")[2])) >= 40
+
+
+def test_a_cell_comes_after_the_one_it_builds_on_and_is_named_by_it(tmp_path: Path) -> None:
+    def cells(steps: int) -> dict[str, Cell]:
+        models = f"""models:
+  late: {{label: L, base: early, set: {{model: {{name: member_mean}}}}, arms: [radar]}}
+  early: {{label: E, set: {{model: {{name: diffusion}}, train: {{steps: {steps}}}}}}}
+tables: {{t: {{title: T}}}}"""
+        (tmp_path / "s.yaml").write_text(models)
+        suite = load_suite(str(tmp_path / "s.yaml"))
+        assert suite.shown(suite.tables["t"]) == ["late"]
+        return {f"{c.model}-{c.arm}": c for c in cells_of(suite, Path("shards"))}
+
+    few, many = cells(5), cells(6)
+    assert list(few) == ["early-radar", "late-radar", "early-dualpol"]
+    assert few["late-radar"].base == few["early-radar"]
+    assert few["late-radar"].config.digest() != many["late-radar"].config.digest()
+    assert few["late-radar"].config.digest() == cells(5)["late-radar"].config.digest()
+
+
+def test_models_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    post = "set: {model: {name: post_process}}"
+    (tmp_path / "s.yaml").write_text(f"models: {{a: {{label: A, base: b, {post}}}, b: {{label: B, base: a, {post}}}}}")
+    with pytest.raises(BadInput, match="a builds on b builds on a"):
+        cells_of(load_suite(str(tmp_path / "s.yaml")), Path("shards"))
+
+
+def test_a_changed_setting_is_another_cell(tmp_path: Path) -> None:
+    def keys(steps: int) -> set[str]:
+        (tmp_path / "s.yaml").write_text(
+            f"models: {{a: {{label: A, set: {{train: {{steps: {steps}}}}}}}}}\ntables: {{t: {{title: T}}}}"
+        )
+        cells = cells_of(load_suite(str(tmp_path / "s.yaml")), Path("shards"))
+        return {c.folder(Path(), "0" * 64).name for c in cells}
+
+    assert keys(5) == keys(5)
+    assert keys(5).isdisjoint(keys(6))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "tabels: {}",
+        "tables: {t: {title: T, metrics: [rmsee]}}",
+        "seeds: many",
+        "[",
+        "tables: {t: {title: T, modles: []}}",
+        "tables: {t: {title: T, models: [nobody]}}",
+        "models: {a: {label: A, base: nobody}}",
+    ],
+)
+def test_a_suite_with_a_mistake_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "s.yaml").write_text(content)
+    with pytest.raises(BadInput, match=r"s\.yaml"):
+        load_suite(str(tmp_path / "s.yaml"))
+
+
+def test_a_model_whose_seeds_the_other_has_not_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_text(
+        "models: {net: {label: Net, seeds: [1]}, less: {label: Less, radar_of: net}}\ntables: {t: {title: T}}\n"
+    )
+    with pytest.raises(BadInput, match="net is not run with the seeds of less"):
         load_suite(str(file))

@@ -11,7 +11,6 @@ from polarcast.hpc.bench.attained import attained
 from polarcast.hpc.bench.comparison import holm
 from polarcast.hpc.bench.render import markdown, terminal_table, write_table
 from polarcast.hpc.bench.suite import (
-    Cell,
     ModelSpec,
     Suite,
     TableSpec,
@@ -113,14 +112,6 @@ def test_the_terminal_shows_every_number() -> None:
     assert all(word in shown for word in ("Net", "dual-pol − radar", "RMSE", "[mm/h]", "-1.00**"))
 
 
-def test_the_shipped_suite_asks_for_each_run_once() -> None:
-    suite = load_suite("demo")
-    cells = cells_of(suite, Path("shards"))
-    keys = [c.folder(Path(), "0" * 64).name for c in cells]
-    assert len(set(keys)) == len(keys) == 18
-    assert round(suite.data.synth.events * float(suite.data.split.split("/")[2])) >= 40
-
-
 def test_rows_about_synthetic_storms_are_not_shown_for_real_ones() -> None:
     suite = load_suite("demo")
     real = without_synthetic_rows(suite)
@@ -140,61 +131,6 @@ def test_the_share_of_the_attainable_gain_does_not_reward_a_poor_radar_arm() -> 
     assert "net 0.75 (+50%)" in told(3.0, 1.25)
     assert "net 1.10 (+0%)" in told(2.0, 0.9)
     assert attained(list(table(scores(2.0), scores(1.0)).values())) == ""
-
-
-def test_a_cell_comes_after_the_one_it_builds_on_and_is_named_by_it(tmp_path: Path) -> None:
-    def cells(steps: int) -> dict[str, Cell]:
-        models = f"""models:
-  late: {{label: L, base: early, set: {{model: {{name: member_mean}}}}, arms: [radar]}}
-  early: {{label: E, set: {{model: {{name: diffusion}}, train: {{steps: {steps}}}}}}}
-tables: {{t: {{title: T}}}}"""
-        (tmp_path / "s.yaml").write_text(models)
-        suite = load_suite(str(tmp_path / "s.yaml"))
-        assert suite.shown(suite.tables["t"]) == ["late"]
-        return {f"{c.model}-{c.arm}": c for c in cells_of(suite, Path("shards"))}
-
-    few, many = cells(5), cells(6)
-    assert list(few) == ["early-radar", "late-radar", "early-dualpol"]
-    assert few["late-radar"].base == few["early-radar"]
-    assert few["late-radar"].config.digest() != many["late-radar"].config.digest()
-    assert few["late-radar"].config.digest() == cells(5)["late-radar"].config.digest()
-
-
-def test_models_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
-    post = "set: {model: {name: post_process}}"
-    (tmp_path / "s.yaml").write_text(f"models: {{a: {{label: A, base: b, {post}}}, b: {{label: B, base: a, {post}}}}}")
-    with pytest.raises(BadInput, match="a builds on b builds on a"):
-        cells_of(load_suite(str(tmp_path / "s.yaml")), Path("shards"))
-
-
-def test_a_changed_setting_is_another_cell(tmp_path: Path) -> None:
-    def keys(steps: int) -> set[str]:
-        (tmp_path / "s.yaml").write_text(
-            f"models: {{a: {{label: A, set: {{train: {{steps: {steps}}}}}}}}}\ntables: {{t: {{title: T}}}}"
-        )
-        cells = cells_of(load_suite(str(tmp_path / "s.yaml")), Path("shards"))
-        return {c.folder(Path(), "0" * 64).name for c in cells}
-
-    assert keys(5) == keys(5)
-    assert keys(5).isdisjoint(keys(6))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "tabels: {}",
-        "tables: {t: {title: T, metrics: [rmsee]}}",
-        "seeds: many",
-        "[",
-        "tables: {t: {title: T, modles: []}}",
-        "tables: {t: {title: T, models: [nobody]}}",
-        "models: {a: {label: A, base: nobody}}",
-    ],
-)
-def test_a_suite_with_a_mistake_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "s.yaml").write_text(content)
-    with pytest.raises(BadInput, match=r"s\.yaml"):
-        load_suite(str(tmp_path / "s.yaml"))
 
 
 def test_the_mean_of_the_events_scores_is_not_the_score_of_their_sums() -> None:
@@ -292,3 +228,16 @@ def test_a_wrong_score_is_refused_before_anything_is_computed() -> None:
     for wanted, by, aggregation in ((["rmsee"], None, "pooled"), (["all"], "week", "pooled"), (["all"], None, "max")):
         with pytest.raises(BadInput):
             check_wanted(wanted, by, aggregation)
+
+
+def test_a_model_is_held_against_the_radar_arm_of_another() -> None:
+    models = {"net": ModelSpec(label="Net"), "less": ModelSpec(label="Net, ZDR only", radar_of="net")}
+    suite = Suite(name="s", seeds=[0, 1], models=models, tables={"t": SPEC})
+    assert suite.arms_of("less") == ["dualpol"]
+    runs = {("net", "radar"): [scores(2.0), scores(3.0)], ("net", "dualpol"): [scores(1.0)] * 2}
+    records = build_table("t", suite, {**runs, ("less", "dualpol"): [scores(1.5)]}).records
+    found = {(r.model, r.arm): r for r in records if r.metric == "rmse"}
+    assert found["less", "radar"].value == pytest.approx(2.0, rel=0.01)
+    assert found["less", "difference"].value == pytest.approx(-0.5, rel=0.01)
+    assert found["less", "difference"].seeds == 1
+    assert found["net", "difference"].seeds == 2

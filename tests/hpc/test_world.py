@@ -4,8 +4,9 @@ import pytest
 
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc.config import TrainConfig, load_config
+from polarcast.hpc.config import load_config
 from polarcast.hpc.micro_batch import choose_micro_batch, share_of
+from polarcast.hpc.settings import TrainConfig
 from polarcast.hpc.train import learning_rate
 from polarcast.hpc.world import World, detect
 

@@ -13,9 +13,10 @@ from polarcast.data.reading.reader import open_reader
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.build import build_draw
-from polarcast.hpc.config import DataConfig, RunConfig, TrainConfig
+from polarcast.hpc.config import RunConfig
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.samples import Samples
+from polarcast.hpc.settings import DataConfig, TrainConfig
 from polarcast.hpc.world import World
 
 BATCH = 12
