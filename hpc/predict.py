@@ -92,6 +92,10 @@ def predict(run: RunFolder, path: Path, out: Path, asked: Asked, tell: OnProgres
     """
     _check(out, asked)
     config, model = run.config(), load_model(run, World())
+    if config.is_nowcast:
+        raise BadInput(
+            "this run makes nowcasts, of which no files are written yet", run.path, "use: polarcast evaluate"
+        )
     set_threads(config.train.threads, World())
     with open_input(path, config, asked.event, asked.size, tell) as given:
         forecasts = forecast_event(config, model, given, asked.frames, asked.members, asked.seed, tell)

@@ -18,6 +18,8 @@ from polarcast.models.diffusion.latent import LatentDiffusion, LatentDiffusionCo
 from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig, PostProcess, PostProcessConfig
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
 from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.nowcast.cascades import ANVIL, SPROG, STEPS, ANVILConfig, CascadeConfig, STEPSConfig
+from polarcast.models.nowcast.extrapolation import Extrapolation, ExtrapolationConfig
 from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
 from polarcast.models.nowcast.persistence import Persistence, PersistenceConfig
 from polarcast.models.nowcast.residual import ResidualNowcast, ResidualNowcastConfig
@@ -68,6 +70,10 @@ MODELS: dict[str, Entry] = {
     "attainable": Entry(AttainableConfig, Attainable, _QPE, trained=False),
     "power_law": Entry(PowerLawConfig, PowerLaw, _QPE, trained=False),
     "persistence": Entry(PersistenceConfig, Persistence, _NOWCAST, trained=False, cost=0.1),
+    "extrapolation": Entry(ExtrapolationConfig, Extrapolation, _NOWCAST, trained=False, cost=0.5),
+    "sprog": Entry(CascadeConfig, SPROG, _NOWCAST, trained=False, cost=1.0),
+    "anvil": Entry(ANVILConfig, ANVIL, _NOWCAST, trained=False, cost=1.5),
+    "steps": Entry(STEPSConfig, STEPS, _NOWCAST, trained=False, cost=8.0),
     "residual_nowcast": Entry(
         ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=6.0
     ),

@@ -9,12 +9,17 @@ from polarcast.data.shards.manifest import Manifest
 _FRAMES = 24
 
 
-def rain_note(manifest: Manifest) -> str:
-    """A sentence when the rain grid turns out to be a function of KDP; empty otherwise.
+def rain_note(task: str, manifest: Manifest) -> str:
+    """A sentence when the rain grid turns out to be a function of KDP; empty otherwise, and for tasks without rain.
 
     A few frames are enough to tell; shards without KDP, and synthetic ones with true rain, are not asked.
     """
-    if "kdp" not in manifest.variables or not manifest.has_rain or manifest.provenance.get("rain") == "true_R":
+    if (
+        task != "qpe"
+        or "kdp" not in manifest.variables
+        or not manifest.has_rain
+        or manifest.provenance.get("rain") == "true_R"
+    ):
         return ""
     reader = open_reader(only_test(manifest), "test", variables=("kdp",), heights_km=manifest.heights_km)
     windows = np.unique(np.linspace(0, len(reader) - 1, _FRAMES).round().astype(int))

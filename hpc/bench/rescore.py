@@ -57,7 +57,7 @@ def rescore(path: Path, archive: Path, board: Board) -> tuple[Tables, Path]:
             done(number)
     titled = {n: replace(t, title=f"{t.title}; scored on {archive.resolve().name}") for n, t in suite.tables.items()}
     rescored = replace(suite, tables=titled)
-    return write_tables(rescored, out, outputs, rain_note(manifest), is_papers_archive(manifest)), out
+    return write_tables(rescored, out, outputs, rain_note(suite.task, manifest), is_papers_archive(manifest)), out
 
 
 def shards_of(source: Path, cache: Path, board: Board) -> Manifest:

@@ -73,7 +73,7 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Boa
     manifest = prepare_data(suite.data, folder, workers, board)
     run_cells(cells, folder, manifest, workers, board)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells]
-    return write_tables(suite, folder.path, outputs, rain_note(manifest), is_papers_archive(manifest))
+    return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_papers_archive(manifest))
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
@@ -81,7 +81,7 @@ def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
     manifest = read_manifest(folder.shards)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells_of(suite, folder.shards)]
     part, scored, missing = finished_part(suite, outputs, folder.path)
-    note = "; ".join(filter(None, [rain_note(manifest), missing]))
+    note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
     return write_tables(part, folder.path, scored, note, is_papers_archive(manifest))
 
 

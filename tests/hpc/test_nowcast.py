@@ -179,3 +179,13 @@ def test_what_is_no_nowcast_is_refused(storms: Manifest, change: dict[str, dict[
 
     with pytest.raises(BadInput, match=told):
         model_config(load_config(configured(storms).to_dict(), change))
+
+
+def test_no_rain_file_is_written_of_a_nowcast(
+    storms: Manifest, runs: dict[tuple[str, str], RunFolder], tmp_path: Path
+) -> None:
+    from polarcast.hpc.predict import Asked, predict
+
+    with pytest.raises(BadInput, match="makes nowcasts"):
+        predict(runs["furenet", "radar"], storms.folder.with_name("archive"), tmp_path / "rain.nc", Asked(event=0))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,160 @@
+"""S-PROG, ANVIL and STEPS: that they are pysteps' own numbers, what each does to echo, and whose members are whose."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from moving_storm import LEAD, SEEN, Fields, model, nowcast, storm, window
+from scipy.ndimage import gaussian_filter
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.models.diffusion.random_numbers import forecast_keys
+from polarcast.models.nowcast.cascades import ANVIL, STEPS, ANVILConfig, CascadeConfig, STEPSConfig
+from polarcast.models.nowcast.pysteps_bridge import contained
+
+pytest.importorskip("pysteps")
+pytest.importorskip("cv2")
+
+NAMES = ("sprog", "anvil", "steps")
+
+
+def pysteps_itself(name: str, zh: Fields, **settings: Any) -> Fields:
+    """As in pysteps' examples, with its own conversions: ([m,] t, y, x) in dBZ, NaN where it has no number."""
+    from pysteps import motion, nowcasts
+    from pysteps.utils import conversion, transformation
+
+    note = {"transform": "dB", "unit": "dBZ", "threshold": -99.0, "zerovalue": -99.0}
+    rate, _ = conversion.to_rainrate(zh, note)
+    rate = np.where(rate >= 0.1, rate, 0)
+    velocity = motion.get_method("lucaskanade")(zh[-3:])
+    # A field of 64 pixels has five octaves.
+    if name == "anvil":
+        ahead = nowcasts.get_method(name)(rate[-3:], velocity, LEAD, n_cascade_levels=5, ar_order=1)
+    else:
+        rate_db, _ = transformation.dB_transform(rate, threshold=0.1, zerovalue=-15.0)
+        settings |= {"precip_thr": -10.0, "n_cascade_levels": 5}
+        ahead = nowcasts.get_method(name)(rate_db[-3:], velocity, LEAD, **settings)
+        ahead, _ = transformation.dB_transform(ahead, threshold=-10.0, inverse=True)
+    dbz, _ = conversion.to_reflectivity(ahead, {"transform": None, "unit": "mm/h", "threshold": 0.1, "zerovalue": 0.0})
+    return np.where(np.isnan(ahead), np.nan, np.where(ahead >= 0.1, dbz, 0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_what_pysteps_says(name: str) -> None:
+    seen = storm()
+    noise = {
+        "n_ens_members": 3,
+        "kmperpixel": 1.0,
+        "timestep": 6.0,
+        "seed": forecast_keys(window(seen), 7, 0)[0] % 2**32,
+    }
+    with contained():
+        theirs = pysteps_itself(name, seen, **(noise if name == "steps" else {}))
+    ours = nowcast(name, seen, members=3, seed=7)
+    assert len(ours) == (3 if name == "steps" else 1)
+    gaps = np.isnan(theirs)
+    assert 0.01 < gaps.mean() < 0.4
+    stands_in = nowcast("extrapolation", seen)[0] if name == "anvil" else np.zeros_like(theirs)
+    np.testing.assert_allclose(ours.reshape(theirs.shape), np.where(gaps, stands_in, theirs), atol=1e-4)
+
+
+def test_levels_and_order_reach_pysteps() -> None:
+    seen = storm()
+    for name in NAMES:
+        plain = nowcast(name, seen)
+        assert not np.array_equal(nowcast(name, seen, levels=3), plain)
+        assert not np.array_equal(nowcast(name, seen, ar_order=3 - model(name).config.ar_order), plain)
+    for key in ("spacing_km", "step_minutes"):
+        assert not np.array_equal(nowcast("steps", seen, **{key: 2.0}), nowcast("steps", seen))
+
+
+def texture() -> Fields:
+    """Rain everywhere, with a pattern that stays and smaller ones that renew themselves, (t, y, x) in dBZ."""
+    random = np.random.default_rng(0)
+    large = gaussian_filter(random.standard_normal((64, 64)), 8, mode="wrap")
+    small = gaussian_filter(random.standard_normal((SEEN, 64, 64)), (0.7, 1, 1), mode="wrap")
+    return 25 + 8 * large / large.std() + 5 * small / small.std()
+
+
+def roughness(zh: Fields) -> Fields:
+    """Variance within a few pixels, (t,); away from the edges."""
+    fine = zh - gaussian_filter(zh, (0, 3, 3))
+    return np.var(fine[:, 12:-12, 12:-12], axis=(1, 2))
+
+
+def test_sprog_loses_small_scales_with_lead_time_and_others_do_not() -> None:
+    seen = texture()
+    fades = roughness(nowcast("sprog", seen, lead=5)[0])
+    assert (np.diff(fades) < 0).all()
+    assert fades[-1] < 0.4 * roughness(seen)[-1]
+    for name in ("extrapolation", "anvil", "steps"):
+        assert roughness(nowcast(name, seen, lead=5)[0])[-1] > 0.7 * roughness(seen)[-1]
+
+
+def test_growth_goes_on_in_anvil() -> None:
+    seen = storm(velocity=(0, 0)) * np.array([0.85, 0.9, 0.95, 1.0])[:, None, None]
+    peaks = nowcast("anvil", seen)[0].max((1, 2))
+    assert peaks[-1] > peaks[0] > seen[-1].max() + 1
+    wanes = nowcast("anvil", seen[::-1])[0].max((1, 2))
+    assert wanes[-1] < wanes[0] < seen[0].max() - 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rain_below_the_threshold_is_neither_seen_nor_forecast(name: str) -> None:
+    least = 10 * np.log10(200 * 2.0**1.6)
+    ahead = nowcast(name, storm(velocity=(0, 0)), members=2, threshold=2.0)
+    assert least - 1e-4 < ahead[ahead > 0].min() < least + 3
+    assert not nowcast(name, storm() * 0.5, threshold=2.0).any()
+
+
+def test_a_members_numbers_are_named_by_seed_event_frame_and_member() -> None:
+    steps = model("steps", heights=2)
+    one, other = (window(storm(), storm(change=2.0), event=e) for e in (3, 4))
+    first, second = (steps.forecast(b, 3, seed=1) for b in (one, other))
+    assert first.shape == (1, 3, LEAD, 2, 64, 64)
+    for batches, ahead in (((one, other), (first, second)), ((other, one), (second, first))):
+        radar, event, frame = (torch.cat([getattr(b, k) for b in batches]) for k in ("radar", "event", "frame"))
+        both = Batch(radar, None, event, frame, ("zh",), (1, 2))
+        assert torch.equal(steps.forecast(both, 3, seed=1), torch.cat(ahead))
+    assert torch.equal(steps.forecast(one, 1, seed=1), first[:, :1])
+    assert torch.equal(steps.forecast(one, 2, seed=1), first[:, :2])
+    for changed in (second, steps.forecast(one, 3, seed=2), first.roll(1, 1)):
+        assert not torch.isclose(changed, first).flatten(2).all(2).any()
+
+
+def test_heights_that_look_alike_are_displaced_alike() -> None:
+    ahead = model("steps", heights=2).forecast(window(storm(), storm()), 2, seed=1)
+    assert torch.equal(ahead[:, :, :, 0], ahead[:, :, :, 1])
+
+
+def test_an_ensembles_spread_grows_and_its_mean_is_nearer_than_its_members() -> None:
+    frames = storm(SEEN + 6)
+    ahead = nowcast("steps", frames[:SEEN], members=6, lead=6)
+    spread = ahead.std(0).mean((1, 2))
+    assert spread[-1] > 1.2 * spread[0] > 0
+    assert np.square(ahead.mean(0)[-1] - frames[-1]).mean() < np.square(ahead[:, -1] - frames[-1]).mean()
+
+
+def test_a_higher_order_needs_more_frames() -> None:
+    assert STEPS.frames_needed(STEPSConfig(ar_order=1)) == 3
+    assert STEPS.frames_needed(STEPSConfig(ar_order=3)) == 4
+    assert ANVIL.frames_needed(ANVILConfig()) == 3
+    assert ANVIL.frames_needed(ANVILConfig(ar_order=2)) == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "value"),
+    [
+        (CascadeConfig, "ar_order", 0),
+        (CascadeConfig, "levels", 2),
+        (CascadeConfig, "threshold", 0.0),
+        (ANVILConfig, "motion_frames", 1),
+        (STEPSConfig, "spacing_km", -1.0),
+        (STEPSConfig, "step_minutes", 0.0),
+    ],
+)
+def test_values_that_are_too_small_are_refused(config: type, key: str, value: float) -> None:
+    with pytest.raises(BadInput, match=rf"model\.{key}"):
+        config(**{key: value})
