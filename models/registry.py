@@ -70,9 +70,9 @@ MODELS: dict[str, Entry] = {
     "attainable": Entry(AttainableConfig, Attainable, _QPE, trained=False),
     "power_law": Entry(PowerLawConfig, PowerLaw, _QPE, trained=False),
     "persistence": Entry(PersistenceConfig, Persistence, _NOWCAST, trained=False, cost=0.1),
-    "extrapolation": Entry(ExtrapolationConfig, Extrapolation, _NOWCAST, trained=False, cost=0.5),
-    "sprog": Entry(CascadeConfig, SPROG, _NOWCAST, trained=False, cost=1.0),
-    "anvil": Entry(ANVILConfig, ANVIL, _NOWCAST, trained=False, cost=1.5),
+    "extrapolation": Entry(ExtrapolationConfig, Extrapolation, _NOWCAST, trained=False, cost=0.7),
+    "sprog": Entry(CascadeConfig, SPROG, _NOWCAST, trained=False, cost=1.5),
+    "anvil": Entry(ANVILConfig, ANVIL, _NOWCAST, trained=False, cost=2.0),
     "steps": Entry(STEPSConfig, STEPS, _NOWCAST, trained=False, cost=8.0),
     "residual_nowcast": Entry(
         ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=6.0

@@ -38,7 +38,10 @@ class CascadeConfig(ExtrapolationConfig):
         super().__post_init__()
         at_least("ar_order", self.ar_order, 1)
         at_least("levels", self.levels, _FEWEST_LEVELS)
-        _positive("threshold", self.threshold)
+        if not 10 * log10(max(self.threshold, 1e-9)) > -_OF_1_MM / _EXPONENT:
+            raise BadInput(
+                f"no echo, 0 dBZ, is more than {self.threshold} mm/h", "model.threshold", "give 0.04 or more"
+            )
 
 
 @dataclass
@@ -93,7 +96,7 @@ class CascadeNowcast(Extrapolation):
             return self.carried(zh, motion)
 
     def changed(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
-        """The same, or one of the errors by which pysteps says that it can't."""
+        """As `advance`, from as many frames as the order needs; raises what pysteps does where it can't fit."""
         raise NotImplementedError
 
     @property
@@ -110,7 +113,7 @@ class CascadeNowcast(Extrapolation):
 
     def _dbz(self, rain_db: Fields) -> Fields:
         """Back to dBZ, with 0 below the threshold and where pysteps has no number."""
-        return np.where(rain_db >= self._threshold_db, _OF_1_MM + _EXPONENT * rain_db, 0).clip(0)
+        return np.where(rain_db >= self._threshold_db, _OF_1_MM + _EXPONENT * rain_db, 0)
 
 
 class SPROG(CascadeNowcast):

@@ -81,6 +81,12 @@ def test_every_height_is_forecast_by_itself(name: str) -> None:
     assert torch.equal(together[0, :, :, 2].double(), torch.from_numpy(nowcast(name, high, 2)))
 
 
+def bell(right: int, down: int) -> Fields:
+    """Without noise, by which pysteps finds a process that is not stationary."""
+    y, x = np.mgrid[:64, :64]
+    return 45 * np.exp(-((x - 31 - right) ** 2 + (y - 27 - down) ** 2) / 98)
+
+
 def pixel() -> Fields:
     field = np.zeros((32, 32))
     field[12, 20] = 40
@@ -103,7 +109,8 @@ CORNERS = {
     "an edge": np.where(np.arange(32) == 0, 30.0, 0) * np.ones((SEEN, 32, 1)),
     "checks": np.stack([40.0 * ((np.indices((32, 32)).sum(0) + t) % 2) for t in range(SEEN)]),
     "doubling": TINY[-1] * np.array([1, 2, 4, 8])[:, None, None] / 8,
-    "not a number": np.where(np.indices((SEEN, 32, 32))[1] < 4, np.nan, TINY),
+    "not a number": np.where(np.indices((SEEN, 32, 32))[1] < 12, np.nan, TINY),
+    "smooth": np.stack([bell(3 * t, t) for t in range(SEEN)]),
     "a tiny grid": storm(side=8, velocity=(0, 0)),
     "not square": TINY[:, :21, :27],
 }
@@ -119,6 +126,8 @@ def test_no_field_is_too_odd(name: str, corner: str) -> None:
     assert (ahead >= 0).all()
     if corner in ("dry", "below zero", "rain before"):
         assert not ahead.any()
+    if corner == "not a number":
+        np.testing.assert_array_equal(ahead, nowcast(name, np.nan_to_num(seen), members=2))
     if corner in ("flat", "one pixel"):
         np.testing.assert_allclose(ahead, np.broadcast_to(seen[-1], ahead.shape), atol=1e-4)
 
