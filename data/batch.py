@@ -44,6 +44,8 @@ class Batch:
             raise ValueError(f"rain must be {(b, t, y, x)} like radar, got {tuple(self.rain.shape)}")
         if self.future is not None and (self.future.ndim != 5 or self.future[:, 0].shape != (b, z, y, x)):
             raise ValueError(f"future must be (b, t, z, y, x) like radar, got {tuple(self.future.shape)}")
+        if self.before is not None and self.before.shape != (b, z, y, x):
+            raise ValueError(f"before must be {(b, z, y, x)} like radar, got {tuple(self.before.shape)}")
         if self.event.shape != (b,) or self.frame.shape != (b,):
             raise ValueError(f"event and frame must be ({b},), got {self.event.shape} and {self.frame.shape}")
 

@@ -18,11 +18,14 @@ from polarcast.models.diffusion.latent import LatentDiffusion, LatentDiffusionCo
 from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig, PostProcess, PostProcessConfig
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
 from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.nowcast.bagging import Bagging, BaggingConfig
 from polarcast.models.nowcast.cascades import ANVIL, SPROG, STEPS, ANVILConfig, CascadeConfig, STEPSConfig
+from polarcast.models.nowcast.convgru import ConvGRU, ConvGRUConfig
 from polarcast.models.nowcast.extrapolation import Extrapolation, ExtrapolationConfig
 from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
 from polarcast.models.nowcast.persistence import Persistence, PersistenceConfig
 from polarcast.models.nowcast.residual import ResidualNowcast, ResidualNowcastConfig
+from polarcast.models.nowcast.simvp import SimVP, SimVPConfig
 from polarcast.models.power_law import PowerLaw, PowerLawConfig
 from polarcast.models.unet import UNet, UNetConfig
 from polarcast.models.wf_unet import WFUNet, WFUNetConfig
@@ -39,6 +42,8 @@ class Entry:
     """Whether it learns by gradient descent; others are fitted in one pass, or need nothing."""
     needs_base: bool = False
     """Whether it builds on a trained model, which it is given, too."""
+    sees_truth: bool = False
+    """Whether it is shown what it is to estimate: its scores say what others may reach, not what it can do."""
     cost: float = 1.0
     """Time of a training step, or of an evaluation where it isn't trained, in units of the U-Net's."""
 
@@ -59,7 +64,7 @@ MODELS: dict[str, Entry] = {
     "wf_unet": Entry(WFUNetConfig, WFUNet, _QPE, trained=True, cost=1.3),
     "diffusion": Entry(DiffusionConfig, Diffusion, _QPE, trained=True, cost=1.8),
     "combined_diffusion": Entry(CombinedDiffusionConfig, CombinedDiffusion, _QPE, trained=True, cost=1.8),
-    "autoencoder": Entry(AutoencoderConfig, Autoencoder, _QPE, trained=True),
+    "autoencoder": Entry(AutoencoderConfig, Autoencoder, _QPE, trained=True, sees_truth=True),
     "latent_diffusion": Entry(LatentDiffusionConfig, LatentDiffusion, _QPE, trained=True, needs_base=True),
     "residual_diffusion": Entry(
         ResidualDiffusionConfig, ResidualDiffusion, _QPE, trained=True, needs_base=True, cost=2.6
@@ -75,9 +80,12 @@ MODELS: dict[str, Entry] = {
     "anvil": Entry(ANVILConfig, ANVIL, _NOWCAST, trained=False, cost=2.0),
     "steps": Entry(STEPSConfig, STEPS, _NOWCAST, trained=False, cost=8.0),
     "residual_nowcast": Entry(
-        ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=6.0
+        ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=2.3
     ),
-    "furenet": Entry(FURENetConfig, FURENet, _NOWCAST, trained=True, cost=4.0),
+    "furenet": Entry(FURENetConfig, FURENet, _NOWCAST, trained=True),
+    "bagging": Entry(BaggingConfig, Bagging, _NOWCAST, trained=True, cost=4.5),
+    "simvp": Entry(SimVPConfig, SimVP, _NOWCAST, trained=True, cost=1.8),
+    "convgru": Entry(ConvGRUConfig, ConvGRU, _NOWCAST, trained=True, cost=3.5),
 }
 
 

@@ -12,6 +12,10 @@ from polarcast.models.diffusion.process import Process
 from polarcast.models.diffusion.random_numbers import DROPS, NOISE, evenly, normal, uniform
 from polarcast.models.diffusion.samplers import Sampler, guided
 
+JUDGED_MEMBERS = 2
+"""Enough for a fair CRPS: its noise averages out over windows."""
+_JUDGED_STEPS = 8
+
 
 @dataclass
 class DenoisingConfig:
@@ -55,6 +59,11 @@ class Denoising(nn.Module):
         self.process = Process(config.prediction, config.schedule, is_terminal)
         self.sampler = Sampler(config.sampler, config.steps)
         self.net = DenoisingUNet(fields, condition, config.widths)
+
+    @property
+    def judging_sampler(self) -> Sampler:
+        """The configured one in at most 8 steps: what validation samples with."""
+        return Sampler(self.sampler.name, min(_JUDGED_STEPS, self.sampler.steps))
 
     def evaluations(self, sampler: Sampler | None = None) -> int:
         """Evaluations of the network for one sample; guidance takes each twice."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.scaling import make_scaling
-from polarcast.models.diffusion.denoising import Denoising
+from polarcast.models.diffusion.denoising import JUDGED_MEMBERS, Denoising
 from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import RainSpace, collapse_alarm, score_of_members
 from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, normal, training_keys
@@ -16,8 +16,6 @@ from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster
 from polarcast.models.rain import last_rain
 
-_JUDGED_MEMBERS = 2
-_JUDGED_STEPS = 8
 _log = logging.getLogger("polarcast")
 
 
@@ -74,8 +72,7 @@ class Generative(Forecaster):
         The training loss hardly tells a good denoiser from one that makes poor rain. Two members suffice: the score is
         fair, and its noise averages out over windows; it is the same noise at each validation.
         """
-        sampler = Sampler(self.denoising.sampler.name, min(_JUDGED_STEPS, self.denoising.sampler.steps))
-        made = self._members(batch, _JUDGED_MEMBERS, 0, sampler)
+        made = self._members(batch, JUDGED_MEMBERS, 0, self.denoising.judging_sampler)
         self._warn(collapse_alarm(made, last_rain(batch)))
         return score_of_members(made, last_rain(batch), self.space)
 

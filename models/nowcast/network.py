@@ -46,13 +46,17 @@ class NetworkNowcast(Forecaster):
 
     def loss(self, batch: Batch) -> Tensor:
         """The configured loss of scaled zh. Raises BadInput for a grid that the network can't take."""
-        target = zh_scaling(self.config, batch).apply(batch.coming_zh[:, :, None])[:, :, 0]
-        return LOSSES[self.config.loss](self.scaled_forecast(batch), target)
+        return LOSSES[self.config.loss](self.scaled_forecast(batch), scaled_target(self.config, batch))
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """zh in dBZ of the coming frames, (b, m = 1, t, z, y, x), at least 0: no echo."""
         scaled = self.scaled_forecast(batch).float()
         return zh_scaling(self.config, batch).invert(scaled[:, :, None])[:, :, 0].clamp(min=0)[:, None]
+
+
+def scaled_target(config: NowcastConfig, batch: Batch) -> Tensor:
+    """Scaled zh of the coming frames, (b, t, z, y, x), as observed."""
+    return zh_scaling(config, batch).apply(batch.coming_zh[:, :, None])[:, :, 0]
 
 
 def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:
@@ -63,5 +67,6 @@ def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:
     """
     if config.scaling == "frame" and "zh" not in batch.variables:
         raise BadInput("the limits of zh's frames are not known without zh", "model.scaling", "use range")
-    last = batch.radar[:, -1:, batch.variables.index("zh") :][:, :, :1] if "zh" in batch.variables else batch.radar
+    # The range rule does not look at what it is given.
+    last = batch.variable("zh")[:, -1:, None] if "zh" in batch.variables else batch.radar
     return make_scaling(config.scaling, ("zh",), last)

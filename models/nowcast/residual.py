@@ -8,7 +8,7 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.scaling import RANGES, RangeScaling
-from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
+from polarcast.models.diffusion.denoising import JUDGED_MEMBERS, Denoising, DenoisingConfig
 from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import fair_crps
 from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, normal, training_keys
@@ -17,7 +17,6 @@ from polarcast.models.diffusion.standard import Standard
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.frozen import freeze
 
-_JUDGED_MEMBERS, _JUDGED_STEPS = 2, 8
 _ZH = RangeScaling(("zh",))
 
 
@@ -56,8 +55,7 @@ class ResidualNowcast(Forecaster):
 
     def judge(self, batch: Batch) -> Tensor:
         """Fair CRPS of two members made with at most 8 steps of the configured sampler, in units of 65 dBZ."""
-        sampler = Sampler(self.denoising.sampler.name, min(_JUDGED_STEPS, self.denoising.sampler.steps))
-        members = self._members(batch, _JUDGED_MEMBERS, 0, sampler)
+        members = self._members(batch, JUDGED_MEMBERS, 0, self.denoising.judging_sampler)
         return fair_crps(members, batch.coming_zh) / (RANGES["zh"][1] - RANGES["zh"][0])
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
