@@ -43,7 +43,7 @@ def describe(run: RunFolder, manifest: Manifest) -> dict[str, Any]:
         "arm": config.arm,
         "variables": list(config.variables()),
         "heights_km": list(config.data.heights_km),
-        "frames": 1 + config.data.context,
+        "frames": config.frames,
         "seed": config.seed,
         **_training(config, run),
         "training_events": len(events),

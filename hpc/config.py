@@ -23,6 +23,7 @@ _ONLY_WHERE = ("shards", "stage_to", "verify", "max_bad_share", "workers", "map_
 _ONLY_HOW = (
     "micro_batch", "engine", "zero_stage", "offload_optimizer", "checkpoint_activations", "compile", "explode",
     "stop_seconds", "heartbeat_seconds", "checkpoint_every", "keep_checkpoints", "log_every", "threads",
+    "validate_scores", "track",
 )  # fmt: skip
 """Of `train`: how the steps are computed and recorded, not which. A run may change it from one start to the next."""
 
@@ -119,7 +120,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         BadInput: an unknown preset, key or model, a value of the wrong type, or KDP asked for in QPE.
     """
-    base, changes = _read(source), _parse(overrides)
+    base, changes = _read(source), parse_overrides(overrides)
     if OmegaConf.select(changes, "model.name") not in (None, OmegaConf.select(base, "model.name")):
         base.pop("model", None)
     values = OmegaConf.merge(base, changes)
@@ -165,7 +166,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> DictConfig:
     return loaded
 
 
-def _parse(overrides: Sequence[str] | Mapping[str, Any]) -> DictConfig:
+def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> DictConfig:
+    """`key=value` with dotted keys, or nested values, as one tree. Raises BadInput for what is neither."""
     if isinstance(overrides, Mapping):
         return OmegaConf.create(dict(overrides))
     for override in overrides:

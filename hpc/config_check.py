@@ -17,6 +17,7 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "data": {"reader": ("mapped", "stream"), "verify": ("sums", "sizes")},
     "train": {"engine": ("deepspeed", "ddp"), "precision": (AUTO, "fp32", "bf16")},
 }
+TRACKERS = ("wandb", "tensorboard")
 _POSITIVE = ("global_batch", "micro_batch", "validate_every", "log_every")
 
 
@@ -59,6 +60,11 @@ def _check_choices(config: "RunConfig") -> None:
 
 
 def _check_train(train: "TrainConfig") -> None:
+    from polarcast.hpc.scores.score import check_single
+
+    check_single(train.validate_scores, "train.validate_scores")
+    if unknown := [name for name in train.track if name not in TRACKERS]:
+        raise BadInput(f"unknown tracker {unknown[0]!r}", "train.track", f"there are: {', '.join(TRACKERS)}")
     for key, value in vars(train).items():
         if isinstance(value, int | float) and (value < 0 or (value == 0 and key in _POSITIVE)):
             raise BadInput(f"must be positive, got {value}", f"train.{key}", "give a larger value")

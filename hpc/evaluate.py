@@ -1,6 +1,6 @@
 """A trained run on a split → score records of each event, and a few forecasts for figures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from polarcast.hpc.build import build_reader, load_model, scoring_batch
 from polarcast.hpc.group import gather, join
 from polarcast.hpc.run_folder import Output, RunFolder
 from polarcast.hpc.scores.change import by_change, change_of
-from polarcast.hpc.scores.family import score_fields
+from polarcast.hpc.scores.family import FAMILIES, score_fields
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
 from polarcast.hpc.scores.records import Records, write_records
 from polarcast.hpc.world import World, device_of, set_threads
@@ -69,9 +69,15 @@ def evaluate(
 
 @torch.no_grad()
 def score(
-    forecast: Forecast, reader: Reader, world: World, on_frames: OnFrames | None = None, size: int | None = None
+    forecast: Forecast,
+    reader: Reader,
+    world: World,
+    on_frames: OnFrames | None = None,
+    size: int | None = None,
+    windows: npt.NDArray[np.int64] | None = None,
+    only: Collection[str] = FAMILIES,
 ) -> Records:
-    """Score forecasts of every window of a split, with all ranks of `world`; the records are on every rank.
+    """Score forecasts of the windows of a split, with all ranks of `world`; the records are on every rank.
 
     Args:
         forecast: (b, m, t, y, x) or (b, m, t, z, y, x) of a batch on this rank's device.
@@ -79,17 +85,20 @@ def score(
         world: This process's place.
         on_frames: Called with (batches done, batches in all) of this rank.
         size: Windows scored at once, by the pixels of the shards by default. The sums don't depend on it.
+        windows: Those that are scored, ascending; all by default.
+        only: Names of the families of sums that are wanted.
     """
     size = size or scoring_batch(reader.manifest)
-    starts = range(0, len(reader), size)
-    mine = [np.arange(start, min(start + size, len(reader))) for start in starts[world.rank :: world.size]]
+    chosen = np.arange(len(reader)) if windows is None else windows
+    starts = range(0, len(chosen), size)
+    mine = [chosen[start : start + size] for start in starts[world.rank :: world.size]]
     parts: list[Sums] = []
     protocol = None
     for batch in prefetch(reader.read, mine, _WORKERS):
         there = batch.to(device_of(world))
         ensemble = forecast(there)
         protocol = protocol or protocol_of(reader.manifest, ensemble, there.heights_km)
-        parts.append(_sums(ensemble, there, protocol))
+        parts.append(_sums(ensemble, there, protocol, only))
         if on_frames:
             on_frames(len(parts), len(mine))
     by_rank = gather((protocol, parts), world)
@@ -98,7 +107,7 @@ def score(
     known = by_rank[0][0]
     assert known is not None, "a split has windows"
     whole = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
-    return Records.of_windows(known, reader.events(), whole)
+    return Records.of_windows(known, reader.events()[chosen], whole)
 
 
 def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[float, ...]) -> Protocol:
@@ -115,12 +124,12 @@ def observed_of(batch: Batch) -> torch.Tensor:
     return batch.rain_rate[:, -1:, None] if batch.future is None else batch.future
 
 
-def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol) -> Sums:
+def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collection[str]) -> Sums:
     """Sums of each window, (b, lead time, height, …)."""
     by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
     observed = observed_of(batch)
-    fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol)
-    if batch.before is not None:
+    fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol, only)
+    if batch.before is not None and "contingency" in fields:
         last = batch.before[:, None].expand_as(observed)
         fields["by_change"] = by_change(fields["contingency"], change_of(last.flatten(0, 2), observed.flatten(0, 2)))
     grid = (len(batch), len(protocol.lead_time), len(protocol.height))

@@ -11,6 +11,7 @@ from typing import Any
 
 from polarcast.data.batch import Batch
 from polarcast.hpc.checkpoint import Progress
+from polarcast.hpc.energy import Meter
 from polarcast.hpc.group import gather
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.samples import digest, drawn_samples
@@ -31,6 +32,7 @@ class Journal:
         self._run, self._world, self._config = run, world, config
         self._begun, self._waited, self._steps = time.perf_counter(), 0.0, 0
         self._slow: list[int] = []
+        self._meter = Meter(world)
 
     def begin(self, progress: Progress, parameters: int, micro_batch: int, nodes: Mapping[str, Any]) -> None:
         """Forget what the run did after the step at which it continues, and tell how it does, on which nodes."""
@@ -57,14 +59,16 @@ class Journal:
             return
         elapsed = time.perf_counter() - self._begun
         own = (own_time.take() + self._waited) / self._steps
-        told = gather((loss, drawn_samples(drawn), own, socket.gethostname()), self._world)
-        losses, samples, seconds, hosts = zip(*told, strict=True)
+        told = gather((loss, drawn_samples(drawn), own, socket.gethostname(), self._meter.take()), self._world)
+        losses, samples, seconds, hosts, joules = zip(*told, strict=True)
         record: dict[str, Any] = {
             "loss": statistics.fmean(losses),
             "seconds": round(elapsed / self._steps, 4),
             "waiting": round(self._waited / elapsed, 4),
             "samples": digest(samples),
         }
+        if counted := [spent for spent in joules if spent is not None]:
+            record["joules"] = round(sum(counted), 3)
         if self._world.size > 1:
             record["own_seconds"] = [round(s, 4) for s in seconds]
             record["slowest"] = slowest(seconds, hosts)
@@ -73,10 +77,11 @@ class Journal:
             self._run.log(event="step", step=step, **record)
         self._reset()
 
-    def validation(self, progress: Progress, score: float) -> None:
-        """A validation came to this score."""
+    def validation(self, progress: Progress, loss: float, scores: Mapping[str, float | None]) -> None:
+        """A validation came to this loss, and these scores."""
         if self._world.is_first:
-            self._run.log(event="validation", step=progress.step, loss=score, best_step=progress.best_step)
+            told = {"scores": dict(scores)} if scores else {}
+            self._run.log(event="validation", step=progress.step, loss=loss, best_step=progress.best_step, **told)
         self._reset()
 
     def tell(self, event: str, step: int, **record: Any) -> None:

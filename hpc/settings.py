@@ -102,12 +102,16 @@ class TrainConfig:
     """Steps between validations; each also writes a checkpoint."""
     validate_windows: int = 0
     """Windows that a validation scores, spread over the split; 0: all. Those that sample take seconds a window."""
+    validate_scores: list[str] = field(default_factory=list)
+    """Scores that each validation records of those windows, such as csi@threshold=35; they choose nothing."""
     checkpoint_every: int = 0
     """Steps between further checkpoints; 0: none."""
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept, besides the best one."""
     log_every: int = 10
     """Steps between log records."""
+    track: list[str] = field(default_factory=list)
+    """Mirrors of the log, written with each validation: wandb (offline unless WANDB_MODE says so), tensorboard."""
     threads: int = 0
     """CPU threads of a process; 0 shares the cores among the local processes. The last digits depend on it."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from polarcast.data.batch import Batch
@@ -15,7 +14,7 @@ from polarcast.data.reading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc import checkpoint
 from polarcast.hpc.base_run import load_base
-from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards, scoring_batch
+from polarcast.hpc.build import build_draw, build_model, build_reader, open_shards
 from polarcast.hpc.card import write_card
 from polarcast.hpc.checkpoint import Held, Progress
 from polarcast.hpc.config import RunConfig
@@ -31,6 +30,8 @@ from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.samples import Samples
 from polarcast.hpc.saving import Saver
 from polarcast.hpc.settings import TrainConfig
+from polarcast.hpc.track import Mirror, open_mirror
+from polarcast.hpc.validation import spread, validation_loss, validation_scores
 from polarcast.hpc.world import World, set_threads
 from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry
@@ -54,6 +55,7 @@ class Training:
     journal: Journal
     pulse: Pulse
     stop: StopFlag
+    mirrors: list[Mirror]
     on_step: OnStep | None
 
 
@@ -128,10 +130,15 @@ def _descend(
     batches = samples.batches(config, micro_batch, first)
     hang = partial(journal.hang, progress)
     with Saver(run, config, world) as saver, Pulse(world, settings.heartbeat_seconds, hang) as pulse:
-        parts = Training(config, world, engine, progress, samples, batches, validation, journal, pulse, stop, on_step)
+        mirrors = [open_mirror(run, name) for name in settings.track] if world.is_first else []
+        parts = Training(
+            config, world, engine, progress, samples, batches, validation, journal, pulse, stop, mirrors, on_step
+        )
         reason = _loop(parts, saver)
         if reason and progress.step > first:
             saver.save(engine, progress)
+        for mirror in mirrors:
+            mirror.finish()
     if reason:
         _leave_early(world, journal, progress, first, reason)
     if world.is_first:
@@ -202,31 +209,15 @@ def _resume(run: RunFolder, world: World) -> tuple[Held | None, Progress]:
 
 def _validate(parts: Training) -> None:
     """Score the validation split, and remember the best step."""
-    progress = parts.progress
-    windows = _spread(len(parts.validation), parts.config.train.validate_windows)
-    score = validation_loss(parts.engine, parts.validation, windows, lambda: parts.pulse.at(progress.step, VALIDATION))
+    progress, settings, reader = parts.progress, parts.config.train, parts.validation
+    windows = spread(len(reader), settings.validate_windows)
+    with parts.engine.judged() as model:
+        judge = partial(parts.pulse.at, progress.step, VALIDATION)
+        score = validation_loss(model, reader, windows, parts.world, judge)
+        forecast = partial(model.forecast, members=parts.config.evaluate.members)
+        told = validation_scores(forecast, reader, windows, parts.world, settings.validate_scores, judge)
     if score < progress.best_score or progress.best_step < 0:
         progress.best_score, progress.best_step = score, progress.step
-    parts.journal.validation(progress, score)
-
-
-def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
-    """At most so many of `count` windows, evenly over them; all of them for 0."""
-    chosen = min(most, count) or count
-    return np.arange(chosen) * count // chosen
-
-
-@torch.no_grad()
-def validation_loss(
-    engine: Engine, reader: Reader, windows: npt.NDArray[np.int64], on_batch: Callable[[], None] = lambda: None
-) -> float:
-    """Mean loss over windows of a split: each once, in batches that don't depend on the number of processes."""
-    losses = []
-    world, size = engine.world, scoring_batch(reader.manifest)
-    with engine.judged() as model:
-        for start in range(0, len(windows), size)[world.rank :: world.size]:
-            on_batch()
-            batch = reader.read(windows[start : start + size])
-            losses.append(float(model.judge(batch.to(engine.device))) * len(batch))
-    # Exactly rounded, so that the order of the ranks does not matter either.
-    return math.fsum(loss for of_rank in gather(losses, world) for loss in of_rank) / len(windows)
+    parts.journal.validation(progress, score, told)
+    for mirror in parts.mirrors:
+        mirror.update()

@@ -1,6 +1,6 @@
 """Families of sums: what is added up of each field, and along which axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -48,13 +48,16 @@ class Family:
         return all(self.shape(protocol))
 
 
-def score_fields(forecast: Tensor, observed: Tensor, protocol: Protocol) -> dict[str, Tensor]:
-    """All sums of each field: family → (n, *axes, columns).
+def score_fields(
+    forecast: Tensor, observed: Tensor, protocol: Protocol, only: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """All sums of each field, or those of some families: family → (n, *axes, columns).
 
     Args:
         forecast: (n, m, y, x), m members.
         observed: (n, y, x) in the same units.
         protocol: What is to be scored.
+        only: Names of the families that are wanted, all by default.
 
     Raises:
         ValueError: the shapes don't belong together.
@@ -68,7 +71,8 @@ def score_fields(forecast: Tensor, observed: Tensor, protocol: Protocol) -> dict
     # On a CPU a few fields at a time: what is made of them stays in the processor's cache.
     together = n if forecast.is_cuda else max(1, _PIXELS_IN_CACHE // protocol.pixels)
     parts = list(zip(forecast.split(together), observed.split(together), strict=True))
-    wanted = {name: family.sums for name, family in families(protocol).items() if family.sums}
+    there = {name: family for name, family in families(protocol).items() if only is None or name in only}
+    wanted = {name: family.sums for name, family in there.items() if family.sums}
     return {name: torch.cat([sums(*part, protocol) for part in parts]) for name, sums in wanted.items()}
 
 

@@ -140,6 +140,13 @@ def parse_score(text: str) -> Score:
     return score
 
 
+def check_single(texts: Sequence[str], where: str) -> None:
+    """Raises BadInput for what is no score, or several at once."""
+    for score in map(parse_score, texts):
+        if ALL in score.at.values():
+            raise BadInput(f"{score} is many scores", where, "name each of them")
+
+
 def expand(score: Score, protocol: Protocol, apart: Sequence[str] = ()) -> list[Score]:
     """A score for every coordinate where `*` is asked for, but for axes that are to stay apart."""
     axes = [axis for axis, value in score.at.items() if value == ALL and axis not in apart]
