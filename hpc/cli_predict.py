@@ -26,24 +26,29 @@ def predict(
     members: Annotated[int | None, typer.Option(help="Ensemble size; the run's evaluate.members by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of a generative model; same seed, same forecast.")] = 0,
     frames: Annotated[
-        str | None, typer.Option(help="Frames FIRST:END of the event, without END; all by default.")
+        str | None, typer.Option(help="Frames FIRST:END of the event to estimate, without END; all by default.")
+    ] = None,
+    issued: Annotated[
+        int | None, typer.Option(help="Last frame that a nowcast sees; the event's newest by default.")
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels of 1 km a side to which a radar volume is gridded.")] = 256,
     no_picture: Annotated[bool, typer.Option("--no-picture", help="Write the netCDF file only.")] = False,
     as_json: bool = Json,
 ) -> None:
-    """Rain rate of one event by a trained run, as CF netCDF with a picture beside it.
+    """Rain rate of one event by a trained run, or the reflectivity to come, as CF netCDF with a picture beside it.
 
     INPUT is data_dir_NNN of an archive in the layout of NJU-CPOL, such an archive, shards of `polarcast data shard`, or
     a volume that `polarcast data ingest` reads. What is unusual about it is told on standard error, and in the file.
 
     Example: polarcast predict runs/dualpol /data/NJU-CPOL rain.nc --event 12 --members 8
+
+    Example: polarcast predict runs/furenet /data/NJU-CPOL/NJU_CPOL_update2308/dBZ/1.0km/data_dir_012 next_hour.nc
     """
     from polarcast.hpc.predict import Asked, Written
     from polarcast.hpc.predict import predict as predict_event
     from polarcast.hpc.run_folder import RunFolder
 
-    asked = Asked(event, members, seed, _split_range(frames), size, not no_picture)
+    asked = Asked(event, members, seed, _split_range(frames), issued, size, not no_picture)
     with stages() as bars:
         done: Written = predict_event(RunFolder(run), given, out, asked, bars)
     for warning in done.warnings:
@@ -52,8 +57,10 @@ def predict(
         print_json({"run": str(run), "input": str(given), **done.as_record()})
         return
     many = f", {done.members} members" if done.members > 1 else ""
+    what = "frames of" if done.issued is None else f"frames after frame {done.issued} of"
     most = "" if done.rain_rate_max is None else f", up to {done.rain_rate_max:.1f} mm/h"
-    print_text(f"{done.frames} frames of event {done.event:03d}{many}{most} in {plain(out)}")
+    most = most if done.zh_max is None else f", up to {done.zh_max:.1f} dBZ"
+    print_text(f"{done.frames} {what} event {done.event:03d}{many}{most} in {plain(out)}")
     if done.picture:
         print_text(f"picture {plain(done.picture)}")
 

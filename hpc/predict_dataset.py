@@ -7,14 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.hpc.netcdf import FILL, Array, Attribute, Dataset, Variable
-
-EARTH_RADIUS_M = 6370997.0
-"""Of the sphere on which Py-ART places a radar's grid."""
+from polarcast.hpc.predict_ground import Field, Ground
 
 NO_DATE = "1970-01-01 00:00:00"
-
-Field = npt.NDArray[np.float32]
-_ANCHOR = "centre pixel of the grid"
 
 
 @dataclass(frozen=True)
@@ -56,11 +51,11 @@ class Forecasts:
             return (clock[self.frames] - clock[0]) / np.timedelta64(1, "s")
         return 60 * self.step_minutes * (self.frames - self.first_frame).astype(np.float64)
 
-    def axes_km(self) -> tuple[Array, Array]:
-        """(y,) north and (x,) east of the centre pixel; row 0 is the northernmost."""
+    @property
+    def ground(self) -> Ground:
+        """Where its pixels lie."""
         rows, columns = self.rain_rate.shape[-2:]
-        y = self.spacing_km * (rows // 2 - np.arange(rows, dtype=np.float64))
-        return y, self.spacing_km * (np.arange(columns, dtype=np.float64) - columns // 2)
+        return Ground((rows, columns), self.spacing_km, self.site)
 
     def mean(self) -> Field:
         """(t, y, x), over the members."""
@@ -78,11 +73,9 @@ def to_dataset(forecasts: Forecasts, story: Mapping[str, Attribute]) -> Dataset:
         forecasts: What was forecast.
         story: Attributes of the whole file.
     """
-    place: dict[str, Attribute] = {"coordinates": "frame", "cell_methods": "time: point"}
-    if forecasts.site:
-        place = {**place, "coordinates": "frame latitude longitude", "grid_mapping": "projection"}
+    place: dict[str, Attribute] = {**forecasts.ground.attributes("frame"), "cell_methods": "time: point"}
     rain = _rain("rain rate", forecasts.rain_rate, ("member", "time", "y", "x"), place)
-    variables = {**_coordinates(forecasts), **_geography(forecasts), "rain_rate": rain}
+    variables = {**_coordinates(forecasts), **forecasts.ground.variables(), "rain_rate": rain}
     if len(forecasts.rain_rate) > 1:
         # As a cell method, "realization: mean", checkers would not take it: the dimension is gone.
         averaged: dict[str, Attribute] = {**place, "comment": "mean over the dimension member of rain_rate"}
@@ -103,21 +96,18 @@ def _rain(long_name: str, values: Field, dimensions: tuple[str, ...], more: Mapp
 
 
 def _coordinates(forecasts: Forecasts) -> dict[str, Variable]:
-    y, x = forecasts.axes_km()
-    members = np.arange(len(forecasts.rain_rate), dtype=np.int32)
     number = {"long_name": "number of the frame in its event", "units": "1"}
     return {
-        "member": Variable(("member",), members, {
-            "standard_name": "realization", "long_name": "ensemble member", "units": "1"}),
+        "member": member_axis(len(forecasts.rain_rate)),
         "time": Variable(("time",), forecasts.seconds(), _clock(forecasts.times)),
-        "y": Variable(("y",), y, {
-            "standard_name": "projection_y_coordinate", "long_name": f"distance north of the {_ANCHOR}",
-            "units": "km", "axis": "Y"}),
-        "x": Variable(("x",), x, {
-            "standard_name": "projection_x_coordinate", "long_name": f"distance east of the {_ANCHOR}",
-            "units": "km", "axis": "X"}),
         "frame": Variable(("time",), forecasts.frames.astype(np.int32), number),
-    }  # fmt: skip
+    }
+
+
+def member_axis(members: int) -> Variable:
+    """Of an ensemble."""
+    about = {"standard_name": "realization", "long_name": "ensemble member", "units": "1"}
+    return Variable(("member",), np.arange(members, dtype=np.int32), about)
 
 
 def _clock(times: tuple[str, ...]) -> dict[str, Attribute]:
@@ -130,45 +120,3 @@ def _clock(times: tuple[str, ...]) -> dict[str, Attribute]:
         **about, "long_name": "time since the first frame of the event", "units": f"seconds since {NO_DATE}",
         "comment": nominal,
     }  # fmt: skip
-
-
-def _geography(forecasts: Forecasts) -> dict[str, Variable]:
-    """Where the grid lies; nothing where that is not known."""
-    if not forecasts.site:
-        return {}
-    latitude, longitude = forecasts.site
-    mapping: dict[str, Attribute] = {
-        "grid_mapping_name": "azimuthal_equidistant", "latitude_of_projection_origin": latitude,
-        "longitude_of_projection_origin": longitude, "false_easting": 0.0, "false_northing": 0.0,
-        "earth_radius": EARTH_RADIUS_M,
-    }  # fmt: skip
-    north, east = geographic(*forecasts.axes_km(), forecasts.site)
-    return {
-        "projection": Variable((), np.zeros((), np.int32), mapping),
-        "latitude": Variable(("y", "x"), north, {
-            "standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}),
-        "longitude": Variable(("y", "x"), east, {
-            "standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}),
-    }  # fmt: skip
-
-
-def geographic(y_km: Array, x_km: Array, site: tuple[float, float]) -> tuple[Field, Field]:
-    """Latitude and longitude in degrees, each (y, x), of an azimuthal equidistant grid around a site (Snyder 1987,
-    eq. 20-14 and 20-15).
-
-    Args:
-        y_km: (y,) north of the site.
-        x_km: (x,) east of it.
-        site: Its latitude and longitude in degrees.
-    """
-    y, x = np.meshgrid(1000 * y_km, 1000 * x_km, indexing="ij")
-    distance = np.hypot(x, y)
-    angle, origin = distance / EARTH_RADIUS_M, np.deg2rad(site[0])
-    with np.errstate(invalid="ignore"):
-        north = np.where(distance > 0, y * np.sin(angle) * np.cos(origin) / distance, 0)
-    latitude = np.arcsin(np.cos(angle) * np.sin(origin) + north)
-    turned = np.arctan2(
-        x * np.sin(angle), distance * np.cos(origin) * np.cos(angle) - y * np.sin(origin) * np.sin(angle)
-    )
-    longitude = (site[1] + np.rad2deg(turned) + 180) % 360 - 180
-    return np.rad2deg(latitude).astype(np.float32), longitude.astype(np.float32)

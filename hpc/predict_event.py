@@ -14,7 +14,8 @@ from polarcast.data.reading.reader import Reader
 from polarcast.hpc.build import build_reader, scoring_batch
 from polarcast.hpc.config import RunConfig
 from polarcast.hpc.netcdf import check_size
-from polarcast.hpc.predict_dataset import Field, Forecasts
+from polarcast.hpc.predict_dataset import Forecasts
+from polarcast.hpc.predict_ground import Field
 from polarcast.hpc.predict_input import Input, OnProgress
 from polarcast.hpc.predict_notes import Seen, named, percent, unusual
 from polarcast.hpc.world import World, device_of
@@ -92,16 +93,21 @@ def _numbers(reader: Reader, windows: Numbers) -> Numbers:
     return reader.windows.begins(windows)[:, 1]
 
 
-def _part(model: Forecaster, batch: Batch, members: int, seed: int, given: Input) -> _Part:
+def ensemble_of(model: Forecaster, batch: Batch, members: int, seed: int, name: str) -> torch.Tensor:
+    """The model's forecast, (b, m, …). Raises BadInput for a grid that it can't take."""
     try:
-        ensemble = model.forecast(batch, members, seed)
+        return model.forecast(batch, members, seed)
     except BadInput as error:  # its advice is for who trains
         y, x = batch.radar.shape[-2:]
         raise BadInput(
             f"the run can't take fields of {y} × {x} pixels ({error.what})",
-            given.name,
+            name,
             "use such a grid as it was trained on; for a radar volume set --size",
         ) from None
+
+
+def _part(model: Forecaster, batch: Batch, members: int, seed: int, given: Input) -> _Part:
+    ensemble = ensemble_of(model, batch, members, seed, given.name)
     # Estimated is the last frame; those before it are context.
     radar = batch.radar[:, -1].cpu().numpy()
     observed = None if batch.rain is None else batch.rain[:, -1].cpu().numpy()
@@ -127,21 +133,22 @@ def _joined(parts: Sequence[_Part], reader: Reader, windows: Numbers, wanted: in
         spacing_km=given.manifest.spacing_km,
         step_minutes=given.manifest.time_step_minutes,
         times=tuple(given.note.get("times", ())),
-        site=_site(given),
-        warnings=(*_unseen(given), *warnings, *_of_forecast(rain_rate, wanted)),
+        site=site_of(given),
+        warnings=(*unseen(given), *warnings, *of_forecast(rain_rate, wanted)),
     )
 
 
-def _of_forecast(rain_rate: Field, wanted: int) -> list[str]:
+def of_forecast(values: Field, wanted: int) -> list[str]:
+    """What is unusual about a forecast (m, …), a line each."""
     lines = []
-    if wanted > len(rain_rate):
+    if wanted > len(values):
         lines.append(f"{wanted} members asked for: the model is deterministic, it gives one")
-    if lost := float(1 - np.isfinite(rain_rate).mean()):
+    if lost := float(1 - np.isfinite(values).mean()):
         lines.append(f"{percent(lost)} of the forecast is not finite; written as missing")
     return lines
 
 
-def _unseen(given: Input) -> list[str]:
+def unseen(given: Input) -> list[str]:
     """What no beam has reached, as far as the archive tells."""
     coverage = given.note.get("quality", {}).get("coverage")
     if coverage is None or coverage >= _WELL_COVERED:
@@ -149,6 +156,7 @@ def _unseen(given: Input) -> list[str]:
     return [f"{percent(1 - coverage)} of the lowest level was not seen by the radar; taken as no echo"]
 
 
-def _site(given: Input) -> tuple[float, float] | None:
+def site_of(given: Input) -> tuple[float, float] | None:
+    """Latitude and longitude of the grid's centre pixel, as far as the archive tells."""
     site = given.note.get("site") or {}
     return (float(site["latitude"]), float(site["longitude"])) if {"latitude", "longitude"} <= set(site) else None

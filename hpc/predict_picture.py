@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from polarcast.data.archive import UNITS
 from polarcast.hpc.bench.figures.style import RAIN_LEVELS_MM_H, ZH_LEVELS_DBZ
 from polarcast.hpc.predict_dataset import Forecasts
+from polarcast.hpc.predict_ground import Ground
+from polarcast.hpc.predict_nowcast import Nowcast
 
 COLUMNS = 4
 """Frames shown, evenly over the event."""
@@ -23,7 +26,9 @@ _LEVELS = {
 _TICKS = {"zh": (5, 20, 35, 50, 65), "zdr": (-1, 0, 1, 2, 4), "kdp": (0, 0.5, 1, 2, 4),
           "rain_rate": (0.1, 1, 5, 20, 50, 120)}  # fmt: skip
 
-_Row = tuple[str, str, npt.NDArray[np.floating]]
+_Field = npt.NDArray[np.floating]
+_Row = tuple[str, str, Sequence[_Field]]
+"""Variable, label, a field (y, x) for each column."""
 
 
 def draw_forecasts(forecasts: Forecasts, title: str) -> bytes:
@@ -33,20 +38,49 @@ def draw_forecasts(forecasts: Forecasts, title: str) -> bytes:
         forecasts: What was forecast, and what from.
         title: Above the picture.
     """
+    columns = shown(len(forecasts.frames))
+    rows: list[_Row] = [(name, label, [fields[t] for t in columns]) for name, label, fields in _rows(forecasts)]
+    return _png(rows, [_moment(forecasts, t) for t in columns], forecasts.ground, title)
+
+
+def draw_nowcast(nowcast: Nowcast, title: str) -> bytes:
+    """A PNG: the last frame seen, then a few lead times; the forecast, and what came where the input has it.
+
+    Args:
+        nowcast: What was forecast, after what; its lowest level is drawn.
+        title: Above the picture.
+    """
+    leads, zh = shown(nowcast.zh.shape[1]), nowcast.mean()[:, 0]
+    unknown = np.full(nowcast.ground.shape, np.nan, np.float32)
+    seen = [nowcast.known.get(nowcast.issued + step, unknown[None])[0] for step in (0, *(1 + t for t in leads))]
+    members = len(nowcast.zh)
+    rows: list[_Row] = [
+        ("zh", "nowcast" if members == 1 else f"mean of {members} members", [seen[0], *(zh[t] for t in leads)])
+    ]
+    if members > 1:
+        spread = nowcast.zh[:, :, 0].std(0, ddof=1)
+        rows.append(("zh", "spread of the members", [unknown, *(spread[t] for t in leads)]))
+    if len(nowcast.known) > 1:
+        rows.append(("zh", "the input's own", seen))
+    now = "last frame seen" if nowcast.time is None else f"{nowcast.time.replace('T', ' ')} UTC"
+    moments = [f"frame {nowcast.issued:03d}\n{now}", *(f"{nowcast.lead_minutes[t]:+.0f} min" for t in leads)]
+    return _png(rows, moments, nowcast.ground, f"{title}, {nowcast.heights_km[0]:g} km")
+
+
+def _png(rows: Sequence[_Row], moments: list[str], ground: Ground, title: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows, columns = _rows(forecasts), shown(len(forecasts.frames))
-    width = 2.3 * len(columns) + 1.9
+    width = 2.3 * len(moments) + 1.9
     figure = Figure(figsize=(width, 2.25 * len(rows) + 0.5), layout="constrained")
-    axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    for row, (name, label, fields) in enumerate(rows):
-        image = [_draw(axes[row, i], fields[t], name, forecasts) for i, t in enumerate(columns)][-1]
-        axes[row, 0].set_ylabel(label, fontsize=9)
-        bar = figure.colorbar(image, ax=axes[row, :], label=UNITS[name], ticks=_TICKS[name], shrink=0.9, aspect=14)
+    axes = figure.subplots(len(rows), len(moments), squeeze=False)
+    for of_row, (name, label, fields) in zip(axes, rows, strict=True):
+        image = [draw_field(axis, field, name, ground) for axis, field in zip(of_row, fields, strict=True)][-1]
+        of_row[0].set_ylabel(label, fontsize=9)
+        bar = figure.colorbar(image, ax=of_row, label=UNITS[name], ticks=_TICKS[name], shrink=0.9, aspect=14)
         bar.ax.tick_params(labelsize=7)
-    for axis, t in zip(axes[0], columns, strict=True):
-        axis.set_title(_moment(forecasts, t), fontsize=8)
+    for axis, moment in zip(axes[0], moments, strict=True):
+        axis.set_title(moment, fontsize=8)
     for axis in axes[:-1, :].flat:
         axis.tick_params(labelbottom=False)
     for axis in axes[:, 1:].flat:
@@ -62,8 +96,8 @@ def shown(frames: int) -> list[int]:
     return np.unique(np.linspace(0, frames - 1, min(COLUMNS, frames)).round().astype(int)).tolist()
 
 
-def _rows(forecasts: Forecasts) -> list[_Row]:
-    rows: list[_Row] = []
+def _rows(forecasts: Forecasts) -> list[tuple[str, str, _Field]]:
+    rows: list[tuple[str, str, _Field]] = []
     has_echo = (forecasts.radar != 0).any(1)
     for v, name in enumerate(forecasts.variables):
         label = f"{name.upper()}, {forecasts.height_km:g} km"
@@ -77,12 +111,13 @@ def _rows(forecasts: Forecasts) -> list[_Row]:
     return rows
 
 
-def _draw(axis: Any, field: npt.NDArray[np.floating], name: str, forecasts: Forecasts) -> Any:
+def draw_field(axis: Any, field: _Field, name: str, ground: Ground) -> Any:
+    """A field (y, x) in the colours of its variable; what is not finite, or next to nothing, stays grey."""
     import matplotlib as mpl
     from matplotlib.colors import BoundaryNorm
 
-    (north, *_, south), (west, *_, east) = forecasts.axes_km()
-    half = forecasts.spacing_km / 2
+    (north, *_, south), (west, *_, east) = ground.axes_km()
+    half = ground.spacing_km / 2
     levels = _LEVELS[name]
     seen = np.ma.masked_invalid(field)
     if name in ("zh", "rain_rate"):  # less than the least level is none to speak of

@@ -9,7 +9,8 @@ import xarray as xr
 from scipy.io import netcdf_file
 
 from polarcast.hpc.netcdf import FILL, Dataset, Variable, write_netcdf
-from polarcast.hpc.predict_dataset import Forecasts, geographic, to_dataset
+from polarcast.hpc.predict_dataset import Forecasts, to_dataset
+from polarcast.hpc.predict_ground import geographic
 from polarcast.hpc.predict_notes import named
 
 

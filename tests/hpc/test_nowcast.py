@@ -15,6 +15,7 @@ from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
 from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
 from polarcast.hpc.bench.figures.source import Kept, Source
+from polarcast.hpc.bench.figures.views import draw_views
 from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec
 from polarcast.hpc.bench.table import build_table
 from polarcast.hpc.build import build_draw, build_reader
@@ -160,9 +161,22 @@ def test_tables_and_pictures_of_nowcasts(runs: dict[tuple[str, str], RunFolder],
                                            "csi@threshold=20,change=grows"}  # fmt: skip
     kept = [Kept(*key, run.output.cases) for key, run in runs.items()]
     drawn = draw_figures(tmp_path, Source(suite, scores, kept))
-    assert {path.stem for path in drawn} == {n for n, f in FIGURES.items() if f.task != "qpe"} - {"ensembles"}
+    assert {path.stem for path in drawn} == {n for n, f in FIGURES.items() if f.task != "qpe"} - {"ensembles", "views"}
     heads = {path.suffix: path.read_bytes()[:4] for path in drawn}
     assert heads == {".png": b"\x89PNG", ".gif": b"GIF8"}
+
+
+def test_a_picture_shows_what_members_of_a_bagging_see(storms: Manifest, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    train(configured(storms, **{**NET, "name": "bagging"}), run, World())
+    evaluate(run, storms, run.output)
+    table = TableSpec(title="t", metrics=["csi@threshold=20"])
+    suite = Suite(
+        name="s", task="nowcast", models={"bagging": ModelSpec(label="B", arms=["dualpol"])}, tables={"t": table}
+    )
+    kept = [Kept("bagging", "dualpol", run.output.cases)]
+    [drawn] = draw_views(tmp_path / "views.png", Source(suite, {("bagging", "dualpol"): [records_of(run)]}, kept))
+    assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -179,13 +193,3 @@ def test_what_is_no_nowcast_is_refused(storms: Manifest, change: dict[str, dict[
 
     with pytest.raises(BadInput, match=told):
         model_config(load_config(configured(storms).to_dict(), change))
-
-
-def test_no_rain_file_is_written_of_a_nowcast(
-    storms: Manifest, runs: dict[tuple[str, str], RunFolder], tmp_path: Path
-) -> None:
-    from polarcast.hpc.predict import Asked, predict
-
-    with pytest.raises(BadInput, match="makes nowcasts"):
-        predict(runs["furenet", "radar"], storms.folder.with_name("archive"), tmp_path / "rain.nc", Asked(event=0))
-    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from polarcast.hpc.bench.figures.lead_times import draw_arms_by_lead_time, draw_
 from polarcast.hpc.bench.figures.performance import draw_performance
 from polarcast.hpc.bench.figures.sequences import animate, draw_frames, draw_heights
 from polarcast.hpc.bench.figures.source import Source
+from polarcast.hpc.bench.figures.views import draw_views
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ FIGURES: dict[str, Figure] = {
     "frames": Figure(draw_frames, task="nowcast"),
     "heights": Figure(draw_heights, task="nowcast"),
     "animation": Figure(animate, task="nowcast"),
+    "views": Figure(draw_views, task="nowcast"),
     "process": Figure(draw_process, task="qpe"),
 }
 

@@ -14,6 +14,7 @@ from polarcast.hpc.scores.score import parse_score
 _SCORES = ("paper_mse", "paper_mre", "paper_rbias", "paper_csi", "csi@threshold={}", "far@threshold={}",
            "fss@threshold={},window=9", "lost_variance")  # fmt: skip
 _ACROSS = 4
+_MARKERS = "os^vD<>Px*"
 
 
 def draw_lead_times(path: Path, source: Source) -> list[Path]:
@@ -50,9 +51,6 @@ def _draw_models(axis: Any, source: Source, score: str) -> None:
     axis.tick_params(labelsize=7)
     axis.set_xticks(_spread(source.protocol(source.shown[0]).lead_time))
     axis.grid(alpha=0.3)
-
-
-_MARKERS = "os^vD<>Px*"
 
 
 def _spread(lead_time: Sequence[float]) -> list[float]:
