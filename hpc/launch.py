@@ -26,7 +26,7 @@ def launch_local(arguments: Sequence[str], processes: int) -> None:
     # torchrun says aloud that it sets this where nobody has; each rank takes its share of the cores anyway.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     # torchrun ends its ranks when it is asked to end: by SIGTERM, at which they save.
-    process = subprocess.Popen(command, env=environment, preexec_fn=lambda: _end_with_parent(signal.SIGTERM))
+    process = subprocess.Popen(command, env=environment, preexec_fn=lambda: tie_to_parent(signal.SIGTERM))
     asked = _handed_on(process)
     if code := process.wait():
         raise SystemExit(ENDED_EARLY if asked else code)
@@ -51,9 +51,9 @@ def end_with_launcher(env: Mapping[str, str] = os.environ) -> None:
     Ranks are sessions of their own: a SIGKILL for the launcher's would leave them at work in the run's folder.
     """
     if "TORCHELASTIC_RUN_ID" in env:
-        _end_with_parent(signal.SIGKILL)
+        tie_to_parent(signal.SIGKILL)
 
 
-def _end_with_parent(by: signal.Signals) -> None:
+def tie_to_parent(by: signal.Signals) -> None:
     """Have the kernel send this process a signal when its parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0)

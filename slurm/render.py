@@ -16,6 +16,15 @@ DEAF = 'trap "" USR2; exec "$0" "$@"'
 there is something to save. srun's tasks do not inherit that from the batch shell."""
 
 
+RAY = """\
+head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+# A port, a folder and a password of this job's own: nodes may be shared with others who use Ray.
+export RAY_ADDRESS="$head:$((20000 + SLURM_JOB_ID % 20000))"
+export RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID"
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1)"
+"""
+
+
 @dataclass(frozen=True)
 class Job:
     """What is to be run, and on how much."""
@@ -37,6 +46,16 @@ class Job:
         return self.command[0] in TOGETHER
 
     @property
+    def is_spread(self) -> bool:
+        """Whether one process, on the first node, hands work to all nodes: a sweep, but for a worker of an array."""
+        return self.command[0] == "sweep" and not self.is_worker
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it is one of a sweep's workers, who try one point at a time, on one GPU."""
+        return self.command[0] == "sweep" and "--worker" in self.command
+
+    @property
     def run_folder(self) -> str | None:
         """Where a training writes."""
         if self.command[0] != "train":
@@ -52,7 +71,12 @@ def tasks_per_node(profile: Profile, job: Job) -> int:
 
 def nodes(profile: Profile, job: Job) -> int:
     """Nodes of a job."""
-    return (job.nodes or profile.nodes) if job.is_together else 1
+    return (job.nodes or profile.nodes) if job.is_together or job.is_spread else 1
+
+
+def gpus_per_node(profile: Profile, job: Job) -> int:
+    """GPUs of each node that the job asks for."""
+    return min(1, profile.gpus_per_node) if job.is_worker else profile.gpus_per_node
 
 
 def completed(profile: Profile, job: Job) -> Job:
@@ -86,10 +110,10 @@ def options(profile: Profile, job: Job) -> dict[str, str | None]:
     """Options of sbatch; None for those that have no value."""
     log = "%x-%A_%a.log" if job.array else "%x-%j.log"
     # Tasks are warned by Slurm itself; the batch shell, where the work is in it, only if that is asked for.
-    warned = "" if job.is_together else "B:"
+    warned = "" if job.is_together or _by_ray(profile, job) else "B:"
     wanted: dict[str, object] = {
         "job-name": job.name, "nodes": nodes(profile, job), "ntasks-per-node": tasks_per_node(profile, job),
-        "cpus-per-task": profile.cpus_per_task, "gpus-per-node": profile.gpus_per_node or None,
+        "cpus-per-task": profile.cpus_per_task, "gpus-per-node": gpus_per_node(profile, job) or None,
         "mem": profile.memory, "time": job.time or profile.time, "partition": profile.partition,
         "account": profile.account, "qos": profile.qos, "constraint": profile.constraint, "array": job.array,
         "dependency": f"afterok:{job.after}" if job.after else None,
@@ -150,8 +174,24 @@ def _extra(profile: Profile) -> list[str]:
 def _work(profile: Profile, job: Job) -> str:
     command = _quoted([*container_prefix(profile), "polarcast", *job.command])
     together = ["srun", *srun_options(profile)]
+    if _by_ray(profile, job):
+        ray = _quoted(_ray_command(profile, job)).replace("RAY_ADDRESS", '"$RAY_ADDRESS"')
+        return f"{RAY}{_quoted(together)} sh -c {shlex.quote(DEAF)} {ray} {command}"
     # Alone it is the job's own shell that becomes the work: no srun is needed, and its children are the job's.
     return f"{_quoted(together)} sh -c {shlex.quote(DEAF)} {command}" if job.is_together else f"exec {command}"
+
+
+def _by_ray(profile: Profile, job: Job) -> bool:
+    return job.is_spread and nodes(profile, job) > 1
+
+
+def _ray_command(profile: Profile, job: Job) -> list[str]:
+    """Ray on all nodes, and what follows on the first of them."""
+    count = ["--min-nodes", str(nodes(profile, job)), "--num-cpus", str(profile.cpus_per_task)]
+    gpus = ["--num-gpus", str(profile.gpus_per_node)] if profile.gpus_per_node else []
+    # Nothing but numbers goes through Ray's object store.
+    store = ["--object-store-memory", str(100 * 2**20)]
+    return ["ray", "symmetric-run", "--address", "RAY_ADDRESS", *count, *gpus, *store, "--"]
 
 
 def _quoted(words: Sequence[str]) -> str:

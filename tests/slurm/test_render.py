@@ -33,6 +33,8 @@ CASES = {
         Job(TRAIN, "in-a-container"),
     ),
     "seeds": (load_profile("cpu"), Job(("train", "standard", "seed={task}", "data.shards=/s"), "seeds", array="0-4%2")),
+    "sweep": (load_profile("gpu"), Job(("sweep", "furenet", "data.shards=/my shards"), "sweep-furenet", nodes=4)),
+    "sweep_workers": (load_profile("gpu"), Job(("sweep", "furenet", "--worker"), "sweep-furenet", array="0-7")),
     "bench": (load_profile("cpu"), Job(("bench", "demo", "--archive", "/data/my archive"), "bench-demo")),
 }
 

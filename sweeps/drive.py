@@ -1,0 +1,71 @@
+"""Before and around a sweep: its folder, its data, and what asks it to stop."""
+
+import json
+import signal
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from polarcast.data.errors import BadInput, Stopped
+from polarcast.data.shards.manifest import read_manifest
+from polarcast.hpc.bench.progress import Board
+from polarcast.hpc.bench.run import SuiteFolder, prepare_data
+from polarcast.hpc.files import write_json
+from polarcast.hpc.preempt import requeue, wait_to_be_ended
+from polarcast.sweeps.space import Space
+from polarcast.sweeps.study import asking
+
+_FILE = "space.json"
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
+
+def begin(folder: Path, space: Space, goes_on: bool, console: Any) -> Space:
+    """Make the sweep's folder and data, or find them; gives the space with its shards.
+
+    Raises:
+        BadInput: the folder holds a sweep already that is not to be gone on with, another one, or the data are missing.
+    """
+    # A sweep may be made longer.
+    content = {k: v for k, v in json.loads(json.dumps(asdict(space.file))).items() if k != "trials"}
+    known = folder / _FILE
+    with asking(folder):
+        if known.is_file():
+            if not goes_on:
+                raise BadInput(
+                    "holds a sweep already", folder, "add --resume to go on with it, or choose another folder"
+                )
+            if json.loads(known.read_text()) != content:
+                raise BadInput("holds a sweep of another space", folder, "choose another folder")
+        space = _with_data(folder, space, console)
+        write_json(known, content)
+    return space
+
+
+def _with_data(folder: Path, space: Space, console: Any) -> Space:
+    if space.file.data is None:
+        read_manifest(space.config({}).data.shards)
+        return space
+    made = SuiteFolder(folder, space.file.data)
+    prepare_data(space.file.data, made, 1, Board(console))
+    values = {**space.file.set, "data": {**space.file.set.get("data", {}), "shards": str(made.shards)}}
+    return replace(space, file=replace(space.file, set=values))
+
+
+class Interrupts:
+    """What asks a process to stop becomes an exception: trials save, and a job of Slurm's goes back into the queue."""
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, _raise) for number in _SIGNALS}
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if isinstance(error, Stopped) and requeue():
+            wait_to_be_ended()
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    raise Stopped(
+        f"stopped by {signal.Signals(number).name}: trials have saved what they had; --resume goes on with them"
+    )

@@ -1,0 +1,145 @@
+"""A sweep's result as people look at it: a table, and three figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from polarcast.sweeps.parameters import encoded
+from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, STOPPED, Trial
+from polarcast.sweeps.result import Result
+
+_SHOWN = 20
+
+
+def table(result: Result) -> Any:
+    """The best trials first; for rich."""
+    from rich.table import Table
+
+    space = result.space
+    told = ", ".join(
+        f"{result.count(state)} {state}" for state in (COMPLETE, STOPPED, REPLACED, FAILED) if result.count(state)
+    )
+    shown = Table(title=f"{space.name}: {space.file.objective} ({told})")
+    arms = space.arms if len(space.arms) > 1 else ()
+    for name in ("trial", space.objective, *arms, "step"):
+        shown.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
+    for parameter in space.parameters:
+        shown.add_column(parameter.key.split(".", 1)[-1], justify="right")
+    shown.add_column("")
+    for trial in result.trials[:_SHOWN]:
+        shown.add_row(*_row(trial, result, arms))
+    return shown
+
+
+def paired_line(result: Result) -> str:
+    """Both arms against each other, in a sentence; empty for a sweep of one."""
+    if not (paired := result.paired):
+        return ""
+    interval = "" if paired.low is None else f" [{paired.low:+.3g}, {paired.high:+.3g}]"
+    return (
+        f"dualpol − radar over {paired.points} points trained on both: {paired.difference:+.3g}{interval} "
+        f"{result.space.objective}; dual-pol is better at {paired.better:.0%} of them"
+    )
+
+
+def _row(trial: Trial, result: Result, arms: tuple[str, ...]) -> list[str]:
+    by_arm = trial.reports[-1].by_arm if trial.reports else {}
+    values = [_number(trial.value), *(_number(by_arm.get(arm)) for arm in arms)]
+    point = [_short(trial.point.get(parameter.key)) for parameter in result.space.parameters]
+    return [
+        trial.key,
+        *values,
+        str(trial.step),
+        *point,
+        _remark(trial),
+    ]
+
+
+def _remark(trial: Trial) -> str:
+    if trial.reason:
+        return trial.reason
+    came = f"from {trial.parent}" if trial.parent else ""
+    return came if trial.state == COMPLETE else trial.state
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _short(value: Any) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def figures(folder: Path, result: Result) -> None:
+    """History, parallel coordinates and importance, as PNG files; those that so few trials can't fill are left out."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    study = as_study(result)
+    done = len(study.trials)
+    for name, least, draw in _FIGURES:
+        if done >= least:
+            _save(folder / "figures" / f"{name}.png", draw, study, result.space.objective)
+
+
+def as_study(result: Result) -> Any:
+    """Trials that came to their end, as a study of Optuna's."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = result.space
+    study = optuna.create_study(direction="minimize" if space.smaller_is_better else "maximize")
+    ended = sorted((t for t in result.trials if t.state == COMPLETE), key=lambda t: t.created)
+    for trial in ended:
+        chosen = [p for p in space.parameters if p.key in trial.point]
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=encoded(space.parameters, trial.point),
+                distributions={p.key: p.as_distribution() for p in chosen},
+                value=trial.value,
+            )
+        )
+    return study
+
+
+def _history(study: Any, objective: str) -> Any:
+    from optuna.visualization.matplotlib import plot_optimization_history
+
+    return plot_optimization_history(study, target_name=objective)
+
+
+def _parallel(study: Any, objective: str) -> Any:
+    from optuna.visualization.matplotlib import plot_parallel_coordinate
+
+    return plot_parallel_coordinate(study, target_name=objective)
+
+
+def _importance(study: Any, objective: str) -> Any:
+    from optuna.importance import PedAnovaImportanceEvaluator
+    from optuna.visualization.matplotlib import plot_param_importances
+
+    return plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target_name=objective)
+
+
+_FIGURES: tuple[tuple[str, int, Callable[[Any, str], Any]], ...] = (
+    ("history", 1, _history),
+    ("parallel_coordinates", 2, _parallel),
+    ("importance", 4, _importance),
+)
+"""Name, trials that it needs, how it is drawn."""
+
+
+def _save(path: Path, draw: Callable[[Any, str], Any], study: Any, objective: str) -> None:
+    import warnings
+
+    import matplotlib.pyplot as plt
+
+    with warnings.catch_warnings():
+        # Optuna calls its figures experimental, each time.
+        warnings.simplefilter("ignore")
+        axes = draw(study, objective)
+    figure = axes.figure
+    figure.set_size_inches(9, 5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    plt.close(figure)

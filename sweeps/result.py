@@ -1,0 +1,131 @@
+"""What a sweep has come to: a pure function of its trials' records."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from polarcast.hpc.files import write_json, write_text
+from polarcast.hpc.run_folder import RunFolder
+from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, RUNNING, STOPPED, Trial, ranked, read_trials
+from polarcast.sweeps.space import Space
+
+_DRAWS = 5000
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Dual-pol minus radar over all points that were trained to their end on both arms.
+
+    Attributes:
+        difference: Mean over the points.
+        low: Lower end of its 95% interval, by bootstrap over points; None for fewer than three.
+        high: Upper end.
+        better: Share of the points at which dual-pol does better.
+        points: How many.
+    """
+
+    difference: float
+    low: float | None
+    high: float | None
+    better: float
+    points: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """All trials, and what they are together.
+
+    Attributes:
+        space: What was sought.
+        trials: The best first, then those that were stopped, failed or are not done.
+        paired: Both arms against each other; None for a sweep of one.
+    """
+
+    space: Space
+    trials: list[Trial]
+    paired: Paired | None
+
+    @property
+    def best(self) -> Trial | None:
+        """The best of those that came to their end."""
+        return self.trials[0] if self.trials and self.trials[0].state == COMPLETE else None
+
+    @property
+    def hours(self) -> tuple[float, float]:
+        """Process-hours spent, and saved by stopping early."""
+        return sum(t.seconds for t in self.trials) / 3600, sum(t.saved_seconds for t in self.trials) / 3600
+
+    def count(self, state: str) -> int:
+        """Trials in a state."""
+        return sum(trial.state == state for trial in self.trials)
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON."""
+        spent, saved = self.hours
+        return {
+            "space": self.space.name,
+            "objective": self.space.file.objective,
+            "best": self.best and _as_row(self.best),
+            "states": {state: self.count(state) for state in (COMPLETE, STOPPED, REPLACED, FAILED, RUNNING)},
+            "process_hours": {"spent": round(spent, 4), "saved": round(saved, 4)},
+            "paired": self.paired and vars(self.paired),
+            "trials": [_as_row(trial) for trial in self.trials],
+        }
+
+
+def result_of(folder: Path, space: Space) -> Result:
+    """The result as it is now."""
+    trials = read_trials(folder)
+    best_first = ranked(trials, space.smaller_is_better)
+    order = (STOPPED, REPLACED, FAILED, RUNNING)
+    rest = sorted((t for t in trials if t not in best_first), key=lambda t: (_place(t, order), -t.step))
+    paired = compare(best_first, space.smaller_is_better) if len(space.arms) > 1 else None
+    return Result(space, [*best_first, *rest], paired)
+
+
+def compare(trials: Sequence[Trial], smaller_is_better: bool) -> Paired | None:
+    """The two arms of points that were trained on both; None where there is no such point."""
+    pairs = np.array([[t.reports[-1].by_arm[arm] for arm in ("radar", "dualpol")] for t in trials])
+    if not len(pairs):
+        return None
+    differences = pairs[:, 1] - pairs[:, 0]
+    gains = -differences if smaller_is_better else differences
+    low = high = None
+    if len(pairs) > 2:
+        drawn = np.random.default_rng(0).choice(differences, (_DRAWS, len(pairs))).mean(1)
+        low, high = (float(v) for v in np.quantile(drawn, [0.025, 0.975]))
+    return Paired(float(differences.mean()), low, high, float((gains > 0).mean()), len(pairs))
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """result.json, trials.csv, and best.yaml: a configuration that `polarcast train` takes."""
+    write_json(folder / "result.json", result.as_record())
+    rows = [_as_row(trial) for trial in result.trials]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "trials.csv", text.getvalue())
+    if best := result.best:
+        config = RunFolder(folder / "trials" / best.key / result.space.arms[-1]).config()
+        write_text(folder / "best.yaml", OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+
+
+def _as_row(trial: Trial) -> dict[str, Any]:
+    arms = trial.reports[-1].by_arm if trial.reports and len(trial.reports[-1].by_arm) > 1 else {}
+    return {
+        "trial": trial.key, "state": trial.state, "value": trial.value, **arms,
+        "step": trial.step, "steps": trial.steps, "seconds": trial.seconds, **trial.point,
+        **({"member": trial.member, "parent": trial.parent} if trial.member >= 0 else {}), "reason": trial.reason,
+    }  # fmt: skip
+
+
+def _place(trial: Trial, order: Sequence[str]) -> int:
+    return order.index(trial.state) if trial.state in order else 0

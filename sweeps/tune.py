@@ -1,0 +1,247 @@
+"""A sweep by Ray Tune: trials side by side on this machine, or on all nodes of an allocation."""
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# Ray reads these when it is imported.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from polarcast.sweeps import population
+from polarcast.sweeps.parameters import Point, encoded, grid, suggest
+from polarcast.sweeps.population import MARK, POINT
+from polarcast.sweeps.record import FAILED, RUNNING, STOPPED, Trial, key_of, read_trial, read_trials, write_trial
+from polarcast.sweeps.space import Space
+from polarcast.sweeps.study import NAME, points_of, sampler, storage, unfinished
+from polarcast.sweeps.trial import TrialAtWork, TrialFailed
+
+_OBJECTIVE, _STEP = "objective", "step"
+_HALVING = 3
+_STORE_BYTES = 100 * 2**20
+"""Of Ray's object store: nothing but numbers goes through it."""
+
+
+class TuneTrial(tune.Trainable):
+    """A trial as Ray Tune drives it: a step of Tune's is a validation of ours."""
+
+    def setup(self, config: dict[str, Any], sweep: str = "", space: Space | None = None) -> None:
+        """Nothing starts before the first step."""
+        assert space is not None
+        self._worst = math.inf if space.smaller_is_better else -math.inf
+        self._take(TrialAtWork(Path(sweep), space, point_of(space, config)))
+
+    def _take(self, work: TrialAtWork) -> None:
+        self._work, self._reports = work, work.reports()
+
+    def step(self) -> dict[str, Any]:
+        """Work until the next validation. A trial that fails is the worst of all, and does not end the sweep."""
+        trial = self._work.trial
+        try:
+            report = next(self._reports, None)
+            if report is None or report.step >= trial.steps:
+                for _ in self._reports:
+                    pass
+                last = report or self._work.trial.reports[-1]
+                return {_OBJECTIVE: last.value, _STEP: last.step, "done": True}
+        except TrialFailed:
+            return {_OBJECTIVE: self._worst, _STEP: self._work.trial.step, "done": True}
+        return {_OBJECTIVE: report.value, _STEP: report.step}
+
+    def cleanup(self) -> None:
+        """Stopped early, or done."""
+        self._reports.close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Nothing: the runs keep their own."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing: the runs go on from their own."""
+
+
+class Member(TuneTrial):
+    """A trial of a population: it may go on as a branch of another, or be paused for want of processors."""
+
+    def setup(
+        self, config: dict[str, Any], sweep: str = "", space: Space | None = None, starts: Sequence[Trial] = ()
+    ) -> None:
+        """As it is to start, or was when the sweep was stopped; Ray numbers its trials in their order."""
+        super().setup(config, sweep, space)
+        assert space is not None
+        start = starts[int(self.trial_id.rsplit("_", 1)[-1])]
+        self._sweep, self._space, self._config, self._member = Path(sweep), space, config, start.member
+        self._take(TrialAtWork(self._sweep, space, start.point, start.member, start.parent))
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Where the run's own is."""
+        return {"key": self._work.trial.key, _STEP: self._work.trial.step, MARK: self._config[MARK]}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Go on from the member's own, or with other values from another's."""
+        assert checkpoint is not None
+        key, step = checkpoint["key"], checkpoint[_STEP]
+        if checkpoint[MARK] != self._config[MARK]:
+            point = self._config[POINT]
+            self._take(population.branch(self._sweep, self._space, point, self._member, key, step))
+        elif own := read_trial(self._sweep / "trials" / key):
+            self._take(TrialAtWork(self._sweep, self._space, own.point, own.member, own.parent))
+
+
+class Watch(tune.Callback):
+    """Writes down how trials end, and tells how far the sweep is."""
+
+    def __init__(self, folder: Path, space: Space, on_trials: Callable[[], None]) -> None:
+        self._folder, self._space, self._on_trials = folder, space, on_trials
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """A validation."""
+        self._on_trials()
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """One that did not come to its end was stopped by the scheduler."""
+        self._close(trial, STOPPED, "")
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Whatever happened was not of the training's own making."""
+        self._close(trial, FAILED, "its process in Ray died")
+
+    def _close(self, trial: Any, state: str, reason: str) -> None:
+        if self._space.is_population:  # whose members are never stopped early
+            return
+        folder = self._folder / "trials" / key_of(point_of(self._space, trial.config))
+        if (known := read_trial(folder)) and known.state == RUNNING:
+            write_trial(folder, replace(known, state=state, reason=reason))
+        self._on_trials()
+
+
+def point_of(space: Space, config: Mapping[str, Any]) -> Point:
+    """A point as the searcher has told it to Ray: choices as text, all of a grid's at once."""
+    if POINT in config:
+        return dict(config[POINT])
+    from polarcast.sweeps.study import FixedPoint
+
+    known = FixedPoint(dict(config))
+    return suggest(space.parameters, known)  # type: ignore[arg-type]
+
+
+def run(folder: Path, space: Space, at_once: int, on_trials: Callable[[], None]) -> None:
+    """Try all points that are still to be tried, those first that were begun.
+
+    Args:
+        folder: Of the sweep.
+        space: What is sought.
+        at_once: Trials side by side; 0 for as many as there are processors, or GPUs, for.
+        on_trials: Called whenever something was written of a trial.
+    """
+    work = _population(folder, space) if space.is_population else _search(folder, space)
+    if not work:
+        return
+    trainable, search, param_space, count = work
+    with _cluster(folder):
+        tune.Tuner(
+            tune.with_resources(trainable, _resources(space)),
+            param_space=param_space,
+            tune_config=tune.TuneConfig(
+                metric=_OBJECTIVE, mode="min" if space.smaller_is_better else "max", search_alg=search,
+                scheduler=_scheduler(space), num_samples=count, max_concurrent_trials=at_once or None,
+            ),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=str(folder.resolve() / "ray"), verbose=0,
+                callbacks=[Watch(folder, space, on_trials)],
+            ),
+        ).fit()  # fmt: skip
+
+
+_Work = tuple[type[tune.Trainable], OptunaSearch | None, dict[str, Any], int]
+"""What runs, who suggests, or a grid's points, and how many are asked for."""
+
+
+def _population(folder: Path, space: Space) -> _Work | None:
+    starts = population.members(folder, space)
+    if not starts:
+        return None
+    first = {POINT: tune.grid_search([start.point for start in starts]), MARK: "start"}
+    trainable = tune.with_parameters(Member, sweep=str(folder.resolve()), space=space, starts=starts)
+    return trainable, None, first, 1
+
+
+def _search(folder: Path, space: Space) -> _Work | None:
+    """The searcher, or the whole grid; None when all points were tried."""
+    begun = unfinished(folder)
+    ended = [trial for trial in read_trials(folder) if trial.state != RUNNING]
+    left = max(0, points_of(space) - len(ended))
+    if not left:
+        return None
+    trainable = tune.with_parameters(TuneTrial, sweep=str(folder.resolve()), space=space)
+    if space.file.search == "grid":
+        keys = {trial.key for trial in ended}
+        points = [point for point in grid(space.parameters, space.file.grid) if key_of(point) not in keys]
+        return trainable, None, {POINT: tune.grid_search(points)}, 1
+    searcher = OptunaSearch(
+        space=partial(suggest_to_ray, space), metric=_OBJECTIVE, mode="min" if space.smaller_is_better else "max",
+        study_name=NAME, storage=storage(folder), sampler=sampler(space, len(ended) + len(begun)),
+        points_to_evaluate=[encoded(space.parameters, point) for point in begun] or None,
+    )  # fmt: skip
+    return trainable, searcher, {}, left
+
+
+def suggest_to_ray(space: Space, trial: Any) -> None:
+    """Ray takes down what is asked of Optuna's trial; choices are known to it as text."""
+    suggest(space.parameters, trial)
+
+
+def _scheduler(space: Space) -> TrialScheduler:
+    config = space.config({})
+    rung = min(config.train.validate_every, config.train.steps)
+    if space.is_population:
+        explore = population.explorer(space)
+        return PopulationBasedTraining(
+            time_attr=_STEP, perturbation_interval=rung, custom_explore_fn=explore, log_config=False
+        )
+    if not space.file.early_stopping:
+        return FIFOScheduler()
+    return ASHAScheduler(time_attr=_STEP, max_t=config.train.steps + 1, grace_period=rung, reduction_factor=_HALVING)
+
+
+def _resources(space: Space) -> dict[str, float]:
+    import torch
+
+    processes = space.file.processes * len(space.arms)
+    # Two arms of a pair share a GPU: they are one trial.
+    return {"cpu": processes, "gpu": space.file.processes if torch.cuda.is_available() else 0}
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[None]:
+    """Ray on this machine alone, unless there is one already (RAY_ADDRESS) that spans the nodes of an allocation."""
+    if address := os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+        ray.shutdown()
+        return
+    # Its sockets' paths may have 107 bytes at the most: nothing deeper than this will do.
+    place = tempfile.mkdtemp(prefix="polarcast-", dir="/tmp")
+    try:
+        ray.init(
+            include_dashboard=False, object_store_memory=_STORE_BYTES, _temp_dir=place, log_to_driver=False,
+            logging_level=logging.ERROR,
+        )  # fmt: skip
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(place, ignore_errors=True)
