@@ -17,14 +17,14 @@ PIP := $(BIN)/pip --disable-pip-version-check
 demo: install
 	$(BIN)/polarcast bench demo
 
-# The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm, which elsewhere
-# skips where there is no Slurm to bring up. They bring processes of their own, and wait for them much of the time: two
-# such tests go on at once, one of them on the Slurm. The rest is spread over the cores.
+# The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm and browser, which
+# elsewhere skip where there is no Slurm to bring up, or no chromium. They bring processes of their own, and wait for them
+# much of the time: two such tests go on at once, one of them on the Slurm. The rest is spread over the cores.
 REQUIRE ?= acceptance,multiprocess,journey
-UNIT := -m "not acceptance and not multiprocess and not journey and not slurm" -n auto --dist loadfile
+UNIT := -m "not acceptance and not multiprocess and not journey and not slurm and not browser" -n auto --dist loadfile
 
 test: unit
-	$(BIN)/pytest -m "acceptance or multiprocess or journey or slurm" -n 2 --dist loadgroup --require $(REQUIRE)
+	$(BIN)/pytest -m "acceptance or multiprocess or journey or slurm or browser" -n 2 --dist loadgroup --require $(REQUIRE)
 
 unit: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT)
@@ -52,7 +52,7 @@ endif
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
 	mkdir -p $(VENV)/links/polarcast
-	for folder in data models hpc slurm; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
+	for folder in data models hpc slurm sweeps; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
 	@touch $@
 
 clean:

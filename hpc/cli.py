@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from polarcast.hpc.bench.run import Tables
     from polarcast.hpc.bench.summary import Summary
 
-from polarcast.hpc import cli_data, cli_perf, cli_predict, cli_submit
+from polarcast.hpc import cli_data, cli_leaderboard, cli_perf, cli_predict, cli_submit, cli_sweep, cli_track
 from polarcast.hpc.console import Json, print_json, print_text, progress, report_findings, run_app, stderr
 
 app = typer.Typer(
@@ -25,7 +25,10 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_perf.app, name="perf")
+app.add_typer(cli_track.app, name="track")
 app.command()(cli_submit.submit)
+app.command()(cli_sweep.sweep)
+app.command()(cli_leaderboard.leaderboard)
 
 
 def _print_version(wanted: bool) -> None:
