@@ -16,6 +16,8 @@ from typing import Any
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Trials are the work itself, and yield to nobody who shares the machine.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
 from ray import tune

@@ -22,7 +22,7 @@ preset: demo
 set:
   arm: radar
   match_params: false
-  train: {{steps: 24, validate_every: 8, global_batch: 4, warmup_steps: 2, log_every: 1, threads: 1}}
+  train: {{steps: {steps}, validate_every: {every}, global_batch: 4, warmup_steps: 2, log_every: 1, threads: 1}}
   data: {{shards: {shards}}}
 objective: validation/rmse
 search: {search}
@@ -39,6 +39,8 @@ def space_file(folder: Path, shards: Manifest, **changes: Any) -> str:
         "search": "random",
         "trials": 3,
         "stops": "false",
+        "steps": 24,
+        "every": 8,
         "widths": "[[4, 8], [6, 8]]",
         "learning_rate": "{log_uniform: [1.0e-3, 1.0e-2]}",
     }
@@ -137,9 +139,10 @@ def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_sweep_goes_on(sh
 
 
 def test_a_population_goes_on_from_those_that_do_well(shards: Manifest, tmp_path: Path) -> None:
-    # One of the two learns next to nothing: it is replaced at the first validation that both have come to.
-    rates = "{log_uniform: [1.0e-9, 1.0e-1]}"
-    space = space_file(tmp_path, shards, search="pbt", trials=2, widths="WIDTHS", learning_rate=rates)
+    # One of the two learns next to nothing: it is replaced at a validation while the other is at work, too. Members don't
+    # wait for each other: training takes longer here than one of them may start after the other.
+    rates, length = "{log_uniform: [1.0e-8, 3.0e-3]}", {"steps": 800, "every": 100}
+    space = space_file(tmp_path, shards, search="pbt", trials=2, widths="WIDTHS", learning_rate=rates, **length)
     Path(space).write_text(Path(space).read_text().replace("  model.widths: {choice: WIDTHS}\n", ""))
     folder = tmp_path / "population"
     told = sweep(space, "--out", folder)
@@ -152,7 +155,7 @@ def test_a_population_goes_on_from_those_that_do_well(shards: Manifest, tmp_path
         run = RunFolder(folder / "trials" / trial.key / "radar")
         steps = [r["step"] for r in run.records() if r["event"] == "step"]
         assert steps == list(range(int(step) + 1, steps[-1] + 1))
-        assert steps[-1] == 24 or trial.state == REPLACED
+        assert steps[-1] == 800 or trial.state == REPLACED
         assert run.config().train.learning_rate == trial.point["train.learning_rate"]
     replaced = [trial for trial in trials.values() if trial.state == REPLACED]
     assert all(any(t.member == r.member and t.key in r.reason for t in trials.values() if t.parent) for r in replaced)
