@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from polarcast.data.errors import BadInput
-from polarcast.data.reading.draw import Draw, block_shuffle, whole_shuffle
+from polarcast.data.reading.crop import crop
+from polarcast.data.reading.draw import Change, Draw, block_shuffle, whole_shuffle
 from polarcast.data.reading.order import Order
 from polarcast.data.reading.reader import Reader, open_reader
+from polarcast.data.reading.thicken import thicken
+from polarcast.data.reading.turn import turn
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
@@ -94,7 +98,10 @@ def build_draw(config: RunConfig, reader: Reader) -> Draw:
         order = whole_shuffle(reader, config.seed, data.balance)
     if data.crop > min(reader.manifest.shape):
         raise BadInput(f"{data.crop} of {min(reader.manifest.shape)} pixels", "data.crop", "cut out smaller patches")
-    return Draw(reader, order, config.seed, data.max_bad_share, data.crop, data.turn)
+    changes: list[Change] = [partial(crop, side=data.crop)] if data.crop else []
+    changes += [turn] if data.turn else []
+    changes += [partial(thicken, most_db=data.thicken_db)] if data.thicken_db else []
+    return Draw(reader, order, config.seed, data.max_bad_share, changes)
 
 
 def _patience(config: RunConfig) -> Patience | None:

@@ -82,7 +82,7 @@ def _check_data(data: "DataConfig") -> None:
     for key in ("balance", "max_bad_share", "hold_out"):
         if not 0 <= getattr(data, key) <= 1:
             raise BadInput(f"{getattr(data, key)} is no share", f"data.{key}", "give a number from 0 to 1")
-    for key, least in (("context", 0), ("crop", 0), ("seen_frames", 1), ("lead_frames", 1)):
+    for key, least in (("context", 0), ("crop", 0), ("seen_frames", 1), ("lead_frames", 1), ("thicken_db", 0)):
         if getattr(data, key) < least:
             raise BadInput(f"{getattr(data, key)} is too few", f"data.{key}", f"give {least} or more")
     if data.workers < 0 or min(data.stream.lanes, data.stream.shuffle_shards) < 1 or data.stream.retries < 0:

@@ -44,6 +44,8 @@ class DataConfig:
     """Side of the random patch that is cut out of each training sample, in pixels; 0: the whole field."""
     turn: bool = False
     """Turn and mirror each training sample by chance."""
+    thicken_db: float = 0.0
+    """Multiply the drops of each training sample by up to so many dB more or less: zh shifts, kdp and rain scale."""
     seen_frames: int = 10
     """Frames that a nowcast is made from."""
     lead_frames: int = 10

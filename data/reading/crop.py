@@ -10,14 +10,14 @@ _PURPOSE = 0x63726F70
 """Keeps these numbers apart from those of others with the same seed."""
 
 
-def crop(batch: Batch, side: int, position: Indices, seed: int) -> Batch:
+def crop(batch: Batch, position: Indices, seed: int, side: int) -> Batch:
     """A square patch of each sample, in a place that follows from its position in the stream, and the seed, alone.
 
     Args:
         batch: Of whole fields.
-        side: Of the patch, in pixels; at most that of the fields.
         position: (b,) places of the samples in the run's endless stream.
         seed: Of the run.
+        side: Of the patch, in pixels; at most that of the fields.
     """
     height, width = batch.radar.shape[-2:]
     top = (keys_of(seed, _PURPOSE, position) % np.uint64(height - side + 1)).astype(int)

@@ -1,6 +1,7 @@
 """Training samples in the one global order; what can't be read is replaced by rule, counted, and limited."""
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -10,14 +11,14 @@ import torch
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.reading.blocks import BlockShuffle, by_shard
-from polarcast.data.reading.crop import crop
 from polarcast.data.reading.order import Order, WholeShuffle, substitute_at
 from polarcast.data.reading.permute import Indices
 from polarcast.data.reading.quota import Quota, balanced_weights
 from polarcast.data.reading.reader import Reader
-from polarcast.data.reading.turn import turn
 from polarcast.data.shards.health import BadShard
 
+Change = Callable[[Batch, Indices, int], Batch]
+"""Of samples at some positions of the stream, by a seed; it depends on these alone."""
 _CHUNK = (64, 4096)
 """Positions whose windows are computed together: about an epoch, within these bounds."""
 
@@ -35,8 +36,7 @@ class Draw:
         order: Order,
         seed: int,
         max_bad_share: float = 0.0,
-        side: int = 0,
-        turned: bool = False,
+        changes: Sequence[Change] = (),
     ) -> None:
         """Draw from a reader.
 
@@ -45,11 +45,10 @@ class Draw:
             order: Which window is at which position.
             seed: Of the substitutes.
             max_bad_share: Share of the windows that may lie in bad shards before the work fails.
-            side: Of the random patch that is cut out of each sample, in pixels; 0: the whole field.
-            turned: Whether each sample is turned and mirrored by chance.
+            changes: What is done to samples by chance, in this order.
         """
         self._reader, self._order, self._seed = reader, order, seed
-        self._max_bad_share, self._side, self._turned = max_bad_share, side, turned
+        self._max_bad_share, self._changes = max_bad_share, changes
         self._lock = threading.Lock()
         self._size = min(max(len(reader), _CHUNK[0]), _CHUNK[1])
         self._shards = reader.windows.shards()
@@ -93,8 +92,8 @@ class Draw:
         while True:
             try:
                 batch = self._reader.read(self.windows(position))
-                batch = crop(batch, self._side, position, self._seed) if self._side else batch
-                batch = turn(batch, position, self._seed) if self._turned else batch
+                for change in self._changes:
+                    batch = change(batch, position, self._seed)
                 return replace(batch, draw=torch.from_numpy(np.array(position, np.int64)))
             except BadShard as error:
                 self.exclude({error.shard: error.what})

@@ -112,6 +112,37 @@ def test_samples_are_laid_in_eight_ways_past_and_future_alike(storms: Manifest) 
     assert batch.radar.equal(draw.read(places).radar)
 
 
+def test_samples_with_more_drops_or_fewer_keep_their_zdr(storms: Manifest) -> None:
+    config = load_config(configured(storms).to_dict(), {"data": {"thicken_db": 6.0}})
+    reader = build_reader(config, storms, "train")
+    draw, places = build_draw(config, reader), np.arange(64)
+    batch, plain = draw.read(places).to("cpu"), reader.read(build_draw(config, reader).windows(places)).to("cpu")
+    zh, before = batch.variable("zh"), plain.variable("zh")
+    kept = zh != 0
+    assert ((zh >= 5) | ~kept).all()
+    assert not (kept & (before == 0)).any()
+    shifts = torch.stack([(zh[b] - before[b])[kept[b]].median() for b in range(64) if kept[b].any()])
+    assert len(shifts) > 32
+    assert shifts.abs().max() <= 6.02
+    assert shifts.std() == pytest.approx(6 / 3**0.5, rel=0.3)
+    assert batch.before is not None
+    assert zh[:, -1].equal(batch.before)
+    for b in range(64):
+        if not kept[b].any():
+            continue
+        shift = (zh[b] - before[b])[kept[b]].median()
+        ahead, seen = batch.coming_zh[b], plain.coming_zh[b]
+        torch.testing.assert_close(ahead[ahead != 0], (seen + shift)[ahead != 0], atol=0.05, rtol=0)
+        assert ((seen + shift)[(ahead == 0) & (seen != 0)] < 5.05).all()
+        zdr, kdp = batch.variable("zdr")[b], batch.variable("kdp")[b]
+        assert zdr[kept[b]].equal(plain.variable("zdr")[b][kept[b]])
+        torch.testing.assert_close(
+            kdp[kept[b]], plain.variable("kdp")[b][kept[b]] * 10 ** (shift / 10), atol=2e-3, rtol=2e-2
+        )
+        assert (zdr[~kept[b]] == 0).all()
+    assert batch.radar.equal(draw.read(places).to("cpu").radar)
+
+
 def test_persistence_scores_what_the_last_frame_does(storms: Manifest, runs: dict[tuple[str, str], RunFolder]) -> None:
     records = records_of(runs["persistence", "radar"])
     batch = build_reader(configured(storms), storms, "test").read(range(6)).to("cpu")

@@ -1,6 +1,7 @@
 """What can't be read is replaced by rule, counted, and limited."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from reading_marked import all_to_train, marked_shards, samples_of
 
 from polarcast.data.errors import BadInput
+from polarcast.data.reading.crop import crop
 from polarcast.data.reading.draw import Draw, block_shuffle, whole_shuffle
 from polarcast.data.reading.reader import Reader, open_reader
 from polarcast.data.shards.fetch import Patience
@@ -126,7 +128,8 @@ def test_the_manifest_survives_the_disk(manifest: Manifest) -> None:
 def test_patches_follow_from_the_place_in_the_stream_alone(shards: Manifest) -> None:
     reader = open_reader(shards, "train", variables=("zh", "zdr"), heights_km=(1.0, 3.0))
     order = whole_shuffle(reader, 0)
-    whole, cut = Draw(reader, order, seed=0), Draw(reader, order, seed=0, side=12)
+    patches = [partial(crop, side=12)]
+    whole, cut = Draw(reader, order, seed=0), Draw(reader, order, seed=0, changes=patches)
     together = cut.read(np.arange(16))
     assert together.radar.shape == (16, 1, 2, 2, 12, 12)
     one_by_one = [cut.read(np.arange(p, p + 1)) for p in range(16)]
@@ -145,4 +148,4 @@ def test_patches_follow_from_the_place_in_the_stream_alone(shards: Manifest) -> 
         # A patch without an echo may have been cut anywhere.
         places.update(found if len(found) == 1 else [])
     assert len(places) > 5
-    assert not torch.equal(Draw(reader, order, seed=1, side=12).read(np.arange(16)).radar, together.radar)
+    assert not torch.equal(Draw(reader, order, seed=1, changes=patches).read(np.arange(16)).radar, together.radar)

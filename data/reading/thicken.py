@@ -1,0 +1,64 @@
+"""Training samples with more drops, or fewer, of the same kind: a storm of one climate as it might be in another."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from polarcast.data.batch import Batch
+from polarcast.data.reading.permute import Indices, keys_of, uniform
+
+_PURPOSE = 0x7468636B
+"""Keeps these numbers apart from those of others with the same seed."""
+_FLOOR_DBZ = 5.0
+"""What is weaker is no echo, as archives have it."""
+
+
+def thicken(batch: Batch, position: Indices, seed: int, most_db: float) -> Batch:
+    """The number of drops of each sample multiplied by a factor, its shape of spectrum kept.
+
+    So zh is shifted, kdp and the rain rate are multiplied, and zdr stays as it is (a normalised spectrum, Testud et al.
+    2001: all are proportional to the number but zdr, a ratio). Where zh falls below 5 dBZ there is no echo left.
+
+    Args:
+        batch: In physical units.
+        position: (b,) places of the samples in the run's endless stream; the factor follows from it and the seed alone.
+        seed: Of the run.
+        most_db: The factor is 10^(s/10), s uniform from −most_db to most_db.
+    """
+    drawn = most_db * (2 * uniform(keys_of(seed, _PURPOSE, position)) - 1)
+    shift = torch.from_numpy(drawn).float()
+    return replace(
+        batch,
+        radar=_radar(batch.radar, batch.variables, shift),
+        rain=None if batch.rain is None else _multiplied(batch.rain, shift),
+        future=None if batch.future is None else _shifted(batch.future, shift),
+        before=None if batch.before is None else _shifted(batch.before, shift),
+    )
+
+
+def _radar(radar: Tensor, variables: tuple[str, ...], shift: Tensor) -> Tensor:
+    """(b, t, v, z, y, x)"""
+    made = dict(zip(variables, radar.unbind(2), strict=True))
+    if "kdp" in made:
+        made["kdp"] = _multiplied(made["kdp"], shift)
+    if "zh" in made:
+        zh = _shifted(made["zh"], shift)
+        lost = (zh == 0) & (made["zh"] != 0)
+        made = {name: field.masked_fill(lost, 0) for name, field in made.items()} | {"zh": zh}
+    return torch.stack(list(made.values()), 2)
+
+
+def _multiplied(field: Tensor, shift: Tensor) -> Tensor:
+    return (field.float() * _like(10 ** (shift / 10), field)).to(field.dtype)
+
+
+def _shifted(zh: Tensor, shift: Tensor) -> Tensor:
+    """Fields (b, …) in dBZ; 0 is no echo, and what is missing (NaN) stays missing."""
+    shifted = zh.float() + _like(shift, zh)
+    return torch.where(zh == 0, 0.0, shifted.masked_fill(shifted < _FLOOR_DBZ, 0)).to(zh.dtype)
+
+
+def _like(values: Tensor, field: Tensor) -> Tensor:
+    """(b,) → (b, 1, …), as many dimensions as the field."""
+    return values.view(-1, *[1] * (field.ndim - 1))
