@@ -21,6 +21,8 @@ head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 # A port, a folder and a password of this job's own: nodes may be shared with others who use Ray.
 export RAY_ADDRESS="$head:$((20000 + SLURM_JOB_ID % 20000))"
 export RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID"
+# Many nodes that import from one file system take their time.
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1)"
 """
 
