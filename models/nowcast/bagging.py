@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.data.scaling import make_scaling
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.furenet import FURENetConfig, LateFusion, ResidualBlock
 from polarcast.models.nowcast.losses import LOSSES
-from polarcast.models.nowcast.network import NetworkNowcast, scaled_target
+from polarcast.models.nowcast.network import STANDARD, NetworkNowcast, scaled_target
 from polarcast.models.nowcast.views import VIEWS
 
 
@@ -28,6 +27,8 @@ class BaggingConfig(FURENetConfig):
         unknown = [view for view in self.views if view not in VIEWS]
         if unknown or not self.views:
             raise BadInput(f"unknown views {self.views!r}", "model.views", f"a list of: {', '.join(VIEWS)}")
+        if self.scaling == STANDARD:
+            raise BadInput("views are of fields between 0 and 1", "model.scaling", "use range or frame")
 
 
 class Bagging(NetworkNowcast):
@@ -66,7 +67,7 @@ class Bagging(NetworkNowcast):
 
     def _of_members(self, batch: Batch) -> Tensor:
         """(k, b, t, z, y, x)"""
-        radar = make_scaling(self.config.scaling, batch.variables, batch.radar).apply(batch.radar)
+        radar = self.scaled_radar(batch)
         return torch.stack([net(view(radar)) for net, view in zip(self.members, self._views, strict=True)])
 
     def _combined(self, members: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What nowcasting networks share: scaled fields in, scaled zh of the coming frames out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -7,10 +8,12 @@ from torch import Tensor, nn
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import Scaling, make_scaling
+from polarcast.models.diffusion.standard import Standard
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.nowcast.losses import LOSSES
 
-_SCALINGS = ("range", "frame")
+STANDARD = "standard"
+_SCALINGS = ("range", "frame", STANDARD)
 
 
 @dataclass
@@ -18,7 +21,8 @@ class NowcastConfig:
     """How a network speaks of reflectivity and what its errors cost; configurations of networks inherit it."""
 
     scaling: str = "range"
-    """Scaling of the radar input and the forecast: range, or frame, which is inverted with the last frame seen."""
+    """range; frame, which is inverted with the last frame seen; or standard: what goes in has mean 0 and variance 1
+    over training events, so that tenths of a dB of zdr count as much as some dBZ; the forecast is as with range."""
     loss: str = "mse"
     """mse, balanced (weighted by echo strength), or sharp (with the amplitudes of the spectrum)."""
 
@@ -39,10 +43,23 @@ class NetworkNowcast(Forecaster):
     def __init__(self, config: NowcastConfig, inputs: Inputs) -> None:
         super().__init__()
         self.config, self.inputs = config, inputs
+        if config.scaling == STANDARD:
+            self.standard = Standard(len(inputs.variables) * len(inputs.heights_km))
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn mean and standard deviation of each variable at each height, where the scaling needs them."""
+        if self.config.scaling == STANDARD:
+            self.standard.fit(batch.radar.flatten(0, 1).flatten(1, 2) for batch in batches)
+
+    def scaled_radar(self, batch: Batch) -> Tensor:
+        """What goes into the network, (b, t, v, z, y, x)."""
+        if self.config.scaling == STANDARD:
+            return self.standard(batch.radar.flatten(2, 3)).view_as(batch.radar)
+        return make_scaling(self.config.scaling, batch.variables, batch.radar).apply(batch.radar)
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
-        return self.net(make_scaling(self.config.scaling, batch.variables, batch.radar).apply(batch.radar))
+        return self.net(self.scaled_radar(batch))
 
     def loss(self, batch: Batch) -> Tensor:
         """The configured loss of scaled zh. Raises BadInput for a grid that the network can't take."""
@@ -69,4 +86,4 @@ def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:
         raise BadInput("the limits of zh's frames are not known without zh", "model.scaling", "use range")
     # The range rule does not look at what it is given.
     last = batch.variable("zh")[:, -1:, None] if "zh" in batch.variables else batch.radar
-    return make_scaling(config.scaling, ("zh",), last)
+    return make_scaling("range" if config.scaling == STANDARD else config.scaling, ("zh",), last)
