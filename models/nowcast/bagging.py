@@ -10,7 +10,7 @@ from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.furenet import FURENetConfig, LateFusion, ResidualBlock
 from polarcast.models.nowcast.losses import LOSSES
-from polarcast.models.nowcast.network import STANDARD, NetworkNowcast, scaled_target
+from polarcast.models.nowcast.network import NetworkNowcast, scaled_target
 from polarcast.models.nowcast.views import VIEWS
 
 
@@ -27,8 +27,6 @@ class BaggingConfig(FURENetConfig):
         unknown = [view for view in self.views if view not in VIEWS]
         if unknown or not self.views:
             raise BadInput(f"unknown views {self.views!r}", "model.views", f"a list of: {', '.join(VIEWS)}")
-        if self.scaling == STANDARD:
-            raise BadInput("views are of fields between 0 and 1", "model.scaling", "use range or frame")
 
 
 class Bagging(NetworkNowcast):
@@ -39,9 +37,8 @@ class Bagging(NetworkNowcast):
     """
 
     def __init__(self, config: BaggingConfig, inputs: Inputs) -> None:
-        super().__init__(config, inputs)
+        super().__init__(config, inputs, [VIEWS[name] for name in config.views])
         self.blocks = (ResidualBlock,)
-        self._views = [VIEWS[name] for name in config.views]
         sizes = (config.widths, config.squeeze, config.attention)
         self.members = nn.ModuleList(LateFusion(inputs, *sizes) for _ in config.views)
         self.preference = nn.Parameter(torch.zeros(len(config.views)))
@@ -67,8 +64,7 @@ class Bagging(NetworkNowcast):
 
     def _of_members(self, batch: Batch) -> Tensor:
         """(k, b, t, z, y, x)"""
-        radar = self.scaled_radar(batch)
-        return torch.stack([net(view(radar)) for net, view in zip(self.members, self._views, strict=True)])
+        return torch.stack([net(seen) for net, seen in zip(self.members, self.seen(batch), strict=True)])
 
     def _combined(self, members: Tensor) -> Tensor:
         return torch.einsum("k,k...->...", self.weights.to(members.dtype), members)

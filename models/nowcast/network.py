@@ -1,8 +1,9 @@
 """What nowcasting networks share: scaled fields in, scaled zh of the coming frames out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
@@ -11,6 +12,7 @@ from polarcast.data.scaling import Scaling, make_scaling
 from polarcast.models.diffusion.standard import Standard
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.nowcast.losses import LOSSES
+from polarcast.models.nowcast.views import View, raw
 
 STANDARD = "standard"
 _SCALINGS = ("range", "frame", STANDARD)
@@ -40,26 +42,33 @@ class NetworkNowcast(Forecaster):
 
     net: nn.Module
 
-    def __init__(self, config: NowcastConfig, inputs: Inputs) -> None:
+    def __init__(self, config: NowcastConfig, inputs: Inputs, views: Sequence[View] = (raw,)) -> None:
         super().__init__()
-        self.config, self.inputs = config, inputs
+        self.config, self.inputs, self._views = config, inputs, views
         if config.scaling == STANDARD:
-            self.standard = Standard(len(inputs.variables) * len(inputs.heights_km))
+            self.standard = Standard(len(views) * len(inputs.variables) * len(inputs.heights_km))
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn mean and standard deviation of each variable at each height, where the scaling needs them."""
+        """Learn mean and standard deviation of each view, variable and height, where the scaling needs them."""
         if self.config.scaling == STANDARD:
-            self.standard.fit(batch.radar.flatten(0, 1).flatten(1, 2) for batch in batches)
+            self.standard.fit(self._viewed(batch).flatten(0, 1).flatten(1, 3) for batch in batches)
 
-    def scaled_radar(self, batch: Batch) -> Tensor:
-        """What goes into the network, (b, t, v, z, y, x)."""
+    def seen(self, batch: Batch) -> Sequence[Tensor]:
+        """What goes into the network, or into each of several: scaled radar (b, t, v, z, y, x) in one view each."""
+        viewed = self._viewed(batch)
         if self.config.scaling == STANDARD:
-            return self.standard(batch.radar.flatten(2, 3)).view_as(batch.radar)
-        return make_scaling(self.config.scaling, batch.variables, batch.radar).apply(batch.radar)
+            viewed = self.standard(viewed.flatten(2, 4)).view_as(viewed)
+        return viewed.unbind(2)
+
+    def _viewed(self, batch: Batch) -> Tensor:
+        """(b, t, view, v, z, y, x), between 0 and 1 before it is standardised."""
+        rule = _rule_of_forecasts(self.config)
+        radar = make_scaling(rule, batch.variables, batch.radar).apply(batch.radar)
+        return torch.stack([view(radar) for view in self._views], 2)
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
-        return self.net(self.scaled_radar(batch))
+        return self.net(self.seen(batch)[0])
 
     def loss(self, batch: Batch) -> Tensor:
         """The configured loss of scaled zh. Raises BadInput for a grid that the network can't take."""
@@ -86,4 +95,8 @@ def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:
         raise BadInput("the limits of zh's frames are not known without zh", "model.scaling", "use range")
     # The range rule does not look at what it is given.
     last = batch.variable("zh")[:, -1:, None] if "zh" in batch.variables else batch.radar
-    return make_scaling("range" if config.scaling == STANDARD else config.scaling, ("zh",), last)
+    return make_scaling(_rule_of_forecasts(config), ("zh",), last)
+
+
+def _rule_of_forecasts(config: NowcastConfig) -> str:
+    return "range" if config.scaling == STANDARD else config.scaling

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+View = Callable[[Tensor], Tensor]
+"""Of scaled radar (b, t, v, z, y, x), of the same shape."""
 _KNOTS = ((0.0, 0.0), (0.3, 0.15), (0.7, 0.85), (1.0, 1.0))
 """Of the stretch, (f, g): scaled values between 0.3 and 0.7 are pulled apart, those beyond pushed together."""
 _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -42,5 +44,4 @@ def _slopes() -> list[float]:
     return [(g1 - g0) / (f1 - f0) for (f0, g0), (f1, g1) in pairwise(_KNOTS)]
 
 
-VIEWS: dict[str, Callable[[Tensor], Tensor]] = {"raw": raw, "edges": edges, "stretch": stretch}
-"""Of scaled radar (b, t, v, z, y, x), of the same shape."""
+VIEWS: dict[str, View] = {"raw": raw, "edges": edges, "stretch": stretch}
