@@ -23,6 +23,8 @@ export RAY_ADDRESS="$head:$((20000 + SLURM_JOB_ID % 20000))"
 export RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID"
 # Many nodes that import from one file system take their time.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
+# Trials are the work itself, and yield to nobody.
+export RAY_worker_niceness=0
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1)"
 """
 
