@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def _read(path: Path) -> dict[tuple[int, int], torch.Tensor]:
     try:
         with np.load(path) as content:
             event, frame, fields = (content[name] for name in _NEEDS)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
         raise BadInput(f"no forecasts ({error})", path, f"an .npz with {', '.join(_NEEDS)}") from None
     if not len(event) == len(frame) == len(fields) or fields.ndim not in (4, 6):
         problem = f"event {event.shape}, frame {frame.shape}, forecast {fields.shape}"

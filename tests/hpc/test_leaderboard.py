@@ -177,9 +177,10 @@ def test_a_record_that_does_not_follow_from_the_forecasts_is_not_ranked(
     np.savez(forecasts, **{k: v[:-1] for k, v in fields.items()})
     with pytest.raises(BadInput, match="no forecast of event"):
         add(run, forecasts, str(shards.folder))
-    forecasts.write_bytes(b"no archive")
-    with pytest.raises(BadInput, match="no forecasts"):
-        add(run, forecasts, str(shards.folder))
+    for damaged in (b"no archive", b"", forecasts.read_bytes()[:200]):
+        forecasts.write_bytes(damaged)
+        with pytest.raises(BadInput, match="no forecasts"):
+            add(run, forecasts, str(shards.folder))
 
 
 def test_a_board_is_sent_as_table_and_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
