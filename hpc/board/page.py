@@ -11,7 +11,7 @@ from typing import Any
 from polarcast.hpc.board.ranking import Board, Place
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_COLUMNS = ("rank", "run", "model", "arm", "seed", "value", "95% interval", "tied", "parameters", "TFLOPs a forecast",
+_COLUMNS = ("rank", "run", "model", "arm", "seed", "value", "95% interval", "tied", "parameters", "GFLOPs a forecast",
             "process-hours", "kWh", "standing")  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def _page_row(place: Place) -> list[Any]:
     flops = row["forecast_flops"]
     return [
         row["rank"], row["run"], row["model"], row["arm"], row["seed"], row["value"], _interval(row),
-        "=" if place.is_tied else "", row["parameters"], None if flops is None else flops / 1e12,
+        "=" if place.is_tied else "", row["parameters"], None if flops is None else flops / 1e9,
         row["process_hours"], row["kilowatt_hours"], row["standing"],
     ]  # fmt: skip
 
