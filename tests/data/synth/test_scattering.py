@@ -93,4 +93,5 @@ def test_shipped_table_is_what_its_script_makes():
             ratio = make_drop_table.axis_ratio(np.array([d]))[0]
             made = make_drop_table.scatter_one(float(d), float(ratio))
             shipped = [drops[k][i] for k in ("zh", "zv", "covariance", "kdp", "ah", "av")]
-            np.testing.assert_allclose(made, shipped, rtol=1e-6)
+            # The smallest drop is a sphere: its kdp is zero but for rounding, which is not the same on all processors.
+            np.testing.assert_allclose(made, shipped, rtol=1e-6, atol=1e-15)
