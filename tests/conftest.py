@@ -40,6 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: groups[item] != "slurm")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # pytest-xdist 3.8 writes groups into a private attribute, which pytest 9.2 no longer reads: two Slurms at once.
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist can't keep groups together under this pytest: see constraints.txt")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" and report.passed:
         _passed.update(dict(report.user_properties).get("groups", []))
