@@ -12,9 +12,9 @@ from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace, rain_weight
 from polarcast.models.diffusion.random_numbers import forecast_keys
 from polarcast.models.diffusion.samplers import Sampler
-from polarcast.models.diffusion.standard import Standard
 from polarcast.models.forecaster import Inputs
 from polarcast.models.rain import last_rain
+from polarcast.models.standard import Standard
 
 _RAIN_GUESS = {"log1p": (0.5, 0.9), "sqrt": (0.7, 1.2), "identity": (2.0, 6.0)}
 """Mean and standard deviation of transformed rain, before they are fitted; about those of the synthetic storms."""

@@ -12,10 +12,10 @@ from polarcast.models.diffusion.autoencoder import Autoencoder
 from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.samplers import Sampler
-from polarcast.models.diffusion.standard import Standard
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.frozen import freeze
 from polarcast.models.rain import last_rain
+from polarcast.models.standard import Standard
 from polarcast.models.unet import require_halvable
 
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import Scaling, make_scaling
-from polarcast.models.diffusion.standard import Standard
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.nowcast.losses import LOSSES
 from polarcast.models.nowcast.views import View, raw
+from polarcast.models.standard import Standard
 
-STANDARD = "standard"
-_SCALINGS = ("range", "frame", STANDARD)
+_STANDARD = "standard"
+_SCALINGS = ("range", "frame", _STANDARD)
 
 
 @dataclass
@@ -45,18 +45,18 @@ class NetworkNowcast(Forecaster):
     def __init__(self, config: NowcastConfig, inputs: Inputs, views: Sequence[View] = (raw,)) -> None:
         super().__init__()
         self.config, self.inputs, self._views = config, inputs, views
-        if config.scaling == STANDARD:
+        if config.scaling == _STANDARD:
             self.standard = Standard(len(views) * len(inputs.variables) * len(inputs.heights_km))
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn mean and standard deviation of each view, variable and height, where the scaling needs them."""
-        if self.config.scaling == STANDARD:
+        if self.config.scaling == _STANDARD:
             self.standard.fit(self._viewed(batch).flatten(0, 1).flatten(1, 3) for batch in batches)
 
     def seen(self, batch: Batch) -> Sequence[Tensor]:
         """What goes into the network, or into each of several: scaled radar (b, t, v, z, y, x) in one view each."""
         viewed = self._viewed(batch)
-        if self.config.scaling == STANDARD:
+        if self.config.scaling == _STANDARD:
             viewed = self.standard(viewed.flatten(2, 4)).view_as(viewed)
         return viewed.unbind(2)
 
@@ -64,7 +64,8 @@ class NetworkNowcast(Forecaster):
         """(b, t, view, v, z, y, x), between 0 and 1 before it is standardised."""
         rule = _rule_of_forecasts(self.config)
         radar = make_scaling(rule, batch.variables, batch.radar).apply(batch.radar)
-        return torch.stack([view(radar) for view in self._views], 2)
+        views = [view(radar) for view in self._views]
+        return torch.stack(views, 2) if len(views) > 1 else views[0].unsqueeze(2)  # of one, nothing is copied
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
@@ -99,4 +100,4 @@ def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:
 
 
 def _rule_of_forecasts(config: NowcastConfig) -> str:
-    return "range" if config.scaling == STANDARD else config.scaling
+    return "range" if config.scaling == _STANDARD else config.scaling

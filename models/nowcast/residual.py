@@ -13,9 +13,9 @@ from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import fair_crps
 from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, normal, training_keys
 from polarcast.models.diffusion.samplers import Sampler
-from polarcast.models.diffusion.standard import Standard
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.frozen import freeze
+from polarcast.models.standard import Standard
 
 _ZH = RangeScaling(("zh",))
 
