@@ -1,4 +1,4 @@
-"""Writing so that a kill at any instant leaves the old file or the new one, never half of one."""
+"""Small files: written so that a kill at any instant leaves the old one or the new one, never half; and read."""
 
 import json
 import os
@@ -45,3 +45,11 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file holds; empty where it is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.board.entry import read_json, sha256
+from polarcast.data.shards.health import file_sha256
 from polarcast.hpc.config_check import TRACKERS
-from polarcast.hpc.files import write_json
+from polarcast.hpc.files import read_json, write_json
 from polarcast.hpc.run_folder import RunFolder
 
 _log = logging.getLogger("polarcast")
@@ -82,7 +82,7 @@ class Mirror:
         position = self._position
         fresh = list(_numbers(self._run, position["step"]))
         scores = self._run.output.scores
-        record = sha256(scores) if scores.is_file() else ""
+        record = file_sha256(scores) if scores.is_file() else ""
         is_rescored = bool(record) and record != position["scores"]
         if (fresh or is_rescored) and not self._begun:
             self._sink.begin(self._run)

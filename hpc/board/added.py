@@ -9,8 +9,9 @@ import torch
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
+from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import read_manifest
-from polarcast.hpc.board.entry import VERIFIED_FILE, Entry, sha256
+from polarcast.hpc.board.entry import VERIFIED_FILE, Entry
 from polarcast.hpc.build import build_reader
 from polarcast.hpc.evaluate import score
 from polarcast.hpc.files import write_json
@@ -41,7 +42,7 @@ def add(folder: Path, forecasts: Path | None, shards: str | None) -> dict[str, A
     if not RunFolder(folder).output.scores.is_file():
         raise BadInput("no scores.parquet", folder, "a leaderboard needs the score record of a run")
     reason = "there are no forecasts" if forecasts is None or shards is None else _check(entry, forecasts, shards)
-    told = {"verified": not reason, "reason": reason, "scores_sha256": sha256(RunFolder(folder).output.scores)}
+    told = {"verified": not reason, "reason": reason, "scores_sha256": file_sha256(RunFolder(folder).output.scores)}
     write_json(folder / VERIFIED_FILE, told)
     return told
 

@@ -1,7 +1,5 @@
 """A run as the leaderboard sees it: what it is, what it cost, and whether one can know where it comes from."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
+from polarcast.data.shards.health import file_sha256
 from polarcast.hpc.config import RunConfig
+from polarcast.hpc.files import read_json
 from polarcast.hpc.provenance import read_provenance
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.scores.records import Records, read_records
@@ -70,7 +70,7 @@ class Entry:
         told = read_json(self.path / VERIFIED_FILE)
         if not told:
             return ""
-        same = told.get("scores_sha256") == sha256(RunFolder(self.path).output.scores)
+        same = told.get("scores_sha256") == file_sha256(RunFolder(self.path).output.scores)
         return "verified" if told.get("verified") and same else "unverified"
 
     @property
@@ -122,16 +122,3 @@ def _lookup(tree: Mapping[str, Any], keys: Sequence[str]) -> Any:
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     return None if found == "" and keys[-1] != "diff_sha256" else found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a file holds; empty where it is missing or damaged."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
