@@ -83,7 +83,9 @@ class Encoder(nn.Module):
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """[(b, width, y / 2ⁿ, x / 2ⁿ), …]"""
-        x, maps = self.first(frames.flatten(1, 2)), []
+        # With channels innermost a CPU computes convolutions faster, in bfloat16 almost twice as fast.
+        x = self.first(frames.flatten(1, 2).contiguous(memory_format=torch.channels_last))
+        maps = []
         for level in self.levels:
             x = level(x)
             maps.append(x)
