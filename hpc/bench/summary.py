@@ -101,6 +101,7 @@ def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregati
         records: Of the run.
         wanted: Scores as text, with `*` for all coordinates; `all` for every metric, `usual` for a few.
         by: One of AXES. By default lead_time where there are several, else each score by its own: class or threshold.
+            Scores that don't have it, or are for one place on it, are in a table of their own.
         aggregation: pooled or mean.
 
     Raises:
@@ -110,10 +111,17 @@ def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregati
     by = by or ("lead_time" if len(records.protocol.lead_time) > 1 else None)
     groups: dict[str, list[Score]] = {}
     for score in map(parse_score, _named(wanted, records)):
-        axis = by or _own_axis(score)
+        axis = _axis_of(score, by)
         apart = (THRESHOLD,) if axis == THRESHOLD else ()
         groups.setdefault(axis, []).extend(expand(score, records.protocol, apart))
     return [_summary(records, axis, scores, aggregation) for axis, scores in groups.items()]
+
+
+def _axis_of(score: Score, by: str | None) -> str:
+    """The axis asked for, if the score has it and is not fixed to one place on it; its own, if none is asked for."""
+    if by is None:
+        return _own_axis(score)
+    return by if by in (*ALWAYS, *score.family.axes) and score.at.get(by, ALL) == ALL else ""
 
 
 def _own_axis(score: Score) -> str:
@@ -158,10 +166,8 @@ def _middle(protocol: Protocol, axis: str) -> str:
 
 
 def _row(records: Records, score: Score, by: str, coordinates: Sequence[str], aggregation: str) -> Row:
-    is_open = score.at.get(by, ALL) == ALL and by in (*ALWAYS, *score.family.axes)
-    at = [Score(score.name, {**score.at, by: c}) for c in coordinates] if is_open else []
-    found = [_value(records, one, aggregation) for one in at]
-    values = [value for value, _ in found] or [None] * len(coordinates)
+    found = [_value(records, Score(score.name, {**score.at, by: c}), aggregation) for c in coordinates]
+    values = [value for value, _ in found]
     if score.at.get(by) == ALL:  # thresholds don't add up
         return Row(score, values, None, max(support for _, support in found))
     return Row(score, values, *_value(records, score, aggregation))

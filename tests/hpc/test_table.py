@@ -201,13 +201,15 @@ def test_a_layout_that_would_hide_numbers_is_refused(settings: dict[str, object]
 
 
 def test_a_summary_goes_by_class_and_says_what_is_undefined() -> None:
-    [found] = summarize(scores(2.0), ["rmse", "csi@threshold=5", "usual"], "class")
+    found, without = summarize(scores(2.0), ["rmse", "csi@threshold=5", "usual", "rmse@class=10"], "class")
     rows = {str(row.score): row for row in found.rows}
     assert rows["rmse"].values[0] == pytest.approx(2.0, rel=0.02)
     assert rows["rmse"].values[1:] == [None] * 3
     assert (rows["rmse"].whole, rows["rmse"].support) == (pytest.approx(2.0, rel=0.02), 12)
-    assert rows["csi@threshold=5"].values == [None] * 4
     assert found.as_record()["rows"][0]["values"]["10"] is None
+    # Those without classes, and those of one class alone, would be rows of empty columns.
+    assert (without.by, list(without.coordinates)) == ("", [])
+    assert {"csi@threshold=5", "rmse@class=10"} <= {str(row.score) for row in without.rows}
 
 
 def test_a_summary_goes_by_each_scores_own_axis() -> None:
