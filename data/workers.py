@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import TypeVar
 
 from polarcast.data.errors import BadInput
@@ -75,9 +76,13 @@ def _until_broken(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         while todo or flying:
-            while todo and len(flying) < 2 * workers:
-                flying[pool.submit(function, jobs[todo[0]])] = todo[0]
-                todo.popleft()
+            # A process may die while a result is being used: then the next job to be handed out hears of it.
+            with suppress(BrokenProcessPool):
+                while todo and len(flying) < 2 * workers:
+                    flying[pool.submit(function, jobs[todo[0]])] = todo[0]
+                    todo.popleft()
+            if not flying:
+                return []
             done, _ = wait(flying, return_when=FIRST_COMPLETED)
             died = []
             for future in done:
