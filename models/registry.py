@@ -18,6 +18,7 @@ from polarcast.models.diffusion.latent import LatentDiffusion, LatentDiffusionCo
 from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig, PostProcess, PostProcessConfig
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
 from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.nowcast.advected import Advected, AdvectedConfig
 from polarcast.models.nowcast.bagging import Bagging, BaggingConfig
 from polarcast.models.nowcast.cascades import ANVIL, SPROG, STEPS, ANVILConfig, CascadeConfig, STEPSConfig
 from polarcast.models.nowcast.convgru import ConvGRU, ConvGRUConfig
@@ -83,6 +84,7 @@ MODELS: dict[str, Entry] = {
         ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=2.3
     ),
     "furenet": Entry(FURENetConfig, FURENet, _NOWCAST, trained=True),
+    "furenet_advected": Entry(AdvectedConfig, Advected, _NOWCAST, trained=True, cost=1.5),
     "bagging": Entry(BaggingConfig, Bagging, _NOWCAST, trained=True, cost=4.5),
     "simvp": Entry(SimVPConfig, SimVP, _NOWCAST, trained=True, cost=1.8),
     "convgru": Entry(ConvGRUConfig, ConvGRU, _NOWCAST, trained=True, cost=3.5),

@@ -44,13 +44,14 @@ class FURENet(NetworkNowcast):
 
 
 class LateFusion(nn.Module):
-    """Scaled radar (b, t, v, z, y, x) → scaled zh (b, lead, z, y, x)."""
+    """Scaled radar (b, t, v, z, y, x), and `more` fields like the forecast → scaled zh (b, lead, z, y, x)."""
 
-    def __init__(self, inputs: Inputs, widths: Sequence[int], squeeze: int, attention: bool) -> None:
+    def __init__(self, inputs: Inputs, widths: Sequence[int], squeeze: int, attention: bool, more: int = 0) -> None:
         super().__init__()
-        self._heights, encoders = len(inputs.heights_km), len(inputs.variables)
+        self._heights, encoders = len(inputs.heights_km), len(inputs.variables) + more
         seen, out = inputs.frames * self._heights, inputs.lead_frames * self._heights
-        self.encoders = nn.ModuleList(Encoder(seen, widths, attention) for _ in range(encoders))
+        channels = [seen] * len(inputs.variables) + [out] * more
+        self.encoders = nn.ModuleList(Encoder(into, widths, attention) for into in channels)
         self.squeeze = SqueezeExcitation(encoders * widths[-1], squeeze)
         self.attention = SelfAttention(encoders * widths[-1], widths[-1]) if attention else nn.Identity()
         ups = [*reversed(widths[:-1]), out]
@@ -61,11 +62,11 @@ class LateFusion(nn.Module):
         self.last = ResidualBlock(out, out, stride=1) if attention else nn.Identity()
         self.apply(_as_xavier)
 
-    def forward(self, radar: Tensor) -> Tensor:
+    def forward(self, radar: Tensor, *more: Tensor) -> Tensor:
         """Raises BadInput when the grid can't be halved as often as the depth needs."""
         require_halvable(radar, len(self.decoders))
         # (b, t, v, z, y, x) → of each variable (b, t·z, y, x)
-        of_variables = [encoder(x) for encoder, x in zip(self.encoders, radar.unbind(2), strict=True)]
+        of_variables = [encoder(x) for encoder, x in zip(self.encoders, (*radar.unbind(2), *more), strict=True)]
         fused = [torch.cat(maps, 1) for maps in zip(*of_variables, strict=True)]
         x = self.attention(self.squeeze(fused.pop()))
         for number, decoder in enumerate(self.decoders):

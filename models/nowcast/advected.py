@@ -1,0 +1,55 @@
+"""FURENet that is shown where echo would be if it only moved (after Zhang et al. 2023).
+
+A network that is to say each pixel anew blurs away what it has not seen in training (weak cells, another climate). What
+is carried along its motion stays as sharp as it was, wherever it comes from: what is left to learn is what changes.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.models.forecaster import Inputs
+from polarcast.models.nowcast.furenet import FURENetConfig, LateFusion, ResidualBlock
+from polarcast.models.nowcast.motion import carried, motion
+from polarcast.models.nowcast.network import STANDARD, NetworkNowcast, zh_scaling
+
+
+@dataclass
+class AdvectedConfig(FURENetConfig):
+    """Configuration of a FURENet with one more encoder, of the last frame carried along."""
+
+
+class Advected(NetworkNowcast):
+    """zh(t) = the last frame carried along t frames + change(t), one motion for each height."""
+
+    def __init__(self, config: AdvectedConfig, inputs: Inputs) -> None:
+        """Raises BadInput without zh."""
+        if "zh" not in inputs.variables:
+            raise BadInput("what is carried along is zh, which is not among the inputs", "model.name", "use furenet")
+        super().__init__(config, inputs)
+        self.blocks = (ResidualBlock,)
+        self.net = LateFusion(inputs, config.widths, config.squeeze, config.attention, more=1)
+
+    def scaled_forecast(self, batch: Batch) -> Tensor:
+        """Scaled zh of the coming frames, (b, t, z, y, x)."""
+        ahead = self.ahead(batch)
+        return ahead + self.net(self.seen(batch)[0], self._as_seen(ahead))
+
+    def ahead(self, batch: Batch) -> Tensor:
+        """Scaled zh of the coming frames if echo only moved, (b, t, z, y, x)."""
+        zh = batch.variable("zh")[:, :, None]
+        scaled = zh_scaling(self.config, batch).apply(zh)[:, :, 0].nan_to_num(0).transpose(1, 2)
+        frames = scaled.flatten(0, 1).float()
+        along = carried(frames[:, -1], motion(frames), self.inputs.lead_frames)
+        return along.unflatten(0, scaled.shape[:2]).transpose(1, 2)
+
+    def _as_seen(self, zh: Tensor) -> Tensor:
+        """Standardised as the frames of zh are, (b, t, z, y, x), where they are."""
+        if self.config.scaling != STANDARD:
+            return zh
+        heights = len(self.inputs.heights_km)
+        first = self.inputs.variables.index("zh") * heights
+        of_zh = slice(first, first + heights)
+        return (zh - self.standard.mean[of_zh]) / self.standard.std[of_zh]

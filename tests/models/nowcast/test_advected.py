@@ -1,0 +1,62 @@
+"""A FURENet on top of extrapolation: what it knows before it has learnt anything, and what is left for it to learn."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from moving_storm import LEAD, SEEN, csi, storm, window
+from torch import nn
+
+from polarcast.data.errors import BadInput
+from polarcast.models.forecaster import Inputs
+from polarcast.models.nowcast.advected import Advected, AdvectedConfig
+
+
+def made(variables: tuple[str, ...] = ("zh",), heights: int = 1, lead: int = LEAD, scaling: str = "range") -> Advected:
+    torch.manual_seed(0)
+    config = AdvectedConfig(widths=[8, 16], squeeze=4, scaling=scaling)
+    return Advected(config, Inputs(variables, tuple(range(1, 1 + heights)), SEEN, lead)).eval()
+
+
+def silenced(model: Advected) -> Advected:
+    """Says of everything that it does not change."""
+    last = model.net.decoders[-1]
+    for layer in (last.resize, last.second):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return model
+
+
+def test_where_nothing_is_said_to_change_the_storm_is_where_its_motion_takes_it() -> None:
+    zh = storm(SEEN + 6, velocity=(3, -2))
+    ahead = silenced(made(lead=6)).forecast(window(zh[:SEEN]))[0, 0, :, 0].detach().numpy()
+    assert csi(ahead[-1], zh[-1]) > 0.75 > 2 * csi(zh[SEEN - 1], zh[-1])
+
+
+def test_each_height_moves_with_its_own_motion_and_other_variables_move_nothing() -> None:
+    low, high = storm(velocity=(3, 1)), storm(velocity=(-2, 2))
+    batch = window(low, high)
+    with_zdr = replace(batch, radar=torch.cat([torch.rand_like(batch.radar), batch.radar], 2), variables=("zdr", "zh"))
+    both = made(("zdr", "zh"), heights=2).ahead(with_zdr)
+    for height, zh in enumerate((low, high)):
+        torch.testing.assert_close(both[:, :, height], made().ahead(window(zh))[:, :, 0])
+
+
+@pytest.mark.parametrize("scaling", ["range", "standard"])
+def test_what_is_carried_along_goes_in_as_frames_do(scaling: str) -> None:
+    """A storm that stands still is, carried along, the last frame again; so it must be to the encoders."""
+    still = window(storm(change=0.0, velocity=(0, 0)))
+    noise = torch.rand_like(still.radar)
+    batch = replace(still, radar=torch.cat([noise, still.radar], 2), variables=("zdr", "zh"))
+    model = made(("zdr", "zh"), scaling=scaling)
+    model.fit([batch])
+    got: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, fields: got.extend(fields))
+    model.forecast(batch)
+    seen, ahead = got
+    torch.testing.assert_close(ahead, seen[:, -1:, 1].expand_as(ahead), atol=1e-2, rtol=0)
+
+
+def test_without_zh_there_is_nothing_to_carry_along() -> None:
+    with pytest.raises(BadInput, match="what is carried along is zh"):
+        made(("zdr", "kdp"))

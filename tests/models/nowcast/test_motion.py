@@ -1,0 +1,83 @@
+"""Motion found in frames, and echo carried along it, beside scipy and pysteps."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moving_storm import centre, csi, storm
+from scipy.ndimage import shift
+
+from polarcast.models.nowcast.motion import carried, motion
+from polarcast.models.nowcast.pysteps_bridge import contained, pysteps_library
+
+
+def steady(u: float, v: float, side: int = 24) -> torch.Tensor:
+    """The same motion everywhere, (n = 1, 2, y, x)."""
+    return torch.tensor([u, v]).view(1, 2, 1, 1).expand(1, 2, side, side)
+
+
+def frames_of(velocity: tuple[int, int], frames: int = 6, change: float = 0.3) -> torch.Tensor:
+    """A moving storm, scaled to 0 to 1, (n = 1, t, y, x)."""
+    return torch.from_numpy(storm(frames, 64, velocity, change)).float()[None] / 65
+
+
+@given(u=st.floats(-3, 3), v=st.floats(-3, 3))
+def test_steady_motion_shifts_a_field_by_so_many_pixels_a_frame_and_nothing_comes_in(u: float, v: float) -> None:
+    field = torch.rand(1, 24, 24, generator=torch.Generator().manual_seed(0))
+    ahead = carried(field, steady(u, v), 3)
+    for frame in range(3):
+        displaced = ((frame + 1) * v, (frame + 1) * u)
+        # scipy's way of interpolating towards zeros outside.
+        expected = shift(field[0].double().numpy(), displaced, order=1, mode="grid-constant")
+        assert np.abs(ahead[0, frame].numpy() - expected).max() < 1e-4
+
+
+@settings(max_examples=15, deadline=None)
+@given(u=st.integers(-5, 5), v=st.integers(-5, 5))
+def test_the_motion_of_a_storm_that_changes_its_skin_is_found(u: int, v: int) -> None:
+    frames = frames_of((u, v), frames=4)
+    found = motion(frames)[0]
+    # Where the storm is in the last frame; it may have left the grid on one side and come in on the other.
+    there = frames[0, -1] > 0.3
+    assert (found[:, there].mean(-1) - torch.tensor([u, v])).abs().max() < 0.35
+
+
+def test_a_storm_is_carried_nearly_to_where_pysteps_has_it() -> None:
+    zh = storm(12, 64, (2, 1), change=1.0)
+    seen, truth = zh[:6], zh[11]
+    with contained():
+        along = pysteps_library().lucas_kanade(seen)
+        theirs = np.nan_to_num(pysteps_library().extrapolation(seen[-1], along, 6))[-1]
+    frames = torch.from_numpy(seen).float()[None] / 65
+    ours = 65 * carried(frames[:, -1], motion(frames), 6)[0, -1].numpy()
+    # It has gone twelve pixels to the right and six down.
+    assert np.abs(centre(ours) - centre(theirs)).max() < 1
+    assert csi(ours, truth) > 0.9 * csi(theirs, truth) > 0.7
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_motion_turns_with_the_grid(turns: int) -> None:
+    frames = frames_of((3, 1))
+    found = motion(frames)[0]
+    for _ in range(turns):
+        # Turned to the left, what went along x goes against y, which points down.
+        found = torch.stack([found[1], -found[0]]).rot90(1, (-2, -1))
+    torch.testing.assert_close(motion(frames.rot90(turns, (-2, -1)))[0], found, atol=2e-3, rtol=0)
+
+
+def test_without_echo_or_change_nothing_moves() -> None:
+    assert not motion(torch.zeros(2, 3, 32, 32)).any()
+    still = frames_of((0, 0), change=0.0)
+    assert motion(still).abs().max() < 1e-3
+
+
+def test_windows_do_not_look_at_each_other() -> None:
+    both = torch.cat([frames_of((3, 1)), frames_of((-2, 2))])
+    torch.testing.assert_close(motion(both)[1:], motion(both[1:]))
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_a_grid_smaller_than_the_coarsest_scale_will_do(side: int) -> None:
+    frames = torch.rand(1, 3, side, side)
+    assert carried(frames[:, -1], motion(frames), 2).shape == (1, 2, side, side)
