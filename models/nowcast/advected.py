@@ -1,11 +1,14 @@
 """FURENet that is shown where echo would be if it only moved (after Zhang et al. 2023).
 
 A network that is to say each pixel anew blurs away what it has not seen in training (weak cells, another climate). What
-is carried along its motion stays as sharp as it was, wherever it comes from: what is left to learn is what changes.
+is carried along its motion stays as sharp as it was, wherever it comes from: what is left to learn is how much of it is
+to be relied on, and what changes. Adding to it alone won't do: to take away what has moved elsewhere, every detail of
+it would have to be said again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from polarcast.data.batch import Batch
@@ -22,7 +25,7 @@ class AdvectedConfig(FURENetConfig):
 
 
 class Advected(NetworkNowcast):
-    """zh(t) = the last frame carried along t frames + change(t), one motion for each height."""
+    """zh(t) = kept(t) × the last frame carried along t frames + change(t); each height has a motion."""
 
     def __init__(self, config: AdvectedConfig, inputs: Inputs) -> None:
         """Raises BadInput without zh."""
@@ -30,12 +33,15 @@ class Advected(NetworkNowcast):
             raise BadInput("what is carried along is zh, which is not among the inputs", "model.name", "use furenet")
         super().__init__(config, inputs)
         self.blocks = (ResidualBlock,)
-        self.net = LateFusion(inputs, config.widths, config.squeeze, config.attention, more=1)
+        both = replace(inputs, lead_frames=2 * inputs.lead_frames)
+        carried_along = inputs.lead_frames * len(inputs.heights_km)
+        self.net = LateFusion(both, config.widths, config.squeeze, config.attention, more=carried_along)
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
         ahead = self.ahead(batch)
-        return ahead + self.net(self.seen(batch)[0], self._as_seen(ahead))
+        kept, change = self.net(self.seen(batch)[0], self._as_seen(ahead)).chunk(2, 1)
+        return torch.sigmoid(kept) * ahead + change
 
     def ahead(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames if echo only moved, (b, t, z, y, x)."""

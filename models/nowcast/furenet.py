@@ -44,13 +44,14 @@ class FURENet(NetworkNowcast):
 
 
 class LateFusion(nn.Module):
-    """Scaled radar (b, t, v, z, y, x), and `more` fields like the forecast → scaled zh (b, lead, z, y, x)."""
+    """Scaled radar (b, t, v, z, y, x), and fields of `more` channels (b, t, z, y, x) → scaled zh (b, lead, z, y, x)."""
 
     def __init__(self, inputs: Inputs, widths: Sequence[int], squeeze: int, attention: bool, more: int = 0) -> None:
         super().__init__()
-        self._heights, encoders = len(inputs.heights_km), len(inputs.variables) + more
+        self._heights = len(inputs.heights_km)
         seen, out = inputs.frames * self._heights, inputs.lead_frames * self._heights
-        channels = [seen] * len(inputs.variables) + [out] * more
+        channels = [seen] * len(inputs.variables) + [more] * (more > 0)
+        encoders = len(channels)
         self.encoders = nn.ModuleList(Encoder(into, widths, attention) for into in channels)
         self.squeeze = SqueezeExcitation(encoders * widths[-1], squeeze)
         self.attention = SelfAttention(encoders * widths[-1], widths[-1]) if attention else nn.Identity()

@@ -18,19 +18,26 @@ def made(variables: tuple[str, ...] = ("zh",), heights: int = 1, lead: int = LEA
     return Advected(config, Inputs(variables, tuple(range(1, 1 + heights)), SEEN, lead)).eval()
 
 
-def silenced(model: Advected) -> Advected:
-    """Says of everything that it does not change."""
+def saying(model: Advected, kept: float, change: float) -> Advected:
+    """Says the same of every pixel at every lead time: how much echo is kept (a logit), and what is added to it."""
     last = model.net.decoders[-1]
     for layer in (last.resize, last.second):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        last.second.bias += torch.tensor([kept, change]).repeat_interleave(len(last.second.bias) // 2)
     return model
 
 
-def test_where_nothing_is_said_to_change_the_storm_is_where_its_motion_takes_it() -> None:
+def test_where_all_is_kept_and_nothing_added_the_storm_is_where_its_motion_takes_it() -> None:
     zh = storm(SEEN + 6, velocity=(3, -2))
-    ahead = silenced(made(lead=6)).forecast(window(zh[:SEEN]))[0, 0, :, 0].detach().numpy()
+    ahead = saying(made(lead=6), 20, 0).forecast(window(zh[:SEEN]))[0, 0, :, 0].detach().numpy()
     assert csi(ahead[-1], zh[-1]) > 0.75 > 2 * csi(zh[SEEN - 1], zh[-1])
+
+
+def test_what_is_not_kept_is_what_is_said_anew() -> None:
+    ahead = saying(made(), -20, 0.5).forecast(window(storm()))
+    torch.testing.assert_close(ahead, torch.full_like(ahead, 65 / 2))
 
 
 def test_each_height_moves_with_its_own_motion_and_other_variables_move_nothing() -> None:
