@@ -25,6 +25,7 @@ from polarcast.models.nowcast.convgru import ConvGRU, ConvGRUConfig
 from polarcast.models.nowcast.extrapolation import Extrapolation, ExtrapolationConfig
 from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
 from polarcast.models.nowcast.persistence import Persistence, PersistenceConfig
+from polarcast.models.nowcast.probability_matched import ProbabilityMatched, ProbabilityMatchedConfig
 from polarcast.models.nowcast.residual import ResidualNowcast, ResidualNowcastConfig
 from polarcast.models.nowcast.simvp import SimVP, SimVPConfig
 from polarcast.models.power_law import PowerLaw, PowerLawConfig
@@ -82,6 +83,9 @@ MODELS: dict[str, Entry] = {
     "steps": Entry(STEPSConfig, STEPS, _NOWCAST, trained=False, cost=8.0),
     "residual_nowcast": Entry(
         ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=2.3
+    ),
+    "probability_matched": Entry(
+        ProbabilityMatchedConfig, ProbabilityMatched, _NOWCAST, trained=False, needs_base=True, cost=0.4
     ),
     "furenet": Entry(FURENetConfig, FURENet, _NOWCAST, trained=True),
     "furenet_advected": Entry(AdvectedConfig, Advected, _NOWCAST, trained=True, cost=1.5),

@@ -1,0 +1,54 @@
+"""A nowcast with the histogram of the last frame seen: where echo is, the network says; how strong, the radar.
+
+Trained on squared errors, a network forecasts the mean of what may come, with too little strong echo; on errors that
+weigh more in strong echo, too much of it. What it does know is the order: which pixel will have more than which.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.frozen import freeze
+
+
+@dataclass
+class ProbabilityMatchedConfig:
+    """Configuration of a probability-matched nowcast: there is nothing to choose."""
+
+
+class ProbabilityMatched(Forecaster):
+    """The nowcast of a trained base, each field with the values of the last frame in the order of its own: nothing is
+    trained (Ebert 2001, §2; what pysteps does to S-PROG)."""
+
+    def __init__(self, config: ProbabilityMatchedConfig, inputs: Inputs, base: Forecaster) -> None:
+        """Build around a trained nowcaster, which is frozen in place. Raises BadInput without zh among the inputs."""
+        super().__init__()
+        if "zh" not in inputs.variables:
+            raise BadInput("there are no values to match without zh", "data.variables", "add zh")
+        freeze(base)
+        self.base = base
+
+    def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
+        """zh in dBZ, (b, m, t, z, y, x)."""
+        return matched(self.base.forecast(batch, members, seed), batch.variable("zh")[:, None, -1:])
+
+
+def matched(forecast: Tensor, pattern: Tensor) -> Tensor:
+    """The values of one field in the order of another; where that has no echo, there is none.
+
+    Args:
+        forecast: (…, y, x) in dBZ, 0 where there is no echo.
+        pattern: As many dimensions, or broadcast to them, in dBZ; what is missing counts as no echo.
+
+    Returns:
+        Like forecast.
+    """
+    fields = forecast.flatten(-2)
+    values = pattern.to(fields.dtype).nan_to_num(0).clamp(min=0).flatten(-2).sort(dim=-1).values.expand_as(fields)
+    # Stable, so that equal values have the same order on every device.
+    order = torch.argsort(fields, dim=-1, stable=True)
+    return torch.zeros_like(fields).scatter(-1, order, values).where(fields > 0, 0).view_as(forecast)
