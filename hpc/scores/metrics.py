@@ -68,8 +68,9 @@ def _value(s: Array, _: Protocol) -> Array:
     return np.max(hit - false_alarm, -1)
 
 
-def _lost_variance(s: Array, _: Protocol) -> Array:
-    return texture.lost_variance(s[..., 0], s[..., 1])
+def _lost_variance(s: Array, protocol: Protocol) -> Array:
+    held = texture.ring_sizes(protocol.shape[-1], [int(k) for k in protocol.axis("wavenumber")])
+    return texture.lost_variance(s[..., 0], s[..., 1], held)
 
 
 def _rank_distance(s: Array, protocol: Protocol) -> Array:

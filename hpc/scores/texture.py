@@ -1,6 +1,7 @@
 """Is it as rough as weather: spectra of variance and histograms of values, which tell blur as a number."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,13 +22,17 @@ def spectrum(field: Tensor) -> Tensor:
     if field.shape[-2] != size:
         raise ValueError(f"the spectrum of a field needs it square, got {tuple(field.shape[-2:])}")
     power = torch.fft.fftshift(torch.fft.fft2(field.double()), dim=(-2, -1)).abs().square() / size**2
-    # The centre is where fftshift puts wavenumber 0.
-    axis = torch.arange(size, device=field.device, dtype=torch.float64) - size // 2
-    ring = (axis[:, None].square() + axis[None].square()).sqrt().round().long().flatten()
-    rings = size // 2
+    ring = _rings(size).to(field.device)
     sums = torch.zeros(len(field), int(ring.max()) + 1, dtype=torch.float64, device=field.device)
     sums.index_add_(1, ring, power.flatten(1))
-    return (sums / torch.bincount(ring))[:, :rings]
+    return (sums / torch.bincount(ring))[:, : size // 2]
+
+
+def _rings(size: int) -> Tensor:
+    """Whole wavenumber of each coefficient of a square field, (size²,) int64."""
+    # The centre is where fftshift puts wavenumber 0.
+    axis = torch.arange(size, dtype=torch.float64) - size // 2
+    return (axis[:, None].square() + axis[None].square()).sqrt().round().long().flatten()
 
 
 def spectrum_ratio(forecast: Array, observed: Array) -> Array:
@@ -35,9 +40,30 @@ def spectrum_ratio(forecast: Array, observed: Array) -> Array:
     return quotient(forecast, observed)
 
 
-def lost_variance(forecast: Array, observed: Array) -> Array:
-    """Share of the observed variance at all scales but the mean that a forecast lacks: (…, k) → (…)."""
-    return 1 - quotient(forecast[..., 1:].sum(-1), observed[..., 1:].sum(-1))
+def ring_sizes(size: int, bounds: Sequence[int]) -> Array:
+    """Coefficients around a ring of each band of wavenumbers, on average over the band: (band,).
+
+    Args:
+        size: Pixels along a side of the field.
+        bounds: The first wavenumber of each band; the last one ends where a row's spectrum does.
+    """
+    held = torch.bincount(_rings(size))[: size // 2].double().numpy()
+    return np.array([held[low:high].mean() for low, high in pairwise([*bounds, size // 2])])
+
+
+def lost_variance(forecast: Array, observed: Array, held: Array) -> Array:
+    """Share of the observed variance at all scales but the mean that a forecast lacks.
+
+    Args:
+        forecast: Sums of its spectra in bands, the mean first, (…, band).
+        observed: As many.
+        held: Coefficients around a ring of each band, (band,): a spectrum is a mean around each ring, of which larger
+            ones hold more of the variance.
+
+    Returns:
+        (…): 0 where nothing is lost, below 0 where the forecast varies more.
+    """
+    return 1 - quotient(forecast[..., 1:] @ held[1:], observed[..., 1:] @ held[1:])
 
 
 def histogram(field: Tensor, edges: Sequence[float]) -> Tensor:

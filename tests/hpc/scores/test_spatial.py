@@ -11,6 +11,7 @@ from polarcast.hpc.scores.texture import (
     joint_histogram,
     lost_variance,
     overlap,
+    ring_sizes,
     spectrum,
     spectrum_ratio,
 )
@@ -67,12 +68,33 @@ def test_the_spectrum_is_that_of_pysteps(size: int) -> None:
     np.testing.assert_allclose(spectrum(field).numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [40, 63, 64])
+def test_lost_variance_is_that_of_the_fields(size: int) -> None:
+    """Without the corners of the plane of wavenumbers, which a smooth field has next to nothing in."""
+    kernel = torch.ones(1, 1, 5, 5) / 25
+    smooth, other = (
+        torch.nn.functional.conv2d(rain(seed, frames=1, size=80)[:, None], kernel)[:, 0, :size, :size]
+        for seed in (3, 4)
+    )
+    # In waves that meet at the edges, as a Fourier transform has it.
+    smooth, other = (f * torch.hann_window(size)[:, None] * torch.hann_window(size) for f in (smooth, other))
+    forecast, observed = (spectrum(f).sum(0).numpy() for f in (smooth, other))
+    expected = 1 - smooth.double().var().item() / other.double().var().item()
+    held = ring_sizes(size, range(size // 2))
+    assert lost_variance(forecast, observed, held) == pytest.approx(expected, abs=0.02)
+    # In bands, rings that are nearly as large count alike.
+    bounds = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18]
+    in_bands = (np.add.reduceat(f, bounds) for f in (forecast, observed))
+    assert lost_variance(*in_bands, ring_sizes(size, bounds)) == pytest.approx(expected, abs=0.03)
+
+
 def test_blur_loses_variance_and_roughness_does_not() -> None:
     field = rain(3, size=64)
     blurred = torch.nn.functional.avg_pool2d(field[:, None], 9, 1, 4)[:, 0]
     a, b = (spectrum(f).sum(0).numpy() for f in (blurred, field))
-    assert 0.2 < lost_variance(a, b) < 1
-    assert lost_variance(b, b) == pytest.approx(0)
+    held = ring_sizes(64, range(32))
+    assert 0.2 < lost_variance(a, b, held) < 1
+    assert lost_variance(b, b, held) == pytest.approx(0)
     assert spectrum_ratio(a, b)[20:].max() < 0.2
     with pytest.raises(ValueError, match="square"):
         spectrum(field[:, :10])
