@@ -71,7 +71,7 @@ def _outcome(function: Callable[[Job], Result], job: Job) -> Result | BadInput:
 def _until_broken(
     function: Callable[[Job], Result], jobs: Sequence[Job], todo: deque[int], workers: int
 ) -> Generator[Outcome[Result], None, list[int]]:
-    """Work off `todo`; returns the jobs in flight when a process died, none if all went well."""
+    """Work off `todo` until a process dies; returns the jobs that were in flight then, which may be none."""
     flying: dict[Future[Result], int] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:

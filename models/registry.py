@@ -85,10 +85,10 @@ MODELS: dict[str, Entry] = {
         ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=2.3
     ),
     "probability_matched": Entry(
-        ProbabilityMatchedConfig, ProbabilityMatched, _NOWCAST, trained=False, needs_base=True, cost=0.4
+        ProbabilityMatchedConfig, ProbabilityMatched, _NOWCAST, trained=False, needs_base=True, cost=1.5
     ),
     "furenet": Entry(FURENetConfig, FURENet, _NOWCAST, trained=True),
-    "furenet_advected": Entry(AdvectedConfig, Advected, _NOWCAST, trained=True, cost=1.5),
+    "furenet_advected": Entry(AdvectedConfig, Advected, _NOWCAST, trained=True, cost=2.3),
     "bagging": Entry(BaggingConfig, Bagging, _NOWCAST, trained=True, cost=4.5),
     "simvp": Entry(SimVPConfig, SimVP, _NOWCAST, trained=True, cost=1.8),
     "convgru": Entry(ConvGRUConfig, ConvGRU, _NOWCAST, trained=True, cost=3.5),

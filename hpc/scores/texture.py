@@ -22,16 +22,16 @@ def spectrum(field: Tensor) -> Tensor:
     if field.shape[-2] != size:
         raise ValueError(f"the spectrum of a field needs it square, got {tuple(field.shape[-2:])}")
     power = torch.fft.fftshift(torch.fft.fft2(field.double()), dim=(-2, -1)).abs().square() / size**2
-    ring = _rings(size).to(field.device)
+    ring = _rings(size, field.device)
     sums = torch.zeros(len(field), int(ring.max()) + 1, dtype=torch.float64, device=field.device)
     sums.index_add_(1, ring, power.flatten(1))
     return (sums / torch.bincount(ring))[:, : size // 2]
 
 
-def _rings(size: int) -> Tensor:
+def _rings(size: int, device: torch.device | None = None) -> Tensor:
     """Whole wavenumber of each coefficient of a square field, (size²,) int64."""
     # The centre is where fftshift puts wavenumber 0.
-    axis = torch.arange(size, dtype=torch.float64) - size // 2
+    axis = torch.arange(size, device=device, dtype=torch.float64) - size // 2
     return (axis[:, None].square() + axis[None].square()).sqrt().round().long().flatten()
 
 

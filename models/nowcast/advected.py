@@ -16,7 +16,7 @@ from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.furenet import FURENetConfig, LateFusion, ResidualBlock
 from polarcast.models.nowcast.motion import carried, motion
-from polarcast.models.nowcast.network import STANDARD, NetworkNowcast, zh_scaling
+from polarcast.models.nowcast.network import NetworkNowcast, zh_scaling
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Advected(NetworkNowcast):
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
         ahead = self.ahead(batch)
-        kept, change = self.net(self.seen(batch)[0], self._as_seen(ahead)).chunk(2, 1)
+        kept, change = self.net(self.seen(batch)[0], self.seen_zh(ahead)).chunk(2, 1)
         return torch.sigmoid(kept) * ahead + change
 
     def ahead(self, batch: Batch) -> Tensor:
@@ -50,12 +50,3 @@ class Advected(NetworkNowcast):
         frames = scaled.flatten(0, 1).float()
         along = carried(frames[:, -1], motion(frames), self.inputs.lead_frames)
         return along.unflatten(0, scaled.shape[:2]).transpose(1, 2)
-
-    def _as_seen(self, zh: Tensor) -> Tensor:
-        """Standardised as the frames of zh are, (b, t, z, y, x), where they are."""
-        if self.config.scaling != STANDARD:
-            return zh
-        heights = len(self.inputs.heights_km)
-        first = self.inputs.variables.index("zh") * heights
-        of_zh = slice(first, first + heights)
-        return (zh - self.standard.mean[of_zh]) / self.standard.std[of_zh]

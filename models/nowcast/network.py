@@ -14,8 +14,8 @@ from polarcast.models.nowcast.losses import LOSSES
 from polarcast.models.nowcast.views import View, raw
 from polarcast.models.standard import Standard
 
-STANDARD = "standard"
-_SCALINGS = ("range", "frame", STANDARD)
+_STANDARD = "standard"
+_SCALINGS = ("range", "frame", _STANDARD)
 
 
 @dataclass
@@ -45,20 +45,30 @@ class NetworkNowcast(Forecaster):
     def __init__(self, config: NowcastConfig, inputs: Inputs, views: Sequence[View] = (raw,)) -> None:
         super().__init__()
         self.config, self.inputs, self._views = config, inputs, views
-        if config.scaling == STANDARD:
+        if config.scaling == _STANDARD:
             self.standard = Standard(len(views) * len(inputs.variables) * len(inputs.heights_km))
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Learn mean and standard deviation of each view, variable and height, where the scaling needs them."""
-        if self.config.scaling == STANDARD:
+        if self.config.scaling == _STANDARD:
             self.standard.fit(self._viewed(batch).flatten(0, 1).flatten(1, 3) for batch in batches)
 
     def seen(self, batch: Batch) -> Sequence[Tensor]:
         """What goes into the network, or into each of several: scaled radar (b, t, v, z, y, x) in one view each."""
         viewed = self._viewed(batch)
-        if self.config.scaling == STANDARD:
+        if self.config.scaling == _STANDARD:
             viewed = self.standard(viewed.flatten(2, 4)).view_as(viewed)
         return viewed.unbind(2)
+
+    def seen_zh(self, zh: Tensor) -> Tensor:
+        """Scaled zh (b, t, z, y, x) as its frames go into the network in the first view: standardised or not."""
+        if self.config.scaling != _STANDARD:
+            return zh
+        # Channels are in the order of `seen`: view, variable, height.
+        heights = len(self.inputs.heights_km)
+        first = self.inputs.variables.index("zh") * heights
+        of_zh = slice(first, first + heights)
+        return (zh - self.standard.mean[of_zh]) / self.standard.std[of_zh]
 
     def _viewed(self, batch: Batch) -> Tensor:
         """(b, t, view, v, z, y, x), between 0 and 1 before it is standardised."""
@@ -100,4 +110,4 @@ def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:
 
 
 def _rule_of_forecasts(config: NowcastConfig) -> str:
-    return "range" if config.scaling == STANDARD else config.scaling
+    return "range" if config.scaling == _STANDARD else config.scaling
