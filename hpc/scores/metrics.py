@@ -69,7 +69,7 @@ def _value(s: Array, _: Protocol) -> Array:
 
 
 def _lost_variance(s: Array, protocol: Protocol) -> Array:
-    held = texture.ring_sizes(protocol.shape[-1], [int(k) for k in protocol.axis("wavenumber")])
+    held = texture.ring_sizes(protocol.shape[-1], tuple(int(k) for k in protocol.axis("wavenumber")))
     return texture.lost_variance(s[..., 0], s[..., 1], held)
 
 

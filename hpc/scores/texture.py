@@ -1,6 +1,7 @@
 """Is it as rough as weather: spectra of variance and histograms of values, which tell blur as a number."""
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -40,7 +41,8 @@ def spectrum_ratio(forecast: Array, observed: Array) -> Array:
     return quotient(forecast, observed)
 
 
-def ring_sizes(size: int, bounds: Sequence[int]) -> Array:
+@cache
+def ring_sizes(size: int, bounds: tuple[int, ...]) -> Array:
     """Coefficients around a ring of each band of wavenumbers, on average over the band: (band,).
 
     Args:
@@ -48,7 +50,9 @@ def ring_sizes(size: int, bounds: Sequence[int]) -> Array:
         bounds: The first wavenumber of each band; the last one ends where a row's spectrum does.
     """
     held = torch.bincount(_rings(size))[: size // 2].double().numpy()
-    return np.array([held[low:high].mean() for low, high in pairwise([*bounds, size // 2])])
+    sizes = np.array([held[low:high].mean() for low, high in pairwise([*bounds, size // 2])])
+    sizes.setflags(write=False)  # a bootstrap asks for them thousands of times: they are shared
+    return sizes
 
 
 def lost_variance(forecast: Array, observed: Array, held: Array) -> Array:
