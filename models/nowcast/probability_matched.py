@@ -17,24 +17,52 @@ from polarcast.models.frozen import freeze
 
 @dataclass
 class ProbabilityMatchedConfig:
-    """Configuration of a probability-matched nowcast: there is nothing to choose."""
+    """Configuration of a probability-matched nowcast."""
+
+    mean_of: int = 1
+    """Members asked of a generative base; of more than one, their mean is matched with the values of all of them."""
 
 
 class ProbabilityMatched(Forecaster):
-    """The nowcast of a trained base, each field with the values of the last frame in the order of its own: nothing is
-    trained (Ebert 2001, §2; what pysteps does to S-PROG)."""
+    """The nowcast of a trained base, each field with other values in the order of its own: nothing is trained.
+
+    Those of one forecast are the last frame's (what pysteps does to S-PROG), those of an ensemble's mean its members'
+    (Ebert 2001, §2).
+    """
 
     def __init__(self, config: ProbabilityMatchedConfig, inputs: Inputs, base: Forecaster) -> None:
-        """Build around a trained nowcaster, which is frozen in place. Raises BadInput without zh among the inputs."""
+        """Build around a trained nowcaster, which is frozen in place.
+
+        Raises:
+            BadInput: there is no zh among the inputs, or a mean of less than one member.
+        """
         super().__init__()
+        if config.mean_of < 1:
+            raise BadInput(f"model.mean_of = {config.mean_of}", "model", "give 1 or more")
         if "zh" not in inputs.variables:
             raise BadInput("there are no values to match without zh", "data.variables", "add zh")
         freeze(base)
-        self.base = base
+        self.base, self.mean_of = base, config.mean_of
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """zh in dBZ, (b, m, t, z, y, x)."""
+        """zh in dBZ, (b, m, t, z, y, x); m = 1 of a mean."""
+        if self.mean_of > 1:
+            return matched_mean(self.base.forecast(batch, self.mean_of, seed))
         return matched(self.base.forecast(batch, members, seed), batch.variable("zh")[:, None, -1:])
+
+
+def matched_mean(ensemble: Tensor) -> Tensor:
+    """The mean of an ensemble, with the values of its members: of all of them in order, every m-th (Ebert 2001, §2).
+
+    Args:
+        ensemble: (b, m, …, y, x) in dBZ, 0 where there is no echo.
+
+    Returns:
+        (b, 1, …, y, x).
+    """
+    members, shape = ensemble.shape[1], ensemble.shape[-2:]
+    values = ensemble.movedim(1, -3).flatten(-3).sort(dim=-1).values[..., members // 2 :: members]
+    return matched(ensemble.mean(1), values.unflatten(-1, shape))[:, None]
 
 
 def matched(forecast: Tensor, pattern: Tensor) -> Tensor:

@@ -14,7 +14,12 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
 from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
-from polarcast.models.nowcast.probability_matched import ProbabilityMatched, ProbabilityMatchedConfig, matched
+from polarcast.models.nowcast.probability_matched import (
+    ProbabilityMatched,
+    ProbabilityMatchedConfig,
+    matched,
+    matched_mean,
+)
 
 INPUTS = Inputs(("zh",), (1, 2), SEEN, LEAD)
 FIELDS = arrays(np.float32, (6, 7), elements=st.floats(0, 60, width=32))
@@ -49,6 +54,40 @@ def test_order_is_the_forecasts_and_values_are_those_of_the_pattern(forecast: np
 @given(FIELDS)
 def test_a_field_matched_with_itself_stays(field: np.ndarray) -> None:
     torch.testing.assert_close(matched(torch.from_numpy(field), torch.from_numpy(field)), torch.from_numpy(field))
+
+
+def test_an_ensemble_is_asked_of_the_base_and_its_matched_mean_is_the_forecast() -> None:
+    batch = window(storm(velocity=(2, 1)), storm(velocity=(-1, 0)))
+    made = ProbabilityMatched(ProbabilityMatchedConfig(mean_of=2), INPUTS, Halved()).forecast(batch, members=5)
+    assert made.shape == (1, 1, LEAD, 2, 64, 64)
+    torch.testing.assert_close(made, matched_mean(Halved().forecast(batch, 2)))
+
+
+@given(arrays(np.float32, (2, 6, 7), elements=st.floats(0, 60, width=32)))
+def test_a_matched_mean_has_the_order_of_the_mean_and_every_second_value_of_two_members(members: np.ndarray) -> None:
+    mean = members.mean(0)
+    expected = np.zeros(mean.size, np.float32)
+    expected[np.argsort(mean, axis=None, kind="stable")] = np.sort(members, axis=None)[1::2]
+    made = matched_mean(torch.from_numpy(members)[None]).numpy()[0, 0]
+    np.testing.assert_array_equal(made, np.where(mean > 0, expected.reshape(mean.shape), 0))
+
+
+@given(arrays(np.float32, (1, 3, 2, 6, 7), elements=st.floats(0, 60, width=32)))
+def test_a_matched_mean_never_has_more_than_its_members_and_echo_only_where_one_has(ensemble: np.ndarray) -> None:
+    made = matched_mean(torch.from_numpy(ensemble)).numpy()
+    assert (made.max((-2, -1)) <= ensemble.max((1, 3, 4))[:, None]).all()
+    assert not made[0, 0][(ensemble == 0).all((0, 1))].any()
+
+
+@given(FIELDS)
+def test_members_that_agree_are_their_own_matched_mean(field: np.ndarray) -> None:
+    ensemble = torch.from_numpy(field).expand(1, 3, -1, -1)
+    torch.testing.assert_close(matched_mean(ensemble), ensemble[:, :1])
+
+
+def test_a_mean_of_no_members_is_refused() -> None:
+    with pytest.raises(BadInput, match="mean_of = 0"):
+        ProbabilityMatched(ProbabilityMatchedConfig(mean_of=0), INPUTS, Halved())
 
 
 def test_pysteps_matches_alike_where_no_echo_is_tied() -> None:
