@@ -28,7 +28,7 @@ def synth(
     events: Annotated[int, typer.Option(help="Number of events.")] = 120,
     size: Annotated[int, typer.Option(help="Pixels of 1 km a side.")] = 256,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    preset: Annotated[str, typer.Option(help="meiyu, continental, njucpol or tiny.")] = "meiyu",
+    preset: Annotated[str, typer.Option(help="meiyu, continental, njucpol, varied or tiny.")] = "meiyu",
     frames: Annotated[int | None, typer.Option(help="Frames of each event; real lengths by default.")] = None,
     rain: Annotated[str, typer.Option(help="Label: true_R, or kdp_rain as in the real archive.")] = "true_R",
     workers: Annotated[int | None, typer.Option(help="Processes; the files do not depend on it.")] = None,

@@ -22,7 +22,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.explore.measures import Truth, join_truth
 from polarcast.data.synth.observe import Site, make_site, observe, scatter
 from polarcast.data.synth.weather import draw_regime, simulate
-from polarcast.data.synth.world import PRESETS, StormWorld
+from polarcast.data.synth.world import PRESETS, StormWorld, draw_world
 from polarcast.data.workers import end_with_parent
 
 __all__ = [
@@ -92,10 +92,11 @@ def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: 
         frames: Length in frames of 6 min; drawn from the real distribution by default. A longer event begins
             with the frames of a shorter one.
     """
+    site = _site(world, seed, size)
+    world = draw_world(world, _stream(seed, 1, event, 4))
     regime = draw_regime(world, _stream(seed, 1, event, 1))
     truth = simulate(world, regime, size, _stream(seed, 1, event, 2))
     errors = _stream(seed, 1, event, 3)
-    site = _site(world, seed, size)
     length = draw_length(seed, event) if frames is None else frames
     radar = np.empty((length, 3, 3, size, size), np.float32)
     rain = np.empty((length, size, size), np.float32)
@@ -106,6 +107,7 @@ def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: 
 
 def sample_truth(world: StormWorld, seed: int, event: int, size: int, frames: int, every: int = 97) -> Truth:
     """Noise-free rain at 3 km of every `every`-th pixel of an event's first frames, where it rains 0.1 mm/h or more."""
+    world = draw_world(world, _stream(seed, 1, event, 4))
     regime = draw_regime(world, _stream(seed, 1, event, 1))
     weather = islice(simulate(world, regime, size, _stream(seed, 1, event, 2)), frames)
     fields = [np.stack([w.rain_3km, w.delta_3km, w.width]).reshape(3, -1)[:, ::every] for w in weather]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from polarcast.data.synth.drops import DropPrior
 
 
@@ -135,6 +137,14 @@ class StormWorld:
     # Sampling
     default_size: int = 256
     """Pixels of 1 km along each side where the caller names none."""
+    varied: tuple[tuple[str, float, float], ...] = ()
+    """Parameters that differ from event to event: name, least and greatest, drawn evenly in their logarithm."""
+
+
+def draw_world(world: StormWorld, rng: np.random.Generator) -> StormWorld:
+    """The world of one event: its varied parameters drawn, the others as they are."""
+    drawn = {name: float(np.exp(rng.uniform(*np.log(limits)))) for name, *limits in world.varied}
+    return replace(world, varied=(), **drawn)  # type: ignore[arg-type]
 
 
 _MEIYU = StormWorld()
@@ -165,6 +175,29 @@ PRESETS: dict[str, StormWorld] = {
         kdp_smoothing_px=3,
         zdr_bias_db=-0.27,
         floor_dbz=3.0,
+    ),
+    # For nets that are to work on radars they have not seen: every event has a climate of its own, from small showers
+    # to wide rain, standing or fast. The ranges hold the other presets in their middle and are fitted to no radar.
+    "varied": replace(
+        _MEIYU,
+        varied=(
+            ("lifetime_32km_min", 10.0, 40.0),
+            ("outer_scale_km", 30.0, 150.0),
+            ("spectrum_exponent", 1.3, 1.8),
+            ("organisation", 0.03, 0.4),
+            ("evaporation_mmh", 0.05, 0.9),
+            ("stratiform_limit", 3.0, 14.0),
+            ("cell_threshold", 1.0, 2.2),
+            ("cell_spacing_km", 7.0, 16.0),
+            ("cell_radius_km", 1.2, 4.0),
+            ("cell_peak_mmh", 1.5, 12.0),
+            ("cell_peak_time_min", 8.0, 20.0),
+        ),
+        band_stretch=(1.0, 2.0),
+        speed_range_ms=(1.0, 20.0),
+        direction_deg=(70.0, 180.0),
+        log_rain_mean=(-3.0, 0.9),
+        log_rain_sd=(1.1, 2.0),
     ),
     "tiny": replace(_MEIYU, default_size=64),
 }

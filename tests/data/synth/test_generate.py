@@ -17,6 +17,7 @@ from polarcast.data.synth.generate import (
     sample_truth,
     write_archive,
 )
+from polarcast.data.synth.world import draw_world
 
 WORLD = replace(PRESETS["tiny"], lost_frame_share=0.0)
 
@@ -122,6 +123,32 @@ def test_archive_describes_itself(tmp_path):
     assert note["preset"] == "tiny"
     assert (note["seed"], note["size"], note["frames"], note["rain"]) == (5, 32, 1, "true_R")
     assert (note["time_step_min"], note["spacing_km"]) == (6.0, 1.0)
+
+
+def test_a_varied_world_gives_each_event_a_climate_of_its_own_within_its_limits():
+    world = PRESETS["varied"]
+    drawn = [draw_world(world, np.random.default_rng(event)) for event in range(50)]
+    for name, least, greatest in world.varied:
+        values = [getattr(one, name) for one in drawn]
+        assert least <= min(values) < max(values) <= greatest
+        assert len(set(values)) == len(values)
+    assert all(
+        replace(one, **{name: getattr(world, name) for name, *_ in world.varied}) == replace(world, varied=())
+        for one in drawn
+    )
+
+
+def test_a_world_that_is_not_varied_is_that_of_all_its_events():
+    assert draw_world(WORLD, np.random.default_rng(0)) == WORLD
+
+
+def test_truth_and_radar_of_a_varied_event_are_of_one_climate():
+    # Where rain falls at once and is seen everywhere, truth at 3 km is the label at 1 km.
+    world = replace(
+        PRESETS["varied"], fall_memory=0.0, coverage_share=1.0, cone_slope=0.0, blocked_sectors=0, lost_frame_share=0
+    )
+    rain = generate_event(world, 5, 0, 64, 1).rain
+    np.testing.assert_array_equal(sample_truth(world, 5, 0, 64, 1, every=1).rain, rain[rain >= 0.1])
 
 
 def test_another_archive_in_the_folder_is_refused(tmp_path):
