@@ -29,6 +29,8 @@ class DenoisingConfig:
     """How signal turns into noise: cosine or linear; edm has levels of its own."""
     zero_terminal_snr: bool | None = None
     """Whether sampling starts from noise alone, and training knows it; by default for v only."""
+    noise_shift: float = 1.0
+    """Factor on the noise at every time; about field width / 32 where the truth may be some pixels away."""
     drop: float = 0.0
     """Share of training samples whose condition is dropped; guidance needs it, usual is 0.1, without it 0 is better."""
     guidance: float = 0.0
@@ -56,7 +58,7 @@ class Denoising(nn.Module):
         self.config, self.fields = config, fields
         terminal = config.zero_terminal_snr
         is_terminal = config.prediction == "v" if terminal is None else terminal
-        self.process = Process(config.prediction, config.schedule, is_terminal)
+        self.process = Process(config.prediction, config.schedule, is_terminal, config.noise_shift)
         self.sampler = Sampler(config.sampler, config.steps)
         self.net = DenoisingUNet(fields, condition, config.widths)
 

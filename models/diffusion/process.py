@@ -57,14 +57,18 @@ class Process:
         schedule: `cosine` or `linear`; see `signal`.
         zero_terminal: Whether nothing is left of the data at t = 1 (Lin et al. 2023). Impossible for `eps`, which says
             nothing about x₀ there; of no effect on `edm`.
+        shift: Factor on σ/α at every time. What is n pixels wide stands out of noise n times as strong as that which
+            hides one pixel: with 1, where storms go in a wide field is settled within a sampler's first step, as the
+            mean of all that may be (Hoogeboom et al. 2023, eq. 4, who take field width / 64).
 
     Raises:
-        BadInput: an unknown name, or `eps` with zero terminal signal.
+        BadInput: an unknown name, a shift that is not positive, or `eps` with zero terminal signal.
     """
 
     prediction: str
     schedule: str
     zero_terminal: bool
+    shift: float = 1.0
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -73,6 +77,10 @@ class Process:
         ):
             if value not in known:
                 raise BadInput(f"unknown {name} {value!r}", f"model.{name}", f"use one of: {', '.join(known)}")
+        if not self.shift > 0:
+            raise BadInput(
+                f"noise times {self.shift}", "model.noise_shift", "give a positive number; 1 changes nothing"
+            )
         if self.prediction == "eps" and self.zero_terminal:
             fix = "use prediction v, or zero_terminal_snr=false"
             raise BadInput("noise predicted from noise alone says nothing", "model.zero_terminal_snr", fix)
@@ -83,7 +91,7 @@ class Process:
             return self.at(u)
         mean, deviation = _EDM_LN_SIGMA
         # 0 and 1 themselves have no quantile.
-        return _of_ratio(torch.exp(mean + deviation * torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))))
+        return _of_ratio(self.shift * torch.exp(mean + deviation * torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))))
 
     def at(self, t: Tensor) -> Level:
         """Levels at times t."""
@@ -92,7 +100,9 @@ class Process:
             first, last = signal(t.new_tensor([0.0, 1.0]), self.schedule)
             # Lin et al. (2023), algorithm 1: √ᾱ is shifted and stretched.
             alpha = (alpha - last) * first / (first - last)
-        return Level(alpha, torch.sqrt((1 - alpha**2).clamp(min=0)))
+        noise = self.shift * torch.sqrt((1 - alpha**2).clamp(min=0))
+        whole = torch.hypot(alpha, noise)
+        return Level(alpha / whole, noise / whole)
 
     def grid(self, steps: int) -> list[tuple[float, float]]:
         """Pairs (α, σ) of a sampler's steps, from noise to clean; steps + 1 of them, the last (1, 0).
@@ -104,7 +114,7 @@ class Process:
             return [*self.at(1 - share).steps(), (1.0, 0.0)]
         low, high = (sigma ** (1 / _EDM_RHO) for sigma in _EDM_SIGMAS)
         ramp = share * steps / max(1, steps - 1)
-        return [*_of_ratio((high + ramp * (low - high)) ** _EDM_RHO).steps(), (1.0, 0.0)]
+        return [*_of_ratio(self.shift * (high + ramp * (low - high)) ** _EDM_RHO).steps(), (1.0, 0.0)]
 
     def target(self, x0: Tensor, noise: Tensor, level: Level) -> Tensor:
         """What the network is to answer; fields (b, c, y, x), levels of a shape that fits them."""

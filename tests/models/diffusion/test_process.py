@@ -9,10 +9,11 @@ from polarcast.data.errors import BadInput
 from polarcast.models.diffusion.process import PREDICTIONS, SCHEDULES, Level, Process
 
 PROCESSES = [
-    Process(prediction, schedule, terminal)
+    Process(prediction, schedule, terminal, shift)
     for prediction in PREDICTIONS
     for schedule in SCHEDULES
     for terminal in (False, True)
+    for shift in (1.0, 4.0)
     if not (prediction == "eps" and terminal)
 ]
 
@@ -79,6 +80,16 @@ def test_edm_is_the_preconditioned_network_of_the_paper() -> None:
     torch.testing.assert_close(process.target(x0, noise, level), (x0 - c_skip * y) / c_out)
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_shift_is_a_factor_on_the_noise_of_every_level_in_training_and_sampling(prediction: str) -> None:
+    plain, shifted = (Process(prediction, "cosine", False, shift) for shift in (1.0, 4.0))
+    times = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    (alpha, sigma), (less, more) = plain.levels(times), shifted.levels(times)
+    torch.testing.assert_close(more / less, 4 * sigma / alpha)
+    for (alpha, sigma), (less, more) in zip(plain.grid(5)[:-1], shifted.grid(5)[:-1], strict=True):
+        assert more / less == pytest.approx(4 * sigma / alpha)
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(BadInput, match="says nothing"):
         Process("eps", "cosine", True)
@@ -86,3 +97,5 @@ def test_what_cannot_be_is_refused() -> None:
         Process("v", "sigmoid", True)
     with pytest.raises(BadInput, match="unknown prediction"):
         Process("x0", "cosine", True)
+    with pytest.raises(BadInput, match="noise times 0"):
+        Process("v", "cosine", True, 0.0)

@@ -109,3 +109,22 @@ def test_an_unknown_sampler_is_refused() -> None:
         Sampler("euler", 4)
     with pytest.raises(BadInput, match="0 steps"):
         Sampler("ddim", 0)
+
+
+def spread_of_wide_structures(process: Process, width: int = 16, steps: int = 16) -> float:
+    """Standard deviation of samples where the truth is one standard normal number over width × width pixels."""
+    pixels = width**2
+
+    def best(x: Tensor, alpha: float, sigma: float) -> Tensor:
+        return (alpha * pixels * x.mean((1, 2, 3), keepdim=True) / (alpha**2 * pixels + sigma**2)).expand_as(x)
+
+    # Equally probable numbers, brought to the mean of as many pixels of noise: what chance adds does not matter.
+    quantiles = torch.special.ndtri((torch.arange(400, dtype=torch.float64) + 0.5) / 400)
+    noise = (quantiles / width)[:, None, None, None].expand(-1, 1, width, width)
+    return float(Sampler("dpm", steps).run(best, noise, process.grid(steps)).mean((1, 2, 3)).std())
+
+
+def test_wide_structures_keep_their_spread_with_more_noise_and_collapse_to_their_mean_without() -> None:
+    assert spread_of_wide_structures(Process("v", "cosine", True, 1.0)) < 0.6
+    assert spread_of_wide_structures(Process("v", "cosine", True, 4.0)) > 0.8
+    assert spread_of_wide_structures(Process("v", "cosine", True, 4.0), steps=64) == pytest.approx(1, abs=0.05)
