@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -197,3 +198,11 @@ def test_the_papers_numbers_are_shown_on_its_own_archive_alone() -> None:
         for made, other in (("not recorded", {}), ("polarcast", {}), ("not recorded", {"shape": (64, 64)}))
     )
     assert [is_papers_archive(m) for m in (published, synthetic, coarse)] == [True, False, False]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("width", [2.1, 2.6])
+def test_long_names_of_models_stand_beside_each_other_without_touching(width: float) -> None:
+    figure, axes = style.panels(["FURENet on top of extrapolation, probability-matched"] * 5, width=width)
+    figure.canvas.draw()
+    boxes = [axis.title.get_window_extent() for axis in axes[:, 0]]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

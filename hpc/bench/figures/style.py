@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ ARM_MARKERS = {"radar": "s", "dualpol": "o"}
 ARM_HATCHES = {"radar": "////", "dualpol": ""}
 ARM_LINES = {"radar": "--", "dualpol": "-"}
 _ACROSS = 5
+_LETTERS_PER_INCH = 13
+"""Of a panel's heading."""
 
 
 def pyplot() -> Any:
@@ -59,7 +62,7 @@ def panels(titles: Sequence[str], width: float = 2.6, height: float = 2.3, rows_
     for axis in axes[len(titles) :].flat:
         axis.axis("off")
     for title, column in zip(titles, axes, strict=False):
-        column[0].set_title(title, fontsize=8)
+        column[0].set_title(textwrap.fill(title, int(_LETTERS_PER_INCH * width)), fontsize=8)
     for axis in axes.flat:
         axis.tick_params(labelsize=7, which="both")
         # A panel below which there is none shows the scale of its column.
