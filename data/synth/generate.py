@@ -21,7 +21,7 @@ from polarcast.data.archive import complete_events, write_event
 from polarcast.data.errors import BadInput
 from polarcast.data.explore.measures import Truth, join_truth
 from polarcast.data.synth.observe import Site, make_site, observe, scatter
-from polarcast.data.synth.weather import draw_regime, simulate
+from polarcast.data.synth.weather import Regime, Weather, draw_regime, simulate
 from polarcast.data.synth.world import PRESETS, StormWorld, draw_world
 from polarcast.data.workers import end_with_parent
 
@@ -81,6 +81,13 @@ def _site(world: StormWorld, seed: int, size: int) -> Site:
     return make_site(world, size, _stream(seed, 0))
 
 
+def _storm(world: StormWorld, seed: int, event: int, size: int) -> tuple[StormWorld, Regime, Iterator[Weather]]:
+    """The climate of an event, its traits, and its endless true weather."""
+    world = draw_world(world, _stream(seed, 1, event, 4))
+    regime = draw_regime(world, _stream(seed, 1, event, 1))
+    return world, regime, simulate(world, regime, size, _stream(seed, 1, event, 2))
+
+
 def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: int | None = None) -> Event:
     """One event; equal arguments give equal bytes in any process.
 
@@ -93,9 +100,7 @@ def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: 
             with the frames of a shorter one.
     """
     site = _site(world, seed, size)
-    world = draw_world(world, _stream(seed, 1, event, 4))
-    regime = draw_regime(world, _stream(seed, 1, event, 1))
-    truth = simulate(world, regime, size, _stream(seed, 1, event, 2))
+    world, regime, truth = _storm(world, seed, event, size)
     errors = _stream(seed, 1, event, 3)
     length = draw_length(seed, event) if frames is None else frames
     radar = np.empty((length, 3, 3, size, size), np.float32)
@@ -107,11 +112,9 @@ def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: 
 
 def sample_truth(world: StormWorld, seed: int, event: int, size: int, frames: int, every: int = 97) -> Truth:
     """Noise-free rain at 3 km of every `every`-th pixel of an event's first frames, where it rains 0.1 mm/h or more."""
-    world = draw_world(world, _stream(seed, 1, event, 4))
-    regime = draw_regime(world, _stream(seed, 1, event, 1))
-    weather = islice(simulate(world, regime, size, _stream(seed, 1, event, 2)), frames)
-    fields = [np.stack([w.rain_3km, w.delta_3km, w.width]).reshape(3, -1)[:, ::every] for w in weather]
-    rain, delta, width = np.concatenate(fields, axis=1)
+    world, _, weather = _storm(world, seed, event, size)
+    picked = [np.stack([w.rain_3km, w.delta_3km, w.width]).reshape(3, -1)[:, ::every] for w in islice(weather, frames)]
+    rain, delta, width = np.concatenate(picked, axis=1)
     wet = rain >= 0.1
     seen = scatter(world, rain[wet], delta[wet], width[wet])
     return Truth(np.log(world.drops.dm(rain[wet], delta[wet])), rain[wet], seen.zh, seen.zdr, seen.kdp)

@@ -177,7 +177,7 @@ PRESETS: dict[str, StormWorld] = {
         floor_dbz=3.0,
     ),
     # For nets that are to work on radars they have not seen: every event has a climate of its own, from small showers
-    # to wide rain, standing or fast. The ranges hold the other presets in their middle and are fitted to no radar.
+    # to wide rain, standing or fast. The ranges hold the other presets, drops apart, and are fitted to no radar.
     "varied": replace(
         _MEIYU,
         varied=(

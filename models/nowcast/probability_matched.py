@@ -45,10 +45,17 @@ class ProbabilityMatched(Forecaster):
         self.base, self.mean_of = base, config.mean_of
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """zh in dBZ, (b, m, t, z, y, x); m = 1 of a mean."""
+        """zh in dBZ, (b, m, t, z, y, x); m = 1 of a mean. Raises BadInput for a mean of a base without members."""
         if self.mean_of > 1:
-            return matched_mean(self.base.forecast(batch, self.mean_of, seed))
+            return matched_mean(self._ensemble(batch, seed))
         return matched(self.base.forecast(batch, members, seed), batch.variable("zh")[:, None, -1:])
+
+    def _ensemble(self, batch: Batch, seed: int) -> Tensor:
+        made = self.base.forecast(batch, self.mean_of, seed)
+        if made.shape[1] == 1:
+            # Matched with its own values, a single forecast would come out as it went in.
+            raise BadInput("the base makes no members to take the mean of", "model.mean_of", "leave it out")
+        return made
 
 
 def matched_mean(ensemble: Tensor) -> Tensor:

@@ -205,4 +205,5 @@ def test_long_names_of_models_stand_beside_each_other_without_touching(width: fl
     figure, axes = style.panels(["FURENet on top of extrapolation, probability-matched"] * 5, width=width)
     figure.canvas.draw()
     boxes = [axis.title.get_window_extent() for axis in axes[:, 0]]
+    style.pyplot().close(figure)
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

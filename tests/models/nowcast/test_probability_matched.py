@@ -90,6 +90,13 @@ def test_a_mean_of_no_members_is_refused() -> None:
         ProbabilityMatched(ProbabilityMatchedConfig(mean_of=0), INPUTS, Halved())
 
 
+def test_a_mean_of_a_base_without_members_is_refused() -> None:
+    base = FURENet(FURENetConfig(widths=[8, 16], squeeze=4), INPUTS)
+    made = ProbabilityMatched(ProbabilityMatchedConfig(mean_of=4), INPUTS, base)
+    with pytest.raises(BadInput, match="no members"):
+        made.forecast(window(storm(), storm()))
+
+
 def test_pysteps_matches_alike_where_no_echo_is_tied() -> None:
     rng = np.random.default_rng(0)
     forecast, pattern = rng.gamma(2, 8, (2, 40, 40))
