@@ -102,7 +102,8 @@ def _two_processes() -> tuple[bool, str]:
 
 def _disk() -> tuple[bool, str]:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    return free > _LEAST_FREE_GB, f"{free:.0f} GB here"
+    fits = free > _LEAST_FREE_GB
+    return fits, f"{free:.0f} GB here" if fits else f"{free:.1f} GB in {Path.cwd()}, {_LEAST_FREE_GB} are needed: make room"
 
 
 def _slurm() -> tuple[bool, str]:
