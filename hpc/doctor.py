@@ -35,7 +35,7 @@ def examine() -> list[Finding]:
         "torch": _torch,
         "accelerator": _accelerator,
         "two processes": _two_processes,
-        "free disk": _disk,
+        "free disk": free_disk,
         "slurm": _slurm,
     }
     return [_attempt(name, check) for name, check in checks.items()]
@@ -53,6 +53,14 @@ def examine_nodes(world: World) -> list[Finding]:
         Finding("free disk", True, f"{found['free_gb']:g} GB in {Path.cwd()}, which all see"),
         Finding("all-reduce", True, f"{found['all_reduce_gb_per_s']:g} GB/s of 16 MiB over all processes"),
     ]
+
+
+def free_disk() -> tuple[bool, str]:
+    """Whether the working directory has room for a demo's archive, shards and runs, and how much."""
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    if free > _LEAST_FREE_GB:
+        return True, f"{free:.0f} GB here"
+    return False, f"{free:.1f} GB in {Path.cwd()}, {_LEAST_FREE_GB} are needed: make room"
 
 
 def _attempt(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:
@@ -98,12 +106,6 @@ def _two_processes() -> tuple[bool, str]:
         last = [line for line in done.stderr.splitlines() if "Error" in line][:1]
         return False, last[0].strip() if last else f"exit code {done.returncode}"
     return True, "DeepSpeed all-reduce between two processes"
-
-
-def _disk() -> tuple[bool, str]:
-    free = shutil.disk_usage(Path.cwd()).free / 1e9
-    fits = free > _LEAST_FREE_GB
-    return fits, f"{free:.0f} GB here" if fits else f"{free:.1f} GB in {Path.cwd()}, {_LEAST_FREE_GB} are needed: make room"
 
 
 def _slurm() -> tuple[bool, str]:
