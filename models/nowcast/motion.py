@@ -15,6 +15,8 @@ _RADIUS = 24
 """Pixels around each over which motion is taken to be one."""
 _PRIOR = 0.02
 """Weight of the whole grid's motion beside that of the neighbourhood, which may hold no echo."""
+_HALF_LIFE = 3.0
+"""Frames after which a pair of them counts half as much: motion is steady for as long as it takes to find it only."""
 _LARGEST_STEP = 2.0
 """Coarse pixels that one iteration may correct: beyond, the field isn't linear."""
 _TINY = 1e-6
@@ -22,7 +24,7 @@ _TINY = 1e-6
 
 @torch.no_grad()
 def motion(frames: Tensor) -> Tensor:
-    """Steady motion through all frames (Lucas & Kanade 1981, coarse to fine).
+    """Motion through all frames, of which the newest count most (Lucas & Kanade 1981, coarse to fine).
 
     Args:
         frames: (n, t, y, x) with t ≥ 2, scaled to 0 to 1, finite.
@@ -42,7 +44,10 @@ def motion(frames: Tensor) -> Tensor:
 
 
 def carried(field: Tensor, along: Tensor, frames: int) -> Tensor:
-    """A field as it is after 1, 2, … frames of steady motion: each pixel shows what was upstream of it.
+    """A field after 1, 2, … frames of steady motion: each pixel shows what is upstream of it.
+
+    Echo follows the motion around bends (semi-Lagrangian; Germann & Zawadzki 2002, §3b): going back in one straight
+    line from where it arrives costs a real sequence a tenth of its CSI of 20 dBZ at an hour.
 
     Args:
         field: (n, y, x).
@@ -52,33 +57,52 @@ def carried(field: Tensor, along: Tensor, frames: int) -> Tensor:
     Returns:
         (n, frames, y, x), interpolated linearly; what comes from outside is 0.
     """
-    ahead = torch.arange(1, frames + 1).to(along).view(1, -1, 1, 1, 1)
     source = field[:, None].expand(-1, frames, -1, -1)
-    return _moved(source.flatten(0, 1), (ahead * along[:, None]).flatten(0, 1)).view(source.shape)
+    back = _way_back(along, frames)
+    return _moved(source.flatten(0, 1)[:, None], back.flatten(0, 1)).view(source.shape)
+
+
+def _way_back(along: Tensor, frames: int) -> Tensor:
+    """Pixels between where echo was and where it arrives after 1, 2, … frames, (n, frames, 2, y, x).
+
+    Motion is smooth: it is followed on coarse pixels, from the middle of each step.
+    """
+    y, x = along.shape[-2:]
+    coarse = [-(-side // _SCALES[-1]) for side in (y, x)]
+    to_pixels = along.new_tensor([x / coarse[1], y / coarse[0]]).view(2, 1, 1)
+    velocity = F.interpolate(along, coarse, mode="area") / to_pixels
+    back, ways = torch.zeros_like(velocity), []
+    for _ in range(frames):
+        halfway = back + _moved(velocity, back, "border") / 2
+        back = back + _moved(velocity, halfway, "border")
+        ways.append(F.interpolate(back * to_pixels, (y, x), mode="bilinear"))
+    return torch.stack(ways, 1)
 
 
 def _correction(frames: Tensor, along: Tensor, radius: int) -> Tensor:
     """What to add to motion so that each frame, moved, is nearest to the next: least squares in a neighbourhood."""
     n, t, y, x = frames.shape
-    before = _moved(frames[:, :-1].flatten(0, 1), along[:, None].expand(-1, t - 1, -1, -1, -1).flatten(0, 1))
+    by = along[:, None].expand(-1, t - 1, -1, -1, -1).flatten(0, 1)
+    before = _moved(frames[:, :-1].flatten(0, 1)[:, None], by)
     before, after = before.view(n, t - 1, y, x), frames[:, 1:]
     # Where moved on by d more, a frame is before − gradient · d.
     along_y, along_x = torch.gradient((before + after) / 2, dim=(-2, -1))
     products = (along_x**2, along_x * along_y, along_y**2, along_x * (before - after), along_y * (before - after))
-    sums = _smooth(torch.stack([product.sum(1) for product in products], 1), radius)
+    weight = 0.5 ** (torch.arange(t - 2, -1, -1).to(frames) / _HALF_LIFE).view(-1, 1, 1)
+    sums = _smooth(torch.stack([(weight * product).sum(1) for product in products], 1), radius)
     xx, xy, yy, xd, yd = (sums + _PRIOR * sums.mean((-2, -1), keepdim=True)).unbind(1)
     xx, yy = xx + _TINY, yy + _TINY
     step = torch.stack([yy * xd - xy * yd, xx * yd - xy * xd], 1) / (xx * yy - xy**2)[:, None]
     return step.clamp(-_LARGEST_STEP, _LARGEST_STEP)
 
 
-def _moved(field: Tensor, by: Tensor) -> Tensor:
-    """(n, y, x) moved by (n, 2, y, x) pixels."""
-    y, x = field.shape[-2:]
+def _moved(fields: Tensor, by: Tensor, beyond: str = "zeros") -> Tensor:
+    """(n, c, y, x) moved by (n, 2, y, x) pixels; `beyond` the edge there are zeros, or what the `border` has."""
+    y, x = fields.shape[-2:]
     here = torch.stack(torch.meshgrid(torch.arange(x), torch.arange(y), indexing="xy")).to(by)
     # As grid_sample counts: −1 and 1 are the outer edges of the first and the last pixel.
     grid = (2 * (here - by).permute(0, 2, 3, 1) + 1) / by.new_tensor([x, y]) - 1
-    return F.grid_sample(field[:, None], grid, align_corners=False)[:, 0]
+    return F.grid_sample(fields, grid, padding_mode=beyond, align_corners=False)
 
 
 def _smooth(fields: Tensor, radius: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Motion found in frames, and echo carried along it, beside scipy and pysteps."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,39 @@ def test_steady_motion_shifts_a_field_by_so_many_pixels_a_frame_and_nothing_come
         assert np.abs(ahead[0, frame].numpy() - expected).max() < 1e-4
 
 
+def vortex(side: int, degrees: float) -> torch.Tensor:
+    """Rigid rotation about the middle by so much a frame, from x towards y, (n = 1, 2, y, x)."""
+    from_middle = torch.arange(side) - (side - 1) / 2
+    y, x = torch.meshgrid(from_middle, from_middle, indexing="ij")
+    return math.radians(degrees) * torch.stack([-y, x])[None]
+
+
+@settings(max_examples=10, deadline=None)
+@given(degrees=st.floats(-9, 9), radius=st.floats(5, 20))
+def test_echo_in_a_vortex_stays_on_its_circle(degrees: float, radius: float) -> None:
+    side, frames = 64, 10
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    middle = (side - 1) / 2
+    blob = 100 * torch.exp(-((x - middle - radius) ** 2 + (y - middle) ** 2) / 18)
+    ahead = carried(blob[None], vortex(side, degrees), frames)[0, -1].numpy()
+    turned = math.radians(degrees * frames)
+    arrived = middle + radius * np.array([math.cos(turned), math.sin(turned)])
+    assert np.abs(centre(ahead) - arrived).max() < 0.3
+    assert ahead.sum() == pytest.approx(float(blob.sum()), rel=0.05)
+
+
+def test_around_a_bend_echo_goes_where_pysteps_takes_it() -> None:
+    field, along = torch.from_numpy(storm(1, 64, (0, 0), 0.0)).float(), vortex(64, 5)
+    with contained():
+        theirs = np.nan_to_num(
+            pysteps_library().extrapolation(field[0].double().numpy(), along[0].double().numpy(), 10)
+        )
+    ours = carried(field, along, 10)[0].numpy()
+    inside = (slice(None), slice(12, 52), slice(12, 52))
+    # Theirs takes the nearest pixel, ours interpolates.
+    assert np.corrcoef(ours[inside].ravel(), theirs[inside].ravel())[0, 1] > 0.98
+
+
 @settings(max_examples=15, deadline=None)
 @given(u=st.integers(-5, 5), v=st.integers(-5, 5))
 def test_the_motion_of_a_storm_that_changes_its_skin_is_found(u: int, v: int) -> None:
@@ -41,6 +76,15 @@ def test_the_motion_of_a_storm_that_changes_its_skin_is_found(u: int, v: int) ->
     # Where the storm is in the last frame; it may have left the grid on one side and come in on the other.
     there = frames[0, -1] > 0.3
     assert (found[:, there].mean(-1) - torch.tensor([u, v])).abs().max() < 0.35
+
+
+def test_motion_that_changes_is_that_of_the_newest_frames() -> None:
+    before, after = frames_of((3, 0), frames=5, change=0.0), frames_of((0, 3), frames=5, change=0.0)
+    # The storm has gone twelve pixels to the right when it turns down.
+    frames = torch.cat([before, after.roll(12, -1)[:, 1:]], 1)
+    there = frames[0, -1] > 0.3
+    u, v = motion(frames)[0][:, there].mean(-1)
+    assert v > 2 * u > 0
 
 
 def test_a_storm_is_carried_nearly_to_where_pysteps_has_it() -> None:
