@@ -1,5 +1,6 @@
 """Can this machine do the work? Each check tries the real thing."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,14 +19,17 @@ _LEAST_FREE_GB = 5
 _TALK = """
 import torch
 from polarcast.hpc.backends.zero import deepspeed_for
+from polarcast.hpc.console import leave
 from polarcast.hpc.world import detect
 world = detect()
 with deepspeed_for(world):
     value = torch.ones(1)
     torch.distributed.all_reduce(value)
 assert value.item() == world.size == 2
-torch.distributed.destroy_process_group()
+leave(0)
 """
+_SAID = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt)\b.*|^terminate called.*", re.MULTILINE)
+"""What a rank said of its end."""
 
 
 def examine() -> list[Finding]:
@@ -103,8 +107,8 @@ def _two_processes() -> tuple[bool, str]:
     ]
     done = subprocess.run([*launcher, sys.executable, "-c", _TALK], capture_output=True, text=True, timeout=180)
     if done.returncode:
-        last = [line for line in done.stderr.splitlines() if "Error" in line][:1]
-        return False, last[0].strip() if last else f"exit code {done.returncode}"
+        said = _SAID.search(done.stderr)
+        return False, said[0].strip() if said else f"exit code {done.returncode}"
     return True, "DeepSpeed all-reduce between two processes"
 
 
