@@ -28,7 +28,7 @@ with deepspeed_for(world):
 assert value.item() == world.size == 2
 leave(0)
 """
-_SAID = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt)\b.*|^terminate called.*", re.MULTILINE)
+_SAID = re.compile(r"^(?:\[rank\d\]: )?(?!torch\.)[\w.]+(?:Error|Exception)\b.*|Signal \d+ \(\w+\)", re.MULTILINE)
 """What a rank said of its end."""
 
 
