@@ -172,6 +172,8 @@ def load_suite(source: str) -> Suite:
     if unknown := [m for m in named if m not in suite.models]:
         raise BadInput(f"unknown model {unknown[0]!r}", path, f"its models are: {', '.join(suite.models)}")
     for name, spec in suite.models.items():
+        if spec.radar_of and "radar" not in suite.arms_of(spec.radar_of):
+            raise BadInput(f"{spec.radar_of} has no radar arm to stand beside {name}", path, "give it one")
         if spec.radar_of and suite.seeds_of(spec.radar_of)[: len(own := suite.seeds_of(name))] != own:
             raise BadInput(f"{spec.radar_of} is not run with the seeds of {name}", path, "give it those first")
     return suite

@@ -140,10 +140,17 @@ def test_a_suite_with_a_mistake_is_refused(tmp_path: Path, content: str) -> None
         load_suite(str(tmp_path / "s.yaml"))
 
 
-def test_a_model_whose_seeds_the_other_has_not_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        ("seeds: [1]", "net is not run with the seeds of less"),
+        ("arms: [dualpol]", "net has no radar arm to stand beside less"),
+    ],
+)
+def test_a_radar_arm_of_another_model_must_be_there_with_the_same_seeds(tmp_path: Path, net: str, told: str) -> None:
     file = tmp_path / "suite.yaml"
     file.write_text(
-        "models: {net: {label: Net, seeds: [1]}, less: {label: Less, radar_of: net}}\ntables: {t: {title: T}}\n"
+        f"models: {{net: {{label: Net, {net}}}, less: {{label: Less, radar_of: net}}}}\ntables: {{t: {{title: T}}}}\n"
     )
-    with pytest.raises(BadInput, match="net is not run with the seeds of less"):
+    with pytest.raises(BadInput, match=told):
         load_suite(str(file))
