@@ -16,6 +16,9 @@ from polarcast.models.standard import Standard
 
 _STANDARD = "standard"
 _SCALINGS = ("range", "frame", _STANDARD)
+STRONGEST_DBZ = 78.0
+"""More than hail gives. Nothing in a network keeps it from saying thousands where it is shown what it has hardly ever
+seen, such as a lost frame."""
 
 
 @dataclass
@@ -86,9 +89,9 @@ class NetworkNowcast(Forecaster):
         return LOSSES[self.config.loss](self.scaled_forecast(batch), scaled_target(self.config, batch))
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """zh in dBZ of the coming frames, (b, m = 1, t, z, y, x), at least 0: no echo."""
+        """zh in dBZ of the coming frames, (b, m = 1, t, z, y, x), from 0 (no echo) to `STRONGEST_DBZ`."""
         scaled = self.scaled_forecast(batch).float()
-        return zh_scaling(self.config, batch).invert(scaled[:, :, None])[:, :, 0].clamp(min=0)[:, None]
+        return zh_scaling(self.config, batch).invert(scaled[:, :, None])[:, :, 0].clamp(0, STRONGEST_DBZ)[:, None]
 
 
 def scaled_target(config: NowcastConfig, batch: Batch) -> Tensor:

@@ -15,6 +15,7 @@ from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, 
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.frozen import freeze
+from polarcast.models.nowcast.network import STRONGEST_DBZ
 from polarcast.models.standard import Standard
 
 _ZH = RangeScaling(("zh",))
@@ -72,7 +73,7 @@ class ResidualNowcast(Forecaster):
     def _make(self, estimate: Tensor, condition: Tensor, keys: Sequence[int], sampler: Sampler) -> Tensor:
         """One member, (b, t, z, y, x) in dBZ."""
         noise = normal(keys, FORECASTS, estimate.shape[1:], estimate.device)
-        limits = tuple(self.standard(limit - estimate) for limit in (0.0, 1.2))
+        limits = tuple(self.standard(limit - estimate) for limit in (0.0, STRONGEST_DBZ / RANGES["zh"][1]))
         residual = self.standard.restore(self.denoising.sample(condition, noise, sampler, (limits[0], limits[1])))
         scaled = (estimate + residual).unflatten(1, self._shape)
         return _ZH.invert(scaled[:, :, None])[:, :, 0].clamp(min=0)

@@ -9,6 +9,7 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
 from polarcast.models.nowcast.bagging import BaggingConfig
+from polarcast.models.nowcast.network import STRONGEST_DBZ
 from polarcast.models.nowcast.simvp import SimVPConfig
 from polarcast.models.registry import entry
 
@@ -56,6 +57,15 @@ def test_any_variables_and_heights_go_in_and_zh_at_every_height_comes_out(
     assert ahead.shape == (2, 1, LEAD, 2, 16, 16)
     assert (ahead >= 0).all()
     assert made.loss(batch).isfinite()
+
+
+@pytest.mark.parametrize("scaling", ["range", "frame", "standard"])
+def test_a_network_out_of_its_depth_says_no_more_than_hail_gives(scaling: str) -> None:
+    made = model("furenet", scaling=scaling)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter *= 30
+    assert made.forecast(batch_of()).max() == STRONGEST_DBZ
 
 
 @pytest.mark.parametrize("name", SMALL)
