@@ -13,7 +13,7 @@ import pytest
 
 from polarcast.data.archive import Archive, open_archive
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc.doctor import free_disk
+from polarcast.hpc import doctor
 
 Told = tuple[int, str, str]
 
@@ -109,9 +109,17 @@ def test_doctor_finds_this_machine_fit() -> None:
     assert set(checks) >= {"packages", "torch", "two processes", "free disk"}
 
 
+@pytest.mark.multiprocess
+def test_doctor_tells_what_a_failed_rank_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_TALK", "raise ConnectionError('no wire between the two')")
+    [wire] = [finding for finding in doctor.examine() if finding.where == "two processes"]
+    assert not wire.ok
+    assert "ConnectionError: no wire between the two" in wire.found
+
+
 def test_doctor_says_how_much_room_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1.25e9))
-    fits, told = free_disk()
+    fits, told = doctor.free_disk()
     assert not fits
     assert "1.2 GB" in told
     assert "5 are needed" in told

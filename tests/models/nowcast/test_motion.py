@@ -64,8 +64,7 @@ def test_around_a_bend_echo_goes_where_pysteps_takes_it() -> None:
         )
     ours = carried(field, along, 10)[0].numpy()
     inside = (slice(None), slice(12, 52), slice(12, 52))
-    # Theirs takes the nearest pixel, ours interpolates.
-    assert np.corrcoef(ours[inside].ravel(), theirs[inside].ravel())[0, 1] > 0.98
+    assert np.abs(ours - theirs)[inside].max() < 1e-3
 
 
 @settings(max_examples=15, deadline=None)
