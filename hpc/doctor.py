@@ -1,5 +1,6 @@
 """Can this machine do the work? Each check tries the real thing."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,10 +21,10 @@ _TALK = """
 import torch
 from polarcast.hpc.backends.zero import deepspeed_for
 from polarcast.hpc.console import leave
-from polarcast.hpc.world import detect
+from polarcast.hpc.world import detect, device_of
 world = detect()
 with deepspeed_for(world):
-    value = torch.ones(1)
+    value = torch.ones(1, device=device_of(world))
     torch.distributed.all_reduce(value)
 assert value.item() == world.size == 2
 leave(0)
@@ -82,8 +83,7 @@ def _packages() -> tuple[bool, str]:
 def _torch() -> tuple[bool, str]:
     import torch
 
-    convolved = torch.nn.functional.conv2d(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 3, 3))
-    return bool((convolved == 9).all()), f"computes; {torch.get_num_threads()} threads, {torch.__version__}"
+    return _computes("cpu"), f"computes; {torch.get_num_threads()} threads, {torch.__version__}"
 
 
 def _accelerator() -> tuple[bool, str]:
@@ -91,12 +91,25 @@ def _accelerator() -> tuple[bool, str]:
 
     if not torch.cuda.is_available():
         return True, "no GPU visible: training runs on the CPU"
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return True, ", ".join(names)
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    told = ", ".join(f"{gpu.name} of {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus)
+    return all(_computes(f"cuda:{i}") for i in range(len(gpus))), f"computes on {told}"
+
+
+def _computes(device: str) -> bool:
+    """Whether a convolution comes out right."""
+    import torch
+
+    ones = torch.ones(1, 1, 8, 8, device=device)
+    return bool((torch.nn.functional.conv2d(ones, ones[..., :3, :3]) == 9).all())
 
 
 def _two_processes() -> tuple[bool, str]:
-    """DeepSpeed on two local processes: an all-reduce that must come back right."""
+    """DeepSpeed on two local processes: an all-reduce that must come back right; on GPUs where there are two."""
+    import torch
+
+    has_two = torch.cuda.device_count() > 1
+    environment = os.environ if has_two else {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     launcher = [
         sys.executable,
         "-m",
@@ -105,11 +118,13 @@ def _two_processes() -> tuple[bool, str]:
         "--nproc-per-node=2",
         "--no-python",
     ]
-    done = subprocess.run([*launcher, sys.executable, "-c", _TALK], capture_output=True, text=True, timeout=180)
+    done = subprocess.run(
+        [*launcher, sys.executable, "-c", _TALK], capture_output=True, text=True, timeout=180, env=environment
+    )
     if done.returncode:
         said = _SAID.search(done.stderr)
         return False, said[0].strip() if said else f"exit code {done.returncode}"
-    return True, "DeepSpeed all-reduce between two processes"
+    return True, f"DeepSpeed all-reduce between two processes, on {'GPUs' if has_two else 'the CPU'}"
 
 
 def _slurm() -> tuple[bool, str]:

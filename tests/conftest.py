@@ -4,6 +4,10 @@ import os
 from collections import Counter
 from pathlib import Path
 
+# What is computed on a CPU is the same on every machine. Tests on a GPU are asked for: POLARCAST_TEST_GPU=1.
+if not os.environ.get("POLARCAST_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 import pytest
 import torch
 from hypothesis import settings
@@ -34,6 +38,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `--dist loadgroup`: a file's tests stay together, and all that need the one Slurm; those take longest."""
+    if not torch.cuda.is_available():
+        without = pytest.mark.skip(reason="no GPU, or POLARCAST_TEST_GPU=1 is not set")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(without)
     groups = {item: "slurm" if item.get_closest_marker("slurm") else item.location[0] for item in items}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))

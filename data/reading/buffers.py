@@ -9,23 +9,48 @@ import numpy.typing as npt
 import torch
 
 Halves = npt.NDArray[np.float16]
+_Free = tuple[Halves, "torch.cuda.Event | None"]
 
 
 class Recycler:
-    """Hands out float16 arrays, and takes each back once nothing refers to it or to a tensor made of it."""
+    """Hands out float16 arrays, and takes each back once nothing refers to it or to a tensor made of it.
+
+    A copy to a GPU reads its array later than it was asked for, maybe when nothing refers to the array any more: none
+    is handed out again before the GPU has done all that was asked of it until then.
+    """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[Halves]] = defaultdict(list)
+        self._free: dict[int, list[_Free]] = defaultdict(list)
 
     def take(self, shape: tuple[int, ...]) -> Halves:
         """An array of that shape with arbitrary content; page-locked where there is a GPU to copy it to."""
         size = math.prod(shape)
-        free = self._free[size]
-        buffer = free.pop() if free else _allocate(size)
+        buffer = self._unused(size)
         # torch.from_numpy keeps this very object alive as long as any tensor shares its memory.
         array = buffer.reshape(shape)
-        weakref.finalize(array, free.append, buffer).atexit = False
+        weakref.finalize(array, self._take_back, buffer).atexit = False
         return array
+
+    def _unused(self, size: int) -> Halves:
+        free = self._free[size]
+        # The oldest: if its copy is still on the way, so are all others'.
+        return free.pop(0)[0] if free and _has_happened(free[0][1]) else _allocate(size)
+
+    def _take_back(self, buffer: Halves) -> None:
+        self._free[buffer.size].append((buffer, _now_on_gpu()))
+
+
+def _now_on_gpu() -> "torch.cuda.Event | None":
+    """Happens when the GPU has done what this thread has asked of it so far; None where it was asked for nothing."""
+    if not torch.cuda.is_initialized():
+        return None
+    event = torch.cuda.Event()
+    event.record()
+    return event
+
+
+def _has_happened(event: "torch.cuda.Event | None") -> bool:
+    return event is None or event.query()
 
 
 def _allocate(size: int) -> Halves:

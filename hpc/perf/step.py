@@ -121,15 +121,16 @@ def scaled(row: Row, factor: float) -> Row:
 def _waiting(config: RunConfig, size: int, world: World) -> Row:
     """Share of a real training's time that it waits for data, from shards in the page cache."""
     with tempfile.TemporaryDirectory(prefix="polarcast-perf-") as folder:
-        shares = _waits(config, _shards(Path(folder), size), Path(folder), world)
+        shares = _waits(config, _shards(Path(folder), size, config.frames + config.lead_frames), Path(folder), world)
         barrier(world)
     shares = sorted(shares)[1:-1]
     middle = sum(shares) / len(shares)
     return Row("stage 0: waiting for data", 100 * middle, "%", 100 * shares[0], 100 * shares[-1])
 
 
-def _shards(folder: Path, size: int) -> Manifest:
-    write_archive(folder / "archive", 6, size=size, seed=0, preset="tiny", frames=16)
+def _shards(folder: Path, size: int, frames: int) -> Manifest:
+    """Six events with at least five windows of so many frames each."""
+    write_archive(folder / "archive", 6, size=size, seed=0, preset="tiny", frames=max(16, frames + 4))
     return write_shards(open_archive(folder / "archive"), folder / "shards", split="0.6/0.2/0.2")
 
 
