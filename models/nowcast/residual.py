@@ -19,6 +19,7 @@ from polarcast.models.nowcast.network import STRONGEST_DBZ
 from polarcast.models.standard import Standard
 
 _ZH = RangeScaling(("zh",))
+_MEMBERS_ON_GPU = 8
 
 
 @dataclass
@@ -67,11 +68,16 @@ class ResidualNowcast(Forecaster):
     def _members(self, batch: Batch, members: int, seed: int, sampler: Sampler) -> Tensor:
         estimate = self._estimate(batch)
         condition = self._condition(batch, estimate)
-        made = [self._make(estimate, condition, forecast_keys(batch, seed, m), sampler) for m in range(members)]
-        return torch.stack(made, 1)
+        together, made = _together(estimate), []
+        for first in range(0, members, together):
+            chosen = range(first, min(first + together, members))
+            keys = [key for member in chosen for key in forecast_keys(batch, seed, member)]
+            repeated = (field.repeat(len(chosen), 1, 1, 1) for field in (estimate, condition))
+            made.append(self._make(*repeated, keys, sampler).unflatten(0, (len(chosen), len(batch))))
+        return torch.cat(made).movedim(0, 1)
 
     def _make(self, estimate: Tensor, condition: Tensor, keys: Sequence[int], sampler: Sampler) -> Tensor:
-        """One member, (b, t, z, y, x) in dBZ."""
+        """A nowcast for each key, (b, t, z, y, x) in dBZ."""
         noise = normal(keys, FORECASTS, estimate.shape[1:], estimate.device)
         limits = tuple(self.standard(limit - estimate) for limit in (0.0, STRONGEST_DBZ / RANGES["zh"][1]))
         residual = self.standard.restore(self.denoising.sample(condition, noise, sampler, (limits[0], limits[1])))
@@ -90,6 +96,11 @@ class ResidualNowcast(Forecaster):
         """The base's scaled nowcast, (b, t·z, y, x); of a base with members the mean."""
         # Training turns on what is within, too: the base's normalisation would take up what it is shown.
         return _scaled(self.base.eval().forecast(batch).float().mean(1))
+
+
+def _together(field: Tensor) -> int:
+    """Members at once: a GPU would wait for its host between the many small steps of each; a CPU's cache holds one."""
+    return _MEMBERS_ON_GPU if field.is_cuda else 1
 
 
 def _scaled(zh: Tensor) -> Tensor:

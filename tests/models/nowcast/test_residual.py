@@ -55,6 +55,14 @@ def test_a_window_is_forecast_alike_in_any_batch(model: ResidualNowcast) -> None
     assert model.forecast(alone, 2, seed=3)[0] == pytest.approx(model.forecast(batch, 2, seed=3)[1], abs=1e-3)
 
 
+def test_members_are_the_same_made_together_and_one_by_one(
+    model: ResidualNowcast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_by_one = model.forecast(batch_of(), members=3)
+    monkeypatch.setattr("polarcast.models.nowcast.residual._together", lambda _: 2)
+    assert model.forecast(batch_of(), members=3) == pytest.approx(one_by_one, abs=1e-3)
+
+
 def test_the_base_stays_as_it_is_and_the_loss_reaches_the_denoiser(model: ResidualNowcast) -> None:
     model.zero_grad()
     model.loss(batch_of()).backward()
