@@ -12,7 +12,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: demo test unit lint install install-dev clean
+.PHONY: demo test unit gpu lint install install-dev clean
 
 demo: install
 	$(BIN)/polarcast bench demo
@@ -28,6 +28,10 @@ test: unit
 
 unit: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT)
+
+# Everything else is tested on the CPU, on machines with a GPU, too: there it is the same everywhere.
+gpu: install-dev
+	POLARCAST_TEST_GPU=1 $(BIN)/pytest -m gpu --require gpu
 
 lint: install-dev
 	$(BIN)/ruff check .

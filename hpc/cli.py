@@ -66,7 +66,7 @@ def train(
     from polarcast.hpc.lifeline import sole_writer
     from polarcast.hpc.micro_batch import share_of
     from polarcast.hpc.run_folder import RunFolder
-    from polarcast.hpc.world import detect
+    from polarcast.hpc.world import detect, one_gpu_each, visible_gpus
 
     end_with_launcher()
     config = load_config(source, overrides or [])
@@ -75,6 +75,7 @@ def train(
         # What is wrong is better told once than by every rank.
         read_manifest(config.data.shards)
         share_of(config.train, processes)
+        one_gpu_each(processes, visible_gpus(), "--processes")
         launch_local(["train", source, *(overrides or []), "--out", str(folder)], processes)
     else:
         from polarcast.hpc.train import train as train_run

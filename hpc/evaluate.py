@@ -19,7 +19,7 @@ from polarcast.hpc.scores.change import by_change, change_of
 from polarcast.hpc.scores.family import FAMILIES, score_fields
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
 from polarcast.hpc.scores.records import Records, write_records
-from polarcast.hpc.world import World, device_of, set_threads
+from polarcast.hpc.world import World, device_of, set_up_torch
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.forecaster import Forecaster
 
@@ -58,7 +58,7 @@ def evaluate(
     world = world or World()
     config, model = run.config(), load_model(run, world)
     join(world)
-    set_threads(config.train.threads, world)
+    set_up_torch(config.train.threads, world)
     reader = build_reader(config, manifest, split)
     records = score(lambda batch: model.forecast(batch, config.evaluate.members), reader, world, on_frames)
     if world.is_first:

@@ -1,13 +1,11 @@
 """The process group: where all ranks of a job meet, and what they know brought together."""
 
 import os
-import platform
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from polarcast.data.errors import BadInput
 from polarcast.hpc.network import name_interface
 from polarcast.hpc.world import World, device_of
 
@@ -20,9 +18,6 @@ def join(world: World, even_alone: bool = False) -> None:
     Args:
         world: This process's place.
         even_alone: Whether a process that has nobody to meet needs a group, too; wrappers of models do.
-
-    Raises:
-        BadInput: processes share a GPU, over which NCCL would not let them talk.
     """
     if torch.distributed.is_initialized() or (world.size == 1 and not even_alone):
         return
@@ -39,25 +34,6 @@ def join(world: World, even_alone: bool = False) -> None:
     # torchrun has a store running there already, which only its own variables lead to.
     here = "env://" if "TORCHELASTIC_RUN_ID" in os.environ else f"tcp://{world.address}:{world.port}"
     torch.distributed.init_process_group(backend, init_method=here, rank=world.rank, world_size=world.size)
-    if device != "cpu":
-        _one_gpu_each(device, world)
-
-
-def _one_gpu_each(device: str, world: World) -> None:
-    # By what they are: where a scheduler shows each process one GPU only, all call theirs number 0.
-    mine = (platform.node(), str(torch.cuda.get_device_properties(device).uuid))
-    gpus = gather(mine, world)
-    if len(set(gpus)) < len(gpus):
-        refuse_shared_gpus(len(gpus), len(set(gpus)), ", ".join(sorted({host for host, _ in gpus})))
-
-
-def refuse_shared_gpus(processes: int, gpus: int, where: str) -> NoReturn:
-    """Raise BadInput: over one GPU, NCCL does not let two processes talk."""
-    raise BadInput(
-        f"{processes} processes can't share {gpus} GPU{'s' * (gpus > 1)}",
-        where,
-        "start one for each GPU, or hide the GPUs: CUDA_VISIBLE_DEVICES=''",
-    )
 
 
 def gather(item: Item, world: World) -> list[Item]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from polarcast.hpc.console import ENDED_EARLY
-from polarcast.hpc.group import refuse_shared_gpus
 
 _PR_SET_PDEATHSIG = 1
 
@@ -18,11 +17,8 @@ def launch_local(arguments: Sequence[str], processes: int) -> None:
     """Run a polarcast verb as `processes` ranks on this machine.
 
     Raises:
-        BadInput: there are GPUs, but not one for each rank.
         SystemExit: a rank failed; carries its exit code, its own words are on standard error.
     """
-    if 0 < (gpus := _visible_gpus()) < processes:
-        refuse_shared_gpus(processes, gpus, "--processes")
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", "polarcast.hpc.cli", *arguments,
@@ -34,12 +30,6 @@ def launch_local(arguments: Sequence[str], processes: int) -> None:
     asked = _handed_on(process)
     if code := process.wait():
         raise SystemExit(ENDED_EARLY if asked else code)
-
-
-def _visible_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _handed_on(process: "subprocess.Popen[bytes]") -> list[int]:

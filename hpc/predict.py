@@ -25,7 +25,7 @@ from polarcast.hpc.predict_input import Input, OnProgress, open_input
 from polarcast.hpc.predict_nowcast import nowcast_dataset, nowcast_event
 from polarcast.hpc.predict_picture import draw_forecasts, draw_nowcast
 from polarcast.hpc.run_folder import RunFolder
-from polarcast.hpc.world import World, set_threads
+from polarcast.hpc.world import World, set_up_torch
 from polarcast.models.forecaster import Forecaster
 
 _UNKNOWN = "not recorded"
@@ -103,7 +103,7 @@ def predict(run: RunFolder, path: Path, out: Path, asked: Asked, tell: OnProgres
     config = run.config()
     _check(out, asked, config)
     model = load_model(run, World())
-    set_threads(config.train.threads, World())
+    set_up_torch(config.train.threads, World())
     with open_input(path, config, asked.event, asked.size, tell) as given:
         make = _nowcast if config.is_nowcast else _estimate
         dataset, drawn, written = make(run, config, model, given, out, asked, tell)

@@ -13,7 +13,7 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.hpc.group import barrier, gather, join
 from polarcast.hpc.provenance import package_versions
-from polarcast.hpc.world import World, device_of
+from polarcast.hpc.world import World, device_of, one_gpu_each
 
 _PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
 _BYTES = 2**24
@@ -53,11 +53,15 @@ def preflight(folder: Path, world: World) -> dict[str, Any]:
         world: This process's place.
 
     Raises:
-        BadInput: versions of packages differ, a node does not see the folder, or there is no room in it.
+        BadInput: versions of packages differ, processes share a GPU, a node does not see the folder, or there is no
+            room in it.
     """
     seen = gather((socket.gethostname(), _facts(folder)), world)
     hosts, facts = [host for host, _ in seen], [fact for _, fact in seen]
     _same(hosts, [tuple(sorted(fact["versions"].items())) for fact in facts])
+    gpus = {fact["gpu"] for fact in facts}
+    if None not in gpus:
+        one_gpu_each(world.size, len(gpus), ", ".join(sorted(set(hosts))))
     if blind := sorted({host for host, fact in seen if fact["free_gb"] is None}):
         raise BadInput(f"not there on {', '.join(blind)}", folder, "give a folder on storage that all nodes share")
     free = min(fact["free_gb"] for fact in facts)
@@ -73,7 +77,14 @@ def preflight(folder: Path, world: World) -> dict[str, Any]:
 
 def _facts(folder: Path) -> dict[str, Any]:
     free = shutil.disk_usage(folder).free / 1e9 if folder.is_dir() else None
-    return {"versions": package_versions(_PACKAGES), "free_gb": free}
+    return {"versions": package_versions(_PACKAGES), "free_gb": free, "gpu": _gpu()}
+
+
+def _gpu() -> str | None:
+    """What no other GPU is called: where a scheduler shows each process one only, all are number 0."""
+    if not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
 
 
 def _same(hosts: Sequence[str], versions: Sequence[tuple[tuple[str, str], ...]]) -> None:

@@ -31,7 +31,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """Code version with a hash of uncommitted changes, data digest, packages, host and command."""
+    """Code version with a hash of uncommitted changes, data digest, packages, host, GPU and command."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": _code(),
@@ -40,6 +40,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "python": platform.python_version(),
         "host": platform.node(),
         "machine": platform.machine(),
+        "gpu": _gpu(),
         "command": sys.argv[1:],
     }
 
@@ -54,6 +55,13 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "missing"
+
+
+def _gpu() -> str | None:
+    """The model of the GPU that computes; None where the processor does."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _code() -> dict[str, str]:

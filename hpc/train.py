@@ -32,7 +32,7 @@ from polarcast.hpc.saving import Saver
 from polarcast.hpc.settings import TrainConfig
 from polarcast.hpc.track import Mirror, open_mirror
 from polarcast.hpc.validation import spread, validation_loss, validation_scores
-from polarcast.hpc.world import World, set_threads
+from polarcast.hpc.world import World, set_up_torch
 from polarcast.models.forecaster import Forecaster, parameter_count
 from polarcast.models.registry import entry
 
@@ -78,7 +78,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
         return
     with StopFlag(world, config.train.stop_seconds) as stop:
         manifest = on_every_rank(lambda: open_shards(config), world)
-        set_threads(config.train.threads, world)
+        set_up_torch(config.train.threads, world)
         model = build_model(config)
         if config.base:
             on_every_rank(lambda: load_base(model, config.base), world)

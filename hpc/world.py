@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from polarcast.data.errors import BadInput
+
 
 @dataclass(frozen=True)
 class World:
@@ -50,10 +52,31 @@ def device_of(world: World) -> str:
     return f"cuda:{world.local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
-def set_threads(wanted: int, world: World) -> int:
-    """Give this process its share of the cores (or `wanted`); returns the number of threads."""
+def one_gpu_each(processes: int, gpus: int, where: str) -> None:
+    """Raises BadInput unless there are as many GPUs as processes, or none: NCCL lets no two processes talk over one."""
+    if 0 < gpus < processes:
+        raise BadInput(
+            f"{processes} processes can't share {gpus} GPU{'s' * (gpus > 1)}",
+            where,
+            "start one for each GPU, or hide the GPUs: CUDA_VISIBLE_DEVICES=''",
+        )
+
+
+def visible_gpus() -> int:
+    """How many GPUs this process sees."""
     import torch
 
+    return torch.cuda.device_count()
+
+
+def set_up_torch(wanted: int, world: World) -> int:
+    """Give this process its share of the cores (or `wanted`), and all digits of fp32; returns the number of threads.
+
+    Unless told otherwise, torch convolves fp32 fields on GPUs in TF32, with ten bits: scores would not be a CPU's.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
     threads = wanted or max(1, len(os.sched_getaffinity(0)) // world.local_size)
     torch.set_num_threads(threads)
     return threads

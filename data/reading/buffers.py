@@ -33,8 +33,9 @@ class Recycler:
 
     def _unused(self, size: int) -> Halves:
         free = self._free[size]
-        # The oldest: if its copy is still on the way, so are all others'.
-        return free.pop(0)[0] if free and _has_happened(free[0][1]) else _allocate(size)
+        # The newest first: most of it may still be in the processor's cache.
+        unused = (i for i in reversed(range(len(free))) if _has_happened(free[i][1]))
+        return free.pop(i)[0] if (i := next(unused, None)) is not None else _allocate(size)
 
     def _take_back(self, buffer: Halves) -> None:
         self._free[buffer.size].append((buffer, _now_on_gpu()))

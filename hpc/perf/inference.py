@@ -13,7 +13,7 @@ from polarcast.hpc.build import build_model
 from polarcast.hpc.config import RunConfig, load_config
 from polarcast.hpc.estimate import example_batch
 from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
-from polarcast.hpc.world import World, device_of, set_threads
+from polarcast.hpc.world import World, device_of, set_up_torch
 from polarcast.models.diffusion.conditional import Diffusion
 from polarcast.models.forecaster import Forecaster
 from polarcast.models.rain import MOST_MMH
@@ -35,7 +35,7 @@ def measure_inference(
         rounds: That count.
         on_round: Called with the number of rounds done.
     """
-    set_threads(config.train.threads, World())
+    set_up_torch(config.train.threads, World())
     works = _works(config, size, members)
     with torch.no_grad():
         peaks = [Row(f"memory, {name}", peak, "MiB", peak, peak) for name, peak in _peaks(works)]

@@ -19,7 +19,7 @@ from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine,
 from polarcast.hpc.perf.network_model import Network, all_reduce_seconds, efficiency, fitted
 from polarcast.hpc.perf.step import example, stepping
 from polarcast.hpc.settings import TrainConfig
-from polarcast.hpc.world import World, device_of, set_threads
+from polarcast.hpc.world import World, device_of, set_up_torch
 
 ALONE, QUIET = "1 process", "processes that exchange nothing"
 STRONG, WEAK = "strong: the same batch", "weak: a batch for each"
@@ -55,7 +55,7 @@ def measure_scaling(
         BadInput: the batch can't be divided among the processes.
     """
     join(world)
-    set_threads(config.train.threads, world)
+    set_up_torch(config.train.threads, world)
     rows = interleaved(_contenders(config, size, steps, world), rounds, "samples/s", on_round)
     measured = {
         f"strong, {world.size} processes: efficiency": ratio(rows, STRONG, ALONE) / world.size,

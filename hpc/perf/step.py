@@ -27,7 +27,7 @@ from polarcast.hpc.perf.devices import peak_flops
 from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.samples import Samples
-from polarcast.hpc.world import World, device_of, set_threads
+from polarcast.hpc.world import World, device_of, set_up_torch
 
 TORCH, DDP = "torch alone", "DDP"
 STAGES = (0, 1, 2, 3)
@@ -49,7 +49,7 @@ def measure_step(
         on_round: Called with the number of rounds done.
     """
     join(world, even_alone=True)
-    set_threads(config.train.threads, world)
+    set_up_torch(config.train.threads, world)
     share = share_of(config.train, world.size)
     asked = config.train.micro_batch
     micro = max(divisors(share, share if isinstance(asked, str) else asked))

@@ -72,8 +72,8 @@ class ResidualNowcast(Forecaster):
         for first in range(0, members, together):
             chosen = range(first, min(first + together, members))
             keys = [key for member in chosen for key in forecast_keys(batch, seed, member)]
-            repeated = (field.repeat(len(chosen), 1, 1, 1) for field in (estimate, condition))
-            made.append(self._make(*repeated, keys, sampler).unflatten(0, (len(chosen), len(batch))))
+            estimates, conditions = (field.repeat(len(chosen), 1, 1, 1) for field in (estimate, condition))
+            made.append(self._make(estimates, conditions, keys, sampler).unflatten(0, (len(chosen), len(batch))))
         return torch.cat(made).movedim(0, 1)
 
     def _make(self, estimate: Tensor, condition: Tensor, keys: Sequence[int], sampler: Sampler) -> Tensor:

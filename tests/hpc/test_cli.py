@@ -109,6 +109,18 @@ def test_doctor_finds_this_machine_fit() -> None:
     assert set(checks) >= {"packages", "torch", "two processes", "free disk"}
 
 
+def test_more_processes_than_gpus_are_refused_before_any_starts(
+    shards: Manifest, tmp_path: Path, polarcast_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polarcast.hpc.world.visible_gpus", lambda: 3)
+    settings = (f"data.shards={shards.folder}", "train.global_batch=4", "--out", tmp_path / "run")
+    code, out, err = polarcast_here("train", "demo", *settings, "--processes", "4")
+    line = refused(subprocess.CompletedProcess([], code, out, err))
+    assert "--processes: 4 processes can't share 3 GPUs" in line
+    assert "CUDA_VISIBLE_DEVICES" in line
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.multiprocess
 def test_doctor_tells_what_a_failed_rank_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_TALK", "raise ConnectionError('no wire between the two')")

@@ -24,7 +24,7 @@ from polarcast.hpc.micro_batch import choose_micro_batch
 from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.scores.family import score_fields
 from polarcast.hpc.scores.protocol import Protocol
-from polarcast.hpc.world import World
+from polarcast.hpc.world import World, set_up_torch
 from polarcast.models.forecaster import Forecaster
 
 pytestmark = pytest.mark.gpu
@@ -66,9 +66,8 @@ def losses(run: RunFolder) -> dict[int, float]:
 
 
 @pytest.fixture(autouse=True)
-def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    # TF32 has three digits.
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+def _as_in_a_run() -> None:
+    set_up_torch(1, World())
 
 
 def made(config: RunConfig) -> Forecaster:

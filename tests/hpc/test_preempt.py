@@ -77,6 +77,15 @@ def test_nodes_are_held_against_each_other(tmp_path: Path) -> None:
         preflight_alone(tmp_path / "nowhere")
 
 
+def test_processes_that_share_a_gpu_are_refused_before_they_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polarcast.hpc.preflight._gpu", lambda: "7b0f")
+    monkeypatch.setattr("polarcast.hpc.preflight.gather", lambda item, _: [item, item])
+    with pytest.raises(BadInput, match="2 processes can't share 1 GPU — start one for each"):
+        preflight(tmp_path, World(size=2))
+
+
 def preflight_alone(folder: Path) -> dict:
     from polarcast.hpc.group import join
 

@@ -63,16 +63,8 @@ def perf(*arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
-SMALL = [
-    "model.widths=[4,8]",
-    "match_params=false",
-    "train.global_batch=4",
-    "--size",
-    "32",
-    "--rounds",
-    "2",
-    "--steps=1",
-]
+BRIEF = ["match_params=false", "train.global_batch=4", "--size", "32", "--rounds", "2", "--steps=1"]
+SMALL = ["model.widths=[4,8]", *BRIEF]
 
 
 @pytest.mark.multiprocess
@@ -87,6 +79,13 @@ def test_steps_are_measured_every_way_on_two_processes() -> None:
     assert 0 <= waiting["value"] <= 100
     assert "n/a" in told["notes"]["model FLOPs utilisation"]
     assert told["machine"]["processes"] == 2
+
+
+@pytest.mark.multiprocess
+def test_steps_of_a_nowcast_are_measured_on_windows_long_enough() -> None:
+    net = ["task=nowcast", "model.name=furenet", "model.widths=[4,4,4,4]", "model.squeeze=2", "data.heights_km=[3.0]"]
+    told = perf("step", "demo", *net, *BRIEF)
+    assert all(row["value"] > 0 for row in told["rows"][:7])
 
 
 @pytest.mark.multiprocess
