@@ -21,7 +21,7 @@ from polarcast.hpc.run_folder import RunFolder
 from polarcast.hpc.train import train
 from polarcast.hpc.world import World
 
-STEPS_PER_KILL, LONGEST_LIFE = 6, 1.5
+STEPS_PER_KILL = 6
 SETTINGS = [
     "model.widths=[32,64,128]", "match_params=false", "train.global_batch=2", "train.learning_rate=1e-3",
     "train.validate_every=50", "train.checkpoint_every=1", "train.log_every=1", "train.threads=1",
@@ -44,19 +44,32 @@ def begin(shards: str, folder: Path, steps: int) -> int:
     os._exit(0)
 
 
-def kill_at_random(child: int, folder: Path, rng: random.Random) -> bool:
+def seconds_to_a_save(child: int, run: RunFolder) -> float:
+    """Let a life save once, and kill it; returns how long that took, which a busy machine makes long."""
+    born = time.time()
+    while newest(run.checkpoints) is None:
+        time.sleep(0.01)
+    end(child)
+    return time.time() - born
+
+
+def kill_at_random(child: int, folder: Path, rng: random.Random, longest_life: float) -> bool:
     """Kill a life at any instant, or (half of the time) within a save; returns whether it was within one."""
     born = time.time()
-    deadline = born + rng.uniform(0, LONGEST_LIFE)
+    deadline = born + rng.uniform(0, longest_life)
     within_save, pause = rng.random() < 0.5, rng.uniform(0, 0.03)
-    while time.time() < deadline + LONGEST_LIFE * within_save:
+    while time.time() < deadline + longest_life * within_save:
         if within_save and time.time() > deadline and is_saving(folder, born):
             time.sleep(pause)
             break
         time.sleep(0.001)
+    end(child)
+    return is_saving(folder, born)
+
+
+def end(child: int) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return is_saving(folder, born)
 
 
 def is_saving(folder: Path, since: float) -> bool:
@@ -77,9 +90,10 @@ def main(shards: str, folder: Path, kills: int, seed: int) -> dict[str, object]:
     rng, run, steps = random.Random(seed), RunFolder(folder), STEPS_PER_KILL * kills
     told = {"kills": 0, "within_save": 0, "lost": 0, "backwards": 0, "failed": 0, "steps": steps}
     furthest = 0
+    longest_life = 2 * seconds_to_a_save(begin(shards, folder, steps), run)
     while told["kills"] < kills and not run.is_trained:
         child = begin(shards, folder, steps)
-        told["within_save"] += kill_at_random(child, folder, rng)
+        told["within_save"] += kill_at_random(child, folder, rng, longest_life)
         told["kills"] += 1
         saved = step_of(newest(run.checkpoints))
         told["lost"] += saved < reported(run)
