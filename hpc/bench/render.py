@@ -63,7 +63,8 @@ def footnote(table: ComparisonTable) -> str:
     if first.events < 2:
         parts = [f"{count}: no interval can be given for a single event."]
     else:
-        parts = [f"{count}; 95% intervals by paired bootstrap over events.", *_about_differences(table)]
+        over = "events" if seeds[-1] == 1 else "events and seeds"
+        parts = [f"{count}; 95% intervals by paired bootstrap over {over}.", *_about_differences(table)]
     return "\n".join(parts + ([f"Note: {table.note}."] if table.note else []))
 
 
@@ -76,6 +77,8 @@ def _about_differences(table: ComparisonTable) -> list[str]:
     if not found:
         return []
     told = [f"* the interval excludes zero; ** also after Holm's correction for the table's {len(found)} differences."]
+    if any(r.seeds == 1 for r in found):
+        told.append("With one seed they leave out the luck of training, which may be larger: give seeds: [0, 1, 2].")
     detectable = _detectable(table, found)
     shown = "; ".join(detectable[:_DETECTABLE_SHOWN]) + ("; …" if len(detectable) > _DETECTABLE_SHOWN else "")
     return [*told, f"Found with 80% power by so many events, in every row: {shown}."]

@@ -97,6 +97,18 @@ def test_written_tables_agree_with_the_records(tmp_path: Path) -> None:
     assert "\\[" not in text
 
 
+def test_a_table_of_one_seed_says_what_its_intervals_leave_out() -> None:
+    one = markdown(built(scores(2.0), scores(1.0)))
+    assert "bootstrap over events." in one
+    assert "leave out the luck of training" in one
+    suite = Suite(name="s", models={"net": ModelSpec(label="Net")}, tables={"t": SPEC})
+    runs = {("net", arm): [scores(error), scores(error + 0.1)] for arm, error in (("radar", 2.0), ("dualpol", 1.0))}
+    two = markdown(build_table("t", suite, runs))
+    assert "2 seeds" in two
+    assert "bootstrap over events and seeds." in two
+    assert "luck" not in two
+
+
 def test_only_a_difference_whose_interval_excludes_zero_is_starred() -> None:
     clear, none = built(scores(2.0), scores(1.0)), built(scores(2.0), scores(2.0))
     assert "-1.00**" in markdown(clear)
