@@ -63,8 +63,8 @@ def footnote(table: ComparisonTable) -> str:
     if first.events < 2:
         parts = [f"{count}: no interval can be given for a single event."]
     else:
-        over = "events" if seeds[-1] == 1 else "events and seeds"
-        parts = [f"{count}; 95% intervals by paired bootstrap over {over}.", *_about_differences(table)]
+        seeds_too = "" if seeds[-1] == 1 else ", and Student's t over seeds"
+        parts = [f"{count}; 95% intervals by paired bootstrap over events{seeds_too}.", *_about_differences(table)]
     return "\n".join(parts + ([f"Note: {table.note}."] if table.note else []))
 
 
@@ -81,7 +81,7 @@ def _about_differences(table: ComparisonTable) -> list[str]:
         told.append("With one seed they leave out the luck of training, which may be larger: give seeds: [0, 1, 2].")
     detectable = _detectable(table, found)
     shown = "; ".join(detectable[:_DETECTABLE_SHOWN]) + ("; …" if len(detectable) > _DETECTABLE_SHOWN else "")
-    return [*told, f"Found with 80% power by so many events, in every row: {shown}."]
+    return [*told, f"Found with 80% power by so many events and seeds, in every row: {shown}."]
 
 
 def _detectable(table: ComparisonTable, differences: Sequence[Record]) -> list[str]:

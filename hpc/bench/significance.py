@@ -1,8 +1,9 @@
-"""Intervals by resampling events (and seeds), never pixels, paired across arms."""
+"""Intervals by resampling events, never pixels, and from the spread of seeds; paired across arms."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ class Interval:
         value: On all events.
         low: Lower limit.
         high: Upper limit.
-        error: Standard error.
+        error: Standard error: of a normal distribution with this interval.
         p_value: Of the hypothesis that the true value is 0; below 1 − level exactly where the interval excludes 0.
     """
 
@@ -40,11 +41,15 @@ class Interval:
 
 
 def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Symmetric studentized bootstrap over events, and over seeds where there are several (Hall 1988).
+    """Symmetric studentized bootstrap over events (Hall 1988), and Student's t over seeds where there are several.
 
     Scores are ratios of sums over few, very unequal events. There percentile and BCa intervals of a difference cover
     84–92% where 95% is asked for; the value ± what is seldom exceeded by |draw − value| over the draw's own standard
     error, times the jackknife's standard error of the value, covers 95–96% (`tests/hpc/test_coverage.py`).
+
+    Seeds are too few to be resampled: of three, draws have two thirds of the variance. Half the width is the root of
+    the squares of that over events and that over seeds together (Zou & Donner 2008). The latter is the jackknife's
+    standard error over seeds times the quantile of Student's t, with a degree of freedom for each seed but one.
 
     Arms that are compared lie side by side in the last axis, so that every draw resamples them together.
 
@@ -65,22 +70,33 @@ def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: fl
     if e < 2 or not np.isfinite(value):
         return Interval(value)
     used = np.flatnonzero(_gradient(statistic, whole, np.arange(len(whole))))
-    events, seeds = _draw(e, k, draws, seed)
-    error = _jackknife(statistic, sums.sum(0))
-    drawn = statistic(np.einsum("bk,be,kes->bs", seeds, events, sums, optimize=True))
+    of_events, events = sums.sum(0), _draw(e, draws, seed)
+    error, error_of_seeds = _jackknife(statistic, of_events), _jackknife(statistic, sums.sum(1)) if k > 1 else 0.0
+    drawn = statistic(events @ of_events)
     with np.errstate(divide="ignore", invalid="ignore"):
-        pivots = np.abs(drawn - value) / _standard_error(statistic, sums, events, seeds, used)
+        pivots = np.abs(drawn - value) / _standard_error(statistic, of_events, events, used)
     pivots = np.where((drawn == value) & ~np.isfinite(pivots), 0.0, pivots)
-    pivots = pivots[np.isfinite(pivots)]
-    if len(pivots) < draws // 2 or not np.isfinite(error):
+    pivots = np.sort(pivots[np.isfinite(pivots)])
+    if len(pivots) < draws // 2 or not np.isfinite(error + error_of_seeds):
         return Interval(value)
-    half = float(np.quantile(pivots, level)) * error
-    p_value = (1 + int((pivots * error >= abs(value)).sum())) / (1 + len(pivots))
-    return Interval(value, value - half, value + half, error, p_value)
+    # Where each draw would be the limit of an interval, and how wide that would be.
+    shares = np.arange(1, len(pivots) + 1) / (len(pivots) + 1)
+    widths = np.hypot(pivots * error, _students(shares, k) * error_of_seeds)
+    half = float(np.hypot(np.quantile(pivots, level) * error, _students(np.array(level), k) * error_of_seeds))
+    p_value = (1 + int((widths >= abs(value)).sum())) / (1 + len(pivots))
+    return Interval(value, value - half, value + half, half / NormalDist().inv_cdf((1 + level) / 2), p_value)
+
+
+def _students(level: Array, seeds: int) -> Array:
+    """Student's t that so many seeds seldom exceed on either side; 0 for a single one, which has no spread."""
+    from scipy.stats import t
+
+    return t.ppf((1 + level) / 2, seeds - 1) if seeds > 1 else np.zeros_like(level)
 
 
 def _jackknife(statistic: Statistic, sums: Array) -> float:
-    """Standard error from leaving out one event (e, s) at a time (Efron & Stein 1981): it errs on the large side.
+    """Standard error from leaving out one event, or seed, (e, s) at a time (Efron & Stein 1981): it errs on the large
+    side.
 
     NaN when an event without which the statistic is undefined carries it alone.
     """
@@ -90,21 +106,17 @@ def _jackknife(statistic: Statistic, sums: Array) -> float:
 
 
 @lru_cache(maxsize=4)
-def _draw(events: int, seeds: int, draws: int, seed: int) -> tuple[Array, Array]:
-    """How often each draw takes each event, (b, e), and each seed, (b, k); the same for all scores of a table."""
+def _draw(events: int, draws: int, seed: int) -> Array:
+    """How often each draw takes each event, (b, e); the same for all scores of a table."""
     rng = np.random.default_rng(seed)
-    of_events = rng.multinomial(events, np.full(events, 1 / events), size=draws).astype(float)
-    return of_events, rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(float)
+    return rng.multinomial(events, np.full(events, 1 / events), size=draws).astype(float)
 
 
-def _standard_error(
-    statistic: Statistic, sums: Array, events: Array, seeds: Array, used: npt.NDArray[np.int64]
-) -> Array:
-    """Standard error of each draw (b,) from the spread of its events' influences (the delta method)."""
-    e = sums.shape[1]
-    whole = np.einsum("bk,be,kes->bs", seeds, events, sums, optimize=True)
-    gradient = _gradient(statistic, whole, used)
-    influence = np.einsum("bs,bk,kes->be", gradient, seeds, sums[..., used], optimize=True)
+def _standard_error(statistic: Statistic, sums: Array, events: Array, used: npt.NDArray[np.int64]) -> Array:
+    """Standard error of each draw (b,) from the spread of the influences of its events (e, s) (the delta method)."""
+    e = len(sums)
+    gradient = _gradient(statistic, events @ sums, used)
+    influence = gradient @ sums[:, used].T
     mean = (events * influence).sum(1, keepdims=True) / e
     return np.sqrt((events * (influence - mean) ** 2).sum(1) * e / (e - 1))
 

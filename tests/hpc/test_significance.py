@@ -27,6 +27,20 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.915 <= covered <= 0.985
 
 
+@pytest.mark.parametrize(("seeds", "spread"), [(2, 0.5), (3, 0.5), (3, 0.05), (5, 0.2)])
+def test_the_interval_of_a_few_seeds_covers_the_truth_too(seeds: int, spread: float) -> None:
+    """Events have a standard error of 0.2; seeds' spread is anything from a quarter of that to more than twice."""
+    rng = np.random.default_rng(seeds)
+    found = []
+    for trial in range(400):
+        value = rng.normal(0, spread, (seeds, 1)) + rng.normal(0, 1.1, 30) + rng.normal(0, 0.3, (seeds, 30))
+        found.append(interval(np.stack([value, np.ones_like(value)], -1), ratio, draws=500, seed=trial))
+    covers = np.array([i.low < 0 < i.high for i in found])
+    # Never less than said; the two parts seldom go astray together, so that it may be more.
+    assert 0.93 <= covers.mean() <= 0.995
+    assert np.mean(covers == [i.p_value >= 0.05 for i in found]) > 0.99
+
+
 def test_a_mean_of_normal_events_has_students_interval() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(5, 2, 200)
@@ -45,6 +59,16 @@ def test_pairing_sees_what_event_to_event_spread_hides() -> None:
     assert paired.high < 0
     alone = interval(radar[None], ratio)
     assert alone.high - alone.low > 5 * (paired.high - paired.low)
+
+
+def test_seeds_that_disagree_widen_the_interval_and_its_error_alike() -> None:
+    radar = skewed_events(np.random.default_rng(5), 50)[0]
+    arms = [np.concatenate([radar, radar * [factor, 1]], -1) for factor in (0.9, 1.1, 1.0)]
+    agree, disagree = interval(np.stack([arms[2]] * 3), difference), interval(np.stack(arms), difference)
+    assert disagree.low < 0 < disagree.high
+    assert disagree.high - disagree.low > 0.1
+    assert agree.high - agree.low < 1e-6
+    assert disagree.error == pytest.approx((disagree.high - disagree.low) / 2 / 1.96, rel=1e-3)
 
 
 def test_equal_arms_have_no_difference() -> None:

@@ -105,7 +105,7 @@ def test_a_table_of_one_seed_says_what_its_intervals_leave_out() -> None:
     runs = {("net", arm): [scores(error), scores(error + 0.1)] for arm, error in (("radar", 2.0), ("dualpol", 1.0))}
     two = markdown(build_table("t", suite, runs))
     assert "2 seeds" in two
-    assert "bootstrap over events and seeds." in two
+    assert "bootstrap over events, and Student's t over seeds." in two
     assert "luck" not in two
 
 
