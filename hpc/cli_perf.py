@@ -184,10 +184,12 @@ def inference(
 def _launched(arguments: list[str], processes: int) -> bool:
     """Run the same verb on several processes, unless this is one of them."""
     from polarcast.hpc.launch import end_with_launcher, launch_local
+    from polarcast.hpc.world import one_gpu_each, visible_gpus
 
     end_with_launcher()
     if processes == 1 or "RANK" in os.environ:
         return False
+    one_gpu_each(processes, visible_gpus(), "--processes")
     launch_local(arguments, processes)
     return True
 

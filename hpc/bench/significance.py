@@ -72,9 +72,12 @@ def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: fl
     used = np.flatnonzero(_gradient(statistic, whole, np.arange(len(whole))))
     of_events, events = sums.sum(0), _draw(e, draws, seed)
     error, error_of_seeds = _jackknife(statistic, of_events), _jackknife(statistic, sums.sum(1)) if k > 1 else 0.0
-    drawn = statistic(events @ of_events)
+    resampled = events @ of_events
+    drawn = statistic(resampled)
     with np.errstate(divide="ignore", invalid="ignore"):
-        pivots = np.abs(drawn - value) / _standard_error(statistic, of_events, events, used)
+        pivots = np.abs(drawn - value) / _standard_error(
+            _gradient(statistic, resampled, used), of_events[:, used], events
+        )
     pivots = np.where((drawn == value) & ~np.isfinite(pivots), 0.0, pivots)
     pivots = np.sort(pivots[np.isfinite(pivots)])
     if len(pivots) < draws // 2 or not np.isfinite(error + error_of_seeds):
@@ -112,11 +115,16 @@ def _draw(events: int, draws: int, seed: int) -> Array:
     return rng.multinomial(events, np.full(events, 1 / events), size=draws).astype(float)
 
 
-def _standard_error(statistic: Statistic, sums: Array, events: Array, used: npt.NDArray[np.int64]) -> Array:
-    """Standard error of each draw (b,) from the spread of the influences of its events (e, s) (the delta method)."""
+def _standard_error(gradient: Array, sums: Array, events: Array) -> Array:
+    """Standard error of each draw (b,) from the spread of the influences of its events (the delta method).
+
+    Args:
+        gradient: (b, s) of the statistic at each draw's sums.
+        sums: (e, s) of each event.
+        events: (b, e) how often each draw takes each.
+    """
     e = len(sums)
-    gradient = _gradient(statistic, events @ sums, used)
-    influence = gradient @ sums[:, used].T
+    influence = gradient @ sums.T
     mean = (events * influence).sum(1, keepdims=True) / e
     return np.sqrt((events * (influence - mean) ** 2).sum(1) * e / (e - 1))
 

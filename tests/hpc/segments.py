@@ -1,9 +1,13 @@
-"""A run in pieces: each stops at a step, on every rank, and the next continues it another way."""
+"""A run in pieces: each stops at a step, on every rank, and the next continues it another way; held against others."""
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 from unittest import mock
+
+import pytest
+from safetensors.torch import load_file
 
 from polarcast.hpc import train as training
 from polarcast.hpc.config import load_config
@@ -47,3 +51,19 @@ def stopping_at(until: int):
         whole(seed, step, rank)
 
     return seed_step
+
+
+def curve(run: RunFolder, event: str = "step") -> dict[int, dict[str, Any]]:
+    return {r["step"]: r for r in run.records() if r["event"] == event}
+
+
+def assert_like(run: RunFolder, alone: RunFolder, tolerance: float) -> None:
+    assert run.is_trained
+    for event in ("step", "validation"):
+        ours, theirs = curve(run, event), curve(alone, event)
+        assert list(ours) == list(theirs)
+        for step, record in ours.items():
+            assert record.get("samples") == theirs[step].get("samples")
+            assert record["loss"] == pytest.approx(theirs[step]["loss"], rel=tolerance)
+    for name, weight in load_file(run.weights_file).items():
+        assert (weight - load_file(alone.weights_file)[name]).abs().max() <= tolerance

@@ -11,7 +11,6 @@ import pytest
 import segments
 import torch
 from fields import PAIRS
-from safetensors.torch import load_file
 
 from polarcast.data.batch import Batch
 from polarcast.data.reading.buffers import Recycler
@@ -28,7 +27,6 @@ from polarcast.hpc.world import World, set_up_torch
 from polarcast.models.forecaster import Forecaster
 
 pytestmark = pytest.mark.gpu
-SIDE = 64
 NETS: dict[str, dict[str, Any]] = {
     "furenet": {"widths": [8, 16, 24, 32], "squeeze": 4, "attention": True},
     "furenet_advected": {"widths": [8, 16, 24, 32], "squeeze": 4},
@@ -59,10 +57,6 @@ def storm(config: RunConfig) -> Batch:
     number = torch.arange(2)
     radar = torch.cat([seen, seen / 20, seen / 40], 2)
     return Batch(radar, None, number, number, config.variables(), (3.0,), future=ahead, before=seen[:, -1, 0])
-
-
-def losses(run: RunFolder) -> dict[int, float]:
-    return {r["step"]: r["loss"] for r in run.records() if r["event"] == "step"}
 
 
 @pytest.fixture(autouse=True)
@@ -114,12 +108,6 @@ def on_the_cpu(shards: Manifest, folder: Path, *piece: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def assert_like(run: RunFolder, other: RunFolder) -> None:
-    assert losses(run) == pytest.approx(losses(other), rel=2e-3)
-    for name, weight in load_file(other.weights_file).items():
-        assert (load_file(run.weights_file)[name] - weight).abs().max() < 2e-3, name
-
-
 EXACT = "train.precision=fp32"
 WAYS = [["train.engine=ddp"], *([f"train.zero_stage={n}"] for n in range(4))]
 
@@ -128,7 +116,7 @@ WAYS = [["train.engine=ddp"], *([f"train.zero_stage={n}"] for n in range(4))]
 def test_training_on_the_gpu_goes_as_on_the_cpu(
     shards: Manifest, tmp_path: Path, on_cpu: RunFolder, way: list[str]
 ) -> None:
-    assert_like(segments.run_piece(str(shards.folder), str(tmp_path), [EXACT, *way]), on_cpu)
+    segments.assert_like(segments.run_piece(str(shards.folder), str(tmp_path), [EXACT, *way]), on_cpu, 2e-3)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
@@ -143,7 +131,7 @@ def test_a_run_goes_from_the_gpu_to_the_cpu_and_back(
     segments.main(str(shards.folder), str(tmp_path), piece(99))
     run = RunFolder(tmp_path)
     assert [r["step"] for r in run.records() if r["event"] == "start"] == [0, 4, 8]
-    assert_like(run, on_cpu)
+    segments.assert_like(run, on_cpu, 2e-3)
 
 
 def test_bfloat16_is_what_a_gpu_computes_in_unless_told_otherwise(shards: Manifest) -> None:

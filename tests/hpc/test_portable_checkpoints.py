@@ -2,21 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import segments
 from on_ranks import on_ranks
-from safetensors.torch import load_file
 
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.run_folder import RunFolder
-
-KEYS = ("loss", "samples")
-
-
-def curve(run: RunFolder, event: str = "step") -> dict[int, dict[str, Any]]:
-    return {r["step"]: r for r in run.records() if r["event"] == event}
 
 
 def piece(until: int, *overrides: str) -> str:
@@ -25,18 +17,6 @@ def piece(until: int, *overrides: str) -> str:
 
 def stage(number: int, *more: str) -> list[str]:
     return [f"train.zero_stage={number}", *more]
-
-
-def assert_like(run: RunFolder, alone: RunFolder, tolerance: float) -> None:
-    assert run.is_trained
-    for event in ("step", "validation"):
-        ours, theirs = curve(run, event), curve(alone, event)
-        assert list(ours) == list(theirs)
-        for step, record in ours.items():
-            assert record.get("samples") == theirs[step].get("samples")
-            assert record["loss"] == pytest.approx(theirs[step]["loss"], rel=tolerance)
-    for name, weight in load_file(run.weights_file).items():
-        assert (weight - load_file(alone.weights_file)[name]).abs().max() <= tolerance
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +34,7 @@ def test_a_run_continued_at_its_stage_equals_the_undisturbed_one_bit_for_bit(
     segments.main(str(shards.folder), str(tmp_path / "run"), *pieces)
     run = RunFolder(tmp_path / "run")
     assert [r["step"] for r in run.records() if r["event"] == "start"] == [0, 2, 6, 10]
-    assert_like(run, undisturbed, 0.0)
+    segments.assert_like(run, undisturbed, 0.0)
 
 
 def test_a_run_goes_from_stage_to_stage_and_engine_to_engine(
@@ -67,7 +47,7 @@ def test_a_run_goes_from_stage_to_stage_and_engine_to_engine(
     starts = [r for r in run.records() if r["event"] == "start"]
     assert [r["step"] for r in starts] == [0, 2, 4, 6, 8, 10, 12, 14]
     assert [r["zero_stage"] for r in starts] == [1, 3, 2, 0, 3, 0, 2, 1]
-    assert_like(run, alone, 1e-5)
+    segments.assert_like(run, alone, 1e-5)
 
 
 @pytest.mark.multiprocess
@@ -83,4 +63,4 @@ def test_a_run_goes_from_two_ranks_to_one_and_back_and_from_stage_to_stage(
     assert [(r["step"], r["world_size"], r["zero_stage"]) for r in starts] == [
         (0, 2, 2), (2, 2, 3), (4, 1, 1), (6, 1, 3), (8, 2, 1), (10, 2, 0), (12, 2, 3)
     ]  # fmt: skip
-    assert_like(run, alone, 1e-5)
+    segments.assert_like(run, alone, 1e-5)

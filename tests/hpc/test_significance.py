@@ -61,7 +61,7 @@ def test_pairing_sees_what_event_to_event_spread_hides() -> None:
     assert alone.high - alone.low > 5 * (paired.high - paired.low)
 
 
-def test_seeds_that_disagree_widen_the_interval_and_its_error_alike() -> None:
+def test_seeds_that_cancel_out_in_every_event_are_told_by_the_interval_and_its_error() -> None:
     radar = skewed_events(np.random.default_rng(5), 50)[0]
     arms = [np.concatenate([radar, radar * [factor, 1]], -1) for factor in (0.9, 1.1, 1.0)]
     agree, disagree = interval(np.stack([arms[2]] * 3), difference), interval(np.stack(arms), difference)
