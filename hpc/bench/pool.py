@@ -1,6 +1,7 @@
 """Cells as processes, a few at a time."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,12 +12,15 @@ from pathlib import Path
 from polarcast.data.errors import BadInput, Stopped, WorkFailed
 from polarcast.hpc.bench.cell import ERROR, PROGRESS, read_progress
 from polarcast.hpc.bench.progress import Board
+from polarcast.hpc.console import ENDED_EARLY
 from polarcast.hpc.preempt import StopFlag, requeue, wait_to_be_ended
 from polarcast.hpc.world import World
 
 _POLL_SECONDS = 0.2
 _TRAIN_SHARE = 0.95
 _LEAD_SECONDS = 120.0
+_STOPPED = (ENDED_EARLY, -signal.SIGTERM)
+"""How a cell ends that was asked to: while it trains, and while it is scored."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
     A signal, or the approaching time limit of a Slurm job, has all cells save what they have.
 
     Raises:
-        Stopped: that has happened; in Slurm the job is back in the queue.
+        Stopped: that has happened, in Slurm the job is back in the queue; or somebody has stopped a cell by itself.
         BadInput: a cell failed on its input; the message is the cell's own.
         WorkFailed: a cell failed otherwise; names the file with its output.
     """
@@ -64,8 +68,8 @@ def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
             done(len(ended))
             past = sum(cell.job.seconds for cell in ended)
             board.advance("cells", (past + sum(_share(c.job.folder) * c.job.seconds for c in running)) / whole)
-    if bad := next((cell for cell in ended if cell.process.returncode), None):
-        _explain(bad)
+    if bad := [cell for cell in ended if cell.process.returncode]:
+        _explain(min(bad, key=lambda cell: cell.process.returncode in _STOPPED))
 
 
 def _ready(waiting: Sequence[Job], running: Sequence[_Running]) -> Job | None:
@@ -107,7 +111,7 @@ def _has_ended(cell: _Running) -> bool:
     if code is None:
         cell.report(*read_progress(cell.job.folder))
     else:
-        cell.report("failed" if code else "done", 1, 1)
+        cell.report("stopped" if code in _STOPPED else "failed" if code else "done", 1, 1)
     return code is not None
 
 
@@ -121,6 +125,8 @@ def _share(folder: Path) -> float:
 
 def _explain(cell: _Running) -> None:
     folder = cell.job.folder
+    if cell.process.returncode in _STOPPED:
+        raise Stopped(f"{folder.name} was stopped; it has saved what it had, and the same command continues it")
     if (folder / ERROR).is_file():
         raise BadInput((folder / ERROR).read_text().strip(), folder.name)
     raise WorkFailed(f"{folder.name} ended with code {cell.process.returncode}; see {folder / 'output.txt'}")

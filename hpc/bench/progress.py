@@ -70,11 +70,11 @@ class Board:
         self._bars.update(self._total, completed=int(1000 * self.done_share()), note=self.remaining())
 
     def cell_bar(self, name: str) -> Callable[[str, int, int], None]:
-        """A bar for one cell; call it with (stage, done, total); stage `done` or `failed` removes it."""
+        """A bar for one cell; call it with (stage, done, total); stage `done`, `stopped` or `failed` removes it."""
         bar = self._bars.add_task(name, total=None, note="starting")
 
         def report(stage: str, done: int, total: int) -> None:
-            if stage in ("done", "failed"):
+            if stage in ("done", "stopped", "failed"):
                 self._bars.remove_task(bar)
                 self._say(f"{name}: {stage}")
             else:

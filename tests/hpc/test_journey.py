@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from polarcast.data.archive import Archive
+from polarcast.hpc.console import ENDED_EARLY
 
 pytestmark = pytest.mark.journey
 
@@ -123,6 +124,24 @@ def test_killed_and_run_again_the_table_is_the_same_digit_for_digit(
     done = run("bench", suite, "--out", out)
     assert done.returncode == 0, done.stderr
     assert table(out) == table(finished)
+
+
+def test_a_cell_that_somebody_stops_is_told_to_be_stopped_and_has_saved(tmp_path: Path) -> None:
+    long = SUITE.replace("steps: 60", "steps: 20000").replace("label: U-Net", "label: U-Net\n    arms: [dualpol]")
+    (tmp_path / "long.yaml").write_text(long)
+    started = command("bench", tmp_path / "long.yaml", "--out", tmp_path / "long")
+    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as bench:
+        deadline = time.monotonic() + 120
+        while not (saved := list(tmp_path.glob("long/cells/unet-*/checkpoints/step-*"))):
+            assert time.monotonic() < deadline, "nothing was saved"
+            time.sleep(0.05)
+        cell = saved[0].parents[1]
+        subprocess.run(["pkill", "-TERM", "-f", f"bench.cell {cell}$"], check=True)
+        told, _ = bench.communicate(timeout=60)
+    assert bench.returncode == ENDED_EARLY, told
+    assert "unet-dualpol: stopped" in told
+    assert f"{cell.name} was stopped; it has saved what it had, and the same command continues it" in told
+    assert not (cell / "scores.parquet").exists()
 
 
 def _wait_for_the_orphans(session: int) -> None:

@@ -1,7 +1,5 @@
 """The cluster of all tests here, and what it logged beside every test that fails."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -80,20 +78,6 @@ def alone(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Callabl
             known[steps] = Training(run).losses
             assert len(known[steps]) == steps
         return known[steps]
-
-    return losses
-
-
-@pytest.fixture(scope="session")
-def together(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[int, float]]:
-    """The same on two processes of this machine: over thousands of steps the order of two sums shows in the loss."""
-
-    def losses(steps: int) -> dict[int, float]:
-        run = RunFolder(tmp_path_factory.mktemp("together"))
-        settings = [f"data.shards={shards.folder}", *SETTINGS, f"train.steps={steps}", "train.checkpoint_every=0"]
-        command = [sys.executable, "-m", "polarcast.hpc.cli", "train", "demo", *settings, "--out", str(run.path)]
-        subprocess.run([*command, "--processes=2"], check=True, capture_output=True, timeout=2 * TRAIN_SECONDS)
-        return Training(run).losses
 
     return losses
 
