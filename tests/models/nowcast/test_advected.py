@@ -10,11 +10,14 @@ from torch import nn
 from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.advected import Advected, AdvectedConfig
+from polarcast.models.nowcast.motion import motion
 
 
-def made(variables: tuple[str, ...] = ("zh",), heights: int = 1, lead: int = LEAD, scaling: str = "range") -> Advected:
+def made(
+    variables: tuple[str, ...] = ("zh",), heights: int = 1, lead: int = LEAD, scaling: str = "range", carry: str = "zh"
+) -> Advected:
     torch.manual_seed(0)
-    config = AdvectedConfig(widths=[8, 16], squeeze=4, scaling=scaling)
+    config = AdvectedConfig(widths=[8, 16], squeeze=4, scaling=scaling, carry=carry)
     return Advected(config, Inputs(variables, tuple(range(1, 1 + heights)), SEEN, lead)).eval()
 
 
@@ -62,6 +65,29 @@ def test_what_is_carried_along_goes_in_as_frames_do(scaling: str) -> None:
     model.forecast(batch)
     seen, ahead = got
     torch.testing.assert_close(ahead, seen[:, -1:, 1].expand_as(ahead), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("scaling", ["range", "standard"])
+def test_what_other_variables_tell_of_a_storm_is_carried_along_with_it(scaling: str) -> None:
+    """Each of its own height, by the motion of that height's zh: here zdr is told by zh, so that both move alike."""
+    low, high = storm(velocity=(3, 1)), storm(velocity=(-2, 2))
+    zh = window(low, high)
+    batch = replace(zh, radar=torch.cat([6 / 65 * zh.radar - 1, zh.radar], 2), variables=("zdr", "zh"))
+    model = made(("zdr", "zh"), heights=2, scaling=scaling, carry="all")
+    model.fit([batch])
+    got: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, fields: got.extend(fields))
+    model.forecast(batch)
+    of_zh, of_zdr = got[1].chunk(2, 2)
+    frames = model._scaled_zh(batch)
+    within = model._carried(torch.ones_like(frames[:, :, -1]), motion(frames.flatten(0, 1))) > 0.9999
+    assert 0.5 < within.float().mean() < 1
+    torch.testing.assert_close(of_zdr[within], of_zh[within], atol=2e-3, rtol=0)
+
+
+def test_an_unknown_choice_of_what_is_carried_is_refused() -> None:
+    with pytest.raises(BadInput, match="there are: zh, all"):
+        AdvectedConfig(carry="zdr")
 
 
 def test_without_zh_there_is_nothing_to_carry_along() -> None:
