@@ -32,7 +32,7 @@ _YOUNGER = {"": ("base", "evaluate"),
             "data": ("crop", "context", "hold_out", "only_held_out", "seen_frames", "lead_frames", "turn",
                      "thicken_db"),
             "train": ("validate_windows",),
-            "model": ("heavy_power", "heavy_cap", "mean_of", "noise_shift", "carry")}  # fmt: skip
+            "model": ("heavy_power", "heavy_cap", "mean_of", "noise_shift", "carry", "carry_back")}  # fmt: skip
 """Settings that the first runs did not have yet."""
 
 

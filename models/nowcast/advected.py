@@ -6,7 +6,7 @@ to be relied on, and what changes. Adding to it alone won't do: to take away wha
 it would have to be said again.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,10 +27,15 @@ class AdvectedConfig(FURENetConfig):
 
     carry: str = "zh"
     """zh alone; or all: zdr and kdp, too, so that what they tell of a storm's growth is where the storm will be."""
+    carry_back: list[int] = field(default_factory=lambda: [0])
+    """Frames before the newest, of those that are carried along: [0, 3] also shows what has grown in three frames."""
 
     def __post_init__(self) -> None:
-        """Raises BadInput for an unknown choice."""
+        """Raises BadInput for an unknown choice, or without the newest frame."""
         super().__post_init__()
+        if self.carry_back[:1] != [0] or min(self.carry_back) < 0:
+            told = f"{list(self.carry_back)} does not begin with 0 and go back from it"
+            raise BadInput(told, "model.carry_back", "the newest frame is 0, the one before it 1")
         if self.carry not in _CARRIED:
             raise BadInput(f"unknown value {self.carry!r}", "model.carry", f"there are: {', '.join(_CARRIED)}")
 
@@ -44,17 +49,25 @@ class Advected(NetworkNowcast):
             raise BadInput("what is carried along is zh, which is not among the inputs", "model.name", "use furenet")
         super().__init__(config, inputs)
         self.blocks = (ResidualBlock,)
+        self._back = list(config.carry_back)
         self._others = [n for n, v in enumerate(inputs.variables) if v != "zh" and config.carry == "all"]
         both = replace(inputs, lead_frames=2 * inputs.lead_frames)
-        carried_along = inputs.lead_frames * len(inputs.heights_km) * (1 + len(self._others))
+        if max(config.carry_back) >= inputs.frames:
+            raise BadInput(
+                f"only {inputs.frames} frames are seen", "model.carry_back", f"use at most {inputs.frames - 1}"
+            )
+        fields = len(config.carry_back) * (1 + len(self._others))
+        carried_along = fields * inputs.lead_frames * len(inputs.heights_km)
         self.net = LateFusion(both, config.widths, config.squeeze, config.attention, more=carried_along)
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
         seen, zh = self.seen(batch)[0], self._scaled_zh(batch)
         along = motion(zh.flatten(0, 1))
-        ahead = self._carried(zh[:, :, -1], along)
-        shown = [self.seen_zh(ahead), *(self._carried(seen[:, -1, v].nan_to_num(0), along) for v in self._others)]
+        ahead, *before = (self._carried(zh[:, :, -1 - back], along, back) for back in self._back)
+        shown = [self.seen_zh(carried_zh) for carried_zh in (ahead, *before)]
+        for other in (seen[:, :, v].nan_to_num(0) for v in self._others):
+            shown += [self._carried(other[:, -1 - back], along, back) for back in self._back]
         kept, change = self.net(seen, torch.cat(shown, 2)).chunk(2, 1)
         return torch.sigmoid(kept) * ahead + change
 
@@ -68,7 +81,7 @@ class Advected(NetworkNowcast):
         zh = batch.variable("zh")[:, :, None]
         return zh_scaling(self.config, batch).apply(zh)[:, :, 0].nan_to_num(0).transpose(1, 2).float()
 
-    def _carried(self, field: Tensor, along: Tensor) -> Tensor:
-        """A field (b, z, y, x) in the coming frames if it only moved, (b, t, z, y, x)."""
-        moved = carried(field.flatten(0, 1).float(), along, self.inputs.lead_frames)
-        return moved.unflatten(0, field.shape[:2]).transpose(1, 2)
+    def _carried(self, old: Tensor, along: Tensor, back: int = 0) -> Tensor:
+        """A field (b, z, y, x), `back` frames old, in the coming frames if it only moved, (b, t, z, y, x)."""
+        moved = carried(old.flatten(0, 1).float(), along, back + self.inputs.lead_frames)[:, back:]
+        return moved.unflatten(0, old.shape[:2]).transpose(1, 2)

@@ -1,7 +1,9 @@
 """A FURENet on top of extrapolation: what it knows before it has learnt anything, and what is left for it to learn."""
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from moving_storm import LEAD, SEEN, csi, storm, window
@@ -14,10 +16,10 @@ from polarcast.models.nowcast.motion import motion
 
 
 def made(
-    variables: tuple[str, ...] = ("zh",), heights: int = 1, lead: int = LEAD, scaling: str = "range", carry: str = "zh"
+    variables: tuple[str, ...] = ("zh",), heights: int = 1, lead: int = LEAD, scaling: str = "range", **carrying: Any
 ) -> Advected:
     torch.manual_seed(0)
-    config = AdvectedConfig(widths=[8, 16], squeeze=4, scaling=scaling, carry=carry)
+    config = AdvectedConfig(widths=[8, 16], squeeze=4, scaling=scaling, **carrying)
     return Advected(config, Inputs(variables, tuple(range(1, 1 + heights)), SEEN, lead)).eval()
 
 
@@ -85,9 +87,38 @@ def test_what_other_variables_tell_of_a_storm_is_carried_along_with_it(scaling: 
     torch.testing.assert_close(of_zdr[within], of_zh[within], atol=2e-3, rtol=0)
 
 
-def test_an_unknown_choice_of_what_is_carried_is_refused() -> None:
-    with pytest.raises(BadInput, match="there are: zh, all"):
-        AdvectedConfig(carry="zdr")
+@pytest.mark.parametrize("carry", ["zh", "all"])
+def test_an_older_frame_is_carried_to_the_same_times(carry: str) -> None:
+    """Of a storm that only moves, it shows what the newest shows; of one that has grown by a fifth, a fifth less."""
+    zh = storm(change=0.0, velocity=(2, -1))
+    for growth in (0.0, 0.2):
+        grown = zh * np.linspace(1 - growth, 1, SEEN)[:, None, None]
+        newest, older = _shown_of(grown, carry)
+        strong = newest > 0.3
+        assert float(older[strong].mean() / newest[strong].mean()) == pytest.approx(1 - growth, abs=0.05)
+
+
+def _shown_of(zh: Any, carry: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the last encoder is shown of the newest zh, and of that three frames before."""
+    only_zh = window(zh)
+    batch = replace(only_zh, radar=only_zh.radar.repeat(1, 1, 2, 1, 1, 1), variables=("zh", "kdp"))
+    model = made(("zh", "kdp"), carry=carry, carry_back=[0, 3])
+    got: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, fields: got.extend(fields))
+    model.forecast(batch)
+    assert got[1].shape[2] == (4 if carry == "all" else 2)
+    return got[1][:, :, 0], got[1][:, :, 1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"carry": "zdr"}, "there are: zh, all"), ({"carry_back": [3]}, "begin with 0"),
+     ({"carry_back": [0, -1]}, "go back from it"), ({"carry_back": []}, "begin with 0"),
+     ({"carry_back": [0, SEEN]}, f"use at most {SEEN - 1}")],
+)  # fmt: skip
+def test_what_can_not_be_carried_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        made(**wrong)
 
 
 def test_without_zh_there_is_nothing_to_carry_along() -> None:
