@@ -87,6 +87,11 @@ def test_what_other_variables_tell_of_a_storm_is_carried_along_with_it(scaling: 
     torch.testing.assert_close(of_zdr[within], of_zh[within], atol=2e-3, rtol=0)
 
 
+def test_from_zh_alone_it_is_one_net_whatever_else_would_be_carried_along() -> None:
+    batch = window(storm())
+    torch.testing.assert_close(made(carry="all").forecast(batch), made(carry="zh").forecast(batch), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("carry", ["zh", "all"])
 def test_an_older_frame_is_carried_to_the_same_times(carry: str) -> None:
     """Of a storm that only moves, it shows what the newest shows; of one that has grown by a fifth, a fifth less."""
