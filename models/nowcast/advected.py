@@ -71,11 +71,6 @@ class Advected(NetworkNowcast):
         kept, change = self.net(seen, torch.cat(shown, 2)).chunk(2, 1)
         return torch.sigmoid(kept) * ahead + change
 
-    def ahead(self, batch: Batch) -> Tensor:
-        """Scaled zh of the coming frames if echo only moved, (b, t, z, y, x)."""
-        zh = self._scaled_zh(batch)
-        return self._carried(zh[:, :, -1], motion(zh.flatten(0, 1)))
-
     def _scaled_zh(self, batch: Batch) -> Tensor:
         """(b, z, t, y, x)"""
         zh = batch.variable("zh")[:, :, None]

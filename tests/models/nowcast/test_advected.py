@@ -49,9 +49,9 @@ def test_each_height_moves_with_its_own_motion_and_other_variables_move_nothing(
     low, high = storm(velocity=(3, 1)), storm(velocity=(-2, 2))
     batch = window(low, high)
     with_zdr = replace(batch, radar=torch.cat([torch.rand_like(batch.radar), batch.radar], 2), variables=("zdr", "zh"))
-    both = made(("zdr", "zh"), heights=2).ahead(with_zdr)
+    both = saying(made(("zdr", "zh"), heights=2), 20, 0).forecast(with_zdr)
     for height, zh in enumerate((low, high)):
-        torch.testing.assert_close(both[:, :, height], made().ahead(window(zh))[:, :, 0])
+        torch.testing.assert_close(both[..., height, :, :], saying(made(), 20, 0).forecast(window(zh))[..., 0, :, :])
 
 
 @pytest.mark.parametrize("scaling", ["range", "standard"])
