@@ -7,6 +7,7 @@ it would have to be said again.
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.furenet import FURENetConfig, LateFusion, ResidualBlock
-from polarcast.models.nowcast.motion import carried, motion
+from polarcast.models.nowcast.motion import carried, motion, way_back
 from polarcast.models.nowcast.network import NetworkNowcast, zh_scaling
 
 _CARRIED = ("zh", "all")
@@ -62,21 +63,22 @@ class Advected(NetworkNowcast):
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
-        seen, zh = self.seen(batch)[0], self._scaled_zh(batch)
-        along = motion(zh.flatten(0, 1))
-        ahead, *before = (self._carried(zh[:, :, -1 - back], along, back) for back in self._back)
-        shown = [self.seen_zh(carried_zh) for carried_zh in (ahead, *before)]
-        for other in (seen[:, :, v].nan_to_num(0) for v in self._others):
-            shown += [self._carried(other[:, -1 - back], along, back) for back in self._back]
+        seen = self.seen(batch)[0]
+        others = [seen[:, :, v].transpose(1, 2).nan_to_num(0).float() for v in self._others]
+        zh, *others_ahead = self._carried([self._scaled_zh(batch), *others])
+        shown = [*map(self.seen_zh, zh), *chain(*others_ahead)]
         kept, change = self.net(seen, torch.cat(shown, 2)).chunk(2, 1)
-        return torch.sigmoid(kept) * ahead + change
+        return torch.sigmoid(kept) * zh[0] + change
 
     def _scaled_zh(self, batch: Batch) -> Tensor:
         """(b, z, t, y, x)"""
         zh = batch.variable("zh")[:, :, None]
         return zh_scaling(self.config, batch).apply(zh)[:, :, 0].nan_to_num(0).transpose(1, 2).float()
 
-    def _carried(self, old: Tensor, along: Tensor, back: int = 0) -> Tensor:
-        """A field (b, z, y, x), `back` frames old, in the coming frames if it only moved, (b, t, z, y, x)."""
-        moved = carried(old.flatten(0, 1).float(), along, back + self.inputs.lead_frames)[:, back:]
-        return moved.unflatten(0, old.shape[:2]).transpose(1, 2)
+    def _carried(self, fields: list[Tensor]) -> list[list[Tensor]]:
+        """Of each field (b, z, t, y, x), zh first, each age in the coming frames if it only moved, (b, t, z, y, x)."""
+        n, lead = fields[0].shape[:2], self.inputs.lead_frames
+        stacked = torch.stack(fields, 3).flatten(0, 1)
+        way = way_back(motion(stacked[:, :, 0]), max(self._back) + lead)
+        ages = [carried(stacked[:, -1 - back], way[:, back : back + lead]).unflatten(0, n) for back in self._back]
+        return [[age[:, :, :, field].transpose(1, 2) for age in ages] for field in range(len(fields))]

@@ -43,29 +43,19 @@ def motion(frames: Tensor) -> Tensor:
     return F.interpolate(found, (y, x), mode="bilinear") * last
 
 
-def carried(field: Tensor, along: Tensor, frames: int) -> Tensor:
-    """A field after 1, 2, … frames of steady motion: each pixel shows what is upstream of it.
+def way_back(along: Tensor, frames: int) -> Tensor:
+    """From where echo arrives to where it was 1, 2, … frames before, in steady motion.
 
     Echo follows the motion around bends (semi-Lagrangian; Germann & Zawadzki 2002, §3b): going back in one straight
-    line from where it arrives costs a real sequence a tenth of its CSI of 20 dBZ at an hour.
+    line from where it arrives costs a real sequence a tenth of its CSI of 20 dBZ at an hour. Motion is smooth: it is
+    followed on coarse pixels, from the middle of each step.
 
     Args:
-        field: (n, y, x).
         along: (n, 2, y, x), along x and y, in pixels a frame.
-        frames: Number of frames ahead.
+        frames: Number of frames.
 
     Returns:
-        (n, frames, y, x), interpolated linearly; what comes from outside is 0.
-    """
-    source = field[:, None].expand(-1, frames, -1, -1)
-    back = _way_back(along, frames)
-    return _moved(source.flatten(0, 1)[:, None], back.flatten(0, 1)).view(source.shape)
-
-
-def _way_back(along: Tensor, frames: int) -> Tensor:
-    """Pixels between where echo was and where it arrives after 1, 2, … frames, (n, frames, 2, y, x).
-
-    Motion is smooth: it is followed on coarse pixels, from the middle of each step.
+        (n, frames, 2, y, x), in pixels.
     """
     y, x = along.shape[-2:]
     coarse = [-(-side // _SCALES[-1]) for side in (y, x)]
@@ -77,6 +67,20 @@ def _way_back(along: Tensor, frames: int) -> Tensor:
         back = back + _moved(velocity, halfway, "border")
         ways.append(F.interpolate(back * to_pixels, (y, x), mode="bilinear"))
     return torch.stack(ways, 1)
+
+
+def carried(fields: Tensor, way: Tensor) -> Tensor:
+    """Fields in which each pixel shows what is upstream of it.
+
+    Args:
+        fields: (n, c, y, x).
+        way: (n, frames, 2, y, x), as of `way_back`.
+
+    Returns:
+        (n, frames, c, y, x), interpolated linearly; what comes from outside is 0.
+    """
+    source = fields[:, None].expand(-1, way.shape[1], -1, -1, -1)
+    return _moved(source.flatten(0, 1), way.flatten(0, 1)).view(source.shape)
 
 
 def _correction(frames: Tensor, along: Tensor, radius: int) -> Tensor:
