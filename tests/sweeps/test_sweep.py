@@ -141,7 +141,7 @@ def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_sweep_goes_on(sh
 def test_a_population_goes_on_from_those_that_do_well(shards: Manifest, tmp_path: Path) -> None:
     # One of the two learns next to nothing: it is replaced at a validation while the other is at work, too. They don't
     # wait for each other: training takes longer here than one of them may start after the other.
-    rates, length = "{log_uniform: [1.0e-8, 3.0e-3]}", {"steps": 800, "every": 100}
+    rates, length = "{log_uniform: [1.0e-8, 3.0e-3]}", {"steps": 800, "every": 200}
     space = space_file(tmp_path, shards, search="pbt", trials=2, widths="WIDTHS", learning_rate=rates, **length)
     Path(space).write_text(Path(space).read_text().replace("  model.widths: {choice: WIDTHS}\n", ""))
     folder = tmp_path / "population"
