@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
+from polarcast.hpc.bench.figures import lead_times
 from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
 from polarcast.hpc.bench.figures.source import Kept, Source
 from polarcast.hpc.bench.figures.views import draw_views
@@ -208,6 +210,33 @@ def test_a_picture_shows_what_members_of_a_bagging_see(storms: Manifest, tmp_pat
     kept = [Kept("bagging", "dualpol", run.output.cases)]
     [drawn] = draw_views(tmp_path / "views.png", Source(suite, {("bagging", "dualpol"): [records_of(run)]}, kept))
     assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_of_thirty_nets_stand_whole_below_their_scores(
+    storms: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    train(configured(storms, **NET), run, World())
+    evaluate(run, storms, run.output)
+    names = {f"net{n}": f"net {n} on top of extrapolation, all carried along, of two frames" for n in range(30)}
+    suite = Suite(
+        name="s",
+        task="nowcast",
+        models={name: ModelSpec(label=label, arms=["dualpol"]) for name, label in names.items()},
+        tables={"t": TableSpec(title="t", metrics=["csi@threshold=20"])},
+    )
+    drawn: list[Any] = []
+    monkeypatch.setattr(lead_times, "save", lambda figure, _: drawn.append(figure))
+    lead_times.draw_lead_times(
+        tmp_path / "x.png", Source(suite, {(name, "dualpol"): [records_of(run)] for name in names})
+    )
+    [figure] = drawn
+    figure.canvas.draw()
+    [legend] = figure.legends
+    assert [text.get_text().replace("\n", " ") for text in legend.get_texts()] == list(names.values())
+    within, around = legend.get_window_extent(), figure.bbox
+    assert around.x0 <= within.x0 < within.x1 <= around.x1
+    assert around.y0 <= within.y0 < within.y1 <= min(axis.get_window_extent().y0 for axis in figure.axes)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """How a nowcast fades with lead time (source paper, figures 5.6–5.9 and 6.8–6.11)."""
 
+import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,22 +16,29 @@ from polarcast.hpc.scores.score import parse_score
 _SCORES = ("paper_mse", "paper_mre", "paper_rbias", "paper_csi", "csi@threshold={}", "far@threshold={}",
            "fss@threshold={},window=9", "lost_variance")  # fmt: skip
 _ACROSS = 4
+_NAMES_ACROSS = 3
+_LETTERS = 44
+"""Of a model's name in a line: what a third of the width has room for."""
+_INCHES_PER_NAME = 0.17
 _MARKERS = "os^vD<>Px*"
 
 
 def draw_lead_times(path: Path, source: Source) -> list[Path]:
     """Scores against lead time, a line for each model: from dual-pol where it was run on both arms."""
     scores = [score.format(source.threshold(source.shown[0])) for score in _SCORES]
+    lines = math.ceil(len(source.shown) / _NAMES_ACROSS)
     figure, axes = pyplot().subplots(
-        len(scores) // _ACROSS, _ACROSS, figsize=(2.7 * _ACROSS, 5.4), layout="constrained", sharex=True
-    )
+        len(scores) // _ACROSS, _ACROSS, figsize=(2.7 * _ACROSS, 4.6 + _INCHES_PER_NAME * lines), layout="constrained",
+        sharex=True,
+    )  # fmt: skip
     for axis, score in zip(axes.flat, scores, strict=True):
         _draw_models(axis, source, score)
     figure.suptitle(f"Scores by lead time: {source.counted}", fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("lead time in minutes", fontsize=7)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    names = [textwrap.fill(label, _LETTERS) for label in labels]
+    figure.legend(handles, names, loc="outside lower center", ncols=_NAMES_ACROSS, fontsize=6.5, frameon=False)
     return [save(figure, path)]
 
 
