@@ -64,7 +64,7 @@ class Advected(NetworkNowcast):
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
         seen = self.seen(batch)[0]
-        others = [seen[:, :, v].transpose(1, 2).nan_to_num(0).float() for v in self._others]
+        others = [seen[:, :, v].transpose(1, 2) for v in self._others]
         zh, *others_ahead = self._carried([self._scaled_zh(batch), *others])
         shown = [*map(self.seen_zh, zh), *chain(*others_ahead)]
         kept, change = self.net(seen, torch.cat(shown, 2)).chunk(2, 1)
@@ -78,7 +78,7 @@ class Advected(NetworkNowcast):
     def _carried(self, fields: list[Tensor]) -> list[list[Tensor]]:
         """Of each field (b, z, t, y, x), zh first, each age in the coming frames if it only moved, (b, t, z, y, x)."""
         n, lead = fields[0].shape[:2], self.inputs.lead_frames
-        stacked = torch.stack(fields, 3).flatten(0, 1)
-        way = way_back(motion(stacked[:, :, 0]), max(self._back) + lead)
-        ages = [carried(stacked[:, -1 - back], way[:, back : back + lead]).unflatten(0, n) for back in self._back]
+        way = way_back(motion(fields[0].flatten(0, 1)), max(self._back) + lead)
+        old = {back: torch.stack([f[:, :, -1 - back] for f in fields], 2).nan_to_num(0).float() for back in self._back}
+        ages = [carried(old[back].flatten(0, 1), way[:, back : back + lead]).unflatten(0, n) for back in self._back]
         return [[age[:, :, :, field].transpose(1, 2) for age in ages] for field in range(len(fields))]
