@@ -1,1 +1,1 @@
-"""What the radar saw, from file to tensor: archives, shards, readers, batches, scaling, synthetic storms."""
+"""Radar data from file to tensor: archives, shards, loading, batches, scaling, synthetic storms."""

@@ -1,8 +1,8 @@
 """Worker processes that do not outlive whoever started them."""
 
+import ctypes
 import multiprocessing
-import os
-import threading
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,21 +12,16 @@ from typing import TypeVar
 
 from polarcast.data.errors import BadInput
 
+_PR_SET_PDEATHSIG = 1
 
-def end_with_parent() -> None:
-    """End this worker when its parent ends, even by SIGKILL; for the `initializer` of a process pool.
 
-    A pool's workers wait on a pipe whose other end they hold themselves, so that without this they would wait for ever.
+def end_with_parent(by: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when the process that started it ends, even by SIGKILL (Linux).
+
+    Also for the `initializer` of a process pool: its workers wait on a pipe whose other end they hold themselves, and
+    would wait forever.
     """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="lifeline").start()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0)
 
 
 Job = TypeVar("Job")

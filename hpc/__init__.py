@@ -1,1 +1,1 @@
-"""Configuration, training, evaluation, benchmark and the command line."""
+"""Training, evaluation and benchmarking on one machine or many; the rooms are listed in docs and tests."""

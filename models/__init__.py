@@ -1,1 +1,1 @@
-"""Networks and physical baselines: tensors in, tensors out; nothing of files, ranks or schedulers."""
+"""Models: tensors in, tensors out."""

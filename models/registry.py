@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from polarcast.data.errors import BadInput
-from polarcast.models.attainable import Attainable, AttainableConfig
-from polarcast.models.boosting import Boosting, BoostingConfig
 from polarcast.models.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from polarcast.models.diffusion.conditional import (
     CombinedDiffusion,
@@ -28,9 +26,11 @@ from polarcast.models.nowcast.persistence import Persistence, PersistenceConfig
 from polarcast.models.nowcast.probability_matched import ProbabilityMatched, ProbabilityMatchedConfig
 from polarcast.models.nowcast.residual import ResidualNowcast, ResidualNowcastConfig
 from polarcast.models.nowcast.simvp import SimVP, SimVPConfig
-from polarcast.models.power_law import PowerLaw, PowerLawConfig
-from polarcast.models.unet import UNet, UNetConfig
-from polarcast.models.wf_unet import WFUNet, WFUNetConfig
+from polarcast.models.qpe.attainable import Attainable, AttainableConfig
+from polarcast.models.qpe.boosting import Boosting, BoostingConfig
+from polarcast.models.qpe.power_law import PowerLaw, PowerLawConfig
+from polarcast.models.qpe.unet import UNet, UNetConfig
+from polarcast.models.qpe.wf_unet import WFUNet, WFUNetConfig
 
 
 @dataclass(frozen=True)

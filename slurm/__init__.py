@@ -1,1 +1,1 @@
-"""From a verb of polarcast to a job of Slurm. Stands alone: no torch, nothing of the other folders."""
+"""Turn a verb into a Slurm job. Imports nothing of the other folders, and no torch."""

@@ -1,1 +1,1 @@
-"""Searches over architecture and hyperparameters."""
+"""Search architectures and hyperparameters."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc import checkpoint
+from polarcast.hpc.runs import checkpoint
 from polarcast.sweeps.parameters import Choice, Parameter, Point, Range, suggest
 from polarcast.sweeps.record import REPLACED, RUNNING, Trial, read_trials, write_trial
 from polarcast.sweeps.trial import TrialAtWork

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from polarcast.hpc.files import write_json
+from polarcast.data.files import write_json
 from polarcast.sweeps.parameters import Point
 
 RUNNING, COMPLETE, STOPPED, REPLACED, FAILED = "running", "complete", "stopped", "replaced", "failed"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from polarcast.hpc.files import write_json, write_text
-from polarcast.hpc.run_folder import RunFolder
+from polarcast.data.files import write_json, write_text
+from polarcast.hpc.runs.folder import RunFolder
 from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, RUNNING, STOPPED, Trial, ranked, read_trials
 from polarcast.sweeps.space import Space
 

@@ -11,10 +11,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.bench.suite import DataSpec
-from polarcast.hpc.config import RunConfig, load_config, model_config, parse_overrides
+from polarcast.hpc.bench.data import DataSpec
+from polarcast.hpc.config.load import load_config, model_config, parse_overrides
+from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.scores.metrics import METRICS
-from polarcast.hpc.scores.score import check_single, parse_score
+from polarcast.hpc.scores.query import check_single, parse_score
 from polarcast.sweeps.parameters import Parameter, Point, parse_parameter
 
 SPACES = Path(__file__).parent

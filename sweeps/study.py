@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.lifeline import sole_writer
+from polarcast.data.files import sole_writer
 from polarcast.sweeps.parameters import Point, encoded, grid
 from polarcast.sweeps.record import RUNNING, read_trials
 from polarcast.sweeps.space import Space

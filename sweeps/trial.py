@@ -14,12 +14,11 @@ from statistics import fmean
 from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.config import RunConfig
-from polarcast.hpc.console import ENDED_EARLY
-from polarcast.hpc.files import write_text
-from polarcast.hpc.launch import tie_to_parent
-from polarcast.hpc.lifeline import sole_writer
-from polarcast.hpc.run_folder import RunFolder
+from polarcast.data.files import sole_writer, write_text
+from polarcast.data.workers import end_with_parent
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.utils.exit_codes import ENDED_EARLY
 from polarcast.sweeps.parameters import Point
 from polarcast.sweeps.record import COMPLETE, FAILED, RUNNING, STOPPED, Report, Trial, key_of, read_trial, write_trial
 from polarcast.sweeps.space import Space
@@ -165,7 +164,7 @@ def _start(run: _Run, processes: int) -> "subprocess.Popen[bytes] | None":
             stdout=output,
             stderr=output,
             env={k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_RUNS)},
-            preexec_fn=lambda: tie_to_parent(signal.SIGTERM),
+            preexec_fn=lambda: end_with_parent(signal.SIGTERM),
         )
 
 

@@ -1,1 +1,1 @@
-"""Is an archive, or a folder of shards, what it should be?"""
+"""Checks of archives and shards."""

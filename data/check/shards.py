@@ -13,7 +13,7 @@ from polarcast.data.check.facts import frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.judge import Event
 from polarcast.data.errors import BadInput
-from polarcast.data.reading.reader import Reader, only_test, open_reader
+from polarcast.data.loading.reader import Reader, only_test, open_reader
 from polarcast.data.shards.health import problem_of
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
 from polarcast.data.shards.samples import Table

@@ -1,1 +1,1 @@
-"""Looking at an archive: does it behave like weather, what do its variables say, and what is its rain grid?"""
+"""Measure and draw an archive."""

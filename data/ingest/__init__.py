@@ -1,1 +1,1 @@
-"""Real radar in: volumes and gridded sequences, written as an archive in the layout of NJU-CPOL."""
+"""Convert radar volumes and gridded sequences to the NJU-CPOL archive layout."""

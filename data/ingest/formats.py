@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.sigmet import FOLD, open_sigmet_tree
 from polarcast.data.ingest.unpack import unpacked
-from polarcast.data.ingest.volume import Real, Sweep, Volume, band_of, find_names
+from polarcast.data.ingest.volumes.sigmet import FOLD, open_sigmet_tree
+from polarcast.data.ingest.volumes.volume import Real, Sweep, Volume, band_of, find_names
 
 NEXRAD, SIGMET, ODIM, CFRADIAL1, CFRADIAL2 = "NEXRAD level II", "SIGMET/IRIS", "ODIM HDF5", "CfRadial 1", "CfRadial 2"
 _HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02", b"CDF\x05")

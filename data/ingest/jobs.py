@@ -10,12 +10,12 @@ from typing import Any
 from polarcast.data.archive import UNITS, VARIABLES, write_event
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.formats import format_of, read_volume
-from polarcast.data.ingest.grid_settings import GridSettings
-from polarcast.data.ingest.grid_source import open_source
-from polarcast.data.ingest.gridded import Piece, plan, read_piece
+from polarcast.data.ingest.grids.events import Piece, plan, read_piece
+from polarcast.data.ingest.grids.settings import GridSettings
+from polarcast.data.ingest.grids.source import open_source
 from polarcast.data.ingest.quicklook import Native, draw_event, strongest_frame
-from polarcast.data.ingest.volume_events import Scan, load_gridded, save_gridded, to_event
-from polarcast.data.ingest.volumes import VolumeSettings, grid_volume
+from polarcast.data.ingest.volumes.events import Scan, load_gridded, save_gridded, to_event
+from polarcast.data.ingest.volumes.frame import VolumeSettings, grid_volume
 from polarcast.data.quality import summarize_event
 
 PICTURES = "pictures"

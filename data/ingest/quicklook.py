@@ -8,7 +8,7 @@ import numpy as np
 
 from polarcast.data.archive import UNITS
 from polarcast.data.ingest.event import IngestedEvent
-from polarcast.data.ingest.volume import Real, Sweep
+from polarcast.data.ingest.volumes.volume import Real, Sweep
 
 _RANGES = {"zh": (0, 65), "zdr": (-1, 4), "kdp": (-0.5, 4), "rain_rate": (0, 60)}
 _STRONG_DBZ = 35

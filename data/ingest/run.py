@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.grid_settings import GridSettings
-from polarcast.data.ingest.gridded import derivation
+from polarcast.data.ingest.grids.events import derivation
+from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.jobs import (
     EventJob,
     PieceJob,
@@ -25,8 +25,8 @@ from polarcast.data.ingest.jobs import (
     plan_one,
     write_one,
 )
-from polarcast.data.ingest.volume_events import group_scans
-from polarcast.data.ingest.volumes import VolumeSettings
+from polarcast.data.ingest.volumes.events import group_scans
+from polarcast.data.ingest.volumes.frame import VolumeSettings
 from polarcast.data.notes import ARCHIVE_NOTE, event_notes, read_archive_note, write_archive_note
 from polarcast.data.workers import run_all
 

@@ -1,1 +1,1 @@
-"""Shards: WebDataset tars of whole events with a manifest; written, checked, staged and taken in."""
+"""Write, verify, fetch and stage WebDataset shards."""

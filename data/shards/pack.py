@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from polarcast.data.archive import Archive, read_field
 from polarcast.data.errors import BadInput
-from polarcast.data.half import Halver
 from polarcast.data.selection import Selection, intensity_ppm, is_zero, strong_pixels
+from polarcast.data.shards.half import Halver
 from polarcast.data.shards.manifest import Shard
 from polarcast.data.statistics import EventSums, Tally
 

@@ -1,3 +1,1 @@
-"""A storm world with known truth: rain, drops and ice on a grid, and what a C-band radar would see of
-them.
-"""
+"""Synthetic storms with known truth: rain, drops and ice on a grid, and what a C-band radar measures of them."""

@@ -1,1 +1,1 @@
-"""Suites of cells → comparison tables with honest intervals."""
+"""Suites of cells, their comparison tables, figures and report."""

@@ -6,11 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from polarcast.data.files import write_text
 from polarcast.hpc.bench.figures.draw import FIGURES
-from polarcast.hpc.bench.layout import lay_out
-from polarcast.hpc.bench.render import footnote
+from polarcast.hpc.bench.render import footnote, lay_out
 from polarcast.hpc.bench.table import ComparisonTable
-from polarcast.hpc.files import write_text
 
 _PAPER = Path(__file__).with_name("paper.yaml")
 _FIGURES = "Figures"

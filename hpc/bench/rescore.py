@@ -3,16 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from polarcast.data.archive import open_archive
-from polarcast.data.reading.reader import only_test
-from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
-from polarcast.data.shards.write import write_shards
-from polarcast.hpc.bench.progress import Board
-from polarcast.hpc.bench.rain_note import rain_note
-from polarcast.hpc.bench.run import SuiteFolder, Tables, is_papers_archive, write_tables
-from polarcast.hpc.bench.suite import Suite, cells_of, load_suite, without_synthetic_rows
-from polarcast.hpc.evaluate import evaluate
-from polarcast.hpc.run_folder import Output
+from polarcast.data.shards.manifest import read_manifest
+from polarcast.hpc.bench.cells import SuiteFolder, cells_of
+from polarcast.hpc.bench.notes import rain_note
+from polarcast.hpc.bench.run import Tables, is_papers_archive, write_tables
+from polarcast.hpc.bench.suite import Suite, load_suite, without_synthetic_rows
+from polarcast.hpc.evaluation.evaluate import evaluate
+from polarcast.hpc.evaluation.shards import shards_of
+from polarcast.hpc.runs.folder import Output
+from polarcast.hpc.utils.progress import Board
 
 
 def is_suite(path: Path) -> bool:
@@ -58,19 +57,3 @@ def rescore(path: Path, archive: Path, board: Board) -> tuple[Tables, Path]:
     titled = {n: replace(t, title=f"{t.title}; scored on {archive.resolve().name}") for n, t in suite.tables.items()}
     rescored = replace(suite, tables=titled)
     return write_tables(rescored, out, outputs, rain_note(suite.task, manifest), is_papers_archive(manifest)), out
-
-
-def shards_of(source: Path, cache: Path, board: Board) -> Manifest:
-    """All events of `source` as test events: of its shards, or of its archive, sharded once into `cache`.
-
-    Raises:
-        BadInput: `source` is neither shards nor an archive.
-    """
-    if (source / NAME).is_file():
-        return only_test(read_manifest(source))
-    archive = open_archive(source)
-    shards = cache / f"shards-{archive.fingerprint()}"
-    if (shards / NAME).is_file():
-        return read_manifest(shards)
-    with board.stage("shard", "events", len(archive.frames)) as done:
-        return write_shards(archive, shards, split="all-test", on_event=done)

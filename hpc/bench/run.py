@@ -1,52 +1,32 @@
 """Run a suite: data, cells, tables, figures; what is there and complete is never made again."""
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from polarcast.data.archive import HEIGHTS_KM, NOT_RECORDED, open_archive
+from polarcast.data.archive import HEIGHTS_KM, NOT_RECORDED
+from polarcast.data.files import write_text
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
-from polarcast.data.shards.write import write_shards
-from polarcast.data.synth.generate import write_archive
-from polarcast.hpc.bench.attained import attained
-from polarcast.hpc.bench.pool import Job, run_processes
-from polarcast.hpc.bench.progress import Board
-from polarcast.hpc.bench.rain_note import rain_note
+from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
+from polarcast.hpc.bench.data import prepare_data
+from polarcast.hpc.bench.executor import Job, run_processes
+from polarcast.hpc.bench.notes import attained, rain_note
 from polarcast.hpc.bench.render import write_table
-from polarcast.hpc.bench.suite import Cell, DataSpec, Suite, cells_of
+from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.bench.table import ComparisonTable, build_table
 from polarcast.hpc.bench.unfinished import finished_part
-from polarcast.hpc.files import write_text
-from polarcast.hpc.provenance import read_provenance
-from polarcast.hpc.run_folder import Output, RunFolder
+from polarcast.hpc.runs.folder import Output
+from polarcast.hpc.runs.provenance import read_provenance
 from polarcast.hpc.scores.records import Records, read_records
+from polarcast.hpc.utils.progress import Board
 from polarcast.models.registry import entry
 
 Tables = dict[str, ComparisonTable]
 _PAPERS_GRID = (256, 256)
-
-
-class SuiteFolder:
-    """Where a suite keeps its data, runs, tables and figures."""
-
-    def __init__(self, path: Path, data: DataSpec) -> None:
-        key = hashlib.sha256(json.dumps(asdict(data), sort_keys=True).encode()).hexdigest()[:8]
-        self.path = Path(path)
-        data_folder = self.path / f"data-{key}"
-        self.archive = data_folder / "archive"
-        # Absolute, because it is written into every run: a run is scored from any folder.
-        self.shards = data_folder.resolve() / "shards"
-        self.cells = self.path / "cells"
-        self.suite_file = self.path / "suite.yaml"
-
-    def cell(self, cell: Cell, manifest: Manifest) -> RunFolder:
-        """The run folder of one cell."""
-        return RunFolder(cell.folder(self.cells, manifest.digest()))
 
 
 def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Board) -> Tables:
@@ -70,7 +50,7 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Boa
     write_text(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
     workers = workers or default_workers(cells)
     _plan(suite, folder, cells, workers, board)
-    manifest = prepare_data(suite.data, folder, workers, board)
+    manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
     run_cells(cells, folder, manifest, workers, board)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells]
     return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_papers_archive(manifest))
@@ -89,22 +69,6 @@ def is_papers_archive(manifest: Manifest) -> bool:
     """Whether shards are of NJU-CPOL as published: of its grid and heights, without a note of who generated it."""
     grid = (manifest.shape, manifest.heights_km)
     return manifest.provenance.get("generator") == NOT_RECORDED and grid == (_PAPERS_GRID, HEIGHTS_KM)
-
-
-def prepare_data(spec: DataSpec, folder: SuiteFolder, workers: int, board: Board) -> Manifest:
-    """Synthesize an archive where none is given, and shard it; nothing when the shards are there."""
-    if (folder.shards / NAME).is_file():
-        return read_manifest(folder.shards)
-    if spec.archive is None:
-        synth = spec.synth
-        with board.stage("synthesize", "storms", synth.events) as done:
-            write_archive(
-                folder.archive, synth.events, size=synth.size, seed=synth.seed, preset=synth.preset,
-                frames=synth.frames, workers=workers, on_event=done,
-            )  # fmt: skip
-    archive = open_archive(Path(spec.archive) if spec.archive else folder.archive)
-    with board.stage("shard", "events", len(archive.frames)) as done:
-        return write_shards(archive, folder.shards, split=spec.split, workers=workers, on_event=done)
 
 
 def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: Board) -> None:

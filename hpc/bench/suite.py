@@ -9,40 +9,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.bench.pairing import AGGREGATIONS
-from polarcast.hpc.config import RunConfig, load_config
-from polarcast.hpc.scores.score import ALL, parse_score
-from polarcast.models.registry import entry
+from polarcast.hpc.bench.data import DataSpec
+from polarcast.hpc.scores.query import ALL, parse_score
+from polarcast.hpc.scores.stats.paired import AGGREGATIONS
 
 SUITES = Path(__file__).with_name("suites")
-
-
-@dataclass
-class SynthSpec:
-    """A synthetic archive to make."""
-
-    events: int = 240
-    """Number of events."""
-    frames: int | None = None
-    """Frames of each event; drawn from the real archive's lengths by default."""
-    size: int = 256
-    """Pixels a side."""
-    preset: str = "meiyu"
-    """Climate of the storms."""
-    seed: int = 0
-    """Seed of the archive."""
-
-
-@dataclass
-class DataSpec:
-    """Where a suite's shards come from."""
-
-    archive: str | None = None
-    """Folder of an NJU-CPOL tree; without one a synthetic archive is made."""
-    synth: SynthSpec = field(default_factory=SynthSpec)
-    """The synthetic archive."""
-    split: str = "0.6/0.15/0.25"
-    """Rule that assigns events to train, validation and test."""
 
 
 @dataclass
@@ -126,27 +97,6 @@ class Suite:
         return table.models or [name for name in self.models if name not in bases]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One run of a suite: a model on an arm with a seed, and the cell that it builds on."""
-
-    model: str
-    arm: str
-    seed: int
-    config: RunConfig
-    base: "Cell | None" = None
-
-    @property
-    def is_by_chance(self) -> bool:
-        """Whether another seed would make another model."""
-        return self.base is not None or entry(self.config.model["name"]).trained
-
-    def folder(self, runs: Path, data_digest: str) -> Path:
-        """Its run folder, keyed by the hash of its configuration and of the data."""
-        key = f"{self.config.digest()[:8]}-{data_digest[:8]}"
-        return runs / f"{self.model}-{self.arm}-s{self.seed}-{key}"
-
-
 def load_suite(source: str) -> Suite:
     """Read a suite by name or file.
 
@@ -203,44 +153,3 @@ def without_synthetic_rows(suite: Suite) -> Suite:
         for name, table in suite.tables.items()
     }
     return replace(suite, models=kept, tables=tables)
-
-
-def cells_of(suite: Suite, shards: Path) -> list[Cell]:
-    """All runs a suite needs, each once however many tables show it; a cell comes after the one it builds on.
-
-    Raises:
-        BadInput: a model's settings are not valid, or models build on each other in a circle.
-    """
-    cells: dict[tuple[str, str, int], Cell] = {}
-    for name in suite.models:
-        for arm in suite.arms_of(name):
-            for seed in suite.seeds_of(name):
-                if not _add_cell(cells, suite, shards, (name, arm, seed), ()).is_by_chance:
-                    break
-    return list(cells.values())
-
-
-def _add_cell(
-    cells: dict[tuple[str, str, int], Cell],
-    suite: Suite,
-    shards: Path,
-    key: tuple[str, str, int],
-    above: tuple[str, ...],
-) -> Cell:
-    name, arm, seed = key
-    if name in above:
-        raise BadInput(f"{' builds on '.join((*above, name))}", "models", "let one of them stand alone")
-    if key not in cells:
-        spec = suite.models[name]
-        base = _add_cell(cells, suite, shards, (spec.base, arm, seed), (*above, name)) if spec.base else None
-        # Where a base lies is known when the data are.
-        of_seed: dict[str, Any] = {"seed": seed, "base": {"run": "", "config": base.config.to_dict()} if base else None}
-        like = next((cell.config for (n, a, _), cell in cells.items() if (n, a) == (name, arm)), None)
-        config = replace(like, **of_seed) if like else _config(suite, spec, arm, shards, of_seed)
-        cells[key] = Cell(name, arm, seed, config, base)
-    return cells[key]
-
-
-def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, of_seed: dict[str, Any]) -> RunConfig:
-    of_cell = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, **of_seed}
-    return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, of_cell)))  # type: ignore[arg-type]

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from polarcast.hpc.bench.comparison import holm, minimum_detectable_effect
-from polarcast.hpc.bench.pairing import Pair, Sums, compared, of_events, of_one
-from polarcast.hpc.bench.significance import Interval
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.query import Score, expand, parse_score
 from polarcast.hpc.scores.records import Records, common_events
-from polarcast.hpc.scores.score import Score, expand, parse_score
+from polarcast.hpc.scores.stats.bootstrap import Interval
+from polarcast.hpc.scores.stats.paired import Pair, Sums, compared, of_events, of_one
+from polarcast.hpc.scores.stats.significance import holm, minimum_detectable_effect
 
 Scores = Mapping[tuple[str, str], Sequence[Records]]
 """(model, arm) → records of each seed."""

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.bench.suite import Cell, Suite
-from polarcast.hpc.run_folder import Output
+from polarcast.hpc.bench.cells import Cell
+from polarcast.hpc.bench.suite import Suite
+from polarcast.hpc.runs.folder import Output
 
 Outputs = Sequence[tuple[Cell, Output]]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from polarcast.data.reading.draw import Draw, whole_shuffle
-from polarcast.data.reading.reader import open_reader
+from polarcast.data.loading.reader import open_reader
+from polarcast.data.loading.sampler import Draw, whole_shuffle
 from polarcast.data.shards.manifest import NAME, Manifest, Shard, read_manifest
 from polarcast.data.shards.source import Source
 from polarcast.data.workers import end_with_parent

@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polarcast.hpc.build import build_model
-from polarcast.hpc.config import RunConfig, load_config
-from polarcast.hpc.estimate import example_batch
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.distributed.world import World, device_of, set_up_torch
 from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
-from polarcast.hpc.world import World, device_of, set_up_torch
+from polarcast.hpc.runs.build import build_model
+from polarcast.hpc.training.estimate import example_batch
+from polarcast.models.common.rain import MOST_MMH
 from polarcast.models.diffusion.conditional import Diffusion
 from polarcast.models.forecaster import Forecaster
-from polarcast.models.rain import MOST_MMH
-from polarcast.models.unet import UNet
+from polarcast.models.qpe.unet import UNet
 
 Work = Callable[[], Tensor]
 OURS, PLAIN = "polarcast", "plain torch"

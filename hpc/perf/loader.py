@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import numpy as np
 import torch
 
 from polarcast.data.archive import Archive, open_archive, write_event
-from polarcast.data.reading.draw import Draw, whole_shuffle
-from polarcast.data.reading.reader import only_test, open_reader
+from polarcast.data.loading.reader import only_test, open_reader
+from polarcast.data.loading.sampler import Draw, whole_shuffle
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.hpc.perf.footprint import growth, startup
@@ -21,33 +20,11 @@ from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine,
 from polarcast.hpc.perf.peer_process import peers
 from polarcast.hpc.perf.peers import NAMES as PEERS
 from polarcast.hpc.perf.peers import WORKERS
+from polarcast.hpc.perf.spec import VARIABLES, LoaderSpec
 
-VARIABLES = ("zh", "zdr", "kdp")
 HEIGHT_KM = 3.0
 THREADS = 2
 FLOOR, MAPPED, FILES = "copy of the bytes", "mapped shards", "np.load of every frame"
-
-
-@dataclass(frozen=True)
-class LoaderSpec:
-    """What is read: windows of `frames` frames of `size`² pixels, `batch` of them at a time."""
-
-    events: int = 32
-    frames_per_event: int = 40
-    size: int = 256
-    frames: int = 20
-    batch: int = 8
-    batches: int = 8
-    """In a round."""
-    rest_seconds: float = 1.5
-    """After each contender's turn."""
-    least_seconds: float = 0.5
-    """Of a turn."""
-
-    @property
-    def batch_bytes(self) -> int:
-        """Of the radar fields of one batch, float16."""
-        return 2 * self.batch * self.frames * len(VARIABLES) * self.size**2
 
 
 def measure_loader(

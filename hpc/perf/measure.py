@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 Run = Callable[[], float]
 """Does the work once and returns its amount in the row's unit times seconds."""
 
@@ -83,3 +85,26 @@ def ratio(rows: Sequence[Row], one: str, other: str) -> float:
 def _row(name: str, speeds: list[float], unit: str) -> Row:
     low, middle, high = statistics.quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
     return Row(name, middle, unit, low, high, tuple(speeds))
+
+
+_PEAKS = {
+    "H100 PCIe": (756e12, 51e12),
+    "H100": (989e12, 67e12),
+    "H200": (989e12, 67e12),
+    "B200": (2250e12, 80e12),
+    "A100": (312e12, 19.5e12),
+    "L40S": (362e12, 91.6e12),
+    "A40": (149.7e12, 37.4e12),
+}
+"""By a part of the name NVIDIA's driver gives: FLOP/s in bfloat16 on tensor cores without sparsity, and in float32 off
+them (data sheets). The first that matches counts."""
+
+
+def peak_flops(device: torch.device, bf16: bool) -> float | None:
+    """Most FLOP/s of a device by its maker's word; None for one that is not known, as every CPU."""
+    return peak_by_name(torch.cuda.get_device_name(device), bf16) if device.type == "cuda" else None
+
+
+def peak_by_name(name: str, bf16: bool) -> float | None:
+    """The same by the name of a GPU."""
+    return next((peaks[0 if bf16 else 1] for part, peaks in _PEAKS.items() if part in name), None)

@@ -17,7 +17,7 @@ from polarcast.data.errors import WorkFailed
 from polarcast.hpc.perf.measure import Run
 
 if TYPE_CHECKING:
-    from polarcast.hpc.perf.loader import LoaderSpec
+    from polarcast.hpc.perf.spec import LoaderSpec
 
 REQUIREMENTS = ("litdata==0.2.76", "mosaicml-streaming==0.13.0")
 

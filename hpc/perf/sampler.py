@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from polarcast.data.errors import BadInput
-from polarcast.data.reading.reader import Reader
-from polarcast.hpc import checkpoint
-from polarcast.hpc.build import build_model, build_reader, open_shards
-from polarcast.hpc.evaluate import score
+from polarcast.data.loading.reader import Reader
+from polarcast.hpc.distributed.world import World, device_of
+from polarcast.hpc.evaluation.evaluate import score
 from polarcast.hpc.perf.measure import Measured, Row, machine
-from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.runs import checkpoint
+from polarcast.hpc.runs.build import build_model, build_reader, open_shards
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.score import parse_score
-from polarcast.hpc.world import World, device_of
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.samplers import Sampler
 

@@ -8,18 +8,17 @@ from time import perf_counter
 
 import torch
 
-from polarcast.hpc.backends.plain import PlainBackend
-from polarcast.hpc.backends.zero import DeepSpeedBackend
-from polarcast.hpc.build import build_model
-from polarcast.hpc.config import RunConfig
-from polarcast.hpc.estimate import Counted, count
-from polarcast.hpc.group import barrier, gather, join
-from polarcast.hpc.micro_batch import share_of
+from polarcast.hpc.config.schema import RunConfig, TrainConfig
+from polarcast.hpc.distributed.process_group import barrier, gather, join
+from polarcast.hpc.distributed.world import World, device_of, set_up_torch
 from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
 from polarcast.hpc.perf.network_model import Network, all_reduce_seconds, efficiency, fitted
 from polarcast.hpc.perf.step import example, stepping
-from polarcast.hpc.settings import TrainConfig
-from polarcast.hpc.world import World, device_of, set_up_torch
+from polarcast.hpc.runs.build import build_model
+from polarcast.hpc.training.backends.ddp import PlainBackend
+from polarcast.hpc.training.backends.deepspeed import DeepSpeedBackend
+from polarcast.hpc.training.estimate import Counted, count
+from polarcast.hpc.training.micro_batch import share_of
 
 ALONE, QUIET = "1 process", "processes that exchange nothing"
 STRONG, WEAK = "strong: the same batch", "weak: a batch for each"

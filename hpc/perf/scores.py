@@ -10,8 +10,8 @@ from torch import Tensor
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.perf.measure import Measured, Run, interleaved, machine, ratio
-from polarcast.hpc.scores.contingency import CATEGORICAL, categorical, multi_event_contingency
-from polarcast.hpc.scores.fractions import fractions, fss
+from polarcast.hpc.scores.categorical import CATEGORICAL, categorical, multi_event_contingency
+from polarcast.hpc.scores.fss import fractions, fss
 
 THRESHOLDS = (0.5, 1.0, 5.0, 10.0, 20.0, 40.0)
 WINDOWS = (1, 3, 5, 7, 9, 13, 17, 25, 33, 49, 65)

@@ -14,20 +14,19 @@ from polarcast.data.batch import Batch
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
-from polarcast.hpc.backends.backend import Backend, wants_bf16
-from polarcast.hpc.backends.plain import PlainBackend
-from polarcast.hpc.backends.zero import DeepSpeedBackend
-from polarcast.hpc.build import build_draw, build_model, build_reader
-from polarcast.hpc.config import RunConfig
-from polarcast.hpc.engine import Engine
-from polarcast.hpc.estimate import count, example_batch
-from polarcast.hpc.group import barrier, join
-from polarcast.hpc.micro_batch import divisors, share_of
-from polarcast.hpc.perf.devices import peak_flops
-from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
-from polarcast.hpc.run_folder import RunFolder
-from polarcast.hpc.samples import Samples
-from polarcast.hpc.world import World, device_of, set_up_torch
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.distributed.process_group import barrier, join
+from polarcast.hpc.distributed.world import World, device_of, set_up_torch
+from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, peak_flops, ratio
+from polarcast.hpc.runs.build import build_draw, build_model, build_reader
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.training.backends.base import Backend, wants_bf16
+from polarcast.hpc.training.backends.ddp import PlainBackend
+from polarcast.hpc.training.backends.deepspeed import DeepSpeedBackend
+from polarcast.hpc.training.engine import Engine
+from polarcast.hpc.training.estimate import count, example_batch
+from polarcast.hpc.training.loader import Samples
+from polarcast.hpc.training.micro_batch import divisors, share_of
 
 TORCH, DDP = "torch alone", "DDP"
 STAGES = (0, 1, 2, 3)

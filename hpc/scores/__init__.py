@@ -1,1 +1,1 @@
-"""Scores as sums that merge exactly: accumulate per event, merge, then compute any metric."""
+"""Scores as sums that merge exactly: accumulate per event, merge, then compute."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polarcast.hpc.scores.undefined import Array, quotient
+from polarcast.hpc.scores.ratios import Array, quotient
 
 MOMENTS = ("pixels", "sum_obs", "sum_fc", "sum_abs_error", "sum_sq_error", "sum_sq_obs", "sum_sq_fc", "sum_obs_fc")
 

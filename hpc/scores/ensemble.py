@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polarcast.hpc.scores.undefined import Array, quotient
+from polarcast.hpc.scores.ratios import Array, quotient
 
 CRPS_PARTS = ("pixels", "sum_abs_error", "sum_abs_difference")
 SPREAD_PARTS = ("pixels", "sum_variance", "sum_sq_error")

@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from polarcast.hpc.scores import continuous, ensemble, fractions, texture
-from polarcast.hpc.scores.contingency import categorical
+from polarcast.hpc.scores import continuous, ensemble, fss, spectra
+from polarcast.hpc.scores.categorical import categorical
 from polarcast.hpc.scores.protocol import Protocol
-from polarcast.hpc.scores.structure import PARTS as SAL_PARTS
-from polarcast.hpc.scores.undefined import Array, quotient
+from polarcast.hpc.scores.ratios import Array, quotient
+from polarcast.hpc.scores.sal import PARTS as SAL_PARTS
 
 Of = Callable[[Array, Protocol], Array]
 
@@ -69,8 +69,8 @@ def _value(s: Array, _: Protocol) -> Array:
 
 
 def _lost_variance(s: Array, protocol: Protocol) -> Array:
-    held = texture.ring_sizes(protocol.shape[-1], tuple(int(k) for k in protocol.axis("wavenumber")))
-    return texture.lost_variance(s[..., 0], s[..., 1], held)
+    held = spectra.ring_sizes(protocol.shape[-1], tuple(int(k) for k in protocol.axis("wavenumber")))
+    return spectra.lost_variance(s[..., 0], s[..., 1], held)
 
 
 def _rank_distance(s: Array, protocol: Protocol) -> Array:
@@ -102,16 +102,16 @@ METRICS: dict[str, Metric] = {
     "explained_variance": _OF_CLASSES("EV", "1", 1, of=_continuous("explained_variance"), limits=(-math.inf, 1.0)),
     **{name: Metric(label, "1", perfect, _ON_COUNTS, _categorical(name), limits=limits)
        for name, (label, perfect, limits) in _OF_COUNTS.items()},
-    "fss": Metric("FSS", "1", 1, ("fractions",), lambda s, _: fractions.fss(s), limits=_SHARE),
+    "fss": Metric("FSS", "1", 1, ("fractions",), lambda s, _: fss.fss(s), limits=_SHARE),
     "sal_s": Metric("|S|", "1", 0, ("sal",), _sal("sum_abs_s", "frames_s"), limits=_ERROR),
     "sal_a": Metric("|A|", "1", 0, ("sal",), _sal("sum_abs_a", "frames_a"), limits=_ERROR),
     "sal_l": Metric("L", "1", 0, ("sal",), _sal("sum_l", "frames_l"), limits=_ERROR),
     "lost_variance": Metric("lost variance", "1", 0, ("spectrum",), _lost_variance, ("wavenumber",)),
     "power": Metric(
-        "power ratio", "1", 1, ("spectrum",), lambda s, _: texture.spectrum_ratio(s[..., 0], s[..., 1])
+        "power ratio", "1", 1, ("spectrum",), lambda s, _: spectra.spectrum_ratio(s[..., 0], s[..., 1])
     ),
     "overlap": Metric(
-        "overlap", "1", 1, ("histogram",), lambda s, _: texture.overlap(s[..., 0], s[..., 1]), ("bin",)
+        "overlap", "1", 1, ("histogram",), lambda s, _: spectra.overlap(s[..., 0], s[..., 1]), ("bin",)
     ),
     "crps": Metric("CRPS", "{unit}", 0, ("crps", "threshold_crps"), lambda s, _: ensemble.fair_crps(s)),
     "spread_skill": Metric("spread/skill", "1", 1, ("spread",), lambda s, p: ensemble.spread_skill(s, p.members)),

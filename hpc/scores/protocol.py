@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from polarcast.hpc.scores.change import CHANGES
+from polarcast.hpc.scores.echo_change import CHANGES
 
 Coordinates = tuple[float, ...] | tuple[str, ...]
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.files import write_bytes
-from polarcast.hpc.scores.family import FAMILIES, families
+from polarcast.data.files import write_bytes
 from polarcast.hpc.scores.protocol import Protocol
-from polarcast.hpc.scores.undefined import Array
+from polarcast.hpc.scores.ratios import Array
+from polarcast.hpc.scores.sums import FAMILIES, families
 
 FORMAT = "polarcast-scores/2"
 _KEYS = ("event", "lead_time", "height")

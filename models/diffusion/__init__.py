@@ -1,1 +1,1 @@
-"""Diffusion of rain fields: the process, the network that undoes it, and the models built on both."""
+"""Diffusion of rain fields: process, network, samplers, models."""

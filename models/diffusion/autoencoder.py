@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
+from polarcast.models.common.rain import last_rain
 from polarcast.models.diffusion.conditional import standard_rain
 from polarcast.models.diffusion.rain import RainSpace
 from polarcast.models.diffusion.random_numbers import NOISE, normal, training_keys
 from polarcast.models.forecaster import Forecaster, Inputs
-from polarcast.models.rain import last_rain
-from polarcast.models.unet import ResidualBlock, require_halvable
+from polarcast.models.qpe.unet import ResidualBlock, require_halvable
 
 
 @dataclass

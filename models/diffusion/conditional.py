@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from polarcast.data.batch import Batch
+from polarcast.models.common.rain import last_rain
+from polarcast.models.common.standardize import Standard
 from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace, rain_weight
 from polarcast.models.diffusion.random_numbers import forecast_keys
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Inputs
-from polarcast.models.rain import last_rain
-from polarcast.models.standard import Standard
 
 _RAIN_GUESS = {"log1p": (0.5, 0.9), "sqrt": (0.7, 1.2), "identity": (2.0, 6.0)}
 """Mean and standard deviation of transformed rain, before they are fitted; about those of the synthetic storms."""

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.scaling import make_scaling
+from polarcast.models.common.rain import last_rain
 from polarcast.models.diffusion.denoising import JUDGED_MEMBERS, Denoising
 from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import RainSpace, collapse_alarm, score_of_members
 from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, normal, training_keys
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster
-from polarcast.models.rain import last_rain
 
 _log = logging.getLogger("polarcast")
 

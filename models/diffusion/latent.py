@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
+from polarcast.models.common.frozen import freeze
+from polarcast.models.common.rain import last_rain
+from polarcast.models.common.standardize import Standard
 from polarcast.models.diffusion.autoencoder import Autoencoder
 from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster, Inputs
-from polarcast.models.frozen import freeze
-from polarcast.models.rain import last_rain
-from polarcast.models.standard import Standard
-from polarcast.models.unet import require_halvable
+from polarcast.models.qpe.unet import require_halvable
 
 
 @dataclass

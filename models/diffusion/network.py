@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polarcast.models.unet import require_halvable
+from polarcast.models.qpe.unet import require_halvable
 
 _FREQUENCIES = 16
 _FASTEST = 200.0

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import make_scaling
+from polarcast.models.common.frozen import freeze
+from polarcast.models.common.rain import last_rain, rain_loss
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace
 from polarcast.models.diffusion.random_numbers import forecast_keys, mix, training_keys
 from polarcast.models.forecaster import Forecaster, Inputs
-from polarcast.models.frozen import freeze
-from polarcast.models.rain import last_rain, rain_loss
-from polarcast.models.unet import ResidualBlock, UNetBody, UNetConfig
+from polarcast.models.qpe.unet import ResidualBlock, UNetBody, UNetConfig
 
 
 @dataclass

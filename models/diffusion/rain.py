@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import RAIN_TRANSFORMS, scale_rain, unscale_rain
-from polarcast.models.rain import MOST_MMH
+from polarcast.models.common.rain import MOST_MMH
 
 _LEAST_MMH = 0.1
 """Less than this is no rain."""

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from polarcast.data.batch import Batch
+from polarcast.models.common.frozen import freeze
+from polarcast.models.common.rain import last_rain
+from polarcast.models.common.standardize import Standard
 from polarcast.models.diffusion.conditional import DiffusionConfig
 from polarcast.models.diffusion.denoising import Denoising
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace, rain_weight
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster, Inputs
-from polarcast.models.frozen import freeze
-from polarcast.models.rain import last_rain
-from polarcast.models.standard import Standard
 
 
 @dataclass

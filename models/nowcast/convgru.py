@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
-from polarcast.models.unet import require_halvable
+from polarcast.models.qpe.unet import require_halvable
 
 
 @dataclass

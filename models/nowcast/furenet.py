@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
-from polarcast.models.unet import require_halvable
+from polarcast.models.qpe.unet import require_halvable
 
 _NORM_EPSILON, _NORM_MOMENTUM = 1e-3, 0.01
 """Channels that hardly ever respond have next to no variance. With torch's ε of 1e-5, and statistics of the last ten

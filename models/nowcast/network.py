@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import Scaling, make_scaling
+from polarcast.models.common.standardize import Standard
 from polarcast.models.forecaster import Forecaster, Inputs
 from polarcast.models.nowcast.losses import LOSSES
 from polarcast.models.nowcast.views import View, raw
-from polarcast.models.standard import Standard
 
 _STANDARD = "standard"
 _SCALINGS = ("range", "frame", _STANDARD)

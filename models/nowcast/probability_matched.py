@@ -11,8 +11,8 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
+from polarcast.models.common.frozen import freeze
 from polarcast.models.forecaster import Forecaster, Inputs
-from polarcast.models.frozen import freeze
 
 
 @dataclass

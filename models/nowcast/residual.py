@@ -8,15 +8,15 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.scaling import RANGES, RangeScaling
+from polarcast.models.common.frozen import freeze
+from polarcast.models.common.standardize import Standard
 from polarcast.models.diffusion.denoising import JUDGED_MEMBERS, Denoising, DenoisingConfig
 from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import fair_crps
 from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, normal, training_keys
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster, Inputs
-from polarcast.models.frozen import freeze
 from polarcast.models.nowcast.network import STRONGEST_DBZ
-from polarcast.models.standard import Standard
 
 _ZH = RangeScaling(("zh",))
 _MEMBERS_ON_GPU = 8

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
-from polarcast.models.unet import require_halvable
+from polarcast.models.qpe.unet import require_halvable
 
 _EXPANSION = 4
 

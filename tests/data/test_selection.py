@@ -9,7 +9,7 @@ import webdataset as wds
 
 from polarcast.data.archive import Archive, open_archive, write_event
 from polarcast.data.errors import BadInput
-from polarcast.data.reading.reader import open_reader
+from polarcast.data.loading.reader import open_reader
 from polarcast.data.selection import Selection
 from polarcast.data.shards.samples import FRAME
 from polarcast.data.shards.write import write_shards

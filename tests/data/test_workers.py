@@ -4,10 +4,10 @@ import os
 import time
 
 import pytest
-from data.crashing import pid, work
 
 from polarcast.data.errors import BadInput
 from polarcast.data.workers import run_all
+from tests.support.crashing import pid, work
 
 
 @pytest.mark.parametrize("workers", [1, 2])

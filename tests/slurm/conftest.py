@@ -5,13 +5,13 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from slurm_cluster.cluster import Cluster, cluster, what_is_missing
 
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc.config import load_config
-from polarcast.hpc.run_folder import RunFolder
-from polarcast.hpc.train import train
-from polarcast.hpc.world import detect
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.distributed.world import detect
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.training.train import train
+from tests.support.slurm_cluster.cluster import Cluster, cluster, what_is_missing
 
 SETTINGS = [
     "model.widths=[4,8]", "match_params=false", "train.global_batch=4", "train.warmup_steps=2", "train.steps=60",

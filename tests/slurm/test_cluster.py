@@ -7,15 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
-from slurm_cluster import cluster as module
-from slurm_cluster.cluster import NODES, Cluster, what_is_missing
+
+from tests.support.slurm_cluster import cluster as module
+from tests.support.slurm_cluster.cluster import NODES, Cluster, what_is_missing
 
 HOLD = """
 import signal, sys, time
 # Whoever runs these tests in the background has them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
-from slurm_cluster.cluster import cluster
+from tests.support.slurm_cluster.cluster import cluster
 with cluster(Path(sys.argv[1])) as running:
     print(running.init, flush=True)
     time.sleep(60)
@@ -46,7 +47,7 @@ def test_a_command_that_fails_tells_what_it_wrote(slurm: Cluster) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_when_the_tests_are_killed(slurm: Cluster, tmp_path: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    tests = subprocess.Popen(command, cwd=module.HERE.parent, stdout=subprocess.PIPE, text=True)
+    tests = subprocess.Popen(command, cwd=module.HERE.parents[2], stdout=subprocess.PIPE, text=True)
     assert tests.stdout
     init = int(tests.stdout.readline())
     running = descendants(init)

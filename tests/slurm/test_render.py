@@ -93,7 +93,7 @@ def test_processes_that_are_no_one_gpu_each_are_refused() -> None:
 def test_a_dry_run_prints_the_script_without_torch(tmp_path: Path) -> None:
     probe = (
         "import sys; sys.argv = ['polarcast', 'submit', '--dry-run', '--cluster', 'cpu', '--', 'train', 'demo']\n"
-        "from polarcast.hpc.cli import main\n"
+        "from polarcast.hpc.cli.app import main\n"
         "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from slurm_cluster.cluster import Cluster
 
 from polarcast.data.shards.manifest import Manifest
+from tests.support.slurm_cluster.cluster import Cluster
 
 from .conftest import SETTINGS, TRAIN_SECONDS, Training
 

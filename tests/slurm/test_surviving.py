@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from slurm_cluster.cluster import Cluster
 
-from polarcast.hpc.preempt import seconds_of
+from polarcast.hpc.distributed.preemption import seconds_of
+from tests.support.slurm_cluster.cluster import Cluster
 
 from .conftest import DOWN_SECONDS, TRAIN_SECONDS, Training
 

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-from slurm_cluster.cluster import Cluster
 
 from polarcast.data.shards.manifest import Manifest
+from tests.support.slurm_cluster.cluster import Cluster
 
 SCRIPT = Path(__file__).resolve().parents[2] / "slurm" / "sweep.sbatch"
 SPACE = """

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from slurm_cluster.cluster import NODES, Cluster
 
 from polarcast.data.shards.manifest import Manifest
+from tests.support.slurm_cluster.cluster import NODES, Cluster
 
 from .conftest import DOWN_SECONDS, SETTINGS, TRAIN_SECONDS, Training
 

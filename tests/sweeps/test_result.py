@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from polarcast.hpc.config import load_config
-from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.config.digest import digest
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.runs.folder import RunFolder
 from polarcast.sweeps.record import (
     COMPLETE,
     FAILED,
@@ -92,7 +93,7 @@ def test_files_and_pictures_are_made_and_best_yaml_trains(space: Space, tmp_path
     config = space.config(best.point, "dualpol")
     RunFolder(folder / "trials" / best.key / "dualpol").start(config)
     write_result(folder, result)
-    assert load_config(folder / "best.yaml").digest() == config.digest()
+    assert digest(load_config(folder / "best.yaml")) == digest(config)
     rows = list(csv.DictReader((folder / "trials.csv").open()))
     assert [row["trial"] for row in rows] == [t.key for t in result.trials]
     assert float(rows[0]["dualpol"]) == 1.0

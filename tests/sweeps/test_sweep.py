@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.runs.folder import RunFolder
 from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, RUNNING, STOPPED, Trial, read_trials
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.xdist_group("sweeps")]

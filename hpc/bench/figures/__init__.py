@@ -1,1 +1,1 @@
-"""Pictures of a suite, drawn from its score records and a few kept cases."""
+"""Figures of a suite, drawn from its score records and kept cases."""

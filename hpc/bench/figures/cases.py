@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.hpc.bench.figures.source import ARMS, Source
-from polarcast.hpc.bench.figures.style import (
+from polarcast.hpc.bench.table import ARM_NAMES
+from polarcast.hpc.utils.plot_style import (
     RAIN_LEVELS_MM_H,
     ZDR_COLORS,
     ZDR_LEVELS_DB,
@@ -21,7 +22,6 @@ from polarcast.hpc.bench.figures.style import (
     pyplot,
     save,
 )
-from polarcast.hpc.bench.table import ARM_NAMES
 
 Case = Mapping[str, npt.NDArray[Any]]
 Cases = dict[tuple[str, str], Case]

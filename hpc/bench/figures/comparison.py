@@ -5,19 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.hpc.bench.figures.source import ARMS, Numbers, Source
-from polarcast.hpc.bench.figures.style import (
-    ARM_COLORS,
-    ARM_HATCHES,
-    ARM_LINES,
-    ARM_MARKERS,
-    finish,
-    panels,
-    pyplot,
-    save,
-)
 from polarcast.hpc.bench.table import ARM_NAMES, Record
 from polarcast.hpc.scores.protocol import Protocol
-from polarcast.hpc.scores.score import coordinate_label, expand, parse_score
+from polarcast.hpc.scores.query import coordinate_label, expand, parse_score
+from polarcast.hpc.utils.plot_style import ARM_COLORS, ARM_HATCHES, ARM_LINES, ARM_MARKERS, finish, panels, pyplot, save
 
 Draw = Callable[[Any, Sequence[tuple[int, Record]], str], None]
 _ARMS_SHOWN = ("paper_mse", "paper_mre", "paper_rbias", "paper_csi")

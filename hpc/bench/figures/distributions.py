@@ -7,19 +7,10 @@ from typing import Any
 import numpy as np
 
 from polarcast.hpc.bench.figures.source import ARMS, Source
-from polarcast.hpc.bench.figures.style import (
-    ARM_COLORS,
-    ARM_LINES,
-    ARM_MARKERS,
-    finish,
-    panels,
-    plain_ticks,
-    pyplot,
-    save,
-)
 from polarcast.hpc.bench.table import ARM_NAMES
-from polarcast.hpc.scores.score import coordinate_label
-from polarcast.hpc.scores.undefined import quotient
+from polarcast.hpc.scores.query import coordinate_label
+from polarcast.hpc.scores.ratios import quotient
+from polarcast.hpc.utils.plot_style import ARM_COLORS, ARM_LINES, ARM_MARKERS, finish, panels, plain_ticks, pyplot, save
 
 
 def draw_scatter(path: Path, source: Source) -> list[Path]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from polarcast.hpc.bench.figures.comparison import draw_along
 from polarcast.hpc.bench.figures.source import Source
-from polarcast.hpc.bench.figures.style import pyplot, save
-from polarcast.hpc.scores.score import parse_score
+from polarcast.hpc.scores.query import parse_score
+from polarcast.hpc.utils.plot_style import pyplot, save
 
 _SCORES = ("paper_mse", "paper_mre", "paper_rbias", "paper_csi", "csi@threshold={}", "far@threshold={}",
            "fss@threshold={},window=9", "lost_variance")  # fmt: skip

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from polarcast.hpc.bench.figures.source import ARMS, Numbers, Source
-from polarcast.hpc.bench.figures.style import ARM_COLORS, ARM_LINES, ARM_MARKERS, finish, panels, save
 from polarcast.hpc.bench.table import ARM_NAMES
-from polarcast.hpc.scores.contingency import COUNTS, categorical
-from polarcast.hpc.scores.score import expand, parse_score
+from polarcast.hpc.scores.categorical import COUNTS, categorical
+from polarcast.hpc.scores.query import expand, parse_score
+from polarcast.hpc.utils.plot_style import ARM_COLORS, ARM_LINES, ARM_MARKERS, finish, panels, save
 
 _CSI_SHOWN = (0.1, 0.3, 0.5, 0.7, 0.9)
 _BIAS_SHOWN = (0.25, 0.5, 1, 2, 4)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.data.files import write_bytes
 from polarcast.hpc.bench.figures.source import Source
-from polarcast.hpc.bench.figures.style import ZH_COLORS, ZH_LEVELS_DBZ, draw_field, field_style, pyplot, save
 from polarcast.hpc.bench.table import ARM_NAMES
-from polarcast.hpc.files import write_bytes
+from polarcast.hpc.utils.plot_style import ZH_COLORS, ZH_LEVELS_DBZ, draw_field, field_style, pyplot, save
 
 Field = npt.NDArray[Any]
 Sequences = dict[str, Field]

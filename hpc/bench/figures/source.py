@@ -10,9 +10,9 @@ import numpy as np
 from polarcast.hpc.bench.suite import Suite, TableSpec
 from polarcast.hpc.bench.table import DIFFERENCE, Record, Scores, build_table
 from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.query import Score, expand, parse_score
+from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.score import Score, expand, parse_score
-from polarcast.hpc.scores.undefined import Array
 
 ARMS = ("radar", "dualpol")
 _HEAVY = ("10", "35")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from polarcast.hpc.bench.figures.source import Kept, Source
-from polarcast.hpc.bench.figures.style import ZH_COLORS, pyplot, save
-from polarcast.hpc.run_folder import RunFolder
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.utils.plot_style import ZH_COLORS, pyplot, save
 
 _SIDE, _EDGE_COLORS = 1.7, "RdBu_r"
 _STRONGEST = 0.995

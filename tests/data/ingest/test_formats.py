@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data.ingest.radar_files import SITE, WRITERS, Scan, to_pyart, write_cfradial2, write_sigmet
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.formats import format_of, read_volume
-from polarcast.data.ingest.pyart_bridge import pyart_library
-from polarcast.data.ingest.volume import Volume, band_of, find_names
+from polarcast.data.ingest.volumes.pyart_bridge import pyart_library
+from polarcast.data.ingest.volumes.volume import Volume, band_of, find_names
+from tests.support.radar_files import SITE, WRITERS, Scan, to_pyart, write_cfradial2, write_sigmet
 
 FIELDS = ("zh", "zdr", "kdp", "phidp", "rhohv")
 SMALL = Scan(elevations=(0.5, 3.0, 10.0), rays=120, gates=80, gate_m=1000.0, fields=FIELDS)

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.ingest.radar_files import Blob, Scan, write_cfradial1, write_sigmet
 
 from polarcast.data.archive import open_archive
 from polarcast.data.check.archive import check_archive
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.grid_settings import GridSettings
-from polarcast.data.ingest.gridding import Grid
+from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.run import IngestSettings, Report, ingest
-from polarcast.data.ingest.volumes import VolumeSettings
-from polarcast.data.reading.reader import open_reader
+from polarcast.data.ingest.volumes.frame import VolumeSettings
+from polarcast.data.ingest.volumes.gridding import Grid
+from polarcast.data.loading.reader import open_reader
 from polarcast.data.shards.write import write_shards
+from tests.support.radar_files import Blob, Scan, write_cfradial1, write_sigmet
 
 pytestmark = pytest.mark.acceptance
 

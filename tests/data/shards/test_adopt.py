@@ -14,7 +14,7 @@ import webdataset as wds
 from polarcast.data.archive import Archive
 from polarcast.data.check.shards import check_shards
 from polarcast.data.errors import BadInput
-from polarcast.data.reading.reader import open_reader
+from polarcast.data.loading.reader import open_reader
 from polarcast.data.shards.adopt import Grid, adopt
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.data.shards.tar_walk import walk

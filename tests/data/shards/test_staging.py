@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from reading_marked import all_to_train, marked_shards, samples_of
 
-from polarcast.data.reading.reader import open_reader
+from polarcast.data.loading.reader import open_reader
 from polarcast.data.shards import fetch, staging
 from polarcast.data.shards.fetch import Fetch, Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
+from tests.support.marked_shards import all_to_train, marked_shards, samples_of
 
 ONCE = Patience(retries=0)
 

@@ -12,7 +12,7 @@ import webdataset as wds
 from polarcast.data.archive import Archive, open_archive
 from polarcast.data.check.shards import check_shards as check
 from polarcast.data.errors import BadInput
-from polarcast.data.reading.reader import open_reader
+from polarcast.data.loading.reader import open_reader
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.samples import EVENT
 from polarcast.data.shards.write import write_shards

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from fields import PAIRS, rain
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter
 
-from polarcast.hpc.scores.contingency import (
+from polarcast.hpc.scores.categorical import (  # fmt: skip
     CATEGORICAL,
     COUNTS,
     categorical,
     contingency,
     multi_event_contingency,
     pooled_contingency,
-)  # fmt: skip
+)
+from tests.support.fields import PAIRS, rain
 
 THRESHOLDS = (0.5, 5.0, 20.0, 50.0)
 PYSTEPS = {

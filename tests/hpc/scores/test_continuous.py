@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from fields import PAIRS, rain
 
 from polarcast.hpc.scores.continuous import CONTINUOUS, continuous, moments
+from tests.support.fields import PAIRS, rain
 
 PYSTEPS = {"mse": "MSE", "rmse": "RMSE", "mae": "MAE", "cc": "corr_p"}
 

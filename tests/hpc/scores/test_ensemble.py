@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from fields import rain
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from polarcast.hpc.scores.ensemble import (
     spread_skill,
     spread_sums,
 )  # fmt: skip
+from tests.support.fields import rain
 
 THRESHOLDS = (0.5, 5.0, 20.0)
 

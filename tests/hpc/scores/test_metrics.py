@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 import torch
-from fields import rain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.scores.family import score_fields
 from polarcast.hpc.scores.metrics import METRICS
 from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.query import Score, expand, parse_score
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.score import Score, expand, parse_score
+from polarcast.hpc.scores.sums import score_fields
+from tests.support.fields import rain
 
 PROTOCOL = Protocol(unit="mm/h", shape=(32, 32))
 
@@ -84,7 +84,7 @@ def test_a_perfect_forecast_scores_perfectly(seed: int) -> None:
 
 def every(name: str, protocol: Protocol) -> list[str]:
     """The metric at all coordinates of each of its families."""
-    from polarcast.hpc.scores.family import FAMILIES
+    from polarcast.hpc.scores.sums import FAMILIES
 
     found = []
     for family in METRICS[name].families:

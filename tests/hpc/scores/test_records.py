@@ -3,15 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fields import PAIRS, missing, rain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.scores.continuous import MOMENTS
-from polarcast.hpc.scores.family import FAMILIES, families, score_fields
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.records import Records, common_events, read_records, write_records
+from polarcast.hpc.scores.sums import FAMILIES, families, score_fields
+from tests.support.fields import PAIRS, missing, rain
 
 SMALL = Protocol(unit="mm/h", shape=(32, 32))
 ENSEMBLE = Protocol(unit="mm/h", shape=(32, 32), members=3)

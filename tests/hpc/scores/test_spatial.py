@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from fields import PAIRS, SIZE, rain
 
-from polarcast.hpc.scores.fractions import fractions, fss
-from polarcast.hpc.scores.texture import (
+from polarcast.hpc.scores.fss import fractions, fss
+from polarcast.hpc.scores.spectra import (
     histogram,
     joint_histogram,
     lost_variance,
@@ -15,6 +14,7 @@ from polarcast.hpc.scores.texture import (
     spectrum,
     spectrum_ratio,
 )
+from tests.support.fields import PAIRS, SIZE, rain
 
 THRESHOLDS, WINDOWS = (0.5, 5.0, 20.0, 50.0), (1, 2, 3, 8, 15, 31, 64)
 

@@ -27,7 +27,7 @@ from polarcast.models.diffusion.random_numbers import forecast_keys, mix
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
-from polarcast.models.unet import UNet, UNetConfig
+from polarcast.models.qpe.unet import UNet, UNetConfig
 
 Learn = Callable[[Forecaster, Batch, int], tuple[float, float]]
 WIDTHS = [16, 24]

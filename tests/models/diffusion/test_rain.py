@@ -4,8 +4,8 @@ import scoringrules
 import torch
 
 from polarcast.data.errors import BadInput
+from polarcast.models.common.standardize import Standard, moments
 from polarcast.models.diffusion.rain import RainSpace, collapse_alarm, fair_crps, rain_weight
-from polarcast.models.standard import Standard, moments
 
 
 def test_moments_over_many_batches_are_numpys_over_all() -> None:

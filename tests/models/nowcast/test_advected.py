@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from moving_storm import LEAD, SEEN, csi, storm, window
 from torch import nn
 
 from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.advected import Advected, AdvectedConfig
+from tests.support.moving_storm import LEAD, SEEN, csi, storm, window
 
 
 def made(

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from moving_storm import LEAD, SEEN, Fields, model, nowcast, storm, window
 from scipy.ndimage import gaussian_filter
 
 from polarcast.data.batch import Batch
@@ -13,6 +12,7 @@ from polarcast.data.errors import BadInput
 from polarcast.models.diffusion.random_numbers import forecast_keys
 from polarcast.models.nowcast.cascades import ANVIL, STEPS, ANVILConfig, CascadeConfig, STEPSConfig
 from polarcast.models.nowcast.pysteps_bridge import contained
+from tests.support.moving_storm import LEAD, SEEN, Fields, model, nowcast, storm, window
 
 pytest.importorskip("pysteps")
 pytest.importorskip("cv2")

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moving_storm import LEAD, SEEN, Fields, centre, csi, model, nowcast, storm, window
 from scipy.ndimage import gaussian_filter
 
 from polarcast.data.batch import Batch
@@ -16,6 +15,7 @@ from polarcast.models.forecaster import Inputs
 from polarcast.models.nowcast.extrapolation import ExtrapolationConfig
 from polarcast.models.nowcast.pysteps_bridge import contained, pysteps_library
 from polarcast.models.registry import entry
+from tests.support.moving_storm import LEAD, SEEN, Fields, centre, csi, model, nowcast, storm, window
 
 pytest.importorskip("pysteps")
 pytest.importorskip("cv2")

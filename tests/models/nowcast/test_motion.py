@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moving_storm import centre, csi, storm
 from scipy.ndimage import shift
 
 from polarcast.models.nowcast.motion import carried, motion, way_back
 from polarcast.models.nowcast.pysteps_bridge import contained, pysteps_library
+from tests.support.moving_storm import centre, csi, storm
 
 
 def steady(u: float, v: float) -> torch.Tensor:

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from moving_storm import LEAD, SEEN, storm, window
 from pysteps.postprocessing.probmatching import nonparam_match_empirical_cdf
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from polarcast.models.nowcast.probability_matched import (
     matched,
     matched_mean,
 )
+from tests.support.moving_storm import LEAD, SEEN, storm, window
 
 INPUTS = Inputs(("zh",), (1, 2), SEEN, LEAD)
 FIELDS = arrays(np.float32, (6, 7), elements=st.floats(0, 60, width=32))

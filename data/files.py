@@ -1,0 +1,77 @@
+"""Small files: written so that a kill at any instant leaves the old one or the new one, never half; and read."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.errors import BadInput
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replace a file in one step, on disk before it is visible: yields where to write it. What fails leaves nothing."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file in one step, on disk before it is visible."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace a text file in one step."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file in one step."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename inside a folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file holds; empty where it is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+@contextmanager
+def sole_writer(folder: Path, writes: bool = True) -> Iterator[None]:
+    """Hold a folder's lock (if this process writes there); the system frees it whatever way the process ends.
+
+    Raises:
+        BadInput: another process holds it.
+    """
+    if not writes:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput("another process is working here", folder, "wait for it, or stop it first") from None
+        yield

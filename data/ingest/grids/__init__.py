@@ -1,0 +1,1 @@
+"""Gridded sequences: read, converted, tiled, cut into events."""

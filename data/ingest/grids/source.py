@@ -1,0 +1,210 @@
+"""Gridded sequences as they lie in files: npz, NetCDF and Zarr, opened without reading their fields."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from polarcast.data.errors import BadInput
+from polarcast.data.ingest.event import Field, Times
+from polarcast.data.ingest.grids.axes import AS_STORED, axes_of, has_time_axis
+from polarcast.data.ingest.grids.frames import Frames, NpzFrames, XarrayFrames, npz_shape, open_dataset, told_in_a_line
+from polarcast.data.ingest.grids.geometry import Geometry
+from polarcast.data.ingest.grids.settings import GridSettings
+from polarcast.data.ingest.grids.units import is_known_name, is_quantity, is_rain_name, quantity_of
+
+_CORNER = ("lat0", "lon0", "dlat", "dlon")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How values are stored: value = stored · scale + offset, but for `nodata`."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: float | None = None
+
+    def unpack(self, stored: npt.NDArray[Any], factor: float = 1.0) -> npt.NDArray[np.float64]:
+        """Values times a factor, NaN where missing."""
+        values = (stored.astype(np.float64) * self.scale + self.offset) * factor
+        return values if self.nodata is None else np.where(stored == self.nodata, np.nan, values)
+
+
+@dataclass(frozen=True)
+class GriddedSource:
+    """One gridded sequence.
+
+    Attributes:
+        path: The file, or the Zarr folder.
+        quantity: `zh` (dBZ) or `rain_rate`.
+        factor: Turns the file's rain into mm/h; 1 for reflectivity.
+        times: (n,) UTC, ascending, without duplicates.
+        index: (n,) where each of them lies in the file.
+        geometry: Where the pixels are.
+        note: What was found and assumed.
+    """
+
+    path: Path
+    quantity: str
+    factor: float
+    times: Times
+    index: npt.NDArray[np.int64]
+    geometry: Geometry
+    note: dict[str, Any]
+    frames: Frames = field(repr=False)
+    packing: Packing = field(default_factory=Packing, repr=False)
+
+    @property
+    def has_rain(self) -> bool:
+        """Whether it holds rain, not reflectivity."""
+        return self.quantity == "rain_rate"
+
+    def each(self, frames: Sequence[int], rows: slice, columns: slice) -> Iterator[Field]:
+        """A window of each frame (by its place in `times`), one by one: (y, x) in dBZ or mm/h, north up.
+
+        NaN where nothing was seen: so is less than no rain, by which some products mean it. Reflectivity may be −inf.
+
+        Raises:
+            BadInput: the file is damaged.
+        """
+        numbers = self.index[np.asarray(frames, dtype=np.int64)].tolist()
+        with told_in_a_line(self.path):
+            for stored in self.frames.read(numbers, self.geometry.rows_in_file(rows), columns):
+                yield self._decoded(stored)
+
+    def read(self, frames: Sequence[int], rows: slice, columns: slice) -> Field:
+        """Windows as by `each`, (t, y, x)."""
+        return np.stack(list(self.each(frames, rows, columns)))
+
+    def _decoded(self, stored: npt.NDArray[Any]) -> Field:
+        values = self.packing.unpack(stored, self.factor)
+        is_seen = values >= 0 if self.has_rain else values < np.inf
+        field = np.where(is_seen, values, np.nan).astype(np.float32)
+        return field[::-1] if self.geometry.south_first else field
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A variable of a file with what is known of it."""
+
+    units: str
+    times: Times
+    geometry: Geometry
+    note: dict[str, Any]
+    frames: Frames
+    packing: Packing = field(default_factory=Packing)
+    named_rain: bool = False
+
+
+def open_source(path: Path, settings: GridSettings) -> GriddedSource:
+    """Open a gridded sequence.
+
+    Raises:
+        BadInput: not a sequence in a known layout; no time axis; unknown units; several variables it could be.
+    """
+    with told_in_a_line(path):
+        opened = _open_npz(path, settings) if path.suffix == ".npz" else _open_xarray(path, settings)
+    units = settings.units or opened.units
+    quantity, factor = quantity_of(units, path, named_rain=opened.named_rain)
+    times, index, of_times = _in_order(opened.times, path)
+    note = {**opened.note, "units": units, **of_times}
+    return GriddedSource(
+        path, quantity, factor, times, index, opened.geometry, note, opened.frames,
+        _overridden(opened.packing, settings),
+    )  # fmt: skip
+
+
+def _in_order(times: Times, path: Path) -> tuple[Times, npt.NDArray[np.int64], dict[str, Any]]:
+    """Times ascending, the first of equal ones; where each lies in the file; and what had to be done."""
+    if not len(times) or np.isnat(times).any():
+        raise BadInput("frames without a time", path, "give every frame its time")
+    order = np.argsort(times, kind="stable")
+    is_first = np.concatenate([[True], np.diff(times[order]) > np.timedelta64(0, "s")])
+    note: dict[str, Any] = {"duplicate_times": int((~is_first).sum())} if not is_first.all() else {}
+    if (np.diff(order) < 0).any():
+        note["sorted_by_time"] = True
+    return times[order][is_first], order[is_first], note
+
+
+def _overridden(packing: Packing, settings: GridSettings) -> Packing:
+    given = (settings.scale, settings.offset, settings.nodata)
+    found = (packing.scale, packing.offset, packing.nodata)
+    scale, offset, nodata = (f if g is None else g for g, f in zip(given, found, strict=True))
+    return Packing(1.0 if scale is None else scale, offset or 0.0, nodata)
+
+
+def _open_npz(path: Path, settings: GridSettings) -> _Opened:
+    """The layout: data (t, y, x), time; scale, offset, nodata, units; dx_km, or lat0, lon0, dlat, dlon."""
+    with np.load(path, allow_pickle=False) as content:
+        there = {key: content[key] for key in content.files if key != "data"}
+        keys = list(content.files)
+    for key in ("data", "time"):
+        if key not in keys:
+            raise BadInput(f"no {key!r}; it has {', '.join(keys)}", path, "an npz needs data (t, y, x) and time (t,)")
+    shape, times = npz_shape(path), there["time"]
+    if len(shape) != 3 or times.shape != shape[:1]:
+        raise BadInput(f"data {shape} and {times.size} times", path, "data must be (t, y, x) and time (t,)")
+    if not np.issubdtype(times.dtype, np.datetime64):
+        raise BadInput(f"time is {times.dtype}", path, "write it as datetime64 in UTC")
+    geometry, note = _npz_geometry(there, shape[1:], settings.spacing_km, path)
+    numbers = {k: float(there[k]) for k in ("scale", "offset", "nodata") if k in there}
+    return _Opened(
+        str(there.get("units", "")), times.astype("datetime64[s]"), geometry, {"layout": "npz", **note},
+        NpzFrames(path), Packing(**numbers),
+    )  # fmt: skip
+
+
+def _npz_geometry(
+    there: dict[str, npt.NDArray[Any]], shape: tuple[int, ...], spacing_km: float | None, path: Path
+) -> tuple[Geometry, dict[str, Any]]:
+    missing = [k for k in _CORNER if k not in there]
+    if 0 < len(missing) < len(_CORNER):
+        raise BadInput(f"no {missing[0]!r}", path, "a grid in degrees needs lat0, lon0, dlat and dlon")
+    found: dict[str, Any]
+    if missing:
+        given = spacing_km or (float(there["dx_km"]) if "dx_km" in there else None)
+        found = {"north": AS_STORED, "spacing": given or "1 km, assumed"}
+        return Geometry.plane(shape, given or 1.0, given or 1.0), found
+    grid = Geometry.lat_lon(shape, *(float(there[k]) for k in _CORNER))
+    found = {"north": "by dlat", "spacing": spacing_km or list(grid.spacing)}
+    return (Geometry.plane(shape, spacing_km, spacing_km, grid.south_first) if spacing_km else grid), found
+
+
+def _open_xarray(path: Path, settings: GridSettings) -> _Opened:
+    """CF: a variable of (time, y, x) with units and axes; its packing is xarray's business."""
+    with open_dataset(path) as content:
+        name = settings.variable or _only_candidate(content, path)
+        if name not in content:
+            raise BadInput(f"no variable {name!r}", path, f"it has {', '.join(map(str, content.data_vars))}")
+        array = content[name]
+        axes = axes_of(array, settings.spacing_km, path)
+        note = {"layout": "Zarr" if path.is_dir() else "NetCDF", "variable": name, **axes.note}
+        return _Opened(
+            str(array.attrs.get("units", "")), axes.times, axes.geometry, note,
+            XarrayFrames(path, name, axes.dims, axes.from_east), named_rain=is_rain_name(*_names(array)),
+        )  # fmt: skip
+
+
+def _only_candidate(content: Any, path: Path) -> str:
+    """The one variable that could be it, by its axes, then its units, then its names."""
+    sequences = [str(n) for n, v in content.data_vars.items() if has_time_axis(v)]
+    fitting = [n for n in sequences if _has_fitting_units(content[n])] or sequences
+    if not fitting:
+        all_variables = ", ".join(map(str, content.data_vars)) or "none"
+        raise BadInput("no variable of (time, y, x)", path, f"it has {all_variables}")
+    named = [n for n in fitting if is_known_name(*_names(content[n]))]
+    fitting = named if len(named) == 1 else fitting
+    if len(fitting) > 1:
+        raise BadInput(f"it could be any of {', '.join(fitting)}", path, "choose one with --variable")
+    return fitting[0]
+
+
+def _has_fitting_units(array: Any) -> bool:
+    return is_quantity(str(array.attrs.get("units", "")), named_rain=is_rain_name(*_names(array)))
+
+
+def _names(array: Any) -> tuple[str, str]:
+    return str(array.name), str(array.attrs.get("standard_name", ""))

@@ -1,0 +1,1 @@
+"""Radar volumes: read, censored, gridded, cut into events."""

@@ -1,0 +1,46 @@
+"""Sweeps as Py-ART knows them."""
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+
+from polarcast.data.errors import BadInput
+from polarcast.data.ingest.volumes.volume import Real, Sweep, Volume
+
+
+def pyart_library() -> Any:
+    """Py-ART, without its banner. Raises BadInput when the extra is not installed."""
+    os.environ.setdefault("PYART_QUIET", "1")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pyart
+    except ImportError as error:
+        raise BadInput(f"{error.name} is not installed", "ingest", "pip install 'polarcast[ingest]'") from None
+    return pyart
+
+
+def to_pyart(sweep: Sweep, fields: dict[str, Real], site: Volume | None = None) -> Any:
+    """A Py-ART radar of one sweep with the given fields (a, r); NaN becomes masked.
+
+    Args:
+        sweep: Geometry.
+        fields: Under the names they shall have.
+        site: Where the radar stands; only gridding asks.
+    """
+    pyart = pyart_library()
+    rays, gates = len(sweep.azimuth_deg), len(sweep.range_m)
+    radar = pyart.testing.make_empty_ppi_radar(gates, rays, 1)
+    radar.range["data"] = sweep.range_m
+    radar.range["meters_to_center_of_first_gate"] = float(sweep.range_m[0])
+    radar.range["meters_between_gates"] = float(np.diff(sweep.range_m).mean())
+    radar.azimuth["data"], radar.elevation["data"] = sweep.azimuth_deg, sweep.elevation_deg
+    radar.fixed_angle["data"] = np.array([sweep.elevation_deg.mean()])
+    if site is not None:
+        for name in ("latitude", "longitude"):
+            getattr(radar, name)["data"] = np.array([getattr(site, name)])
+        radar.altitude["data"] = np.array([site.altitude_m])
+    radar.fields = {name: {"data": np.ma.masked_invalid(values)} for name, values in fields.items()}
+    return radar

@@ -1,0 +1,1 @@
+"""Windows of shards in a global order: readers, sampler, augmentation."""

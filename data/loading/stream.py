@@ -1,0 +1,80 @@
+"""Frames from shards that come as streams: those at hand are held in memory, the next ones are on their way."""
+
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from polarcast.data.loading.buffers import Halves
+from polarcast.data.loading.fields import Fields
+from polarcast.data.loading.windows import Windows
+from polarcast.data.shards.fetch import Fetch, Patience, Slices
+from polarcast.data.shards.manifest import Manifest
+from polarcast.data.shards.samples import RADAR, RAIN
+
+_AT_ONCE = 4
+_SPARE = 2
+"""Shards read without notice that are kept: validation goes through them in order."""
+
+
+@dataclass
+class _Load:
+    fetch: Fetch
+    values: Future[dict[int, Halves]]
+
+
+class StreamedFrames:
+    """Holds the wanted fields of the shards that `expect` names, and drops all others."""
+
+    def __init__(self, manifest: Manifest, fields: Fields, windows: Windows, patience: Patience) -> None:
+        """Nothing is streamed yet."""
+        self._manifest, self._fields, self._windows = manifest, fields, windows
+        self._patience = patience
+        self._loads: dict[int, _Load] = {}
+        self._expected: set[int] = set()
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="stream")
+
+    def expect(self, shards: set[int]) -> None:
+        """Begin to load these shards where they are not at hand, and let go of all others."""
+        with self._lock:
+            self._expected = shards
+            for shard in set(self._loads) - shards:
+                self._loads.pop(shard).values.cancel()
+            for shard in sorted(shards - set(self._loads)):
+                self._start(shard)
+
+    def copy(self, shard: int, offset: int, stride: int, out: Halves) -> None:
+        """Fill rows of `out` (frames, values), `stride` bytes apart from `offset` on; waits. Raises BadShard."""
+        stored = self._values(shard)
+        for number, row in enumerate(out):
+            np.copyto(row, stored[offset + number * stride][: len(row)])
+
+    def _values(self, shard: int) -> dict[int, Halves]:
+        while True:
+            with self._lock:
+                load = self._loads.get(shard) or self._start(shard)
+            try:
+                return load.fetch.watched(load.values)
+            except CancelledError:
+                # It was let go of before its turn came: it is wanted again.
+                continue
+
+    def _start(self, shard: int) -> _Load:
+        spare = [s for s in self._loads if s not in self._expected]
+        for old in spare[: max(0, len(spare) + 1 - _SPARE)]:
+            self._loads.pop(old).values.cancel()
+        fetch = Fetch(self._manifest, shard, self._patience)
+        self._loads[shard] = _Load(fetch, self._pool.submit(fetch.slices, self._slices(shard)))
+        return self._loads[shard]
+
+    def _slices(self, shard: int) -> Slices:
+        rows = self._windows.rows[self._windows.rows[:, 0] == shard]
+        frames = rows[:, 1 + RADAR].tolist()
+        runs = (*self._fields.runs, *self._fields.future_runs)
+        wanted = [(radar + 2 * source, values) for radar in frames for source, _, values in runs]
+        if self._fields.rain:
+            wanted += [(rain, self._fields.pixels) for rain in rows[:, 1 + RAIN].tolist()]
+        # A run may begin another, longer one: the last of an offset, which is the longest, serves both.
+        return list(dict(sorted(wanted)).items())

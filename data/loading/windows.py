@@ -1,0 +1,136 @@
+"""Which windows of consecutive frames a split has."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from polarcast.data.errors import BadInput
+from polarcast.data.loading.permute import Indices
+from polarcast.data.shards.manifest import Manifest
+from polarcast.data.shards.samples import EVENT, FRAME, INTENSITY, RADAR, RAIN, STRONG, Table
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one split, numbered by (event, first frame).
+
+    A window never crosses an event or a missing frame. Frames of context come before it; where there are none, its
+    first frame stands for them.
+
+    Attributes:
+        rows: The split's frames by (event, frame): (frames, 1 + COLUMNS), as in the manifest.
+        starts: The row each window begins with, (windows,).
+        frames: Length of a window.
+        targets: How many of its last frames are to be forecast.
+        context: Frames before it that are read as well.
+    """
+
+    rows: Table
+    starts: Indices
+    frames: int
+    targets: int
+    context: int = 0
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def length(self) -> int:
+        """Frames that are read, with those of context."""
+        return self.context + self.frames
+
+    def events(self) -> Indices:
+        """The event of each window."""
+        return self.rows[self.starts, 1 + EVENT]
+
+    def begins(self, windows: Indices) -> Table:
+        """Event and first frame of some windows, (windows, 2)."""
+        return self.rows[self.starts[windows], 1 + EVENT : 2 + FRAME]
+
+    def shards(self) -> Indices:
+        """The shards of each window, (windows, 2): of its first frame and of its last."""
+        return np.stack(
+            [self.rows[self._indices(np.arange(len(self)))[:, 0], 0], self.rows[self.starts + self.frames - 1, 0]], 1
+        )
+
+    def intensity(self) -> npt.NDArray[np.float64]:
+        """Mean intensity of heavy rain in each window's target frames, 0 … 1 (`selection.intensity_ppm`)."""
+        sums = np.concatenate([[0], np.cumsum(self.rows[:, 1 + INTENSITY])])
+        ends = self.starts + self.frames
+        return (sums[ends] - sums[ends - self.targets]) / (1e6 * self.targets)
+
+    def places(self, windows: Indices) -> Table:
+        """Where the frames of some windows are, (windows, frames, 3): shard, radar offset, rain offset."""
+        return self.rows[self._indices(windows)][..., [0, 1 + RADAR, 1 + RAIN]]
+
+    def _indices(self, windows: Indices) -> Indices:
+        """Rows of some windows' frames, (windows, length)."""
+        starts = self.starts[windows][:, None]
+        if not self.context:
+            return starts + np.arange(self.frames)
+        rows = np.maximum(starts + np.arange(-self.context, self.frames), 0)
+        # Before a window lie frames of its own event without a gap, or others.
+        event, frame = self.rows[:, 1 + EVENT], self.rows[:, 1 + FRAME]
+        joined = (event[rows] == event[starts]) & (frame[rows] - frame[starts] == rows - starts)
+        return np.where(joined, rows, _next_joined(joined, rows))
+
+
+def _next_joined(joined: npt.NDArray[np.bool_], rows: Indices) -> Indices:
+    """The first joined row after each, along the last axis."""
+    length = rows.shape[1]
+    place = np.where(joined, np.arange(length), length - 1)
+    later = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]
+    return np.take_along_axis(rows, later, axis=1)
+
+
+def windows_of(
+    manifest: Manifest, split: str, frames: int = 1, targets: int | None = None, context: int = 0
+) -> Windows:
+    """All windows of a split that the manifest's filter lets through.
+
+    Args:
+        manifest: Of the shards.
+        split: `train`, `validation` or `test`.
+        frames: Window length.
+        targets: How many of its last frames are to be forecast, all by default; the filter asks for strong echo in one
+            of them.
+        context: Frames before each window that are read as well.
+
+    Raises:
+        BadInput: there is no such window.
+    """
+    rows = _frames_of(manifest, split)
+    starts = _starts(rows, frames)
+    chosen = starts[_is_strong(rows, starts, frames, targets or frames, manifest.selection["min_strong_pixels"])]
+    if not len(chosen):
+        weak = f"; {len(starts)} have too little strong echo" if len(starts) else ""
+        raise BadInput(
+            f"the {split} split has no window of {frames} frames{weak}", manifest.source.location, "shard more"
+        )
+    return Windows(rows, chosen, frames, targets or frames, context)
+
+
+def _frames_of(manifest: Manifest, split: str) -> Table:
+    rows = manifest.samples[np.isin(manifest.samples[:, 1 + EVENT], manifest.splits.get(split, ()))]
+    event, frame = rows[:, 1 + EVENT], rows[:, 1 + FRAME]
+    later = np.diff(event)
+    if ((later > 0) | ((later == 0) & (np.diff(frame) > 0))).all():
+        return rows
+    return rows[np.lexsort((frame, event))]
+
+
+def _starts(rows: Table, frames: int) -> Indices:
+    if len(rows) < frames:
+        return np.empty(0, np.int64)
+    first, last = rows[: len(rows) - frames + 1], rows[frames - 1 :]
+    same_event = first[:, 1 + EVENT] == last[:, 1 + EVENT]
+    return np.flatnonzero(same_event & (last[:, 1 + FRAME] - first[:, 1 + FRAME] == frames - 1))
+
+
+def _is_strong(rows: Table, starts: Indices, frames: int, targets: int, wanted: int) -> npt.NDArray[np.bool_]:
+    """Whether one of a window's targets has as many strong pixels as wanted."""
+    if not wanted:
+        return np.ones(len(starts), bool)
+    enough = np.concatenate([[0], np.cumsum(rows[:, 1 + STRONG] >= wanted)])
+    return enough[starts + frames] > enough[starts + frames - targets]

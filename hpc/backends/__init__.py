@@ -1,1 +1,0 @@
-"""The ways to step a model over all processes."""

@@ -1,0 +1,99 @@
+"""Cells of a suite: one run each."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from polarcast.data.errors import BadInput
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.bench.data import DataSpec
+from polarcast.hpc.bench.suite import ModelSpec, Suite
+from polarcast.hpc.config.digest import digest
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.models.registry import entry
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a suite: a model on an arm with a seed, and the cell that it builds on."""
+
+    model: str
+    arm: str
+    seed: int
+    config: RunConfig
+    base: "Cell | None" = None
+
+    @property
+    def is_by_chance(self) -> bool:
+        """Whether another seed would make another model."""
+        return self.base is not None or entry(self.config.model["name"]).trained
+
+    def folder(self, runs: Path, data_digest: str) -> Path:
+        """Its run folder, keyed by the hash of its configuration and of the data."""
+        key = f"{digest(self.config)[:8]}-{data_digest[:8]}"
+        return runs / f"{self.model}-{self.arm}-s{self.seed}-{key}"
+
+
+def cells_of(suite: Suite, shards: Path) -> list[Cell]:
+    """All runs a suite needs, each once however many tables show it; a cell comes after the one it builds on.
+
+    Raises:
+        BadInput: a model's settings are not valid, or models build on each other in a circle.
+    """
+    cells: dict[tuple[str, str, int], Cell] = {}
+    for name in suite.models:
+        for arm in suite.arms_of(name):
+            for seed in suite.seeds_of(name):
+                if not _add_cell(cells, suite, shards, (name, arm, seed), ()).is_by_chance:
+                    break
+    return list(cells.values())
+
+
+def _add_cell(
+    cells: dict[tuple[str, str, int], Cell],
+    suite: Suite,
+    shards: Path,
+    key: tuple[str, str, int],
+    above: tuple[str, ...],
+) -> Cell:
+    name, arm, seed = key
+    if name in above:
+        raise BadInput(f"{' builds on '.join((*above, name))}", "models", "let one of them stand alone")
+    if key not in cells:
+        spec = suite.models[name]
+        base = _add_cell(cells, suite, shards, (spec.base, arm, seed), (*above, name)) if spec.base else None
+        # Where a base lies is known when the data are.
+        of_seed: dict[str, Any] = {"seed": seed, "base": {"run": "", "config": base.config.to_dict()} if base else None}
+        like = next((cell.config for (n, a, _), cell in cells.items() if (n, a) == (name, arm)), None)
+        config = replace(like, **of_seed) if like else _config(suite, spec, arm, shards, of_seed)
+        cells[key] = Cell(name, arm, seed, config, base)
+    return cells[key]
+
+
+def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, of_seed: dict[str, Any]) -> RunConfig:
+    of_cell = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, **of_seed}
+    return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, of_cell)))  # type: ignore[arg-type]
+
+
+class SuiteFolder:
+    """Where a suite keeps its data, runs, tables and figures."""
+
+    def __init__(self, path: Path, data: DataSpec) -> None:
+        key = hashlib.sha256(json.dumps(asdict(data), sort_keys=True).encode()).hexdigest()[:8]
+        self.path = Path(path)
+        data_folder = self.path / f"data-{key}"
+        self.archive = data_folder / "archive"
+        # Absolute, because it is written into every run: a run is scored from any folder.
+        self.shards = data_folder.resolve() / "shards"
+        self.cells = self.path / "cells"
+        self.suite_file = self.path / "suite.yaml"
+
+    def cell(self, cell: Cell, manifest: Manifest) -> RunFolder:
+        """The run folder of one cell."""
+        return RunFolder(cell.folder(self.cells, manifest.digest()))

@@ -1,0 +1,6 @@
+"""`python -m polarcast.hpc.cli`: the command, for launchers that start modules."""
+
+from polarcast.hpc.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The command `polarcast`: one module a verb, which imports what is heavy when it runs, so that `--help` is fast."""
+
+import os
+from importlib.metadata import entry_points
+
+import typer
+
+from polarcast.hpc.cli import (
+    bench,
+    data,
+    doctor,
+    estimate,
+    evaluate,
+    leaderboard,
+    perf,
+    predict,
+    submit,
+    track,
+    train,
+)
+from polarcast.hpc.utils.console import print_text, run_app
+
+VERBS = "polarcast.verbs"
+"""Entry points of this group are verbs, too: a function for typer, or a `Typer` with sub-commands."""
+
+app = typer.Typer(
+    name="polarcast",
+    help="What does dual polarization contribute to nowcasting and rain estimation, and how sure are we?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
+app.command()(bench.bench)
+app.add_typer(leaderboard.app, name="leaderboard")
+app.command()(submit.submit)
+app.command()(estimate.estimate)
+app.add_typer(perf.app, name="perf")
+app.add_typer(track.app, name="track")
+app.command()(doctor.doctor)
+for _verb in sorted(entry_points(group=VERBS), key=lambda point: point.name):
+    _loaded = _verb.load()
+    if isinstance(_loaded, typer.Typer):
+        app.add_typer(_loaded, name=_verb.name)
+    else:
+        app.command(_verb.name)(_loaded)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print_text(f"polarcast {version('polarcast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error in the input."),
+) -> None:
+    if debug:
+        os.environ["POLARCAST_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the `polarcast` command."""
+    run_app(app)

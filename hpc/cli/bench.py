@@ -1,0 +1,37 @@
+"""The verb `polarcast bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polarcast.hpc.cli.show import open_board, show_tables
+from polarcast.hpc.utils.console import Json
+
+
+def bench(
+    suite: Annotated[str, typer.Argument(help="Name of a suite that comes with polarcast (demo), or a YAML file.")],
+    archive: Annotated[Path | None, typer.Option(help="An NJU-CPOL folder, in place of the suite's data.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split rule, such as paper or 0.6/0.15/0.25.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; runs/<suite> by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Runs at a time; by default what the machine bears.")] = None,
+    tables_only: Annotated[bool, typer.Option("--tables-only", help="Tables from finished runs, nothing new.")] = False,
+    as_json: bool = Json,
+) -> None:
+    """Run every cell of a suite and print the radar-vs-dual-pol tables; what is complete is not run again.
+
+    Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
+    """
+    from polarcast.hpc.bench.cells import SuiteFolder
+    from polarcast.hpc.bench.run import finished_tables, run_suite
+    from polarcast.hpc.bench.suite import load_suite, without_synthetic_rows
+
+    spec = load_suite(suite)
+    if archive:
+        spec.data.archive = str(archive.resolve())
+        spec = without_synthetic_rows(spec)
+    spec.data.split = split or spec.data.split
+    folder = SuiteFolder(out or Path("runs") / spec.name, spec.data)
+    with open_board() as board:
+        tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board)
+    show_tables(tables, folder.path, as_json)

@@ -1,0 +1,243 @@
+"""The verbs of `polarcast data`."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polarcast.hpc.cli.ingest import ingest
+from polarcast.hpc.utils.console import (
+    Json,
+    print_json,
+    print_text,
+    progress,
+    report_findings,
+    split_names,
+    split_numbers,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from polarcast.data.explore.explore import Exploration
+    from polarcast.data.explore.measures import Row
+    from polarcast.data.synth.side_by_side import Beside
+
+app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)
+app.command()(ingest)
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder of the archive to make, or to complete.")],
+    events: Annotated[int, typer.Option(help="Number of events.")] = 120,
+    size: Annotated[int, typer.Option(help="Pixels of 1 km a side.")] = 256,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    preset: Annotated[str, typer.Option(help="meiyu, continental, njucpol, varied or tiny.")] = "meiyu",
+    frames: Annotated[int | None, typer.Option(help="Frames of each event; real lengths by default.")] = None,
+    rain: Annotated[str, typer.Option(help="Label: true_R, or kdp_rain as in the real archive.")] = "true_R",
+    workers: Annotated[int | None, typer.Option(help="Processes; the files do not depend on it.")] = None,
+    as_json: bool = Json,
+) -> None:
+    """Make synthetic dual-pol storms in the layout of NJU-CPOL; continues where it was stopped.
+
+    Example: polarcast data synth archive --events 240 --size 64 --preset tiny --frames 10
+    """
+    from polarcast.data.synth.generate import write_archive
+
+    processes = workers or len(os.sched_getaffinity(0))
+    with progress("storms", events) as done:
+        write_archive(
+            out, events, size=size, seed=seed, preset=preset, frames=frames, rain=rain, workers=processes,
+            on_event=done,
+        )  # fmt: skip
+    if as_json:
+        print_json({"archive": str(out), "events": events})
+    else:
+        print_text(f"{events} events in {out}\nshard them with: polarcast data shard {out} shards")
+
+
+@app.command()
+def shard(
+    archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the shards.")],
+    split: Annotated[
+        str | None, typer.Option(help="Shares such as 0.7/0.1/0.2 (the default), paper, or all-test.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events stay whole.")] = 64,
+    variables: Annotated[str | None, typer.Option(help="Such as zh,zdr; all by default.")] = None,
+    heights: Annotated[str | None, typer.Option(help="Such as 1,3 in km; those all variables have by default.")] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="Leave out frames in which any field is all zero.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; the shards do not depend on it.")] = None,
+    min_strong_pixels: Annotated[
+        int,
+        typer.Option(help="Take only windows with a target frame of so many pixels ≥ 35 dBZ at 3 km; usual: 256."),
+    ] = 0,
+    as_json: bool = Json,
+) -> None:
+    """Pack an archive into WebDataset shards with a manifest and event-level splits.
+
+    Example: polarcast data shard /data/NJU-CPOL shards --split paper --clean --min-strong-pixels 256
+    """
+    from polarcast.data.archive import open_archive
+    from polarcast.data.selection import Selection
+    from polarcast.data.shards.write import write_shards
+
+    found = open_archive(archive).select(split_names(variables), split_numbers(heights, "--heights"))
+    chosen = Selection(clean, min_strong_pixels)
+    with progress("events", len(found.frames)) as done:
+        manifest = write_shards(
+            found, out, split=split, seed=seed, shard_mb=shard_mb, selection=chosen,
+            workers=workers or len(os.sched_getaffinity(0)), on_event=done,
+        )  # fmt: skip
+    sizes = {name: len(events) for name, events in manifest.splits.items()}
+    frames = len(manifest.samples)
+    removed = sum(map(len, manifest.selection["removed_frames"].values()))
+    if as_json:
+        record = {"shards": str(out), "frames": frames, "removed_frames": removed, "events": sizes}
+        print_json({**record, "digest": manifest.digest()})
+    else:
+        events = ", ".join(f"{name} {n}" for name, n in sizes.items())
+        gone = f" ({removed} left out)" if removed else ""
+        print_text(f"{frames} frames{gone} in {len(manifest.shards)} shards below {out}; events: {events}")
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of WebDataset tars that somebody else has written.")],
+    variables: Annotated[str, typer.Option(help="Along the first axis of radar.npy.")] = "zh,zdr,kdp",
+    heights: Annotated[str, typer.Option(help="Along the second axis, in km.")] = "1,3,7",
+    step_minutes: Annotated[float, typer.Option(help="Between frames.")] = 6.0,
+    spacing_km: Annotated[float, typer.Option(help="Between pixels.")] = 1.0,
+    split: Annotated[str | None, typer.Option(help="As in shard.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    as_json: bool = Json,
+) -> None:
+    """Write the manifest for stock WebDataset tars: samples KEY.radar.npy, KEY.rain.npy, KEY.json in float16.
+
+    Example: polarcast data index /data/their-shards --variables zh,zdr --heights 3 --split 0.7/0.1/0.2
+    """
+    from polarcast.data.shards.adopt import Grid, adopt
+
+    names, levels = split_names(variables), split_numbers(heights, "--heights")
+    grid = Grid(tuple(names or ()), tuple(levels or ()), spacing_km, step_minutes)
+    with progress("tars", len(list(folder.glob("*.tar")))) as done:
+        manifest = adopt(folder, grid, split=split, seed=seed, on_shard=done)
+    sizes = {name: len(events) for name, events in manifest.splits.items()}
+    if as_json:
+        print_json({"shards": str(folder), "frames": len(manifest.samples), "events": sizes})
+    else:
+        told = ", ".join(f"{name} {n}" for name, n in sizes.items())
+        print_text(f"{len(manifest.samples)} frames in {len(manifest.shards)} tars of {folder}; events: {told}")
+
+
+@app.command()
+def explore(
+    archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL, real or synthetic.")],
+    out: Annotated[Path, typer.Argument(help="Folder for report.json and the figures.")],
+    events: Annotated[int | None, typer.Option(help="Events to look at, evenly spaced; all by default.")] = None,
+    beside: Annotated[str | None, typer.Option(help="Preset of synthetic storms to set beside it.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    as_json: bool = Json,
+) -> None:
+    """Does the archive behave like weather, and is its rain grid rain? Figures 5.1, 5.2, 7.1 and 7.2 of the paper.
+
+    Example: polarcast data explore /data/NJU-CPOL explored --events 20 --beside njucpol
+    """
+    from polarcast.data.archive import open_archive
+    from polarcast.data.explore.explore import explore as explore_archive
+    from polarcast.data.synth.generate import archive_truth, find_preset
+    from polarcast.data.synth.side_by_side import beside_preset
+
+    found = open_archive(archive)
+    if beside:
+        find_preset(beside)
+    processes = workers or len(os.sched_getaffinity(0))
+    with progress("events", min(events or len(found.frames), len(found.frames))) as done:
+        seen = explore_archive(
+            found, out, truth=archive_truth(archive), events=events, workers=processes, on_event=done
+        )  # fmt: skip
+    rows = beside_preset(found, beside, figure=out / "beside.png") if beside else []
+    if as_json:
+        record = {"archive": str(archive), "out": str(out), **seen.as_record()}
+        print_json({**record, **({"beside": [asdict(row) for row in rows]} if rows else {})})
+        return
+
+    print_text(_acceptance_table(seen))
+    if beside:
+        print_text(_beside_table(rows, beside))
+    print_text(f"{seen.verdict}\nfigures and report.json in {out}")
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="An archive, or a folder of shards.")],
+    workers: Annotated[int | None, typer.Option(help="Processes, for an archive.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Of shards: sizes, offsets and splits only.")] = False,
+    as_json: bool = Json,
+) -> None:
+    """Is it whole, and plausible weather? Exit code 1 if not.
+
+    Of shards: sizes, sums, offsets, statistics and splits against the manifest. Of both: unreadable files, swapped
+    variables, wrong units, flipped axes, frames out of order, constant fields, frames that are in two events, values
+    no radar gives.
+
+    Example: polarcast data check /data/NJU-CPOL
+    """
+    from polarcast.data.shards.manifest import NAME, read_manifest
+
+    if (path / NAME).is_file():
+        from polarcast.data.check.shards import check_shards
+
+        manifest = read_manifest(path)
+        with progress("shards", len(manifest.shards)) as done:
+            findings = check_shards(manifest, done, fast)
+    else:
+        from polarcast.data.archive import open_archive
+        from polarcast.data.check.archive import check_archive
+
+        archive = open_archive(path)
+        with progress("events", len(archive.frames)) as done:
+            findings = check_archive(archive, workers or len(os.sched_getaffinity(0)), done)
+    report_findings(findings, as_json)
+
+
+def _acceptance_table(found: "Exploration") -> "Table":
+    """The acceptance table: what was measured, the accepted range, and whether it lies within."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    count = f"{found.events} event{'s' * (found.events != 1)}"
+    table = Table(title=f"Does it behave like warm-season rain at C band? {count}", title_justify="left")
+    for name in ("measured", "value", "accepted", ""):
+        table.add_column(name, justify="left" if name == "measured" else "right")
+    for row in found.acceptance:
+        accepted = f"{row.low:g} … {row.high:g}"
+        table.add_row(escape(row.test), f"{row.value:.3f}" if isfinite(row.value) else "–", accepted, _mark(row))
+    return table
+
+
+def _beside_table(rows: "Sequence[Beside]", preset: str) -> "Table":
+    """An archive beside synthetic events of a preset."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"Beside synthetic events of the preset {preset}", title_justify="left")
+    for name in ("measured", "archive", preset, "least … greatest event"):
+        table.add_column(name, justify="left" if name == "measured" else "right")
+    for row in rows:
+        ends = f"{row.least:.3f} … {row.greatest:.3f}" if isfinite(row.least) else "–"
+        values = (f"{v:.3f}" if isfinite(v) else "–" for v in (row.archive, row.median))
+        table.add_row(escape(row.quantity), *values, ends)
+    return table
+
+
+def _mark(row: "Row") -> str:
+    if not isfinite(row.value):
+        return "[dim]undefined[/]"
+    return "[green]pass[/]" if row.passed else "[red]outside[/]"

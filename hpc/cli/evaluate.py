@@ -1,0 +1,73 @@
+"""The verb `polarcast evaluate`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polarcast.hpc.cli.show import open_board, show_tables
+from polarcast.hpc.utils.console import Json, print_json, print_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polarcast.hpc.evaluation.summary import Summary
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of a suite such as runs/demo.")],
+    archive: Annotated[Path | None, typer.Option(help="Score on all events of this archive (or shards).")] = None,
+    split: Annotated[str, typer.Option(help="Split of the run's own shards.")] = "test",
+    scores: Annotated[
+        list[str] | None, typer.Option(help="usual, all, or scores such as csi@threshold=10,window=*; may be repeated.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Axis: lead_time, class (of what was observed), threshold, height.")
+    ] = None,
+    aggregation: Annotated[str, typer.Option(help="pooled over events, or mean of the events' scores.")] = "pooled",
+    recorded: Annotated[bool, typer.Option("--recorded", help="From the records of the last evaluation.")] = False,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
+    as_json: bool = Json,
+) -> None:
+    """Score a trained run, or all runs of a suite, on their test events or on another archive.
+
+    Example: polarcast evaluate runs/unet --scores all --by class, or: polarcast evaluate runs/demo --archive NJU-CPOL
+    """
+    from polarcast.hpc.bench.rescore import is_suite, rescore
+    from polarcast.hpc.distributed.launch import end_with_launcher, launch_local
+    from polarcast.hpc.distributed.world import detect
+    from polarcast.hpc.evaluation.run import Wanted, evaluate_run
+
+    end_with_launcher()
+    if processes > 1 and "RANK" not in os.environ and not is_suite(run):
+        asked = [("--archive", archive), ("--split", split), ("--by", by), ("--aggregation", aggregation)]
+        options = [text for name, value in asked if value is not None for text in (name, str(value))]
+        options += [text for score in scores or () for text in ("--scores", score)]
+        flags = ["--recorded"] * recorded + ["--json"] * as_json
+        launch_local(["evaluate", str(run), *options, *flags], processes)
+        return
+    world = detect()
+    with open_board(quiet=not world.is_first) as board:
+        if not is_suite(run):
+            wanted = Wanted(tuple(scores or ["usual"]), by, aggregation, recorded)
+            found, about = evaluate_run(run, archive, split, board, world, wanted)
+            if world.is_first:
+                _show_summary(found, about, as_json)
+            return
+        if archive is None:
+            from polarcast.data.errors import BadInput
+
+            raise BadInput("a suite is scored by bench", run, "give --archive, or one run folder below cells/")
+        tables, folder = rescore(run, archive, board)
+    show_tables(tables, folder, as_json)
+
+
+def _show_summary(tables: "Sequence[Summary]", about: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json({**about, "tables": [table.as_record() for table in tables]})
+        return
+    count = about["events"]
+    for table in tables:
+        print_text(table.as_table(f"{about['run']} on {about['scored_on']}: {count} event{'s' * (count != 1)}"))
+    print_text(f"records {about['records']}")

@@ -1,0 +1,101 @@
+"""`polarcast data ingest`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polarcast.hpc.utils.console import Json, plain, print_json, print_text, split_names, split_numbers, stages
+from polarcast.hpc.utils.exit_codes import BAD_INPUT, FAILED
+
+if TYPE_CHECKING:
+    from polarcast.data.ingest.run import Report
+
+_OF_VOLUMES, _OF_SEQUENCES = "Radar volumes", "Gridded sequences"
+
+
+def ingest(
+    out: Annotated[Path, typer.Argument(help="Folder of the archive to make, or to add to.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Files, Zarr folders, or folders of files.", metavar="VOLUME…")],
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
+    min_dbz: Annotated[float, typer.Option(help="Weaker echo counts as none.")] = 5.0,
+    step_minutes: Annotated[float, typer.Option(help="Between frames.")] = 6.0,
+    max_gap_minutes: Annotated[float, typer.Option(help="A longer gap begins a new event.")] = 15.0,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Draw every event, before and after.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; the files do not depend on it.")] = None,
+    variables: Annotated[
+        str, typer.Option(help="What every event shall have.", rich_help_panel=_OF_VOLUMES)
+    ] = "zh,zdr,kdp",
+    heights: Annotated[str, typer.Option(help="Levels above the radar, km.", rich_help_panel=_OF_VOLUMES)] = "1,3,7",
+    spacing_km: Annotated[
+        float | None, typer.Option(help="Of volumes' grids, 1 by default; of a sequence's pixels where it has no axes.")
+    ] = None,
+    min_rhohv: Annotated[float, typer.Option(help="Less is no precipitation.", rich_help_panel=_OF_VOLUMES)] = 0.8,
+    max_texture: Annotated[
+        float, typer.Option(help="A noisier phase (degrees) is no precipitation.", rich_help_panel=_OF_VOLUMES)
+    ] = 20.0,
+    attenuation: Annotated[
+        bool, typer.Option("--attenuation", help="Correct zh and zdr by the phase.", rich_help_panel=_OF_VOLUMES)
+    ] = False,
+    band: Annotated[
+        str | None, typer.Option(help="S, C, X, if the files don't tell.", rich_help_panel=_OF_VOLUMES)
+    ] = None,
+    rain: Annotated[
+        str, typer.Option(help="Rain grid: kdp, a product as in NJU-CPOL, or none.", rich_help_panel=_OF_VOLUMES)
+    ] = "kdp",
+    variable: Annotated[
+        str | None, typer.Option(help="Name in the file, where it is ambiguous.", rich_help_panel=_OF_SEQUENCES)
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Such as dBZ, mm/h, 'mm per 5 min'.", rich_help_panel=_OF_SEQUENCES)
+    ] = None,
+    height_km: Annotated[float, typer.Option(help="The level it is filed under.", rich_help_panel=_OF_SEQUENCES)] = 1.0,
+    min_coverage: Annotated[float, typer.Option(help="Least share seen.", rich_help_panel=_OF_SEQUENCES)] = 0.5,
+    as_json: bool = Json,
+) -> None:
+    """Turn radar volumes, or gridded sequences, into an archive in the layout of NJU-CPOL; continues where it stopped.
+
+    Volumes: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS, also gzip, bzip2 and zip. Sequences: NetCDF,
+    Zarr, npz with a time axis, in dBZ or rain rate. What can't be used is told in a line, the rest goes in (exit code
+    1, or 2 if nothing did). Needs the extra `ingest` of the package.
+
+    Example: polarcast data ingest archive /data/KLBB/*_V06 --pictures
+    """
+    from polarcast.data.ingest import run
+    from polarcast.data.ingest.grids.settings import GridSettings
+    from polarcast.data.ingest.volumes.frame import VolumeSettings
+    from polarcast.data.ingest.volumes.gridding import Grid
+
+    settings = run.IngestSettings(
+        VolumeSettings(
+            Grid(size, spacing_km or 1.0, tuple(split_numbers(heights, "--heights") or ())),
+            tuple(split_names(variables) or ()), min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
+            attenuation=attenuation, band=band, rain=rain, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
+        ),
+        GridSettings(
+            variable=variable, units=units, spacing_km=spacing_km, tile=size, min_dbz=min_dbz, height_km=height_km,
+            min_coverage=min_coverage, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
+        ),
+        pictures,
+    )  # fmt: skip
+    with stages() as bars:
+        report = run.ingest(out, inputs, settings, workers or len(os.sched_getaffinity(0)), bars)
+    _tell(out, report, as_json)
+
+
+def _tell(out: Path, report: "Report", as_json: bool) -> None:
+    if as_json:
+        print_json({"archive": str(out), **report.as_record()})
+    else:
+        for file, reason in report.failed.items():
+            print_text(f"[red]left out[/] {plain(file)}: {plain(reason)}")
+        for reason, number in report.dropped.items():
+            print_text(f"dropped {number}: {reason}")
+        if report.known:
+            print_text(f"{len(report.known)} files were in the archive already")
+        print_text(f"{len(report.events)} new events in {plain(out)}")
+        if report.events:
+            print_text(f"look at them with: polarcast data check {plain(out)}")
+    if report.failed:
+        raise typer.Exit(FAILED if report.events or report.known else BAD_INPUT)

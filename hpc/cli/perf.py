@@ -1,0 +1,213 @@
+"""The verbs of `polarcast perf`."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polarcast.hpc.utils.console import Json, print_json, print_text, progress
+
+if TYPE_CHECKING:
+    from polarcast.hpc.perf.measure import Measured
+
+app = typer.Typer(help="Measure speed, side by side with what others reach.", no_args_is_help=True)
+
+
+@app.command()
+def loader(
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 7,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
+    folder: Annotated[Path | None, typer.Option(help="Where to make the data; a temporary folder by default.")] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="With litdata and MosaicML Streaming, in an environment made for them.")
+    ] = False,
+    as_json: bool = Json,
+) -> None:
+    """Collated nowcasting batches: mapped shards beside a plain copy and its peers; start-up and memory.
+
+    Example: polarcast perf loader --peers --folder /local/nvme
+    """
+    from polarcast.hpc.perf.loader import measure_loader
+    from polarcast.hpc.perf.spec import LoaderSpec
+
+    with tempfile.TemporaryDirectory(prefix="polarcast-perf-", dir=folder) as where, progress("rounds", rounds) as done:
+        measured = measure_loader(Path(where), LoaderSpec(size=size), rounds, done, peers)
+    _show(measured, as_json)
+
+
+@app.command()
+def writer(
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 5,
+    workers: Annotated[int | None, typer.Option(help="Processes; the cores by default.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to make the data; a temporary folder by default.")] = None,
+    as_json: bool = Json,
+) -> None:
+    """Packing an archive into shards beside plain tar of the same bytes.
+
+    Example: polarcast perf writer --folder /local/nvme
+    """
+    from polarcast.hpc.perf.writer import WriterSpec, measure_writer
+
+    processes = workers or len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="polarcast-perf-", dir=folder) as where, progress("rounds", rounds) as done:
+        measured = measure_writer(Path(where), WriterSpec(), rounds, processes, done)
+    _show(measured, as_json)
+
+
+@app.command()
+def step(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose net is stepped.")] = "demo",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    steps: Annotated[int, typer.Option(help="Of each way in each round.")] = 4,
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 15,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
+    as_json: bool = Json,
+) -> None:
+    """Optimizer steps: DeepSpeed's stages beside DDP and torch alone; use of the device; waiting for data.
+
+    Example: polarcast perf step standard --size 128 --processes 2
+    """
+    options = [f"--size={size}", f"--steps={steps}", f"--rounds={rounds}", *["--json"] * as_json]
+    if _launched(["perf", "step", source, *(overrides or []), *options], processes):
+        return
+    from polarcast.hpc.config.load import load_config
+    from polarcast.hpc.distributed.world import detect
+    from polarcast.hpc.perf.step import measure_step
+
+    world, config = detect(), load_config(source, overrides or [])
+    with progress("rounds", rounds, world.is_first) as done:
+        measured = measure_step(config, size, steps, rounds, world, done)
+    if world.is_first:
+        _show(measured, as_json)
+
+
+@app.command()
+def scaling(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose net is stepped.")] = "demo",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    steps: Annotated[int, typer.Option(help="Of each contender in each round.")] = 4,
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 9,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 2,
+    latency_us: Annotated[float, typer.Option(help="Of a message on the machine to be modelled, in µs.")] = 10.0,
+    gb_per_s: Annotated[float, typer.Option(help="Bandwidth of each of its GPUs to the others, in GB/s.")] = 25.0,
+    tflops: Annotated[float, typer.Option(help="What one of its GPUs reaches on such a model, in TFLOP/s.")] = 50.0,
+    as_json: bool = Json,
+) -> None:
+    """Strong and weak scaling: measured on the processes at hand, modelled up to 1,024 GPUs.
+
+    Example: polarcast perf scaling paper --size 256 --gb-per-s 12.5 --tflops 40
+    """
+    model = [f"--latency-us={latency_us}", f"--gb-per-s={gb_per_s}", f"--tflops={tflops}"]
+    options = [f"--size={size}", f"--steps={steps}", f"--rounds={rounds}", *model, *["--json"] * as_json]
+    if _launched(["perf", "scaling", source, *(overrides or []), *options], processes):
+        return
+    from polarcast.data.errors import BadInput
+    from polarcast.hpc.config.load import load_config
+    from polarcast.hpc.distributed.world import detect
+    from polarcast.hpc.perf.network_model import Network
+    from polarcast.hpc.perf.scaling import measure_scaling
+
+    world, config = detect(), load_config(source, overrides or [])
+    if world.size == 1:
+        raise BadInput("one process has nothing to scale", "--processes", "give 2 or more")
+    network = Network(latency_us / 1e6, gb_per_s * 1e9)
+    with progress("rounds", rounds, world.is_first) as done:
+        measured = measure_scaling(config, size, steps, rounds, world, network, tflops, done)
+    if world.is_first:
+        _show(measured, as_json)
+
+
+@app.command()
+def scores(
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
+    leads: Annotated[int, typer.Option(help="Frames.")] = 10,
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 5,
+    as_json: bool = Json,
+) -> None:
+    """FSS and multi-event contingency tables over 11 windows × 6 thresholds, beside pysteps and scores.
+
+    Both must be installed: pip install 'polarcast\\[nowcast]' scores
+
+    Example: polarcast perf scores --rounds 9
+    """
+    from polarcast.hpc.perf.scores import measure_scores
+
+    with progress("rounds", rounds) as done:
+        measured = measure_scores(size, leads, rounds, done)
+    _show(measured, as_json)
+
+
+@app.command()
+def sampler(
+    run: Annotated[Path, typer.Argument(help="Run folder of a trained diffusion.")],
+    members: Annotated[int, typer.Option(help="Ensemble size.")] = 8,
+    windows: Annotated[int, typer.Option(help="Validation windows.")] = 64,
+    as_json: bool = Json,
+) -> None:
+    """Skill against evaluations of the network: ddim, dpm and heun with few steps, beside 100 steps of ddim.
+
+    Example: polarcast perf sampler runs/demo/cells/diffusion-dualpol-s0-…
+    """
+    from polarcast.hpc.perf.sampler import SETTINGS, measure_sampler
+    from polarcast.hpc.runs.folder import RunFolder
+
+    with progress("samplers", len(SETTINGS) + 1) as done:
+        measured = measure_sampler(RunFolder(run), members, windows, done)
+    _show(measured, as_json)
+
+
+@app.command()
+def inference(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose U-Net, and whose widths.")] = "demo",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
+    members: Annotated[int, typer.Option(help="Ensemble size.")] = 8,
+    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 7,
+    as_json: bool = Json,
+) -> None:
+    """One frame by the U-Net, and an ensemble by a diffusion of equal widths, beside plain torch: time and memory.
+
+    Example: polarcast perf inference demo train.threads=2 --members 8
+    """
+    from polarcast.hpc.config.load import load_config
+    from polarcast.hpc.perf.inference import measure_inference
+
+    config = load_config(source, overrides or [])
+    with progress("rounds", rounds) as done:
+        measured = measure_inference(config, size, members, rounds, done)
+    _show(measured, as_json)
+
+
+def _launched(arguments: list[str], processes: int) -> bool:
+    """Run the same verb on several processes, unless this is one of them."""
+    from polarcast.hpc.distributed.launch import end_with_launcher, launch_local
+    from polarcast.hpc.distributed.world import one_gpu_each, visible_gpus
+
+    end_with_launcher()
+    if processes == 1 or "RANK" in os.environ:
+        return False
+    one_gpu_each(processes, visible_gpus(), "--processes")
+    launch_local(arguments, processes)
+    return True
+
+
+def _show(measured: "Measured", as_json: bool) -> None:
+    if as_json:
+        print_json(measured.as_record())
+        return
+    from rich.table import Table
+
+    table = Table(title=f"perf {measured.perf}, {measured.machine['cores']} cores")
+    for column in ("contender", "median", "quartiles"):
+        table.add_column(column, justify="left" if column == "contender" else "right")
+    for row in measured.rows:
+        table.add_row(row.name, f"{row.value:.3g} {row.unit}", f"{row.low:.3g} … {row.high:.3g}")
+    print_text(table)
+    for name, value in measured.ratios.items():
+        print_text(f"{name}: {value:.2f}")
+    for name, text in measured.notes.items():
+        print_text(f"{name}: {text}")

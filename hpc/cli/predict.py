@@ -1,0 +1,75 @@
+"""The verb `polarcast predict`."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.utils.console import Json, plain, print_json, print_text, stages
+
+_RANGE = re.compile(r"(\d*):(\d*)")
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder of a trained model, or of a physical baseline.")],
+    given: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="An event's folder, an archive, shards or one of them, or a radar volume."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.nc", help="File to write; a picture, OUT.png, comes beside it.")],
+    event: Annotated[int | None, typer.Option(help="Number of the event, where the input has several.")] = None,
+    members: Annotated[int | None, typer.Option(help="Ensemble size; the run's evaluate.members by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a generative model; same seed, same forecast.")] = 0,
+    frames: Annotated[
+        str | None, typer.Option(help="Frames FIRST:END of the event to estimate, without END; all by default.")
+    ] = None,
+    issued: Annotated[
+        int | None, typer.Option(help="Last frame that a nowcast sees; the event's newest by default.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Pixels of 1 km a side to which a radar volume is gridded.")] = 256,
+    no_picture: Annotated[bool, typer.Option("--no-picture", help="Write the netCDF file only.")] = False,
+    as_json: bool = Json,
+) -> None:
+    """Rain rate of one event by a trained run, or the reflectivity to come, as CF netCDF with a picture beside it.
+
+    INPUT is data_dir_NNN of an archive in the layout of NJU-CPOL, such an archive, shards of `polarcast data shard`, or
+    a volume that `polarcast data ingest` reads. What is unusual about it is told on standard error, and in the file.
+
+    Example: polarcast predict runs/dualpol /data/NJU-CPOL rain.nc --event 12 --members 8
+
+    Example: polarcast predict runs/furenet /data/NJU-CPOL/NJU_CPOL_update2308/dBZ/1.0km/data_dir_012 next_hour.nc
+    """
+    from polarcast.hpc.inference.predict import Asked, Written
+    from polarcast.hpc.inference.predict import predict as predict_event
+    from polarcast.hpc.runs.folder import RunFolder
+
+    asked = Asked(event, members, seed, _split_range(frames), issued, size, not no_picture)
+    with stages() as bars:
+        done: Written = predict_event(RunFolder(run), given, out, asked, bars)
+    for warning in done.warnings:
+        print(f"polarcast: warning: {warning}", file=sys.stderr)
+    if as_json:
+        print_json({"run": str(run), "input": str(given), **done.as_record()})
+        return
+    many = f", {done.members} members" if done.members > 1 else ""
+    what = "frames of" if done.issued is None else f"frames after frame {done.issued} of"
+    most = "" if done.rain_rate_max is None else f", up to {done.rain_rate_max:.1f} mm/h"
+    most = most if done.zh_max is None else f", up to {done.zh_max:.1f} dBZ"
+    print_text(f"{done.frames} {what} event {done.event:03d}{many}{most} in {plain(out)}")
+    if done.picture:
+        print_text(f"picture {plain(done.picture)}")
+
+
+def _split_range(text: str | None) -> tuple[int | None, int | None]:
+    """`3:9` → (3, 9); an end that is left out is None. Raises BadInput for anything else."""
+    if text is None:
+        return None, None
+    if not (found := _RANGE.fullmatch(text)):
+        raise BadInput(f"{text!r} is no range", "--frames", "give it like 3:9, 3: or :9")
+    first, end = (int(part) if part else None for part in found.groups())
+    return first, end

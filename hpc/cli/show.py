@@ -1,0 +1,31 @@
+"""Progress and tables that several verbs print."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polarcast.hpc.utils.console import print_json, print_text, stderr
+
+if TYPE_CHECKING:
+    from polarcast.hpc.bench.run import Tables
+    from polarcast.hpc.utils.progress import Board
+
+
+def open_board(quiet: bool = False) -> "Board":
+    """Return a progress board on standard error."""
+    from polarcast.hpc.utils.progress import Board
+
+    console = stderr()
+    console.quiet = quiet
+    return Board(console)
+
+
+def show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:
+    """Print the tables of a suite, and where its report lies."""
+    from polarcast.hpc.bench.render import terminal_table
+
+    if as_json:
+        print_json({"folder": str(folder), "tables": {name: table.as_record() for name, table in tables.items()}})
+        return
+    for table in tables.values():
+        print_text(terminal_table(table))
+    print_text(f"all tables and pictures: {folder}/report.html; also {folder}/tables and {folder}/figures")

@@ -1,0 +1,96 @@
+"""The verb `polarcast submit`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polarcast.hpc.utils.console import Json, print_json, print_text
+
+if TYPE_CHECKING:
+    from polarcast.slurm.profile import Profile
+    from polarcast.slurm.render import Job
+
+
+def submit(
+    command: Annotated[list[str], typer.Argument(metavar="-- VERB …", help="What to run: train, bench, evaluate, …")],
+    cluster: Annotated[
+        str, typer.Option(help="Profile that comes with polarcast (gpu, cpu, test), or a file.")
+    ] = "gpu",
+    nodes: Annotated[int | None, typer.Option(help="Nodes of a training; the profile's by default.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time limit, [days-]hours:minutes:seconds.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the job and its run folder; verb and preset by default.")] = None,
+    array: Annotated[str | None, typer.Option(help="Elements such as 0-4%2; {task} in the command is one's.")] = None,
+    after: Annotated[str | None, typer.Option(help="Jobs that must have ended well before, such as 12:13.")] = None,
+    by: Annotated[str, typer.Option(help="sbatch, or submitit.")] = "sbatch",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script, and what Slurm thinks of it.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end.")] = False,
+    as_json: bool = Json,
+) -> None:
+    """Submit a verb to Slurm: the script is printed with --dry-run, anywhere, and is what you may submit by hand.
+
+    Example: polarcast submit --cluster gpu --nodes 4 -- train paper data.shards=/scratch/shards arm=dualpol
+    """
+    from polarcast.slurm.profile import load_profile
+    from polarcast.slurm.render import Job, sbatch_text
+
+    told_name = name or "-".join(Path(word).stem for word in command[:2] if not word.startswith("-"))
+    job = Job(tuple(command), told_name, nodes, time, array, after)
+    with _slurm_errors():
+        profile = load_profile(cluster)
+        text = sbatch_text(profile, job)
+        if dry_run:
+            _show_script(text)
+            return
+        number = _submitted(profile, job, text, by)
+    folder = None if job.run_folder is None or array else Path(job.run_folder)
+    state = _follow(number, folder) if wait else "SUBMITTED"
+    if as_json:
+        print_json({"job": number, "run": folder and str(folder), "log": f"{told_name}-{number}.log", "state": state})
+    else:
+        where = f", its run in {folder}" if folder else ""
+        print_text(f"job {number} {state.lower()}: its words are in {told_name}-{number}.log{where}")
+    if wait and state != "COMPLETED":
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _slurm_errors() -> Iterator[None]:
+    """What slurm/, which knows nothing of the other folders, has to say, as the command line says it."""
+    from polarcast.data.errors import BadInput, WorkFailed
+
+    try:
+        yield
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    except RuntimeError as error:
+        raise WorkFailed(str(error)) from None
+
+
+def _submitted(profile: "Profile", job: "Job", text: str, by: str) -> str:
+    from polarcast.slurm.submit import by_sbatch, by_submitit, has_slurm
+
+    if by not in ("sbatch", "submitit"):
+        raise ValueError(f"--by {by}: unknown — there are: sbatch, submitit")
+    if not has_slurm():
+        raise ValueError("no Slurm here — submit from a login node, or see the script with --dry-run")
+    return by_sbatch(text) if by == "sbatch" else by_submitit(profile, job, Path("submitit"))
+
+
+def _show_script(text: str) -> None:
+    """The script on standard output; what Slurm makes of it, if there is one, on standard error."""
+    from polarcast.slurm.submit import has_slurm, tested
+
+    typer.echo(text, nl=False)
+    if has_slurm():
+        typer.echo(tested(text).strip(), err=True)
+
+
+def _follow(number: str, folder: Path | None) -> str:
+    from polarcast.hpc.utils.console import live
+    from polarcast.slurm.follow import follow
+
+    with live() as show:
+        return follow(number, folder, lambda view: show(view.line))

@@ -1,0 +1,1 @@
+"""Configuration of a run: schema, presets, loading, validation, digest."""

@@ -1,0 +1,132 @@
+"""Typed configuration: dataclasses, presets, files and `key=value` overrides, checked before anything starts."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+from yaml import YAMLError
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.config.validate import check
+
+PRESETS = Path(__file__).with_name("presets")
+
+
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()) -> RunConfig:
+    """Build a checked configuration.
+
+    Args:
+        source: A preset's name, a YAML file, or values.
+        overrides: `key=value` with dotted keys, such as `train.steps=100` (the last one wins), or nested values. Naming
+            another model drops the source's settings of its own model.
+
+    Raises:
+        BadInput: an unknown preset, key or model, a value of the wrong type, or KDP asked for in QPE.
+    """
+    base, changes = _read(source), parse_overrides(overrides)
+    if OmegaConf.select(changes, "model.name") not in (None, OmegaConf.select(base, "model.name")):
+        base.pop("model", None)
+    values = OmegaConf.merge(base, changes)
+    schema = OmegaConf.structured(RunConfig)
+    schema.model = _model_schema(values)
+    try:
+        merged = OmegaConf.merge(schema, values)
+    except ConfigKeyError as error:
+        raise _unknown_key(str(error.full_key), schema) from None
+    except ValidationError as error:
+        got = OmegaConf.select(values, str(error.full_key))
+        raise BadInput(f"wrong value {got!r}", error.full_key, str(error).splitlines()[0]) from None
+    model = OmegaConf.to_container(merged.model)
+    merged.model = {}
+    config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    config.model = model
+    config.base = _read_base(config.base)
+    check(config)
+    return config
+
+
+def model_config(config: RunConfig) -> Any:
+    """The model's own configuration dataclass, filled from `config.model`."""
+    from polarcast.models.registry import entry
+
+    values = {k: v for k, v in config.model.items() if k != "name"}
+    return entry(config.model["name"]).config(**values)
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> DictConfig:
+    if isinstance(source, Mapping):
+        return OmegaConf.create(dict(source))
+    path = Path(source) if Path(source).suffix in (".yaml", ".yml") else PRESETS / f"{source}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise BadInput("no such preset or file", source, f"presets: {names}; or give a YAML file")
+    try:
+        loaded = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+        raise BadInput(f"not readable as YAML ({str(error).splitlines()[0]})", path, "mend the file") from None
+    if not isinstance(loaded, DictConfig):
+        raise BadInput("expected keys and values", path, "see the presets for an example")
+    return loaded
+
+
+def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> DictConfig:
+    """`key=value` with dotted keys, or nested values, as one tree. Raises BadInput for what is neither."""
+    if isinstance(overrides, Mapping):
+        return OmegaConf.create(dict(overrides))
+    for override in overrides:
+        if "=" not in override:
+            raise BadInput(f"{override!r} is not key=value", "override", "for example train.steps=100")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except OmegaConfBaseException as error:
+        raise BadInput(str(error).splitlines()[0], "override", "for example train.steps=100") from None
+
+
+def _model_schema(values: Any) -> DictConfig:
+    from polarcast.models.registry import entry
+
+    name = OmegaConf.select(values, "model.name") or "unet"
+    schema = OmegaConf.structured(entry(name).config)
+    OmegaConf.set_struct(schema, False)
+    schema.name = name
+    OmegaConf.set_struct(schema, True)
+    return schema
+
+
+def _unknown_key(key: str, schema: DictConfig) -> BadInput:
+    known = _dotted(OmegaConf.to_container(schema))
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    fix = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+    return BadInput(f"unknown key {key!r}", "configuration", fix)
+
+
+def _dotted(tree: Any, prefix: str = "") -> list[str]:
+    if not isinstance(tree, dict) or not tree:
+        return [prefix.rstrip(".")]
+    return [key for name, branch in tree.items() for key in _dotted(branch, f"{prefix}{name}.")]
+
+
+def _read_base(base: Any) -> dict[str, Any] | None:
+    """A run folder → `{run, config}`; what is that already stays.
+
+    Raises:
+        BadInput: the folder is not a run.
+    """
+    if base is None:
+        return None
+    if not isinstance(base, str | Path):
+        return {"run": str(base["run"]), "config": dict(base["config"])}
+    file = Path(base) / "config.yaml"
+    if not file.is_file():
+        raise BadInput("not a run: it has no config.yaml", base, "give the folder of a trained run, as base=runs/unet")
+    return {"run": str(Path(base).resolve()), "config": load_config(file).to_dict()}
+
+
+def config_of(base: dict[str, Any]) -> RunConfig:
+    """The configuration of the base."""
+    name = base["config"]["model"]["name"]
+    return load_config({"model": {"name": name}}, base["config"])

@@ -1,0 +1,1 @@
+"""Ranks on one or many nodes: process group, launch, preemption, heartbeat, preflight."""

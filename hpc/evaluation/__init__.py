@@ -1,0 +1,1 @@
+"""Score trained runs on shards."""

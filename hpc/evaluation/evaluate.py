@@ -1,0 +1,181 @@
+"""A trained run on a split → score records of each event, and a few forecasts for figures."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from polarcast.data.batch import Batch
+from polarcast.data.loading.prefetch import prefetch
+from polarcast.data.loading.reader import Reader
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.distributed.process_group import gather, join
+from polarcast.hpc.distributed.world import World, device_of, set_up_torch
+from polarcast.hpc.runs.build import build_reader, scoring_batch
+from polarcast.hpc.runs.folder import Output, RunFolder
+from polarcast.hpc.runs.load import load_model
+from polarcast.hpc.scores.echo_change import by_change, change_of
+from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
+from polarcast.hpc.scores.records import Records, write_records
+from polarcast.hpc.scores.sums import FAMILIES, score_fields
+from polarcast.models.diffusion.generative import Generative
+from polarcast.models.forecaster import Forecaster
+
+CASE_QUANTILES = (0.99, 0.9, 0.75, 0.5)
+"""Cases for figures: events at these quantiles of their wettest frame, chosen from the observations alone."""
+_WORKERS = 2
+
+OnFrames = Callable[[int, int], None]
+Forecast = Callable[[Batch], torch.Tensor]
+Sums = dict[str, npt.NDArray[np.float64]]
+
+
+def evaluate(
+    run: RunFolder,
+    manifest: Manifest,
+    output: Output,
+    split: str = "test",
+    on_frames: OnFrames | None = None,
+    world: World | None = None,
+) -> Records:
+    """Score a trained run on a split and write the records.
+
+    Every window is scored once, in batches that don't depend on the number of ranks: nor do the scores.
+
+    Args:
+        run: A finished run.
+        manifest: The shards to score on; not necessarily those it was trained on.
+        output: Files to write.
+        split: Which split.
+        on_frames: Called on each rank with (its batches done, its batches in all).
+        world: This process's place, alone by default; rank 0 writes.
+
+    Raises:
+        BadInput: the run is not trained, or the shards lack what it reads.
+    """
+    world = world or World()
+    config, model = run.config(), load_model(run, world)
+    join(world)
+    set_up_torch(config.train.threads, world)
+    reader = build_reader(config, manifest, split)
+    records = score(lambda batch: model.forecast(batch, config.evaluate.members), reader, world, on_frames)
+    if world.is_first:
+        _write_cases(output.cases, model, reader)
+        write_records(output.scores, records)
+    return records
+
+
+@torch.no_grad()
+def score(
+    forecast: Forecast,
+    reader: Reader,
+    world: World,
+    on_frames: OnFrames | None = None,
+    size: int | None = None,
+    windows: npt.NDArray[np.int64] | None = None,
+    only: Collection[str] = FAMILIES,
+) -> Records:
+    """Score forecasts of the windows of a split, with all ranks of `world`; the records are on every rank.
+
+    Args:
+        forecast: (b, m, t, y, x) or (b, m, t, z, y, x) of a batch on this rank's device.
+        reader: Of the split.
+        world: This process's place.
+        on_frames: Called with (batches done, batches in all) of this rank.
+        size: Windows scored at once, by the pixels of the shards by default. The sums don't depend on it.
+        windows: Those that are scored, ascending; all by default.
+        only: Names of the families of sums that are wanted.
+    """
+    size = size or scoring_batch(reader.manifest)
+    chosen = np.arange(len(reader)) if windows is None else windows
+    starts = range(0, len(chosen), size)
+    mine = [chosen[start : start + size] for start in starts[world.rank :: world.size]]
+    parts: list[Sums] = []
+    protocol = None
+    for batch in prefetch(reader.read, mine, _WORKERS):
+        there = batch.to(device_of(world))
+        ensemble = forecast(there)
+        protocol = protocol or protocol_of(reader.manifest, ensemble, there.heights_km)
+        parts.append(_sums(ensemble, there, protocol, only))
+        if on_frames:
+            on_frames(len(parts), len(mine))
+    by_rank = gather((protocol, parts), world)
+    ordered = [by_rank[i % world.size][1][i // world.size] for i in range(len(starts))]
+    # Rank 0 has the first batch, so it knows.
+    known = by_rank[0][0]
+    assert known is not None, "a split has windows"
+    whole = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
+    return Records.of_windows(known, reader.events()[chosen], whole)
+
+
+def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[float, ...]) -> Protocol:
+    """How rain estimates (b, m, t, y, x) or nowcasts (b, m, t, z, y, x) are scored: in the unit of the observation."""
+    _, members, frames, *rest = ensemble.shape
+    if len(rest) == 2:
+        return Protocol(unit="mm/h", shape=manifest.shape, members=members)
+    leads = tuple(manifest.time_step_minutes * (1 + frame) for frame in range(frames))
+    return nowcast_protocol(manifest.shape, members, leads, heights_km)
+
+
+def observed_of(batch: Batch) -> torch.Tensor:
+    """What forecasts are held against, (b, t, z, y, x): rain rate in mm/h of the last frame, or zh in dBZ to come."""
+    return batch.rain_rate[:, -1:, None] if batch.future is None else batch.future
+
+
+def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collection[str]) -> Sums:
+    """Sums of each window, (b, lead time, height, …)."""
+    by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
+    observed = observed_of(batch)
+    fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol, only)
+    if batch.before is not None and "contingency" in fields:
+        last = batch.before[:, None].expand_as(observed)
+        fields["by_change"] = by_change(fields["contingency"], change_of(last.flatten(0, 2), observed.flatten(0, 2)))
+    grid = (len(batch), len(protocol.lead_time), len(protocol.height))
+    return {name: sums.double().cpu().numpy().reshape(*grid, *sums.shape[1:]) for name, sums in fields.items()}
+
+
+@torch.no_grad()
+def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
+    batch = reader.read(case_windows(reader)).to(device_of(World()))
+    with _sampling(model) as states:
+        forecast = model.forecast(batch)[:, 0]
+    observed = observed_of(batch)
+    # An estimate is kept as one field of each case, a nowcast as (t, z, y, x).
+    arrays = {
+        "radar": batch.radar[:, -1],
+        "observed": observed[:, 0, 0] if batch.future is None else observed,
+        "forecast": forecast[:, 0] if batch.future is None else forecast,
+        "event": batch.event,
+        "frame": batch.frame,
+        **({"process": torch.stack(states)} if states else {}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
+
+
+@contextmanager
+def _sampling(model: Forecaster) -> Iterator[list[torch.Tensor]]:
+    """What the network of a model that samples is shown of the first window on the way from noise to rain, (y, x)."""
+    states: list[torch.Tensor] = []
+    if not isinstance(model, Generative):
+        yield states
+        return
+
+    def keep(_: torch.nn.Module, seen: tuple[torch.Tensor, ...]) -> None:
+        states.append(seen[0][0, 0].float())
+
+    with model.denoising.net.register_forward_pre_hook(keep):
+        yield states
+
+
+def case_windows(reader: Reader) -> list[int]:
+    """The wettest window of each of a few events, from very wet to median; the same for every model."""
+    wetness = reader.windows.intensity()
+    events = reader.events()
+    wettest = [int(np.flatnonzero(events == e)[wetness[events == e].argmax()]) for e in np.unique(events)]
+    ordered = sorted(wettest, key=lambda window: wetness[window])
+    picked = [ordered[round(q * (len(ordered) - 1))] for q in CASE_QUANTILES]
+    return list(dict.fromkeys(picked))

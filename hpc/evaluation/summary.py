@@ -1,0 +1,186 @@
+"""One run's scores by lead time or by class of what was observed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.scores.metrics import METRICS
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.query import ALL, ALWAYS, Score, coordinate_label, expand, parse_score, plain
+from polarcast.hpc.scores.records import Records
+from polarcast.hpc.scores.stats.paired import AGGREGATIONS, MEAN, POOLED, Sums, of_events
+from polarcast.hpc.scores.sums import FAMILIES
+
+EVERY, FEW = "all", "usual"
+THRESHOLD = "threshold"
+AXES = ("class", THRESHOLD, "lead_time", "height", "change")
+_APART = (THRESHOLD, "change")
+"""Axes whose coordinates are all of interest, and do not add up."""
+USUAL = ("rmse", "mae", "ne", "nb", "cc", "csi@threshold=*", "hss@threshold=*", "fss@threshold=*,window={}", "crps")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A score at each coordinate of an axis, over all of it, and the events on which that is defined."""
+
+    score: Score
+    values: list[float | None]
+    whole: float | None
+    support: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores by one axis, or by none.
+
+    Attributes:
+        by: The axis; empty for scores that have none.
+        coordinates: Along it.
+        rows: A score each.
+        protocol: Of the records.
+        aggregation: pooled or mean.
+    """
+
+    by: str
+    coordinates: Sequence[str]
+    rows: Sequence[Row]
+    protocol: Protocol
+    aggregation: str
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON."""
+        rows = [
+            {
+                "score": str(row.score),
+                "unit": row.score.unit(self.protocol),
+                "values": dict(zip(self.coordinates, row.values, strict=True)),
+                "all": row.whole,
+                "support": row.support,
+            }
+            for row in self.rows
+        ]
+        return {"by": self.by, "aggregation": self.aggregation, "rows": rows}
+
+    def as_table(self, title: str) -> Table:
+        """For the terminal."""
+        caption = {POOLED: "scores of all events' sums (pooled)", MEAN: "means of the events' scores"}
+        shown = Table(title=escape(title), caption=caption[self.aggregation], title_justify="left")
+        shown.add_column("score")
+        for coordinate in self.coordinates:
+            shown.add_column(coordinate_label(self.by, coordinate, self.protocol), justify="right")
+        has_whole = self.by != THRESHOLD
+        for name in ["all"] * has_whole + ["events"]:
+            shown.add_column(name, justify="right")
+        for row in self.rows:
+            values = [*row.values, *([row.whole] * has_whole)]
+            heading = row.score.heading(self.protocol, without=[self.by])
+            shown.add_row(escape(heading), *map(_shown, values), str(row.support))
+        return shown
+
+
+def check_wanted(wanted: Sequence[str], by: str | None, aggregation: str) -> None:
+    """Raises BadInput for what can't be summarized, before anything is computed."""
+    if by not in (None, *AXES):
+        raise BadInput(f"unknown axis {by!r}", "--by", f"there are: {', '.join(AXES)}")
+    if aggregation not in AGGREGATIONS:
+        raise BadInput(f"unknown aggregation {aggregation!r}", "--aggregation", f"use {' or '.join(AGGREGATIONS)}")
+    for text in wanted:
+        if text not in (EVERY, FEW):
+            parse_score(text)
+
+
+def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregation: str = POOLED) -> list[Summary]:
+    """Scores of one run, a table for each axis.
+
+    Args:
+        records: Of the run.
+        wanted: Scores as text, with `*` for all coordinates; `all` for every metric, `usual` for a few.
+        by: One of AXES. By default lead_time where there are several, else each score by its own: class or threshold.
+            Scores that don't have it, or are for one place on it, are in a table of their own.
+        aggregation: pooled or mean.
+
+    Raises:
+        BadInput: an unknown score or axis, or one that the records don't hold.
+    """
+    check_wanted(wanted, by, aggregation)
+    by = by or ("lead_time" if len(records.protocol.lead_time) > 1 else None)
+    groups: dict[str, list[Score]] = {}
+    for score in map(parse_score, _named(wanted, records)):
+        axis = _axis_of(score, by)
+        apart = (THRESHOLD,) if axis == THRESHOLD else ()
+        groups.setdefault(axis, []).extend(expand(score, records.protocol, apart))
+    return [_summary(records, axis, scores, aggregation) for axis, scores in groups.items()]
+
+
+def _axis_of(score: Score, by: str | None) -> str:
+    """The axis asked for, if the score has it and is not fixed to one place on it; its own, if none is asked for."""
+    if by is None:
+        return _own_axis(score)
+    return by if by in (*ALWAYS, *score.family.axes) and score.at.get(by, ALL) == ALL else ""
+
+
+def _own_axis(score: Score) -> str:
+    if score.at.get(THRESHOLD) == ALL:
+        return THRESHOLD
+    return "class" if "class" in score.family.axes and "class" not in score.at else ""
+
+
+def _summary(records: Records, by: str, scores: Sequence[Score], aggregation: str) -> Summary:
+    coordinates = [plain(c) for c in records.protocol.axis(by)] if by else []
+    rows = [_row(records, score, by, coordinates, aggregation) for score in dict.fromkeys(scores)]
+    return Summary(by, coordinates, rows, records.protocol, aggregation)
+
+
+def _named(wanted: Sequence[str], records: Records) -> list[str]:
+    named = []
+    for text in wanted:
+        named += (
+            [u.format(_middle(records.protocol, "window")) for u in USUAL]
+            if text == FEW
+            else _every(records)
+            if text == EVERY
+            else [text]
+        )
+    return list(dict.fromkeys(named))
+
+
+def _every(records: Records) -> list[str]:
+    """Every metric that the records hold, at every threshold, and windows, blocks and wavenumbers in the middle."""
+    found = []
+    for name, metric in METRICS.items():
+        for family in (f for f in metric.families if f in records.sums):
+            axes = [a for a in FAMILIES[family].axes if a not in (*metric.uses, "class", "field")]
+            at = {axis: ALL if axis in _APART else _middle(records.protocol, axis) for axis in axes}
+            found.append(str(Score(name, at)))
+    return found
+
+
+def _middle(protocol: Protocol, axis: str) -> str:
+    coordinates = protocol.axis(axis)
+    return f"{float(coordinates[len(coordinates) // 2]):g}"
+
+
+def _row(records: Records, score: Score, by: str, coordinates: Sequence[str], aggregation: str) -> Row:
+    found = [_value(records, Score(score.name, {**score.at, by: c}), aggregation) for c in coordinates]
+    values = [value for value, _ in found]
+    if score.at.get(by) == ALL:  # thresholds don't add up
+        return Row(score, values, None, max(support for _, support in found))
+    return Row(score, values, *_value(records, score, aggregation))
+
+
+def _value(records: Records, score: Score, aggregation: str) -> tuple[float | None, int]:
+    sums = Sums.of(score, [records])
+    by_event = of_events(sums)
+    defined = by_event[np.isfinite(by_event)]
+    mean = float(defined.mean()) if len(defined) else np.nan
+    value = float(sums.score_of(sums.values.sum((0, 1)))) if aggregation == POOLED else mean
+    return (value if np.isfinite(value) else None), len(defined)
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}"

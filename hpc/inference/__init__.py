@@ -1,0 +1,1 @@
+"""Forecasts of trained runs: fields, CF netCDF, pictures."""

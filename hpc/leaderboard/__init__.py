@@ -1,0 +1,1 @@
+"""Rank runs that were scored on the same data."""

@@ -1,0 +1,85 @@
+"""Boards as text, CSV, and one static page that filters and sorts without a server."""
+
+import csv
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from polarcast.hpc.leaderboard.ranking import Board, Place
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_COLUMNS = ("rank", "run", "model", "arm", "seed", "value", "95% interval", "tied", "parameters", "GFLOPs a forecast",
+            "process-hours", "kWh", "standing")  # fmt: skip
+
+
+def terminal_table(board: Board) -> Any:
+    """For rich: the best first; = marks what can't be told from the first."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    heading = f"{board.title}: {board.score.heading(board.places[0].entry.records.protocol) if board.places else ''}"
+    shown = Table(title=escape(heading), caption=_caption(board))
+    for name in ("rank", "run", "arm", "value", "95% interval", "parameters", "process-hours", "kWh", ""):
+        shown.add_column(name, justify="left" if name in ("run", "arm", "") else "right", no_wrap=name != "run")
+    for place in board.places:
+        row = place.as_row()
+        rank = f"{row['rank']}{'=' if place.is_tied else ''}"
+        costs = (_count(row["parameters"]), _number(row["process_hours"]), _number(row["kilowatt_hours"]))
+        cells = (_number(row["value"]), _interval(row), *costs)
+        shown.add_row(rank, escape(row["run"]), row["arm"], *cells, row["standing"])
+    return shown
+
+
+def _caption(board: Board) -> str:
+    lines = ["= can't be told from the first: the interval of their difference over the same events contains zero"]
+    lines += [f"not ranked: {entry.name}, {why}" for entry, why in board.apart]
+    return "\n".join(lines)
+
+
+def as_csv(boards: Sequence[Board]) -> str:
+    """A line for each ranked run."""
+    rows = [{"task": b.task, "data": b.data, "score": str(b.score), **p.as_row()} for b in boards for p in b.places]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["task", "data", "score"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_page(boards: Sequence[Board]) -> str:
+    """One page without outside resources; its filters stand in its address, so that a view can be sent to others."""
+    content = json.dumps([_for_page(board) for board in boards]).replace("</", "<\\/")
+    return _TEMPLATE.read_text().replace("__BOARDS__", content)
+
+
+def _for_page(board: Board) -> dict[str, Any]:
+    apart = [{"run": entry.name, "why": why} for entry, why in board.apart]
+    return {
+        "title": html.escape(board.title), "score": str(board.score), "columns": _COLUMNS,
+        "rows": [_page_row(place) for place in board.places], "apart": apart,
+    }  # fmt: skip
+
+
+def _page_row(place: Place) -> list[Any]:
+    row = place.as_row()
+    flops = row["forecast_flops"]
+    return [
+        row["rank"], row["run"], row["model"], row["arm"], row["seed"], row["value"], _interval(row),
+        "=" if place.is_tied else "", row["parameters"], None if flops is None else flops / 1e9,
+        row["process_hours"], row["kilowatt_hours"], row["standing"],
+    ]  # fmt: skip
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return "" if row["low"] is None else f"[{row['low']:.3g}, {row['high']:.3g}]"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"

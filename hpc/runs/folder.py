@@ -1,0 +1,109 @@
+"""A run is a folder: what went in, what happened, what came out."""
+
+from polarcast.hpc.config.digest import digest
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.data.files import write_text
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from polarcast.data.errors import BadInput
+from polarcast.data.shards.health import file_sha256
+from polarcast.hpc.config.validate import TRACKERS
+from polarcast.data.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where an evaluation writes: the table of scores, and a few forecasts for figures."""
+
+    scores: Path
+    cases: Path
+
+
+class RunFolder:
+    """Paths and records of one run: config.yaml, provenance.json, log.jsonl, checkpoints/, weights, scores."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.provenance_file = self.path / "provenance.json"
+        self.log_file = self.path / "log.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.weights_file = self.path / "model.safetensors"
+        self.output = Output(self.path / "scores.parquet", self.path / "forecasts" / "cases.npz")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training came to its end."""
+        return self.weights_file.is_file()
+
+    def start(self, config: RunConfig) -> None:
+        """Write the configuration into a new run, or hold it against that of the run to continue.
+
+        Where the shards lie may have changed since.
+
+        Raises:
+            BadInput: the folder holds a run with another configuration.
+        """
+        from omegaconf import OmegaConf
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.config_file.exists():
+            known = self.config()
+            if digest(known) != digest(config):
+                raise BadInput("holds a run with another configuration", self.path, "choose another folder")
+            if known == config:
+                return
+        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+
+    def config(self) -> RunConfig:
+        """The run's configuration. Raises BadInput when the folder is not a run."""
+        if not self.config_file.is_file():
+            raise BadInput("not a run: it has no config.yaml", self.path, "start one with: polarcast train PRESET")
+        return load_config(self.config_file)
+
+    def log(self, **record: Any) -> None:
+        """Append one record to log.jsonl."""
+        with self.log_file.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All records of log.jsonl but a last line that a kill cut short."""
+        if not self.log_file.is_file():
+            return
+        for line in self.log_file.read_text().splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+    def best_step(self) -> int | None:
+        """The step whose weights were kept; None for a model that is not trained in steps."""
+        told = [r.get("best_step") for r in self.records() if r["event"] == "validation"]
+        return told[-1] if told else None
+
+    def rewind_log(self, step: int) -> None:
+        """Forget records after `step`: a run that resumes there writes them again."""
+        kept = [json.dumps(r) + "\n" for r in self.records() if r.get("step", 0) <= step]
+        if self.log_file.is_file():
+            write_text(self.log_file, "".join(kept))
+
+
+def group_of(path: Path) -> str | None:
+    """The sweep or suite that a run belongs to, by where it lies; None for one that stands alone."""
+    parents = path.resolve().parents
+    for depth, folder in ((2, "trials"), (1, "cells")):
+        if len(parents) > depth and parents[depth - 1].name == folder:
+            return parents[depth].name
+    return None

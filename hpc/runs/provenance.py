@@ -1,0 +1,71 @@
+"""Where a result comes from: code, data, packages, machine. Never the environment's values: they hold secrets."""
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.shards.manifest import Manifest
+from polarcast.data.files import write_json
+from polarcast.hpc.utils.versions import package_versions
+
+_PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
+
+
+def write_provenance(path: Path, manifest: Manifest) -> None:
+    """Write provenance.json of a run, once: a resumed run keeps that of its start."""
+    if not path.exists():
+        write_json(path, describe(manifest))
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """What `write_provenance` wrote; empty where it is missing or damaged, for it is only told of."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """Code version with a hash of uncommitted changes, data digest, packages, host, GPU and command."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": _code(),
+        "data": {"folder": manifest.source.location, "digest": manifest.digest(), "archive": manifest.provenance},
+        "packages": package_versions(_PACKAGES),
+        "python": platform.python_version(),
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "gpu": _gpu(),
+        "command": sys.argv[1:],
+    }
+
+
+
+
+def _gpu() -> str | None:
+    """The model of the GPU that computes; None where the processor does."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _code() -> dict[str, str]:
+    """Commit and hash of the uncommitted difference; empty when the code is not in a git checkout."""
+    here = Path(__file__).parent
+    commit = _git(here, "rev-parse", "HEAD")
+    diff = _git(here, "diff", "HEAD")
+    return {"commit": commit, "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else ""}
+
+
+def _git(folder: Path, *command: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,1 @@
+"""Mirrors of run logs in W&B and TensorBoard."""

@@ -1,0 +1,1 @@
+"""Ways to step a model on all ranks: DeepSpeed, DDP."""

@@ -1,0 +1,16 @@
+"""Choose the backend that a configuration asks for."""
+
+from polarcast.hpc.config.schema import TrainConfig
+from polarcast.hpc.distributed.world import World
+from polarcast.hpc.training.backends.base import Backend
+from polarcast.hpc.training.backends.ddp import PlainBackend
+from polarcast.models.forecaster import Forecaster
+
+
+def make_backend(model: Forecaster, config: TrainConfig, micro_batch: int, world: World) -> Backend:
+    """The backend that `train.engine` names, around a model whose weights are the same in every process."""
+    if config.engine == "deepspeed":
+        from polarcast.hpc.training.backends.deepspeed import DeepSpeedBackend
+
+        return DeepSpeedBackend(model, config, micro_batch, world)
+    return PlainBackend(model, config, config.global_batch // world.size // micro_batch, world)

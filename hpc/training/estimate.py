@@ -1,0 +1,235 @@
+"""What a run will need, known before it starts: parameters, FLOPs, memory by ZeRO stage, reads, GPU-hours.
+
+Nothing is computed: the model is built and stepped on tensors that have shapes but no values.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.hpc.config.schema import RunConfig, TrainConfig
+from polarcast.hpc.runs.build import build_model
+from polarcast.hpc.training.activation_checkpointing import blocks_of
+from polarcast.models.forecaster import Forecaster, parameter_count
+from polarcast.models.registry import entry
+
+STAGES = (0, 1, 2, 3)
+MOST_GPUS = 1024
+_FP32 = 4
+_ADAM_MOMENTS = 2
+_HALF = 2
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Of one sample in one training step."""
+
+    parameters: int
+    flops: int
+    """Forward and backward, a multiply-add counted as two (matrix products and convolutions only)."""
+    activation_bytes: int
+    """Kept from the forward pass for the backward pass, fp32; with `train.checkpoint_activations` of the inputs of
+    blocks, and of what is within the largest block."""
+    sample_bytes: int
+    """Read from the shards, float16."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one GPU."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.average + self.activations
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The smallest way that fits: ZeRO stage, GPUs, and samples a GPU computes at once."""
+
+    stage: int
+    gpus: int
+    micro_batch: int
+    memory: Memory
+
+
+def count(config: RunConfig, shape: tuple[int, int]) -> Counted:
+    """Count one training step of one sample of this many pixels (y, x)."""
+    with torch.device("meta"):
+        model = build_model(config)
+        batch = example_batch(config, shape)
+    kept = _Kept({p.untyped_storage()._cdata for p in model.parameters()})
+    blocks = _BlockMemory(model, kept) if config.train.checkpoint_activations else None
+    with FlopCounterMode(display=False) as counter, kept:
+        loss = model.loss(batch)
+        forward = counter.get_total_flops()
+        loss.backward()
+    flops = counter.get_total_flops() + (forward if blocks else 0)
+    fields = [field.numel() for field in (batch.radar, batch.rain, batch.future) if field is not None]
+    return Counted(parameter_count(model), flops, blocks.needed() if blocks else kept.bytes, _HALF * sum(fields))
+
+
+def forecast_flops(config: RunConfig, shape: tuple[int, int]) -> int:
+    """Of one forecast of one sample, of one member; 0 for what is not a network."""
+    if not (entry(config.model["name"]).trained or config.base):
+        return 0
+    with torch.device("meta"):
+        model = build_model(config).eval()
+        batch = example_batch(config, shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.forecast(batch)
+    return counter.get_total_flops()
+
+
+def memory(
+    counted: Counted, stage: int, gpus: int, micro_batch: int, average: bool = False, offload: bool = False
+) -> Memory:
+    """Bytes on each GPU under a ZeRO stage (Rajbhandari et al. 2020, §5): 1 shares the optimizer's state among the
+    GPUs, 2 the gradients, too, 3 the weights, too. Weights, gradients and moments are fp32, as torch_autocast has them;
+    from stage 1 on the optimizer has a copy of its share of the weights. Activations are fp32: half of that in bf16.
+
+    Args:
+        counted: One sample's step.
+        stage: ZeRO stage.
+        gpus: That share.
+        micro_batch: Samples a GPU computes at once.
+        average: Whether a running mean of the weights is held.
+        offload: Whether the optimizer's state is in the host's memory.
+    """
+    whole = _FP32 * counted.parameters
+    share = -(-whole // gpus)
+    optimizer = (_ADAM_MOMENTS + 1) * share if stage >= 1 else _ADAM_MOMENTS * whole
+    return Memory(
+        weights=share if stage >= 3 else whole,
+        gradients=share if stage >= 2 else whole,
+        optimizer=0 if offload else optimizer,
+        average=(share if stage >= 3 else whole) if average else 0,
+        activations=micro_batch * counted.activation_bytes,
+    )
+
+
+def needed_by(counted: Counted, train: TrainConfig, gpus: int, micro_batch: int) -> Memory:
+    """Bytes on each GPU of a run as it is configured."""
+    average = train.average_decay > 0
+    return memory(counted, train.zero_stage, gpus, micro_batch, average, train.offload_optimizer)
+
+
+def smallest(
+    counted: Counted, global_batch: int, gpu_bytes: float, average: bool = False, offload: bool = False
+) -> Fit | None:
+    """The fewest GPUs that hold the run, at the lowest stage that does, with the largest micro-batch that fits."""
+    divisors = [n for n in range(1, min(global_batch, MOST_GPUS) + 1) if global_batch % n == 0]
+    for gpus in divisors:
+        for stage in STAGES if gpus > 1 else STAGES[:1]:
+            for micro in reversed([n for n in divisors if (global_batch // gpus) % n == 0]):
+                needed = memory(counted, stage, gpus, micro, average, offload and stage > 0)
+                if needed.total <= gpu_bytes:
+                    return Fit(stage, gpus, micro, needed)
+    return None
+
+
+def estimate(config: RunConfig, shape: tuple[int, int], gpu_gib: float, tflops: float) -> dict[str, Any]:
+    """Everything, as plain values.
+
+    Args:
+        config: The run.
+        shape: Pixels (y, x).
+        gpu_gib: Memory of one GPU that may be filled, in GiB.
+        tflops: What one GPU is known to reach on such a model, in TFLOP/s.
+
+    Raises:
+        BadInput: the model is not trained by gradient descent.
+    """
+    if not entry(config.model["name"]).trained:
+        raise BadInput(f"{config.model['name']} is not trained by gradient descent", "model.name", "choose a network")
+    counted = count(config, shape)
+    batch, steps = config.train.global_batch, config.train.steps
+    extras = {"average": config.train.average_decay > 0, "offload": config.train.offload_optimizer}
+    fit = smallest(counted, batch, gpu_gib * 2**30, **extras)
+    seconds = counted.flops * batch / (tflops * 1e12)
+    gpus = fit.gpus if fit else 1
+    # One GPU has nothing to share: the stages are told for two at least.
+    several = max(gpus, 2)
+    micro = min(fit.micro_batch, max(1, batch // several)) if fit else 1
+    of_stages = {stage: memory(counted, stage, several, micro, **extras) for stage in STAGES}
+    return {
+        "counted": asdict(counted),
+        "flops_per_step": counted.flops * batch,
+        "stages": {stage: {**asdict(m), "total": m.total} for stage, m in of_stages.items()},
+        "stages_gpus": several,
+        "stages_micro_batch": micro,
+        "fit": asdict(fit) if fit else None,
+        "reads_gb_per_second": counted.sample_bytes * batch / (seconds / gpus) / 1e9,
+        "gpu_hours": seconds * steps / 3600,
+    }
+
+
+def example_batch(config: RunConfig, shape: tuple[int, int], samples: int = 1) -> Batch:
+    """A batch of zeros with the shapes that a run would read, on torch's default device."""
+    variables, heights = config.variables(), tuple(config.data.heights_km)
+    radar = torch.zeros(samples, config.frames, len(variables), len(heights), *shape)
+    future = torch.zeros(samples, config.lead_frames, len(heights), *shape) if config.is_nowcast else None
+    rain = None if config.is_nowcast else torch.zeros(samples, config.frames, *shape)
+    # Random numbers are drawn by these, so they have values everywhere.
+    number = torch.zeros(samples, dtype=torch.int64, device="cpu")
+    return Batch(radar, rain, number, number, variables, heights, future=future)
+
+
+class _Kept(torch.autograd.graph.saved_tensors_hooks):
+    """Sums the storages that the backward pass will need, each once, without the model's own parameters."""
+
+    def __init__(self, known: set[int]) -> None:
+        self._known, self._alive, self.bytes = known, list[Tensor](), 0
+        super().__init__(self._pack, lambda tensor: tensor)
+
+    def has(self, storage: torch.UntypedStorage) -> bool:
+        """Whether a storage is counted, or one of the model's own."""
+        return storage._cdata in self._known
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._known:
+            self._known.add(storage._cdata)
+            # Kept alive, or the next storage could get its name.
+            self._alive.append(tensor)
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+class _BlockMemory:
+    """What is kept when blocks are computed twice: all but what is within them, and the largest of them."""
+
+    def __init__(self, model: Forecaster, kept: _Kept) -> None:
+        self._kept, self._before = kept, list[int]()
+        self._within, self._largest, self._inputs = 0, 0, dict[int, int]()
+        for block in blocks_of(model):
+            block.register_forward_pre_hook(self._enter)
+            block.register_forward_hook(self._leave)
+
+    def needed(self) -> int:
+        """Bytes, after the forward pass."""
+        return self._kept.bytes - self._within + self._largest + sum(self._inputs.values())
+
+    def _enter(self, _: Any, inputs: tuple[Tensor, ...]) -> None:
+        for tensor in inputs:
+            storage = tensor.untyped_storage()
+            if not self._kept.has(storage):
+                self._inputs[storage._cdata] = storage.nbytes()
+        self._before.append(self._kept.bytes)
+
+    def _leave(self, *_: Any) -> None:
+        within = self._kept.bytes - self._before.pop()
+        self._within += within
+        self._largest = max(self._largest, within)

@@ -1,0 +1,96 @@
+"""A run's card: what the model is, what it has seen, and what it costs; all of it read from the run."""
+
+from typing import Any
+
+from polarcast.data.files import write_json, write_text
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config.digest import digest
+from polarcast.hpc.config.load import config_of
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.runs.build import build_model, build_reader
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.training.estimate import count, forecast_flops
+from polarcast.models.forecaster import parameter_count
+from polarcast.models.registry import entry
+
+_ROWS = {
+    "model": "Model", "arm": "Arm", "variables": "Variables", "heights_km": "Heights in km", "frames": "Frames seen",
+    "parameters": "Parameters trained", "frozen_values": "Values taken over from other runs",
+    "training_flops": "FLOPs of one training step of one sample", "forecast_flops": "FLOPs of one forecast",
+    "evaluations": "Network evaluations of one forecast", "seed": "Seed", "steps": "Steps", "samples": "Samples drawn",
+    "best_step": "Step whose weights were kept", "training_events": "Training events",
+    "training_windows": "Training windows", "unseen_training_events": "Training events kept from it",
+    "data": "Data (SHA-256 of their manifest)", "archive": "Archive", "base": "Builds on", "config": "Configuration",
+}  # fmt: skip
+
+
+def write_card(run: RunFolder, manifest: Manifest) -> None:
+    """Write card.json and card.md of a trained run."""
+    card = describe(run, manifest)
+    write_json(run.path / "card.json", card)
+    lines = [f"| {label} | {_text(card[key])} |" for key, label in _ROWS.items() if card[key] is not None]
+    write_text(
+        run.path / "card.md", "\n".join([f"# {card['model']}, {card['arm']}", "", "| | |", "|---|---|", *lines, ""])
+    )
+
+
+def describe(run: RunFolder, manifest: Manifest) -> dict[str, Any]:
+    """The card as plain values; None for what a model doesn't have."""
+    config = run.config()
+    training = build_reader(config, manifest, "train")
+    events = {int(e) for e in training.events()}
+    return {
+        **_network(config, manifest.shape),
+        "arm": config.arm,
+        "variables": list(config.variables()),
+        "heights_km": list(config.data.heights_km),
+        "frames": config.frames,
+        "seed": config.seed,
+        **_training(config, run),
+        "training_events": len(events),
+        "training_windows": len(training),
+        "unseen_training_events": len(manifest.splits["train"]) - len(events),
+        "data": manifest.digest(),
+        "archive": manifest.provenance.get("name") or manifest.provenance.get("preset"),
+        "base": _base(config),
+        "config": digest(config),
+    }
+
+
+def _network(config: RunConfig, shape: tuple[int, int]) -> dict[str, Any]:
+    model, is_trained = build_model(config), entry(config.model["name"]).trained
+    frozen = sum(value.numel() for name, value in model.state_dict().items() if name.startswith("base."))
+    return {
+        "model": config.model["name"],
+        "parameters": parameter_count(model) if is_trained else None,
+        "frozen_values": frozen or None,
+        "training_flops": count(config, shape).flops if is_trained else None,
+        "forecast_flops": forecast_flops(config, shape) or None,
+        "evaluations": getattr(model, "evaluations", None),
+    }
+
+
+def _training(config: RunConfig, run: RunFolder) -> dict[str, Any]:
+    if not entry(config.model["name"]).trained:
+        return {"steps": None, "samples": None, "best_step": None}
+    settings = config.train
+    return {
+        "steps": settings.steps,
+        "samples": settings.steps * settings.global_batch,
+        "best_step": run.best_step(),
+    }
+
+
+def _base(config: RunConfig) -> dict[str, Any] | None:
+    if not config.base:
+        return None
+    base = config_of(config.base)
+    return {"model": base.model["name"], "run": config.base["run"], "config": digest(base)}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

@@ -1,0 +1,110 @@
+"""One look for all pictures: colours, panels, and how a file is written."""
+
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.files import write_bytes
+
+RAIN_LEVELS_MM_H = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 80, 120)
+ZH_LEVELS_DBZ = tuple(range(5, 66, 5))
+ZDR_LEVELS_DB = (-1, -0.5, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4)
+RAIN_COLORS, ZH_COLORS, ZDR_COLORS = "magma_r", "viridis_r", "cividis_r"
+"""Ever darker with the value: told apart by all eyes, and in grey."""
+ARM_COLORS = {"radar": "#D55E00", "dualpol": "#0072B2"}
+"""Of Okabe & Ito (2008), told apart by all eyes."""
+ARM_MARKERS = {"radar": "s", "dualpol": "o"}
+ARM_HATCHES = {"radar": "////", "dualpol": ""}
+ARM_LINES = {"radar": "--", "dualpol": "-"}
+_ACROSS = 5
+_LETTERS_PER_INCH = 13
+"""Of a panel's heading."""
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot without a screen."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all, and forget it."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=130, format="png")
+    pyplot().close(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content.getvalue())
+    return path
+
+
+def panels(titles: Sequence[str], width: float = 2.6, height: float = 2.3, rows_each: int = 1) -> tuple[Any, Any]:
+    """A figure with a panel for each title, a few in a row; or with a column of panels for each.
+
+    Returns:
+        The figure, and its axes (title, rows_each).
+    """
+    import numpy as np
+
+    across = min(_ACROSS, len(titles))
+    bands = math.ceil(len(titles) / across)
+    figure, grid = pyplot().subplots(
+        bands * rows_each, across, figsize=(width * across, height * bands * rows_each + 0.7), squeeze=False,
+        layout="constrained", sharex=True, sharey=True,
+    )  # fmt: skip
+    axes = np.moveaxis(grid.reshape(bands, rows_each, across), 1, 2).reshape(bands * across, rows_each)
+    for axis in axes[len(titles) :].flat:
+        axis.axis("off")
+    for title, column in zip(titles, axes, strict=False):
+        column[0].set_title(textwrap.fill(title, int(_LETTERS_PER_INCH * width)), fontsize=8)
+    for axis in axes.flat:
+        axis.tick_params(labelsize=7, which="both")
+        # A panel below which there is none shows the scale of its column.
+        axis.xaxis.set_tick_params(labelbottom=True)
+    return figure, axes[: len(titles)]
+
+
+def finish(figure: Any, axes: Iterable[Any], title: str, x: str = "", y: str = "") -> None:
+    """Heading, names of the axes, and one legend outside of all panels: in none of them it could hide anything."""
+    named = {label: drawn for axis in axes for drawn, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.suptitle(title, fontsize=9)
+    if x:
+        figure.supxlabel(x, fontsize=8)
+    if y:
+        figure.supylabel(y, fontsize=8)
+    if named:
+        figure.legend(named.values(), named, loc="outside upper right", ncols=len(named), fontsize=7, frameon=False)
+
+
+def plain_ticks(axis: Any, digits: Sequence[int] = (1, 2, 5)) -> None:
+    """Numbers of a logarithmic axis as people write them: 0.2, 0.5, 1, 2."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=digits))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def field_style(levels: Sequence[float], colors: str = RAIN_COLORS) -> dict[str, Any]:
+    """How imshow draws values by levels."""
+    import matplotlib as mpl
+    from matplotlib.colors import BoundaryNorm
+
+    chosen = mpl.colormaps[colors]
+    return {"cmap": chosen, "norm": BoundaryNorm(levels, chosen.N, extend="max"), "interpolation": "nearest"}
+
+
+def draw_field(axis: Any, field: Any, style: dict[str, Any]) -> Any:
+    """A field (y, x) without axes; what lies below the lowest level stays blank."""
+    import numpy as np
+
+    axis.set(xticks=[], yticks=[])
+    shown = np.ma.masked_less(field, style["norm"].vmin) if "norm" in style else field
+    # Row 0 of the archive is the top of the picture.
+    return axis.imshow(shown, origin="upper", **style)

@@ -1,0 +1,86 @@
+"""WF-UNet: a U-Net with one encoder stream for each group of variables, fused in the decoder.
+
+After the two-stream weather-fusion U-Net of Kaparakis & Mehrkanoon (2023), as the source paper §7 uses it: ZH and ZDR,
+at all heights, are encoded apart and meet where the decoder begins and at every skip.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from polarcast.data.batch import Batch
+from polarcast.data.scaling import make_scaling
+from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
+from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.qpe.unet import ResidualBlock, decode, encode, require_halvable
+
+
+@dataclass
+class WFUNetConfig(RainConfig):
+    """Configuration of WF-UNet."""
+
+    widths: list[int] = field(default_factory=lambda: [64, 128, 256, 384])
+    """Channels of each level, in each stream and in the decoder, from full resolution down; each halves the grid."""
+    scaling: str = "range"
+    """Scaling of the radar input: range or frame."""
+
+
+class WFUNet(Forecaster):
+    """Rain rate of the last frame from one stream for each variable, which sees it at all heights and frames.
+
+    With one variable, as on the radar arm, there is one stream, and the fusion mixes that stream's deepest maps.
+    """
+
+    def __init__(self, config: WFUNetConfig, inputs: Inputs) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = (ResidualBlock,)
+        streams = [inputs.frames * len(inputs.heights_km)] * len(inputs.variables)
+        self.net = WFUNetBody(streams, 1, config.widths)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """`rain_loss` of the last frame; raises BadInput for a grid that can't be halved as often as needed."""
+        return rain_loss(self._scaled_rain(batch), last_rain(batch), self.config)
+
+    def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
+        """Rain rate in mm/h of the last frame, (b, 1, t = 1, y, x)."""
+        return as_forecast(self._scaled_rain(batch), self.config)
+
+    def _scaled_rain(self, batch: Batch) -> Tensor:
+        scaled = make_scaling(self.config.scaling, batch.variables, batch.radar).apply(batch.radar)
+        return self.net([variable.flatten(1, 2) for variable in scaled.unbind(2)])
+
+
+class WFUNetBody(nn.Module):
+    """(b, c_i, y, x) of each stream → (b, out, y, x). Without normalisation layers, as in `UNetBody`."""
+
+    def __init__(self, channels: Sequence[int], out: int, widths: Sequence[int]) -> None:
+        """Draw the weights of one stream for each of `channels`."""
+        super().__init__()
+        self.streams = nn.ModuleList(EncoderStream(c, widths) for c in channels)
+        self.fusion = ResidualBlock(len(channels) * widths[-1], widths[-1])
+        self.decoders = nn.ModuleList(ResidualBlock(low + len(channels) * skip, skip) for skip, low in pairwise(widths))
+        self.head = nn.Conv2d(widths[0], out, 1)
+
+    def forward(self, fields: Sequence[Tensor]) -> Tensor:
+        """Raises BadInput when the grid can't be halved as often as the depth needs."""
+        require_halvable(fields[0], len(self.decoders))
+        by_stream = [stream(x) for stream, x in zip(self.streams, fields, strict=True)]
+        *skips, deepest = [torch.cat(maps, 1) for maps in zip(*by_stream, strict=True)]
+        return self.head(decode(self.fusion(deepest), skips, self.decoders))
+
+
+class EncoderStream(nn.Module):
+    """(b, channels, y, x) → maps of every level, from full resolution down."""
+
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.encoders = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise([widths[0], *widths]))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Level i is (b, widths[i], y / 2^i, x / 2^i)."""
+        return encode(self.stem(x.contiguous(memory_format=torch.channels_last)), self.encoders)

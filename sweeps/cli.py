@@ -1,0 +1,96 @@
+"""The verb `polarcast sweep`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.utils.console import Json, plain, print_json, print_text, progress, stderr
+
+if TYPE_CHECKING:
+    from polarcast.sweeps.result import Result
+    from polarcast.sweeps.space import Space
+
+
+def sweep(
+    space: Annotated[str, typer.Argument(help="A space that comes with polarcast (tiny, furenet, …), or a YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="For every run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; runs/sweep-<space> by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that is in the folder.")] = False,
+    paired: Annotated[bool, typer.Option("--paired", help="Train every point on both arms, side by side.")] = False,
+    trials: Annotated[int | None, typer.Option(help="Points to try, in place of the space's own number.")] = None,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Be one of several workers, as in a job array; without Ray.")
+    ] = False,
+    at_once: Annotated[int, typer.Option(help="Trials side by side; 0: as many as there are CPUs or GPUs for.")] = 0,
+    results_only: Annotated[bool, typer.Option("--results-only", help="Table and figures of what there is.")] = False,
+    as_json: bool = Json,
+) -> None:
+    """Search a space of configurations by their validation score; every trial is an ordinary run.
+
+    Example: polarcast sweep tiny --out runs/tiny, later: polarcast sweep tiny --out runs/tiny --resume
+
+    On Slurm, one allocation: polarcast submit --nodes 2 -- sweep furenet; workers: polarcast submit --array 0-7 --
+    sweep furenet --worker
+    """
+    from polarcast.sweeps.result import result_of, write_result
+    from polarcast.sweeps.space import load_space
+
+    spec = load_space(space, overrides or [], paired, trials)
+    folder = out or Path("runs") / f"sweep-{spec.name}"
+    if not results_only:
+        _run(folder, spec, resume, worker, at_once)
+    result = result_of(folder, spec)
+    write_result(folder, result)
+    _show(folder, result, as_json)
+
+
+def _run(folder: Path, space: "Space", resume: bool, worker: bool, at_once: int) -> None:
+    from polarcast.sweeps.drive import Interrupts, begin
+    from polarcast.sweeps.record import REPLACED, RUNNING, ranked, read_trials
+    from polarcast.sweeps.study import points_of
+
+    if worker and space.is_population:
+        fix = "leave --worker out: Ray runs it, also over the nodes of a job"
+        raise BadInput("a population is trained together, not by workers", space.name, fix)
+    was_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    space = begin(folder, space, resume or worker or was_requeued, stderr())
+    with progress("sweep", points_of(space)) as show, Interrupts():
+
+        def tell() -> None:
+            trials = read_trials(folder)
+            best = next(iter(ranked(trials, space.smaller_is_better)), None)
+            show(
+                sum(trial.state not in (RUNNING, REPLACED) for trial in trials),
+                points_of(space),
+                f"best {best.value:.4g}" if best and best.value is not None else "",
+            )
+
+        if worker:
+            from polarcast.sweeps.worker import work
+
+            work(folder, space, tell)
+        else:
+            from polarcast.sweeps.tune import run
+
+            run(folder, space, at_once, tell)
+
+
+def _show(folder: Path, result: "Result", as_json: bool) -> None:
+    from polarcast.sweeps.render import figures, paired_line, table
+
+    if as_json:
+        print_json({"folder": str(folder), **result.as_record()})
+        figures(folder, result)
+        return
+    print_text(table(result))
+    spent, saved = result.hours
+    print_text(f"{spent:.3g} process-hours spent, {saved:.3g} saved by stopping early")
+    if line := paired_line(result):
+        print_text(line)
+    figures(folder, result)
+    if result.best:
+        print_text(f"train the best at any length with: polarcast train {plain(folder / 'best.yaml')}")
+    print_text(f"all trials: {plain(folder / 'trials.csv')}, pictures: {plain(folder / 'figures')}")

@@ -1,0 +1,151 @@
+"""What can't be read is replaced by rule, counted, and limited."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polarcast.data.errors import BadInput
+from polarcast.data.loading.augment import crop
+from polarcast.data.loading.reader import Reader, open_reader
+from polarcast.data.loading.sampler import Draw, block_shuffle, whole_shuffle
+from polarcast.data.shards.fetch import Patience
+from polarcast.data.shards.manifest import Manifest, read_manifest
+from tests.support.marked_shards import all_to_train, marked_shards, samples_of
+
+EVENTS = (5, 5, 5, 5, 5)
+ONCE = Patience(retries=0)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    """Five shards of one event each."""
+    return marked_shards(tmp_path, EVENTS)
+
+
+def reader_of(manifest: Manifest, stream: bool = False, budget: int | None = None) -> Reader:
+    return open_reader(
+        manifest, "train", variables=("zh",), heights_km=(3.0,), patience=ONCE if stream else None, budget=budget
+    )
+
+
+def draw_of(reader: Reader, share: float, stream: bool = False) -> Draw:
+    order = block_shuffle(reader, 0, 0.0, 2, 2) if stream else whole_shuffle(reader, 0)
+    return Draw(reader, order, seed=0, max_bad_share=share)
+
+
+def spoil(manifest: Manifest, shard: int, how: str) -> None:
+    path = manifest.folder / manifest.shards[shard].name
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:-600])
+    elif how == "gone":
+        path.unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[1500] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("stream", "budget", "how"),
+    [(False, None, "truncated"), (False, None, "gone"), (False, 0, "truncated"), (False, 0, "gone")]
+    + [(True, None, how) for how in ("truncated", "gone", "changed")],
+)
+def test_windows_of_a_bad_shard_are_replaced_and_it_is_named(
+    manifest: Manifest, stream: bool, budget: int | None, how: str
+) -> None:
+    sound = draw_of(reader_of(manifest, stream), 0.0, stream)
+    before = [samples_of(sound.read(np.arange(p, p + 5))) for p in range(0, 50, 5)]
+    spoil(manifest, 3, how)
+    draw = draw_of(reader_of(manifest, stream, budget), 0.2, stream)
+    after = [samples_of(draw.read(np.arange(p, p + 5))) for p in range(0, 50, 5)]
+    flat = [(a, b) for one, two in zip(before, after, strict=True) for a, b in zip(one, two, strict=True)]
+    assert all(b[0] != 3 for _, b in flat)
+    assert all(a == b for a, b in flat if a[0] != 3)
+    assert list(draw.bad) == [3]
+    report = draw.report(3)
+    assert report["shard"].endswith("shard-000003.tar")
+    assert report["lost"] == "20.00%"
+
+
+def test_a_substitute_does_not_depend_on_what_was_known_before(manifest: Manifest) -> None:
+    spoil(manifest, 1, "gone")
+    spoil(manifest, 4, "gone")
+    knowing, finding = (draw_of(reader_of(manifest), 0.5) for _ in range(2))
+    knowing.exclude({1: "gone", 4: "gone"})
+    for start in range(0, 100, 4):
+        positions = np.arange(start, start + 4)
+        assert samples_of(knowing.read(positions)) == samples_of(finding.read(positions))
+
+
+def test_too_many_bad_shards_end_the_work_and_say_so(manifest: Manifest) -> None:
+    spoil(manifest, 2, "gone")
+    draw = draw_of(reader_of(manifest), 0.19)
+    with pytest.raises(BadInput, match=r"shard-000002\.tar.*20\.0% of the training windows"):
+        draw.read(np.arange(50))
+
+
+def test_a_file_that_is_cut_short_while_it_is_mapped_is_an_error_not_a_crash(manifest: Manifest) -> None:
+    reader = reader_of(manifest)
+    reader.read(range(25))
+    spoil(manifest, 0, "truncated")
+    with pytest.raises(BadInput, match=r"shard-000000\.tar"):
+        reader.read(range(25))
+
+
+def test_a_manifest_that_points_beyond_a_shard_is_an_error_not_a_crash(manifest: Manifest) -> None:
+    samples = manifest.samples.copy()
+    samples[:, 3] += manifest.shards[0].bytes
+    for budget in (None, 0):
+        reader = reader_of(replace(manifest, samples=samples), budget=budget)
+        with pytest.raises(BadInput, match="ends"):
+            reader.read([0])
+
+
+def test_an_event_in_two_shards_can_be_read_but_not_streamed(manifest: Manifest) -> None:
+    """As tars of a fixed number of samples have it, which stock WebDataset writes."""
+    samples = manifest.samples.copy()
+    second = samples[:, 1] == 1
+    samples[second, 1], samples[second, 2] = 0, samples[second, 2] + 5
+    joined = all_to_train(replace(manifest, samples=samples))
+    mapped = open_reader(joined, "train", variables=("zh",), heights_km=(3.0,), frames=4)
+    marks = mapped.read([3]).radar[0, :, 0, 0, 0, 0].tolist()
+    assert marks == [4, 5, 33, 34]
+    streamed = open_reader(joined, "train", variables=("zh",), heights_km=(3.0,), frames=4, patience=ONCE)
+    with pytest.raises(BadInput, match="two shards"):
+        block_shuffle(streamed, 0, 0.0, 1, 1)
+
+
+def test_the_manifest_survives_the_disk(manifest: Manifest) -> None:
+    again = read_manifest(manifest.folder)
+    np.testing.assert_array_equal(again.samples, manifest.samples)
+    assert again.to_json() == replace(manifest, splits=again.splits).to_json()
+
+
+def test_patches_follow_from_the_place_in_the_stream_alone(shards: Manifest) -> None:
+    reader = open_reader(shards, "train", variables=("zh", "zdr"), heights_km=(1.0, 3.0))
+    order = whole_shuffle(reader, 0)
+    patches = [partial(crop, side=12)]
+    whole, cut = Draw(reader, order, seed=0), Draw(reader, order, seed=0, changes=patches)
+    together = cut.read(np.arange(16))
+    assert together.radar.shape == (16, 1, 2, 2, 12, 12)
+    one_by_one = [cut.read(np.arange(p, p + 1)) for p in range(16)]
+    places = set()
+    for position, alone in enumerate(one_by_one):
+        assert torch.equal(alone.radar[0], together.radar[position])
+        field = whole.read(np.arange(position, position + 1))
+        found = [
+            (y, x)
+            for y in range(21)
+            for x in range(21)
+            if torch.equal(field.rain_rate[0, :, y : y + 12, x : x + 12], alone.rain_rate[0])
+            and torch.equal(field.radar[0, ..., y : y + 12, x : x + 12], alone.radar[0])
+        ]
+        assert found
+        # A patch without an echo may have been cut anywhere.
+        places.update(found if len(found) == 1 else [])
+    assert len(places) > 5
+    assert not torch.equal(Draw(reader, order, seed=1, changes=patches).read(np.arange(16)).radar, together.radar)

@@ -1,0 +1,210 @@
+"""Pictures show the numbers of tables, and what they show is there; the report holds all of it."""
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polarcast.hpc.bench.figures import cases, comparison, distributions, performance
+from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
+from polarcast.hpc.bench.figures.source import Kept, Source
+from polarcast.hpc.bench.report import write_report
+from polarcast.hpc.bench.run import is_papers_archive
+from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec
+from polarcast.hpc.bench.table import build_table
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.records import Records
+from polarcast.hpc.scores.sums import score_fields
+from polarcast.hpc.utils import plot_style as style
+from tests.support.fields import rain
+
+OF_RAIN = [name for name, figure in FIGURES.items() if figure.task in ("", "qpe")]
+LABELS = {"net": "A net", "context": "A net <with> context", "several": "An ensemble"}
+SUITE = Suite(
+    name="s",
+    models={n: ModelSpec(label=label, arms=["radar"] if n == "context" else None) for n, label in LABELS.items()},
+    tables={"table_8_1": TableSpec(title="Table 8.1", metrics=["rmse"])},
+)
+
+
+def records(error: float, seed: int, members: int = 1, **protocol_of: Any) -> Records:
+    """Six events whose forecast is off by a factor."""
+    observed = rain(seed, 6)
+    noise = torch.randn(6, members, *observed.shape[1:], generator=torch.Generator().manual_seed(seed))
+    forecast = observed[:, None] * (error * noise).exp()
+    protocol = Protocol(unit="mm/h", shape=tuple(observed.shape[1:]), members=members, **protocol_of)
+    sums = score_fields(forecast, observed, protocol)
+    by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
+    return Records.of_windows(protocol, np.arange(6), by_window)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    scores = {
+        ("net", "radar"): [records(0.5, 1), records(0.5, 2)],
+        ("net", "dualpol"): [records(0.2, 1), records(0.2, 2)],
+        ("context", "radar"): [records(0.4, 1)],
+        ("several", "radar"): [records(0.5, 1, members=3)],
+        ("several", "dualpol"): [records(0.2, 1, members=3)],
+    }
+    folder = tmp_path_factory.mktemp("cases")
+    kept = []
+    for model, arm in scores:
+        maps = {name: rain(4, 2).numpy() for name in ("observed", "forecast")}
+        made = {"process": rain(4, 3).numpy()} if model == "net" else {}
+        path = folder / f"{model}-{arm}.npz"
+        radar = 5 * rain(4, 2).numpy()[:, None, None]
+        np.savez(path, radar=radar, event=[3, 5], frame=[1, 2], **maps, **made)  # type: ignore[arg-type]
+        kept.append(Kept(model, arm, path))
+    return Source(SUITE, scores, kept)
+
+
+@contextmanager
+def figures_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Figures as they are when they would be written."""
+    kept: list[Any] = []
+
+    def keep(figure: Any, path: Path) -> Path:
+        kept.append(figure)
+        return path
+
+    with monkeypatch.context() as patch:
+        for module in (comparison, distributions, performance):
+            patch.setattr(module, "save", keep)
+        yield kept
+    for figure in kept:
+        style.pyplot().close(figure)
+
+
+@pytest.fixture(scope="module")
+def drawn(source: Source, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return draw_figures(tmp_path_factory.mktemp("figures"), source)
+
+
+def test_every_picture_is_drawn_of_what_there_is(drawn: list[Path]) -> None:
+    assert [path.stem for path in drawn] == OF_RAIN
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+    assert {path.name for path in drawn[0].parent.iterdir()} == {f"{name}.png" for name in OF_RAIN}
+
+
+def test_what_there_is_no_data_for_is_left_out(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sampler, no ensemble, no cases, and records from before there were joint histograms."""
+    older = {
+        key: [replace(run, sums={k: v for k, v in run.sums.items() if k != "joint"}) for run in runs]
+        for key, runs in source.scores.items()
+        if key[0] != "several"
+    }
+    alone = {key: runs for key, runs in source.scores.items() if key[0] == "several"}
+    with figures_kept(monkeypatch):
+        drawn = draw_figures(Path(), Source(SUITE, older))
+        of_ensembles = draw_figures(Path(), Source(SUITE, alone))
+    assert {path.stem for path in drawn} == set(OF_RAIN) - {"scatter", "ensembles", "cases", "process"}
+    assert [path.stem for path in of_ensembles] == ["ensembles"]
+
+
+def test_other_thresholds_are_taken_where_the_usual_one_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is drawn of an ensemble whose records lack its ranks."""
+    coarse = {("net", arm): [records(0.5, 1, threshold=(2.0, 20.0))] for arm in ("radar", "dualpol")}
+    whole = {("several", "radar"): records(0.5, 1, members=3, threshold=(2.0, 20.0))}
+    bare = replace(whole["several", "radar"], sums={"continuous": whole["several", "radar"].sums["continuous"]})
+    with figures_kept(monkeypatch) as kept:
+        comparison.draw_windows(Path("windows.png"), Source(SUITE, coarse))
+        assert "≥ 20 mm/h" in kept[0].get_suptitle()
+        one = Source(SUITE, {key: [run] for key, run in whole.items()})
+        assert [path.stem for path in draw_figures(Path(), one)] == ["ensembles"]
+        assert not draw_figures(Path(), Source(SUITE, {("several", "radar"): [bare]}))
+
+
+def test_bars_and_whiskers_are_the_numbers_of_the_table(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    with figures_kept(monkeypatch) as kept:
+        comparison.draw_classes(Path("classes.png"), source)
+        bars = [axis.containers for axis in kept[0].axes]
+        lengths = [[bar.get_width() for bar in drawn] for of_class in bars for drawn in of_class[1::2]]
+        ends = [drawn.errorbar[2][0].get_segments()[-1][:, 0] for of_class in bars for drawn in of_class[1::2]]
+    spec = TableSpec(title="", models=["net", "context"], metrics=["rmse@class=*", "rmse"])
+    records = build_table("t", replace(SUITE, tables={"t": spec}), source.scores).records
+    arms = {arm: [r for r in records if r.model == "net" and r.arm == arm] for arm in ("radar", "dualpol")}
+    expected = [r for pair in zip(*arms.values(), strict=True) for r in pair]
+    assert [drawn[-1] for drawn in lengths] == pytest.approx([r.value for r in expected])
+    assert np.array(ends) == pytest.approx(np.array([(r.low, r.high) for r in expected]))
+    assert [len(drawn) for drawn in lengths] == [2, 1] * 5
+
+
+def test_points_of_the_performance_diagram_are_the_numbers_of_the_table(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with figures_kept(monkeypatch) as kept:
+        performance.draw_performance(Path("performance.png"), source)
+        drawn = kept[0].axes[0].containers[0].lines[0].get_xydata()
+    spec = TableSpec(title="", models=["net"], metrics=["pod@threshold=*", "far@threshold=*"])
+    records = build_table("t", replace(SUITE, tables={"t": spec}), source.scores).records
+    pod, far = np.array([r.value for r in records if r.arm == "radar"], float).reshape(2, -1)
+    assert drawn == pytest.approx(np.stack([1 - far, pod], -1), nan_ok=True)
+
+
+def test_an_arm_that_was_not_run_is_not_drawn(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    with figures_kept(monkeypatch) as kept:
+        comparison.draw_windows(Path("windows.png"), source)
+        both, radar = (len(axis.lines) for axis in kept[0].axes[:2])
+    assert (both, radar) == (2, 1)
+
+
+def test_the_scatter_tells_the_scores_of_all_pixels(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    with figures_kept(monkeypatch) as kept:
+        distributions.draw_scatter(Path("scatter.png"), source)
+        told = kept[0].axes[0].texts[0].get_text()
+        drawn = kept[0].axes[0].collections[0].get_array()
+    spec = TableSpec(title="", models=["net"], metrics=["explained_variance", "cc", "rmse"])
+    records = build_table("t", replace(SUITE, tables={"t": spec}), source.scores).records
+    ev, cc, rmse = (r.value for r in records if r.arm == "radar")
+    assert told == f"radar\nEV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:#.3g} mm/h"
+    joint = sum(run.sums["joint"][..., 1:-1, 1:-1, 0].sum((0, 1, 2)) for run in source.scores["net", "radar"])
+    assert np.array_equal(drawn.filled(0), joint)
+
+
+def test_states_that_guidance_shows_twice_are_drawn_once() -> None:
+    states = rain(3, 5).numpy()
+    kept = cases._states({"process": np.repeat(states, 2, axis=0)})
+    assert np.array_equal(kept, states)
+
+
+def test_the_report_holds_everything_and_needs_nothing(source: Source, drawn: list[Path], tmp_path: Path) -> None:
+    tables = {"table_8_1": build_table("table_8_1", SUITE, source.scores)}
+    about = {"The suite": "name: s <b>"}
+    write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, beside_paper=False)
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)|https?://|@import|url\(", page)
+    images = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert [base64.b64decode(i) for i in images] == [path.read_bytes() for path in drawn]
+    assert "A net &lt;with&gt; context" in page
+    assert "name: s &lt;b&gt;" in page
+    assert "41.616" not in page
+    write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, beside_paper=True)
+    assert "41.616" in (tmp_path / "report.html").read_text()
+
+
+def test_the_papers_numbers_are_shown_on_its_own_archive_alone() -> None:
+    grid = {"shape": (256, 256), "heights_km": (1.0, 3.0, 7.0)}
+    published, synthetic, coarse = (
+        SimpleNamespace(provenance={"generator": made}, **(grid | other))
+        for made, other in (("not recorded", {}), ("polarcast", {}), ("not recorded", {"shape": (64, 64)}))
+    )
+    assert [is_papers_archive(m) for m in (published, synthetic, coarse)] == [True, False, False]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("width", [2.1, 2.6])
+def test_long_names_of_models_stand_beside_each_other_without_touching(width: float) -> None:
+    figure, axes = style.panels(["FURENet on top of extrapolation, probability-matched"] * 5, width=width)
+    figure.canvas.draw()
+    boxes = [axis.title.get_window_extent() for axis in axes[:, 0]]
+    style.pyplot().close(figure)
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.config.digest import digest
+from polarcast.hpc.config.load import PRESETS, load_config, model_config
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))
+@pytest.mark.parametrize("arm", ["radar", "dualpol"])
+def test_every_preset_is_valid_on_both_arms(preset: str, arm: str) -> None:
+    config = load_config(preset, [f"arm={arm}"])
+    assert config.variables() == (("zh",) if arm == "radar" else ("zh", "zdr"))
+
+
+def test_overrides_win_and_keep_their_types() -> None:
+    config = load_config("demo", ["train.steps=7", "model.widths=[4,8]", "train.learning_rate=1e-3", "train.steps=9"])
+    assert config.train.steps == 9
+    assert config.train.learning_rate == 0.001
+    assert model_config(config).widths == [4, 8]
+
+
+def test_a_configuration_survives_being_written_and_read(tmp_path: Path) -> None:
+    from polarcast.hpc.runs.folder import RunFolder
+
+    config = load_config("demo", ["arm=radar", "model.rate_weight=0.25"])
+    RunFolder(tmp_path).start(config)
+    assert RunFolder(tmp_path).config() == config
+
+
+def test_a_run_continues_where_its_shards_have_moved_to(tmp_path: Path) -> None:
+    from polarcast.hpc.runs.folder import RunFolder
+
+    run = RunFolder(tmp_path)
+    run.start(load_config("demo", ["data.shards=/before"]))
+    run.start(load_config("demo", ["data.shards=/after"]))
+    assert run.config().data.shards == "/after"
+    with pytest.raises(BadInput, match="another configuration"):
+        run.start(load_config("demo", ["data.shards=/after", "seed=9"]))
+
+
+def test_the_digest_knows_what_shapes_the_result_and_not_where_the_shards_lie() -> None:
+    expected = digest(load_config("demo"))
+    assert digest(load_config("demo", ["data.shards=/elsewhere"])) == expected
+    for change in ("seed=1", "arm=radar", "train.steps=3", "model.widths=[8,9]", "match_params=false"):
+        assert digest(load_config("demo", [change])) != expected
+
+
+def test_naming_another_model_drops_the_presets_settings_of_its_own() -> None:
+    assert load_config("demo", ["model.name=power_law"]).model == {
+        "name": "power_law", "coefficients": "published", "cap_dbz": 55.0, "cap_zdr": 4.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.step=3", ["train.step", "train.steps"]),
+        ("model.width=[3]", ["model.width", "model.widths"]),
+        ("trian.steps=3", ["trian", "did you mean"]),
+        ("train.steps=many", ["train.steps", "'many'"]),
+        ("train.steps=-1", ["train.steps", "-1"]),
+        ("train.global_batch=0", ["train.global_batch", "positive"]),
+        ("model.name=resnet", ["resnet", "unet"]),
+        ("arm=lidar", ["lidar", "radar, dualpol"]),
+        ("task=hail", ["hail", "qpe"]),
+        ("data.variables=[zh,kdp]", ["KDP is forbidden in QPE", "zh and zdr"]),
+        ("data.variables=[zh,rho]", ["rho", "zdr"]),
+        ("steps", ["key=value"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(override: str, words: list[str]) -> None:
+    with pytest.raises(BadInput) as caught:
+        load_config("demo", [override])
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("absent.yaml", None), ("list.yaml", "- 1"), ("broken.yaml", "a: [1"), ("nonsense", None)]
+)
+def test_an_unusable_source_is_refused(tmp_path: Path, name: str, content: str | None) -> None:
+    if content:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=name.split(".")[0]):
+        load_config(str(tmp_path / name) if "." in name else name)

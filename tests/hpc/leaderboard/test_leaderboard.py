@@ -1,0 +1,227 @@
+"""The leaderboard: what is compared with what, ties, what is not ranked, and runs made elsewhere."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polarcast.data.errors import BadInput
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.distributed.world import World
+from polarcast.hpc.evaluation.evaluate import evaluate
+from polarcast.hpc.leaderboard.entry import Entry, find_entries
+from polarcast.hpc.leaderboard.page import as_csv, as_page, terminal_table
+from polarcast.hpc.leaderboard.publish import publish
+from polarcast.hpc.leaderboard.ranking import Board, make_boards
+from polarcast.hpc.leaderboard.verify import add
+from polarcast.hpc.runs.build import build_reader
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.load import load_model
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.query import parse_score
+from polarcast.hpc.scores.records import Records, write_records
+from polarcast.hpc.scores.sums import score_fields
+from tests.support.finished_run import BASELINE, UNET, finished
+from tests.support.wandb_file import OfflineRun
+
+KNOWN = {
+    "code": {"commit": "c0ffee", "diff_sha256": ""}, "data": {"digest": "d1", "archive": {"preset": "tiny"}},
+    "packages": {"torch": "2"}, "python": "3.11", "machine": "x86_64",
+}  # fmt: skip
+
+
+def records(error: float, events: int = 16, wobble: float = 0.0) -> Records:
+    """Events whose forecast is off by about `error` mm/h everywhere, by more or less from one to the next."""
+    observed = torch.full((events, 4, 4), 5.0) * torch.linspace(0.5, 1.5, events)[:, None, None]
+    sway = 1 + 0.05 * torch.linspace(-1, 1, events) + wobble * (-1.0) ** torch.arange(events)
+    protocol = Protocol(unit="mm/h", shape=(4, 4))
+    sums = score_fields((observed + (error * sway)[:, None, None])[:, None], observed, protocol)
+    by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
+    return Records.of_windows(protocol, np.arange(events), by_window)
+
+
+def a_run(folder: Path, of: Records, known: dict[str, Any] | None = None, *overrides: str) -> Path:
+    run = RunFolder(folder)
+    run.start(load_config("demo", list(overrides)))
+    run.provenance_file.write_text(json.dumps(KNOWN if known is None else known))
+    write_records(run.output.scores, of)
+    return folder
+
+
+def only_board(folder: Path, score: str = "rmse") -> Board:
+    [board] = make_boards(find_entries([folder]), parse_score(score))
+    return board
+
+
+def test_runs_stand_in_the_order_of_their_score_and_ties_are_marked(tmp_path: Path) -> None:
+    a_run(tmp_path / "deep" / "worst", records(3.0))
+    a_run(tmp_path / "best", records(1.0, wobble=0.3))
+    a_run(tmp_path / "near", records(1.01))
+    board = only_board(tmp_path)
+    assert [place.entry.name for place in board.places] == ["near", "best", "worst"]
+    assert [place.rank for place in board.places] == [1, 2, 3]
+    assert [place.is_tied for place in board.places] == [True, True, False]
+    for place in board.places:
+        assert 0 <= place.low < place.value < place.high
+        assert place.events == 16
+    by_skill = only_board(tmp_path, "cc")
+    assert len(by_skill.places) == 3
+
+
+def test_only_runs_on_the_same_manifest_and_task_are_compared(tmp_path: Path) -> None:
+    a_run(tmp_path / "here", records(1.0))
+    a_run(tmp_path / "there", records(2.0), {**KNOWN, "data": {"digest": "d2"}})
+    boards = make_boards(find_entries([tmp_path]))
+    assert [[place.entry.name for place in board.places] for board in boards] == [["here"], ["there"]]
+
+
+@pytest.mark.parametrize("key", ["code", "data", "packages", "python", "machine"])
+def test_a_run_of_unknown_origin_is_listed_apart(tmp_path: Path, key: str) -> None:
+    a_run(tmp_path / "known", records(2.0))
+    a_run(tmp_path / "unknown", records(1.0), {k: v for k, v in KNOWN.items() if k != key})
+    boards = make_boards(find_entries([tmp_path]))
+    assert [place.entry.name for board in boards for place in board.places] == ["known"]
+    [(entry, why)] = [pair for board in boards for pair in board.apart]
+    assert entry.name == "unknown"
+    assert why.startswith("unknown: ")
+
+
+def test_what_sees_the_truth_or_was_scored_on_other_events_is_not_ranked(tmp_path: Path) -> None:
+    a_run(tmp_path / "fair", records(2.0))
+    a_run(tmp_path / "fair too", records(2.5))
+    a_run(tmp_path / "encoder", records(0.1), None, "model.name=autoencoder")
+    a_run(tmp_path / "half", records(0.1, events=8))
+    board = only_board(tmp_path)
+    assert [place.entry.name for place in board.places] == ["fair", "fair too"]
+    assert {entry.name: why for entry, why in board.apart} == {
+        "encoder": "it is shown what it is to estimate",
+        "half": "scored on other events",
+    }
+
+
+def test_a_score_that_no_run_has_and_folders_without_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such folder"):
+        find_entries([tmp_path / "nowhere"])
+    with pytest.raises(BadInput, match="no scored run"):
+        find_entries([tmp_path])
+    a_run(tmp_path / "one", records(1.0))
+    with pytest.raises(BadInput, match="no run has spread_skill"):
+        only_board(tmp_path, "spread_skill")
+
+
+def test_costs_come_from_log_and_card(tmp_path: Path) -> None:
+    run = RunFolder(a_run(tmp_path / "one", records(1.0)))
+    run.log(event="start", step=0, world_size=2)
+    run.log(event="step", step=10, seconds=3.0)
+    run.log(event="start", step=10, world_size=4)
+    run.log(event="step", step=20, seconds=1.5, joules=1.8e6)
+    (run.path / "card.json").write_text(json.dumps({"parameters": 1234, "forecast_flops": 5}))
+    row = only_board(tmp_path).places[0].as_row()
+    assert row["process_hours"] == pytest.approx((10 * 3.0 * 2 + 10 * 1.5 * 4) / 3600)
+    assert (row["parameters"], row["forecast_flops"], row["kilowatt_hours"]) == (1234, 5, 0.5)
+
+
+def test_tables_for_terminals_and_spreadsheets_say_the_same(tmp_path: Path) -> None:
+    a_run(tmp_path / "one", records(1.0))
+    a_run(tmp_path / "two", records(2.0))
+    board = only_board(tmp_path)
+    assert terminal_table(board).row_count == 2
+    rows = list(csv.DictReader(io.StringIO(as_csv([board]))))
+    assert [(row["run"], float(row["value"])) for row in rows] == [(p.entry.name, p.value) for p in board.places]
+
+
+@pytest.fixture
+def elsewhere(shards: Manifest, tmp_path: Path) -> tuple[Path, Path]:
+    """A run with its record, and the forecasts that lead to it."""
+    run = finished(shards, tmp_path / "theirs", *UNET)
+    evaluate(run, shards, run.output)
+    reader, model = build_reader(run.config(), shards, "test"), load_model(run, World())
+    batch = reader.read(range(len(reader))).to("cpu")
+    with torch.no_grad():
+        fields = model.forecast(batch)[:, :, 0].numpy()
+    np.savez(tmp_path / "theirs.npz", event=batch.event.numpy(), frame=batch.frame.numpy(), forecast=fields)
+    return run.path, tmp_path / "theirs.npz"
+
+
+def test_a_run_made_elsewhere_is_verified_by_its_forecasts(shards: Manifest, elsewhere: tuple[Path, Path]) -> None:
+    run, forecasts = elsewhere
+    assert add(run, forecasts, str(shards.folder))["verified"]
+    assert Entry(run).standing == "verified"
+    # A record that is changed afterwards is no longer the one that was verified.
+    other = finished(shards, run.parent / "other", *BASELINE)
+    write_records(RunFolder(run).output.scores, evaluate(other, shards, other.output))
+    assert Entry(run).standing == "unverified"
+
+
+def test_a_record_that_does_not_follow_from_the_forecasts_is_not_ranked(
+    shards: Manifest, elsewhere: tuple[Path, Path]
+) -> None:
+    run, forecasts = elsewhere
+    with np.load(forecasts) as content:
+        fields = dict(content)
+    np.savez(forecasts, **{**fields, "forecast": fields["forecast"] * 1.01})
+    told = add(run, forecasts, str(shards.folder))
+    assert not told["verified"]
+    assert "sums are not those of its forecasts" in told["reason"]
+    assert not add(run, None, None)["verified"]
+    [board] = make_boards([Entry(run)])
+    assert not board.places
+    np.savez(forecasts, **{k: v[:-1] for k, v in fields.items()})
+    with pytest.raises(BadInput, match="no forecast of event"):
+        add(run, forecasts, str(shards.folder))
+    for damaged in (b"no archive", b"", forecasts.read_bytes()[:200]):
+        forecasts.write_bytes(damaged)
+        with pytest.raises(BadInput, match="no forecasts"):
+            add(run, forecasts, str(shards.folder))
+
+
+def test_a_board_is_sent_as_table_and_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    a_run(tmp_path / "runs" / "one", records(1.0))
+    a_run(tmp_path / "runs" / "two", records(2.0))
+    board = only_board(tmp_path / "runs")
+    publish([board], "radar", tmp_path / "sent")
+    assert OfflineRun(tmp_path / "sent").artifacts.count("leaderboard") == 1
+    [table] = (tmp_path / "sent").glob("wandb/offline-run-*/files/media/table/*.json")
+    told = json.loads(table.read_text())
+    assert [dict(zip(told["columns"], row, strict=True))["run"] for row in told["data"]] == ["one", "two"]
+    assert json.loads((tmp_path / "sent" / "board.json").read_text())[0]["score"] == "rmse"
+
+
+def browser() -> str:
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    return found or pytest.skip("no browser: install chromium")
+
+
+def opened(page: Path, view: str = "") -> list[list[str]]:
+    """The cells of each row that a browser shows."""
+    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{page}#{view}"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", shown, re.DOTALL)
+    return [cells for row in rows if (cells := re.findall(r"<td[^>]*>(.*?)</td>", row))]
+
+
+@pytest.mark.browser
+def test_the_page_filters_and_sorts_in_a_real_browser(tmp_path: Path) -> None:
+    a_run(tmp_path / "runs" / "net", records(1.0), None, "arm=dualpol")
+    a_run(tmp_path / "runs" / "net too", records(1.001), None, "arm=radar")
+    a_run(tmp_path / "runs" / "law <b>&", records(2.0), None, "model.name=power_law", "arm=radar")
+    page = tmp_path / "board.html"
+    page.write_text(as_page(make_boards(find_entries([tmp_path / "runs"]))))
+    every = opened(page)
+    assert [row[1] for row in every] == ["net", "net too", "law &lt;b&gt;&amp;"]
+    assert [row[0] for row in every] == ["1", "2", "3"]
+    assert [row[1] for row in opened(page, "arm=dualpol")] == ["net"]
+    assert [row[2] for row in opened(page, "text=power_law")] == ["power_law"]
+    assert [row[1] for row in opened(page, "tied=1")] == ["net"]
+    assert [row[0] for row in opened(page, "sort=5&down=1")] == ["3", "2", "1"]
+    assert "http" not in page.read_text()

@@ -1,0 +1,92 @@
+"""A measurement measures: its contenders deliver the same amount, and its ratios are of its rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.perf.inference import measure_inference
+from polarcast.hpc.perf.loader import FLOOR, MAPPED, measure_loader
+from polarcast.hpc.perf.measure import Row, interleaved, ratio
+from polarcast.hpc.perf.spec import LoaderSpec
+from polarcast.hpc.perf.writer import SYNCED, TAR, WriterSpec, measure_writer
+from polarcast.models.diffusion.network import DenoisingUNet
+
+
+def test_contenders_run_in_turn_and_the_first_round_does_not_count() -> None:
+    calls: list[str] = []
+
+    def work(name: str) -> float:
+        calls.append(name)
+        return 1e12 if len(calls) <= 2 else 1.0
+
+    rows = interleaved({"a": lambda: work("a"), "b": lambda: work("b")}, rounds=3, unit="1/s")
+    assert calls == ["a", "b"] * 4
+    assert all(row.low <= row.value <= row.high for row in rows)
+    assert all(row.high < 1e12 for row in rows)
+
+
+def test_a_ratio_is_the_median_over_rounds() -> None:
+    """A round in which the machine was slow was slow for both."""
+    a, b = (Row(name, 0, "GB/s", 0, 0, rounds) for name, rounds in (("a", (6.0, 0.6, 8.0)), ("b", (2.0, 0.2, 1.0))))
+    assert ratio([a, b], "a", "b") == pytest.approx(3)
+
+
+def test_a_turn_lasts_long_enough_to_be_timed() -> None:
+    [row] = interleaved({"a": lambda: 1.0}, rounds=1, unit="1/s", least_seconds=0.02)
+    assert row.value > 100
+
+
+def test_the_loader_is_measured_beside_its_floor_and_its_peers(tmp_path: Path) -> None:
+    spec = LoaderSpec(
+        events=2, frames_per_event=8, size=32, frames=4, batch=2, batches=2, rest_seconds=0, least_seconds=0
+    )
+    record = json.loads(json.dumps(measure_loader(tmp_path, spec, rounds=1).as_record()))
+    names = [row["name"] for row in record["rows"]]
+    assert names[:2] == [FLOOR, MAPPED]
+    assert sum("webdataset" in name for name in names) == 4
+    assert all(row["value"] > 0 for row in record["rows"][:-1])
+    assert record["ratios"][f"{MAPPED} / {FLOOR}"] == pytest.approx(
+        record["rows"][1]["value"] / record["rows"][0]["value"]
+    )
+    assert [row["unit"] for row in record["rows"][-2:]] == ["s", "MiB"]
+
+
+def test_the_writer_is_measured_beside_tar_of_as_many_bytes(tmp_path: Path) -> None:
+    measured = measure_writer(tmp_path, WriterSpec(events=3, frames_per_event=3, size=32), rounds=1, workers=1)
+    assert [row.name for row in measured.rows] == ["polarcast data shard, 1 workers", TAR, SYNCED]
+    [shard] = (tmp_path / "shards").glob("*.tar")
+    # tar has entries for folders, too.
+    assert abs(shard.stat().st_size - (tmp_path / "plain.tar").stat().st_size) <= 10 * 10240
+
+
+def test_spatial_scores_are_measured_beside_libraries_that_give_the_same_numbers() -> None:
+    from polarcast.hpc.perf.scores import measure_scores
+
+    told = measure_scores(size=96, leads=1, rounds=1)
+    assert [row.name for row in told.rows] == [
+        "FSS, polarcast", "FSS, pysteps", "FSS, scores",
+        "tables, polarcast", "tables, pysteps on scipy", "tables, scores on scipy",
+    ]  # fmt: skip
+    assert all(row.value > 0 for row in told.rows)
+    assert float(told.notes["largest difference, FSS, pysteps"]) < 1e-6
+    assert float(told.notes["largest difference, tables, scores on scipy"]) < 1e-6
+
+
+def test_inference_is_measured_beside_a_loop_with_as_many_evaluations() -> None:
+    counted: list[nn.Module] = []
+
+    def count(module: nn.Module, _: object) -> None:
+        counted.extend([module] if isinstance(module, DenoisingUNet) else [])
+
+    with nn.modules.module.register_module_forward_pre_hook(count):
+        config = load_config("demo", ["model.widths=[4,8]", "train.threads=1"])
+        measured = measure_inference(config, size=16, members=2, rounds=1)
+    # Ours and the plain loop, each twice for the memory and twice for the time.
+    assert len(counted) == 2 * 4 * 2 * 8
+    names = [row.name for row in measured.rows]
+    assert names[:2] == ["polarcast, U-Net", "plain torch, U-Net"]
+    assert [row.unit for row in measured.rows] == ["frames/s"] * 4 + ["MiB"] * 4
+    assert len(measured.ratios) == 2

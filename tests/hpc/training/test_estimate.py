@@ -1,0 +1,150 @@
+"""What is told before a run is what the run then needs."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
+
+from polarcast.data.batch import Batch
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.runs.build import build_model
+from polarcast.hpc.training.activation_checkpointing import recompute_blocks
+from polarcast.hpc.training.estimate import STAGES, Counted, count, memory, smallest
+from polarcast.models.forecaster import parameter_count
+from tests.support.on_ranks import on_ranks
+
+SIZE = 64
+
+
+def real_batch(config: RunConfig, samples: int) -> Batch:
+    radar = torch.rand(samples, 1, len(config.variables()), 3, SIZE, SIZE) * 40
+    number = torch.zeros(samples, dtype=torch.int64)
+    return Batch(radar, torch.rand(samples, 1, SIZE, SIZE), number, number, config.variables(), (1.0, 3.0, 7.0))
+
+
+NETS = [
+    ["model.widths=[16,32,64]"],
+    ["model.widths=[8,16]"],
+    ["arm=radar", "model.widths=[16,24,32,48]", "match_params=false"],
+]
+
+
+@pytest.mark.parametrize("overrides", NETS)
+def test_memory_is_what_a_real_step_allocates(overrides: list[str]) -> None:
+    """Held against torch's own allocator, which knows nothing of how the estimate was made."""
+    config = load_config("demo", overrides)
+    counted, model, samples = count(config, (SIZE, SIZE)), build_model(config), 4
+    optimizer = torch.optim.AdamW(model.parameters())
+    batch = real_batch(config, samples)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as forward:
+        loss = model.loss(batch)
+    alive = sum(event.self_cpu_memory_usage for event in forward.key_averages())
+    loss.backward()
+    optimizer.step()
+    told = memory(counted, stage=0, gpus=1, micro_batch=samples)
+    assert alive == pytest.approx(told.activations, rel=0.1)
+    assert sum(p.nbytes for p in model.parameters()) == told.weights
+    assert sum(p.grad.nbytes for p in model.parameters() if p.grad is not None) == told.gradients
+    moments = sum(s[k].nbytes for s in optimizer.state.values() for k in ("exp_avg", "exp_avg_sq"))
+    assert moments == told.optimizer
+
+
+@pytest.mark.parametrize("overrides", NETS)
+def test_activations_of_blocks_computed_twice_are_what_a_real_step_holds_at_most(overrides: list[str]) -> None:
+    """The peak of the backward pass above what there is before the step: also all gradients so far."""
+    config = load_config("demo", [*overrides, "train.checkpoint_activations=true"])
+    model, samples = build_model(config), 4
+    recompute_blocks(model)
+    batch = real_batch(config, samples)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as forward:
+        loss = model.loss(batch)
+    held = sum(event.self_cpu_memory_usage for event in forward.key_averages())
+    told = memory(count(config, (SIZE, SIZE)), 0, 1, samples).activations
+    plain = memory(count(load_config("demo", overrides), (SIZE, SIZE)), 0, 1, samples).activations
+    assert held < told < plain
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as backward:
+        loss.backward()
+    peak = peak_of(backward) + held
+    gradients = sum(p.nbytes for p in model.parameters())
+    assert peak == pytest.approx(told, rel=0.25, abs=gradients)
+
+
+def peak_of(profiled: profile) -> int:
+    """Most bytes held at once above the beginning, from the allocator's own records."""
+    changes = [(e.start_ns(), e.nbytes()) for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = most = 0
+    for _, change in sorted(changes):
+        held += change
+        most = max(most, held)
+    return most
+
+
+def test_flops_are_those_of_the_convolutions() -> None:
+    config = load_config("demo", ["model.widths=[4,8]"])
+    model = build_model(config)
+    forward = 0
+
+    def add(module: torch.nn.Module, _: object, out: torch.Tensor) -> None:
+        nonlocal forward
+        assert isinstance(module, torch.nn.Conv2d)
+        forward += 2 * out[0].numel() * module.in_channels * module.kernel_size[0] ** 2
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(add)
+    model.loss(real_batch(config, 1))
+    counted = count(config, (SIZE, SIZE))
+    # The backward pass costs twice the forward pass, but for the first layer, whose input needs no gradient.
+    assert 2.7 * forward < counted.flops <= 3 * forward
+    assert counted.parameters == parameter_count(model)
+
+
+counts = st.builds(Counted, st.integers(1, 10**9), st.integers(1, 10**12), st.integers(1, 10**9), st.just(1))
+
+
+@given(counts, st.integers(2, 64), st.integers(1, 8), st.booleans(), st.booleans())
+def test_a_higher_stage_never_needs_more(counted: Counted, gpus: int, micro: int, average: bool, offload: bool) -> None:
+    totals = [memory(counted, stage, gpus, micro, average, offload).total for stage in STAGES]
+    # A share is rounded up: a few bytes.
+    assert all(higher <= lower + 16 for lower, higher in pairwise(totals))
+    assert memory(counted, 1, gpus, micro, average, offload=True).optimizer == 0
+
+
+@pytest.mark.multiprocess
+def test_the_optimizer_holds_what_was_told_at_every_stage(shards: Manifest, tmp_path: Path) -> None:
+    for measured in on_ranks(2, "held_bytes", shards.folder, out=tmp_path):
+        for stage, of in enumerate(measured):
+            told = memory(count(load_config("demo", of["overrides"]), shards.shape), stage, 2, 4)
+            assert of["optimizer"] == pytest.approx(told.optimizer, rel=0.02)
+            assert of["weights"] == pytest.approx(told.weights, rel=0.02)
+
+
+@given(counts, st.sampled_from([1, 6, 16, 32]), st.floats(1e6, 1e11))
+def test_what_is_said_to_fit_fits_and_nothing_smaller_does(counted: Counted, batch: int, gpu_bytes: float) -> None:
+    found = smallest(counted, batch, gpu_bytes)
+    divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+    fewer = [n for n in divisors if not found or n < found.gpus]
+    assert all(memory(counted, stage, n, 1).total > gpu_bytes for n in fewer for stage in STAGES)
+    if found:
+        assert found.memory.total <= gpu_bytes
+        assert found.gpus in divisors
+        assert (batch // found.gpus) % found.micro_batch == 0
+        assert all(memory(counted, s, found.gpus, 1).total > gpu_bytes for s in range(found.stage))
+
+
+def test_the_verb_tells_it_in_json_and_text(polarcast_here: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = polarcast_here("estimate", "demo", "--size", 64)
+    assert code == 0
+    assert "GPU-hours" in out
+    code, out, _ = polarcast_here("estimate", "demo", "--size", 64, "--json")
+    record = json.loads(out)
+    assert (code, record["fit"]["gpus"]) == (0, 1)
+    assert record["gpu_hours"] > 0

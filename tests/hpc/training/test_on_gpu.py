@@ -1,0 +1,178 @@
+"""What the GPU computes is what the CPU does, and what is special about it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from polarcast.data.batch import Batch
+from polarcast.data.loading.buffers import Recycler
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.distributed.world import World, set_up_torch
+from polarcast.hpc.runs.build import build_model
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.sums import score_fields
+from polarcast.hpc.training.engine import Engine
+from polarcast.hpc.training.estimate import example_batch
+from polarcast.hpc.training.micro_batch import choose_micro_batch
+from polarcast.models.forecaster import Forecaster
+from tests.support import segments
+from tests.support.fields import PAIRS
+
+pytestmark = pytest.mark.gpu
+NETS: dict[str, dict[str, Any]] = {
+    "furenet": {"widths": [8, 16, 24, 32], "squeeze": 4, "attention": True},
+    "furenet_advected": {"widths": [8, 16, 24, 32], "squeeze": 4},
+    "bagging": {"widths": [8, 16, 24, 32], "squeeze": 4},
+    "simvp": {"widths": [16, 32], "halvings": 2, "depth": 2},
+    "convgru": {"widths": [8, 16, 24]},
+    "persistence": {},
+    "extrapolation": {},
+}
+
+
+def nowcasting(name: str) -> RunConfig:
+    values = {"task": "nowcast", "arm": "dualpol", "match_params": False, "model": {"name": name, **NETS[name]}}
+    return load_config("demo", {**values, "data": {"heights_km": [3.0]}})
+
+
+def estimating(shards: Manifest, **changes: object) -> RunConfig:
+    values = {"match_params": False, "model": {"widths": [4, 8]}, "data": {"shards": str(shards.folder)}}
+    return load_config("demo", {**values, "train": {"threads": 1, **changes}})
+
+
+def storm(config: RunConfig) -> Batch:
+    """Two windows of one cell that moves by two pixels a frame and grows, 64 × 64."""
+    t = torch.arange(config.frames + config.lead_frames)[:, None, None]
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    echo = (40 + t - ((x - 12 - 2 * t) ** 2 + (y - 30) ** 2) / 8.0).clamp(min=0).expand(2, -1, -1, -1)
+    seen, ahead = echo[:, : config.frames, None, None], echo[:, config.frames :, None]
+    number = torch.arange(2)
+    radar = torch.cat([seen, seen / 20, seen / 40], 2)
+    return Batch(radar, None, number, number, config.variables(), (3.0,), future=ahead, before=seen[:, -1, 0])
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_run() -> None:
+    set_up_torch(1, World())
+
+
+def made(config: RunConfig) -> Forecaster:
+    torch.manual_seed(0)
+    return build_model(config).eval()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_nowcast_of_the_gpu_is_that_of_the_cpu(name: str) -> None:
+    config = nowcasting(name)
+    batch, model = storm(config), made(config)
+    with torch.inference_mode():
+        there = model.to("cuda").forecast(batch.to("cuda"))
+        here = model.to("cpu").forecast(batch.to("cpu"))
+    assert there.is_cuda
+    assert (here - there.cpu()).abs().max() < 0.02  # dBZ
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_scores_of_the_gpu_are_those_of_the_cpu(pair: str) -> None:
+    forecast, observed = PAIRS[pair]
+    protocol = Protocol(unit="mm/h", shape=(32, 32))
+    here = score_fields(forecast[:, None], observed, protocol)
+    there = score_fields(forecast[:, None].to("cuda"), observed.to("cuda"), protocol)
+    assert set(here) == set(there)
+    for name, sums in here.items():
+        torch.testing.assert_close(there[name].cpu(), sums, rtol=1e-4, atol=1e-4, equal_nan=True, msg=name)
+
+
+@pytest.fixture(scope="module")
+def on_cpu(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """An undisturbed run on the CPU."""
+    run = RunFolder(tmp_path_factory.mktemp("cpu"))
+    on_the_cpu(shards, run.path, 99)
+    return run
+
+
+def on_the_cpu(shards: Manifest, folder: Path, *piece: object) -> None:
+    # Not through DeepSpeed's teardown, which may abort.
+    script = "import os, sys, segments; segments.main(*sys.argv[1:]); os._exit(0)"
+    command = [sys.executable, "-c", script, str(shards.folder), str(folder), json.dumps(piece)]
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=hidden)
+    assert done.returncode == 0, done.stderr
+
+
+EXACT = "train.precision=fp32"
+WAYS = [["train.engine=ddp"], *([f"train.zero_stage={n}"] for n in range(4))]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+def test_training_on_the_gpu_goes_as_on_the_cpu(
+    shards: Manifest, tmp_path: Path, on_cpu: RunFolder, way: list[str]
+) -> None:
+    segments.assert_like(segments.run_piece(str(shards.folder), str(tmp_path), [EXACT, *way]), on_cpu, 2e-3)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+def test_a_run_goes_from_the_gpu_to_the_cpu_and_back(
+    shards: Manifest, tmp_path: Path, on_cpu: RunFolder, way: list[str]
+) -> None:
+    def piece(until: int) -> str:
+        return json.dumps([until, EXACT, *way])
+
+    segments.main(str(shards.folder), str(tmp_path), piece(5))
+    on_the_cpu(shards, tmp_path, 9, EXACT, *way)
+    segments.main(str(shards.folder), str(tmp_path), piece(99))
+    run = RunFolder(tmp_path)
+    assert [r["step"] for r in run.records() if r["event"] == "start"] == [0, 4, 8]
+    segments.assert_like(run, on_cpu, 2e-3)
+
+
+def test_bfloat16_is_what_a_gpu_computes_in_unless_told_otherwise(shards: Manifest) -> None:
+    kinds = {}
+    for precision in ("auto", "fp32"):
+        config = estimating(shards, precision=precision, engine="ddp")
+        model = build_model(config)
+        convolution = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+        convolution.register_forward_hook(lambda _m, _i, out, p=precision: kinds.update({p: out.dtype}))
+        engine = Engine(model, config.train, World(), config.train.global_batch)
+        engine.step([example_batch(config, (32, 32), config.train.global_batch)], 1e-3)
+    assert kinds == {"auto": torch.bfloat16, "fp32": torch.float32}
+
+
+def test_the_largest_micro_batch_is_found_by_trying(shards: Manifest) -> None:
+    config = estimating(shards, micro_batch="auto", global_batch=12)
+    assert choose_micro_batch(config, shards, World()) == 12
+
+
+def test_a_buffer_is_not_used_again_while_its_copy_is_on_the_way() -> None:
+    recycler = Recycler()
+    first = recycler.take((1000, 1000))
+    first.fill(1)
+    host = torch.from_numpy(first)
+    place = first.ctypes.data
+    torch.cuda._sleep(200_000_000)  # what the copy has to wait for, about 0.1 s
+    there = host.to("cuda", non_blocking=True)
+    del host, first
+    second = recycler.take((1000, 1000))
+    second.fill(2)
+    assert second.ctypes.data != place
+    torch.cuda.synchronize()
+    assert (there == 1).all()
+    assert recycler.take((1000, 1000)).ctypes.data == place
+
+
+@pytest.mark.skipif("torch.cuda.device_count() != 1")
+def test_more_processes_than_gpus_are_refused_in_one_line(shards: Manifest, tmp_path: Path) -> None:
+    command = ["train", "demo", f"data.shards={shards.folder}", "--processes", "2", "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-m", "polarcast.hpc.cli", *command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--processes: 2 processes can't share 1 GPU" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,201 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.qpe.boosting import Boosting, BoostingConfig, Reservoir
+from polarcast.models.qpe.power_law import PowerLaw, PowerLawConfig
+
+INPUTS = Inputs(("zh", "zdr"), (1.0, 3.0))
+SMALL = {"trees": 60, "pixels": 4000}
+
+
+def make_batch(b: int = 8, seed: int = 0, t: int = 1, noise: float = 0.1) -> Batch:
+    """Rain that is a power law below 40 dBZ and less steep above, with noise, and echoes in half of the pixels."""
+    draw = np.random.default_rng(seed)
+    zh = draw.uniform(10, 52, (b, t, 1, 24, 24)) + draw.normal(0, 1, (b, t, 2, 24, 24))
+    zdr = draw.uniform(0, 2.5, (b, t, 1, 24, 24)) + draw.normal(0, 0.1, (b, t, 2, 24, 24))
+    bent = np.minimum(zh[:, :, 0], 40) + 0.2 * np.maximum(zh[:, :, 0] - 40, 0)
+    rain = 0.02 * 10 ** (0.07 * bent - 0.2 * zdr[:, :, 0]) * draw.lognormal(0, noise, (b, t, 24, 24))
+    dry = draw.random((b, t, 24, 24)) < 0.5
+    radar = torch.from_numpy(np.stack([zh, zdr], 2)).float().masked_fill(torch.from_numpy(dry)[:, :, None, None], 0)
+    fallen = torch.from_numpy(rain).float().masked_fill(torch.from_numpy(dry), 0)
+    return Batch(radar, fallen, torch.arange(b) + 100 * seed, torch.full((b,), 5), INPUTS.variables, INPUTS.heights_km)
+
+
+def part(batch: Batch, rows: Sequence[int]) -> Batch:
+    at = torch.tensor(rows)
+    fields = {name: getattr(batch, name)[at] for name in ("radar", "rain", "event", "frame")}
+    return replace(batch, **fields)
+
+
+def make_boosting(seed: int = 0, **settings: object) -> Boosting:
+    torch.manual_seed(seed)
+    return Boosting(BoostingConfig(**{**SMALL, **settings}), INPUTS)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Boosting:
+    model = make_boosting()
+    model.fit([make_batch()])
+    return model
+
+
+def rmse(model: Forecaster, batch: Batch) -> float:
+    return float((model.forecast(batch)[:, 0] - batch.rain_rate[:, -1:]).square().mean().sqrt())
+
+
+def bias(model: Forecaster, batch: Batch) -> float:
+    return float(model.forecast(batch).sum() / batch.rain_rate[:, -1:].sum()) - 1
+
+
+def test_it_beats_the_fitted_power_law_where_rain_is_no_power_law(fitted: Boosting) -> None:
+    law = PowerLaw(PowerLawConfig(coefficients="fitted"), INPUTS)
+    law.fit([make_batch()] * 8)
+    unseen = make_batch(seed=1)
+    assert rmse(fitted, unseen) < 0.9 * rmse(law, unseen)
+
+
+def test_the_forecast_is_rain_where_there_is_an_echo_and_none_elsewhere(fitted: Boosting) -> None:
+    batch = make_batch(seed=2)
+    forecast = fitted.forecast(batch)
+    assert forecast.shape == (8, 1, 1, 24, 24)
+    assert (forecast >= 0).all()
+    assert torch.equal(forecast[:, 0] == 0, batch.radar[:, :, 0, 0] == 0)
+    still = replace(batch, radar=torch.zeros_like(batch.radar))
+    assert not fitted.forecast(still).any()
+
+
+def test_a_mean_in_mm_per_hour_is_not_biased_and_one_of_logarithms_is() -> None:
+    noisy, unseen = make_batch(noise=0.8), make_batch(seed=1, noise=0.8)
+    straight, logarithmic = make_boosting(), make_boosting(objective="regression", rain_transform="log1p")
+    for model in (straight, logarithmic):
+        model.fit([noisy])
+    assert abs(bias(straight, unseen)) < 0.05
+    assert bias(logarithmic, unseen) < -0.1
+
+
+def test_batches_of_any_size_and_order_give_the_same_trees(fitted: Boosting) -> None:
+    whole, again = make_batch(), make_boosting()
+    again.fit([part(whole, rows) for rows in ([7, 2], [0], [1, 3, 4], [6, 5])])
+    assert torch.equal(fitted.trees, again.trees)
+
+
+def test_the_number_of_threads_does_not_change_the_trees() -> None:
+    # Little to do: threads that wait for each other are slow where others want the cores too.
+    one, two = (make_boosting(trees=2, leaves=4) for _ in range(2))
+    one.fit([make_batch()])
+    torch.set_num_threads(2)
+    try:
+        two.fit([make_batch()])
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(one.trees, two.trees)
+
+
+def test_another_seed_keeps_other_pixels(fitted: Boosting) -> None:
+    other = make_boosting(seed=1, pixels=500)
+    same = make_boosting(seed=0, pixels=500)
+    for model in (other, same):
+        model.fit([make_batch()])
+    assert not torch.equal(other.trees, same.trees)
+
+
+def test_trees_come_back_from_a_file_of_weights(fitted: Boosting) -> None:
+    weights = load(save(fitted.state_dict()))
+    for model in (make_boosting(), refitted()):
+        model.load_state_dict(weights)
+        batch = make_batch(seed=3)
+        assert torch.equal(model.forecast(batch), fitted.forecast(batch))
+
+
+def refitted() -> Boosting:
+    """Trees of another length, that have been used."""
+    model = make_boosting(trees=5)
+    model.fit([make_batch()])
+    model.forecast(make_batch())
+    return model
+
+
+def test_weights_without_trees_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="trees"):
+        make_boosting().load_state_dict({})
+
+
+def test_a_forecast_before_the_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="fit the trees"):
+        make_boosting().forecast(make_batch())
+
+
+def test_storms_without_an_echo_or_without_rain_teach_nothing() -> None:
+    batch = make_batch()
+    with pytest.raises(BadInput, match="no training window has an echo"):
+        make_boosting().fit([replace(batch, radar=torch.zeros_like(batch.radar))])
+    with pytest.raises(BadInput, match="no training window has rain"):
+        make_boosting().fit([replace(batch, rain=torch.zeros_like(batch.rain_rate))])
+
+
+def test_only_the_last_frame_of_a_window_counts() -> None:
+    batch, model, same = make_batch(t=3), make_boosting(), make_boosting()
+    model.fit([batch])
+    same.fit([replace(batch, radar=torch.cat([0 * batch.radar[:, :-1], batch.radar[:, -1:]], 1))])
+    assert torch.equal(model.trees, same.trees)
+    assert model.forecast(batch).shape == (8, 1, 1, 24, 24)
+
+
+def test_means_over_the_neighbourhood_are_features() -> None:
+    model = make_boosting(neighbourhood=[3, 5], trees=5)
+    model.fit([make_batch()])
+    text = model.trees.numpy().tobytes().decode()
+    assert f"max_feature_idx={3 * 4 - 1}" in text
+    assert model.forecast(make_batch()).shape == (8, 1, 1, 24, 24)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"objective": "l1"}, {"rain_transform": "cube"}, {"neighbourhood": [4]}, {"pixels": 0}]
+)
+def test_senseless_settings_are_refused_by_name(settings: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match=f"model.{next(iter(settings))}"):
+        make_boosting(**settings)
+
+
+@given(st.integers(0, 1000), st.permutations(range(60)))
+def test_a_reservoir_keeps_the_same_whatever_the_order(seed: int, order: list[int]) -> None:
+    kept, other = (fill(Reservoir(20), seed, items) for items in (range(60), order))
+    assert all(np.array_equal(a, b) for a, b in zip(kept, other, strict=True))
+    assert len(kept[1]) == 20
+
+
+def fill(reservoir: Reservoir, seed: int, order: Sequence[int]) -> tuple[np.ndarray, ...]:
+    for item in order:
+        value = np.array([float(item)])
+        reservoir.offer(value[:, None], value, 1 + value, np.random.default_rng([seed, item]))
+    return reservoir.drawn()
+
+
+def test_the_weights_of_a_reservoir_undo_its_odds() -> None:
+    values = np.arange(200.0)
+    sums = []
+    for seed in range(400):
+        reservoir = Reservoir(30)
+        reservoir.offer(values[:, None], values, 1 + values**2, np.random.default_rng(seed))
+        _, rain, weights = reservoir.drawn()
+        sums.append(float(rain @ weights))
+    assert np.mean(sums) == pytest.approx(values.sum(), rel=0.02)
+
+
+def test_a_stream_shorter_than_the_reservoir_stays_whole_and_unweighted() -> None:
+    values = np.arange(10.0)
+    reservoir = Reservoir(30)
+    reservoir.offer(values[:, None], values, 1 + values, np.random.default_rng(0))
+    _, rain, weights = reservoir.drawn()
+    assert sorted(rain) == values.tolist()
+    assert (weights == 1).all()

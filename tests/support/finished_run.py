@@ -1,0 +1,24 @@
+"""Runs to forecast with, without training them."""
+
+from pathlib import Path
+
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.runs import checkpoint
+from polarcast.hpc.runs.build import build_model
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.provenance import write_provenance
+
+UNET = ("model.widths=[4,8]", "match_params=false", "train.threads=1")
+CONTEXT = (*UNET, "data.context=2")
+DIFFUSION = (*UNET, "model.name=diffusion", "model.steps=2", "evaluate.members=3")
+BASELINE = ("model.name=power_law", "train.threads=1")
+
+
+def finished(shards: Manifest, folder: Path, *overrides: str) -> RunFolder:
+    """A run as training leaves it, with weights as they were drawn."""
+    run, config = RunFolder(folder), load_config("demo", [f"data.shards={shards.folder}", *overrides])
+    run.start(config)
+    write_provenance(run.provenance_file, shards)
+    checkpoint.save_weights(run.weights_file, build_model(config).state_dict())
+    return run

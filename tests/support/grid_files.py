@@ -1,0 +1,68 @@
+"""Small gridded sequences of known content."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polarcast.data.ingest.event import IngestedEvent
+from polarcast.data.ingest.grids.events import plan, read_piece
+from polarcast.data.ingest.grids.settings import GridSettings
+from polarcast.data.ingest.grids.source import open_source
+
+START = np.datetime64("2021-07-04T00:00:00", "s")
+SMALL = GridSettings(tile=32, min_echo_pixels=1, min_coverage=0.3)
+
+
+def times_of(count: int, minutes: float = 6) -> np.ndarray:
+    return START + (np.arange(count) * minutes * 60).astype("timedelta64[s]")
+
+
+def speckle(shape: tuple[int, ...], low: float = 10, high: float = 50) -> np.ndarray:
+    """Reflectivity that differs from pixel to pixel, as an int16 of hundredths can hold it."""
+    return np.round(np.random.default_rng(0).uniform(low, high, shape), 2).astype(np.float32)
+
+
+def write_npz(path: Path, data: np.ndarray, **extra: Any) -> Path:
+    """In the project's layout; what is None is left out."""
+    content = {"data": data, "time": times_of(len(data)), "units": "dBZ", "dx_km": 1.0, **extra}
+    np.savez(path, **{k: v for k, v in content.items() if v is not None})
+    return path
+
+
+def sequence(data: np.ndarray, y: np.ndarray, x: np.ndarray, unit: str, **attrs: str) -> Any:
+    """A data set of one variable, `field`, with axes in m, km or degrees."""
+    import xarray as xr
+
+    dims = {"degrees": ("lat", "lon", "degrees_north", "degrees_east")}.get(unit, ("y", "x", unit, unit))
+    axes = {dims[0]: (dims[0], y, {"units": dims[2]}), dims[1]: (dims[1], x, {"units": dims[3]})}
+    variable = (("time", dims[0], dims[1]), data, {"units": "dBZ", **attrs})
+    return xr.Dataset({"field": variable}, {"time": times_of(len(data)).astype("datetime64[ns]"), **axes})
+
+
+def square(data: np.ndarray, step: float = 1.0, unit: str = "km", **attrs: str) -> Any:
+    """A data set on a plane, north first."""
+    y, x = (np.arange(n) * step for n in data.shape[1:])
+    return sequence(data, y[::-1], x, unit, **attrs)
+
+
+def write(content: Any, path: Path) -> Path:
+    """As packed integers, in a NetCDF file or, where the name has no suffix `.nc`, a Zarr folder."""
+    packing = {"dtype": "int16", "scale_factor": 0.01, "_FillValue": -32768}
+    packings = {name: packing for name, v in content.data_vars.items() if v.ndim > 2 and v.dtype.kind == "f"}
+    if path.suffix == ".nc":
+        content.to_netcdf(path, encoding=packings)
+    else:
+        content.to_zarr(path, consolidated=False, encoding=packings, zarr_format=2)
+    return path
+
+
+def events_of(path: Path, settings: GridSettings = SMALL) -> list[IngestedEvent]:
+    pieces, _ = plan(open_source(path, settings), settings)
+    return [read_piece(piece, settings) for piece in pieces]
+
+
+def whole(path: Path, settings: GridSettings = SMALL) -> np.ndarray:
+    """All of a source, (t, y, x), north up."""
+    source = open_source(path, settings)
+    return source.read(range(len(source.times)), *(slice(0, n) for n in source.geometry.shape))

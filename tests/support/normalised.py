@@ -1,0 +1,31 @@
+"""A net with batch normalisation stepped on several ranks: what does each of them judge by, and what is held?"""
+
+import torch
+
+from polarcast.data.shards.manifest import read_manifest
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.distributed.process_group import join
+from polarcast.hpc.distributed.world import detect
+from polarcast.hpc.runs.build import build_model, build_reader
+from polarcast.hpc.training.engine import Engine
+
+
+def main(config_file: str) -> dict[str, object]:
+    """Statistics of each rank before and after judging, as sums, and whether those held are the latter."""
+    torch.set_num_threads(1)
+    config, world = load_config(config_file), detect()
+    join(world)
+    model = build_model(config)
+    engine = Engine(model, config.train, world, 1)
+    reader = build_reader(config, read_manifest(config.data.shards), "train")
+    engine.step([reader.read([world.rank])], 1e-3)
+    own = _statistics(model)
+    with engine.judged() as judged:
+        shared = _statistics(judged)
+    held = engine.held()
+    kept = shared if held is None else [float(v.sum()) for n, v in held.weights.items() if "running" in n]
+    return {"own": own, "shared": shared, "kept": kept == shared}
+
+
+def _statistics(model: torch.nn.Module) -> list[float]:
+    return [float(value.sum()) for name, value in model.named_buffers() if "running" in name]
