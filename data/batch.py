@@ -18,10 +18,10 @@ class Batch:
         frame: (b,) number of each window's first frame within its event.
         variables: Names along v, such as ("zh", "zdr").
         heights_km: Heights along z.
-        future: (b, t, z, y, x) zh in dBZ of the frames that follow, at these heights; None where nothing is forecast.
-        before: (b, z, y, x) zh of the last frame seen, whatever the variables are; None where nothing is forecast.
-        draw: (b,) int64 place of each sample in the run's endless stream of training samples, None outside of training;
-            random numbers that a loss needs are drawn by it, so that they don't depend on the number of ranks.
+        sample_index: (b,) int64 position of each sample in the run's endless stream of training samples, None outside
+            of training. A loss draws its random numbers by it, so that they do not depend on the number of ranks.
+        target_zh: (b, t, z, y, x) zh in dBZ of the frames to forecast, at these heights; None for an estimate.
+        last_zh: (b, z, y, x) zh of the last input frame, whatever the variables are; None for an estimate.
     """
 
     radar: Tensor
@@ -30,9 +30,9 @@ class Batch:
     frame: Tensor
     variables: tuple[str, ...]
     heights_km: tuple[float, ...]
-    draw: Tensor | None = None
-    future: Tensor | None = None
-    before: Tensor | None = None
+    sample_index: Tensor | None = None
+    target_zh: Tensor | None = None
+    last_zh: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.radar.ndim != 6:
@@ -42,10 +42,10 @@ class Batch:
             raise ValueError(f"radar has {v} variables and {z} heights, named {self.variables} {self.heights_km}")
         if self.rain is not None and tuple(self.rain.shape) != (b, t, y, x):
             raise ValueError(f"rain must be {(b, t, y, x)} like radar, got {tuple(self.rain.shape)}")
-        if self.future is not None and (self.future.ndim != 5 or self.future[:, 0].shape != (b, z, y, x)):
-            raise ValueError(f"future must be (b, t, z, y, x) like radar, got {tuple(self.future.shape)}")
-        if self.before is not None and self.before.shape != (b, z, y, x):
-            raise ValueError(f"before must be {(b, z, y, x)} like radar, got {tuple(self.before.shape)}")
+        if self.target_zh is not None and (self.target_zh.ndim != 5 or self.target_zh[:, 0].shape != (b, z, y, x)):
+            raise ValueError(f"target_zh must be (b, t, z, y, x) like radar, got {tuple(self.target_zh.shape)}")
+        if self.last_zh is not None and self.last_zh.shape != (b, z, y, x):
+            raise ValueError(f"last_zh must be {(b, z, y, x)} like radar, got {tuple(self.last_zh.shape)}")
         if self.event.shape != (b,) or self.frame.shape != (b,):
             raise ValueError(f"event and frame must be ({b},), got {self.event.shape} and {self.frame.shape}")
 
@@ -60,18 +60,18 @@ class Batch:
         return self.rain
 
     @property
-    def coming_zh(self) -> Tensor:
+    def required_target_zh(self) -> Tensor:
         """zh of the frames that follow, (b, t, z, y, x) in dBZ. Raises ValueError when they were not read."""
-        if self.future is None:
+        if self.target_zh is None:
             raise ValueError("this batch was read without the frames that follow")
-        return self.future
+        return self.target_zh
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with each of its fields changed, as far as they are there."""
-        rain, future, before = (
-            None if field is None else change(field) for field in (self.rain, self.future, self.before)
+        rain, target_zh, last_zh = (
+            None if field is None else change(field) for field in (self.rain, self.target_zh, self.last_zh)
         )
-        return replace(self, radar=change(self.radar), rain=rain, future=future, before=before)
+        return replace(self, radar=change(self.radar), rain=rain, target_zh=target_zh, last_zh=last_zh)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on a device, in float32: half precision is for the way there only."""

@@ -1,6 +1,7 @@
 """What every model of the suite is: a loss to train on and a forecast in physical units."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from polarcast.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputSpec:
     """What a model sees: names along v, heights along z, and number of frames; and how many frames it forecasts."""
 
     variables: tuple[str, ...]
@@ -38,7 +39,7 @@ class Forecaster(nn.Module):
         """Scalar training loss: a mean over all pixels, so that equal micro-batches average to the global loss."""
         raise NotImplementedError
 
-    def judge(self, batch: Batch) -> Tensor:
+    def validation_loss(self, batch: Batch) -> Tensor:
         """What validation averages, and chooses a checkpoint by: smaller is better. The loss by default.
 
         A generative model is judged by what it generates.
@@ -58,6 +59,24 @@ class Forecaster(nn.Module):
                 member: not on the batch it comes in, nor on the number of ranks.
         """
         raise NotImplementedError
+
+    @property
+    def input_views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """Functions of scaled radar (b, t, v, z, y, x) through which parts of the model see it, by name.
+
+        Empty for a model that sees the fields as they are.
+        """
+        return {}
+
+    @contextmanager
+    def sampling_states(self) -> Iterator[list[Tensor]]:
+        """Record how a forecast made in this context emerges from noise.
+
+        Yields:
+            A list that grows by one field (y, x) of the first window for each evaluation of the network. It stays empty
+            for models that do not sample.
+        """
+        yield []
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss, under the name that distributed engines wrap."""

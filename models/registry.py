@@ -15,7 +15,7 @@ from polarcast.models.diffusion.conditional import (
 from polarcast.models.diffusion.latent import LatentDiffusion, LatentDiffusionConfig
 from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig, PostProcess, PostProcessConfig
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.nowcast.advected import Advected, AdvectedConfig
 from polarcast.models.nowcast.bagging import Bagging, BaggingConfig
 from polarcast.models.nowcast.cascades import ANVIL, SPROG, STEPS, ANVILConfig, CascadeConfig, STEPSConfig
@@ -34,7 +34,7 @@ from polarcast.models.qpe.wf_unet import WFUNet, WFUNetConfig
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegisteredModel:
     """How to configure and build one model."""
 
     config: type[Any]
@@ -49,7 +49,7 @@ class Entry:
     cost: float = 1.0
     """Time of a training step, or of an evaluation where it isn't trained, in units of the U-Net's."""
 
-    def build(self, config: Any, inputs: Inputs, base: Forecaster | None = None) -> Forecaster:
+    def build(self, config: Any, inputs: InputSpec, base: Forecaster | None = None) -> Forecaster:
         """The model with freshly drawn weights. Raises BadInput when the configuration or the base won't do."""
         return self.make(config, inputs, base) if self.needs_base else self.make(config, inputs)
 
@@ -61,41 +61,41 @@ class Entry:
 
 _QPE, _NOWCAST = ("qpe",), ("nowcast",)
 
-MODELS: dict[str, Entry] = {
-    "unet": Entry(UNetConfig, UNet, _QPE, trained=True),
-    "wf_unet": Entry(WFUNetConfig, WFUNet, _QPE, trained=True, cost=1.3),
-    "diffusion": Entry(DiffusionConfig, Diffusion, _QPE, trained=True, cost=1.8),
-    "combined_diffusion": Entry(CombinedDiffusionConfig, CombinedDiffusion, _QPE, trained=True, cost=1.8),
-    "autoencoder": Entry(AutoencoderConfig, Autoencoder, _QPE, trained=True, sees_truth=True),
-    "latent_diffusion": Entry(LatentDiffusionConfig, LatentDiffusion, _QPE, trained=True, needs_base=True),
-    "residual_diffusion": Entry(
+MODELS: dict[str, RegisteredModel] = {
+    "unet": RegisteredModel(UNetConfig, UNet, _QPE, trained=True),
+    "wf_unet": RegisteredModel(WFUNetConfig, WFUNet, _QPE, trained=True, cost=1.3),
+    "diffusion": RegisteredModel(DiffusionConfig, Diffusion, _QPE, trained=True, cost=1.8),
+    "combined_diffusion": RegisteredModel(CombinedDiffusionConfig, CombinedDiffusion, _QPE, trained=True, cost=1.8),
+    "autoencoder": RegisteredModel(AutoencoderConfig, Autoencoder, _QPE, trained=True, sees_truth=True),
+    "latent_diffusion": RegisteredModel(LatentDiffusionConfig, LatentDiffusion, _QPE, trained=True, needs_base=True),
+    "residual_diffusion": RegisteredModel(
         ResidualDiffusionConfig, ResidualDiffusion, _QPE, trained=True, needs_base=True, cost=2.6
     ),
-    "post_process": Entry(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True, cost=4.5),
-    "member_mean": Entry(MemberMeanConfig, MemberMean, _QPE, trained=False, needs_base=True, cost=8.0),
-    "boosting": Entry(BoostingConfig, Boosting, _QPE, trained=False),
-    "attainable": Entry(AttainableConfig, Attainable, _QPE, trained=False),
-    "power_law": Entry(PowerLawConfig, PowerLaw, _QPE, trained=False),
-    "persistence": Entry(PersistenceConfig, Persistence, _NOWCAST, trained=False, cost=0.1),
-    "extrapolation": Entry(ExtrapolationConfig, Extrapolation, _NOWCAST, trained=False, cost=0.7),
-    "sprog": Entry(CascadeConfig, SPROG, _NOWCAST, trained=False, cost=1.5),
-    "anvil": Entry(ANVILConfig, ANVIL, _NOWCAST, trained=False, cost=2.0),
-    "steps": Entry(STEPSConfig, STEPS, _NOWCAST, trained=False, cost=8.0),
-    "residual_nowcast": Entry(
+    "post_process": RegisteredModel(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True, cost=4.5),
+    "member_mean": RegisteredModel(MemberMeanConfig, MemberMean, _QPE, trained=False, needs_base=True, cost=8.0),
+    "boosting": RegisteredModel(BoostingConfig, Boosting, _QPE, trained=False),
+    "attainable": RegisteredModel(AttainableConfig, Attainable, _QPE, trained=False),
+    "power_law": RegisteredModel(PowerLawConfig, PowerLaw, _QPE, trained=False),
+    "persistence": RegisteredModel(PersistenceConfig, Persistence, _NOWCAST, trained=False, cost=0.1),
+    "extrapolation": RegisteredModel(ExtrapolationConfig, Extrapolation, _NOWCAST, trained=False, cost=0.7),
+    "sprog": RegisteredModel(CascadeConfig, SPROG, _NOWCAST, trained=False, cost=1.5),
+    "anvil": RegisteredModel(ANVILConfig, ANVIL, _NOWCAST, trained=False, cost=2.0),
+    "steps": RegisteredModel(STEPSConfig, STEPS, _NOWCAST, trained=False, cost=8.0),
+    "residual_nowcast": RegisteredModel(
         ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=2.3
     ),
-    "probability_matched": Entry(
+    "probability_matched": RegisteredModel(
         ProbabilityMatchedConfig, ProbabilityMatched, _NOWCAST, trained=False, needs_base=True, cost=1.5
     ),
-    "furenet": Entry(FURENetConfig, FURENet, _NOWCAST, trained=True),
-    "furenet_advected": Entry(AdvectedConfig, Advected, _NOWCAST, trained=True, cost=2.3),
-    "bagging": Entry(BaggingConfig, Bagging, _NOWCAST, trained=True, cost=4.5),
-    "simvp": Entry(SimVPConfig, SimVP, _NOWCAST, trained=True, cost=1.8),
-    "convgru": Entry(ConvGRUConfig, ConvGRU, _NOWCAST, trained=True, cost=3.5),
+    "furenet": RegisteredModel(FURENetConfig, FURENet, _NOWCAST, trained=True),
+    "furenet_advected": RegisteredModel(AdvectedConfig, Advected, _NOWCAST, trained=True, cost=2.3),
+    "bagging": RegisteredModel(BaggingConfig, Bagging, _NOWCAST, trained=True, cost=4.5),
+    "simvp": RegisteredModel(SimVPConfig, SimVP, _NOWCAST, trained=True, cost=1.8),
+    "convgru": RegisteredModel(ConvGRUConfig, ConvGRU, _NOWCAST, trained=True, cost=3.5),
 }
 
 
-def entry(name: str) -> Entry:
+def get_model(name: str) -> RegisteredModel:
     """Look a model up. Raises BadInput for an unknown name, with the names there are."""
     if name not in MODELS:
         raise BadInput(f"unknown model {name!r}", "model.name", f"there are: {', '.join(sorted(MODELS))}")

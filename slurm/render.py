@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 from polarcast.slurm.profile import Profile
 
-TOGETHER = ("train", "evaluate", "perf", "doctor")
+MULTI_PROCESS_VERBS = ("train", "evaluate", "perf", "doctor")
 """Verbs that many processes do together; any other has a job's first node to itself."""
 TASK = "{task}"
 """In a command: the number of this element of a job array."""
 
-DEAF = 'trap "" USR2; exec "$0" "$@"'
+IGNORE_USR2 = 'trap "" USR2; exec "$0" "$@"'
 """A shell that becomes a command. Who is warned while still importing would die of it: the warning is ignored until
 there is something to save. srun's tasks do not inherit that from the batch shell."""
 
@@ -47,7 +47,7 @@ class Job:
     @property
     def is_together(self) -> bool:
         """Whether all processes of the job do it together."""
-        return self.command[0] in TOGETHER
+        return self.command[0] in MULTI_PROCESS_VERBS
 
     @property
     def is_spread(self) -> bool:
@@ -180,9 +180,9 @@ def _work(profile: Profile, job: Job) -> str:
     together = ["srun", *srun_options(profile)]
     if _by_ray(profile, job):
         ray = _quoted(_ray_command(profile, job)).replace("RAY_ADDRESS", '"$RAY_ADDRESS"')
-        return f"{RAY}{_quoted(together)} sh -c {shlex.quote(DEAF)} {ray} {command}"
+        return f"{RAY}{_quoted(together)} sh -c {shlex.quote(IGNORE_USR2)} {ray} {command}"
     # Alone it is the job's own shell that becomes the work: no srun is needed, and its children are the job's.
-    return f"{_quoted(together)} sh -c {shlex.quote(DEAF)} {command}" if job.is_together else f"exec {command}"
+    return f"{_quoted(together)} sh -c {shlex.quote(IGNORE_USR2)} {command}" if job.is_together else f"exec {command}"
 
 
 def _by_ray(profile: Profile, job: Job) -> bool:

@@ -13,7 +13,7 @@ from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.bench.cells import SuiteFolder
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.distributed.preemption import requeue, wait_to_be_ended
-from polarcast.hpc.utils.progress import Board
+from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.sweeps.space import Space
 from polarcast.sweeps.study import asking
 
@@ -48,7 +48,7 @@ def _with_data(folder: Path, space: Space, console: Any) -> Space:
         read_manifest(space.config({}).data.shards)
         return space
     made = SuiteFolder(folder, space.file.data)
-    prepare_data(space.file.data, made.archive, made.shards, 1, Board(console))
+    prepare_data(space.file.data, made.archive, made.shards, 1, ProgressBoard(console))
     values = {**space.file.set, "data": {**space.file.set.get("data", {}), "shards": str(made.shards)}}
     return replace(space, file=replace(space.file, set=values))
 

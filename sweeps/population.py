@@ -75,9 +75,9 @@ def branch(folder: Path, space: "Space", point: Point, member: int, donor: str, 
     work = TrialAtWork(folder, space, point, member, f"{donor}@{step}")
     for arm, target in work.checkpoints.items():
         if checkpoint.newest(target) is None:
-            held, progress = checkpoint.load(_saved(folder / "trials" / donor / arm / "checkpoints", step))
+            state, progress = checkpoint.load(_saved(folder / "trials" / donor / arm / "checkpoints", step))
             # The donor's best weights stay with it.
-            checkpoint.save(target, held, replace(progress, best_step=-1, best_score=float("inf")), keep=1)
+            checkpoint.save(target, state, replace(progress, best_step=-1, best_score=float("inf")), keep=1)
     write_trial(work.folder, work.trial)
     for trial in read_trials(folder):
         if trial.member == member and trial.state == RUNNING and trial.key != work.trial.key:

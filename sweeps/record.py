@@ -16,7 +16,7 @@ _FILE = "trial.json"
 
 
 @dataclass(frozen=True)
-class Report:
+class TrialReport:
     """A validation that all arms of a trial have come to."""
 
     step: int
@@ -39,7 +39,7 @@ class Trial:
     state: str = RUNNING
     reason: str = ""
     """Why it failed."""
-    reports: list[Report] = field(default_factory=list)
+    reports: list[TrialReport] = field(default_factory=list)
     seconds: float = 0.0
     """Spent so far, each process counted, over all its starts."""
     member: int = -1
@@ -83,7 +83,7 @@ def read_trial(folder: Path) -> Trial | None:
         content: dict[str, Any] = json.loads((folder / _FILE).read_text())
     except FileNotFoundError:
         return None
-    return Trial(**{**content, "reports": [Report(**report) for report in content["reports"]]})
+    return Trial(**{**content, "reports": [TrialReport(**report) for report in content["reports"]]})
 
 
 def read_trials(folder: Path) -> list[Trial]:

@@ -20,7 +20,17 @@ from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.utils.exit_codes import ENDED_EARLY
 from polarcast.sweeps.parameters import Point
-from polarcast.sweeps.record import COMPLETE, FAILED, RUNNING, STOPPED, Report, Trial, key_of, read_trial, write_trial
+from polarcast.sweeps.record import (
+    COMPLETE,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    Trial,
+    TrialReport,
+    key_of,
+    read_trial,
+    write_trial,
+)
 from polarcast.sweeps.space import Space
 
 _POLL_SECONDS = 0.2
@@ -79,7 +89,7 @@ class TrialAtWork:
             self._is_claimed = True
             self._write()
 
-    def reports(self) -> Generator[Report, None, None]:
+    def reports(self) -> Generator[TrialReport, None, None]:
         """Work, and give what each validation came to; the runs save and end when this is closed early.
 
         Of a point that is at work elsewhere its end is waited for, and told again.
@@ -120,7 +130,7 @@ class TrialAtWork:
                 process.kill()
                 process.wait()
 
-    def _follow(self) -> Generator[Report, None, None]:
+    def _follow(self) -> Generator[TrialReport, None, None]:
         while True:
             # Whether they are at work is looked at first: what they wrote last must not be missed.
             states = [_is_at_work(run) for run in self._runs]
@@ -132,13 +142,15 @@ class TrialAtWork:
                 return
             time.sleep(_POLL_SECONDS)
 
-    def _new_reports(self) -> list[Report]:
+    def _new_reports(self) -> list[TrialReport]:
         """Of steps that all arms have come to and that were not told yet."""
         by_arm = {run.arm: _validations(run.folder, self._space.objective) for run in self._runs}
         steps = sorted(set.intersection(*(set(values) for values in by_arm.values())))
         told = {arm: {step: values[step] for step in steps} for arm, values in by_arm.items()}
         return [
-            Report(step, fmean(values[step] for values in told.values()), {arm: v[step] for arm, v in told.items()})
+            TrialReport(
+                step, fmean(values[step] for values in told.values()), {arm: v[step] for arm, v in told.items()}
+            )
             for step in steps
             if step > self._trial.step
         ]

@@ -76,7 +76,7 @@ class TuneTrial(tune.Trainable):
         """Nothing: the runs go on from their own."""
 
 
-class Member(TuneTrial):
+class PopulationMember(TuneTrial):
     """A trial of a population: it may go on as a branch of another, or be paused for want of processors."""
 
     def setup(
@@ -104,7 +104,7 @@ class Member(TuneTrial):
             self._take(TrialAtWork(self._sweep, self._space, own.point, own.member, own.parent))
 
 
-class Watch(tune.Callback):
+class TrialRecorder(tune.Callback):
     """Writes down how trials end, and tells how far the sweep is."""
 
     def __init__(self, folder: Path, space: Space, on_trials: Callable[[], None]) -> None:
@@ -164,7 +164,7 @@ def run(folder: Path, space: Space, at_once: int, on_trials: Callable[[], None])
             ),
             run_config=tune.RunConfig(
                 name="tune", storage_path=str(folder.resolve() / "ray"), verbose=0,
-                callbacks=[Watch(folder, space, on_trials)],
+                callbacks=[TrialRecorder(folder, space, on_trials)],
             ),
         ).fit()  # fmt: skip
 
@@ -178,7 +178,7 @@ def _population(folder: Path, space: Space) -> _Work | None:
     if not starts:
         return None
     first = {POINT: tune.grid_search([start.point for start in starts]), MARK: "start"}
-    trainable = tune.with_parameters(Member, sweep=str(folder.resolve()), space=space, starts=starts)
+    trainable = tune.with_parameters(PopulationMember, sweep=str(folder.resolve()), space=space, starts=starts)
     return trainable, None, first, 1
 
 

@@ -9,7 +9,7 @@ from polarcast.data.archive import Archive, Field, read_field
 from polarcast.data.check.event import Examined, across, examine, sound
 from polarcast.data.check.facts import FrameFacts, frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
-from polarcast.data.check.judge import Event
+from polarcast.data.check.judge import CheckedEvent
 from polarcast.data.errors import BadInput
 from polarcast.data.workers import run_all
 
@@ -45,7 +45,7 @@ def check_archive(archive: Archive, workers: int = 1, on_event: Callable[[int], 
 def _examine(job: tuple[Archive, int, tuple[int, ...]]) -> Examined:
     """One event, read frame by frame."""
     archive, number, shape = job
-    event = Event(number, archive.variables, archive.heights_km)
+    event = CheckedEvent(number, archive.variables, archive.heights_km)
     problems: list[Problem] = _strays(archive, number)
     facts: list[FrameFacts] = []
     for frame in archive.frames[number]:
@@ -103,5 +103,5 @@ def _usual_shape(archive: Archive) -> tuple[int, ...]:
 
 
 def _lost(archive: Archive, number: int, error: BadInput) -> Examined:
-    event = Event(number, archive.variables, archive.heights_km)
+    event = CheckedEvent(number, archive.variables, archive.heights_km)
     return examine(event, [], [Problem("files", event.where(), f"could not be examined: {error}")])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from polarcast.data.check import judge
 from polarcast.data.check.facts import CLASSES_DBZ, VALUE_EDGES, FrameFacts, Real
 from polarcast.data.check.findings import Problem
-from polarcast.data.check.judge import Event
+from polarcast.data.check.judge import CheckedEvent
 
 KINDS = {
     "ranges": "values a radar can give",
@@ -41,7 +41,7 @@ class Examined:
         values, classes, rain_sums: Sums of those of `FrameFacts`.
     """
 
-    event: Event
+    event: CheckedEvent
     frames: int
     problems: list[Problem]
     unjudged: dict[str, str]
@@ -52,7 +52,7 @@ class Examined:
 
 
 def examine(
-    event: Event, facts: Sequence[FrameFacts], problems: Iterable[Problem] = (), *, zh_is_measured: bool = True
+    event: CheckedEvent, facts: Sequence[FrameFacts], problems: Iterable[Problem] = (), *, zh_is_measured: bool = True
 ) -> Examined:
     """Judge one event by its boiled-down frames.
 
@@ -113,7 +113,7 @@ def sound(examined: Sequence[Examined]) -> dict[str, str]:
 
 
 def _duplicates(examined: Sequence[Examined], splits: dict[str, tuple[int, ...]]) -> list[Problem]:
-    first: dict[bytes, tuple[Event, int]] = {}
+    first: dict[bytes, tuple[CheckedEvent, int]] = {}
     pairs: dict[tuple[int, int], list[int]] = {}
     split_of = {event: name for name, events in splits.items() for event in events}
     for one in examined:
@@ -138,7 +138,7 @@ def _pooled(examined: Sequence[Examined]) -> list[Problem]:
     if not examined:
         return []
     first = examined[0].event
-    everything = Event(first.number, first.variables, first.heights_km)
+    everything = CheckedEvent(first.number, first.variables, first.heights_km)
     values = _total((e.values for e in examined), examined[0].values.shape)
     classes = _total((e.classes for e in examined), examined[0].classes.shape)
     rain_sums = _total((e.rain_sums for e in examined), (3,))

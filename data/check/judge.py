@@ -55,7 +55,7 @@ TURNS: dict[str, Turn] = {
 
 
 @dataclass(frozen=True)
-class Event:
+class CheckedEvent:
     """An event's number and what its fields are."""
 
     number: int
@@ -72,7 +72,7 @@ class Event:
         return f"{text} {self.variables[variable]}" + ("" if height is None else f" at {self.heights_km[height]:g} km")
 
 
-def check_ranges(event: Event, facts: Sequence[FrameFacts]) -> list[Problem]:
+def check_ranges(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem]:
     """Values that no radar gives, and fields with many values that hardly any echo has."""
     names = [*event.variables, "rain_rate"]
     problems = []
@@ -93,7 +93,7 @@ def check_ranges(event: Event, facts: Sequence[FrameFacts]) -> list[Problem]:
     return problems
 
 
-def check_constants(event: Event, facts: Sequence[FrameFacts]) -> list[Problem]:
+def check_constants(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem]:
     """Fields that are the same everywhere, and frames that are the same as the one before."""
     problems = []
     for f in facts:
@@ -112,7 +112,7 @@ def check_constants(event: Event, facts: Sequence[FrameFacts]) -> list[Problem]:
     return problems
 
 
-def check_names(event: Event, values: Real, classes: Real) -> list[Problem] | None:
+def check_names(event: CheckedEvent, values: Real, classes: Real) -> list[Problem] | None:
     """Whether variables bear each other's names; None when there is too little echo to tell.
 
     Args:
@@ -146,7 +146,7 @@ def check_names(event: Event, values: Real, classes: Real) -> list[Problem] | No
     return [Problem("variables", event.where(None, kdp), found)]
 
 
-def check_rain_units(event: Event, sums: Real) -> list[Problem] | None:
+def check_rain_units(event: CheckedEvent, sums: Real) -> list[Problem] | None:
     """Whether the rain grid is in mm/h, held against Z = 200 R^1.6; None when there is too little strong echo.
 
     Args:
@@ -166,7 +166,7 @@ def check_rain_units(event: Event, sums: Real) -> list[Problem] | None:
     return [Problem("rain units", event.where(None, len(event.variables)), found)]
 
 
-def check_orientation(event: Event, facts: Sequence[FrameFacts]) -> list[Problem]:
+def check_orientation(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem]:
     """Fields that fit ZH at the lowest level better when flipped or turned."""
     reference = np.stack([f.masks[0, 0] for f in facts])
     problems = []
@@ -187,7 +187,7 @@ def check_orientation(event: Event, facts: Sequence[FrameFacts]) -> list[Problem
     return problems
 
 
-def check_order(event: Event, facts: Sequence[FrameFacts]) -> list[Problem] | None:
+def check_order(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem] | None:
     """A frame that fits better elsewhere in the sequence; None when too few frames have echo to tell."""
     used = [f for f in facts if f.echoes[0] >= FEWEST_ECHOES]
     if len(used) < 4:

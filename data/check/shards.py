@@ -11,7 +11,7 @@ import numpy as np
 from polarcast.data.check.event import Examined, across, examine, sound
 from polarcast.data.check.facts import frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
-from polarcast.data.check.judge import Event
+from polarcast.data.check.judge import CheckedEvent
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.reader import Reader, only_test, open_reader
 from polarcast.data.shards.health import problem_of
@@ -104,7 +104,7 @@ def _wrong_statistics(manifest: Manifest, tallies: dict[int, Tally]) -> list[Pro
 
 def _examine(reader: Reader, number: int, windows: np.ndarray, tallies: dict[int, Tally]) -> Examined:
     tally = tallies[number] = Tally(len(reader.fields.variables), len(reader.fields.heights_km))
-    event = Event(number, reader.fields.variables, reader.fields.heights_km)
+    event = CheckedEvent(number, reader.fields.variables, reader.fields.heights_km)
     problems, facts = [], []
     for window in windows:
         batch = reader.read([window])

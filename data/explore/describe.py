@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from polarcast.data.archive import HEIGHTS_KM, VARIABLES, Archive
 from polarcast.data.errors import BadInput
-from polarcast.data.explore.measures import Summary, summarise
+from polarcast.data.explore.measures import EventSummary, summarise
 
 Real = npt.NDArray[np.floating]
 
@@ -43,7 +43,7 @@ class Description:
     """One event, described."""
 
     event: int
-    summary: Summary
+    summary: EventSummary
     maps: dict[tuple[str, float], FrequencyMap]
     """By variable (zdr, kdp) and height in km."""
     means: Real

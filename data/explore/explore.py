@@ -14,7 +14,7 @@ import numpy as np
 from polarcast.data.archive import HEIGHTS_KM, TIME_STEP_MINUTES, VARIABLES, Archive
 from polarcast.data.explore import figures
 from polarcast.data.explore.describe import Description, describe_event, join_maps
-from polarcast.data.explore.measures import Row, Truth, accept
+from polarcast.data.explore.measures import AcceptanceRow, Truth, accept
 from polarcast.data.explore.rain_relation import RainRelation, fit_rain_relations, verdict
 from polarcast.data.workers import end_with_parent
 
@@ -24,7 +24,7 @@ class Exploration:
     """What was found in an archive."""
 
     events: int
-    acceptance: list[Row]
+    acceptance: list[AcceptanceRow]
     rain_relations: list[RainRelation]
 
     @property

@@ -1,6 +1,6 @@
 """Do these storms behave like weather? Measurements on radar archives, and the ranges accepted of synthetic ones.
 
-Every event is reduced to a `Summary` (`summarise`), and the summaries of an archive to rows of a table (`accept`), so
+Every event is reduced to a `EventSummary` (`summarise`), and the summaries of an archive to rows of a table (`accept`), so
 archives of any size pass through in little memory. Real archives can be measured too; the ranges are those expected of
 warm-season rain at C band.
 """
@@ -37,7 +37,7 @@ _KEPT = 20_000
 
 
 @dataclass(frozen=True)
-class Row:
+class AcceptanceRow:
     """One line of the acceptance table."""
 
     test: str
@@ -56,7 +56,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Summary:
+class EventSummary:
     """What the acceptance table needs of one event."""
 
     size: int
@@ -123,13 +123,13 @@ def wet_fraction(zh: Real) -> float:
     return float((zh[:, circle] > LOWEST_DBZ).mean())
 
 
-def summarise(radar: Real, rain: Real) -> Summary:
+def summarise(radar: Real, rain: Real) -> EventSummary:
     """Reduce one event, radar (t, v=3, z=3, y, x) in dBZ, dB, deg/km and rain (t, y, x) in mm/h, to its summary."""
     zh, zdr, kdp = radar[:, :, 1].swapaxes(0, 1)
     ice_zh, ice_zdr, ice_kdp = radar[:, :, 2].swapaxes(0, 1)
     wet = (rain > 1) & (radar[:, 0, 0] != 0)
     heavy = float(rain[rain > 10].sum(dtype=np.float64))
-    return Summary(
+    return EventSummary(
         size=radar.shape[-1],
         zdr_at={d: thin(near(zh, zdr, d)) for d in ZDR_RANGES},
         kdp_at={d: thin(near(zh, kdp, d)) for d in KDP_RANGES},
@@ -143,7 +143,7 @@ def summarise(radar: Real, rain: Real) -> Summary:
     )
 
 
-def accept(events: Sequence[Summary], truth: Truth | None = None) -> list[Row]:
+def accept(events: Sequence[EventSummary], truth: Truth | None = None) -> list[AcceptanceRow]:
     """The acceptance table of an archive.
 
     Args:
@@ -165,62 +165,62 @@ def _quantile(parts: Sequence[Real], share: float) -> float:
     return float(np.quantile(values, share)) if len(values) else float("nan")
 
 
-def _polarimetric_rows(events: Sequence[Summary]) -> list[Row]:
+def _polarimetric_rows(events: Sequence[EventSummary]) -> list[AcceptanceRow]:
     zdr = [
-        Row(f"median ZDR at {d} dBZ (dB)", _median([e.zdr_at[d] for e in events]), *limits)
+        AcceptanceRow(f"median ZDR at {d} dBZ (dB)", _median([e.zdr_at[d] for e in events]), *limits)
         for d, limits in ZDR_RANGES.items()
     ]
     kdp = [
-        Row(f"median KDP at {d} dBZ (deg/km)", _median([e.kdp_at[d] for e in events]), *limits)
+        AcceptanceRow(f"median KDP at {d} dBZ (deg/km)", _median([e.kdp_at[d] for e in events]), *limits)
         for d, limits in KDP_RANGES.items()
     ]
     ice_zdr, ice_kdp = ([getattr(e, name) for e in events] for name in ("ice_zdr", "ice_kdp"))
     return [
         *zdr,
         *kdp,
-        Row("7 km ZDR, 5% quantile of 5 km means (dB)", _quantile(ice_zdr, 0.05), 0.0, 0.5),
-        Row("7 km ZDR, 95% quantile of 5 km means (dB)", _quantile(ice_zdr, 0.95), 0.0, 0.5),
-        Row("7 km KDP, 95% quantile of 5 km means (deg/km)", _quantile(ice_kdp, 0.95), 0.0, 0.5),
+        AcceptanceRow("7 km ZDR, 5% quantile of 5 km means (dB)", _quantile(ice_zdr, 0.05), 0.0, 0.5),
+        AcceptanceRow("7 km ZDR, 95% quantile of 5 km means (dB)", _quantile(ice_zdr, 0.95), 0.0, 0.5),
+        AcceptanceRow("7 km KDP, 95% quantile of 5 km means (deg/km)", _quantile(ice_kdp, 0.95), 0.0, 0.5),
     ]
 
 
-def _rain_rows(events: Sequence[Summary]) -> list[Row]:
+def _rain_rows(events: Sequence[EventSummary]) -> list[AcceptanceRow]:
     a, b = fit_z_r(*np.concatenate([e.rainy for e in events])[:, [0, 3]].T)
     total, heavy = np.sum([e.rain_volume for e in events], axis=0)
     wet = [e.wet_fraction for e in events]
     return [
-        Row("a of Z = a R^b, R > 1 mm/h", a, 200, 350),
-        Row("b of Z = a R^b, R > 1 mm/h", b, 1.25, 1.6),
-        Row("share of rain volume above 10 mm/h", float(heavy / total) if total else float("nan"), 0.4, 0.6),
-        Row("wet fraction of the driest event", min(wet), 0.05, 0.5),
-        Row("wet fraction of the wettest event", max(wet), 0.05, 0.5),
+        AcceptanceRow("a of Z = a R^b, R > 1 mm/h", a, 200, 350),
+        AcceptanceRow("b of Z = a R^b, R > 1 mm/h", b, 1.25, 1.6),
+        AcceptanceRow("share of rain volume above 10 mm/h", float(heavy / total) if total else float("nan"), 0.4, 0.6),
+        AcceptanceRow("wet fraction of the driest event", min(wet), 0.05, 0.5),
+        AcceptanceRow("wet fraction of the wettest event", max(wet), 0.05, 0.5),
     ]
 
 
-def _scale_rows(events: Sequence[Summary]) -> list[Row]:
+def _scale_rows(events: Sequence[EventSummary]) -> list[AcceptanceRow]:
     k = events[0].spectrum[0]
     power = np.mean([e.spectrum[1] for e in events], axis=0)
     lives = {s: lifetime(np.sum([e.correlations[s] for e in events], axis=0)) for s in SCALES_KM}
     exponent, misfit = power_law(lives.keys(), lives.values())
     return [
-        Row("spectral slope of dBZ, 20-100 km", spectral_slope(k, power, 20, 100), -3.0, -2.4),
-        Row("spectral slope of dBZ, 5-20 km", spectral_slope(k, power, 5, 20), -3.0, -2.4),
-        Row("Lagrangian lifetime at 32 km (min)", lives[32.0], 30, 60),
-        Row("lifetime against scale, exponent", exponent, 0.5, 1.5),
-        Row("lifetime against scale, largest misfit of the power law", misfit, 0, 0.2),
+        AcceptanceRow("spectral slope of dBZ, 20-100 km", spectral_slope(k, power, 20, 100), -3.0, -2.4),
+        AcceptanceRow("spectral slope of dBZ, 5-20 km", spectral_slope(k, power, 5, 20), -3.0, -2.4),
+        AcceptanceRow("Lagrangian lifetime at 32 km (min)", lives[32.0], 30, 60),
+        AcceptanceRow("lifetime against scale, exponent", exponent, 0.5, 1.5),
+        AcceptanceRow("lifetime against scale, largest misfit of the power law", misfit, 0, 0.2),
     ]
 
 
-def _truth_rows(truth: Truth) -> list[Row]:
+def _truth_rows(truth: Truth) -> list[AcceptanceRow]:
     spread = size_spread(truth.ln_dm, truth.rain)
     wet = truth.rain > 1
     estimates = published_estimates(truth.zh[wet], truth.zdr[wet], truth.kdp[wet])
     z, k, both = (normalised_error(e, truth.rain[wet]) for e in estimates.values())
     return [
-        Row("smallest sd of ln Dm at given R, 1-60 mm/h", min(spread, default=np.nan), 0.16, 0.24),
-        Row("largest sd of ln Dm at given R, 1-60 mm/h", max(spread, default=np.nan), 0.16, 0.24),
-        Row("noise-free NE, R(Z) less R(K)", z - k, 0, 1),
-        Row("noise-free NE, R(K) less R(K, ZDR)", k - both, 0, 1),
+        AcceptanceRow("smallest sd of ln Dm at given R, 1-60 mm/h", min(spread, default=np.nan), 0.16, 0.24),
+        AcceptanceRow("largest sd of ln Dm at given R, 1-60 mm/h", max(spread, default=np.nan), 0.16, 0.24),
+        AcceptanceRow("noise-free NE, R(Z) less R(K)", z - k, 0, 1),
+        AcceptanceRow("noise-free NE, R(K) less R(K, ZDR)", k - both, 0, 1),
     ]
 
 

@@ -24,14 +24,14 @@ _ZARR_NOTES = ("zarr.json", ".zgroup", ".zmetadata")
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """An input and its SHA-256."""
 
     file: str
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> "Source":
+    def of(cls, path: Path) -> "InputFile":
         """The source at a path; of a folder (Zarr) the sum is over its files, names included."""
         if not path.is_dir():
             with path.open("rb") as stream:
@@ -46,7 +46,7 @@ class Source:
 class VolumeJob:
     """Grid one volume and keep the result in a file."""
 
-    source: Source
+    source: InputFile
     cache: Path
     settings: VolumeSettings
 
@@ -55,7 +55,7 @@ class VolumeJob:
 class PlanJob:
     """Find the events in one gridded sequence."""
 
-    source: Source
+    source: InputFile
     settings: GridSettings
 
 
@@ -63,7 +63,7 @@ class PlanJob:
 class Plan:
     """What is in a gridded sequence."""
 
-    source: Source
+    source: InputFile
     pieces: tuple[Piece, ...]
     has_rain: bool
     dropped: Counter[str]
@@ -113,7 +113,7 @@ class PieceJob:
     number: int
     settings: GridSettings
     pictures: bool
-    source: Source
+    source: InputFile
     piece: Piece = field(repr=False)
     spacing_km: float = 1.0
 
@@ -145,7 +145,7 @@ def is_gridded(path: Path) -> bool:
     return path.is_file() and path.suffix in (".nc", ".nc4", ".cdf") and format_of(path) is None
 
 
-def piece_identity(source: Source, piece: Piece) -> str:
+def piece_identity(source: InputFile, piece: Piece) -> str:
     """The same for the same part of the same bytes."""
     return f"{source.sha256}/{piece.identity}"
 

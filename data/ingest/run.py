@@ -14,9 +14,9 @@ from polarcast.data.ingest.grids.events import derivation
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.jobs import (
     EventJob,
+    InputFile,
     PieceJob,
     PlanJob,
-    Source,
     VolumeEventJob,
     VolumeJob,
     grid_one,
@@ -53,7 +53,7 @@ class IngestSettings:
 
 
 @dataclass
-class Report:
+class IngestReport:
     """What came of it."""
 
     events: list[int] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Report:
 
 def ingest(
     out: Path, inputs: Sequence[Path], settings: IngestSettings, workers: int = 1, on_progress: OnProgress | None = None
-) -> Report:
+) -> IngestReport:
     """Turn radar volumes or gridded sequences into events of the archive `out`.
 
     What an event of the archive was made from is not read again: a stopped run is continued by the same call, and more
@@ -89,7 +89,7 @@ def ingest(
         BadInput: no inputs, both kinds at once, or the archive was made otherwise.
     """
     tell = on_progress or (lambda *_: None)
-    report = Report()
+    report = IngestReport()
     sources = _sources(_files(inputs), report, tell)
     kinds = {is_gridded(Path(s.file)) for s in sources}
     if len(kinds) == 2:
@@ -114,11 +114,11 @@ def _files(inputs: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _sources(files: Sequence[Path], report: Report, tell: OnProgress) -> list[Source]:
+def _sources(files: Sequence[Path], report: IngestReport, tell: OnProgress) -> list[InputFile]:
     """Files with their sums; a file given twice under two names counts once."""
-    sources: dict[str, Source] = {}
+    sources: dict[str, InputFile] = {}
     for number, path in enumerate(files, start=1):
-        source = Source.of(path)
+        source = InputFile.of(path)
         if source.sha256 in sources:
             report.dropped["file identical to another"] += 1
         sources.setdefault(source.sha256, source)
@@ -127,7 +127,12 @@ def _sources(files: Sequence[Path], report: Report, tell: OnProgress) -> list[So
 
 
 def _jobs_of_volumes(
-    out: Path, sources: Sequence[Source], settings: IngestSettings, workers: int, report: Report, tell: OnProgress
+    out: Path,
+    sources: Sequence[InputFile],
+    settings: IngestSettings,
+    workers: int,
+    report: IngestReport,
+    tell: OnProgress,
 ) -> list[EventJob]:
     """Grid every volume that is in no event yet; then what belongs together is one job."""
     _claim(out, "volumes", settings.volumes, "product of KDP" if settings.volumes.has_rain else NO_RAIN)
@@ -143,7 +148,12 @@ def _jobs_of_volumes(
 
 
 def _jobs_of_sequences(
-    out: Path, sources: Sequence[Source], settings: IngestSettings, workers: int, report: Report, tell: OnProgress
+    out: Path,
+    sources: Sequence[InputFile],
+    settings: IngestSettings,
+    workers: int,
+    report: IngestReport,
+    tell: OnProgress,
 ) -> list[EventJob]:
     """Every tile of every stretch of time that is no event yet is one job."""
     plans = [PlanJob(s, settings.sequences) for s in sources]
@@ -168,13 +178,13 @@ def _jobs_of_sequences(
     return jobs
 
 
-def _write_events(jobs: Sequence[EventJob], workers: int, report: Report, tell: OnProgress) -> None:
+def _write_events(jobs: Sequence[EventJob], workers: int, report: IngestReport, tell: OnProgress) -> None:
     names = [job.name for job in jobs]
     report.events += sorted(_gather(run_all(write_one, jobs, workers), names, "events", report, tell))
 
 
 def _gather(
-    outcomes: Iterator[tuple[int, Any]], names: Sequence[str], what: str, report: Report, tell: OnProgress
+    outcomes: Iterator[tuple[int, Any]], names: Sequence[str], what: str, report: IngestReport, tell: OnProgress
 ) -> Iterator[Any]:
     """Results alone; what failed goes into the report under its name."""
     for done, (index, outcome) in enumerate(outcomes, start=1):

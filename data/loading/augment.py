@@ -31,7 +31,7 @@ def crop(batch: Batch, position: Indices, seed: int, side: int) -> Batch:
     return batch.map(lambda field: torch.stack([one[..., y, x] for one, (y, x) in zip(field, places, strict=True)]))
 
 
-def turn(batch: Batch, position: Indices, seed: int) -> Batch:
+def flip_rotate(batch: Batch, position: Indices, seed: int) -> Batch:
     """Each sample in one of the eight ways to lay a square; of a field that isn't square, in one of four.
 
     Args:
@@ -49,7 +49,7 @@ def _laid(field: Tensor, way: int) -> Tensor:
     return turned.mT if way & 4 and field.shape[-1] == field.shape[-2] else turned
 
 
-def thicken(batch: Batch, position: Indices, seed: int, most_db: float) -> Batch:
+def jitter_concentration(batch: Batch, position: Indices, seed: int, most_db: float) -> Batch:
     """The number of drops of each sample multiplied by a factor, its shape of spectrum kept.
 
     So zh is shifted, kdp and the rain rate are multiplied, and zdr stays as it is (a normalised spectrum, Testud et al.
@@ -67,8 +67,8 @@ def thicken(batch: Batch, position: Indices, seed: int, most_db: float) -> Batch
         batch,
         radar=_radar(batch.radar, batch.variables, shift),
         rain=None if batch.rain is None else _multiplied(batch.rain, shift),
-        future=None if batch.future is None else _shifted(batch.future, shift),
-        before=None if batch.before is None else _shifted(batch.before, shift),
+        target_zh=None if batch.target_zh is None else _shifted(batch.target_zh, shift),
+        last_zh=None if batch.last_zh is None else _shifted(batch.last_zh, shift),
     )
 
 

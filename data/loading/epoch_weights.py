@@ -10,7 +10,7 @@ from polarcast.data.loading.permute import Indices, keys_of, uniform
 _OFFSET = 0x0FF5E7
 
 
-class Quota:
+class EpochWeights:
     """An epoch has as many entries as there are windows; each belongs to a window.
 
     By weight, the entries are a systematic sample: n equidistant marks on the cumulated weights, shifted at random from
@@ -42,7 +42,7 @@ class Quota:
         """How many entries of an epoch belong to windows of lower number."""
         return window if self._cumulated is None else np.searchsorted(self._epoch(epoch), window, side="left")
 
-    @lru_cache(maxsize=2)  # noqa: B019 — a quota lives as long as its reader
+    @lru_cache(maxsize=2)  # noqa: B019 — lives as long as its reader
     def _epoch(self, epoch: int) -> Indices:
         return self.window(np.arange(self._windows), np.full(1, epoch))
 

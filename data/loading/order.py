@@ -1,7 +1,7 @@
 """One global order of samples for a seed: a pure function, the same for any number of ranks and workers.
 
 Position p of the endless stream of samples belongs to epoch p // n. Within an epoch a counter-based permutation visits
-every sample as often as its quota says: once, unless heavy rain is to come more often. Nothing is shuffled in memory
+every sample as often as its weight says: once, unless heavy rain is to come more often. Nothing is shuffled in memory
 and nothing has to be replayed: to resume is to know p.
 """
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from polarcast.data.loading.epoch_weights import Quota
+from polarcast.data.loading.epoch_weights import EpochWeights
 from polarcast.data.loading.permute import Indices, keys_of, permuted
 
 _SUBSTITUTE = 0x5B5
@@ -25,13 +25,13 @@ class Order(Protocol):
 class WholeShuffle:
     """Every epoch shuffled as a whole: for readers that reach any window at the same cost."""
 
-    def __init__(self, quota: Quota, seed: int) -> None:
-        self._quota, self._seed = quota, seed
+    def __init__(self, weights: EpochWeights, seed: int) -> None:
+        self._weights, self._seed = weights, seed
 
     def at(self, position: Indices) -> Indices:
         """The window at each position."""
-        entry = sample_at(position, len(self._quota), self._seed)
-        return self._quota.window(entry, np.asarray(position) // len(self._quota))
+        entry = sample_at(position, len(self._weights), self._seed)
+        return self._weights.window(entry, np.asarray(position) // len(self._weights))
 
 
 def sample_at(position: Indices, samples: int, seed: int) -> Indices:

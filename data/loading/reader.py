@@ -23,7 +23,7 @@ _WORTH_THREADS = 2**22
 """Bytes of a batch below which handing work to threads costs more than it saves."""
 
 
-class Frames(Protocol):
+class FrameSource(Protocol):
     """Where stored frames are read from."""
 
     def expect(self, shards: set[int]) -> None:
@@ -40,7 +40,9 @@ class Frames(Protocol):
 class Reader:
     """Reads windows of one split. Which of them a rank reads, and when, is `order`'s business."""
 
-    def __init__(self, manifest: Manifest, windows: Windows, fields: Fields, frames: Frames, threads: int = 2) -> None:
+    def __init__(
+        self, manifest: Manifest, windows: Windows, fields: Fields, frames: FrameSource, threads: int = 2
+    ) -> None:
         """See `open_reader`."""
         self.manifest, self.windows, self.fields = manifest, windows, fields
         self.frames = frames
@@ -75,11 +77,11 @@ class Reader:
         event, frame = torch.from_numpy(self.windows.begins(chosen)).unbind(1)
         rains, coming = (None if array is None else torch.from_numpy(array) for array in (rain, future))
         batch = Batch(torch.from_numpy(radar), rains, event, frame, fields.variables, fields.heights_km)
-        return batch if coming is None else replace(batch, before=coming[:, 0], future=coming[:, 1:])
+        return batch if coming is None else replace(batch, last_zh=coming[:, 0], target_zh=coming[:, 1:])
 
     @property
     def _ahead(self) -> int:
-        """Frames of a window that are to be forecast."""
+        """FrameSource of a window that are to be forecast."""
         return self.windows.targets if self.fields.future_runs else 0
 
     def _gather(self, places: Table, wanted: tuple[Run, ...], fields: Halves, rain: Halves | None = None) -> None:
@@ -107,7 +109,7 @@ class Reader:
 
 
 def _runs(places: Table) -> list[tuple[int, ...]]:
-    """Frames (b, t, 3) as runs of equal distance: (b, first, frames, shard, radar at, rain at, stride)."""
+    """FrameSource (b, t, 3) as runs of equal distance: (b, first, frames, shard, radar at, rain at, stride)."""
     steps = np.diff(places, axis=1)
     stride = steps[:, 0, 1] if steps.shape[1] else np.zeros(len(places), np.int64)
     rain_steps = np.where(places[:, :1, 2] < 0, 0, stride[:, None])
@@ -146,7 +148,7 @@ def open_reader(
         frames: Window length in frames.
         targets: How many of its last frames are to be forecast, all by default; the shards' window filter asks for
             strong echo in one of them.
-        context: Frames before each window that are read as well; its first frame where there are none.
+        context: FrameSource before each window that are read as well; its first frame where there are none.
         rain: Whether to read the rain rate.
         future: Whether the last `targets` frames of a window are to be forecast: only their zh is read, apart.
         threads: Threads that fill a large batch together.
@@ -164,7 +166,7 @@ def open_reader(
 
 def _frames(
     manifest: Manifest, windows: Windows, fields: Fields, patience: Patience | None, budget: int | None
-) -> Frames:
+) -> FrameSource:
     if patience:
         return StreamedFrames(manifest, fields, windows, patience)
     needed = len(windows.rows) * fields.bytes_per_frame

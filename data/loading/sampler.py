@@ -11,19 +11,19 @@ import torch
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.blocks import BlockShuffle, by_shard
-from polarcast.data.loading.epoch_weights import Quota, balanced_weights
+from polarcast.data.loading.epoch_weights import EpochWeights, balanced_weights
 from polarcast.data.loading.order import Order, WholeShuffle, substitute_at
 from polarcast.data.loading.permute import Indices
 from polarcast.data.loading.reader import Reader
 from polarcast.data.shards.health import BadShard
 
-Change = Callable[[Batch, Indices, int], Batch]
+Transform = Callable[[Batch, Indices, int], Batch]
 """Of samples at some positions of the stream, by a seed; it depends on these alone."""
 _CHUNK = (64, 4096)
 """Positions whose windows are computed together: about an epoch, within these bounds."""
 
 
-class Draw:
+class TrainSampler:
     """Batches of training windows by their positions in the endless stream.
 
     A window of a shard that can't be read is replaced by the first readable one of a sequence that depends on the seed
@@ -36,19 +36,19 @@ class Draw:
         order: Order,
         seed: int,
         max_bad_share: float = 0.0,
-        changes: Sequence[Change] = (),
+        transforms: Sequence[Transform] = (),
     ) -> None:
-        """Draw from a reader.
+        """TrainSampler from a reader.
 
         Args:
             reader: Of the training split.
             order: Which window is at which position.
             seed: Of the substitutes.
             max_bad_share: Share of the windows that may lie in bad shards before the work fails.
-            changes: What is done to samples by chance, in this order.
+            transforms: What is done to samples by chance, in this order.
         """
         self._reader, self._order, self._seed = reader, order, seed
-        self._max_bad_share, self._changes = max_bad_share, changes
+        self._max_bad_share, self._transforms = max_bad_share, transforms
         self._lock = threading.Lock()
         self._size = min(max(len(reader), _CHUNK[0]), _CHUNK[1])
         self._shards = reader.windows.shards()
@@ -78,7 +78,7 @@ class Draw:
             found[here] = self._chunk(number)[position[here] - number * self._size]
         return found
 
-    @lru_cache(maxsize=4)  # noqa: B019 — a draw lives as long as its run
+    @lru_cache(maxsize=4)  # noqa: B019 — a sampler lives as long as its run
     def _chunk(self, number: int) -> Indices:
         return self._order.at(np.arange(number * self._size, (number + 1) * self._size))
 
@@ -92,9 +92,9 @@ class Draw:
         while True:
             try:
                 batch = self._reader.read(self.windows(position))
-                for change in self._changes:
-                    batch = change(batch, position, self._seed)
-                return replace(batch, draw=torch.from_numpy(np.array(position, np.int64)))
+                for transform in self._transforms:
+                    batch = transform(batch, position, self._seed)
+                return replace(batch, sample_index=torch.from_numpy(np.array(position, np.int64)))
             except BadShard as error:
                 self.exclude({error.shard: error.what})
 
@@ -123,8 +123,8 @@ class Draw:
 
 
 def whole_shuffle(reader: Reader, seed: int, balance: float = 0.0) -> Order:
-    """Every epoch shuffled as a whole; `balance` as in `quota.balanced_weights`."""
-    return WholeShuffle(_quota(reader, seed, balance, np.arange(len(reader))), seed)
+    """Every epoch shuffled as a whole; `balance` as in `epoch_weights.balanced_weights`."""
+    return WholeShuffle(_epoch_weights(reader, seed, balance, np.arange(len(reader))), seed)
 
 
 def block_shuffle(reader: Reader, seed: int, balance: float, lanes: int, shards_per_block: int) -> BlockShuffle:
@@ -140,10 +140,10 @@ def block_shuffle(reader: Reader, seed: int, balance: float, lanes: int, shards_
             reader.manifest.source.location,
             "set data.reader=mapped",
         )
-    quota = _quota(reader, seed, balance, by_shard(first))
-    return BlockShuffle(quota, first, seed, lanes, shards_per_block)
+    weights = _epoch_weights(reader, seed, balance, by_shard(first))
+    return BlockShuffle(weights, first, seed, lanes, shards_per_block)
 
 
-def _quota(reader: Reader, seed: int, balance: float, sequence: Indices) -> Quota:
+def _epoch_weights(reader: Reader, seed: int, balance: float, sequence: Indices) -> EpochWeights:
     weights = balanced_weights(reader.windows.intensity()[sequence], balance) if balance else None
-    return Quota(len(reader), seed, weights)
+    return EpochWeights(len(reader), seed, weights)

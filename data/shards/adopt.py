@@ -15,8 +15,8 @@ from polarcast.data.errors import BadInput
 from polarcast.data.selection import Selection, intensity_ppm, strong_pixels
 from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
-from polarcast.data.shards.source import Source
-from polarcast.data.shards.tar_walk import Member, read_array, walk
+from polarcast.data.shards.source import ShardSource
+from polarcast.data.shards.tar_walk import TarMember, read_array, walk
 from polarcast.data.splits import assign, default_rule
 from polarcast.data.statistics import EventSums, Tally, summarize
 
@@ -26,7 +26,7 @@ _MEMBERS = "samples are KEY.radar.npy, KEY.rain.npy and KEY.json; KEY is EVENT-F
 
 
 @dataclass(frozen=True)
-class Grid:
+class ShardLayout:
     """What the tars don't tell."""
 
     variables: tuple[str, ...] = nju.VARIABLES
@@ -46,7 +46,7 @@ class _Sample:
 
 def adopt(
     folder: Path,
-    grid: Grid,
+    grid: ShardLayout,
     *,
     split: str | None = None,
     seed: int = 0,
@@ -91,7 +91,7 @@ def adopt(
 
 def _manifest(
     folder: Path,
-    grid: Grid,
+    grid: ShardLayout,
     paths: Sequence[Path],
     rows: list[list[int]],
     shape: tuple[int, int],
@@ -102,7 +102,7 @@ def _manifest(
     splits = assign(list(sums), split or default_rule(list(sums)), seed)
     rain = ("rain_rate",) if rows[0][4] >= 0 else ()
     return Manifest(
-        source=Source(str(folder)),
+        source=ShardSource(str(folder)),
         variables=grid.variables,
         heights_km=grid.heights_km,
         shape=shape,
@@ -132,9 +132,9 @@ def _check(folder: Path, rows: list[list[int]], shapes: set[tuple[int, int]]) ->
         seen.add((event, frame))
 
 
-def _samples(path: Path, grid: Grid) -> list[_Sample]:
+def _samples(path: Path, grid: ShardLayout) -> list[_Sample]:
     """The samples of one tar, whole ones only."""
-    by_key: dict[str, dict[str, Member]] = {}
+    by_key: dict[str, dict[str, TarMember]] = {}
     for member in walk(path):
         folder, base = str(PurePosixPath(member.name).parent), PurePosixPath(member.name).name
         key, _, ending = base.partition(".")
@@ -143,7 +143,7 @@ def _samples(path: Path, grid: Grid) -> list[_Sample]:
         return [_sample(stream, path, key, members, grid) for key, members in by_key.items()]
 
 
-def _sample(stream: BinaryIO, path: Path, key: str, members: dict[str, Member], grid: Grid) -> _Sample:
+def _sample(stream: BinaryIO, path: Path, key: str, members: dict[str, TarMember], grid: ShardLayout) -> _Sample:
     name = key.removeprefix("./")
     if _RADAR not in members:
         raise BadInput(f"sample {name} has no {_RADAR}", path, _MEMBERS)
@@ -162,7 +162,7 @@ def _sample(stream: BinaryIO, path: Path, key: str, members: dict[str, Member], 
     return _Sample(event, frame, radar.offset, rain.offset if rain else -1, shape)
 
 
-def _numbers(stream: BinaryIO, path: Path, name: str, note: Member | None) -> tuple[int, int]:
+def _numbers(stream: BinaryIO, path: Path, name: str, note: TarMember | None) -> tuple[int, int]:
     """Event and frame: from the json where it holds them, else from the key."""
     if note and note.size <= 2**20:
         stream.seek(note.offset)
@@ -177,7 +177,7 @@ def _numbers(stream: BinaryIO, path: Path, name: str, note: Member | None) -> tu
     return int(found[1]), int(found[2])
 
 
-def _row(path: Path, sample: _Sample, grid: Grid, tally: Tally) -> list[int]:
+def _row(path: Path, sample: _Sample, grid: ShardLayout, tally: Tally) -> list[int]:
     """A row of `COLUMNS`; the frame's values go into the tally of its event."""
     y, x = sample.shape
     shape = (len(grid.variables), len(grid.heights_km), y, x)

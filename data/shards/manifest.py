@@ -11,7 +11,7 @@ import numpy as np
 
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.samples import COLUMNS, RUN, Table, from_runs, to_runs
-from polarcast.data.shards.source import Source
+from polarcast.data.shards.source import ShardSource
 from polarcast.data.splits import Splits
 
 FORMAT = "polarcast-shards/3"
@@ -31,7 +31,7 @@ class Shard:
 class Manifest:
     """The shards of one archive: grid, splits by event, train-only statistics, and where it all came from."""
 
-    source: Source
+    source: ShardSource
     variables: tuple[str, ...]
     heights_km: tuple[float, ...]
     shape: tuple[int, int]
@@ -87,12 +87,12 @@ def read_manifest(location: Path | str) -> Manifest:
     """Read the manifest of a folder of shards, or of shards behind a URL.
 
     Args:
-        location: What `Source` takes: a folder, or a URL (template) such as `https://host/shards/{name}`.
+        location: What `ShardSource` takes: a folder, or a URL (template) such as `https://host/shards/{name}`.
 
     Raises:
         BadInput: there is none, it is damaged, or it is of another format version.
     """
-    source = Source(str(location))
+    source = ShardSource(str(location))
     text = source.read_text(NAME, missing="make shards with: polarcast data shard ARCHIVE OUT")
     try:
         content = json.loads(text)
@@ -111,7 +111,7 @@ def _packed(part: Table) -> dict[str, Any]:
     return {"runs": to_runs(part), **{name: part[:, COLUMNS.index(name)].tolist() for name in COLUMNS[4:]}}
 
 
-def _from_json(source: Source, content: dict[str, Any]) -> Manifest:
+def _from_json(source: ShardSource, content: dict[str, Any]) -> Manifest:
     entries = content.pop("shards")
     shards = tuple(Shard(e["name"], e["bytes"], e["sha256"]) for e in entries)
     counts = [len(e[COLUMNS[4]]) for e in entries]

@@ -12,7 +12,7 @@ _PLACE = "{name}"
 
 
 @dataclass(frozen=True)
-class Source:
+class ShardSource:
     """A folder, or a URL with `{name}` where a file's name belongs (at its end without).
 
     Examples: `/scratch/shards`, `https://host/shards`, `pipe:aws s3 cp s3://bucket/{name} -`.

@@ -13,7 +13,7 @@ from pathlib import Path
 from polarcast.data.shards.fetch import Fetch, Patience
 from polarcast.data.shards.health import BadShard
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
-from polarcast.data.shards.source import Source
+from polarcast.data.shards.source import ShardSource
 
 _log = logging.getLogger("polarcast")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -41,7 +41,7 @@ def stage(manifest: Manifest, root: Path, patience: Patience | None = None) -> M
         reason = "is full" if error.errno in _NO_ROOM else f"can't be used ({error.strerror})"
         _log.warning("polarcast: %s %s: the shards are read from %s", root, reason, manifest.source.location)
         return manifest
-    return replace(manifest, source=Source(str(folder)))
+    return replace(manifest, source=ShardSource(str(folder)))
 
 
 def _fill(manifest: Manifest, folder: Path, patience: Patience) -> None:

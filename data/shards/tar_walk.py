@@ -20,7 +20,7 @@ _FIX = "make the shards again, from a source you trust"
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """A regular file in a tar: its name, where its content begins, and its length in bytes."""
 
     name: str
@@ -37,7 +37,7 @@ class Array:
     dtype: str
 
 
-def walk(path: Path) -> Iterator[Member]:
+def walk(path: Path) -> Iterator[TarMember]:
     """All regular files of an uncompressed tar, in order.
 
     Raises:
@@ -55,7 +55,7 @@ def walk(path: Path) -> Iterator[Member]:
             if info.type in _NOTES:
                 name = _long_name(stream, info, path) or name
             else:
-                member = Member(_safe(name or info.name, path), content, info.size)
+                member = TarMember(_safe(name or info.name, path), content, info.size)
                 if info.isreg() and not info.sparse:
                     yield member
                 elif not info.isdir():
@@ -64,7 +64,7 @@ def walk(path: Path) -> Iterator[Member]:
             at = after
 
 
-def read_array(stream: BinaryIO, member: Member, path: Path) -> Array:
+def read_array(stream: BinaryIO, member: TarMember, path: Path) -> Array:
     """The header of an npy member. Raises BadInput when it is none, is pickled, or does not fill the member."""
     stream.seek(member.offset)
     head = stream.read(min(member.size, _LONGEST_NPY_HEADER))

@@ -15,7 +15,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.selection import Selection
 from polarcast.data.shards.manifest import NAME, Manifest
 from polarcast.data.shards.pack import Packed, ShardJob, pack_shard
-from polarcast.data.shards.source import Source
+from polarcast.data.shards.source import ShardSource
 from polarcast.data.splits import Splits, assign, default_rule
 from polarcast.data.statistics import summarize
 from polarcast.data.workers import run_all
@@ -133,7 +133,7 @@ def _manifest(
     removed = {event: frames for p in packed for event, frames in p.removed.items()}
     has = (*archive.variables, *(("rain_rate",) if archive.has_rain else ()))
     return Manifest(
-        source=Source(str(out)),
+        source=ShardSource(str(out)),
         variables=archive.variables,
         heights_km=archive.heights_km,
         shape=(shape[0], shape[1]),

@@ -27,8 +27,8 @@ from polarcast.data.workers import end_with_parent
 
 __all__ = [
     "PRESETS",
-    "Event",
     "StormWorld",
+    "SyntheticEvent",
     "archive_truth",
     "draw_length",
     "generate_event",
@@ -50,7 +50,7 @@ _LENGTHS = (20, 23, 43, 89, 150, 197, 199)
 
 
 @dataclass(frozen=True)
-class Event:
+class SyntheticEvent:
     """One storm as the radar saw it, and its rain."""
 
     radar: Real
@@ -88,7 +88,7 @@ def _storm(world: StormWorld, seed: int, event: int, size: int) -> tuple[StormWo
     return world, regime, simulate(world, regime, size, _stream(seed, 1, event, 2))
 
 
-def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: int | None = None) -> Event:
+def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: int | None = None) -> SyntheticEvent:
     """One event; equal arguments give equal bytes in any process.
 
     Args:
@@ -107,7 +107,7 @@ def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: 
     rain = np.empty((length, size, size), np.float32)
     for i, weather in enumerate(islice(truth, length)):
         radar[i], rain[i] = observe(world, regime, site, weather, errors)
-    return Event(radar, rain)
+    return SyntheticEvent(radar, rain)
 
 
 def sample_truth(world: StormWorld, seed: int, event: int, size: int, frames: int, every: int = 97) -> Truth:

@@ -37,7 +37,7 @@ ALL_INPUTS = 4 * len(SCALES_KM)
 
 
 @dataclass(frozen=True)
-class Samples:
+class EchoPixels:
     """Pixels of one event with echo about them: features along the motion and what came."""
 
     features: npt.NDArray[np.float16]
@@ -89,8 +89,8 @@ def _carried(field: Real, drift: tuple[float, float], frames: int) -> Real:
     return moved
 
 
-def make_samples(radar: Real, lead: int, start: int) -> Samples:
-    """Samples of one event (t, 3, 3, y, x), whose last observed frame is `start`, `lead` frames ahead."""
+def make_samples(radar: Real, lead: int, start: int) -> EchoPixels:
+    """EchoPixels of one event (t, 3, 3, y, x), whose last observed frame is `start`, `lead` frames ahead."""
     zh, zdr, kdp = radar[start - HISTORY : start + 1, :, 1].transpose(1, 0, 2, 3)
     drift = motion(zh)
     tendency = zh[-1] - _carried(zh[0], drift, HISTORY)
@@ -101,7 +101,7 @@ def make_samples(radar: Real, lead: int, start: int) -> Samples:
     known = (_carried(ones, drift, lead) > 0) & _circle(zh.shape[-1])
     near = known & (features[..., len(SCALES_KM) - 1] > 3)
     hit = radar[start + lead, 0, 1] >= THRESHOLD_DBZ
-    return Samples(features[near].astype(np.float16), hit[near], int((hit & known & ~near).sum()))
+    return EchoPixels(features[near].astype(np.float16), hit[near], int((hit & known & ~near).sum()))
 
 
 def _circle(size: int) -> Mask:
@@ -153,7 +153,7 @@ def _best_threshold(odds: Real, hit: Mask) -> float:
     return float(candidates[int(np.argmax(scores))])
 
 
-def score_arm(events: Sequence[Samples], inputs: int, folds: int, seed: int, steps: int = 1500) -> Real:
+def score_arm(events: Sequence[EchoPixels], inputs: int, folds: int, seed: int, steps: int = 1500) -> Real:
     """Counts (events, 3) of the arm that uses the first `inputs` features.
 
     Each event is forecast by a network trained on the other folds, which saw at most 30,000 pixels of each event.
@@ -194,7 +194,7 @@ def measure(
     preset: str = "meiyu", events: int = 120, size: int = 256, seed: int = 1, leads: Sequence[int] = (5, 10)
 ) -> list[Information]:
     """Make the storms, train both arms, and compare them at each lead (frames of 6 min)."""
-    samples: dict[int, list[Samples]] = {lead: [] for lead in leads}
+    samples: dict[int, list[EchoPixels]] = {lead: [] for lead in leads}
     starts = range(HISTORY, HISTORY + WINDOWS * SPACING, SPACING)
     for event in range(events):
         radar = generate_event(PRESETS[preset], seed, event, size, starts[-1] + max(leads) + 1).radar
@@ -207,9 +207,9 @@ def measure(
     return results
 
 
-def join(windows: Sequence[Samples]) -> Samples:
+def join(windows: Sequence[EchoPixels]) -> EchoPixels:
     """All windows of one event as one."""
-    return Samples(
+    return EchoPixels(
         np.concatenate([w.features for w in windows]),
         np.concatenate([w.hit for w in windows]),
         sum(w.unforeseen for w in windows),

@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -14,9 +13,9 @@ from polarcast.hpc.bench.data import DataSpec
 from polarcast.hpc.bench.suite import ModelSpec, Suite
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.load import load_config
-from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.config.schema import BaseRun, RunConfig
 from polarcast.hpc.runs.folder import RunFolder
-from polarcast.models.registry import entry
+from polarcast.models.registry import get_model
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Cell:
     @property
     def is_by_chance(self) -> bool:
         """Whether another seed would make another model."""
-        return self.base is not None or entry(self.config.model["name"]).trained
+        return self.base is not None or get_model(self.config.model["name"]).trained
 
     def folder(self, runs: Path, data_digest: str) -> Path:
         """Its run folder, keyed by the hash of its configuration and of the data."""
@@ -69,15 +68,16 @@ def _add_cell(
         spec = suite.models[name]
         base = _add_cell(cells, suite, shards, (spec.base, arm, seed), (*above, name)) if spec.base else None
         # Where a base lies is known when the data are.
-        of_seed: dict[str, Any] = {"seed": seed, "base": {"run": "", "config": base.config.to_dict()} if base else None}
+        base_run = BaseRun("", base.config) if base else None
         like = next((cell.config for (n, a, _), cell in cells.items() if (n, a) == (name, arm)), None)
-        config = replace(like, **of_seed) if like else _config(suite, spec, arm, shards, of_seed)
+        config = like or _config(suite, spec, arm, shards, base_run)
+        config = replace(config, seed=seed, base=base_run)
         cells[key] = Cell(name, arm, seed, config, base)
     return cells[key]
 
 
-def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, of_seed: dict[str, Any]) -> RunConfig:
-    of_cell = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, **of_seed}
+def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, base: BaseRun | None) -> RunConfig:
+    of_cell = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, "base": base and asdict(base)}
     return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, of_cell)))  # type: ignore[arg-type]
 
 

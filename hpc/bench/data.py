@@ -7,7 +7,7 @@ from polarcast.data.archive import open_archive
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
-from polarcast.hpc.utils.progress import Board
+from polarcast.hpc.utils.progress import ProgressBoard
 
 
 @dataclass
@@ -38,7 +38,7 @@ class DataSpec:
     """Rule that assigns events to train, validation and test."""
 
 
-def prepare_data(spec: DataSpec, archive_folder: Path, shards: Path, workers: int, board: Board) -> Manifest:
+def prepare_data(spec: DataSpec, archive_folder: Path, shards: Path, workers: int, board: ProgressBoard) -> Manifest:
     """Shard the archive of a suite into `shards`; synthesize it into `archive_folder` first where none is given.
 
     Shards that exist are opened as they are.

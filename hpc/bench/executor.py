@@ -15,7 +15,7 @@ from polarcast.hpc.bench.worker import ERROR, PROGRESS, read_progress
 from polarcast.hpc.distributed.preemption import StopFlag, requeue, wait_to_be_ended
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.utils.exit_codes import ENDED_EARLY
-from polarcast.hpc.utils.progress import Board
+from polarcast.hpc.utils.progress import ProgressBoard
 
 _POLL_SECONDS = 0.2
 _TRAIN_SHARE = 0.95
@@ -25,7 +25,7 @@ _STOPPED = (ENDED_EARLY, -signal.SIGTERM)
 
 
 @dataclass(frozen=True)
-class Job:
+class CellJob:
     """A cell to run: its folder, the seconds of one core that it is expected to take, and the one it must wait for."""
 
     folder: Path
@@ -35,12 +35,12 @@ class Job:
 
 @dataclass
 class _Running:
-    job: Job
+    job: CellJob
     process: subprocess.Popen[bytes]
     report: Callable[[str, int, int], None]
 
 
-def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
+def run_processes(jobs: Sequence[CellJob], workers: int, board: ProgressBoard) -> None:
     """Run cells, `workers` at a time; one that fails doesn't stop the others.
 
     A signal, or the approaching time limit of a Slurm job, has all cells save what they have.
@@ -73,7 +73,7 @@ def run_processes(jobs: Sequence[Job], workers: int, board: Board) -> None:
         _explain(min(bad, key=lambda cell: cell.process.returncode in _STOPPED))
 
 
-def _ready(waiting: Sequence[Job], running: Sequence[_Running]) -> Job | None:
+def _ready(waiting: Sequence[CellJob], running: Sequence[_Running]) -> CellJob | None:
     """The first cell that waits for no other."""
     unfinished = {job.folder for job in waiting} | {cell.job.folder for cell in running}
     return next((job for job in waiting if job.after not in unfinished), None)
@@ -90,7 +90,7 @@ def _stop_all(running: Sequence[_Running], reason: str) -> None:
     raise Stopped(f"stopped by {reason}; all cells have saved what they had, and the same command continues them")
 
 
-def _start(job: Job, board: Board) -> _Running:
+def _start(job: CellJob, board: ProgressBoard) -> _Running:
     (job.folder / PROGRESS).unlink(missing_ok=True)
     (job.folder / ERROR).unlink(missing_ok=True)
     with (job.folder / "output.txt").open("ab") as output:

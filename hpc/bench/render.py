@@ -22,7 +22,7 @@ Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Grid:
+class TableLayout:
     """A table as text: heads, lines, and how many of the first columns are labels."""
 
     head: list[str]
@@ -30,7 +30,7 @@ class Grid:
     labels: int
 
 
-def lay_out(table: ComparisonTable) -> Grid:
+def lay_out(table: ComparisonTable) -> TableLayout:
     """Rows and columns by the table's dimensions: model, metric, arm, and any axis of the scores.
 
     Where `arm` is the last dimension of the columns, the interval of the difference (or of the only arm) stands beside.
@@ -43,7 +43,7 @@ def lay_out(table: ComparisonTable) -> Grid:
     shown = list(_with_intervals(columns)) if with_interval else [(c, _value) for c in columns]
     heads = [_head(column, of is _interval) for column, of in shown]
     lines = [[*row, *(of(cells[row, c]) if (row, c) in cells else "" for c, of in shown)] for row in rows]
-    return Grid([*map(_dimension_name, table.rows), *heads], lines, len(table.rows))
+    return TableLayout([*map(_dimension_name, table.rows), *heads], lines, len(table.rows))
 
 
 def _with_intervals(columns: Sequence[Key]) -> "list[tuple[Key, Callable[[Record], str]]]":
@@ -134,7 +134,7 @@ def terminal_table(table: ComparisonTable) -> Table:
     return shown
 
 
-def _add_rows(shown: Table, grid: Grid) -> None:
+def _add_rows(shown: Table, grid: TableLayout) -> None:
     for line, following in zip(grid.lines, [*grid.lines[1:], None], strict=True):
         starts = shown.row_count == 0 or shown.rows[-1].end_section
         ends = grid.labels > 1 and (following is None or following[0] != line[0])

@@ -11,7 +11,7 @@ from polarcast.hpc.bench.suite import Suite, load_suite, without_synthetic_rows
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.runs.folder import Output
-from polarcast.hpc.utils.progress import Board
+from polarcast.hpc.utils.progress import ProgressBoard
 
 
 def is_suite(path: Path) -> bool:
@@ -24,7 +24,7 @@ def saved_suite(path: Path) -> Suite:
     return load_suite(str(Path(path) / "suite.yaml"))
 
 
-def rescore(path: Path, archive: Path, board: Board) -> tuple[Tables, Path]:
+def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Path]:
     """Score every run of a suite on all events of an archive.
 
     Args:

@@ -13,23 +13,24 @@ from polarcast.data.files import write_text
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.data import prepare_data
-from polarcast.hpc.bench.executor import Job, run_processes
+from polarcast.hpc.bench.executor import CellJob, run_processes
 from polarcast.hpc.bench.notes import attained, rain_note
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.bench.table import ComparisonTable, build_table
 from polarcast.hpc.bench.unfinished import finished_part
+from polarcast.hpc.config.schema import BaseRun
 from polarcast.hpc.runs.folder import Output
 from polarcast.hpc.runs.provenance import read_provenance
 from polarcast.hpc.scores.records import Records, read_records
-from polarcast.hpc.utils.progress import Board
-from polarcast.models.registry import entry
+from polarcast.hpc.utils.progress import ProgressBoard
+from polarcast.models.registry import get_model
 
 Tables = dict[str, ComparisonTable]
 _PAPERS_GRID = (256, 256)
 
 
-def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Board) -> Tables:
+def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: ProgressBoard) -> Tables:
     """Make the data, run every cell, and write tables and figures.
 
     Args:
@@ -71,7 +72,9 @@ def is_papers_archive(manifest: Manifest) -> bool:
     return manifest.provenance.get("generator") == NOT_RECORDED and grid == (_PAPERS_GRID, HEIGHTS_KM)
 
 
-def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: Board) -> None:
+def run_cells(
+    cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: ProgressBoard
+) -> None:
     """Train and score the cells that are not complete: seed by seed, for whole tables early, and the longest first."""
     jobs = []
     pending = _pending(cells, folder)
@@ -79,9 +82,9 @@ def run_cells(cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, wo
     for cell in sorted(pending, key=lambda cell: (seeds.index(cell.seed), -_seconds_from(cell, pending))):
         run = folder.cell(cell, manifest)
         base = folder.cell(cell.base, manifest).path.resolve() if cell.base else None
-        run.start(replace(cell.config, base=base and {**cell.config.base, "run": str(base)}))
+        run.start(replace(cell.config, base=base and BaseRun(str(base), cell.config.base.config)))
         after = run.path.with_name(base.name) if base and cell.base in pending else None
-        jobs.append(Job(run.path, expected_seconds(cell), after))
+        jobs.append(CellJob(run.path, expected_seconds(cell), after))
     if jobs:
         run_processes(jobs, workers, board)
 
@@ -102,7 +105,7 @@ def write_tables(
         BadInput: a record is missing or damaged, or cells were scored on different events.
     """
     from polarcast.hpc.bench.figures.draw import draw_figures
-    from polarcast.hpc.bench.figures.source import Kept, Source
+    from polarcast.hpc.bench.figures.source import FigureData, Kept
     from polarcast.hpc.bench.report import write_report
 
     scores: dict[tuple[str, str], list[Records]] = {}
@@ -114,7 +117,7 @@ def write_tables(
     kept: dict[tuple[str, str], Kept] = {}
     for cell, output in outputs:
         kept.setdefault((cell.model, cell.arm), Kept(cell.model, cell.arm, output.cases))
-    figures = draw_figures(folder / "figures", Source(suite, scores, list(kept.values())))
+    figures = draw_figures(folder / "figures", FigureData(suite, scores, list(kept.values())))
     title, about = f"polarcast: {suite.name}", _about(suite, outputs)
     write_report(folder / "report.html", title, tables, figures, about, beside_paper=beside_paper)
     return tables
@@ -145,7 +148,7 @@ def default_workers(cells: Sequence[Cell]) -> int:
 
 def expected_seconds(cell: Cell) -> float:
     """Seconds one core took for such a cell of the demo; only the proportions matter, the board finds the scale."""
-    settings, cost = cell.config.train, entry(cell.config.model["name"]).cost
+    settings, cost = cell.config.train, get_model(cell.config.model["name"]).cost
     return 6.0 * cost + (0.016 * cost * settings.steps * settings.global_batch if _is_trained(cell) else 0.0)
 
 
@@ -156,10 +159,10 @@ def _seconds_from(cell: Cell, pending: Sequence[Cell]) -> float:
 
 
 def _is_trained(cell: Cell) -> bool:
-    return entry(cell.config.model["name"]).trained
+    return get_model(cell.config.model["name"]).trained
 
 
-def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], workers: int, board: Board) -> None:
+def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], workers: int, board: ProgressBoard) -> None:
     """Tell the board what lies ahead, in seconds as one core took them for a 64 × 64 demo."""
     if not (folder.shards / NAME).is_file():
         if suite.data.archive is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from polarcast.data.errors import BadInput, Stopped
 from polarcast.data.files import sole_writer, write_text
-from polarcast.hpc.utils.console import leave
+from polarcast.hpc.utils.console import exit_process
 from polarcast.hpc.utils.exit_codes import BAD_INPUT, ENDED_EARLY, OK
 
 PROGRESS = "progress.json"
@@ -69,4 +69,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

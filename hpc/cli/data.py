@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from polarcast.data.explore.explore import Exploration
-    from polarcast.data.explore.measures import Row
+    from polarcast.data.explore.measures import AcceptanceRow
     from polarcast.data.synth.side_by_side import Beside
 
 app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)
@@ -122,10 +122,10 @@ def index(
 
     Example: polarcast data index /data/their-shards --variables zh,zdr --heights 3 --split 0.7/0.1/0.2
     """
-    from polarcast.data.shards.adopt import Grid, adopt
+    from polarcast.data.shards.adopt import ShardLayout, adopt
 
     names, levels = split_names(variables), split_numbers(heights, "--heights")
-    grid = Grid(tuple(names or ()), tuple(levels or ()), spacing_km, step_minutes)
+    grid = ShardLayout(tuple(names or ()), tuple(levels or ()), spacing_km, step_minutes)
     with progress("tars", len(list(folder.glob("*.tar")))) as done:
         manifest = adopt(folder, grid, split=split, seed=seed, on_shard=done)
     sizes = {name: len(events) for name, events in manifest.splits.items()}
@@ -237,7 +237,7 @@ def _beside_table(rows: "Sequence[Beside]", preset: str) -> "Table":
     return table
 
 
-def _mark(row: "Row") -> str:
+def _mark(row: "AcceptanceRow") -> str:
     if not isfinite(row.value):
         return "[dim]undefined[/]"
     return "[green]pass[/]" if row.passed else "[red]outside[/]"

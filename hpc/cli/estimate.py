@@ -25,9 +25,10 @@ def estimate(
     Example: polarcast estimate paper --gpu-gib 36 --tflops 40
     """
     from polarcast.hpc.config.load import load_config
+    from polarcast.hpc.config.resolve import resolve
     from polarcast.hpc.training.estimate import estimate as told_of
 
-    told = told_of(load_config(source, overrides or []), (size, size), gpu_gib, tflops)
+    told = told_of(resolve(load_config(source, overrides or [])), (size, size), gpu_gib, tflops)
     if as_json:
         print_json(told)
     else:

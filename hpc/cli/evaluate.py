@@ -12,7 +12,7 @@ from polarcast.hpc.utils.console import Json, print_json, print_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polarcast.hpc.evaluation.summary import Summary
+    from polarcast.hpc.evaluation.summary import ScoreSummary
 
 
 def evaluate(
@@ -63,7 +63,7 @@ def evaluate(
     show_tables(tables, folder, as_json)
 
 
-def _show_summary(tables: "Sequence[Summary]", about: dict[str, Any], as_json: bool) -> None:
+def _show_summary(tables: "Sequence[ScoreSummary]", about: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json({**about, "tables": [table.as_record() for table in tables]})
         return

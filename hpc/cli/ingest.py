@@ -10,7 +10,7 @@ from polarcast.hpc.utils.console import Json, plain, print_json, print_text, spl
 from polarcast.hpc.utils.exit_codes import BAD_INPUT, FAILED
 
 if TYPE_CHECKING:
-    from polarcast.data.ingest.run import Report
+    from polarcast.data.ingest.run import IngestReport
 
 _OF_VOLUMES, _OF_SEQUENCES = "Radar volumes", "Gridded sequences"
 
@@ -84,7 +84,7 @@ def ingest(
     _tell(out, report, as_json)
 
 
-def _tell(out: Path, report: "Report", as_json: bool) -> None:
+def _tell(out: Path, report: "IngestReport", as_json: bool) -> None:
     if as_json:
         print_json({"archive": str(out), **report.as_record()})
     else:

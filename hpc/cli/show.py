@@ -7,16 +7,16 @@ from polarcast.hpc.utils.console import print_json, print_text, stderr
 
 if TYPE_CHECKING:
     from polarcast.hpc.bench.run import Tables
-    from polarcast.hpc.utils.progress import Board
+    from polarcast.hpc.utils.progress import ProgressBoard
 
 
-def open_board(quiet: bool = False) -> "Board":
+def open_board(quiet: bool = False) -> "ProgressBoard":
     """Return a progress board on standard error."""
-    from polarcast.hpc.utils.progress import Board
+    from polarcast.hpc.utils.progress import ProgressBoard
 
     console = stderr()
     console.quiet = quiet
-    return Board(console)
+    return ProgressBoard(console)
 
 
 def show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:

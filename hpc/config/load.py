@@ -1,7 +1,10 @@
 """Typed configuration: dataclasses, presets, files and `key=value` overrides, checked before anything starts."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.config.schema import BaseRun, RunConfig
 from polarcast.hpc.config.validate import check
+
+_log = logging.getLogger("polarcast")
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -27,7 +32,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         BadInput: an unknown preset, key or model, a value of the wrong type, or KDP asked for in QPE.
     """
-    base, changes = _read(source), parse_overrides(overrides)
+    base, changes = _with_current_names(_read(source)), _with_current_names(parse_overrides(overrides))
     if OmegaConf.select(changes, "model.name") not in (None, OmegaConf.select(base, "model.name")):
         base.pop("model", None)
     values = OmegaConf.merge(base, changes)
@@ -51,10 +56,10 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 def model_config(config: RunConfig) -> Any:
     """The model's own configuration dataclass, filled from `config.model`."""
-    from polarcast.models.registry import entry
+    from polarcast.models.registry import get_model
 
     values = {k: v for k, v in config.model.items() if k != "name"}
-    return entry(config.model["name"]).config(**values)
+    return get_model(config.model["name"]).config(**values)
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> DictConfig:
@@ -86,11 +91,42 @@ def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> DictConfig:
         raise BadInput(str(error).splitlines()[0], "override", "for example train.steps=100") from None
 
 
+@cache
+def _former_names() -> dict[str, str]:
+    """Dotted keys that configurations had before, and their names today."""
+
+    def walk(config: Any, prefix: str) -> Iterator[tuple[str, str]]:
+        for field in fields(config):
+            if was := field.metadata.get("was"):
+                yield f"{prefix}{was}", f"{prefix}{field.name}"
+            if is_dataclass(value := getattr(config, field.name)):
+                yield from walk(value, f"{prefix}{field.name}.")
+
+    return dict(walk(RunConfig(), ""))
+
+
+def _with_current_names(values: DictConfig) -> DictConfig:
+    """Read former keys as what they are called today, and advise to rename them, once for each key."""
+    for former, name in _former_names().items():
+        part, _, key = former.rpartition(".")
+        section = OmegaConf.select(values, part) if part else values
+        if not isinstance(section, DictConfig) or key not in section:
+            continue
+        _advise(former, name)
+        OmegaConf.update(values, name, section.pop(key), force_add=True)
+    return values
+
+
+@cache
+def _advise(former: str, name: str) -> None:
+    _log.warning("polarcast: %s is called %s now; the former name is still read", former, name)
+
+
 def _model_schema(values: Any) -> DictConfig:
-    from polarcast.models.registry import entry
+    from polarcast.models.registry import get_model
 
     name = OmegaConf.select(values, "model.name") or "unet"
-    schema = OmegaConf.structured(entry(name).config)
+    schema = OmegaConf.structured(get_model(name).config)
     OmegaConf.set_struct(schema, False)
     schema.name = name
     OmegaConf.set_struct(schema, True)
@@ -110,8 +146,8 @@ def _dotted(tree: Any, prefix: str = "") -> list[str]:
     return [key for name, branch in tree.items() for key in _dotted(branch, f"{prefix}{name}.")]
 
 
-def _read_base(base: Any) -> dict[str, Any] | None:
-    """A run folder → `{run, config}`; what is that already stays.
+def _read_base(base: Any) -> BaseRun | None:
+    """Return the run to build on, from its folder or from `{run, config}` as it is stored.
 
     Raises:
         BadInput: the folder is not a run.
@@ -119,14 +155,9 @@ def _read_base(base: Any) -> dict[str, Any] | None:
     if base is None:
         return None
     if not isinstance(base, str | Path):
-        return {"run": str(base["run"]), "config": dict(base["config"])}
+        name = base["config"]["model"]["name"]
+        return BaseRun(str(base["run"]), load_config({"model": {"name": name}}, base["config"]))
     file = Path(base) / "config.yaml"
     if not file.is_file():
         raise BadInput("not a run: it has no config.yaml", base, "give the folder of a trained run, as base=runs/unet")
-    return {"run": str(Path(base).resolve()), "config": load_config(file).to_dict()}
-
-
-def config_of(base: dict[str, Any]) -> RunConfig:
-    """The configuration of the base."""
-    name = base["config"]["model"]["name"]
-    return load_config({"model": {"name": name}}, base["config"])
+    return BaseRun(str(Path(base).resolve()), load_config(file))

@@ -4,7 +4,7 @@ from polarcast.data.archive import VARIABLES
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config.schema import DUALPOL, DataConfig, RunConfig, TrainConfig
 from polarcast.hpc.scores.query import check_single
-from polarcast.models.registry import entry
+from polarcast.models.registry import get_model
 
 ARMS = ("radar", "dualpol")
 AUTO = "auto"
@@ -20,7 +20,7 @@ def check(config: RunConfig) -> None:
     """Raises BadInput for what can't be trained as it stands."""
     if config.task not in DUALPOL:
         raise BadInput(f"unknown task {config.task!r}", "task", f"there are: {', '.join(DUALPOL)}")
-    if config.task not in entry(config.model["name"]).tasks:
+    if config.task not in get_model(config.model["name"]).tasks:
         raise BadInput(f"{config.model['name']} does not do {config.task}", "model.name", "choose another model")
     if config.arm not in ARMS:
         raise BadInput(f"unknown arm {config.arm!r}", "arm", f"there are: {', '.join(ARMS)}")
@@ -35,9 +35,9 @@ def check(config: RunConfig) -> None:
 
 def _check_base(config: RunConfig) -> None:
     name = config.model["name"]
-    if entry(name).needs_base and not config.base:
+    if get_model(name).needs_base and not config.base:
         raise BadInput(f"{name} builds on a trained run", "base", "give its folder, as base=runs/unet")
-    if config.base and not entry(name).needs_base:
+    if config.base and not get_model(name).needs_base:
         raise BadInput(f"{name} builds on no other run", "base", "leave it out, or choose another model.name")
     if config.data.only_held_out and not config.data.hold_out:
         raise BadInput("no events are held out", "data.only_held_out", "set data.hold_out, as the base has it")
@@ -72,7 +72,13 @@ def _check_data(data: DataConfig) -> None:
     for key in ("balance", "max_bad_share", "hold_out"):
         if not 0 <= getattr(data, key) <= 1:
             raise BadInput(f"{getattr(data, key)} is no share", f"data.{key}", "give a number from 0 to 1")
-    for key, least in (("context", 0), ("crop", 0), ("seen_frames", 1), ("lead_frames", 1), ("thicken_db", 0)):
+    for key, least in (
+        ("context", 0),
+        ("crop", 0),
+        ("seen_frames", 1),
+        ("lead_frames", 1),
+        ("concentration_jitter_db", 0),
+    ):
         if getattr(data, key) < least:
             raise BadInput(f"{getattr(data, key)} is too few", f"data.{key}", f"give {least} or more")
     if data.workers < 0 or min(data.stream.lanes, data.stream.shuffle_shards) < 1 or data.stream.retries < 0:

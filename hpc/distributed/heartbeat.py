@@ -29,24 +29,24 @@ _LOOKS = 6
 Beat = dict[str, Any]
 
 
-class Pulse:
+class Heartbeat:
     """Told by the training loop how far it is; watches, while entered, that all go on."""
 
-    def __init__(self, world: World, seconds: float, tell: Callable[[str], None]) -> None:
-        """`seconds` without progress end the run, 0 for never; `tell` is called with why, on the rank that notices."""
-        self._world, self._seconds, self._tell = world, seconds, tell
+    def __init__(self, world: World, seconds: float, on_hang: Callable[[str], None]) -> None:
+        """`seconds` without progress end the run, 0 for never; `on_hang` is called with why, on the rank that notices."""
+        self._world, self._seconds, self._on_hang = world, seconds, on_hang
         self._at: Beat = {"ticks": 0, "step": 0, "phase": DATA, "host": socket.gethostname()}
         self._ended = threading.Event()
         self._hosts: list[str] = []
         self._store: Any = None
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "Heartbeat":
         if self._seconds and self._world.size > 1:
             self._hosts = gather(self._at["host"], self._world)
             self._store = _store(self._world, self._seconds)
             self._say(0)
             gather(None, self._world)  # all have spoken before anyone listens
-            threading.Thread(target=self._watch, daemon=True, name="pulse").start()
+            threading.Thread(target=self._watch, daemon=True, name="heartbeat").start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -57,7 +57,7 @@ class Pulse:
         self._at = {**self._at, "ticks": self._at["ticks"] + 1, "step": step, "phase": phase}
 
     def _watch(self) -> None:
-        judge = Judge(self._seconds, time.monotonic)
+        detector = HangDetector(self._seconds, time.monotonic)
         beats, stuck_since, ticks = 0, time.monotonic(), -1
         while not self._ended.wait(self._seconds / _LOOKS):
             beats += 1
@@ -66,26 +66,26 @@ class Pulse:
             elif time.monotonic() - stuck_since > self._seconds - self._seconds / _LOOKS:
                 faulthandler.dump_traceback(sys.stderr)  # where every thread of this rank is
                 stuck_since = float("inf")
-            verdict = self._exchange(beats, judge)
+            verdict = self._exchange(beats, detector)
             if verdict and not self._ended.is_set():
-                self._tell(verdict)
+                self._on_hang(verdict)
                 os._exit(1)
 
-    def _exchange(self, beats: int, judge: "Judge") -> str:
+    def _exchange(self, beats: int, detector: "HangDetector") -> str:
         try:
             self._say(beats)
             if not self._world.is_first:
                 return ""
-            return judge.verdict({r: json.loads(self._store.get(str(r))) for r in range(self._world.size)})
+            return detector.verdict({r: json.loads(self._store.get(str(r))) for r in range(self._world.size)})
         except (RuntimeError, OSError):  # of torch.distributed: the store does not answer
-            # One deputy is enough to tell, and a rank 0 that has ended has ended the job, too.
+            # One deputy is enough to on_hang, and a rank 0 that has ended has ended the job, too.
             return f"rank 0 on {self._hosts[0]} has stopped: it does not answer" if self._world.rank == 1 else ""
 
     def _say(self, beats: int) -> None:
         self._store.set(str(self._world.rank), json.dumps({**self._at, "beats": beats}))
 
 
-class Judge:
+class HangDetector:
     """Finds who is to blame, from what each rank says of itself again and again."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:

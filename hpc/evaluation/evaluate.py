@@ -1,7 +1,6 @@
 """A trained run on a split → score records of each event, and a few forecasts for figures."""
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from polarcast.hpc.scores.echo_change import by_change, change_of
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
 from polarcast.hpc.scores.records import Records, write_records
 from polarcast.hpc.scores.sums import FAMILIES, score_fields
-from polarcast.models.diffusion.generative import Generative
 from polarcast.models.forecaster import Forecaster
 
 CASE_QUANTILES = (0.99, 0.9, 0.75, 0.5)
@@ -122,7 +120,7 @@ def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[fl
 
 def observed_of(batch: Batch) -> torch.Tensor:
     """What forecasts are held against, (b, t, z, y, x): rain rate in mm/h of the last frame, or zh in dBZ to come."""
-    return batch.rain_rate[:, -1:, None] if batch.future is None else batch.future
+    return batch.rain_rate[:, -1:, None] if batch.target_zh is None else batch.target_zh
 
 
 def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collection[str]) -> Sums:
@@ -130,8 +128,8 @@ def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collec
     by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
     observed = observed_of(batch)
     fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol, only)
-    if batch.before is not None and "contingency" in fields:
-        last = batch.before[:, None].expand_as(observed)
+    if batch.last_zh is not None and "contingency" in fields:
+        last = batch.last_zh[:, None].expand_as(observed)
         fields["by_change"] = by_change(fields["contingency"], change_of(last.flatten(0, 2), observed.flatten(0, 2)))
     grid = (len(batch), len(protocol.lead_time), len(protocol.height))
     return {name: sums.double().cpu().numpy().reshape(*grid, *sums.shape[1:]) for name, sums in fields.items()}
@@ -140,35 +138,20 @@ def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collec
 @torch.no_grad()
 def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
     batch = reader.read(case_windows(reader)).to(device_of(World()))
-    with _sampling(model) as states:
+    with model.sampling_states() as states:
         forecast = model.forecast(batch)[:, 0]
     observed = observed_of(batch)
     # An estimate is kept as one field of each case, a nowcast as (t, z, y, x).
     arrays = {
         "radar": batch.radar[:, -1],
-        "observed": observed[:, 0, 0] if batch.future is None else observed,
-        "forecast": forecast[:, 0] if batch.future is None else forecast,
+        "observed": observed[:, 0, 0] if batch.target_zh is None else observed,
+        "forecast": forecast[:, 0] if batch.target_zh is None else forecast,
         "event": batch.event,
         "frame": batch.frame,
         **({"process": torch.stack(states)} if states else {}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
-
-
-@contextmanager
-def _sampling(model: Forecaster) -> Iterator[list[torch.Tensor]]:
-    """What the network of a model that samples is shown of the first window on the way from noise to rain, (y, x)."""
-    states: list[torch.Tensor] = []
-    if not isinstance(model, Generative):
-        yield states
-        return
-
-    def keep(_: torch.nn.Module, seen: tuple[torch.Tensor, ...]) -> None:
-        states.append(seen[0][0, 0].float())
-
-    with model.denoising.net.register_forward_pre_hook(keep):
-        yield states
 
 
 def case_windows(reader: Reader) -> list[int]:

@@ -9,12 +9,12 @@ from polarcast.hpc.distributed.process_group import gather, join
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
-from polarcast.hpc.evaluation.summary import FEW, Summary, check_wanted, summarize
+from polarcast.hpc.evaluation.summary import FEW, ScoreSummary, check_wanted, summarize
 from polarcast.hpc.runs.build import open_shards
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.scores.stats.paired import POOLED
-from polarcast.hpc.utils.progress import Board
+from polarcast.hpc.utils.progress import ProgressBoard
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ def evaluate_run(
     path: Path,
     archive: Path | None,
     split: str,
-    board: Board,
+    board: ProgressBoard,
     world: World,
     wanted: Wanted,
-) -> tuple[list[Summary], dict[str, Any]]:
+) -> tuple[list[ScoreSummary], dict[str, Any]]:
     """Score one run on a split of its own shards, or on all events of an archive, with all ranks of `world`.
 
     Returns:
@@ -63,7 +63,7 @@ def evaluate_run(
     return summarize(records, wanted.scores, wanted.by, wanted.aggregation), about
 
 
-def _shards(archive: Path, out: Path, board: Board, world: World) -> Manifest:
+def _shards(archive: Path, out: Path, board: ProgressBoard, world: World) -> Manifest:
     """The archive's shards, made by rank 0 where they are not there yet; the others wait for it."""
     join(world)
     manifest = shards_of(archive, out, board) if world.is_first else None

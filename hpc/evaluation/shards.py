@@ -6,10 +6,10 @@ from polarcast.data.archive import open_archive
 from polarcast.data.loading.reader import only_test
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.shards.write import write_shards
-from polarcast.hpc.utils.progress import Board
+from polarcast.hpc.utils.progress import ProgressBoard
 
 
-def shards_of(source: Path, cache: Path, board: Board) -> Manifest:
+def shards_of(source: Path, cache: Path, board: ProgressBoard) -> Manifest:
     """All events of `source` as test events: of its shards, or of its archive, sharded once into `cache`.
 
     Raises:

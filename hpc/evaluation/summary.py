@@ -25,7 +25,7 @@ USUAL = ("rmse", "mae", "ne", "nb", "cc", "csi@threshold=*", "hss@threshold=*", 
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """A score at each coordinate of an axis, over all of it, and the events on which that is defined."""
 
     score: Score
@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Summary:
+class ScoreSummary:
     """Scores by one axis, or by none.
 
     Attributes:
@@ -48,7 +48,7 @@ class Summary:
 
     by: str
     coordinates: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[ScoreRow]
     protocol: Protocol
     aggregation: str
 
@@ -94,7 +94,7 @@ def check_wanted(wanted: Sequence[str], by: str | None, aggregation: str) -> Non
             parse_score(text)
 
 
-def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregation: str = POOLED) -> list[Summary]:
+def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregation: str = POOLED) -> list[ScoreSummary]:
     """Scores of one run, a table for each axis.
 
     Args:
@@ -130,10 +130,10 @@ def _own_axis(score: Score) -> str:
     return "class" if "class" in score.family.axes and "class" not in score.at else ""
 
 
-def _summary(records: Records, by: str, scores: Sequence[Score], aggregation: str) -> Summary:
+def _summary(records: Records, by: str, scores: Sequence[Score], aggregation: str) -> ScoreSummary:
     coordinates = [plain(c) for c in records.protocol.axis(by)] if by else []
     rows = [_row(records, score, by, coordinates, aggregation) for score in dict.fromkeys(scores)]
-    return Summary(by, coordinates, rows, records.protocol, aggregation)
+    return ScoreSummary(by, coordinates, rows, records.protocol, aggregation)
 
 
 def _named(wanted: Sequence[str], records: Records) -> list[str]:
@@ -165,12 +165,12 @@ def _middle(protocol: Protocol, axis: str) -> str:
     return f"{float(coordinates[len(coordinates) // 2]):g}"
 
 
-def _row(records: Records, score: Score, by: str, coordinates: Sequence[str], aggregation: str) -> Row:
+def _row(records: Records, score: Score, by: str, coordinates: Sequence[str], aggregation: str) -> ScoreRow:
     found = [_value(records, Score(score.name, {**score.at, by: c}), aggregation) for c in coordinates]
     values = [value for value, _ in found]
     if score.at.get(by) == ALL:  # thresholds don't add up
-        return Row(score, values, None, max(support for _, support in found))
-    return Row(score, values, *_value(records, score, aggregation))
+        return ScoreRow(score, values, None, max(support for _, support in found))
+    return ScoreRow(score, values, *_value(records, score, aggregation))
 
 
 def _value(records: Records, score: Score, aggregation: str) -> tuple[float | None, int]:

@@ -12,7 +12,7 @@ from polarcast.hpc.leaderboard.entry import Entry
 from polarcast.hpc.scores.query import Score
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.paired import POOLED, Sums, compared, of_one
-from polarcast.models.registry import entry as model_entry
+from polarcast.models.registry import get_model
 
 USUAL = {"qpe": "rmse", "nowcast": "csi@threshold=35"}
 """The score that a task's runs are ranked by, unless another one is asked for."""
@@ -137,7 +137,7 @@ def _reason(entry: Entry) -> str:
     """Why a run of known provenance is not ranked; empty where it is."""
     if entry.standing == "unverified":
         return "made elsewhere, and its scores were not verified"
-    return "it is shown what it is to estimate" if model_entry(entry.config.model["name"]).sees_truth else ""
+    return "it is shown what it is to estimate" if get_model(entry.config.model["name"]).sees_truth else ""
 
 
 def _places(runs: Sequence[tuple[Entry, Records]], score: Score) -> list[Place]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from polarcast.data.loading.reader import open_reader
-from polarcast.data.loading.sampler import Draw, whole_shuffle
+from polarcast.data.loading.sampler import TrainSampler, whole_shuffle
 from polarcast.data.shards.manifest import NAME, Manifest, Shard, read_manifest
-from polarcast.data.shards.source import Source
+from polarcast.data.shards.source import ShardSource
 from polarcast.data.workers import end_with_parent
-from polarcast.hpc.perf.measure import Row
+from polarcast.hpc.perf.measure import PerfRow
 
 SHARDS = 10_000
 _FRAMES_PER_SHARD = 200
@@ -21,7 +21,7 @@ _FRAMES_PER_EVENT = 40
 _EPOCHS = 4
 
 
-def startup(folder: Path, like: Manifest, rounds: int) -> Row:
+def startup(folder: Path, like: Manifest, rounds: int) -> PerfRow:
     """Seconds from a manifest of `SHARDS` shards on disk to the first windows of the order."""
     (folder / NAME).write_text(_large(folder, like).to_json())
     seconds = []
@@ -29,20 +29,20 @@ def startup(folder: Path, like: Manifest, rounds: int) -> Row:
         started = time.perf_counter()
         manifest = read_manifest(folder)
         reader = open_reader(manifest, "train", variables=("zh",), heights_km=like.heights_km, frames=20, rain=False)
-        Draw(reader, whole_shuffle(reader, 0), 0).windows(np.arange(32))
+        TrainSampler(reader, whole_shuffle(reader, 0), 0).windows(np.arange(32))
         seconds.append(time.perf_counter() - started)
     frames = f"{SHARDS * _FRAMES_PER_SHARD:,} frames"
-    return Row(f"start-up, {SHARDS:,} shards, {frames}", float(np.median(seconds)), "s", min(seconds), max(seconds))
+    return PerfRow(f"start-up, {SHARDS:,} shards, {frames}", float(np.median(seconds)), "s", min(seconds), max(seconds))
 
 
-def growth(manifest: Manifest, frames: int, budget: int) -> Row:
+def growth(manifest: Manifest, frames: int, budget: int) -> PerfRow:
     """Largest growth of resident memory over epochs of windows of a data set larger than the budget, in MiB."""
     # In a process of its own: here there may be memory to be freed, which would hide what is taken.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         grown = pool.submit(_grown, manifest, frames, budget).result()
     size = sum(s.bytes for s in manifest.shards) / 2**20
     name = f"growth over {_EPOCHS} epochs of {size:.0f} MiB, budget {budget / 2**20:.0f} MiB"
-    return Row(name, grown[-1], "MiB", min(grown), max(grown))
+    return PerfRow(name, grown[-1], "MiB", min(grown), max(grown))
 
 
 def _grown(manifest: Manifest, frames: int, budget: int) -> list[float]:
@@ -51,12 +51,12 @@ def _grown(manifest: Manifest, frames: int, budget: int) -> list[float]:
         manifest, "test", variables=manifest.variables, heights_km=manifest.heights_km, frames=frames, rain=False,
         budget=budget,
     )  # fmt: skip
-    draw = Draw(reader, whole_shuffle(reader, 0), 0)
-    draw.read(np.arange(8))
+    sampler = TrainSampler(reader, whole_shuffle(reader, 0), 0)
+    sampler.read(np.arange(8))
     before, ends = _resident(), []
     for epoch in range(_EPOCHS):
         for start in range(epoch * len(reader), (epoch + 1) * len(reader), 8):
-            draw.read(np.arange(start, start + 8))
+            sampler.read(np.arange(start, start + 8))
         ends.append((_resident() - before) / 2**20)
     return ends
 
@@ -77,7 +77,7 @@ def _large(folder: Path, like: Manifest) -> Manifest:
     return Manifest(
         **{
             **like.__dict__,
-            "source": Source(str(folder)),
+            "source": ShardSource(str(folder)),
             "splits": {"train": events[cut:], "validation": events[: cut // 2], "test": events[cut // 2 : cut]},
             "shards": tuple(Shard(f"shard-{i:06d}.tar", 10240, "0" * 64) for i in range(SHARDS)),
             "samples": np.column_stack(columns),

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import ResolvedConfig, resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
-from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
+from polarcast.hpc.perf.measure import Measured, PerfRow, Run, interleaved, machine, ratio
 from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.training.estimate import example_batch
 from polarcast.models.common.rain import MOST_MMH
@@ -39,7 +40,7 @@ def measure_inference(
     set_up_torch(config.train.threads, World())
     works = _works(config, size, members)
     with torch.no_grad():
-        peaks = [Row(f"memory, {name}", peak, "MiB", peak, peak) for name, peak in _peaks(works)]
+        peaks = [PerfRow(f"memory, {name}", peak, "MiB", peak, peak) for name, peak in _peaks(works)]
         rows = interleaved({name: _run(work) for name, work in works.items()}, rounds, "frames/s", on_round)
     of = {name.partition(", ")[2] for name in works}
     ratios = {f"time of {OURS} / {PLAIN}, {what}": ratio(rows, f"{PLAIN}, {what}", f"{OURS}, {what}") for what in of}
@@ -49,10 +50,12 @@ def measure_inference(
 
 def _works(config: RunConfig, size: int, members: int) -> dict[str, Work]:
     device = device_of(World())
-    batch = example_batch(config, (size, size)).to(device)
+    resolved = resolve(config)
+    batch = example_batch(resolved.inputs, (size, size)).to(device)
     batch = replace(batch, radar=torch.rand_like(batch.radar) * 50)
-    unet = _ready(config)
-    ensemble = _ready(load_config({**config.to_dict(), "model": {"name": "diffusion"}}, _widths(config)))
+    unet = _ready(resolved)
+    diffusion = load_config({**config.to_dict(), "model": {"name": "diffusion"}}, _widths(config))
+    ensemble = _ready(resolve(diffusion))
     assert isinstance(unet, UNet)
     assert isinstance(ensemble, Diffusion)
     scaled, several = ensemble.radar(batch), f"{members} members, {ensemble.evaluations} evaluations each"
@@ -68,8 +71,8 @@ def _widths(config: RunConfig) -> dict[str, object]:
     return {"model": {"name": "diffusion", "widths": config.model["widths"]}}
 
 
-def _ready(config: RunConfig) -> Forecaster:
-    return build_model(config).to(device_of(World())).eval()
+def _ready(resolved: ResolvedConfig) -> Forecaster:
+    return build_model(resolved).to(device_of(World())).eval()
 
 
 def _by_hand(model: Diffusion, scaled: Tensor, members: int) -> Tensor:

@@ -12,11 +12,11 @@ import torch
 
 from polarcast.data.archive import Archive, open_archive, write_event
 from polarcast.data.loading.reader import only_test, open_reader
-from polarcast.data.loading.sampler import Draw, whole_shuffle
+from polarcast.data.loading.sampler import TrainSampler, whole_shuffle
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.hpc.perf.footprint import growth, startup
-from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
+from polarcast.hpc.perf.measure import Measured, PerfRow, Run, interleaved, machine, ratio
 from polarcast.hpc.perf.peer_process import peers
 from polarcast.hpc.perf.peers import NAMES as PEERS
 from polarcast.hpc.perf.peers import WORKERS
@@ -59,7 +59,7 @@ def measure_loader(
     return Measured("loader", machine(), [*rows, *costs], ratios)
 
 
-def _best(rows: Sequence[Row], library: str) -> str:
+def _best(rows: Sequence[PerfRow], library: str) -> str:
     """The name of a library's fastest row."""
     return max((row for row in rows if row.name.startswith(library)), key=lambda row: row.value).name
 
@@ -111,12 +111,12 @@ def _mapped(manifest: Manifest, spec: LoaderSpec) -> Run:
     reader = open_reader(
         manifest, "test", variables=VARIABLES, heights_km=(HEIGHT_KM,), frames=spec.frames, rain=False, threads=THREADS
     )
-    draw, step = Draw(reader, whole_shuffle(reader, seed=0), seed=0), 0
+    sampler, step = TrainSampler(reader, whole_shuffle(reader, seed=0), seed=0), 0
 
     def run() -> float:
         nonlocal step
         for _ in range(spec.batches):
-            draw.read(np.arange(step, step + spec.batch))
+            sampler.read(np.arange(step, step + spec.batch))
             step += spec.batch
         return spec.batches * spec.batch_bytes / 1e9
 

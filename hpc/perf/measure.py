@@ -15,7 +15,7 @@ Run = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class Row:
+class PerfRow:
     """One contender's speed: median over the rounds, and the quartiles."""
 
     name: str
@@ -33,7 +33,7 @@ class Measured:
 
     perf: str
     machine: dict[str, Any]
-    rows: list[Row]
+    rows: list[PerfRow]
     ratios: dict[str, float]
     notes: dict[str, str] = field(default_factory=dict)
     """What can't be told, and why; what was assumed."""
@@ -50,7 +50,7 @@ def interleaved(
     on_round: Callable[[int], None] | None = None,
     rest_seconds: float = 0.0,
     least_seconds: float = 0.0,
-) -> list[Row]:
+) -> list[PerfRow]:
     """Run all contenders in turn, several times; the first round warms up and does not count.
 
     A turn is repeated until it has lasted `least_seconds`.
@@ -76,15 +76,15 @@ def machine() -> dict[str, Any]:
     return {"system": platform.platform(), "python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
 
 
-def ratio(rows: Sequence[Row], one: str, other: str) -> float:
+def ratio(rows: Sequence[PerfRow], one: str, other: str) -> float:
     """How many times as fast one contender is as another: the median over the rounds, each held against itself."""
     by_name = {row.name: row.rounds for row in rows}
     return statistics.median(a / b for a, b in zip(by_name[one], by_name[other], strict=True))
 
 
-def _row(name: str, speeds: list[float], unit: str) -> Row:
+def _row(name: str, speeds: list[float], unit: str) -> PerfRow:
     low, middle, high = statistics.quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
-    return Row(name, middle, unit, low, high, tuple(speeds))
+    return PerfRow(name, middle, unit, low, high, tuple(speeds))
 
 
 _PEAKS = {

@@ -9,12 +9,12 @@ import numpy as np
 
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.reader import Reader
-from polarcast.hpc.distributed.world import World, device_of
+from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import score
-from polarcast.hpc.perf.measure import Measured, Row, machine
-from polarcast.hpc.runs import checkpoint
-from polarcast.hpc.runs.build import build_model, build_reader, open_shards
+from polarcast.hpc.perf.measure import Measured, PerfRow, machine
+from polarcast.hpc.runs.build import build_reader, open_shards
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.load import load_model
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records
 from polarcast.models.diffusion.generative import Generative
@@ -53,14 +53,9 @@ def measure_sampler(
     Raises:
         BadInput: the run is not trained, or makes no samples.
     """
-    if not run.is_trained:
-        raise BadInput("this run is not trained to its end", run.path, "continue it with: polarcast train")
-    config = run.config()
-    model = build_model(config)
+    config, model = run.config(), load_model(run, World())
     if not isinstance(model, Generative):
         raise BadInput(f"{config.model['name']} makes no samples", run.path, "give a run of a diffusion")
-    checkpoint.load_weights(run.weights_file, model)
-    model.to(device_of(World())).eval()
     manifest = open_shards(config)
     reader = build_reader(config, manifest, _SPLIT)
     chosen = np.unique(np.linspace(0, len(reader) - 1, min(windows, len(reader))).round().astype(int))
@@ -107,6 +102,6 @@ def _told(found: Sequence[_Found], run: str, members: int, windows: int) -> Meas
     return Measured("sampler", machine(), rows, ratios, notes)
 
 
-def _row(name: str, what: str, value: float, found: _Found) -> Row:
+def _row(name: str, what: str, value: float, found: _Found) -> PerfRow:
     each = f"mm/h, {found.evaluations} evaluations, {1000 * found.seconds:.0f} ms a member"
-    return Row(f"{what}, {name}", value, each, value, value)
+    return PerfRow(f"{what}, {name}", value, each, value, value)

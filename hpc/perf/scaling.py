@@ -8,14 +8,15 @@ from time import perf_counter
 
 import torch
 
+from polarcast.hpc.config.resolve import ResolvedConfig, resolve
 from polarcast.hpc.config.schema import RunConfig, TrainConfig
 from polarcast.hpc.distributed.process_group import barrier, gather, join
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
-from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, ratio
+from polarcast.hpc.perf.measure import Measured, PerfRow, Run, interleaved, machine, ratio
 from polarcast.hpc.perf.network_model import Network, all_reduce_seconds, efficiency, fitted
 from polarcast.hpc.perf.step import example, stepping
 from polarcast.hpc.runs.build import build_model
-from polarcast.hpc.training.backends.ddp import PlainBackend
+from polarcast.hpc.training.backends.ddp import DDPBackend
 from polarcast.hpc.training.backends.deepspeed import DeepSpeedBackend
 from polarcast.hpc.training.estimate import Counted, count
 from polarcast.hpc.training.micro_batch import share_of
@@ -55,7 +56,8 @@ def measure_scaling(
     """
     join(world)
     set_up_torch(config.train.threads, world)
-    rows = interleaved(_contenders(config, size, steps, world), rounds, "samples/s", on_round)
+    resolved = resolve(config)
+    rows = interleaved(_contenders(resolved, size, steps, world), rounds, "samples/s", on_round)
     measured = {
         f"strong, {world.size} processes: efficiency": ratio(rows, STRONG, ALONE) / world.size,
         f"weak, {world.size} processes: efficiency": ratio(rows, WEAK, ALONE) / world.size,
@@ -63,7 +65,7 @@ def measure_scaling(
         "what exchanging leaves of it": ratio(rows, WEAK, QUIET),
     }
     here, fit = _network_here(world)
-    counted = count(config, (size, size))
+    counted = count(resolved, (size, size))
     by_name = {row.name: row for row in rows}
     said = _foretold(config.train, counted, by_name[QUIET], world, here)
     modelled = _modelled(config.train, counted, network, tflops)
@@ -71,15 +73,16 @@ def measure_scaling(
     return Measured("scaling", {**machine(), "processes": world.size}, [*rows, *modelled], measured, notes)
 
 
-def _contenders(config: RunConfig, size: int, steps: int, world: World) -> dict[str, Run]:
+def _contenders(resolved: ResolvedConfig, size: int, steps: int, world: World) -> dict[str, Run]:
+    config, inputs = resolved.run, resolved.inputs
     batch = config.train.global_batch
     share = share_of(config.train, world.size)
     weak = replace(config.train, global_batch=batch * world.size)
-    whole, part = example(config, size, batch, world), example(config, size, share, world)
-    alone = stepping(PlainBackend(build_model(config), config.train, 1, World()), [whole], steps, batch)
-    quiet = stepping(PlainBackend(build_model(config), config.train, 1, World()), [whole], steps, batch * world.size)
-    strong = DeepSpeedBackend(build_model(config), config.train, share, world)
-    weak_backend = DeepSpeedBackend(build_model(config), weak, batch, world)
+    whole, part = example(inputs, size, batch, world), example(inputs, size, share, world)
+    alone = stepping(DDPBackend(build_model(resolved), config.train, 1, World()), [whole], steps, batch)
+    quiet = stepping(DDPBackend(build_model(resolved), config.train, 1, World()), [whole], steps, batch * world.size)
+    strong = DeepSpeedBackend(build_model(resolved), config.train, share, world)
+    weak_backend = DeepSpeedBackend(build_model(resolved), weak, batch, world)
     together = {
         ALONE: lambda: alone() if world.is_first else float(steps * batch),
         QUIET: quiet,
@@ -118,14 +121,14 @@ def _reduced(size: int, world: World) -> float:
     return perf_counter() - started
 
 
-def _foretold(train: TrainConfig, counted: Counted, quiet: Row, world: World, here: Network) -> str:
+def _foretold(train: TrainConfig, counted: Counted, quiet: PerfRow, world: World, here: Network) -> str:
     """The weak efficiency the model would have said for the processes at hand."""
     compute = train.global_batch * world.size / quiet.value
     exchange = all_reduce_seconds(here, world.size, _FP32 * counted.parameters)
     return f"exchanging leaves {efficiency(compute, exchange, 0):.3f} of what the machine's own gives"
 
 
-def _modelled(train: TrainConfig, counted: Counted, network: Network, tflops: float) -> list[Row]:
+def _modelled(train: TrainConfig, counted: Counted, network: Network, tflops: float) -> list[PerfRow]:
     """Efficiency in %, as the global batch stays (strong) or grows with the processes (weak); from nothing of the
     exchange hidden behind the backward pass to all that can be."""
     rows = []
@@ -137,7 +140,7 @@ def _modelled(train: TrainConfig, counted: Counted, network: Network, tflops: fl
             compute = samples * counted.flops / (tflops * 1e12)
             exchange = all_reduce_seconds(network, p, _FP32 * counted.parameters)
             low, high = (100 * efficiency(compute, exchange, overlap) for overlap in (0, 1))
-            rows.append(Row(f"modelled {kind}, {p} GPUs", low, "%", low, high))
+            rows.append(PerfRow(f"modelled {kind}, {p} GPUs", low, "%", low, high))
     return rows
 
 

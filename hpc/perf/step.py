@@ -14,19 +14,21 @@ from polarcast.data.batch import Batch
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
+from polarcast.hpc.config.resolve import ResolvedConfig, resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.process_group import barrier, join
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
-from polarcast.hpc.perf.measure import Measured, Row, Run, interleaved, machine, peak_flops, ratio
-from polarcast.hpc.runs.build import build_draw, build_model, build_reader
+from polarcast.hpc.perf.measure import Measured, PerfRow, Run, interleaved, machine, peak_flops, ratio
+from polarcast.hpc.runs.build import build_model, build_reader, build_sampler
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.training.backends.base import Backend, wants_bf16
-from polarcast.hpc.training.backends.ddp import PlainBackend
+from polarcast.hpc.training.backends.ddp import DDPBackend
 from polarcast.hpc.training.backends.deepspeed import DeepSpeedBackend
 from polarcast.hpc.training.engine import Engine
 from polarcast.hpc.training.estimate import count, example_batch
-from polarcast.hpc.training.loader import Samples
+from polarcast.hpc.training.loader import TrainLoader
 from polarcast.hpc.training.micro_batch import divisors, share_of
+from polarcast.models.forecaster import InputSpec
 
 TORCH, DDP = "torch alone", "DDP"
 STAGES = (0, 1, 2, 3)
@@ -52,13 +54,14 @@ def measure_step(
     share = share_of(config.train, world.size)
     asked = config.train.micro_batch
     micro = max(divisors(share, share if isinstance(asked, str) else asked))
-    batches = [example(config, size, micro, world)] * (share // micro)
-    ways = _ways(config, micro, len(batches), world)
+    resolved = resolve(config)
+    batches = [example(resolved.inputs, size, micro, world)] * (share // micro)
+    ways = _ways(resolved, micro, len(batches), world)
     contenders = {name: stepping(backend, batches, steps, config.train.global_batch) for name, backend in ways.items()}
     rows = interleaved(contenders, rounds, "samples/s", on_round)
     ratios = {f"time of {name} / {DDP}": ratio(rows, DDP, name) for name in contenders if name != DDP}
-    extra, notes = _use_of_the_device(config, size, rows, world)
-    waiting = _waiting(config, size, world)
+    extra, notes = _use_of_the_device(resolved, size, rows, world)
+    waiting = _waiting(resolved, size, world)
     return Measured("step", {**machine(), "processes": world.size}, [*rows, *extra, waiting], ratios, notes)
 
 
@@ -67,21 +70,21 @@ def stage_name(stage: int) -> str:
     return f"DeepSpeed, stage {stage}"
 
 
-def example(config: RunConfig, size: int, samples: int, world: World) -> Batch:
+def example(inputs: InputSpec, size: int, samples: int, world: World) -> Batch:
     """A batch of noise on this process's device: speed does not depend on the weather."""
-    batch = example_batch(config, (size, size), samples)
+    batch = example_batch(inputs, (size, size), samples)
     batch.radar.copy_(40 * torch.rand(batch.radar.shape, generator=torch.Generator().manual_seed(world.rank)))
     return batch.to(device_of(world))
 
 
-def _ways(config: RunConfig, micro: int, accumulation: int, world: World) -> dict[str, Backend]:
+def _ways(resolved: ResolvedConfig, micro: int, accumulation: int, world: World) -> dict[str, Backend]:
     """Torch alone has nobody to exchange gradients with: where there are several processes, it leaves that out."""
-    alone = World(local_rank=world.local_rank)
+    config, alone = resolved.run, World(local_rank=world.local_rank)
     stages = {stage: replace(config.train, zero_stage=stage) for stage in STAGES}
     return {
-        TORCH: PlainBackend(build_model(config), config.train, accumulation, alone),
-        DDP: PlainBackend(build_model(config), config.train, accumulation, world, always_ddp=True),
-        **{stage_name(s): DeepSpeedBackend(build_model(config), train, micro, world) for s, train in stages.items()},
+        TORCH: DDPBackend(build_model(resolved), config.train, accumulation, alone),
+        DDP: DDPBackend(build_model(resolved), config.train, accumulation, world, always_ddp=True),
+        **{stage_name(s): DeepSpeedBackend(build_model(resolved), train, micro, world) for s, train in stages.items()},
     }
 
 
@@ -99,32 +102,35 @@ def stepping(backend: Backend, batches: list[Batch], steps: int, samples: int) -
     return run
 
 
-def _use_of_the_device(config: RunConfig, size: int, rows: list[Row], world: World) -> tuple[list[Row], dict[str, str]]:
+def _use_of_the_device(
+    resolved: ResolvedConfig, size: int, rows: list[PerfRow], world: World
+) -> tuple[list[PerfRow], dict[str, str]]:
     """FLOP/s that the default way reaches on each device, and their share of what the maker promises."""
     default = next(row for row in rows if row.name == stage_name(0))
-    counted = count(config, (size, size))
+    counted = count(resolved, (size, size))
     reached = replace(default, name="stage 0: computed", unit="GFLOP/s", rounds=())
     reached = scaled(reached, counted.flops / world.size / 1e9)
     device = torch.device(device_of(world))
-    peak = peak_flops(device, wants_bf16(config.train, device))
+    peak = peak_flops(device, wants_bf16(resolved.run.train, device))
     if peak is None:
         return [reached], {"model FLOPs utilisation": "n/a: nobody has told what this device can do at most"}
     return [reached, scaled(replace(reached, name="model FLOPs utilisation", unit="%"), 100e9 / peak)], {}
 
 
-def scaled(row: Row, factor: float) -> Row:
+def scaled(row: PerfRow, factor: float) -> PerfRow:
     """A row in another unit."""
     return replace(row, value=factor * row.value, low=factor * row.low, high=factor * row.high)
 
 
-def _waiting(config: RunConfig, size: int, world: World) -> Row:
+def _waiting(resolved: ResolvedConfig, size: int, world: World) -> PerfRow:
     """Share of a real training's time that it waits for data, from shards in the page cache."""
+    frames = resolved.inputs.frames + resolved.inputs.lead_frames
     with tempfile.TemporaryDirectory(prefix="polarcast-perf-") as folder:
-        shares = _waits(config, _shards(Path(folder), size, config.frames + config.lead_frames), Path(folder), world)
+        shares = _waits(resolved, _shards(Path(folder), size, frames), Path(folder), world)
         barrier(world)
     shares = sorted(shares)[1:-1]
     middle = sum(shares) / len(shares)
-    return Row("stage 0: waiting for data", 100 * middle, "%", 100 * shares[0], 100 * shares[-1])
+    return PerfRow("stage 0: waiting for data", 100 * middle, "%", 100 * shares[0], 100 * shares[-1])
 
 
 def _shards(folder: Path, size: int, frames: int) -> Manifest:
@@ -133,13 +139,13 @@ def _shards(folder: Path, size: int, frames: int) -> Manifest:
     return write_shards(open_archive(folder / "archive"), folder / "shards", split="0.6/0.2/0.2")
 
 
-def _waits(config: RunConfig, manifest: Manifest, folder: Path, world: World) -> list[float]:
+def _waits(resolved: ResolvedConfig, manifest: Manifest, folder: Path, world: World) -> list[float]:
     """Share of waiting in each of several stretches, after a first one to warm up."""
-    config = replace(config, train=replace(config.train, steps=10**9))
+    config = replace(resolved.run, train=replace(resolved.run.train, steps=10**9))
     share = share_of(config.train, world.size)
     reader = build_reader(config, manifest, "train")
-    batches = Samples(build_draw(config, reader), RunFolder(folder), world).batches(config, share, 0)
-    engine = Engine(build_model(config), config.train, world, share)
+    batches = TrainLoader(build_sampler(config, reader), RunFolder(folder), world).batches(config, share, 0)
+    engine = Engine(build_model(resolved), config.train, world, share)
     stretches = []
     for _ in range(6):
         waited, begun = 0.0, perf_counter()

@@ -9,24 +9,24 @@ import torch
 
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.augment import crop
-from polarcast.data.loading.sampler import Change, Draw, block_shuffle, whole_shuffle
+from polarcast.data.loading.sampler import Transform, TrainSampler, block_shuffle, whole_shuffle
 from polarcast.data.loading.order import Order
 from polarcast.data.loading.reader import Reader, open_reader
-from polarcast.data.loading.augment import thicken
-from polarcast.data.loading.augment import turn
+from polarcast.data.loading.augment import jitter_concentration
+from polarcast.data.loading.augment import flip_rotate
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
 from polarcast.data.splits import hold_out
 from polarcast.hpc.runs import checkpoint
-from polarcast.hpc.config.load import config_of
 from polarcast.hpc.config.load import model_config
+from polarcast.hpc.config.resolve import ResolvedConfig
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.distributed.world import World, device_of
-from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
+from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
 from polarcast.models.common.matching import match_widths
-from polarcast.models.registry import entry
+from polarcast.models.registry import get_model
 
 _PIXELS_SCORED = 2**17
 
@@ -89,7 +89,7 @@ def scoring_batch(manifest: Manifest) -> int:
     return max(1, _PIXELS_SCORED // manifest.pixels)
 
 
-def build_draw(config: RunConfig, reader: Reader) -> Draw:
+def build_sampler(config: RunConfig, reader: Reader) -> TrainSampler:
     """The order of training samples. Raises BadInput when the shards can't be read in it, or patches don't fit."""
     data = config.data
     if data.reader == "stream":
@@ -99,10 +99,10 @@ def build_draw(config: RunConfig, reader: Reader) -> Draw:
         order = whole_shuffle(reader, config.seed, data.balance)
     if data.crop > min(reader.manifest.shape):
         raise BadInput(f"{data.crop} of {min(reader.manifest.shape)} pixels", "data.crop", "cut out smaller patches")
-    changes: list[Change] = [partial(crop, side=data.crop)] if data.crop else []
-    changes += [turn] if data.turn else []
-    changes += [partial(thicken, most_db=data.thicken_db)] if data.thicken_db else []
-    return Draw(reader, order, config.seed, data.max_bad_share, changes)
+    transforms: list[Transform] = [partial(crop, side=data.crop)] if data.crop else []
+    transforms += [flip_rotate] if data.flip_rotate else []
+    transforms += [partial(jitter_concentration, most_db=data.concentration_jitter_db)] if data.concentration_jitter_db else []
+    return TrainSampler(reader, order, config.seed, data.max_bad_share, transforms)
 
 
 def _patience(config: RunConfig) -> Patience | None:
@@ -112,42 +112,8 @@ def _patience(config: RunConfig) -> Patience | None:
     return Patience(retries=settings.retries, stall_seconds=settings.stall_seconds) if is_stream else None
 
 
-def build_model(config: RunConfig) -> Forecaster:
-    """The run's model with freshly drawn weights: same seed, same weights.
-
-    Raises:
-        BadInput: `match_params` can't be met for these widths.
-    """
-    model = entry(config.model["name"])
-    settings = model_config(config)
-    if model.has_widths:
-        settings.widths = _widths(config)
-    base = build_model(config_of(config.base)) if config.base else None
-    torch.manual_seed(config.seed)
-    return model.build(settings, _inputs(config, config.variables()), base)
-
-
-
-
-def _widths(config: RunConfig) -> list[int]:
-    """Widths of this arm: the configured ones for the dual-pol arm, matched to its parameter count for any other."""
-    widths = list(config.model["widths"])
-    reference = config.arm_variables("dualpol")
-    if not config.match_params or config.variables() == reference:
-        return widths
-    try:
-        return match_widths(lambda w: _count(config, config.variables(), w), widths, _count(config, reference, widths))
-    except ValueError as error:
-        raise BadInput(str(error), "match_params", "use wider layers, or match_params=false") from None
-
-
-def _count(config: RunConfig, variables: tuple[str, ...], widths: Sequence[int]) -> int:
-    settings = model_config(config)
-    settings.widths = list(widths)
-    with torch.device("meta"):
-        base = build_model(config_of(config.base)) if config.base else None
-        return parameter_count(entry(config.model["name"]).build(settings, _inputs(config, variables), base))
-
-
-def _inputs(config: RunConfig, variables: tuple[str, ...]) -> Inputs:
-    return Inputs(variables, tuple(config.data.heights_km), config.frames, config.lead_frames)
+def build_model(resolved: ResolvedConfig) -> Forecaster:
+    """Return the run's model with freshly drawn weights: the same seed gives the same weights."""
+    base = build_model(resolved.base) if resolved.base else None
+    torch.manual_seed(resolved.run.seed)
+    return resolved.model.build(resolved.settings, resolved.inputs, base)

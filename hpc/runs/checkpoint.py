@@ -46,7 +46,7 @@ class Progress:
 
 
 @dataclass
-class Held:
+class TrainState:
     """What a checkpoint keeps of a model: whole, on the CPU, fp32, by parameter name."""
 
     step: int
@@ -59,12 +59,12 @@ class Held:
     """Adam's, as `<parameter>/exp_avg` and `<parameter>/exp_avg_sq`."""
 
 
-def save(folder: Path, held: Held, progress: Progress, keep: int, origin: Mapping[str, Any] | None = None) -> Path:
+def save(folder: Path, state: TrainState, progress: Progress, keep: int, origin: Mapping[str, Any] | None = None) -> Path:
     """Write a checkpoint and drop the ones no longer needed; for one process of the world.
 
     Args:
         folder: Where the run's checkpoints are.
-        held: The model's state.
+        state: The model's state.
         progress: The step it belongs to, and which is the best so far.
         keep: How many of the newest stay, besides the best.
         origin: Configuration, provenance and world that led there, to be read by people.
@@ -76,7 +76,7 @@ def save(folder: Path, held: Held, progress: Progress, keep: int, origin: Mappin
         shutil.rmtree(left)
     partial = folder / f".partial_{final.name}"
     partial.mkdir(parents=True)
-    for name, tensors in ((_WEIGHTS, held.weights), (_AVERAGE, held.average), (_MOMENTS, held.moments)):
+    for name, tensors in ((_WEIGHTS, state.weights), (_AVERAGE, state.average), (_MOMENTS, state.moments)):
         if tensors:
             save_file(tensors, partial / name)
     (partial / _PROGRESS).write_text(json.dumps(asdict(progress)))
@@ -110,11 +110,11 @@ def problem_of(path: Path) -> str:
     return ""
 
 
-def load(path: Path) -> tuple[Held, Progress]:
+def load(path: Path) -> tuple[TrainState, Progress]:
     """Read a checkpoint back."""
     progress = Progress(**json.loads((path / _PROGRESS).read_text()))
     average = load_file(path / _AVERAGE) if (path / _AVERAGE).exists() else {}
-    return Held(progress.step, load_file(path / _WEIGHTS), average, load_file(path / _MOMENTS)), progress
+    return TrainState(progress.step, load_file(path / _WEIGHTS), average, load_file(path / _MOMENTS)), progress
 
 
 def name_of(step: int) -> str:
@@ -122,7 +122,7 @@ def name_of(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def judged_weights(path: Path) -> Tensors:
+def evaluation_weights(path: Path) -> Tensors:
     """The weights a checkpoint is judged by: the running mean where there is one."""
     return load_file(path / (_AVERAGE if (path / _AVERAGE).exists() else _WEIGHTS))
 

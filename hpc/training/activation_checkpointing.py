@@ -9,7 +9,7 @@ from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Forecaster
 
 
-def recompute_blocks(model: Forecaster) -> None:
+def checkpoint_activations(model: Forecaster) -> None:
     """Have a model's blocks keep their inputs only; names of parameters stay.
 
     Raises:

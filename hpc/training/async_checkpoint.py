@@ -12,12 +12,12 @@ from polarcast.data.errors import BadInput
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.runs import checkpoint
-from polarcast.hpc.runs.checkpoint import Held, Progress
+from polarcast.hpc.runs.checkpoint import Progress, TrainState
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.training.engine import Engine
 
 
-class Saver:
+class AsyncCheckpointer:
     """Writes one checkpoint at a time; leaving it as a context waits for the last one.
 
     Only what is on the disk, whole, is reported in the run's log.
@@ -29,7 +29,7 @@ class Saver:
         self._writing: threading.Thread | None = None
         self._failed: Exception | None = None
 
-    def __enter__(self) -> "Saver":
+    def __enter__(self) -> "AsyncCheckpointer":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
@@ -43,12 +43,12 @@ class Saver:
         Raises:
             BadInput: the checkpoint before this one could not be written.
         """
-        held = engine.held()
+        state = engine.state_dict()
         self._join()
         self._tell()
-        if held:
+        if state:
             told = replace(progress, recent_losses=list(engine.guard.seen))
-            self._writing = threading.Thread(target=self._write, args=(held, told), name="checkpoint")
+            self._writing = threading.Thread(target=self._write, args=(state, told), name="checkpoint")
             self._writing.start()
 
     def _join(self) -> None:
@@ -61,10 +61,10 @@ class Saver:
             where = self._run.checkpoints
             raise BadInput(f"no checkpoint could be written ({self._failed})", where, "make room, and start it again")
 
-    def _write(self, held: Held, progress: Progress) -> None:
+    def _write(self, state: TrainState, progress: Progress) -> None:
         try:
             keep = self._config.train.keep_checkpoints
-            path = checkpoint.save(self._run.checkpoints, held, progress, keep, self._origin())
+            path = checkpoint.save(self._run.checkpoints, state, progress, keep, self._origin())
             self._run.log(event="checkpoint", step=progress.step, saved=path.name)
         except (OSError, SafetensorError) as error:
             self._failed = error

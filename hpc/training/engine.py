@@ -11,11 +11,11 @@ from polarcast.data.batch import Batch
 from polarcast.hpc.config.schema import TrainConfig
 from polarcast.hpc.distributed.process_group import share_statistics
 from polarcast.hpc.distributed.world import World, device_of
-from polarcast.hpc.runs.checkpoint import Held, Tensors
-from polarcast.hpc.training.activation_checkpointing import recompute_blocks
+from polarcast.hpc.runs.checkpoint import Tensors, TrainState
+from polarcast.hpc.training.activation_checkpointing import checkpoint_activations
 from polarcast.hpc.training.backends.factory import make_backend
 from polarcast.hpc.training.backends.state import ADAM_MOMENTS
-from polarcast.hpc.training.loss_guard import Guard
+from polarcast.hpc.training.loss_guard import LossGuard
 from polarcast.models.forecaster import Forecaster
 
 
@@ -23,7 +23,7 @@ class Engine:
     """A model and its optimizer, over all processes of a world."""
 
     def __init__(
-        self, model: Forecaster, config: TrainConfig, world: World, micro_batch: int, held: Held | None = None
+        self, model: Forecaster, config: TrainConfig, world: World, micro_batch: int, state: TrainState | None = None
     ) -> None:
         """Wrap the model. Every process of the world must do so, with the same weights.
 
@@ -32,25 +32,25 @@ class Engine:
             config: Batch sizes and optimizer settings.
             world: This process's place.
             micro_batch: Samples this process computes at once.
-            held: What to continue from, in place of the model's own weights.
+            state: What to continue from, in place of the model's own weights.
         """
-        if held:
-            model.load_state_dict(held.weights)
+        if state:
+            model.load_state_dict(state.weights)
         self.world, self.device = world, torch.device(device_of(world))
-        self.steps_done = held.step if held else 0
+        self.steps_done = state.step if state else 0
         self.accumulation = config.global_batch // world.size // micro_batch
         # Sharded or averaged weights are judged whole, in a model of their own; between that it makes room.
-        self._judged = copy.deepcopy(model) if config.average_decay or config.zero_stage == 3 else None
+        self._eval_copy = copy.deepcopy(model) if config.average_decay or config.zero_stage == 3 else None
         if config.checkpoint_activations:
-            recompute_blocks(model)
+            checkpoint_activations(model)
         self._model = model
         self._names = [name for name, _ in model.named_parameters()]
         self._backend = make_backend(model, config, micro_batch, world)
         self.own_time = self._backend.own_time
-        self._state, self.guard = self._backend.state, Guard(world, config.explode)
-        self._mean = RunningMean(self._state.shards(), config.average_decay) if config.average_decay else None
-        if held:
-            self._restore(held)
+        self._state, self.guard = self._backend.state, LossGuard(world, config.explode)
+        self._ema = EMA(self._state.shards(), config.average_decay) if config.average_decay else None
+        if state:
+            self._restore(state)
 
     def step(self, batches: Sequence[Batch], learning_rate: float) -> float:
         """One optimizer step; returns this process's mean loss over its micro-batches.
@@ -73,41 +73,41 @@ class Engine:
         # One look at the device for the whole step: each would stall it.
         told: list[float] = torch.stack(losses).tolist()
         self.guard.check(self.steps_done, batches, told, norm)
-        if self._mean:
-            self._mean.update(self._state.shards(), self.steps_done)
+        if self._ema:
+            self._ema.update(self._state.shards(), self.steps_done)
         return sum(told) / len(told)
 
     @contextmanager
-    def judged(self) -> Iterator[Forecaster]:
+    def eval_model(self) -> Iterator[Forecaster]:
         """The model to be judged by, whole on every process, in evaluation mode; collective."""
         share_statistics(self._model, self.world)
-        if self._judged is None:
+        if self._eval_copy is None:
             yield self._model.eval()
         else:
-            self._judged.load_state_dict({**self._buffers(), **dict(self._whole(self._best_shards()))})
-            yield self._judged.to(self.device).eval()
-            self._judged.to("cpu")
+            self._eval_copy.load_state_dict({**self._buffers(), **dict(self._whole(self._best_shards()))})
+            yield self._eval_copy.to(self.device).eval()
+            self._eval_copy.to("cpu")
         self._model.train()
 
     @torch.no_grad()
-    def held(self) -> Held | None:
+    def state_dict(self) -> TrainState | None:
         """A copy of everything, on rank 0; None on the others. Collective."""
         share_statistics(self._model, self.world)
         buffers = self._copied(iter(self._buffers().items()))
         weights = self._copied(self._whole(self._state.shards()))
-        average = self._copied(self._whole(self._mean.shards)) if self._mean else {}
+        average = self._copied(self._whole(self._ema.shards)) if self._ema else {}
         moments = self._copied(self._moments())
         if not self.world.is_first:
             return None
-        return Held(self.steps_done, {**weights, **buffers}, {**average, **buffers} if average else {}, moments)
+        return TrainState(self.steps_done, {**weights, **buffers}, {**average, **buffers} if average else {}, moments)
 
-    def _restore(self, held: Held) -> None:
-        self._state.restore(held.moments, self.steps_done)
-        if self._mean and held.average:
-            self._mean.shards = [self._state.shard(i, held.average[name]) for i, name in enumerate(self._names)]
+    def _restore(self, state: TrainState) -> None:
+        self._state.restore(state.moments, self.steps_done)
+        if self._ema and state.average:
+            self._ema.shards = [self._state.shard(i, state.average[name]) for i, name in enumerate(self._names)]
 
     def _best_shards(self) -> Sequence[Tensor]:
-        return self._mean.shards if self._mean else self._state.shards()
+        return self._ema.shards if self._ema else self._state.shards()
 
     def _whole(self, shards: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
         for index, (name, shard) in enumerate(zip(self._names, shards, strict=True)):
@@ -129,7 +129,7 @@ class Engine:
         return {name: value for name, value in pairs if value is not None}
 
 
-class RunningMean:
+class EMA:
     """Exponential moving average of what this process holds of the weights, shard by shard."""
 
     def __init__(self, shards: Sequence[Tensor], decay: float) -> None:

@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.hpc.config.schema import RunConfig, TrainConfig
+from polarcast.hpc.config.resolve import ResolvedConfig
+from polarcast.hpc.config.schema import TrainConfig
 from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.training.activation_checkpointing import blocks_of
-from polarcast.models.forecaster import Forecaster, parameter_count
-from polarcast.models.registry import entry
+from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
 
 STAGES = (0, 1, 2, 3)
 MOST_GPUS = 1024
@@ -65,29 +65,29 @@ class Fit:
     memory: Memory
 
 
-def count(config: RunConfig, shape: tuple[int, int]) -> Counted:
+def count(resolved: ResolvedConfig, shape: tuple[int, int]) -> Counted:
     """Count one training step of one sample of this many pixels (y, x)."""
     with torch.device("meta"):
-        model = build_model(config)
-        batch = example_batch(config, shape)
+        model = build_model(resolved)
+        batch = example_batch(resolved.inputs, shape)
     kept = _Kept({p.untyped_storage()._cdata for p in model.parameters()})
-    blocks = _BlockMemory(model, kept) if config.train.checkpoint_activations else None
+    blocks = _BlockMemory(model, kept) if resolved.run.train.checkpoint_activations else None
     with FlopCounterMode(display=False) as counter, kept:
         loss = model.loss(batch)
         forward = counter.get_total_flops()
         loss.backward()
     flops = counter.get_total_flops() + (forward if blocks else 0)
-    fields = [field.numel() for field in (batch.radar, batch.rain, batch.future) if field is not None]
+    fields = [field.numel() for field in (batch.radar, batch.rain, batch.target_zh) if field is not None]
     return Counted(parameter_count(model), flops, blocks.needed() if blocks else kept.bytes, _HALF * sum(fields))
 
 
-def forecast_flops(config: RunConfig, shape: tuple[int, int]) -> int:
+def forecast_flops(resolved: ResolvedConfig, shape: tuple[int, int]) -> int:
     """Of one forecast of one sample, of one member; 0 for what is not a network."""
-    if not (entry(config.model["name"]).trained or config.base):
+    if not (resolved.model.trained or resolved.base):
         return 0
     with torch.device("meta"):
-        model = build_model(config).eval()
-        batch = example_batch(config, shape)
+        model = build_model(resolved).eval()
+        batch = example_batch(resolved.inputs, shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.forecast(batch)
     return counter.get_total_flops()
@@ -140,11 +140,11 @@ def smallest(
     return None
 
 
-def estimate(config: RunConfig, shape: tuple[int, int], gpu_gib: float, tflops: float) -> dict[str, Any]:
+def estimate(resolved: ResolvedConfig, shape: tuple[int, int], gpu_gib: float, tflops: float) -> dict[str, Any]:
     """Everything, as plain values.
 
     Args:
-        config: The run.
+        resolved: The run.
         shape: Pixels (y, x).
         gpu_gib: Memory of one GPU that may be filled, in GiB.
         tflops: What one GPU is known to reach on such a model, in TFLOP/s.
@@ -152,9 +152,10 @@ def estimate(config: RunConfig, shape: tuple[int, int], gpu_gib: float, tflops: 
     Raises:
         BadInput: the model is not trained by gradient descent.
     """
-    if not entry(config.model["name"]).trained:
+    config = resolved.run
+    if not resolved.model.trained:
         raise BadInput(f"{config.model['name']} is not trained by gradient descent", "model.name", "choose a network")
-    counted = count(config, shape)
+    counted = count(resolved, shape)
     batch, steps = config.train.global_batch, config.train.steps
     extras = {"average": config.train.average_decay > 0, "offload": config.train.offload_optimizer}
     fit = smallest(counted, batch, gpu_gib * 2**30, **extras)
@@ -176,15 +177,15 @@ def estimate(config: RunConfig, shape: tuple[int, int], gpu_gib: float, tflops: 
     }
 
 
-def example_batch(config: RunConfig, shape: tuple[int, int], samples: int = 1) -> Batch:
-    """A batch of zeros with the shapes that a run would read, on torch's default device."""
-    variables, heights = config.variables(), tuple(config.data.heights_km)
-    radar = torch.zeros(samples, config.frames, len(variables), len(heights), *shape)
-    future = torch.zeros(samples, config.lead_frames, len(heights), *shape) if config.is_nowcast else None
-    rain = None if config.is_nowcast else torch.zeros(samples, config.frames, *shape)
+def example_batch(inputs: InputSpec, shape: tuple[int, int], samples: int = 1) -> Batch:
+    """Return a batch of zeros with the shapes that a model reads, on torch's default device."""
+    variables, heights = inputs.variables, inputs.heights_km
+    radar = torch.zeros(samples, inputs.frames, len(variables), len(heights), *shape)
+    target_zh = torch.zeros(samples, inputs.lead_frames, len(heights), *shape) if inputs.lead_frames else None
+    rain = None if inputs.lead_frames else torch.zeros(samples, inputs.frames, *shape)
     # Random numbers are drawn by these, so they have values everywhere.
     number = torch.zeros(samples, dtype=torch.int64, device="cpu")
-    return Batch(radar, rain, number, number, variables, heights, future=future)
+    return Batch(radar, rain, number, number, variables, heights, target_zh=target_zh)
 
 
 class _Kept(torch.autograd.graph.saved_tensors_hooks):

@@ -13,7 +13,7 @@ from polarcast.data.loading.order import rank_slice
 from polarcast.data.loading.permute import Indices
 from polarcast.data.loading.prefetch import prefetch
 from polarcast.data.loading.reader import Reader
-from polarcast.data.loading.sampler import Draw
+from polarcast.data.loading.sampler import TrainSampler
 from polarcast.data.shards.health import bad_shards
 from polarcast.hpc.config.schema import DataConfig, RunConfig
 from polarcast.hpc.distributed.process_group import gather
@@ -26,12 +26,12 @@ _STEPS_AHEAD = 16
 """Streams are opened that early."""
 
 
-class Samples:
-    """Feeds one rank from a draw."""
+class TrainLoader:
+    """Feeds one rank from a sampler."""
 
-    def __init__(self, draw: Draw, run: RunFolder, world: World) -> None:
+    def __init__(self, sampler: TrainSampler, run: RunFolder, world: World) -> None:
         """For this rank of `world`; rank 0 writes into the run's log."""
-        self._draw, self._run, self._world = draw, run, world
+        self._sampler, self._run, self._world = sampler, run, world
         self._told: set[int] = set()
 
     def inspect(self, reader: Reader, data: DataConfig) -> None:
@@ -53,29 +53,29 @@ class Samples:
 
         found = bad_shards(reader.manifest, mine.tolist(), sums=data.verify == "sums", on_shard=on_shard)
         # All ranks learn of all before any of them may stop: none is left waiting.
-        self._draw.exclude(_union(gather(found, self._world)))
+        self._sampler.exclude(_union(gather(found, self._world)))
         self.tell(step=0)
 
     def tell(self, step: int) -> None:
         """Let all ranks know of all bad shards; those not told of before go into the run's log."""
-        self._draw.exclude(_union(gather(dict(self._draw.bad), self._world)))
-        for shard in sorted(set(self._draw.bad) - self._told):
+        self._sampler.exclude(_union(gather(dict(self._sampler.bad), self._world)))
+        for shard in sorted(set(self._sampler.bad) - self._told):
             self._told.add(shard)
-            record = self._draw.report(shard)
+            record = self._sampler.report(shard)
             if self._world.is_first:
                 self._run.log(event="bad_shard", step=step, **record)
                 _log.warning("polarcast: %(shard)s: %(problem)s; its windows are replaced (%(lost)s lost)", record)
 
     def batches(self, config: RunConfig, micro_batch: int, first_step: int) -> Iterator[Batch]:
         """This rank's micro-batches from `first_step` on, in the one global order."""
-        return prefetch(self._draw.read, self._positions(config, micro_batch, first_step), config.data.workers)
+        return prefetch(self._sampler.read, self._positions(config, micro_batch, first_step), config.data.workers)
 
     def _positions(self, config: RunConfig, micro_batch: int, first_step: int) -> Iterator[Indices]:
         batch, last = config.train.global_batch, config.train.steps
         for step in range(first_step, last):
             # Batches that are read ahead may belong to steps before this one.
             near = range(max(first_step, step - config.data.workers - 1), min(last, step + _STEPS_AHEAD))
-            self._draw.expect(np.arange(near.start * batch + self._world.rank, near.stop * batch, self._world.size))
+            self._sampler.expect(np.arange(near.start * batch + self._world.rank, near.stop * batch, self._world.size))
             share = rank_slice(step, batch, self._world.rank, self._world.size)
             for start in range(0, len(share), micro_batch):
                 yield share[start : start + micro_batch]

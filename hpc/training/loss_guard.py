@@ -15,7 +15,7 @@ _ENOUGH = 20
 _ADVICE = "lower train.learning_rate, or look at these samples with: polarcast data check"
 
 
-class Guard:
+class LossGuard:
     """Watches the losses of one process; stops all of them with the step, the rank and the samples at fault."""
 
     def __init__(self, world: World, explode: float, seen: Sequence[float] = ()) -> None:

@@ -24,7 +24,7 @@ _TIMES_SLOW = 3
 """Records in a row after which a straggler is told of."""
 
 
-class Journal:
+class MetricsLogger:
     """Records of one training, and of where its time goes."""
 
     def __init__(self, run: RunFolder, world: World, config: TrainConfig) -> None:

@@ -6,7 +6,8 @@ import torch
 
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc.config.schema import RunConfig, TrainConfig
+from polarcast.hpc.config.resolve import ResolvedConfig
+from polarcast.hpc.config.schema import TrainConfig
 from polarcast.hpc.config.validate import AUTO
 from polarcast.hpc.distributed.process_group import gather, join
 from polarcast.hpc.distributed.world import World, device_of
@@ -17,18 +18,19 @@ _FILLED = 0.8
 """Of the memory that is free."""
 
 
-def choose_micro_batch(config: RunConfig, manifest: Manifest, world: World) -> int:
+def choose_micro_batch(resolved: ResolvedConfig, manifest: Manifest, world: World) -> int:
     """The largest divisor of a process's share of the global batch that `train.micro_batch` allows, or memory does.
 
     Raises:
         BadInput: the global batch can't be divided among the processes, or not even one sample fits.
     """
+    config = resolved.run
     share = share_of(config.train, world.size)
     if config.train.micro_batch != AUTO:
         return max(divisors(share, int(config.train.micro_batch)))
     join(world)
     # All take what fits the smallest: unequal micro-batches would be unequal numbers of collective calls.
-    fits = min(gather(_largest_that_fits(config, manifest, world, share), world))
+    fits = min(gather(_largest_that_fits(resolved, manifest, world, share), world))
     if not fits:
         raise BadInput("not even one sample fits the memory", "train.micro_batch", "see: polarcast estimate")
     return fits
@@ -54,26 +56,26 @@ def divisors(share: int, most: int) -> list[int]:
     return [n for n in range(1, min(share, most) + 1) if share % n == 0]
 
 
-def _largest_that_fits(config: RunConfig, manifest: Manifest, world: World, share: int) -> int:
+def _largest_that_fits(resolved: ResolvedConfig, manifest: Manifest, world: World, share: int) -> int:
     candidates = divisors(share, share)
     if device_of(world) != "cpu":
-        return _tried_on_gpu(config, manifest, world, candidates)
-    counted = count(config, manifest.shape)
+        return _tried_on_gpu(resolved, manifest, world, candidates)
+    counted = count(resolved, manifest.shape)
     free = _FILLED * _available_bytes() / world.local_size
-    needed = {n: needed_by(counted, config.train, world.size, n).total for n in candidates}
+    needed = {n: needed_by(counted, resolved.run.train, world.size, n).total for n in candidates}
     return max((n for n in candidates if needed[n] <= free), default=0)
 
 
-def _tried_on_gpu(config: RunConfig, manifest: Manifest, world: World, candidates: list[int]) -> int:
+def _tried_on_gpu(resolved: ResolvedConfig, manifest: Manifest, world: World, candidates: list[int]) -> int:
     """Real steps of growing size, beside as many bytes as the optimizer will hold, until one does not fit."""
-    device, best = device_of(world), 0
-    model = build_model(config).to(device)
-    needed = needed_by(count(config, manifest.shape), config.train, world.size, 1)
+    device, best, train = device_of(world), 0, resolved.run.train
+    model = build_model(resolved).to(device)
+    needed = needed_by(count(resolved, manifest.shape), train, world.size, 1)
     try:
         ballast = torch.empty(needed.optimizer + needed.average, dtype=torch.uint8, device=device)
         for n in candidates:
-            with torch.autocast("cuda", torch.bfloat16, enabled=config.train.precision != "fp32"):
-                loss = model.loss(example_batch(config, manifest.shape, n).to(device))
+            with torch.autocast("cuda", torch.bfloat16, enabled=train.precision != "fp32"):
+                loss = model.loss(example_batch(resolved.inputs, manifest.shape, n).to(device))
             loss.backward()
             if torch.cuda.max_memory_allocated(device) > _FILLED * torch.cuda.mem_get_info(device)[1]:
                 break

@@ -5,13 +5,12 @@ from typing import Any
 from polarcast.data.files import write_json, write_text
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.digest import digest
-from polarcast.hpc.config.load import config_of
+from polarcast.hpc.config.resolve import ResolvedConfig
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.build import build_model, build_reader
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.training.estimate import count, forecast_flops
 from polarcast.models.forecaster import parameter_count
-from polarcast.models.registry import entry
 
 _ROWS = {
     "model": "Model", "arm": "Arm", "variables": "Variables", "heights_km": "Heights in km", "frames": "Frames seen",
@@ -24,9 +23,9 @@ _ROWS = {
 }  # fmt: skip
 
 
-def write_card(run: RunFolder, manifest: Manifest) -> None:
+def write_card(run: RunFolder, resolved: ResolvedConfig, manifest: Manifest) -> None:
     """Write card.json and card.md of a trained run."""
-    card = describe(run, manifest)
+    card = describe(run, resolved, manifest)
     write_json(run.path / "card.json", card)
     lines = [f"| {label} | {_text(card[key])} |" for key, label in _ROWS.items() if card[key] is not None]
     write_text(
@@ -34,19 +33,19 @@ def write_card(run: RunFolder, manifest: Manifest) -> None:
     )
 
 
-def describe(run: RunFolder, manifest: Manifest) -> dict[str, Any]:
+def describe(run: RunFolder, resolved: ResolvedConfig, manifest: Manifest) -> dict[str, Any]:
     """The card as plain values; None for what a model doesn't have."""
-    config = run.config()
+    config = resolved.run
     training = build_reader(config, manifest, "train")
     events = {int(e) for e in training.events()}
     return {
-        **_network(config, manifest.shape),
+        **_network(resolved, manifest.shape),
         "arm": config.arm,
         "variables": list(config.variables()),
         "heights_km": list(config.data.heights_km),
         "frames": config.frames,
         "seed": config.seed,
-        **_training(config, run),
+        **_training(resolved, run),
         "training_events": len(events),
         "training_windows": len(training),
         "unseen_training_events": len(manifest.splits["train"]) - len(events),
@@ -57,23 +56,23 @@ def describe(run: RunFolder, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _network(config: RunConfig, shape: tuple[int, int]) -> dict[str, Any]:
-    model, is_trained = build_model(config), entry(config.model["name"]).trained
+def _network(resolved: ResolvedConfig, shape: tuple[int, int]) -> dict[str, Any]:
+    model, is_trained = build_model(resolved), resolved.model.trained
     frozen = sum(value.numel() for name, value in model.state_dict().items() if name.startswith("base."))
     return {
-        "model": config.model["name"],
+        "model": resolved.run.model["name"],
         "parameters": parameter_count(model) if is_trained else None,
         "frozen_values": frozen or None,
-        "training_flops": count(config, shape).flops if is_trained else None,
-        "forecast_flops": forecast_flops(config, shape) or None,
+        "training_flops": count(resolved, shape).flops if is_trained else None,
+        "forecast_flops": forecast_flops(resolved, shape) or None,
         "evaluations": getattr(model, "evaluations", None),
     }
 
 
-def _training(config: RunConfig, run: RunFolder) -> dict[str, Any]:
-    if not entry(config.model["name"]).trained:
+def _training(resolved: ResolvedConfig, run: RunFolder) -> dict[str, Any]:
+    if not resolved.model.trained:
         return {"steps": None, "samples": None, "best_step": None}
-    settings = config.train
+    settings = resolved.run.train
     return {
         "steps": settings.steps,
         "samples": settings.steps * settings.global_batch,
@@ -84,8 +83,8 @@ def _training(config: RunConfig, run: RunFolder) -> dict[str, Any]:
 def _base(config: RunConfig) -> dict[str, Any] | None:
     if not config.base:
         return None
-    base = config_of(config.base)
-    return {"model": base.model["name"], "run": config.base["run"], "config": digest(base)}
+    base = config.base
+    return {"model": base.config.model["name"], "run": base.run, "config": digest(base.config)}
 
 
 def _text(value: Any) -> str:

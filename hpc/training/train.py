@@ -12,28 +12,28 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import Stopped, WorkFailed
 from polarcast.data.loading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config.resolve import ResolvedConfig, resolve
 from polarcast.hpc.config.schema import RunConfig, TrainConfig
-from polarcast.hpc.distributed.heartbeat import DATA, STEP, VALIDATION, Pulse
+from polarcast.hpc.distributed.heartbeat import DATA, STEP, VALIDATION, Heartbeat
 from polarcast.hpc.distributed.preemption import TIME_LIMIT, StopFlag, requeue, wait_to_be_ended
 from polarcast.hpc.distributed.preflight import on_every_rank, preflight
 from polarcast.hpc.distributed.process_group import barrier, gather, join
 from polarcast.hpc.distributed.world import World, set_up_torch
 from polarcast.hpc.runs import checkpoint
-from polarcast.hpc.runs.build import build_draw, build_model, build_reader, open_shards
-from polarcast.hpc.runs.checkpoint import Held, Progress
+from polarcast.hpc.runs.build import build_model, build_reader, build_sampler, open_shards
+from polarcast.hpc.runs.checkpoint import Progress, TrainState
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.load import load_base
 from polarcast.hpc.runs.provenance import write_provenance
 from polarcast.hpc.tracking.mirror import Mirror, open_mirror
-from polarcast.hpc.training.async_checkpoint import Saver
+from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
 from polarcast.hpc.training.engine import Engine
-from polarcast.hpc.training.loader import Samples
-from polarcast.hpc.training.metrics_log import Journal
+from polarcast.hpc.training.loader import TrainLoader
+from polarcast.hpc.training.metrics_log import MetricsLogger
 from polarcast.hpc.training.micro_batch import choose_micro_batch
 from polarcast.hpc.training.model_card import write_card
 from polarcast.hpc.training.validation import spread, validation_loss, validation_scores
 from polarcast.models.forecaster import Forecaster, parameter_count
-from polarcast.models.registry import entry
 
 _WINDOWS_TO_KNOW = 512
 """Training windows from which a network learns the scale of things before it is trained."""
@@ -48,11 +48,11 @@ class Training:
     world: World
     engine: Engine
     progress: Progress
-    samples: Samples
+    samples: TrainLoader
     batches: Iterator[Batch]
     validation: Reader
-    journal: Journal
-    pulse: Pulse
+    logger: MetricsLogger
+    heartbeat: Heartbeat
     stop: StopFlag
     mirrors: list[Mirror]
     on_step: OnStep | None
@@ -78,17 +78,18 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
     with StopFlag(world, config.train.stop_seconds) as stop:
         manifest = on_every_rank(lambda: open_shards(config), world)
         set_up_torch(config.train.threads, world)
-        model = build_model(config)
+        resolved = resolve(config)
+        model = build_model(resolved)
         if config.base:
             on_every_rank(lambda: load_base(model, config.base), world)
         on_every_rank(lambda: _claim(config, run, world, manifest), world)
-        if entry(config.model["name"]).trained:
-            _descend(config, run, world, model, manifest, stop, on_step)
+        if resolved.model.trained:
+            _descend(resolved, run, world, model, manifest, stop, on_step)
         elif world.is_first:
             _fit(model, build_reader(config, manifest, "train"))
             checkpoint.save_weights(run.weights_file, model.state_dict())
         if world.is_first:
-            write_card(run, manifest)
+            write_card(run, resolved, manifest)
 
 
 def _fit(model: Forecaster, reader: Reader, most: int | None = None) -> None:
@@ -105,7 +106,7 @@ def _claim(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) 
 
 
 def _descend(
-    config: RunConfig,
+    resolved: ResolvedConfig,
     run: RunFolder,
     world: World,
     model: Forecaster,
@@ -113,25 +114,28 @@ def _descend(
     stop: StopFlag,
     on_step: OnStep | None,
 ) -> None:
-    settings = config.train
+    config, settings = resolved.run, resolved.run.train
     found = preflight(run.path, world) if world.size > 1 else {}
     training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
-    samples, journal = Samples(build_draw(config, training), run, world), Journal(run, world, settings)
-    held, progress = _resume(run, world)
+    samples, logger = TrainLoader(build_sampler(config, training), run, world), MetricsLogger(run, world, settings)
+    state, progress = _resume(run, world)
     first, parameters = progress.step, parameter_count(model)
-    micro_batch = choose_micro_batch(config, manifest, world)
-    if not held:
+    micro_batch = choose_micro_batch(resolved, manifest, world)
+    if not state:
         _fit(model, training, _WINDOWS_TO_KNOW)
-    engine = Engine(model, settings, world, micro_batch, held)
+    engine = Engine(model, settings, world, micro_batch, state)
     engine.guard.seen.extend(progress.recent_losses)
-    journal.begin(progress, parameters, micro_batch, found)
+    logger.begin(progress, parameters, micro_batch, found)
     samples.inspect(training, config.data)
     batches = samples.batches(config, micro_batch, first)
-    hang = partial(journal.hang, progress)
-    with Saver(run, config, world) as saver, Pulse(world, settings.heartbeat_seconds, hang) as pulse:
+    hang = partial(logger.hang, progress)
+    with (
+        AsyncCheckpointer(run, config, world) as saver,
+        Heartbeat(world, settings.heartbeat_seconds, hang) as heartbeat,
+    ):
         mirrors = [open_mirror(run, name) for name in settings.track] if world.is_first else []
         parts = Training(
-            config, world, engine, progress, samples, batches, validation, journal, pulse, stop, mirrors, on_step
+            config, world, engine, progress, samples, batches, validation, logger, heartbeat, stop, mirrors, on_step
         )
         reason = _loop(parts, saver)
         if reason and progress.step > first:
@@ -139,27 +143,27 @@ def _descend(
         for mirror in mirrors:
             mirror.finish()
     if reason:
-        _leave_early(world, journal, progress, first, reason)
+        _leave_early(world, logger, progress, first, reason)
     if world.is_first:
         best = run.checkpoints / checkpoint.name_of(progress.best_step)
-        checkpoint.save_weights(run.weights_file, checkpoint.judged_weights(best))
+        checkpoint.save_weights(run.weights_file, checkpoint.evaluation_weights(best))
     barrier(world)
 
 
-def _loop(parts: Training, saver: Saver) -> str:
+def _loop(parts: Training, saver: AsyncCheckpointer) -> str:
     """Step to the end, or until all have agreed to stop; returns why, empty at the end."""
     settings, progress, engine, world = parts.config.train, parts.progress, parts.engine, parts.world
     for step in range(progress.step, settings.steps):
         if reason := parts.stop.agreed():
             return reason
         seed_step(parts.config.seed, step, world.rank)
-        parts.pulse.at(step + 1, DATA)
-        with parts.journal.waiting():
+        parts.heartbeat.at(step + 1, DATA)
+        with parts.logger.waiting():
             drawn = [next(parts.batches) for _ in range(engine.accumulation)]
-        parts.pulse.at(step + 1, STEP)
+        parts.heartbeat.at(step + 1, STEP)
         loss = engine.step(drawn, learning_rate(settings, step))
         progress.step = step + 1
-        parts.journal.step(progress.step, loss, drawn, engine.own_time)
+        parts.logger.step(progress.step, loss, drawn, engine.own_time)
         if parts.on_step and world.is_first:
             parts.on_step(progress.step, settings.steps, loss)
         if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
@@ -171,9 +175,9 @@ def _loop(parts: Training, saver: Saver) -> str:
     return ""
 
 
-def _leave_early(world: World, journal: Journal, progress: Progress, first: int, reason: str) -> None:
+def _leave_early(world: World, logger: MetricsLogger, progress: Progress, first: int, reason: str) -> None:
     """Put the job back into the queue, once, after all is saved."""
-    journal.tell("stopped", progress.step, reason=reason)
+    logger.tell("stopped", progress.step, reason=reason)
     barrier(world)
     if progress.step == first and reason == TIME_LIMIT:
         raise WorkFailed(f"not one step fits into the job's time limit; it stays at step {first}")
@@ -200,7 +204,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
 
 
-def _resume(run: RunFolder, world: World) -> tuple[Held | None, Progress]:
+def _resume(run: RunFolder, world: World) -> tuple[TrainState | None, Progress]:
     """The newest checkpoint that rank 0 finds complete; all ranks follow its choice."""
     found = gather(checkpoint.newest(run.checkpoints) if world.is_first else None, world)[0]
     return checkpoint.load(found) if found else (None, Progress())
@@ -210,13 +214,13 @@ def _validate(parts: Training) -> None:
     """Score the validation split, and remember the best step."""
     progress, settings, reader = parts.progress, parts.config.train, parts.validation
     windows = spread(len(reader), settings.validate_windows)
-    with parts.engine.judged() as model:
-        judge = partial(parts.pulse.at, progress.step, VALIDATION)
+    with parts.engine.eval_model() as model:
+        judge = partial(parts.heartbeat.at, progress.step, VALIDATION)
         score = validation_loss(model, reader, windows, parts.world, judge)
         forecast = partial(model.forecast, members=parts.config.evaluate.members)
         told = validation_scores(forecast, reader, windows, parts.world, settings.validate_scores, judge)
     if score < progress.best_score or progress.best_step < 0:
         progress.best_score, progress.best_step = score, progress.step
-    parts.journal.validation(progress, score, told)
+    parts.logger.validation(progress, score, told)
     for mirror in parts.mirrors:
         mirror.update()

@@ -33,7 +33,7 @@ def validation_loss(
     for start in range(0, len(windows), size)[world.rank :: world.size]:
         on_batch()
         batch = reader.read(windows[start : start + size])
-        losses.append(float(model.judge(batch.to(device_of(world)))) * len(batch))
+        losses.append(float(model.validation_loss(batch.to(device_of(world)))) * len(batch))
     # Exactly rounded, so that the order of the ranks does not matter either.
     return math.fsum(loss for of_rank in gather(losses, world) for loss in of_rank) / len(windows)
 

@@ -158,7 +158,7 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
     try:
         app()
     except SystemExit as end:
-        leave(end.code)
+        exit_process(end.code)
     except BadInput as error:
         _stop(str(error), BAD_INPUT)
     except KeyboardInterrupt:
@@ -174,10 +174,10 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
         _stop(str(stopped), ENDED_EARLY)
     except WorkFailed as error:
         _stop(str(error), FAILED)
-    leave(OK)
+    exit_process(OK)
 
 
-def leave(code: str | int | None) -> NoReturn:
+def exit_process(code: str | int | None) -> NoReturn:
     """End this process; one that has talked to others, without Python's teardown.
 
     In it, a gloo thread that still lets go of a tensor aborts the process (pytorch issue 190489), and with it the job.

@@ -13,7 +13,7 @@ _WINDOW_SECONDS = 60.0
 _LEAST_SECONDS = 5.0
 
 
-class Board:
+class ProgressBoard:
     """Progress of a suite on a terminal; in a log file, a line when a stage starts and ends.
 
     The remaining time is the work left over the speed of the last minute, with work weighted by the expected cost of
@@ -31,7 +31,7 @@ class Board:
         )  # fmt: skip
         self._total = self._bars.add_task("all", total=1000, note="")
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "ProgressBoard":
         self._bars.start()
         return self
 

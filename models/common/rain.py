@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import RAIN_TRANSFORMS, scale_rain, unscale_rain
+from polarcast.models.common.settings import ALWAYS, setting
 
 MOST_MMH = 300.0
 """More than a mean over a square kilometre and a minute reaches in any archive."""
@@ -18,11 +19,11 @@ MOST_MMH = 300.0
 class RainConfig:
     """How a network speaks of rain and what its errors weigh; configurations of networks inherit it."""
 
-    rain_transform: str = "log1p"
+    rain_transform: str = setting("log1p", ALWAYS)
     """Space in which the network speaks of rain: log1p, sqrt or identity."""
-    rate_weight: float = 0.5
+    rate_weight: float = setting(0.5, ALWAYS)
     """Weight of the squared error in mm/h beside the squared error in the transformed space."""
-    rate_scale: float = 10.0
+    rate_scale: float = setting(10.0, ALWAYS)
     """Rain rate in mm/h that counts as one in the squared error in mm/h."""
     heavy_power: float = 0.0
     """A pixel's error in the transformed space weighs (1 + R)^this, R observed. 0: all alike; 0.5 suits log1p."""

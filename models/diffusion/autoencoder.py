@@ -1,7 +1,7 @@
 """KL autoencoder of rain fields (Kingma & Welling 2014; Rombach et al. 2022, §3.1), the space of latent diffusion."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
 from polarcast.models.common.rain import last_rain
+from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.diffusion.conditional import standard_rain
 from polarcast.models.diffusion.rain import RainSpace
 from polarcast.models.diffusion.random_numbers import NOISE, normal, training_keys
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.qpe.unet import ResidualBlock, require_halvable
 
 
@@ -20,20 +21,20 @@ from polarcast.models.qpe.unet import ResidualBlock, require_halvable
 class AutoencoderConfig:
     """Configuration of the autoencoder of rain."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 128, 256])
+    widths: list[int] = setting([64, 128, 256], ALWAYS)
     """Channels of each level, from full resolution down; each level after the first halves the grid."""
-    latent_channels: int = 4
+    latent_channels: int = setting(4, ALWAYS)
     """Channels of the latent fields."""
-    kl_weight: float = 1e-3
+    kl_weight: float = setting(1e-3, ALWAYS)
     """Weight of the Kullback–Leibler divergence, a mean over latent values, beside the mean squared error."""
-    rain_transform: str = "log1p"
+    rain_transform: str = setting("log1p", ALWAYS)
     """Space in which rain is encoded: log1p, sqrt or identity."""
 
 
 class Autoencoder(Forecaster):
     """Rain → latent fields → rain. The radar is not looked at."""
 
-    def __init__(self, config: AutoencoderConfig, inputs: Inputs) -> None:
+    def __init__(self, config: AutoencoderConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config = config
         self.blocks = (ResidualBlock,)

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.models.common.rain import last_rain
+from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.common.standardize import Standard
 from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace, rain_weight
 from polarcast.models.diffusion.random_numbers import forecast_keys
 from polarcast.models.diffusion.samplers import Sampler
-from polarcast.models.forecaster import Inputs
+from polarcast.models.forecaster import InputSpec
 
 _RAIN_GUESS = {"log1p": (0.5, 0.9), "sqrt": (0.7, 1.2), "identity": (2.0, 6.0)}
 """Mean and standard deviation of transformed rain, before they are fitted; about those of the synthetic storms."""
@@ -24,11 +25,11 @@ _RAIN_GUESS = {"log1p": (0.5, 0.9), "sqrt": (0.7, 1.2), "identity": (2.0, 6.0)}
 class DiffusionConfig(DenoisingConfig):
     """Configuration of the conditional diffusion."""
 
-    scaling: str = "range"
+    scaling: str = setting("range", ALWAYS)
     """Scaling of the radar input: range or frame."""
-    rain_transform: str = "log1p"
+    rain_transform: str = setting("log1p", ALWAYS)
     """Space in which rain is diffused: log1p, sqrt or identity."""
-    heavy_weight: float = 0.0
+    heavy_weight: float = setting(0.0, ALWAYS)
     """Weight w of heavy rain in training, 1 + w·R/(10 mm/h) for each pixel; above 0 samples lean towards heavy rain."""
 
 
@@ -36,7 +37,7 @@ class DiffusionConfig(DenoisingConfig):
 class CombinedDiffusionConfig(DiffusionConfig):
     """Configuration of the combined diffusion."""
 
-    fields: int = 3
+    fields: int = setting(3, ALWAYS)
     """Rain fields that are diffused together."""
 
 
@@ -48,7 +49,7 @@ def standard_rain(transform: str) -> Standard:
 class Diffusion(Generative):
     """Rain rate made of noise under the condition of radar fields of one time."""
 
-    def __init__(self, config: DiffusionConfig, inputs: Inputs) -> None:
+    def __init__(self, config: DiffusionConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config, self.scaling = config, config.scaling
         self.space = RainSpace(config.rain_transform)
@@ -89,7 +90,7 @@ class CombinedDiffusion(Diffusion):
 
     config: CombinedDiffusionConfig
 
-    def __init__(self, config: CombinedDiffusionConfig, inputs: Inputs) -> None:
+    def __init__(self, config: CombinedDiffusionConfig, inputs: InputSpec) -> None:
         super().__init__(config, inputs)
 
     @property

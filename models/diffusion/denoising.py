@@ -1,12 +1,13 @@
 """A process and the network that undoes it: what all diffusion models here are made around."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from polarcast.data.errors import BadInput
+from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.diffusion.network import DenoisingUNet
 from polarcast.models.diffusion.process import Process
 from polarcast.models.diffusion.random_numbers import DROPS, NOISE, evenly, normal, uniform
@@ -21,25 +22,25 @@ _JUDGED_STEPS = 8
 class DenoisingConfig:
     """Configuration of process, denoiser and sampler."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 128, 256, 384])
+    widths: list[int] = setting([64, 128, 256, 384], ALWAYS)
     """Channels of each level of the denoiser, from full resolution down; each level halves the grid."""
-    prediction: str = "v"
+    prediction: str = setting("v", ALWAYS)
     """What the network predicts: v, eps (the source paper) or edm."""
-    schedule: str = "cosine"
+    schedule: str = setting("cosine", ALWAYS)
     """How signal turns into noise: cosine or linear; edm has levels of its own."""
-    zero_terminal_snr: bool | None = None
+    zero_terminal_snr: bool | None = setting(None, ALWAYS)
     """Whether sampling starts from noise alone, and training knows it; by default for v only."""
     noise_shift: float = 1.0
     """Factor on the noise at every time; about field width / 32 where the truth may be some pixels away."""
-    drop: float = 0.0
+    drop: float = setting(0.0, ALWAYS)
     """Share of training samples whose condition is dropped; guidance needs it, usual is 0.1, without it 0 is better."""
-    guidance: float = 0.0
+    guidance: float = setting(0.0, ALWAYS)
     """Scale s of classifier-free guidance, ε_c + s (ε_c − ε_u); 0 is none, and costs no second evaluation."""
-    guidance_rescale: float = 0.7
+    guidance_rescale: float = setting(0.7, ALWAYS)
     """Share by which guidance gives back the spread that it has added."""
-    sampler: str = "dpm"
+    sampler: str = setting("dpm", ALWAYS)
     """Solver from noise to rain: ddim (the source paper), dpm or heun."""
-    steps: int = 8
+    steps: int = setting(8, ALWAYS)
     """Steps of the sampler."""
 
 

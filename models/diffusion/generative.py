@@ -1,7 +1,8 @@
 """What every model that makes rain out of noise has in common: training, forecasts, judgement."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ class Generative(Forecaster):
         keys = training_keys(batch)
         return self.denoising.loss(self.target(batch), self.condition(batch), keys, self.weight(batch))
 
-    def judge(self, batch: Batch) -> Tensor:
+    def validation_loss(self, batch: Batch) -> Tensor:
         """Fair CRPS of two members made with at most 8 steps of the configured sampler; see `score_of_members`.
 
         The training loss hardly tells a good denoiser from one that makes poor rain. Two members suffice: the score is
@@ -79,6 +80,17 @@ class Generative(Forecaster):
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """Rain rate in mm/h, (b, m, t = 1, y, x); each member is the mean of the fields of one sample."""
         return self._members(batch, members, seed, self.denoising.sampler)
+
+    @contextmanager
+    def sampling_states(self) -> Iterator[list[Tensor]]:
+        """Record the noisy field that the network is given at each evaluation, (y, x) of the first window."""
+        states: list[Tensor] = []
+
+        def keep(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            states.append(inputs[0][0, 0].float())
+
+        with self.denoising.net.register_forward_pre_hook(keep):
+            yield states
 
     def noise(self, keys: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
         """What samples begin with, (b, *shape)."""

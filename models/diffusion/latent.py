@@ -10,12 +10,13 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.common.frozen import freeze
 from polarcast.models.common.rain import last_rain
+from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.common.standardize import Standard
 from polarcast.models.diffusion.autoencoder import Autoencoder
 from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.samplers import Sampler
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.qpe.unet import require_halvable
 
 
@@ -23,7 +24,7 @@ from polarcast.models.qpe.unet import require_halvable
 class LatentDiffusionConfig(DenoisingConfig):
     """Configuration of the latent diffusion; its widths begin at the latents' resolution."""
 
-    scaling: str = "range"
+    scaling: str = setting("range", ALWAYS)
     """Scaling of the radar input: range or frame."""
 
 
@@ -33,7 +34,7 @@ class LatentDiffusion(Generative):
     What the autoencoder loses is lost, whatever the radar tells.
     """
 
-    def __init__(self, config: LatentDiffusionConfig, inputs: Inputs, base: Forecaster) -> None:
+    def __init__(self, config: LatentDiffusionConfig, inputs: InputSpec, base: Forecaster) -> None:
         """Build around a trained autoencoder, which is frozen in place.
 
         Raises:

@@ -11,10 +11,11 @@ from polarcast.data.errors import BadInput
 from polarcast.data.scaling import make_scaling
 from polarcast.models.common.frozen import freeze
 from polarcast.models.common.rain import last_rain, rain_loss
+from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace
 from polarcast.models.diffusion.random_numbers import forecast_keys, mix, training_keys
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.qpe.unet import ResidualBlock, UNetBody, UNetConfig
 
 
@@ -22,7 +23,7 @@ from polarcast.models.qpe.unet import ResidualBlock, UNetBody, UNetConfig
 class PostProcessConfig(UNetConfig):
     """Configuration of the post-processing U-Net."""
 
-    samples: int = 1
+    samples: int = setting(1, ALWAYS)
     """Independent samples of the base that it sees; a combined diffusion already gives all its fields in one."""
 
 
@@ -30,7 +31,7 @@ class PostProcessConfig(UNetConfig):
 class MemberMeanConfig:
     """Configuration of the plain mean of samples."""
 
-    samples: int = 3
+    samples: int = setting(3, ALWAYS)
     """Independent samples of the base that are averaged."""
 
 
@@ -40,7 +41,7 @@ class MemberMean(Forecaster):
     The control for whatever else is done with several samples: compare at an equal number of network evaluations.
     """
 
-    def __init__(self, config: MemberMeanConfig, inputs: Inputs, base: Forecaster) -> None:
+    def __init__(self, config: MemberMeanConfig, inputs: InputSpec, base: Forecaster) -> None:
         """Raises BadInput when the base makes no samples."""
         super().__init__()
         self.config, self.base = config, frozen_sampler(base)
@@ -63,7 +64,7 @@ class PostProcess(Forecaster):
     new ones, and the correction learned is a little too small.
     """
 
-    def __init__(self, config: PostProcessConfig, inputs: Inputs, base: Forecaster) -> None:
+    def __init__(self, config: PostProcessConfig, inputs: InputSpec, base: Forecaster) -> None:
         """Raises BadInput when the base makes no samples."""
         super().__init__()
         self.config, self.base = config, frozen_sampler(base)

@@ -35,8 +35,8 @@ def training_keys(batch: Batch) -> list[int]:
 
     Outside of training, where there is none, event and frame give it: validation noise stays the same.
     """
-    if batch.draw is not None:
-        return _integers(batch.draw)
+    if batch.sample_index is not None:
+        return _integers(batch.sample_index)
     return [mix(e, f) for e, f in zip(_integers(batch.event), _integers(batch.frame), strict=True)]
 
 

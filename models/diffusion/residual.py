@@ -15,7 +15,7 @@ from polarcast.models.diffusion.denoising import Denoising
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace, rain_weight
 from polarcast.models.diffusion.samplers import Sampler
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 
 @dataclass
@@ -30,7 +30,7 @@ class ResidualDiffusion(Generative):
     new events residuals are somewhat larger than what is made here, the more the base has overfitted.
     """
 
-    def __init__(self, config: ResidualDiffusionConfig, inputs: Inputs, base: Forecaster) -> None:
+    def __init__(self, config: ResidualDiffusionConfig, inputs: InputSpec, base: Forecaster) -> None:
         """Build around a trained forecaster, which is frozen in place."""
         super().__init__()
         freeze(base)

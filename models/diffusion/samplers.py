@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polarcast.data.errors import BadInput
 
-Grid = Sequence[tuple[float, float]]
+NoiseLevels = Sequence[tuple[float, float]]
 Denoise = Callable[[Tensor, float, float], Tensor]
 """(x, α, σ) → estimate of x₀, both (b, c, y, x)."""
 SAMPLERS = ("ddim", "dpm", "heun")
@@ -38,17 +38,17 @@ class Sampler:
         if self.steps < 1:
             raise BadInput(f"{self.steps} steps", "model.steps", "use at least one")
 
-    def evaluations(self, grid: Grid) -> int:
+    def evaluations(self, grid: NoiseLevels) -> int:
         """How often the denoiser is asked on the way down a grid."""
         return sum(1 + (self.name == "heun" and _has_two_slopes(*pair)) for pair in pairwise(grid))
 
-    def run(self, denoise: Denoise, noise: Tensor, grid: Grid) -> Tensor:
+    def run(self, denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
         """A sample (b, c, y, x) from noise of that shape."""
         solve = {"ddim": ddim, "dpm": dpm, "heun": heun}[self.name]
         return solve(denoise, noise, grid)
 
 
-def ddim(denoise: Denoise, noise: Tensor, grid: Grid) -> Tensor:
+def ddim(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
     """Song et al. (2021), eq. 12, with σ = 0: the source paper's sampler."""
     x = noise
     for (alpha, sigma), following in pairwise(grid):
@@ -56,7 +56,7 @@ def ddim(denoise: Denoise, noise: Tensor, grid: Grid) -> Tensor:
     return x
 
 
-def dpm(denoise: Denoise, noise: Tensor, grid: Grid) -> Tensor:
+def dpm(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
     """DPM-Solver++ (2M) of Lu et al. (2022), algorithm 2, as diffusers has it, on our grid instead of its own."""
     from diffusers import DPMSolverMultistepScheduler
 
@@ -72,7 +72,7 @@ def dpm(denoise: Denoise, noise: Tensor, grid: Grid) -> Tensor:
     return x
 
 
-def heun(denoise: Denoise, noise: Tensor, grid: Grid) -> Tensor:
+def heun(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
     """Karras et al. (2022), algorithm 1: Heun's method for y = x/α in s = σ/α, whose slope dy/ds is the noise.
 
     The step from noise alone, where y is infinite, and the one to s = 0 are DDIM's, which is Euler's method in s.

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Inputs
-from polarcast.models.nowcast.furenet import FURENetConfig, LateFusion, ResidualBlock
+from polarcast.models.forecaster import InputSpec
+from polarcast.models.nowcast.furenet import FURENetBlock, FURENetConfig, LateFusion
 from polarcast.models.nowcast.motion import carried, motion, way_back
 from polarcast.models.nowcast.network import NetworkNowcast, zh_scaling
 
@@ -44,12 +44,12 @@ class AdvectedConfig(FURENetConfig):
 class Advected(NetworkNowcast):
     """zh(t) = kept(t) × the last frame carried along t frames + change(t); each height has a motion, that of its zh."""
 
-    def __init__(self, config: AdvectedConfig, inputs: Inputs) -> None:
+    def __init__(self, config: AdvectedConfig, inputs: InputSpec) -> None:
         """Raises BadInput without zh."""
         if "zh" not in inputs.variables:
             raise BadInput("what is carried along is zh, which is not among the inputs", "model.name", "use furenet")
         super().__init__(config, inputs)
-        self.blocks = (ResidualBlock,)
+        self.blocks = (FURENetBlock,)
         self._back = list(config.carry_back)
         self._others = [n for n, v in enumerate(inputs.variables) if v != "zh" and config.carry == "all"]
         both = replace(inputs, lead_frames=2 * inputs.lead_frames)

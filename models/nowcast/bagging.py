@@ -1,24 +1,26 @@
 """Bagging: networks that see views of the data of their own, and a learned convex combination (source paper §6.2)."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Inputs
-from polarcast.models.nowcast.furenet import FURENetConfig, LateFusion, ResidualBlock
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import InputSpec
+from polarcast.models.nowcast.furenet import FURENetBlock, FURENetConfig, LateFusion
 from polarcast.models.nowcast.losses import LOSSES
 from polarcast.models.nowcast.network import NetworkNowcast, scaled_target
-from polarcast.models.nowcast.views import VIEWS
+from polarcast.models.nowcast.views import VIEWS, View
 
 
 @dataclass
 class BaggingConfig(FURENetConfig):
     """Configuration of members that are FURENets all of one size."""
 
-    views: list[str] = field(default_factory=lambda: ["raw", "edges", "stretch"])
+    views: list[str] = setting(["raw", "edges", "stretch"], ALWAYS)
     """What each member sees: raw, edges or stretch. Three times raw tells what the views are worth."""
 
     def __post_init__(self) -> None:
@@ -36,9 +38,11 @@ class Bagging(NetworkNowcast):
     trained on what the combination says.
     """
 
-    def __init__(self, config: BaggingConfig, inputs: Inputs) -> None:
+    config: BaggingConfig
+
+    def __init__(self, config: BaggingConfig, inputs: InputSpec) -> None:
         super().__init__(config, inputs, [VIEWS[name] for name in config.views])
-        self.blocks = (ResidualBlock,)
+        self.blocks = (FURENetBlock,)
         sizes = (config.widths, config.squeeze, config.attention)
         self.members = nn.ModuleList(LateFusion(inputs, *sizes) for _ in config.views)
         self.preference = nn.Parameter(torch.zeros(len(config.views)))
@@ -47,6 +51,11 @@ class Bagging(NetworkNowcast):
     def weights(self) -> Tensor:
         """w of each member."""
         return self.preference.softmax(0)
+
+    @property
+    def input_views(self) -> Mapping[str, View]:
+        """What the members see of the scaled fields, each view once."""
+        return {name: VIEWS[name] for name in self.config.views}
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""
@@ -58,7 +67,7 @@ class Bagging(NetworkNowcast):
         apart = torch.stack([cost(member, target) for member in members]).mean()
         return apart + cost(self._combined(members.detach()), target)
 
-    def judge(self, batch: Batch) -> Tensor:
+    def validation_loss(self, batch: Batch) -> Tensor:
         """The configured loss of the combination."""
         return super().loss(batch)
 

@@ -10,6 +10,7 @@ from math import log2, log10
 import numpy as np
 
 from polarcast.data.errors import BadInput
+from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.nowcast.extrapolation import Extrapolation, ExtrapolationConfig, at_least
 from polarcast.models.nowcast.pysteps_bridge import Fields, pysteps_library
 
@@ -26,11 +27,11 @@ _NO_FIT = (ValueError, RuntimeError, IndexError)
 class CascadeConfig(ExtrapolationConfig):
     """Configuration of S-PROG, and what others have in common with it."""
 
-    ar_order: int = 2
+    ar_order: int = setting(2, ALWAYS)
     """Order of the autoregression, a number of frames; 1 or 2 is what pysteps advises."""
-    threshold: float = 0.1
+    threshold: float = setting(0.1, ALWAYS)
     """Rain rate in mm/h, by Z = 200 R^1.6, below which there is no rain, seen or forecast; 0.1 is 7 dBZ."""
-    levels: int = 6
+    levels: int = setting(6, ALWAYS)
     """Number of spatial scales; on a small grid no more than its side has octaves of wavelength, but 3 at least."""
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ class ANVILConfig(CascadeConfig):
     """Configuration of ANVIL."""
 
     # With order 2 pysteps divides 0 by 0 wherever a scale does not change.
-    ar_order: int = 1
+    ar_order: int = setting(1, ALWAYS)
     """Order of the autoregression of changes, a number of frames; 1 or 2 is what pysteps advises."""
 
 
@@ -57,9 +58,9 @@ class ANVILConfig(CascadeConfig):
 class STEPSConfig(CascadeConfig):
     """Configuration of STEPS."""
 
-    spacing_km: float = 1.0
+    spacing_km: float = setting(1.0, ALWAYS)
     """Side of a pixel in km: with the time step, how far motion is perturbed and rain may spread."""
-    step_minutes: float = 6.0
+    step_minutes: float = setting(6.0, ALWAYS)
     """Time from frame to frame in minutes."""
 
     def __post_init__(self) -> None:

@@ -1,14 +1,15 @@
 """Convolutional gated recurrent units, encoder and forecaster (Ballas et al. 2016; Shi et al. 2017)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polarcast.models.forecaster import Inputs
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
 from polarcast.models.qpe.unet import require_halvable
 
@@ -17,14 +18,14 @@ from polarcast.models.qpe.unet import require_halvable
 class ConvGRUConfig(NowcastConfig):
     """Configuration of the recurrent network."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 128, 192])
+    widths: list[int] = setting([64, 128, 192], ALWAYS)
     """Channels of the state at each level, from half resolution down; each level halves the grid."""
 
 
 class ConvGRU(NetworkNowcast):
     """Reads the frames one after the other, then goes on by itself for as many as are to come."""
 
-    def __init__(self, config: ConvGRUConfig, inputs: Inputs) -> None:
+    def __init__(self, config: ConvGRUConfig, inputs: InputSpec) -> None:
         super().__init__(config, inputs)
         self.blocks = (GatedUnit,)
         self.net = RecurrentNet(inputs, config.widths)
@@ -33,7 +34,7 @@ class ConvGRU(NetworkNowcast):
 class RecurrentNet(nn.Module):
     """Scaled radar (b, t, v, z, y, x) → scaled zh (b, lead, z, y, x)."""
 
-    def __init__(self, inputs: Inputs, widths: Sequence[int]) -> None:
+    def __init__(self, inputs: InputSpec, widths: Sequence[int]) -> None:
         super().__init__()
         self._lead_frames, heights = inputs.lead_frames, len(inputs.heights_km)
         seen = len(inputs.variables) * heights

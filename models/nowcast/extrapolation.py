@@ -13,8 +13,9 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
+from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.diffusion.random_numbers import forecast_keys
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.nowcast.pysteps_bridge import Fields, contained, pysteps_library
 
 _SEED_MASK = 2**32 - 1
@@ -25,7 +26,7 @@ _SEED_MASK = 2**32 - 1
 class ExtrapolationConfig:
     """Configuration of Lagrangian persistence."""
 
-    motion_frames: int = 3
+    motion_frames: int = setting(3, ALWAYS)
     """Last frames that motion is estimated from, a number of 2 or more."""
 
     def __post_init__(self) -> None:
@@ -42,7 +43,7 @@ class Extrapolation(Forecaster):
     ensemble = False
     """Whether it makes as many members as it is asked for; one otherwise."""
 
-    def __init__(self, config: ExtrapolationConfig, inputs: Inputs) -> None:
+    def __init__(self, config: ExtrapolationConfig, inputs: InputSpec) -> None:
         """Raises BadInput without zh, with too few frames, and where pysteps is not installed."""
         super().__init__()
         if "zh" not in inputs.variables:

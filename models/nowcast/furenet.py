@@ -1,14 +1,15 @@
 """FURENet: an encoder for each radar variable, fused late, residual U-Net (Pan et al. 2021; source paper §5.2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polarcast.models.forecaster import Inputs
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
 from polarcast.models.qpe.unet import require_halvable
 
@@ -22,11 +23,11 @@ training, which takes the batch's own."""
 class FURENetConfig(NowcastConfig):
     """Configuration of FURENet; by default as the source paper has it."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 128, 192, 256, 384, 512])
+    widths: list[int] = setting([64, 128, 192, 256, 384, 512], ALWAYS)
     """Channels of each level of an encoder, from half resolution down; each level halves the grid."""
-    squeeze: int = 96
+    squeeze: int = setting(96, ALWAYS)
     """Channels within the squeeze-and-excitation block: a 16th of the three times 512 that come in by default."""
-    attention: bool = False
+    attention: bool = setting(False, ALWAYS)
     """Self-attention at the deepest level, and a residual block at full resolution before and after all else."""
 
 
@@ -37,16 +38,16 @@ class FURENet(NetworkNowcast):
     processes or smaller micro-batches the same steps are not quite the same.
     """
 
-    def __init__(self, config: FURENetConfig, inputs: Inputs) -> None:
+    def __init__(self, config: FURENetConfig, inputs: InputSpec) -> None:
         super().__init__(config, inputs)
-        self.blocks = (ResidualBlock,)
+        self.blocks = (FURENetBlock,)
         self.net = LateFusion(inputs, config.widths, config.squeeze, config.attention)
 
 
 class LateFusion(nn.Module):
     """Scaled radar (b, t, v, z, y, x), and fields of `more` channels (b, t, z, y, x) → scaled zh (b, lead, z, y, x)."""
 
-    def __init__(self, inputs: Inputs, widths: Sequence[int], squeeze: int, attention: bool, more: int = 0) -> None:
+    def __init__(self, inputs: InputSpec, widths: Sequence[int], squeeze: int, attention: bool, more: int = 0) -> None:
         super().__init__()
         self._heights = len(inputs.heights_km)
         seen, out = inputs.frames * self._heights, inputs.lead_frames * self._heights
@@ -59,8 +60,8 @@ class LateFusion(nn.Module):
         # Into each block go all encoders' maps of its level, into all but the first also what comes from below.
         below = [0, *ups[:-1]]
         levels = zip(below, reversed(widths), ups, strict=True)
-        self.decoders = nn.ModuleList(ResidualBlock(b + encoders * w, up, transposed=True) for b, w, up in levels)
-        self.last = ResidualBlock(out, out, stride=1) if attention else nn.Identity()
+        self.decoders = nn.ModuleList(FURENetBlock(b + encoders * w, up, transposed=True) for b, w, up in levels)
+        self.last = FURENetBlock(out, out, stride=1) if attention else nn.Identity()
         self.apply(_as_xavier)
 
     def forward(self, radar: Tensor, *more: Tensor) -> Tensor:
@@ -80,8 +81,8 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, widths: Sequence[int], first_block: bool) -> None:
         super().__init__()
-        self.first = ResidualBlock(channels, channels, stride=1) if first_block else nn.Identity()
-        self.levels = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise([channels, *widths]))
+        self.first = FURENetBlock(channels, channels, stride=1) if first_block else nn.Identity()
+        self.levels = nn.ModuleList(FURENetBlock(a, b) for a, b in pairwise([channels, *widths]))
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """[(b, width, y / 2ⁿ, x / 2ⁿ), …]"""
@@ -94,7 +95,7 @@ class Encoder(nn.Module):
         return maps
 
 
-class ResidualBlock(nn.Module):
+class FURENetBlock(nn.Module):
     """x₂ = ReLU(conv(x)) at half the resolution, or twice it; then x₂ + conv(BatchNorm(LeakyReLU(conv(x₂))))."""
 
     def __init__(self, channels: int, width: int, transposed: bool = False, stride: int = 2) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import Scaling, make_scaling
+from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.common.standardize import Standard
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.nowcast.losses import LOSSES
 from polarcast.models.nowcast.views import View, raw
 
@@ -25,10 +26,10 @@ seen, such as a lost frame."""
 class NowcastConfig:
     """How a network speaks of reflectivity and what its errors cost; configurations of networks inherit it."""
 
-    scaling: str = "range"
+    scaling: str = setting("range", ALWAYS)
     """range; frame, which is inverted with the last frame seen; or standard: what goes in has mean 0 and variance 1
     over training events, so that tenths of a dB of zdr count as much as some dBZ; the forecast is as with range."""
-    loss: str = "mse"
+    loss: str = setting("mse", ALWAYS)
     """mse, balanced (weighted by echo strength), or sharp (with the amplitudes of the spectrum)."""
 
     def __post_init__(self) -> None:
@@ -45,7 +46,7 @@ class NetworkNowcast(Forecaster):
 
     net: nn.Module
 
-    def __init__(self, config: NowcastConfig, inputs: Inputs, views: Sequence[View] = (raw,)) -> None:
+    def __init__(self, config: NowcastConfig, inputs: InputSpec, views: Sequence[View] = (raw,)) -> None:
         super().__init__()
         self.config, self.inputs, self._views = config, inputs, views
         if config.scaling == _STANDARD:
@@ -96,7 +97,7 @@ class NetworkNowcast(Forecaster):
 
 def scaled_target(config: NowcastConfig, batch: Batch) -> Tensor:
     """Scaled zh of the coming frames, (b, t, z, y, x), as observed."""
-    return zh_scaling(config, batch).apply(batch.coming_zh[:, :, None])[:, :, 0]
+    return zh_scaling(config, batch).apply(batch.required_target_zh[:, :, None])[:, :, 0]
 
 
 def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:

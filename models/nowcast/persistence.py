@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from polarcast.data.batch import Batch
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 
 @dataclass
@@ -16,7 +16,7 @@ class PersistenceConfig:
 class Persistence(Forecaster):
     """The last frame seen, at every lead time."""
 
-    def __init__(self, config: PersistenceConfig, inputs: Inputs) -> None:
+    def __init__(self, config: PersistenceConfig, inputs: InputSpec) -> None:
         super().__init__()
         self._lead_frames = inputs.lead_frames
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.common.frozen import freeze
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 
 @dataclass
@@ -30,7 +30,7 @@ class ProbabilityMatched(Forecaster):
     (Ebert 2001, §2).
     """
 
-    def __init__(self, config: ProbabilityMatchedConfig, inputs: Inputs, base: Forecaster) -> None:
+    def __init__(self, config: ProbabilityMatchedConfig, inputs: InputSpec, base: Forecaster) -> None:
         """Build around a trained nowcaster, which is frozen in place.
 
         Raises:

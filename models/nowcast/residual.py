@@ -15,7 +15,7 @@ from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import fair_crps
 from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, normal, training_keys
 from polarcast.models.diffusion.samplers import Sampler
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.nowcast.network import STRONGEST_DBZ
 
 _ZH = RangeScaling(("zh",))
@@ -35,7 +35,7 @@ class ResidualNowcast(Forecaster):
     overfitted.
     """
 
-    def __init__(self, config: ResidualNowcastConfig, inputs: Inputs, base: Forecaster) -> None:
+    def __init__(self, config: ResidualNowcastConfig, inputs: InputSpec, base: Forecaster) -> None:
         """Build around a trained nowcaster, which is frozen in place."""
         super().__init__()
         freeze(base)
@@ -52,13 +52,13 @@ class ResidualNowcast(Forecaster):
     def loss(self, batch: Batch) -> Tensor:
         """Squared error of the denoiser's prediction at random noise levels."""
         estimate = self._estimate(batch)
-        residual = self.standard(_scaled(batch.coming_zh) - estimate)
+        residual = self.standard(_scaled(batch.required_target_zh) - estimate)
         return self.denoising.loss(residual, self._condition(batch, estimate), training_keys(batch))
 
-    def judge(self, batch: Batch) -> Tensor:
+    def validation_loss(self, batch: Batch) -> Tensor:
         """Fair CRPS of two members made with at most 8 steps of the configured sampler, in units of 65 dBZ."""
         members = self._members(batch, JUDGED_MEMBERS, 0, self.denoising.judging_sampler)
-        return fair_crps(members, batch.coming_zh) / (RANGES["zh"][1] - RANGES["zh"][0])
+        return fair_crps(members, batch.required_target_zh) / (RANGES["zh"][1] - RANGES["zh"][0])
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """zh in dBZ, (b, m, t, z, y, x); each member begins with noise of its own."""
@@ -89,7 +89,7 @@ class ResidualNowcast(Forecaster):
         return torch.cat([RangeScaling(batch.variables).apply(batch.radar).flatten(1, 3), estimate], 1)
 
     def _residual(self, batch: Batch) -> Tensor:
-        return _scaled(batch.coming_zh) - self._estimate(batch)
+        return _scaled(batch.required_target_zh) - self._estimate(batch)
 
     @torch.no_grad()
     def _estimate(self, batch: Batch) -> Tensor:

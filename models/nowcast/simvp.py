@@ -3,13 +3,14 @@
 The mixing is by gated large-kernel attention (Tan et al. 2022, SimVP v2; Guo et al. 2022).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Inputs
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
 from polarcast.models.qpe.unet import require_halvable
 
@@ -20,11 +21,11 @@ _EXPANSION = 4
 class SimVPConfig(NowcastConfig):
     """Configuration of the video network."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 512])
+    widths: list[int] = setting([64, 512], ALWAYS)
     """Channels of a frame, and of all frames together where time is mixed."""
-    halvings: int = 2
+    halvings: int = setting(2, ALWAYS)
     """How often the grid is halved before time is mixed."""
-    depth: int = 8
+    depth: int = setting(8, ALWAYS)
     """Blocks that mix time and space."""
 
     def __post_init__(self) -> None:
@@ -40,7 +41,7 @@ class SimVPConfig(NowcastConfig):
 class SimVP(NetworkNowcast):
     """Forecasts all lead times and heights at once."""
 
-    def __init__(self, config: SimVPConfig, inputs: Inputs) -> None:
+    def __init__(self, config: SimVPConfig, inputs: InputSpec) -> None:
         super().__init__(config, inputs)
         self.blocks = (MixingBlock,)
         self.net = VideoNet(inputs, config)
@@ -49,7 +50,7 @@ class SimVP(NetworkNowcast):
 class VideoNet(nn.Module):
     """Scaled radar (b, t, v, z, y, x) → scaled zh (b, lead, z, y, x)."""
 
-    def __init__(self, inputs: Inputs, config: SimVPConfig) -> None:
+    def __init__(self, inputs: InputSpec, config: SimVPConfig) -> None:
         super().__init__()
         of_frame, mixed = config.widths
         heights, self._lead_frames = len(inputs.heights_km), inputs.lead_frames

@@ -1,7 +1,7 @@
 """The best estimate one pixel allows on synthetic storms: a row to hold every network against."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
 from polarcast.data.synth.attainable import RainPrior, draw_particles, posterior_mean
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 Array = npt.NDArray[np.float64]
 
@@ -24,9 +25,9 @@ _LN_RAIN_EDGES = np.linspace(np.log(0.05), np.log(200), 60)
 class AttainableConfig:
     """Configuration of the attainable estimate."""
 
-    noise: list[float] = field(default_factory=lambda: [0.8, 0.2, 0.2])
+    noise: list[float] = setting([0.8, 0.2, 0.2], ALWAYS)
     """Standard deviation of the noise of zh (dB), zdr (dB) and kdp (deg/km) in one pixel of the archive."""
-    particles: int = 50_000
+    particles: int = setting(50_000, ALWAYS)
     """Particles of the posterior mean."""
 
 
@@ -52,7 +53,7 @@ class Attainable(Forecaster):
 
     table: Tensor
 
-    def __init__(self, config: AttainableConfig, inputs: Inputs) -> None:
+    def __init__(self, config: AttainableConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config = config
         self.variables = tuple(v for v in ("zh", "zdr") if v in inputs.variables)

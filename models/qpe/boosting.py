@@ -1,7 +1,7 @@
 """Gradient boosting of single pixels (LightGBM; Ke et al. 2017): the row that shows what a network gains from space."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import RAIN_TRANSFORMS, scale_rain, unscale_rain
 from polarcast.models.common.rain import last_rain
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -27,23 +28,23 @@ OBJECTIVES = ("tweedie", "poisson", "regression")
 class BoostingConfig:
     """Configuration of gradient boosting on pixels."""
 
-    trees: int = 300
+    trees: int = setting(300, ALWAYS)
     """Trees, each fitted to what the ones before leave."""
-    leaves: int = 31
+    leaves: int = setting(31, ALWAYS)
     """Leaves of a tree."""
-    min_leaf: int = 20
+    min_leaf: int = setting(20, ALWAYS)
     """Fewest pixels in a leaf."""
-    learning_rate: float = 0.05
+    learning_rate: float = setting(0.05, ALWAYS)
     """Share of a tree's answer that is taken."""
-    objective: str = "tweedie"
+    objective: str = setting("tweedie", ALWAYS)
     """tweedie and poisson aim at the mean in mm/h with errors that grow with it; regression: least squares."""
-    rain_transform: str = "identity"
+    rain_transform: str = setting("identity", ALWAYS)
     """Space of the target: identity, log1p or sqrt; the mean of another than identity comes back too low in mm/h."""
-    pixels: int = 200_000
+    pixels: int = setting(200_000, ALWAYS)
     """Training pixels that are kept from one pass over the training split."""
-    heavy_odds: float = 1.0
+    heavy_odds: float = setting(1.0, ALWAYS)
     """A pixel with rain R is kept with odds (1 + R)^this, and weighted against that: heavy rain is rare. 0: no."""
-    neighbourhood: list[int] = field(default_factory=list)
+    neighbourhood: list[int] = setting([], ALWAYS)
     """Sides in pixels, odd, of squares whose mean of each field is a feature too, such as [3, 7]."""
 
     def __post_init__(self) -> None:
@@ -105,7 +106,7 @@ class Boosting(Forecaster):
 
     trees: Tensor
 
-    def __init__(self, config: BoostingConfig, inputs: Inputs) -> None:
+    def __init__(self, config: BoostingConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("trees", torch.zeros(0, dtype=torch.uint8))

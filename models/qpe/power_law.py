@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from polarcast.data.batch import Batch
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 # R = a · Z^b · 10^(c·ZDR), Z in mm⁶/m³, ZDR in dB, R in mm/h
 MARSHALL_PALMER = ((1 / 200) ** (1 / 1.6), 1 / 1.6, 0.0)
@@ -25,11 +26,11 @@ _FIT_FLOOR_DBZ = 5.0
 class PowerLawConfig:
     """Configuration of a power law."""
 
-    coefficients: str = "published"
+    coefficients: str = setting("published", ALWAYS)
     """published (Z = 200 R^1.6; R = 0.0058 Z^0.91 10^(−0.209 ZDR)) or fitted (least squares on the training split)."""
-    cap_dbz: float = 55.0
+    cap_dbz: float = setting(55.0, ALWAYS)
     """Reflectivity is capped here, in dBZ, as operational services do against hail and clutter."""
-    cap_zdr: float = 4.0
+    cap_zdr: float = setting(4.0, ALWAYS)
     """Differential reflectivity is limited to 0 … this, in dB."""
 
 
@@ -38,7 +39,7 @@ class PowerLaw(Forecaster):
 
     coefficients: Tensor
 
-    def __init__(self, config: PowerLawConfig, inputs: Inputs) -> None:
+    def __init__(self, config: PowerLawConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config = config
         self.uses_zdr = "zdr" in inputs.variables

@@ -1,7 +1,7 @@
 """U-Net for rain estimation: radar fields in, rain rate of the last frame out (source paper §7; Ronneberger 2015)."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -12,23 +12,24 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.scaling import make_scaling
 from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 
 @dataclass
 class UNetConfig(RainConfig):
     """Configuration of the QPE U-Net."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 128, 256, 384])
+    widths: list[int] = setting([64, 128, 256, 384], ALWAYS)
     """Channels of each level, from full resolution down; each level halves the grid."""
-    scaling: str = "range"
+    scaling: str = setting("range", ALWAYS)
     """Scaling of the radar input: range or frame."""
 
 
 class UNet(Forecaster):
     """Rain rate of the last frame from the radar fields of all frames, at any grid size that the depth divides."""
 
-    def __init__(self, config: UNetConfig, inputs: Inputs) -> None:
+    def __init__(self, config: UNetConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config = config
         self.blocks = (ResidualBlock,)

@@ -5,7 +5,7 @@ at all heights, are encoded apart and meet where the decoder begins and at every
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from polarcast.data.batch import Batch
 from polarcast.data.scaling import make_scaling
 from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.qpe.unet import ResidualBlock, decode, encode, require_halvable
 
 
@@ -22,9 +23,9 @@ from polarcast.models.qpe.unet import ResidualBlock, decode, encode, require_hal
 class WFUNetConfig(RainConfig):
     """Configuration of WF-UNet."""
 
-    widths: list[int] = field(default_factory=lambda: [64, 128, 256, 384])
+    widths: list[int] = setting([64, 128, 256, 384], ALWAYS)
     """Channels of each level, in each stream and in the decoder, from full resolution down; each halves the grid."""
-    scaling: str = "range"
+    scaling: str = setting("range", ALWAYS)
     """Scaling of the radar input: range or frame."""
 
 
@@ -34,7 +35,7 @@ class WFUNet(Forecaster):
     With one variable, as on the radar arm, there is one stream, and the fusion mixes that stream's deepest maps.
     """
 
-    def __init__(self, config: WFUNetConfig, inputs: Inputs) -> None:
+    def __init__(self, config: WFUNetConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config = config
         self.blocks = (ResidualBlock,)

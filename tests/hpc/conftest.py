@@ -14,7 +14,7 @@ Told = tuple[int, str, str]
 def polarcast_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
     """Runs a command; returns its exit code, standard output and standard error."""
     # A process that has trained something is left without Python's teardown: that would be the end of the tests.
-    monkeypatch.setattr("polarcast.hpc.utils.console.leave", sys.exit)
+    monkeypatch.setattr("polarcast.hpc.utils.console.exit_process", sys.exit)
 
     def run(*arguments: object) -> Told:
         monkeypatch.setattr(sys, "argv", ["polarcast", *map(str, arguments)])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.runs import checkpoint
 from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.runs.folder import RunFolder
@@ -20,5 +21,5 @@ def finished(shards: Manifest, folder: Path, *overrides: str) -> RunFolder:
     run, config = RunFolder(folder), load_config("demo", [f"data.shards={shards.folder}", *overrides])
     run.start(config)
     write_provenance(run.provenance_file, shards)
-    checkpoint.save_weights(run.weights_file, build_model(config).state_dict())
+    checkpoint.save_weights(run.weights_file, build_model(resolve(config)).state_dict())
     return run

@@ -6,6 +6,7 @@ import torch
 
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.distributed.world import detect
 from polarcast.hpc.runs.build import build_model, build_reader
 from polarcast.hpc.training.engine import Engine
@@ -23,7 +24,7 @@ def measure(shards: str, stage: int) -> dict[str, Any]:
         f"train.zero_stage={stage}",
     ]
     config, world = load_config("demo", overrides), detect()
-    engine = Engine(build_model(config), config.train, world, 4)
+    engine = Engine(build_model(resolve(config)), config.train, world, 4)
     reader = build_reader(config, read_manifest(shards), "train")
     engine.step([reader.read(range(world.rank, 8, 2))], 1e-3)
     zero = engine._backend._engine.optimizer  # type: ignore[attr-defined]

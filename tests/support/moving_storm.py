@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from polarcast.data.batch import Batch
-from polarcast.models.forecaster import Forecaster, Inputs
-from polarcast.models.registry import entry
+from polarcast.models.forecaster import Forecaster, InputSpec
+from polarcast.models.registry import get_model
 
 Fields = npt.NDArray[np.float64]
 SEEN, LEAD = 4, 3
@@ -33,8 +33,8 @@ def window(*heights: Fields, event: int = 0) -> Batch:
 
 def model(name: str, heights: int = 1, lead: int = LEAD, **set_: float) -> Forecaster:
     """A nowcaster by its name in the registry."""
-    inputs = Inputs(("zh",), tuple(range(1, 1 + heights)), frames=SEEN, lead_frames=lead)
-    return entry(name).build(entry(name).config(**set_), inputs)
+    inputs = InputSpec(("zh",), tuple(range(1, 1 + heights)), frames=SEEN, lead_frames=lead)
+    return get_model(name).build(get_model(name).config(**set_), inputs)
 
 
 def nowcast(name: str, zh: Fields, members: int = 1, seed: int = 0, lead: int = LEAD, **set_: float) -> Fields:

@@ -4,6 +4,7 @@ import torch
 
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.distributed.process_group import join
 from polarcast.hpc.distributed.world import detect
 from polarcast.hpc.runs.build import build_model, build_reader
@@ -15,14 +16,14 @@ def main(config_file: str) -> dict[str, object]:
     torch.set_num_threads(1)
     config, world = load_config(config_file), detect()
     join(world)
-    model = build_model(config)
+    model = build_model(resolve(config))
     engine = Engine(model, config.train, world, 1)
     reader = build_reader(config, read_manifest(config.data.shards), "train")
     engine.step([reader.read([world.rank])], 1e-3)
     own = _statistics(model)
-    with engine.judged() as judged:
+    with engine.eval_model() as judged:
         shared = _statistics(judged)
-    held = engine.held()
+    held = engine.state_dict()
     kept = shared if held is None else [float(v.sum()) for n, v in held.weights.items() if "running" in n]
     return {"own": own, "shared": shared, "kept": kept == shared}
 

@@ -7,6 +7,7 @@ import torch
 from polarcast.data.loading.reader import Reader
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import detect
 from polarcast.hpc.runs.build import build_model, build_reader
@@ -42,7 +43,7 @@ def main(shards: str, *overrides: str) -> dict[str, dict[str, float]]:
 
 def by_hand(config: RunConfig, reader: Reader) -> tuple[list[float], dict[str, torch.Tensor], list[float]]:
     """Loss of each step, final weights, and gradient norms, by torch alone on whole batches."""
-    model, settings = build_model(config), config.train
+    model, settings = build_model(resolve(config)), config.train
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.weight_decay)
     bf16 = torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16")
     losses, norms = [], []
@@ -61,7 +62,7 @@ def by_hand(config: RunConfig, reader: Reader) -> tuple[list[float], dict[str, t
 def stepped(config: RunConfig, reader: Reader, micro: int) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The same by an engine; the weights on rank 0 only."""
     world = detect()
-    engine = Engine(build_model(config), config.train, world, micro)
+    engine = Engine(build_model(resolve(config)), config.train, world, micro)
     losses = []
     for step in range(STEPS):
         mine = windows(step, reader)[world.rank :: world.size]
@@ -70,7 +71,7 @@ def stepped(config: RunConfig, reader: Reader, micro: int) -> tuple[list[float],
         if world.size > 1:
             torch.distributed.all_reduce(loss)
         losses.append(float(loss) / world.size)
-    held = engine.held()
+    held = engine.state_dict()
     return losses, held.weights if held else {}
 
 

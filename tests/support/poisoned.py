@@ -7,6 +7,7 @@ import torch
 from polarcast.data.errors import WorkFailed
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.distributed.world import detect
 from polarcast.hpc.runs.build import build_model, build_reader
 from polarcast.hpc.training.engine import Engine
@@ -24,7 +25,7 @@ def fail_at(shards: str, stage: int, poison: float = math.nan) -> str:
     settings = ["model.widths=[4,8]", "match_params=false", f"train.global_batch={BATCH}", f"train.zero_stage={stage}"]
     config, world = load_config("demo", [f"data.shards={shards}", *settings]), detect()
     micro = BATCH // world.size // 2
-    engine = Engine(build_model(config), config.train, world, micro)
+    engine = Engine(build_model(resolve(config)), config.train, world, micro)
     reader = build_reader(config, read_manifest(shards), "train")
     for step in range(GOOD_STEPS + 1):
         mine = range(step * BATCH + world.rank, (step + 1) * BATCH, world.size)

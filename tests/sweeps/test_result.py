@@ -16,8 +16,8 @@ from polarcast.sweeps.record import (
     FAILED,
     RUNNING,
     STOPPED,
-    Report,
     Trial,
+    TrialReport,
     key_of,
     read_trials,
     write_trial,
@@ -38,7 +38,7 @@ def space(tmp_path: Path) -> Space:
 
 def trial(number: int, values: list[tuple[float, float]], state: str = COMPLETE, steps: int = 90) -> Trial:
     point = {"train.learning_rate": 1e-3 * (1 + number)}
-    reports = [Report(30 * (1 + i), sum(v) / 2, dict(zip(ARMS, v, strict=True))) for i, v in enumerate(values)]
+    reports = [TrialReport(30 * (1 + i), sum(v) / 2, dict(zip(ARMS, v, strict=True))) for i, v in enumerate(values)]
     return Trial(key_of(point), point, steps, float(number), state, "out of luck" * (state == FAILED), reports, 60.0)
 
 

@@ -55,7 +55,7 @@ def test_the_better_side_of_an_objective_is_known(tmp_path: Path, objective: str
         ("parameters: {train.learning_rat: {uniform: [0.1, 1]}}", "did you mean train.learning_rate"),
         ("parameters: {model.widths: {choice: [[4, 8], [a]]}}", "is not accepted"),
         ("parameters: {model.rain_transform: {choice: [log1p, magic]}}", "'magic' is not accepted"),
-        ("parameters: {data.crop: {integer: [1, 2], when: {data.turn: true}}}", "not chosen before it"),
+        ("parameters: {data.crop: {integer: [1, 2], when: {data.flip_rotate: true}}}", "not chosen before it"),
         ("trails: 3", "trails"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Frames of a gridded sequence as stored, read a window at a time: a day of a country need not fit into memory."""
+"""GridFrames of a gridded sequence as stored, read a window at a time: a day of a country need not fit into memory."""
 
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ _DATA = "data.npy"
 _BATCH_BYTES = 256 * 2**20
 
 
-class Frames(Protocol):
+class GridFrames(Protocol):
     """What frames can be read from; it travels to other processes."""
 
     def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:

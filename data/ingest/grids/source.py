@@ -11,7 +11,14 @@ import numpy.typing as npt
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.event import Field, Times
 from polarcast.data.ingest.grids.axes import AS_STORED, axes_of, has_time_axis
-from polarcast.data.ingest.grids.frames import Frames, NpzFrames, XarrayFrames, npz_shape, open_dataset, told_in_a_line
+from polarcast.data.ingest.grids.frames import (
+    GridFrames,
+    NpzFrames,
+    XarrayFrames,
+    npz_shape,
+    open_dataset,
+    told_in_a_line,
+)
 from polarcast.data.ingest.grids.geometry import Geometry
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.units import is_known_name, is_quantity, is_rain_name, quantity_of
@@ -54,7 +61,7 @@ class GriddedSource:
     index: npt.NDArray[np.int64]
     geometry: Geometry
     note: dict[str, Any]
-    frames: Frames = field(repr=False)
+    frames: GridFrames = field(repr=False)
     packing: Packing = field(default_factory=Packing, repr=False)
 
     @property
@@ -94,7 +101,7 @@ class _Opened:
     times: Times
     geometry: Geometry
     note: dict[str, Any]
-    frames: Frames
+    frames: GridFrames
     packing: Packing = field(default_factory=Packing)
     named_rain: bool = False
 

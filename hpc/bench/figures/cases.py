@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.hpc.bench.figures.source import ARMS, Source
+from polarcast.hpc.bench.figures.source import ARMS, FigureData
 from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.utils.plot_style import (
     RAIN_LEVELS_MM_H,
@@ -31,7 +31,7 @@ _SIDE = 1.3
 _LETTERS = 18
 
 
-def draw_cases(path: Path, source: Source) -> list[Path]:
+def draw_cases(path: Path, source: FigureData) -> list[Path]:
     """Cases side by side: ZH and ZDR, the rain observed, and each model's rain from radar and from dual-pol."""
     loaded: Cases = {(kept.model, kept.arm): np.load(kept.cases) for kept in source.kept}
     models = [m for m in source.shown if any(key[0] == m for key in loaded)]
@@ -97,7 +97,7 @@ def _draw_scales(figure: Any, place: Any, drawn: Mapping[str, Any]) -> None:
         bar.ax.tick_params(labelsize=6)
 
 
-def draw_process(path: Path, source: Source) -> list[Path]:
+def draw_process(path: Path, source: FigureData) -> list[Path]:
     """What the network sees on the way from noise to rain, of the wettest case, for each model that samples."""
     found = [(kept, np.load(kept.cases)) for kept in source.kept if kept.arm == ARMS[-1]]
     rows = [(source.label(kept.model), cases, _states(cases)) for kept, cases in found if "process" in cases]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from polarcast.hpc.bench.figures.source import ARMS, Numbers, Source
+from polarcast.hpc.bench.figures.source import ARMS, FigureData, Numbers
 from polarcast.hpc.bench.table import ARM_NAMES, Record
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import coordinate_label, expand, parse_score
@@ -16,19 +16,19 @@ _OFFSETS = {"radar": 0.16, "dualpol": -0.16}
 _BAR = 0.38
 
 
-def draw_arms(path: Path, source: Source) -> list[Path]:
+def draw_arms(path: Path, source: FigureData) -> list[Path]:
     """The paper's four scores of each model's two arms (figure 8.1)."""
     return _by_model(path, source, _ARMS_SHOWN, _dots, "Radar and dual-pol")
 
 
-def draw_classes(path: Path, source: Source) -> list[Path]:
+def draw_classes(path: Path, source: FigureData) -> list[Path]:
     """RMSE by class of what was observed, each class on a scale of its own (figure 7.8 shows its square)."""
     score, protocol = parse_score("rmse@class=*"), source.protocol(source.shown[0])
     metrics = [*map(str, expand(score, protocol)), "rmse"]
     return _by_model(path, source, metrics, _bars, f"Error by observed {source.quantity}")
 
 
-def draw_windows(path: Path, source: Source) -> list[Path]:
+def draw_windows(path: Path, source: FigureData) -> list[Path]:
     """Hanssen–Kuipers score of events, the forecast made fuzzy within windows (figure 8.2)."""
     first = source.shown[0]
     score = f"hk@threshold={source.threshold(first)},window=*"
@@ -36,12 +36,12 @@ def draw_windows(path: Path, source: Source) -> list[Path]:
     return draw_along(path, source, score, f"HK of events {event}, the forecast made fuzzy within a window")
 
 
-def draw_thresholds(path: Path, source: Source) -> list[Path]:
+def draw_thresholds(path: Path, source: FigureData) -> list[Path]:
     """Critical success index by threshold."""
     return draw_along(path, source, "csi@threshold=*", "CSI by threshold")
 
 
-def _by_model(path: Path, source: Source, metrics: Sequence[str], draw: Draw, title: str) -> list[Path]:
+def _by_model(path: Path, source: FigureData, metrics: Sequence[str], draw: Draw, title: str) -> list[Path]:
     """A panel for each score, models below each other, their arms side by side."""
     numbers = source.numbers(metrics, source.shown)
     models = source.shown[::-1]
@@ -62,7 +62,7 @@ def _by_model(path: Path, source: Source, metrics: Sequence[str], draw: Draw, ti
     return [save(figure, path)]
 
 
-def draw_along(path: Path, source: Source, score: str, title: str) -> list[Path]:
+def draw_along(path: Path, source: FigureData, score: str, title: str) -> list[Path]:
     """A panel for each model, its arms with their intervals along the axis on which a score asks for `*`."""
     numbers = source.numbers([score], source.shown)
     figure, axes = panels([source.label(m) for m in source.shown])

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from polarcast.hpc.bench.figures.source import ARMS, Source
+from polarcast.hpc.bench.figures.source import ARMS, FigureData
 from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.scores.query import coordinate_label
 from polarcast.hpc.scores.ratios import quotient
 from polarcast.hpc.utils.plot_style import ARM_COLORS, ARM_LINES, ARM_MARKERS, finish, panels, plain_ticks, pyplot, save
 
 
-def draw_scatter(path: Path, source: Source) -> list[Path]:
+def draw_scatter(path: Path, source: FigureData) -> list[Path]:
     """Density of pixels by forecast and observed value, with explained variance, correlation and RMSE (figure 7.6)."""
     figure, axes = panels([source.label(m) for m in source.shown], width=2.1, height=2.1, rows_each=2)
     edges = np.array([*source.protocol(source.shown[0]).edges])
@@ -56,12 +56,12 @@ def _share_colors(images: Sequence[Any]) -> None:
         image.set_norm(norm)
 
 
-def _told(source: Source, model: str, arm: str) -> str:
+def _told(source: FigureData, model: str, arm: str) -> str:
     ev, cc, rmse = (source.pooled(model, arm, name) for name in ("explained_variance", "cc", "rmse"))
     return f"EV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:#.3g} {source.protocol(model).unit}"
 
 
-def draw_spectra(path: Path, source: Source) -> list[Path]:
+def draw_spectra(path: Path, source: FigureData) -> list[Path]:
     """Power of the forecast over that of what was observed, by wavelength: below 1 where detail is lost."""
     figure, axes = panels([source.label(m) for m in source.shown])
     for (axis,), model in zip(axes, source.shown, strict=True):
@@ -82,7 +82,7 @@ def draw_spectra(path: Path, source: Source) -> list[Path]:
     return [save(figure, path)]
 
 
-def draw_histograms(path: Path, source: Source) -> list[Path]:
+def draw_histograms(path: Path, source: FigureData) -> list[Path]:
     """How often each value is forecast and observed; with the share of the observed variance that is lost."""
     figure, axes = panels([source.label(m) for m in source.shown])
     for (axis,), model in zip(axes, source.shown, strict=True):
@@ -107,7 +107,7 @@ def draw_histograms(path: Path, source: Source) -> list[Path]:
     return [save(figure, path)]
 
 
-def draw_ensembles(path: Path, source: Source) -> list[Path]:
+def draw_ensembles(path: Path, source: FigureData) -> list[Path]:
     """Ranks of the observation among the members, and how often an event occurs that is forecast with a probability."""
     models = source.ensembles
     if not source.holds(("ranks", "probability", "spread"), models):
@@ -135,14 +135,14 @@ def draw_ensembles(path: Path, source: Source) -> list[Path]:
     return [save(figure, path)]
 
 
-def _draw_ranks(axis: Any, source: Source, model: str, arm: str) -> None:
+def _draw_ranks(axis: Any, source: FigureData, model: str, arm: str) -> None:
     counts = source.family(model, arm, "ranks")[:, 0]
     skill = source.pooled(model, arm, "spread_skill")
     axis.plot(np.arange(len(counts)), counts / counts.sum(), ARM_LINES[arm], color=ARM_COLORS[arm],
               marker=ARM_MARKERS[arm], ms=3, label=f"{ARM_NAMES[arm]}, spread/skill {skill:.2f}")  # fmt: skip
 
 
-def _draw_reliability(axis: Any, source: Source, model: str, arm: str) -> None:
+def _draw_reliability(axis: Any, source: FigureData, model: str, arm: str) -> None:
     protocol = source.protocol(model)
     at = [float(t) for t in protocol.axis("threshold")].index(float(source.threshold(model)))
     pixels, events = np.moveaxis(source.family(model, arm, "probability")[at], -1, 0)

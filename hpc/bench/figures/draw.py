@@ -10,7 +10,7 @@ from polarcast.hpc.bench.figures.distributions import draw_ensembles, draw_histo
 from polarcast.hpc.bench.figures.lead_times import draw_arms_by_lead_time, draw_lead_times
 from polarcast.hpc.bench.figures.performance import draw_performance
 from polarcast.hpc.bench.figures.sequences import animate, draw_frames, draw_heights
-from polarcast.hpc.bench.figures.source import Source
+from polarcast.hpc.bench.figures.source import FigureData
 from polarcast.hpc.bench.figures.views import draw_views
 
 
@@ -18,7 +18,7 @@ from polarcast.hpc.bench.figures.views import draw_views
 class Figure:
     """A picture, the families of sums that all its models' records must hold, and the task it is of, where of one."""
 
-    draw: Callable[[Path, Source], list[Path]]
+    draw: Callable[[Path, FigureData], list[Path]]
     needs: tuple[str, ...] = ()
     task: str = ""
 
@@ -44,7 +44,7 @@ FIGURES: dict[str, Figure] = {
 }
 
 
-def draw_figures(folder: Path, source: Source) -> list[Path]:
+def draw_figures(folder: Path, source: FigureData) -> list[Path]:
     """Draw `<name>.png` (an animation: `.gif`) of each picture for which there are data.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.hpc.bench.figures.comparison import draw_along
-from polarcast.hpc.bench.figures.source import Source
+from polarcast.hpc.bench.figures.source import FigureData
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.utils.plot_style import pyplot, save
 
@@ -23,7 +23,7 @@ _INCHES_PER_NAME = 0.17
 _MARKERS = "os^vD<>Px*"
 
 
-def draw_lead_times(path: Path, source: Source) -> list[Path]:
+def draw_lead_times(path: Path, source: FigureData) -> list[Path]:
     """Scores against lead time, a line for each model: from dual-pol where it was run on both arms."""
     scores = [score.format(source.threshold(source.shown[0])) for score in _SCORES]
     lines = math.ceil(len(source.shown) / _NAMES_ACROSS)
@@ -42,13 +42,13 @@ def draw_lead_times(path: Path, source: Source) -> list[Path]:
     return [save(figure, path)]
 
 
-def draw_arms_by_lead_time(path: Path, source: Source) -> list[Path]:
+def draw_arms_by_lead_time(path: Path, source: FigureData) -> list[Path]:
     """CSI of heavy echo against lead time, from radar and from dual-pol."""
     threshold = source.threshold(source.shown[0])
     return draw_along(path, source, f"csi@threshold={threshold},lead_time=*", f"CSI of echo ≥ {threshold} dBZ")
 
 
-def _draw_models(axis: Any, source: Source, score: str) -> None:
+def _draw_models(axis: Any, source: FigureData, score: str) -> None:
     asked = parse_score(score)
     colors = pyplot().get_cmap("tab20").colors
     for number, model in enumerate(source.shown):

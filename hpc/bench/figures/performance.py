@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from polarcast.hpc.bench.figures.source import ARMS, Numbers, Source
+from polarcast.hpc.bench.figures.source import ARMS, FigureData, Numbers
 from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.scores.categorical import COUNTS, categorical
 from polarcast.hpc.scores.query import expand, parse_score
@@ -15,7 +15,7 @@ _CSI_SHOWN = (0.1, 0.3, 0.5, 0.7, 0.9)
 _BIAS_SHOWN = (0.25, 0.5, 1, 2, 4)
 
 
-def draw_performance(path: Path, source: Source) -> list[Path]:
+def draw_performance(path: Path, source: FigureData) -> list[Path]:
     """POD and FAR by threshold; curves of equal CSI (named), rays of frequency bias ¼, ½, 1, 2 and 4 (dotted)."""
     numbers = source.numbers(["pod@threshold=*", "far@threshold=*"], source.shown)
     figure, axes = panels([source.label(m) for m in source.shown], height=2.6)
@@ -29,7 +29,7 @@ def draw_performance(path: Path, source: Source) -> list[Path]:
     return [save(figure, path)]
 
 
-def _draw_arm(axis: Any, source: Source, numbers: Numbers, model: str, arm: str) -> None:
+def _draw_arm(axis: Any, source: FigureData, numbers: Numbers, model: str, arm: str) -> None:
     thresholds = [s.at["threshold"] for s in expand(parse_score("pod@threshold=*"), source.protocol(model))]
     pod, far = (
         np.array([_with_interval(numbers, (model, arm, f"{name}@threshold={t}")) for t in thresholds]).T

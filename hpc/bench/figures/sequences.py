@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.files import write_bytes
-from polarcast.hpc.bench.figures.source import Source
+from polarcast.hpc.bench.figures.source import FigureData
 from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.utils.plot_style import ZH_COLORS, ZH_LEVELS_DBZ, draw_field, field_style, pyplot, save
 
@@ -22,7 +22,7 @@ _SIDE, _SHOWN, _LETTERS = 1.25, 5, 16
 _MILLISECONDS, _LAST_MILLISECONDS = 350, 1400
 
 
-def draw_frames(path: Path, source: Source) -> list[Path]:
+def draw_frames(path: Path, source: FigureData) -> list[Path]:
     """Five frames of the wettest case: what was observed, and every model's nowcast below it (figure 5.10)."""
     rows = _sequences(source)
     if not rows:
@@ -37,7 +37,7 @@ def draw_frames(path: Path, source: Source) -> list[Path]:
     return [_draw(path, fields, heads, f"Nowcasts at {protocol.height[level]:g} km")]
 
 
-def draw_heights(path: Path, source: Source) -> list[Path]:
+def draw_heights(path: Path, source: FigureData) -> list[Path]:
     """The last frame of the wettest case at every height (figure 5.11)."""
     rows = _sequences(source)
     protocol = source.protocol(source.shown[0]) if rows else None
@@ -48,7 +48,7 @@ def draw_heights(path: Path, source: Source) -> list[Path]:
     return [_draw(path, fields, heads, f"Nowcasts of {protocol.lead_time[-1]:g} minutes by height")]
 
 
-def animate(path: Path, source: Source) -> list[Path]:
+def animate(path: Path, source: FigureData) -> list[Path]:
     """The wettest case in motion: what was observed beside every model's nowcast."""
     rows = _sequences(source)
     if not rows:
@@ -69,7 +69,7 @@ def animate(path: Path, source: Source) -> list[Path]:
     return [path]
 
 
-def _sequences(source: Source) -> Sequences:
+def _sequences(source: FigureData) -> Sequences:
     """What was observed of the wettest case and each model's nowcast of it, from dual-pol where both arms were run."""
     best = {kept.model: kept for kept in sorted(source.kept, key=lambda k: k.arm == "dualpol")}
     loaded: Mapping[str, Any] = {m: np.load(best[m].cases) for m in source.shown if m in best}

@@ -31,7 +31,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Source:
+class FigureData:
     """A suite, the records of its runs by model and arm, and cases of one seed."""
 
     suite: Suite

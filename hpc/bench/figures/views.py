@@ -1,11 +1,16 @@
 """What the members of a bagging ensemble are shown of the same fields (source paper, figures 6.5 and 6.7)."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from polarcast.hpc.bench.figures.source import Kept, Source
+from polarcast.data.scaling import RangeScaling
+from polarcast.hpc.bench.figures.source import FigureData, Kept
+from polarcast.hpc.config.resolve import resolve
+from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.utils.plot_style import ZH_COLORS, pyplot, save
 
@@ -14,22 +19,17 @@ _STRONGEST = 0.995
 """Quantile of edges that has the darkest colour."""
 
 
-def draw_views(path: Path, source: Source) -> list[Path]:
+def draw_views(path: Path, source: FigureData) -> list[Path]:
     """Each view of each variable in the last frame seen of the wettest case, at the lowest height."""
-    if not (kept := _bagging(source)):
+    if not (kept := _most_views(source)):
         return []
-    import torch
-
-    from polarcast.data.scaling import RangeScaling
-    from polarcast.models.nowcast.views import VIEWS
-
     config = RunFolder(kept.cases.parent.parent).config()
-    variables, names = config.variables(), list(dict.fromkeys(config.model["views"]))
+    variables, views = config.variables(), _views_of(kept)
     radar = torch.from_numpy(np.load(kept.cases)["radar"][:1]).float()[:, None]
     scaled = RangeScaling(variables).apply(radar)
-    shown = {name: VIEWS[name](scaled)[0, 0, :, 0].numpy() for name in names}
+    shown = {name: view(scaled)[0, 0, :, 0].numpy() for name, view in views.items()}
     figure, axes = pyplot().subplots(
-        len(variables), len(names), figsize=(_SIDE * len(names) + 1.6, _SIDE * len(variables) + 0.7), squeeze=False,
+        len(variables), len(shown), figsize=(_SIDE * len(shown) + 1.6, _SIDE * len(variables) + 0.7), squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for column, (name, fields) in zip(axes.T, shown.items(), strict=True):
@@ -46,16 +46,18 @@ def draw_views(path: Path, source: Source) -> list[Path]:
     return [save(figure, path)]
 
 
-def _bagging(source: Source) -> Kept | None:
-    """The kept cases of the ensemble with the most views, from dual-pol where both arms were run."""
+def _most_views(source: FigureData) -> Kept | None:
+    """Return the kept cases of the model with the most views, of its dual-pol arm where both were run."""
+    found = [kept for kept in source.kept if kept.model in source.shown and _views_of(kept)]
+    return max(found, key=lambda kept: (len(_views_of(kept)), kept.arm == "dualpol"), default=None)
 
-    def views(kept: Kept) -> list[str]:
-        folder = RunFolder(kept.cases.parent.parent)
-        model = folder.config().model if folder.config_file.is_file() else {}
-        return model.get("views", []) if model.get("name") == "bagging" else []
 
-    found = [kept for kept in source.kept if kept.model in source.shown and views(kept)]
-    return max(found, key=lambda kept: (len(set(views(kept))), kept.arm == "dualpol"), default=None)
+def _views_of(kept: Kept) -> Mapping[str, Callable[[torch.Tensor], torch.Tensor]]:
+    folder = RunFolder(kept.cases.parent.parent)
+    if not folder.config_file.is_file():
+        return {}
+    with torch.device("meta"):
+        return build_model(resolve(folder.config())).input_views
 
 
 def _style(view: str, field: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from polarcast.hpc.training.stragglers import OwnTime
 from polarcast.models.forecaster import Forecaster
 
 
-class PlainBackend:
+class DDPBackend:
     """A model stepped by torch; over several processes by DistributedDataParallel."""
 
     def __init__(

@@ -3,7 +3,7 @@
 from polarcast.hpc.config.schema import TrainConfig
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.training.backends.base import Backend
-from polarcast.hpc.training.backends.ddp import PlainBackend
+from polarcast.hpc.training.backends.ddp import DDPBackend
 from polarcast.models.forecaster import Forecaster
 
 
@@ -13,4 +13,4 @@ def make_backend(model: Forecaster, config: TrainConfig, micro_batch: int, world
         from polarcast.hpc.training.backends.deepspeed import DeepSpeedBackend
 
         return DeepSpeedBackend(model, config, micro_batch, world)
-    return PlainBackend(model, config, config.global_batch // world.size // micro_batch, world)
+    return DDPBackend(model, config, config.global_batch // world.size // micro_batch, world)

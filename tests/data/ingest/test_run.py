@@ -16,7 +16,7 @@ from polarcast.data.archive import open_archive
 from polarcast.data.check.archive import check_archive
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.grids.settings import GridSettings
-from polarcast.data.ingest.run import IngestSettings, Report, ingest
+from polarcast.data.ingest.run import IngestReport, IngestSettings, ingest
 from polarcast.data.ingest.volumes.frame import VolumeSettings
 from polarcast.data.ingest.volumes.gridding import Grid
 from polarcast.data.loading.reader import open_reader
@@ -52,7 +52,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def ingested(volumes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+def ingested(volumes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, IngestReport]:
     """An archive of them, made together with files that can't be used."""
     folder = tmp_path_factory.mktemp("ingested")
     text = folder / "letter.txt"
@@ -71,7 +71,7 @@ def _content(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_what_belongs_together_is_an_event_at_the_regular_step(ingested: tuple[Path, Report]) -> None:
+def test_what_belongs_together_is_an_event_at_the_regular_step(ingested: tuple[Path, IngestReport]) -> None:
     out, report = ingested
     archive = open_archive(out)
     assert report.events == [0, 1]
@@ -81,7 +81,7 @@ def test_what_belongs_together_is_an_event_at_the_regular_step(ingested: tuple[P
     assert archive.spacing_km == 3.0
 
 
-def test_what_can_not_be_used_is_told_and_costs_nothing_else(ingested: tuple[Path, Report]) -> None:
+def test_what_can_not_be_used_is_told_and_costs_nothing_else(ingested: tuple[Path, IngestReport]) -> None:
     reasons = {Path(file).name: reason for file, reason in ingested[1].failed.items()}
     assert set(reasons) == {"letter.txt", "cut.vol", "ppi.vol"}
     assert "not a radar volume" in reasons["letter.txt"]
@@ -90,7 +90,7 @@ def test_what_can_not_be_used_is_told_and_costs_nothing_else(ingested: tuple[Pat
     assert all("\n" not in reason for reason in reasons.values())
 
 
-def test_every_event_tells_where_it_comes_from(ingested: tuple[Path, Report], volumes: list[Path]) -> None:
+def test_every_event_tells_where_it_comes_from(ingested: tuple[Path, IngestReport], volumes: list[Path]) -> None:
     import hashlib
 
     note = open_archive(ingested[0]).event_note(0)
@@ -107,7 +107,7 @@ def test_every_event_tells_where_it_comes_from(ingested: tuple[Path, Report], vo
     assert note["quality"]["echo_share"] > 0.01
 
 
-def test_the_storm_is_in_its_place_at_its_time(ingested: tuple[Path, Report]) -> None:
+def test_the_storm_is_in_its_place_at_its_time(ingested: tuple[Path, IngestReport]) -> None:
     """North-west at first, 30 km north of the radar at all times; 24 km west at 12:06, where no scan was."""
     zh = open_archive(ingested[0]).read_radar(0, 1)[0, 0]
     row, column = np.nonzero(zh[:20] >= 35)
@@ -115,11 +115,11 @@ def test_the_storm_is_in_its_place_at_its_time(ingested: tuple[Path, Report]) ->
     assert (column.mean() - 24) * 3 == pytest.approx(-24, abs=2.5)
 
 
-def test_pictures_are_drawn(ingested: tuple[Path, Report]) -> None:
+def test_pictures_are_drawn(ingested: tuple[Path, IngestReport]) -> None:
     assert sorted(p.name for p in (ingested[0] / "pictures").iterdir()) == ["data_dir_000.png", "data_dir_001.png"]
 
 
-def test_what_came_in_is_sound_and_can_be_packed_and_read(ingested: tuple[Path, Report], tmp_path: Path) -> None:
+def test_what_came_in_is_sound_and_can_be_packed_and_read(ingested: tuple[Path, IngestReport], tmp_path: Path) -> None:
     archive = open_archive(ingested[0])
     assert all(f.ok for f in check_archive(archive))
     manifest = write_shards(archive, tmp_path / "shards")
@@ -129,7 +129,7 @@ def test_what_came_in_is_sound_and_can_be_packed_and_read(ingested: tuple[Path, 
 
 
 def test_files_that_are_in_are_not_read_again_and_new_ones_are_added(
-    ingested: tuple[Path, Report], volumes: list[Path], tmp_path: Path
+    ingested: tuple[Path, IngestReport], volumes: list[Path], tmp_path: Path
 ) -> None:
     import shutil
 
@@ -145,7 +145,7 @@ def test_files_that_are_in_are_not_read_again_and_new_ones_are_added(
 
 
 def test_other_options_and_foreign_folders_are_refused(
-    ingested: tuple[Path, Report], volumes: list[Path], tmp_path: Path
+    ingested: tuple[Path, IngestReport], volumes: list[Path], tmp_path: Path
 ) -> None:
     other = replace(SETTINGS, volumes=replace(COARSE, min_dbz=0.0))
     with pytest.raises(BadInput, match=r"min_dbz is 5\.0 there, 0\.0 here"):
@@ -206,7 +206,7 @@ def test_rain_and_reflectivity_need_archives_of_their_own(tmp_path: Path) -> Non
 @pytest.mark.journey
 @pytest.mark.parametrize("waits_for", [".ingest/*.npz", "events/*.json"])
 def test_killed_at_any_time_it_goes_on_and_the_archive_is_the_same(
-    ingested: tuple[Path, Report], volumes: list[Path], waits_for: str, tmp_path: Path
+    ingested: tuple[Path, IngestReport], volumes: list[Path], waits_for: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "archive"
     options = ["--size", "48", "--spacing-km", "3", "--workers", "1", "--pictures"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.data.loading.blocks import BlockShuffle, by_shard
-from polarcast.data.loading.epoch_weights import Quota
+from polarcast.data.loading.epoch_weights import EpochWeights
 
 sizes = st.lists(st.integers(0, 7), min_size=1, max_size=8).filter(any)
 
@@ -17,14 +17,14 @@ def shard_of(counts: list[int], seed: int) -> np.ndarray:
 
 
 @given(sizes, st.integers(1, 6), st.integers(1, 4), st.integers(0, 50), st.booleans(), st.integers(0, 3))
-def test_an_epoch_has_every_window_as_often_as_its_quota(
+def test_an_epoch_has_every_window_as_often_as_its_weight_says(
     counts: list[int], lanes: int, together: int, seed: int, weighted: bool, epoch: int
 ) -> None:
     shards = shard_of(counts, seed)
     n = len(shards)
     w = np.random.default_rng(seed).random(n) + 0.01
-    quota = Quota(n, seed, w[by_shard(shards)] if weighted else None)
-    drawn = BlockShuffle(quota, shards, seed, lanes, together).at(np.arange(epoch * n, (epoch + 1) * n))
+    weights = EpochWeights(n, seed, w[by_shard(shards)] if weighted else None)
+    drawn = BlockShuffle(weights, shards, seed, lanes, together).at(np.arange(epoch * n, (epoch + 1) * n))
     times = np.bincount(drawn, minlength=n)
     expected = n * w / w.sum() if weighted else np.ones(n)
     assert (np.abs(times - expected) < 1).all()
@@ -35,7 +35,7 @@ def test_the_shards_to_have_at_hand_are_told_and_are_few(
     counts: list[int], lanes: int, together: int, seed: int, first: int
 ) -> None:
     shards = shard_of(counts, seed)
-    order = BlockShuffle(Quota(len(shards)), shards, seed, lanes, together)
+    order = BlockShuffle(EpochWeights(len(shards)), shards, seed, lanes, together)
     position = np.arange(first, first + lanes)
     told = order.shards_at(position)
     assert set(shards[order.at(position)].tolist()) <= told
@@ -46,7 +46,7 @@ def test_the_shards_to_have_at_hand_are_told_and_are_few(
 
 def test_with_a_lane_for_each_rank_a_shard_is_streamed_by_one_rank_but_for_borders() -> None:
     shards = np.repeat(np.arange(40), 5)
-    order = BlockShuffle(Quota(200), shards, 1, lanes=4, shards_per_block=2)
+    order = BlockShuffle(EpochWeights(200), shards, 1, lanes=4, shards_per_block=2)
     by_rank = [set(shards[order.at(np.arange(rank, 200, 4))].tolist()) for rank in range(4)]
     assert sum(map(len, by_rank)) <= 40 + 3
     assert set.union(*by_rank) == set(range(40))
@@ -54,7 +54,7 @@ def test_with_a_lane_for_each_rank_a_shard_is_streamed_by_one_rank_but_for_borde
 
 def test_epochs_are_shuffled_differently_and_within_blocks() -> None:
     shards = np.repeat(np.arange(20), 50)
-    order = BlockShuffle(Quota(1000), shards, 0, lanes=1, shards_per_block=4)
+    order = BlockShuffle(EpochWeights(1000), shards, 0, lanes=1, shards_per_block=4)
     first, second = order.at(np.arange(2000)).reshape(2, 1000)
     assert (first != second).mean() > 0.9
     assert len(set(shards[first[:200]].tolist())) == 4

@@ -13,9 +13,9 @@ from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.schema import DataConfig, RunConfig, TrainConfig
 from polarcast.hpc.distributed.world import World
-from polarcast.hpc.runs.build import build_draw
+from polarcast.hpc.runs.build import build_sampler
 from polarcast.hpc.runs.folder import RunFolder
-from polarcast.hpc.training.loader import Samples
+from polarcast.hpc.training.loader import TrainLoader
 from tests.support.marked_shards import marked_shards, samples_of
 
 BATCH = 12
@@ -44,7 +44,7 @@ def drawn(manifest: Manifest, data: DataConfig, frames: int, ranks: int, first: 
             manifest, "train", variables=("zh",), heights_km=(3.0,), frames=frames,
             patience=Patience() if data.reader == "stream" else None,
         )  # fmt: skip
-        samples = Samples(build_draw(config, reader), RunFolder(Path("unused")), World(rank, ranks))
+        samples = TrainLoader(build_sampler(config, reader), RunFolder(Path("unused")), World(rank, ranks))
         iterators.append(samples.batches(config, BATCH // ranks // 2 or 1, first))
     micro = BATCH // ranks // 2 or 1
     taken = BATCH // ranks // micro

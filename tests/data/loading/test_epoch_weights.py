@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polarcast.data.loading.epoch_weights import Quota, balanced_weights
+from polarcast.data.loading.epoch_weights import EpochWeights, balanced_weights
 from polarcast.data.loading.order import WholeShuffle
 
 weights = st.lists(st.floats(0, 100, allow_subnormal=False), min_size=1, max_size=60).filter(any).map(np.array)
@@ -14,7 +14,7 @@ weights = st.lists(st.floats(0, 100, allow_subnormal=False), min_size=1, max_siz
 @given(weights, st.integers(0, 99), st.integers(0, 99))
 def test_each_window_comes_as_often_as_its_weight_says_in_every_epoch(w: np.ndarray, seed: int, epoch: int) -> None:
     n = len(w)
-    order = WholeShuffle(Quota(n, seed, w), seed)
+    order = WholeShuffle(EpochWeights(n, seed, w), seed)
     times = np.bincount(order.at(np.arange(epoch * n, (epoch + 1) * n)), minlength=n)
     assert times.sum() == n
     assert (np.abs(times - n * w / w.sum()) < 1 + 1e-9).all()
@@ -22,20 +22,20 @@ def test_each_window_comes_as_often_as_its_weight_says_in_every_epoch(w: np.ndar
 
 @given(weights, st.integers(0, 99), st.integers(0, 9))
 def test_entries_of_a_window_are_counted_before_it(w: np.ndarray, seed: int, epoch: int) -> None:
-    quota, n = Quota(len(w), seed, w), len(w)
-    window = quota.window(np.arange(n), np.full(1, epoch))
+    weights, n = EpochWeights(len(w), seed, w), len(w)
+    window = weights.window(np.arange(n), np.full(1, epoch))
     assert (np.diff(window) >= 0).all()
-    np.testing.assert_array_equal(quota.entries_before(np.arange(n), epoch), [(window < i).sum() for i in range(n)])
+    np.testing.assert_array_equal(weights.entries_before(np.arange(n), epoch), [(window < i).sum() for i in range(n)])
 
 
 def test_a_window_without_weight_never_comes_and_one_with_all_of_it_always() -> None:
-    order = WholeShuffle(Quota(5, 0, np.array([0, 0, 1.0, 0, 0])), 0)
+    order = WholeShuffle(EpochWeights(5, 0, np.array([0, 0, 1.0, 0, 0])), 0)
     assert set(order.at(np.arange(50)).tolist()) == {2}
 
 
 def test_over_many_epochs_the_mean_is_the_weight() -> None:
     w = np.array([0.1, 0.2, 0.7, 1.5, 2.5])
-    drawn = WholeShuffle(Quota(5, 3, w), 3).at(np.arange(5 * 4000))
+    drawn = WholeShuffle(EpochWeights(5, 3, w), 3).at(np.arange(5 * 4000))
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 4000, w, atol=0.02)
 
 
@@ -51,4 +51,4 @@ def test_balance_is_the_share_of_draws_that_go_by_intensity(intensity: np.ndarra
 @pytest.mark.parametrize("bad", [[-1.0, 2.0], [0.0, 0.0], [np.nan, 1.0]])
 def test_weights_that_mean_nothing_are_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="weights"):
-        Quota(2, 0, np.array(bad))
+        EpochWeights(2, 0, np.array(bad))

@@ -11,7 +11,7 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.augment import crop
 from polarcast.data.loading.reader import Reader, open_reader
-from polarcast.data.loading.sampler import Draw, block_shuffle, whole_shuffle
+from polarcast.data.loading.sampler import TrainSampler, block_shuffle, whole_shuffle
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from tests.support.marked_shards import all_to_train, marked_shards, samples_of
@@ -32,9 +32,9 @@ def reader_of(manifest: Manifest, stream: bool = False, budget: int | None = Non
     )
 
 
-def draw_of(reader: Reader, share: float, stream: bool = False) -> Draw:
+def draw_of(reader: Reader, share: float, stream: bool = False) -> TrainSampler:
     order = block_shuffle(reader, 0, 0.0, 2, 2) if stream else whole_shuffle(reader, 0)
-    return Draw(reader, order, seed=0, max_bad_share=share)
+    return TrainSampler(reader, order, seed=0, max_bad_share=share)
 
 
 def spoil(manifest: Manifest, shard: int, how: str) -> None:
@@ -60,13 +60,13 @@ def test_windows_of_a_bad_shard_are_replaced_and_it_is_named(
     sound = draw_of(reader_of(manifest, stream), 0.0, stream)
     before = [samples_of(sound.read(np.arange(p, p + 5))) for p in range(0, 50, 5)]
     spoil(manifest, 3, how)
-    draw = draw_of(reader_of(manifest, stream, budget), 0.2, stream)
-    after = [samples_of(draw.read(np.arange(p, p + 5))) for p in range(0, 50, 5)]
+    sampler = draw_of(reader_of(manifest, stream, budget), 0.2, stream)
+    after = [samples_of(sampler.read(np.arange(p, p + 5))) for p in range(0, 50, 5)]
     flat = [(a, b) for one, two in zip(before, after, strict=True) for a, b in zip(one, two, strict=True)]
     assert all(b[0] != 3 for _, b in flat)
     assert all(a == b for a, b in flat if a[0] != 3)
-    assert list(draw.bad) == [3]
-    report = draw.report(3)
+    assert list(sampler.bad) == [3]
+    report = sampler.report(3)
     assert report["shard"].endswith("shard-000003.tar")
     assert report["lost"] == "20.00%"
 
@@ -83,9 +83,9 @@ def test_a_substitute_does_not_depend_on_what_was_known_before(manifest: Manifes
 
 def test_too_many_bad_shards_end_the_work_and_say_so(manifest: Manifest) -> None:
     spoil(manifest, 2, "gone")
-    draw = draw_of(reader_of(manifest), 0.19)
+    sampler = draw_of(reader_of(manifest), 0.19)
     with pytest.raises(BadInput, match=r"shard-000002\.tar.*20\.0% of the training windows"):
-        draw.read(np.arange(50))
+        sampler.read(np.arange(50))
 
 
 def test_a_file_that_is_cut_short_while_it_is_mapped_is_an_error_not_a_crash(manifest: Manifest) -> None:
@@ -129,7 +129,7 @@ def test_patches_follow_from_the_place_in_the_stream_alone(shards: Manifest) -> 
     reader = open_reader(shards, "train", variables=("zh", "zdr"), heights_km=(1.0, 3.0))
     order = whole_shuffle(reader, 0)
     patches = [partial(crop, side=12)]
-    whole, cut = Draw(reader, order, seed=0), Draw(reader, order, seed=0, changes=patches)
+    whole, cut = TrainSampler(reader, order, seed=0), TrainSampler(reader, order, seed=0, transforms=patches)
     together = cut.read(np.arange(16))
     assert together.radar.shape == (16, 1, 2, 2, 12, 12)
     one_by_one = [cut.read(np.arange(p, p + 1)) for p in range(16)]
@@ -148,4 +148,6 @@ def test_patches_follow_from_the_place_in_the_stream_alone(shards: Manifest) -> 
         # A patch without an echo may have been cut anywhere.
         places.update(found if len(found) == 1 else [])
     assert len(places) > 5
-    assert not torch.equal(Draw(reader, order, seed=1, changes=patches).read(np.arange(16)).radar, together.radar)
+    assert not torch.equal(
+        TrainSampler(reader, order, seed=1, transforms=patches).read(np.arange(16)).radar, together.radar
+    )

@@ -18,7 +18,7 @@ from polarcast.data.loading.reader import Reader, open_reader
 from polarcast.data.shards import fetch
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
-from polarcast.data.shards.source import Source
+from polarcast.data.shards.source import ShardSource
 from tests.support.marked_shards import all_to_train, marked_shards, samples_of
 
 HASTY = Patience(retries=2, first_pause_seconds=0.01, stall_seconds=60)
@@ -138,7 +138,7 @@ def test_only_the_wanted_fields_of_the_split_are_held(shards: Manifest) -> None:
 
 
 def test_a_url_is_no_folder() -> None:
-    assert Source("https://host/x").url("a.tar") == "https://host/x/a.tar"
-    assert Source("pipe:aws s3 cp s3://b/{name} -").url("a.tar") == "pipe:aws s3 cp s3://b/a.tar -"
+    assert ShardSource("https://host/x").url("a.tar") == "https://host/x/a.tar"
+    assert ShardSource("pipe:aws s3 cp s3://b/{name} -").url("a.tar") == "pipe:aws s3 cp s3://b/a.tar -"
     with pytest.raises(BadInput, match=r"data\.reader=stream"):
-        Source("https://host/x").folder  # noqa: B018 — a property that raises
+        ShardSource("https://host/x").folder  # noqa: B018 — a property that raises

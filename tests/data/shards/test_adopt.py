@@ -15,11 +15,11 @@ from polarcast.data.archive import Archive
 from polarcast.data.check.shards import check_shards
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.reader import open_reader
-from polarcast.data.shards.adopt import Grid, adopt
+from polarcast.data.shards.adopt import ShardLayout, adopt
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.data.shards.tar_walk import walk
 
-GRID = Grid(("zh", "zdr"), (1.0, 3.0))
+GRID = ShardLayout(("zh", "zdr"), (1.0, 3.0))
 
 
 def frame(event: int, number: int) -> dict[str, object]:
@@ -64,7 +64,7 @@ def test_event_and_frame_may_come_from_the_json(tmp_path: Path) -> None:
 def test_our_own_shards_get_the_same_table_when_indexed(shards, tmp_path: Path, archive: Archive) -> None:  # type: ignore[no-untyped-def]
     for shard in shards.shards:
         (tmp_path / shard.name).symlink_to(shards.folder / shard.name)
-    again = adopt(tmp_path, Grid(archive.variables, archive.heights_km), split="0.5/0.25/0.25")
+    again = adopt(tmp_path, ShardLayout(archive.variables, archive.heights_km), split="0.5/0.25/0.25")
     np.testing.assert_array_equal(again.samples, shards.samples)
     assert again.statistics == shards.statistics
     assert again.splits == shards.splits

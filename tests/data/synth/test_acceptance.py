@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from polarcast.data.explore.measures import (
-    Row,
+    AcceptanceRow,
     accept,
     fit_z_r,
     join_truth,
@@ -45,9 +45,15 @@ def test_small_pictures_and_archives_without_truth_get_fewer_rows():
 
 
 def test_row_outside_its_range_or_undefined_fails():
-    assert Row("a", 1.0, 0.0, 1.0).as_record() == {"test": "a", "value": 1.0, "low": 0.0, "high": 1.0, "pass": True}
-    assert not Row("a", 1.1, 0.0, 1.0).passed
-    assert not Row("a", float("nan"), 0.0, 1.0).passed
+    assert AcceptanceRow("a", 1.0, 0.0, 1.0).as_record() == {
+        "test": "a",
+        "value": 1.0,
+        "low": 0.0,
+        "high": 1.0,
+        "pass": True,
+    }
+    assert not AcceptanceRow("a", 1.1, 0.0, 1.0).passed
+    assert not AcceptanceRow("a", float("nan"), 0.0, 1.0).passed
 
 
 def test_z_r_fit_recovers_its_law():

@@ -6,7 +6,7 @@ import pytest
 from polarcast.data.synth.nowcast_information import (
     ALL_INPUTS,
     ZH_INPUTS,
-    Samples,
+    EchoPixels,
     anomaly,
     compare,
     counts,
@@ -69,9 +69,9 @@ def test_information_beyond_zh_is_found_where_there_is_some():
     """Hits that depend on the first zdr feature alone: the dual arm sees them, the zh arm cannot."""
     rng = np.random.default_rng(0)
 
-    def event() -> Samples:
+    def event() -> EchoPixels:
         features = rng.normal(size=(400, ALL_INPUTS)).astype(np.float16)
-        return Samples(features, features[:, ZH_INPUTS] > 0.5, 0)
+        return EchoPixels(features, features[:, ZH_INPUTS] > 0.5, 0)
 
     events = [event() for _ in range(12)]
     zh, dual = (csi(score_arm(events, n, folds=2, seed=0, steps=150).sum(axis=0)) for n in (ZH_INPUTS, ALL_INPUTS))

@@ -16,7 +16,7 @@ import torch
 
 from polarcast.hpc.bench.figures import cases, comparison, distributions, performance
 from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
-from polarcast.hpc.bench.figures.source import Kept, Source
+from polarcast.hpc.bench.figures.source import FigureData, Kept
 from polarcast.hpc.bench.report import write_report
 from polarcast.hpc.bench.run import is_papers_archive
 from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec
@@ -48,7 +48,7 @@ def records(error: float, seed: int, members: int = 1, **protocol_of: Any) -> Re
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def source(tmp_path_factory: pytest.TempPathFactory) -> FigureData:
     scores = {
         ("net", "radar"): [records(0.5, 1), records(0.5, 2)],
         ("net", "dualpol"): [records(0.2, 1), records(0.2, 2)],
@@ -65,7 +65,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
         radar = 5 * rain(4, 2).numpy()[:, None, None]
         np.savez(path, radar=radar, event=[3, 5], frame=[1, 2], **maps, **made)  # type: ignore[arg-type]
         kept.append(Kept(model, arm, path))
-    return Source(SUITE, scores, kept)
+    return FigureData(SUITE, scores, kept)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def figures_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 
 @pytest.fixture(scope="module")
-def drawn(source: Source, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def drawn(source: FigureData, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return draw_figures(tmp_path_factory.mktemp("figures"), source)
 
 
@@ -96,7 +96,7 @@ def test_every_picture_is_drawn_of_what_there_is(drawn: list[Path]) -> None:
     assert {path.name for path in drawn[0].parent.iterdir()} == {f"{name}.png" for name in OF_RAIN}
 
 
-def test_what_there_is_no_data_for_is_left_out(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_there_is_no_data_for_is_left_out(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sampler, no ensemble, no cases, and records from before there were joint histograms."""
     older = {
         key: [replace(run, sums={k: v for k, v in run.sums.items() if k != "joint"}) for run in runs]
@@ -105,8 +105,8 @@ def test_what_there_is_no_data_for_is_left_out(source: Source, monkeypatch: pyte
     }
     alone = {key: runs for key, runs in source.scores.items() if key[0] == "several"}
     with figures_kept(monkeypatch):
-        drawn = draw_figures(Path(), Source(SUITE, older))
-        of_ensembles = draw_figures(Path(), Source(SUITE, alone))
+        drawn = draw_figures(Path(), FigureData(SUITE, older))
+        of_ensembles = draw_figures(Path(), FigureData(SUITE, alone))
     assert {path.stem for path in drawn} == set(OF_RAIN) - {"scatter", "ensembles", "cases", "process"}
     assert [path.stem for path in of_ensembles] == ["ensembles"]
 
@@ -117,14 +117,14 @@ def test_other_thresholds_are_taken_where_the_usual_one_is_not_scored(monkeypatc
     whole = {("several", "radar"): records(0.5, 1, members=3, threshold=(2.0, 20.0))}
     bare = replace(whole["several", "radar"], sums={"continuous": whole["several", "radar"].sums["continuous"]})
     with figures_kept(monkeypatch) as kept:
-        comparison.draw_windows(Path("windows.png"), Source(SUITE, coarse))
+        comparison.draw_windows(Path("windows.png"), FigureData(SUITE, coarse))
         assert "≥ 20 mm/h" in kept[0].get_suptitle()
-        one = Source(SUITE, {key: [run] for key, run in whole.items()})
+        one = FigureData(SUITE, {key: [run] for key, run in whole.items()})
         assert [path.stem for path in draw_figures(Path(), one)] == ["ensembles"]
-        assert not draw_figures(Path(), Source(SUITE, {("several", "radar"): [bare]}))
+        assert not draw_figures(Path(), FigureData(SUITE, {("several", "radar"): [bare]}))
 
 
-def test_bars_and_whiskers_are_the_numbers_of_the_table(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_and_whiskers_are_the_numbers_of_the_table(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
     with figures_kept(monkeypatch) as kept:
         comparison.draw_classes(Path("classes.png"), source)
         bars = [axis.containers for axis in kept[0].axes]
@@ -140,7 +140,7 @@ def test_bars_and_whiskers_are_the_numbers_of_the_table(source: Source, monkeypa
 
 
 def test_points_of_the_performance_diagram_are_the_numbers_of_the_table(
-    source: Source, monkeypatch: pytest.MonkeyPatch
+    source: FigureData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with figures_kept(monkeypatch) as kept:
         performance.draw_performance(Path("performance.png"), source)
@@ -151,14 +151,14 @@ def test_points_of_the_performance_diagram_are_the_numbers_of_the_table(
     assert drawn == pytest.approx(np.stack([1 - far, pod], -1), nan_ok=True)
 
 
-def test_an_arm_that_was_not_run_is_not_drawn(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arm_that_was_not_run_is_not_drawn(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
     with figures_kept(monkeypatch) as kept:
         comparison.draw_windows(Path("windows.png"), source)
         both, radar = (len(axis.lines) for axis in kept[0].axes[:2])
     assert (both, radar) == (2, 1)
 
 
-def test_the_scatter_tells_the_scores_of_all_pixels(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scatter_tells_the_scores_of_all_pixels(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
     with figures_kept(monkeypatch) as kept:
         distributions.draw_scatter(Path("scatter.png"), source)
         told = kept[0].axes[0].texts[0].get_text()
@@ -177,7 +177,7 @@ def test_states_that_guidance_shows_twice_are_drawn_once() -> None:
     assert np.array_equal(kept, states)
 
 
-def test_the_report_holds_everything_and_needs_nothing(source: Source, drawn: list[Path], tmp_path: Path) -> None:
+def test_the_report_holds_everything_and_needs_nothing(source: FigureData, drawn: list[Path], tmp_path: Path) -> None:
     tables = {"table_8_1": build_table("table_8_1", SUITE, source.scores)}
     about = {"The suite": "name: s <b>"}
     write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, beside_paper=False)

@@ -11,7 +11,7 @@ from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.cells import Cell, cells_of
 from polarcast.hpc.bench.suite import SUITES, load_suite, without_synthetic_rows
 from polarcast.hpc.config.digest import digest
-from polarcast.models.registry import entry
+from polarcast.models.registry import get_model
 
 NAMES = sorted(path.stem for path in SUITES.glob("*.yaml"))
 OF_RAIN = [name for name in NAMES if load_suite(name).task == "qpe"]
@@ -71,7 +71,7 @@ def test_a_model_without_chance_is_run_with_one_seed() -> None:
         seeds.setdefault(cell.model, set()).add(cell.seed)
     assert seeds["fitted"] == seeds["attainable"] == {0}
     assert seeds["unet"] == seeds["latent"] == {0, 1, 2}
-    trained = {c.model for c in cells("standard") if entry(c.config.model["name"]).trained}
+    trained = {c.model for c in cells("standard") if get_model(c.config.model["name"]).trained}
     assert {"unet", "three_unet"} <= trained
 
 

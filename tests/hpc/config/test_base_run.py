@@ -12,6 +12,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.distributed.world import detect
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.perf.sampler import SETTINGS, measure_sampler
@@ -50,7 +51,7 @@ def test_a_run_holds_the_weights_it_builds_on_unchanged(base: RunFolder, built: 
 
 
 def test_only_its_own_weights_are_trained(base: RunFolder, built: RunFolder) -> None:
-    model = build_model(built.config())
+    model = build_model(resolve(built.config()))
     assert not any(name.startswith("base.") for name, _ in model.named_parameters())
     started = next(r for r in built.records() if r["event"] == "start")
     assert started["parameters"] == sum(p.numel() for p in model.parameters())
@@ -126,13 +127,13 @@ def test_held_out_events_are_seen_by_one_model_and_not_by_the_other(shards: Mani
 def test_a_network_sees_the_frames_before(shards: Manifest, tmp_path: Path) -> None:
     run = trained(shards, tmp_path / "run", "data.context=2", "arm=radar")
     config = run.config()
-    assert build_model(config).net.stem.in_channels == 3 * 3  # type: ignore[union-attr]
+    assert build_model(resolve(config)).net.stem.in_channels == 3 * 3  # type: ignore[union-attr]
     assert len(evaluate(run, shards, run.output).events) == 2
 
 
 def test_a_card_says_what_a_model_is_and_has_seen(shards: Manifest, base: RunFolder, built: RunFolder) -> None:
     card = json.loads((built.path / "card.json").read_text())
-    model = build_model(built.config())
+    model = build_model(resolve(built.config()))
     assert card["parameters"] == sum(p.numel() for p in model.parameters())
     assert card["frozen_values"] == sum(v.numel() for v in load_file(base.weights_file).values())
     assert card["base"] == {"model": "diffusion", "run": str(base.path), "config": digest(base.config())}

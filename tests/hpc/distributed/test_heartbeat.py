@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from polarcast.hpc.distributed.heartbeat import DATA, STEP, Judge
+from polarcast.hpc.distributed.heartbeat import DATA, STEP, HangDetector
 from polarcast.hpc.training.stragglers import is_straggler, slowest
 
 
@@ -13,7 +13,7 @@ class Ranks:
 
     def __init__(self, size: int, seconds: float) -> None:
         self.now = 0.0
-        self.judge = Judge(seconds, lambda: self.now)
+        self.detector = HangDetector(seconds, lambda: self.now)
         self.says: dict[int, dict[str, Any]] = {
             r: {"beats": 0, "ticks": 0, "step": 1, "phase": STEP, "host": f"n{r}"} for r in range(size)
         }
@@ -25,7 +25,7 @@ class Ranks:
             self.now += 1
             for rank, beat in self.says.items():
                 beat["beats"] += rank != silent
-            told = self.judge.verdict(self.says)
+            told = self.detector.verdict(self.says)
         return told
 
     def work(self, rank: int, step: int, phase: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import TrainConfig
 from polarcast.hpc.distributed.world import World, detect
 from polarcast.hpc.training.micro_batch import choose_micro_batch, share_of
@@ -36,7 +37,7 @@ def test_micro_batches_make_up_the_global_batch(
     shards: Manifest, batch: int, micro: int, world: int, expected: tuple[int, int]
 ) -> None:
     config = load_config("demo", [f"train.global_batch={batch}", f"train.micro_batch={micro}"])
-    found = choose_micro_batch(config, shards, World(size=world))
+    found = choose_micro_batch(resolve(config), shards, World(size=world))
     assert (found, share_of(config.train, world) // found) == expected
 
 

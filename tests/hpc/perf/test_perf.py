@@ -9,7 +9,7 @@ from torch import nn
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.perf.inference import measure_inference
 from polarcast.hpc.perf.loader import FLOOR, MAPPED, measure_loader
-from polarcast.hpc.perf.measure import Row, interleaved, ratio
+from polarcast.hpc.perf.measure import PerfRow, interleaved, ratio
 from polarcast.hpc.perf.spec import LoaderSpec
 from polarcast.hpc.perf.writer import SYNCED, TAR, WriterSpec, measure_writer
 from polarcast.models.diffusion.network import DenoisingUNet
@@ -30,7 +30,7 @@ def test_contenders_run_in_turn_and_the_first_round_does_not_count() -> None:
 
 def test_a_ratio_is_the_median_over_rounds() -> None:
     """A round in which the machine was slow was slow for both."""
-    a, b = (Row(name, 0, "GB/s", 0, 0, rounds) for name, rounds in (("a", (6.0, 0.6, 8.0)), ("b", (2.0, 0.2, 1.0))))
+    a, b = (PerfRow(name, 0, "GB/s", 0, 0, rounds) for name, rounds in (("a", (6.0, 0.6, 8.0)), ("b", (2.0, 0.2, 1.0))))
     assert ratio([a, b], "a", "b") == pytest.approx(3)
 
 

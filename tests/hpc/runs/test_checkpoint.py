@@ -1,3 +1,5 @@
+
+from polarcast.hpc.config.resolve import resolve
 import errno
 import json
 import logging
@@ -11,20 +13,20 @@ from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.distributed.world import World
-from polarcast.hpc.runs.checkpoint import Held, Progress, judged_weights, load, newest, problem_of, save
+from polarcast.hpc.runs.checkpoint import TrainState, Progress, evaluation_weights, load, newest, problem_of, save
 from polarcast.hpc.runs.folder import RunFolder
-from polarcast.hpc.training.async_checkpoint import Saver
+from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
 from polarcast.hpc.training.engine import Engine
-from polarcast.hpc.training.loss_guard import Guard
+from polarcast.hpc.training.loss_guard import LossGuard
 
 FILES = ["model.safetensors", "average.safetensors", "optimizer.safetensors", "progress.json", "origin.json"]
 
 
-def held(step: int = 1) -> Held:
+def held(step: int = 1) -> TrainState:
     generator = torch.Generator().manual_seed(step)
     weights = {"conv.weight": torch.randn(3, 2, 3, 3, generator=generator), "conv.bias": torch.zeros(3)}
     moments = {f"{name}/{key}": value + 1 for name, value in weights.items() for key in ("exp_avg", "exp_avg_sq")}
-    return Held(step, weights, {name: value / 2 for name, value in weights.items()}, moments)
+    return TrainState(step, weights, {name: value / 2 for name, value in weights.items()}, moments)
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -42,9 +44,9 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 
 def test_the_running_mean_is_what_is_judged_where_there_is_one(tmp_path: Path) -> None:
     written = held()
-    assert same(judged_weights(save(tmp_path / "a", written, Progress(1), keep=1)), written.average)
+    assert same(evaluation_weights(save(tmp_path / "a", written, Progress(1), keep=1)), written.average)
     written.average = {}
-    assert same(judged_weights(save(tmp_path / "b", written, Progress(1), keep=1)), written.weights)
+    assert same(evaluation_weights(save(tmp_path / "b", written, Progress(1), keep=1)), written.weights)
 
 
 @pytest.mark.parametrize("file", [*FILES, "sums.json"])
@@ -110,9 +112,9 @@ def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
 class Written:
     """An engine that has something to save."""
 
-    guard = Guard(World(), 0, seen=[0.5, 0.25])
+    guard = LossGuard(World(), 0, seen=[0.5, 0.25])
 
-    def held(self) -> Held:
+    def held(self) -> TrainState:
         return held(5)
 
 
@@ -125,7 +127,7 @@ def run(tmp_path: Path, shards: Manifest) -> RunFolder:
 
 
 def test_a_checkpoint_is_reported_once_it_is_there_and_says_where_it_is_from(run: RunFolder) -> None:
-    with Saver(run, run.config(), World()) as saver:
+    with AsyncCheckpointer(run, run.config(), World()) as saver:
         saver.save(Written(), Progress(step=5))  # type: ignore[arg-type]
     [record] = run.records()
     assert load(run.checkpoints / record["saved"])[1].recent_losses == [0.5, 0.25]
@@ -140,14 +142,14 @@ def test_a_full_disk_is_told_and_nothing_is_reported(run: RunFolder, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("polarcast.hpc.runs.checkpoint._finish", full)
-    with pytest.raises(BadInput, match="No space left"), Saver(run, run.config(), World()) as saver:
+    with pytest.raises(BadInput, match="No space left"), AsyncCheckpointer(run, run.config(), World()) as saver:
         saver.save(Written(), Progress(step=5))  # type: ignore[arg-type]
     assert list(run.records()) == []
 
 
 def test_a_save_in_progress_ends_before_an_error_leaves_the_run(run: RunFolder) -> None:
     def fail() -> None:
-        with Saver(run, run.config(), World()) as saver:
+        with AsyncCheckpointer(run, run.config(), World()) as saver:
             saver.save(Written(), Progress(step=5))  # type: ignore[arg-type]
             raise ZeroDivisionError
 
@@ -160,10 +162,10 @@ def test_a_copy_is_saved_not_what_training_goes_on_to_change(shards: Manifest) -
     from polarcast.hpc.runs.build import build_model, build_reader
 
     config = load_config("demo", [f"data.shards={shards.folder}", "model.widths=[4,8]", "match_params=false"])
-    engine = Engine(build_model(config), config.train, World(), 8)
+    engine = Engine(build_model(resolve(config)), config.train, World(), 8)
     batch = build_reader(config, shards, "train").read(range(8))
     engine.step([batch], 1e-2)
-    first = engine.held()
+    first = engine.state_dict()
     assert first is not None
     before = {name: value.clone() for name, value in {**first.weights, **first.moments}.items()}
     engine.step([batch], 1e-2)

@@ -18,6 +18,7 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.distributed.world import World, detect
 from polarcast.hpc.evaluation.evaluate import score
 from polarcast.hpc.runs import checkpoint
@@ -116,7 +117,7 @@ def scored_on(ranks: int, run: RunFolder, folder: Path) -> tuple[list[dict[str, 
 
 def test_scores_are_the_same_for_any_batch_size(alone: RunFolder, shards: Manifest) -> None:
     config = alone.config()
-    model = build_model(config)
+    model = build_model(resolve(config))
     checkpoint.load_weights(alone.weights_file, model)
     reader = build_reader(config, shards, "test")
     found = [score(model.eval().forecast, reader, World(), size=size) for size in (1, 3, 16, 64)]

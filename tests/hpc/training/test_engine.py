@@ -17,6 +17,7 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import WorkFailed
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import detect
 from polarcast.hpc.runs.build import build_model, build_reader
@@ -68,7 +69,7 @@ def alone(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> RunFold
 
 def test_a_loss_that_is_not_finite_stops_the_run(shards: Manifest) -> None:
     config = configure(shards)
-    model = build_model(config)
+    model = build_model(resolve(config))
     engine = Engine(model, config.train, detect({}), 4)
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
@@ -153,11 +154,11 @@ def test_a_validation_of_some_windows_is_the_mean_over_those(
 ) -> None:
     scored: list[list[tuple[int, int]]] = []
 
-    def judge(model: UNet, batch: Batch) -> torch.Tensor:
+    def validation_loss(model: UNet, batch: Batch) -> torch.Tensor:
         scored.append(list(zip(batch.event.tolist(), batch.frame.tolist(), strict=True)))
         return batch.event.float().mean()
 
-    monkeypatch.setattr(UNet, "judge", judge)
+    monkeypatch.setattr(UNet, "validation_loss", validation_loss)
     run = train_here(configure(shards, "train.steps=1", "train.validate_windows=3"), tmp_path / "run")
     windows = [window for batch in scored for window in batch]
     assert len(windows) == len(set(windows)) == 3

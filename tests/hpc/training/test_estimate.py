@@ -14,9 +14,10 @@ from torch.profiler import ProfilerActivity, profile
 from polarcast.data.batch import Batch
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.build import build_model
-from polarcast.hpc.training.activation_checkpointing import recompute_blocks
+from polarcast.hpc.training.activation_checkpointing import checkpoint_activations
 from polarcast.hpc.training.estimate import STAGES, Counted, count, memory, smallest
 from polarcast.models.forecaster import parameter_count
 from tests.support.on_ranks import on_ranks
@@ -41,7 +42,7 @@ NETS = [
 def test_memory_is_what_a_real_step_allocates(overrides: list[str]) -> None:
     """Held against torch's own allocator, which knows nothing of how the estimate was made."""
     config = load_config("demo", overrides)
-    counted, model, samples = count(config, (SIZE, SIZE)), build_model(config), 4
+    counted, model, samples = count(resolve(config), (SIZE, SIZE)), build_model(resolve(config)), 4
     optimizer = torch.optim.AdamW(model.parameters())
     batch = real_batch(config, samples)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as forward:
@@ -61,14 +62,14 @@ def test_memory_is_what_a_real_step_allocates(overrides: list[str]) -> None:
 def test_activations_of_blocks_computed_twice_are_what_a_real_step_holds_at_most(overrides: list[str]) -> None:
     """The peak of the backward pass above what there is before the step: also all gradients so far."""
     config = load_config("demo", [*overrides, "train.checkpoint_activations=true"])
-    model, samples = build_model(config), 4
-    recompute_blocks(model)
+    model, samples = build_model(resolve(config)), 4
+    checkpoint_activations(model)
     batch = real_batch(config, samples)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as forward:
         loss = model.loss(batch)
     held = sum(event.self_cpu_memory_usage for event in forward.key_averages())
-    told = memory(count(config, (SIZE, SIZE)), 0, 1, samples).activations
-    plain = memory(count(load_config("demo", overrides), (SIZE, SIZE)), 0, 1, samples).activations
+    told = memory(count(resolve(config), (SIZE, SIZE)), 0, 1, samples).activations
+    plain = memory(count(resolve(load_config("demo", overrides)), (SIZE, SIZE)), 0, 1, samples).activations
     assert held < told < plain
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as backward:
         loss.backward()
@@ -89,7 +90,7 @@ def peak_of(profiled: profile) -> int:
 
 def test_flops_are_those_of_the_convolutions() -> None:
     config = load_config("demo", ["model.widths=[4,8]"])
-    model = build_model(config)
+    model = build_model(resolve(config))
     forward = 0
 
     def add(module: torch.nn.Module, _: object, out: torch.Tensor) -> None:
@@ -101,7 +102,7 @@ def test_flops_are_those_of_the_convolutions() -> None:
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(add)
     model.loss(real_batch(config, 1))
-    counted = count(config, (SIZE, SIZE))
+    counted = count(resolve(config), (SIZE, SIZE))
     # The backward pass costs twice the forward pass, but for the first layer, whose input needs no gradient.
     assert 2.7 * forward < counted.flops <= 3 * forward
     assert counted.parameters == parameter_count(model)
@@ -122,7 +123,7 @@ def test_a_higher_stage_never_needs_more(counted: Counted, gpus: int, micro: int
 def test_the_optimizer_holds_what_was_told_at_every_stage(shards: Manifest, tmp_path: Path) -> None:
     for measured in on_ranks(2, "held_bytes", shards.folder, out=tmp_path):
         for stage, of in enumerate(measured):
-            told = memory(count(load_config("demo", of["overrides"]), shards.shape), stage, 2, 4)
+            told = memory(count(resolve(load_config("demo", of["overrides"])), shards.shape), stage, 2, 4)
             assert of["optimizer"] == pytest.approx(told.optimizer, rel=0.02)
             assert of["weights"] == pytest.approx(told.weights, rel=0.02)
 

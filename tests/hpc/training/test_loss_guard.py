@@ -9,7 +9,7 @@ from polarcast.data.batch import Batch
 from polarcast.data.errors import WorkFailed
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.distributed.world import World
-from polarcast.hpc.training.loss_guard import Guard
+from polarcast.hpc.training.loss_guard import LossGuard
 from tests.support import poisoned
 from tests.support.on_ranks import on_ranks
 
@@ -38,11 +38,11 @@ def test_every_rank_names_the_one_whose_loss_it_was(shards: Manifest, tmp_path: 
 
 def test_gradients_that_are_not_finite_are_told_though_the_loss_is() -> None:
     with pytest.raises(WorkFailed, match=r"^step 7: gradients of norm inf .*rank 0: 003-011, 004-002"):
-        Guard(World(), 1000).check(7, [batch((3, 11)), batch((4, 2))], [0.1, 0.2], float("inf"))
+        LossGuard(World(), 1000).check(7, [batch((3, 11)), batch((4, 2))], [0.1, 0.2], float("inf"))
 
 
 def test_a_loss_far_beyond_what_it_was_stops_the_run() -> None:
-    guard = Guard(World(), 1000)
+    guard = LossGuard(World(), 1000)
     for step in range(30):
         guard.check(step, [batch((1, step))], [0.1 + 0.01 * (step % 3)], 1.0)
     guard.check(30, [batch((1, 30))], [90.0], 1.0)
@@ -52,7 +52,7 @@ def test_a_loss_far_beyond_what_it_was_stops_the_run() -> None:
 
 @pytest.mark.parametrize(("explode", "before"), [(1000, 5), (0, 100)])
 def test_a_high_loss_at_the_start_or_unwatched_does_not(explode: float, before: int) -> None:
-    guard = Guard(World(), explode)
+    guard = LossGuard(World(), explode)
     for step in range(before):
         guard.check(step, [batch((1, step))], [0.1], 1.0)
     guard.check(before, [batch((2, 5))], [1e6], 1.0)

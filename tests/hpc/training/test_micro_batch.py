@@ -6,10 +6,11 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.training import micro_batch
-from polarcast.hpc.training.activation_checkpointing import recompute_blocks
+from polarcast.hpc.training.activation_checkpointing import checkpoint_activations
 from polarcast.hpc.training.estimate import count, example_batch, needed_by
 from polarcast.hpc.training.micro_batch import choose_micro_batch
 
@@ -18,25 +19,25 @@ SETTINGS = ["train.micro_batch=auto", "train.global_batch=24", "train.average_de
 
 def test_the_largest_that_memory_holds_is_taken(shards: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("demo", SETTINGS)
-    counted = count(config, shards.shape)
+    counted = count(resolve(config), shards.shape)
     for micro in (24, 8, 1):
         needed = needed_by(counted, config.train, 1, micro).total
         monkeypatch.setattr(micro_batch, "_available_bytes", lambda needed=needed: 1 + needed / micro_batch._FILLED)
-        assert choose_micro_batch(config, shards, World()) == micro
+        assert choose_micro_batch(resolve(config), shards, World()) == micro
     monkeypatch.setattr(micro_batch, "_available_bytes", lambda: needed // 2)
     with pytest.raises(BadInput, match="not even one sample fits"):
-        choose_micro_batch(config, shards, World())
+        choose_micro_batch(resolve(config), shards, World())
 
 
 def test_processes_of_one_node_share_its_memory(shards: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("demo", SETTINGS)
-    one = needed_by(count(config, shards.shape), config.train, 2, 12).total / micro_batch._FILLED
+    one = needed_by(count(resolve(config), shards.shape), config.train, 2, 12).total / micro_batch._FILLED
     monkeypatch.setattr(micro_batch, "gather", lambda item, _: [item])
     monkeypatch.setattr(micro_batch, "join", lambda _: None)
     monkeypatch.setattr(micro_batch, "_available_bytes", lambda: 2 * one + 2)
-    assert choose_micro_batch(config, shards, World(size=2, local_size=2)) == 12
+    assert choose_micro_batch(resolve(config), shards, World(size=2, local_size=2)) == 12
     monkeypatch.setattr(micro_batch, "_available_bytes", lambda: 2 * one - 2)
-    assert choose_micro_batch(config, shards, World(size=2, local_size=2)) == 6
+    assert choose_micro_batch(resolve(config), shards, World(size=2, local_size=2)) == 6
 
 
 @pytest.mark.parametrize("wrong", ["large", "0", "-3"])
@@ -47,9 +48,9 @@ def test_what_is_neither_a_number_nor_auto_is_refused(wrong: str) -> None:
 
 def test_blocks_that_compute_twice_have_the_same_gradients_and_names() -> None:
     config = load_config("demo", ["model.widths=[4,8,8]"])
-    plain, twice = build_model(config), build_model(config)
-    recompute_blocks(twice)
-    batch = example_batch(config, (32, 32), samples=2)
+    plain, twice = build_model(resolve(config)), build_model(resolve(config))
+    checkpoint_activations(twice)
+    batch = example_batch(resolve(config).inputs, (32, 32), samples=2)
     batch.radar.copy_(torch.rand(batch.radar.shape) * 40)
     for model in (plain, twice):
         model.loss(batch).backward()

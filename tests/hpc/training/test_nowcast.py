@@ -15,7 +15,7 @@ from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
 from polarcast.hpc.bench.figures import lead_times
 from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
-from polarcast.hpc.bench.figures.source import Kept, Source
+from polarcast.hpc.bench.figures.source import FigureData, Kept
 from polarcast.hpc.bench.figures.views import draw_views
 from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec
 from polarcast.hpc.bench.table import build_table
@@ -23,7 +23,7 @@ from polarcast.hpc.config.load import load_config
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import evaluate
-from polarcast.hpc.runs.build import build_draw, build_reader
+from polarcast.hpc.runs.build import build_reader, build_sampler
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.scores.echo_change import CHANGES, change_of
 from polarcast.hpc.scores.records import Records, read_records
@@ -79,47 +79,49 @@ def test_a_window_is_what_was_seen_and_the_zh_that_follows_it(
                          "seen_frames": 1, "lead_frames": 6}}), storms, "train")  # fmt: skip
     for b, (event, frame) in enumerate(zip(batch.event.tolist(), batch.frame.tolist(), strict=True)):
         whole = alone.read(np.flatnonzero(alone.events() == event)).to("cpu")
-        zh = torch.cat([whole.variable("zh")[0], whole.coming_zh[0]])
-        assert batch.coming_zh[b].equal(zh[frame + SEEN : frame + SEEN + AHEAD])
-        assert batch.before is not None
-        assert batch.before[b].equal(zh[frame + SEEN - 1])
+        zh = torch.cat([whole.variable("zh")[0], whole.required_target_zh[0]])
+        assert batch.required_target_zh[b].equal(zh[frame + SEEN : frame + SEEN + AHEAD])
+        assert batch.last_zh is not None
+        assert batch.last_zh[b].equal(zh[frame + SEEN - 1])
         if "zh" in variables:
             assert batch.variable("zh")[b].equal(zh[frame : frame + SEEN])
-            assert batch.variable("zh")[b, -1].equal(batch.before[b])
+            assert batch.variable("zh")[b, -1].equal(batch.last_zh[b])
     assert batch.radar.shape == (3, SEEN, len(variables), 2, 32, 32)
     assert batch.rain is None
 
 
 def test_patches_are_cut_from_the_same_place_of_past_and_future(storms: Manifest) -> None:
     config = load_config(configured(storms).to_dict(), {"data": {"crop": 16}})
-    batch = build_draw(config, build_reader(config, storms, "train")).read(np.arange(6))
-    assert batch.before is not None
-    assert batch.variable("zh")[:, -1].equal(batch.before)
-    assert batch.coming_zh.shape == (6, AHEAD, 2, 16, 16)
+    batch = build_sampler(config, build_reader(config, storms, "train")).read(np.arange(6))
+    assert batch.last_zh is not None
+    assert batch.variable("zh")[:, -1].equal(batch.last_zh)
+    assert batch.required_target_zh.shape == (6, AHEAD, 2, 16, 16)
 
 
 def test_samples_are_laid_in_eight_ways_past_and_future_alike(storms: Manifest) -> None:
-    config = load_config(configured(storms).to_dict(), {"data": {"turn": True}})
+    config = load_config(configured(storms).to_dict(), {"data": {"flip_rotate": True}})
     reader = build_reader(config, storms, "train")
-    draw, places = build_draw(config, reader), np.arange(64)
+    draw, places = build_sampler(config, reader), np.arange(64)
     batch = draw.read(places)
     plain = reader.read(draw.windows(places))
-    assert batch.before is not None
-    assert batch.variable("zh")[:, -1].equal(batch.before)
+    assert batch.last_zh is not None
+    assert batch.variable("zh")[:, -1].equal(batch.last_zh)
     laid_out = [lambda x: x, lambda x: x.rot90(1), lambda x: x.rot90(2), lambda x: x.rot90(3)]
     laid_out += [lambda x, of=of: of(x).T for of in laid_out]
-    ways = [[way(field) for way in laid_out] for field in plain.coming_zh[:, 0, 0]]
-    found = [[bool(laid.equal(way)) for way in of] for laid, of in zip(batch.coming_zh[:, 0, 0], ways, strict=True)]
+    ways = [[way(field) for way in laid_out] for field in plain.required_target_zh[:, 0, 0]]
+    found = [
+        [bool(laid.equal(way)) for way in of] for laid, of in zip(batch.required_target_zh[:, 0, 0], ways, strict=True)
+    ]
     assert np.array(found).any(1).all()
     assert np.array(found).any(0).all()
     assert batch.radar.equal(draw.read(places).radar)
 
 
 def test_samples_with_more_drops_or_fewer_keep_their_zdr(storms: Manifest) -> None:
-    config = load_config(configured(storms).to_dict(), {"data": {"thicken_db": 6.0}})
+    config = load_config(configured(storms).to_dict(), {"data": {"concentration_jitter_db": 6.0}})
     reader = build_reader(config, storms, "train")
-    draw, places = build_draw(config, reader), np.arange(64)
-    batch, plain = draw.read(places).to("cpu"), reader.read(build_draw(config, reader).windows(places)).to("cpu")
+    draw, places = build_sampler(config, reader), np.arange(64)
+    batch, plain = draw.read(places).to("cpu"), reader.read(build_sampler(config, reader).windows(places)).to("cpu")
     zh, before = batch.variable("zh"), plain.variable("zh")
     kept = zh != 0
     assert ((zh >= 5) | ~kept).all()
@@ -128,13 +130,13 @@ def test_samples_with_more_drops_or_fewer_keep_their_zdr(storms: Manifest) -> No
     assert len(shifts) > 32
     assert shifts.abs().max() <= 6.02
     assert shifts.std() == pytest.approx(6 / 3**0.5, rel=0.3)
-    assert batch.before is not None
-    assert zh[:, -1].equal(batch.before)
+    assert batch.last_zh is not None
+    assert zh[:, -1].equal(batch.last_zh)
     for b in range(64):
         if not kept[b].any():
             continue
         shift = (zh[b] - before[b])[kept[b]].median()
-        ahead, seen = batch.coming_zh[b], plain.coming_zh[b]
+        ahead, seen = batch.required_target_zh[b], plain.required_target_zh[b]
         torch.testing.assert_close(ahead[ahead != 0], (seen + shift)[ahead != 0], atol=0.05, rtol=0)
         assert ((seen + shift)[(ahead == 0) & (seen != 0)] < 5.05).all()
         zdr, kdp = batch.variable("zdr")[b], batch.variable("kdp")[b]
@@ -149,10 +151,10 @@ def test_samples_with_more_drops_or_fewer_keep_their_zdr(storms: Manifest) -> No
 def test_persistence_scores_what_the_last_frame_does(storms: Manifest, runs: dict[tuple[str, str], RunFolder]) -> None:
     records = records_of(runs["persistence", "radar"])
     batch = build_reader(configured(storms), storms, "test").read(range(6)).to("cpu")
-    assert batch.before is not None
+    assert batch.last_zh is not None
     assert records.protocol.lead_time == (6.0, 12.0)
     assert records.protocol.height == (3.0, 1.0)
-    error = (batch.before[:, None].clamp(min=0) - batch.coming_zh).double().square().sum((0, 3, 4))
+    error = (batch.last_zh[:, None].clamp(min=0) - batch.required_target_zh).double().square().sum((0, 3, 4))
     assert records.sums["continuous"].sum((0, 3))[..., 4] == pytest.approx(error.numpy(), rel=1e-6)
 
 
@@ -194,7 +196,7 @@ def test_tables_and_pictures_of_nowcasts(runs: dict[tuple[str, str], RunFolder],
     assert {r.metric for r in records} == {"csi@threshold=20,lead_time=6", "csi@threshold=20,lead_time=12",
                                            "csi@threshold=20,change=grows"}  # fmt: skip
     kept = [Kept(*key, run.output.cases) for key, run in runs.items()]
-    drawn = draw_figures(tmp_path, Source(suite, scores, kept))
+    drawn = draw_figures(tmp_path, FigureData(suite, scores, kept))
     assert {path.stem for path in drawn} == {n for n, f in FIGURES.items() if f.task != "qpe"} - {"ensembles", "views"}
     heads = {path.suffix: path.read_bytes()[:4] for path in drawn}
     assert heads == {".png": b"\x89PNG", ".gif": b"GIF8"}
@@ -209,7 +211,7 @@ def test_a_picture_shows_what_members_of_a_bagging_see(storms: Manifest, tmp_pat
         name="s", task="nowcast", models={"bagging": ModelSpec(label="B", arms=["dualpol"])}, tables={"t": table}
     )
     kept = [Kept("bagging", "dualpol", run.output.cases)]
-    [drawn] = draw_views(tmp_path / "views.png", Source(suite, {("bagging", "dualpol"): [records_of(run)]}, kept))
+    [drawn] = draw_views(tmp_path / "views.png", FigureData(suite, {("bagging", "dualpol"): [records_of(run)]}, kept))
     assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
@@ -229,7 +231,7 @@ def test_names_of_thirty_nets_stand_whole_below_their_scores(
     drawn: list[Any] = []
     monkeypatch.setattr(lead_times, "save", lambda figure, _: drawn.append(figure))
     lead_times.draw_lead_times(
-        tmp_path / "x.png", Source(suite, {(name, "dualpol"): [records_of(run)] for name in names})
+        tmp_path / "x.png", FigureData(suite, {(name, "dualpol"): [records_of(run)] for name in names})
     )
     [figure] = drawn
     figure.canvas.draw()

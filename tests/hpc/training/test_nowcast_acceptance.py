@@ -16,7 +16,7 @@ from polarcast.hpc.evaluation.run import Wanted, evaluate_run
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.training.train import train
-from polarcast.hpc.utils.progress import Board
+from polarcast.hpc.utils.progress import ProgressBoard
 
 pytestmark = pytest.mark.acceptance
 
@@ -41,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_the_real_event_is_five_windows_of_ten_frames_and_the_hour_after(
     name: str, trained: dict[str, Path], real_event: Path
 ) -> None:
-    board = Board(Console(file=io.StringIO()))
+    board = ProgressBoard(Console(file=io.StringIO()))
     wanted = Wanted(("rmse", "csi@threshold=35"), "lead_time")
     tables, about = evaluate_run(trained[name], real_event, "test", board, World(), wanted)
     assert about["events"] == 1

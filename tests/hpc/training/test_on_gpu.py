@@ -14,6 +14,7 @@ from polarcast.data.batch import Batch
 from polarcast.data.loading.buffers import Recycler
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, set_up_torch
 from polarcast.hpc.runs.build import build_model
@@ -57,7 +58,7 @@ def storm(config: RunConfig) -> Batch:
     seen, ahead = echo[:, : config.frames, None, None], echo[:, config.frames :, None]
     number = torch.arange(2)
     radar = torch.cat([seen, seen / 20, seen / 40], 2)
-    return Batch(radar, None, number, number, config.variables(), (3.0,), future=ahead, before=seen[:, -1, 0])
+    return Batch(radar, None, number, number, config.variables(), (3.0,), target_zh=ahead, last_zh=seen[:, -1, 0])
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def _as_in_a_run() -> None:
 
 def made(config: RunConfig) -> Forecaster:
     torch.manual_seed(0)
-    return build_model(config).eval()
+    return build_model(resolve(config)).eval()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -139,17 +140,17 @@ def test_bfloat16_is_what_a_gpu_computes_in_unless_told_otherwise(shards: Manife
     kinds = {}
     for precision in ("auto", "fp32"):
         config = estimating(shards, precision=precision, engine="ddp")
-        model = build_model(config)
+        model = build_model(resolve(config))
         convolution = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
         convolution.register_forward_hook(lambda _m, _i, out, p=precision: kinds.update({p: out.dtype}))
         engine = Engine(model, config.train, World(), config.train.global_batch)
-        engine.step([example_batch(config, (32, 32), config.train.global_batch)], 1e-3)
+        engine.step([example_batch(resolve(config).inputs, (32, 32), config.train.global_batch)], 1e-3)
     assert kinds == {"auto": torch.bfloat16, "fp32": torch.float32}
 
 
 def test_the_largest_micro_batch_is_found_by_trying(shards: Manifest) -> None:
     config = estimating(shards, micro_batch="auto", global_batch=12)
-    assert choose_micro_batch(config, shards, World()) == 12
+    assert choose_micro_batch(resolve(config), shards, World()) == 12
 
 
 def test_a_buffer_is_not_used_again_while_its_copy_is_on_the_way() -> None:

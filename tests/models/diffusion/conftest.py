@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 Learn = Callable[[Forecaster, Batch, int], tuple[float, float]]
 
@@ -31,7 +31,7 @@ def learn_by_heart(model: Forecaster, batch: Batch, steps: int) -> tuple[float, 
     losses = []
     for step in range(steps):
         model.zero_grad()
-        loss = model.loss(replace(batch, draw=torch.arange(len(batch)) + step * len(batch)))
+        loss = model.loss(replace(batch, sample_index=torch.arange(len(batch)) + step * len(batch)))
         loss.backward()
         optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, 2 * (1 - step / steps))
         optimizer.step()
@@ -40,8 +40,8 @@ def learn_by_heart(model: Forecaster, batch: Batch, steps: int) -> tuple[float, 
 
 
 @pytest.fixture(scope="session")
-def inputs() -> Inputs:
-    return Inputs(("zh", "zdr"), (1.0, 3.0, 7.0))
+def inputs() -> InputSpec:
+    return InputSpec(("zh", "zdr"), (1.0, 3.0, 7.0))
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig
 from polarcast.models.diffusion.random_numbers import forecast_keys, mix
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
 from polarcast.models.diffusion.samplers import Sampler
-from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
+from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
 from polarcast.models.qpe.unet import UNet, UNetConfig
 
 Learn = Callable[[Forecaster, Batch, int], tuple[float, float]]
@@ -36,11 +36,11 @@ GENERATIVE = MODELS[:4]
 WITH_BASE = ("latent", "residual", "post", "post_combined")
 
 
-def make_diffusion(inputs: Inputs, **settings: object) -> Diffusion:
+def make_diffusion(inputs: InputSpec, **settings: object) -> Diffusion:
     return Diffusion(DiffusionConfig(widths=WIDTHS, steps=4, **settings), inputs)  # type: ignore[arg-type]
 
 
-def make_model(name: str, inputs: Inputs, bases: dict[str, Forecaster] | None = None) -> Forecaster:
+def make_model(name: str, inputs: InputSpec, bases: dict[str, Forecaster] | None = None) -> Forecaster:
     """A model with fresh weights, around copies of given bases or around fresh ones."""
 
     def base(kind: str) -> Forecaster:
@@ -64,7 +64,7 @@ def make_model(name: str, inputs: Inputs, bases: dict[str, Forecaster] | None = 
     return make_base(name, inputs)
 
 
-def make_base(kind: str, inputs: Inputs) -> Forecaster:
+def make_base(kind: str, inputs: InputSpec) -> Forecaster:
     if kind == "autoencoder":
         return Autoencoder(AutoencoderConfig(widths=[16, 24], latent_channels=4), inputs)
     if kind == "unet":
@@ -85,7 +85,12 @@ def awake(model: Forecaster) -> Forecaster:
 def some(batch: Batch, chosen: list[int]) -> Batch:
     rain = batch.rain_rate[chosen]
     return replace(
-        batch, radar=batch.radar[chosen], rain=rain, event=batch.event[chosen], frame=batch.frame[chosen], draw=None
+        batch,
+        radar=batch.radar[chosen],
+        rain=rain,
+        event=batch.event[chosen],
+        frame=batch.frame[chosen],
+        sample_index=None,
     )
 
 
@@ -95,7 +100,7 @@ def correlation(model: Forecaster, batch: Batch, members: int = 1) -> float:
 
 
 @pytest.fixture(scope="module")
-def bases(inputs: Inputs, storms: Batch, learn: Learn) -> dict[str, Forecaster]:
+def bases(inputs: InputSpec, storms: Batch, learn: Learn) -> dict[str, Forecaster]:
     """Models that have learnt the storms."""
     steps = {"diffusion": 200, "combined": 200, "autoencoder": 60, "unet": 60}
     trained = {kind: make_base(kind, inputs) for kind in steps}
@@ -115,7 +120,7 @@ def test_one_batch_is_learnt_by_heart(kind: str, bases: dict[str, Forecaster], s
     [("latent", 110, 0.8), ("residual", 90, 0.6), ("post", 80, 0.5), ("post_combined", 80, 0.6)],
 )
 def test_one_batch_is_learnt_by_heart_around_a_base_that_stays(
-    name: str, steps: int, share: float, bases: dict[str, Forecaster], storms: Batch, inputs: Inputs, learn: Learn
+    name: str, steps: int, share: float, bases: dict[str, Forecaster], storms: Batch, inputs: InputSpec, learn: Learn
 ) -> None:
     model = make_model(name, inputs, bases)
     base = {k: v.clone() for k, v in model.state_dict().items() if k.startswith("base.")}
@@ -131,14 +136,14 @@ def test_one_batch_is_learnt_by_heart_around_a_base_that_stays(
 
 
 @pytest.mark.parametrize("prediction", ["eps", "edm"])
-def test_other_predictions_are_learnt_too(prediction: str, inputs: Inputs, storms: Batch, learn: Learn) -> None:
+def test_other_predictions_are_learnt_too(prediction: str, inputs: InputSpec, storms: Batch, learn: Learn) -> None:
     torch.manual_seed(0)
     before, after = learn(make_diffusion(inputs, prediction=prediction), some(storms, [0, 1]), 60)
     assert after < 0.75 * before
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_window_has_its_forecast_in_any_batch(name: str, inputs: Inputs, storms: Batch) -> None:
+def test_a_window_has_its_forecast_in_any_batch(name: str, inputs: InputSpec, storms: Batch) -> None:
     model = awake(make_model(name, inputs))
     whole, part = (model.forecast(batch, 2, seed=1) for batch in (storms, some(storms, [2, 0])))
     assert whole.shape[2:] == (1, 16, 16)
@@ -147,7 +152,7 @@ def test_a_window_has_its_forecast_in_any_batch(name: str, inputs: Inputs, storm
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "autoencoder"])
-def test_seeds_and_members_differ_and_repeat(name: str, inputs: Inputs, storms: Batch) -> None:
+def test_seeds_and_members_differ_and_repeat(name: str, inputs: InputSpec, storms: Batch) -> None:
     model = awake(make_model(name, inputs))
     first, again, other = (model.forecast(storms, 2, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
@@ -156,7 +161,7 @@ def test_seeds_and_members_differ_and_repeat(name: str, inputs: Inputs, storms: 
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "autoencoder"])
-def test_the_condition_is_used_and_the_truth_is_not(name: str, inputs: Inputs, storms: Batch) -> None:
+def test_the_condition_is_used_and_the_truth_is_not(name: str, inputs: InputSpec, storms: Batch) -> None:
     model = awake(make_model(name, inputs))
     forecast = model.forecast(storms)
     assert not torch.allclose(forecast, model.forecast(replace(storms, radar=0 * storms.radar)))
@@ -164,7 +169,7 @@ def test_the_condition_is_used_and_the_truth_is_not(name: str, inputs: Inputs, s
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "mean"])
-def test_micro_batches_average_to_the_loss_of_the_whole(name: str, inputs: Inputs, storms: Batch) -> None:
+def test_micro_batches_average_to_the_loss_of_the_whole(name: str, inputs: InputSpec, storms: Batch) -> None:
     model = awake(make_model(name, inputs))
     with torch.no_grad():
         parts = [model.loss(some(storms, chosen)) for chosen in ([0, 1], [2, 3])]
@@ -172,7 +177,7 @@ def test_micro_batches_average_to_the_loss_of_the_whole(name: str, inputs: Input
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_saved_forecasts_the_same(name: str, inputs: Inputs, storms: Batch) -> None:
+def test_what_is_saved_forecasts_the_same(name: str, inputs: InputSpec, storms: Batch) -> None:
     model, saved = awake(make_model(name, inputs)), io.BytesIO()
     model.fit([storms])
     torch.save(model.state_dict(), saved)
@@ -183,7 +188,7 @@ def test_what_is_saved_forecasts_the_same(name: str, inputs: Inputs, storms: Bat
 
 
 @pytest.mark.parametrize("name", GENERATIVE)
-def test_fit_standardises_what_is_diffused(name: str, inputs: Inputs, storms: Batch) -> None:
+def test_fit_standardises_what_is_diffused(name: str, inputs: InputSpec, storms: Batch) -> None:
     model = make_model(name, inputs)
     assert isinstance(model, Generative)
     model.fit([some(storms, [0]), some(storms, [1, 2, 3])])
@@ -193,25 +198,27 @@ def test_fit_standardises_what_is_diffused(name: str, inputs: Inputs, storms: Ba
 
 
 @pytest.mark.parametrize("name", GENERATIVE)
-def test_judgement_is_of_generated_rain_and_the_same_each_time(name: str, inputs: Inputs, storms: Batch) -> None:
+def test_judgement_is_of_generated_rain_and_the_same_each_time(name: str, inputs: InputSpec, storms: Batch) -> None:
     model = awake(make_model(name, inputs))
-    judged = model.judge(storms)
+    judged = model.validation_loss(storms)
     assert judged.shape == ()
-    assert torch.equal(judged, model.judge(storms))
-    parts = [model.judge(some(storms, chosen)) for chosen in ([0, 1], [2, 3])]
+    assert torch.equal(judged, model.validation_loss(storms))
+    parts = [model.validation_loss(some(storms, chosen)) for chosen in ([0, 1], [2, 3])]
     torch.testing.assert_close(judged, (parts[0] + parts[1]) / 2)
 
 
-def test_a_collapsed_model_is_warned_of_once(inputs: Inputs, storms: Batch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collapsed_model_is_warned_of_once(
+    inputs: InputSpec, storms: Batch, caplog: pytest.LogCaptureFixture
+) -> None:
     model = make_diffusion(inputs)
     model.standard.mean.fill_(-50.0)
     with caplog.at_level(logging.WARNING, "polarcast"):
-        model.judge(storms)
-        model.judge(storms)
+        model.validation_loss(storms)
+        model.validation_loss(storms)
     assert [r.getMessage() for r in caplog.records] == ["Diffusion: generated rain is zero everywhere"]
 
 
-def test_no_guidance_is_guidance_of_zero_and_guidance_costs_twice(inputs: Inputs, storms: Batch) -> None:
+def test_no_guidance_is_guidance_of_zero_and_guidance_costs_twice(inputs: InputSpec, storms: Batch) -> None:
     plain = awake(make_diffusion(inputs))
     weights = plain.state_dict()
     zero, guided = (make_diffusion(inputs, guidance=scale, drop=0.1) for scale in (0.0, 2.0))
@@ -222,7 +229,7 @@ def test_no_guidance_is_guidance_of_zero_and_guidance_costs_twice(inputs: Inputs
     assert (zero.evaluations, guided.evaluations) == (4, 8)
 
 
-def test_combined_fields_begin_apart_and_are_merged_by_their_mean(inputs: Inputs, storms: Batch) -> None:
+def test_combined_fields_begin_apart_and_are_merged_by_their_mean(inputs: InputSpec, storms: Batch) -> None:
     model = awake(make_model("combined", inputs))
     assert isinstance(model, CombinedDiffusion)
     fields = model.fields(storms, seed=3)
@@ -231,7 +238,7 @@ def test_combined_fields_begin_apart_and_are_merged_by_their_mean(inputs: Inputs
     torch.testing.assert_close(fields.mean(1), model.forecast(storms, seed=3)[:, 0, 0])
 
 
-def test_the_mean_of_members_is_that_of_the_bases_members(inputs: Inputs, storms: Batch) -> None:
+def test_the_mean_of_members_is_that_of_the_bases_members(inputs: InputSpec, storms: Batch) -> None:
     base = awake(make_diffusion(inputs))
     members = base.forecast(storms, 4)
     model = MemberMean(MemberMeanConfig(samples=2), inputs, base)
@@ -242,7 +249,7 @@ def test_the_mean_of_members_is_that_of_the_bases_members(inputs: Inputs, storms
     assert model.evaluations == 8
 
 
-def test_post_processing_begins_as_the_mean_of_the_samples(inputs: Inputs, storms: Batch) -> None:
+def test_post_processing_begins_as_the_mean_of_the_samples(inputs: InputSpec, storms: Batch) -> None:
     model = make_model("post_combined", inputs)
     assert isinstance(model, PostProcess)
     samples = model.base.make(
@@ -253,7 +260,7 @@ def test_post_processing_begins_as_the_mean_of_the_samples(inputs: Inputs, storm
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_costs_can_be_counted_without_content(name: str, inputs: Inputs) -> None:
+def test_costs_can_be_counted_without_content(name: str, inputs: InputSpec) -> None:
     with torch.device("meta"):
         model = make_model(name, inputs)
         number = torch.zeros(1, dtype=torch.int64)
@@ -264,27 +271,27 @@ def test_costs_can_be_counted_without_content(name: str, inputs: Inputs) -> None
 
 
 @pytest.mark.parametrize("widths", [[1], [13], [7, 13], [5, 1, 3]])
-def test_any_widths_build_a_denoiser(widths: list[int], inputs: Inputs, storms: Batch) -> None:
+def test_any_widths_build_a_denoiser(widths: list[int], inputs: InputSpec, storms: Batch) -> None:
     model = Diffusion(DiffusionConfig(widths=widths, steps=1), inputs)
     model.loss(storms).backward()
     assert model.forecast(storms).shape == (4, 1, 1, 16, 16)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_grid_that_the_depth_does_not_divide_is_refused(name: str, inputs: Inputs, storms: Batch) -> None:
+def test_a_grid_that_the_depth_does_not_divide_is_refused(name: str, inputs: InputSpec, storms: Batch) -> None:
     odd = replace(storms, radar=storms.radar[..., :15], rain=storms.rain_rate[..., :15])
     with pytest.raises(BadInput, match="can't be halved"):
         make_model(name, inputs).forecast(odd)
 
 
-def test_a_base_of_the_wrong_kind_is_refused(inputs: Inputs) -> None:
+def test_a_base_of_the_wrong_kind_is_refused(inputs: InputSpec) -> None:
     with pytest.raises(BadInput, match="UNet makes no samples"):
         MemberMean(MemberMeanConfig(), inputs, make_base("unet", inputs))
     with pytest.raises(BadInput, match="UNet has no latent space"):
         LatentDiffusion(LatentDiffusionConfig(widths=WIDTHS), inputs, make_base("unet", inputs))
 
 
-def test_guidance_without_training_for_it_is_refused(inputs: Inputs) -> None:
+def test_guidance_without_training_for_it_is_refused(inputs: InputSpec) -> None:
     with pytest.raises(BadInput, match="never dropped"):
         make_diffusion(inputs, guidance=1.0)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Inputs
+from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.advected import Advected, AdvectedConfig
 from tests.support.moving_storm import LEAD, SEEN, csi, storm, window
 
@@ -19,7 +19,7 @@ def made(
 ) -> Advected:
     torch.manual_seed(0)
     config = AdvectedConfig(widths=[8, 16], squeeze=4, scaling=scaling, **carrying)
-    return Advected(config, Inputs(variables, tuple(range(1, 1 + heights)), SEEN, lead)).eval()
+    return Advected(config, InputSpec(variables, tuple(range(1, 1 + heights)), SEEN, lead)).eval()
 
 
 def saying(model: Advected, kept: float, change: float) -> Advected:

@@ -11,10 +11,10 @@ from scipy.ndimage import gaussian_filter
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Inputs
+from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.extrapolation import ExtrapolationConfig
 from polarcast.models.nowcast.pysteps_bridge import contained, pysteps_library
-from polarcast.models.registry import entry
+from polarcast.models.registry import get_model
 from tests.support.moving_storm import LEAD, SEEN, Fields, centre, csi, model, nowcast, storm, window
 
 pytest.importorskip("pysteps")
@@ -200,11 +200,11 @@ def test_without_pysteps_one_line_says_what_to_do(missing: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_zh_or_with_too_few_frames_it_is_refused(name: str) -> None:
-    build, config = entry(name).build, entry(name).config()
+    build, config = get_model(name).build, get_model(name).config()
     with pytest.raises(BadInput, match=r"data\.variables: .* without zh"):
-        build(config, Inputs(("zdr", "kdp"), (1.0,), frames=4, lead_frames=1))
+        build(config, InputSpec(("zdr", "kdp"), (1.0,), frames=4, lead_frames=1))
     with pytest.raises(BadInput, match=r"data\.seen_frames: 2 frames are too few — give 3 or more"):
-        build(config, Inputs(("zh",), (1.0,), frames=2, lead_frames=1))
+        build(config, InputSpec(("zh",), (1.0,), frames=2, lead_frames=1))
 
 
 def test_motion_needs_two_frames() -> None:

@@ -5,11 +5,11 @@ import torch
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Inputs, parameter_count
+from polarcast.models.forecaster import InputSpec, parameter_count
 from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
 
 VARIABLES = ("zh", "zdr", "kdp")
-PAPER = Inputs(VARIABLES, (3.0,), frames=10, lead_frames=10)
+PAPER = InputSpec(VARIABLES, (3.0,), frames=10, lead_frames=10)
 
 
 def batch_of(variables: tuple[str, ...] = VARIABLES, heights: int = 1, side: int = 32, b: int = 2) -> Batch:
@@ -17,7 +17,7 @@ def batch_of(variables: tuple[str, ...] = VARIABLES, heights: int = 1, side: int
     radar = 40 * torch.rand(b, 4, len(variables), heights, side, side, generator=drawn)
     future = 40 * torch.rand(b, 3, heights, side, side, generator=drawn)
     number = torch.arange(b)
-    return Batch(radar, None, number, number, variables, tuple(range(1, 1 + heights)), future=future)
+    return Batch(radar, None, number, number, variables, tuple(range(1, 1 + heights)), target_zh=future)
 
 
 def conv(a: int, b: int, side: int = 3) -> int:
@@ -58,20 +58,20 @@ def test_any_variables_and_heights_go_in_and_zh_at_every_height_comes_out(
     variables: tuple[str, ...], attention: bool
 ) -> None:
     batch = batch_of(variables, heights=2)
-    inputs = Inputs(variables, batch.heights_km, frames=4, lead_frames=3)
+    inputs = InputSpec(variables, batch.heights_km, frames=4, lead_frames=3)
     model = FURENet(FURENetConfig(widths=[4, 6, 8], attention=attention), inputs)
     assert model.forecast(batch).shape == (2, 1, 3, 2, 32, 32)
     assert model.loss(batch).isfinite()
 
 
 def test_a_grid_that_can_not_be_halved_as_often_is_refused() -> None:
-    model = FURENet(FURENetConfig(widths=[4, 6, 8]), Inputs(VARIABLES, (1,), frames=4, lead_frames=3))
+    model = FURENet(FURENetConfig(widths=[4, 6, 8]), InputSpec(VARIABLES, (1,), frames=4, lead_frames=3))
     with pytest.raises(BadInput, match="can't be halved 3 times"):
         model.loss(batch_of(side=36))
 
 
 def test_each_variable_reaches_the_forecast() -> None:
-    model = FURENet(FURENetConfig(widths=[4, 6, 8]), Inputs(VARIABLES, (1,), frames=4, lead_frames=3)).eval()
+    model = FURENet(FURENetConfig(widths=[4, 6, 8]), InputSpec(VARIABLES, (1,), frames=4, lead_frames=3)).eval()
     batch = batch_of()
     batch.radar.requires_grad_()
     model.scaled_forecast(batch).sum().backward()
@@ -82,9 +82,9 @@ def test_each_variable_reaches_the_forecast() -> None:
 def test_it_learns_one_batch_by_heart(attention: bool) -> None:
     torch.manual_seed(0)
     batch = batch_of(side=16)
-    smooth = torch.nn.functional.avg_pool2d(batch.future.flatten(0, 2), 5, 1, 2).view_as(batch.future)
-    batch = Batch(batch.radar, None, batch.event, batch.frame, VARIABLES, batch.heights_km, future=smooth)
-    inputs = Inputs(VARIABLES, batch.heights_km, frames=4, lead_frames=3)
+    smooth = torch.nn.functional.avg_pool2d(batch.target_zh.flatten(0, 2), 5, 1, 2).view_as(batch.target_zh)
+    batch = Batch(batch.radar, None, batch.event, batch.frame, VARIABLES, batch.heights_km, target_zh=smooth)
+    inputs = InputSpec(VARIABLES, batch.heights_km, frames=4, lead_frames=3)
     model = FURENet(FURENetConfig(widths=[24, 48], attention=attention), inputs)
     steps = torch.optim.Adam(model.parameters(), 3e-3)
     first = float(model.loss(batch))

@@ -7,11 +7,11 @@ import torch
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
+from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
 from polarcast.models.nowcast.bagging import BaggingConfig
 from polarcast.models.nowcast.network import STRONGEST_DBZ
 from polarcast.models.nowcast.simvp import SimVPConfig
-from polarcast.models.registry import entry
+from polarcast.models.registry import get_model
 
 VARIABLES = ("zh", "zdr", "kdp")
 SEEN, LEAD = 4, 3
@@ -26,8 +26,8 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def model(name: str, variables: tuple[str, ...] = VARIABLES, heights: int = 1, **changes: Any) -> Forecaster:
     torch.manual_seed(0)
-    inputs = Inputs(variables, tuple(range(1, 1 + heights)), frames=SEEN, lead_frames=LEAD)
-    return entry(name).build(entry(name).config(**SMALL[name] | changes), inputs)
+    inputs = InputSpec(variables, tuple(range(1, 1 + heights)), frames=SEEN, lead_frames=LEAD)
+    return get_model(name).build(get_model(name).config(**SMALL[name] | changes), inputs)
 
 
 def batch_of(variables: tuple[str, ...] = VARIABLES, heights: int = 1, side: int = 16, b: int = 2) -> Batch:
@@ -36,7 +36,7 @@ def batch_of(variables: tuple[str, ...] = VARIABLES, heights: int = 1, side: int
     future = 40 * torch.rand(b, LEAD, heights, side, side, generator=drawn)
     smooth = torch.nn.functional.avg_pool2d(future.flatten(0, 2), 5, 1, 2).view_as(future)
     number = torch.arange(b)
-    return Batch(radar, None, number, number, variables, tuple(range(1, 1 + heights)), future=smooth)
+    return Batch(radar, None, number, number, variables, tuple(range(1, 1 + heights)), target_zh=smooth)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_a_network_out_of_its_depth_says_no_more_than_hail_gives(scaling: str) -
 def test_it_learns_one_batch_by_heart(name: str) -> None:
     made, batch = model(name), batch_of()
     steps = torch.optim.Adam(made.parameters(), 3e-3)
-    first = made.judge(batch).item()
+    first = made.validation_loss(batch).item()
     for _ in range(150):
         steps.zero_grad()
         made.loss(batch).backward()
         steps.step()
-    assert made.judge(batch).item() < 0.02 * first
+    assert made.validation_loss(batch).item() < 0.02 * first
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Forecaster, Inputs, parameter_count
+from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
 from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
 from polarcast.models.nowcast.probability_matched import (
     ProbabilityMatched,
@@ -21,7 +21,7 @@ from polarcast.models.nowcast.probability_matched import (
 )
 from tests.support.moving_storm import LEAD, SEEN, storm, window
 
-INPUTS = Inputs(("zh",), (1, 2), SEEN, LEAD)
+INPUTS = InputSpec(("zh",), (1, 2), SEEN, LEAD)
 FIELDS = arrays(np.float32, (6, 7), elements=st.floats(0, 60, width=32))
 
 
@@ -123,4 +123,4 @@ def test_nothing_of_it_is_trained() -> None:
 
 def test_without_zh_there_are_no_values_to_match() -> None:
     with pytest.raises(BadInput, match="no values to match without zh"):
-        ProbabilityMatched(ProbabilityMatchedConfig(), Inputs(("zdr",), (1,), SEEN, LEAD), Halved())
+        ProbabilityMatched(ProbabilityMatchedConfig(), InputSpec(("zdr",), (1,), SEEN, LEAD), Halved())

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from polarcast.data.batch import Batch
-from polarcast.models.forecaster import Inputs
+from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.furenet import FURENet, FURENetConfig
 from polarcast.models.nowcast.persistence import Persistence, PersistenceConfig
 from polarcast.models.nowcast.residual import ResidualNowcast, ResidualNowcastConfig
 
-INPUTS = Inputs(("zh", "zdr"), (1.0, 3.0), frames=3, lead_frames=4)
+INPUTS = InputSpec(("zh", "zdr"), (1.0, 3.0), frames=3, lead_frames=4)
 
 
 def batch_of(b: int = 3, side: int = 16) -> Batch:
@@ -21,7 +21,7 @@ def batch_of(b: int = 3, side: int = 16) -> Batch:
     grows = 2.0 * torch.arange(1, 5)[:, None, None, None]
     future = radar[:, -1:, 0] + grows * torch.randn(b, 4, 2, side, side, generator=drawn)
     number = torch.arange(b)
-    return Batch(radar, None, number, number + 7, INPUTS.variables, INPUTS.heights_km, number, future=future)
+    return Batch(radar, None, number, number + 7, INPUTS.variables, INPUTS.heights_km, number, target_zh=future)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_members_have_the_shape_and_range_of_reflectivity(model: ResidualNowcast
 def test_a_window_is_forecast_alike_in_any_batch(model: ResidualNowcast) -> None:
     batch = batch_of()
     one = slice(1, 2)
-    alone = replace(batch, radar=batch.radar[one], future=batch.coming_zh[one], event=batch.event[one],
+    alone = replace(batch, radar=batch.radar[one], target_zh=batch.required_target_zh[one], event=batch.event[one],
                     frame=batch.frame[one])  # fmt: skip
     assert model.forecast(alone, 2, seed=3)[0] == pytest.approx(model.forecast(batch, 2, seed=3)[1], abs=1e-3)
 
@@ -67,7 +67,7 @@ def test_the_base_stays_as_it_is_and_the_loss_reaches_the_denoiser(model: Residu
     model.zero_grad()
     model.loss(batch_of()).backward()
     assert any(p.grad is not None and p.grad.any() for p in model.denoising.parameters())
-    assert model.judge(batch_of()).isfinite()
+    assert model.validation_loss(batch_of()).isfinite()
     assert not any(p.requires_grad for p in model.base.parameters())
 
 

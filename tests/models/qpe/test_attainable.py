@@ -4,7 +4,7 @@ import torch
 
 from polarcast.data.batch import Batch
 from polarcast.data.synth.attainable import RainPrior, draw_particles, posterior_mean
-from polarcast.models.forecaster import Inputs
+from polarcast.models.forecaster import InputSpec
 from polarcast.models.qpe.attainable import Attainable, AttainableConfig
 
 NOISE = [0.8, 0.2, 0.2]
@@ -26,7 +26,7 @@ def make_batch(rain: np.ndarray, seen: np.ndarray, variables: tuple[str, ...]) -
 
 
 def fitted(batch: Batch) -> Attainable:
-    model = Attainable(AttainableConfig(noise=NOISE, particles=20_000), Inputs(batch.variables, batch.heights_km))
+    model = Attainable(AttainableConfig(noise=NOISE, particles=20_000), InputSpec(batch.variables, batch.heights_km))
     model.fit([batch])
     return model
 

@@ -10,11 +10,11 @@ from safetensors.torch import load, save
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.models.forecaster import Forecaster, Inputs
+from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.qpe.boosting import Boosting, BoostingConfig, Reservoir
 from polarcast.models.qpe.power_law import PowerLaw, PowerLawConfig
 
-INPUTS = Inputs(("zh", "zdr"), (1.0, 3.0))
+INPUTS = InputSpec(("zh", "zdr"), (1.0, 3.0))
 SMALL = {"trees": 60, "pixels": 4000}
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from polarcast.data.batch import Batch
-from polarcast.models.forecaster import Inputs
+from polarcast.models.forecaster import InputSpec
 from polarcast.models.qpe.power_law import PowerLaw, PowerLawConfig
 
 
@@ -16,7 +16,7 @@ def make_batch(zh: torch.Tensor, zdr: torch.Tensor | None = None, rain: torch.Te
 
 
 def make_law(batch: Batch, coefficients: str = "published") -> PowerLaw:
-    return PowerLaw(PowerLawConfig(coefficients=coefficients), Inputs(batch.variables, batch.heights_km))
+    return PowerLaw(PowerLawConfig(coefficients=coefficients), InputSpec(batch.variables, batch.heights_km))
 
 
 @pytest.mark.parametrize("rain", [1.0, 10.0, 50.0])

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.runs.build import build_model
 from polarcast.models.common.matching import match_widths
-from polarcast.models.forecaster import Inputs, parameter_count
+from polarcast.models.forecaster import InputSpec, parameter_count
 from polarcast.models.qpe.unet import UNet, UNetConfig
 
-INPUTS = Inputs(("zh", "zdr"), (1.0, 3.0, 7.0))
+INPUTS = InputSpec(("zh", "zdr"), (1.0, 3.0, 7.0))
 
 
 def make_batch(b: int = 2, size: tuple[int, int] = (16, 16), seed: int = 0) -> Batch:
@@ -90,10 +91,10 @@ def test_it_learns() -> None:
 @pytest.mark.parametrize("widths", ["[16,32,64]", "[64,128,256,384]", "[8,12,20]"])
 def test_both_arms_have_the_same_number_of_parameters_within_one_percent(widths: str) -> None:
     radar, dualpol = (load_config("demo", [f"model.widths={widths}", f"arm={a}"]) for a in ("radar", "dualpol"))
-    counts = [parameter_count(build_model(c)) for c in (radar, dualpol)]
+    counts = [parameter_count(build_model(resolve(c))) for c in (radar, dualpol)]
     assert counts[0] == pytest.approx(counts[1], rel=0.01)
     unmatched = load_config("demo", [f"model.widths={widths}", "arm=radar", "match_params=false"])
-    assert parameter_count(build_model(unmatched)) < counts[1]
+    assert parameter_count(build_model(resolve(unmatched))) < counts[1]
 
 
 def count(widths: Sequence[int]) -> int:
@@ -138,7 +139,7 @@ def test_earlier_frames_help_to_estimate_the_last_one() -> None:
 
 
 def test_the_same_seed_draws_the_same_weights() -> None:
-    one, same = (build_model(load_config("demo", ["seed=3"])).state_dict() for _ in range(2))
-    other = build_model(load_config("demo", ["seed=4"])).state_dict()
+    one, same = (build_model(resolve(load_config("demo", ["seed=3"]))).state_dict() for _ in range(2))
+    other = build_model(resolve(load_config("demo", ["seed=4"]))).state_dict()
     assert all(torch.equal(one[k], same[k]) for k in one)
     assert not all(torch.equal(one[k], other[k]) for k in one)

@@ -8,7 +8,7 @@ import torch
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.common.matching import match_widths
-from polarcast.models.forecaster import Inputs, parameter_count
+from polarcast.models.forecaster import InputSpec, parameter_count
 from polarcast.models.qpe.wf_unet import WFUNet, WFUNetConfig
 
 HEIGHTS = (1.0, 3.0, 7.0)
@@ -25,7 +25,7 @@ def make_batch(
 
 def make_net(variables: Sequence[str] = ("zh", "zdr"), widths: Sequence[int] = (4, 6, 8), frames: int = 1) -> WFUNet:
     torch.manual_seed(0)
-    net = WFUNet(WFUNetConfig(widths=list(widths)), Inputs(tuple(variables), HEIGHTS, frames))
+    net = WFUNet(WFUNetConfig(widths=list(widths)), InputSpec(tuple(variables), HEIGHTS, frames))
     torch.nn.init.constant_(net.net.head.bias, 2.0)  # so that it speaks of some rain before it has learnt
     return net
 
