@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -60,9 +61,10 @@ class Forecaster(nn.Module):
         """
         raise NotImplementedError
 
-    @property
-    def input_views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """Functions of scaled radar (b, t, v, z, y, x) through which parts of the model see it, by name.
+    @classmethod
+    def input_views(cls, config: Any) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """Functions of scaled radar (b, t, v, z, y, x) through which parts of the model see it, by name,
+        for a configuration of the model.
 
         Empty for a model that sees the fields as they are.
         """

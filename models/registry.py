@@ -1,6 +1,5 @@
 """Every model by name. To add one: a config dataclass, a Forecaster, and a line here."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,7 +37,7 @@ class RegisteredModel:
     """How to configure and build one model."""
 
     config: type[Any]
-    make: Callable[..., Forecaster]
+    make: type[Forecaster]
     tasks: tuple[str, ...]
     trained: bool
     """Whether it learns by gradient descent; others are fitted in one pass, or need nothing."""

@@ -38,8 +38,6 @@ class Bagging(NetworkNowcast):
     trained on what the combination says.
     """
 
-    config: BaggingConfig
-
     def __init__(self, config: BaggingConfig, inputs: InputSpec) -> None:
         super().__init__(config, inputs, [VIEWS[name] for name in config.views])
         self.blocks = (FURENetBlock,)
@@ -52,10 +50,10 @@ class Bagging(NetworkNowcast):
         """w of each member."""
         return self.preference.softmax(0)
 
-    @property
-    def input_views(self) -> Mapping[str, View]:
-        """What the members see of the scaled fields, each view once."""
-        return {name: VIEWS[name] for name in self.config.views}
+    @classmethod
+    def input_views(cls, config: BaggingConfig) -> Mapping[str, View]:
+        """Return the members' views of the scaled fields, each once."""
+        return {name: VIEWS[name] for name in config.views}
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
         """Scaled zh of the coming frames, (b, t, z, y, x)."""

@@ -9,10 +9,10 @@ import torch
 
 from polarcast.data.scaling import RangeScaling
 from polarcast.hpc.bench.figures.source import FigureData, Kept
-from polarcast.hpc.config.resolve import resolve
-from polarcast.hpc.runs.build import build_model
+from polarcast.hpc.config.load import model_config
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.utils.plot_style import ZH_COLORS, pyplot, save
+from polarcast.models.registry import get_model
 
 _SIDE, _EDGE_COLORS = 1.7, "RdBu_r"
 _STRONGEST = 0.995
@@ -56,8 +56,8 @@ def _views_of(kept: Kept) -> Mapping[str, Callable[[torch.Tensor], torch.Tensor]
     folder = RunFolder(kept.cases.parent.parent)
     if not folder.config_file.is_file():
         return {}
-    with torch.device("meta"):
-        return build_model(resolve(folder.config())).input_views
+    config = folder.config()
+    return get_model(config.model["name"]).make.input_views(model_config(config))
 
 
 def _style(view: str, field: Any) -> dict[str, Any]:

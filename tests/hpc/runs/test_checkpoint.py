@@ -114,7 +114,7 @@ class Written:
 
     guard = LossGuard(World(), 0, seen=[0.5, 0.25])
 
-    def held(self) -> TrainState:
+    def state_dict(self) -> TrainState:
         return held(5)
 
 
