@@ -1,11 +1,11 @@
 """What an archive of our own making knows beyond the published layout: JSON beside the fields, written atomically."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import write_text
 
 ARCHIVE_NOTE = "archive.json"
 _EVENT_NOTES = "events"
@@ -55,6 +55,4 @@ def _read(path: Path) -> Note:
 
 def _write(path: Path, note: Note) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}")
-    staged.write_text(json.dumps(note, indent=1))
-    os.replace(staged, path)
+    write_text(path, json.dumps(note, indent=1))

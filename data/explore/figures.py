@@ -1,6 +1,5 @@
 """The source paper's figures 5.1, 5.2, 7.1 and 7.2 of any archive, and a look at its frames."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from polarcast.data.archive import HEIGHTS_KM, VARIABLES, Archive
 from polarcast.data.explore.describe import EDGES, ZH_EDGES_DBZ, Description, FrequencyMap
+from polarcast.data.files import replacing
 
 Real = npt.NDArray[np.floating]
 
@@ -139,7 +139,6 @@ def _pyplot() -> Any:
 
 def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, dpi=120, format="png")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
     _pyplot().close(figure)

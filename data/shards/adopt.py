@@ -1,7 +1,6 @@
 """Shards that somebody else has written: a manifest for a folder of stock WebDataset tars."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from polarcast.data import archive as nju
 from polarcast.data.errors import BadInput
+from polarcast.data.files import write_text
 from polarcast.data.selection import Selection, intensity_ppm, strong_pixels
 from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
@@ -83,9 +83,7 @@ def adopt(
     _check(folder, rows, shapes)
     sums = {event: tally.sums() for event, tally in sorted(tallies.items())}
     manifest = _manifest(folder, grid, paths, rows, shapes.pop(), sums, split, seed)
-    staged = folder / f".{NAME}"
-    staged.write_text(manifest.to_json())
-    os.replace(staged, folder / NAME)
+    write_text(folder / NAME, manifest.to_json())
     return manifest
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import write_text
 from polarcast.data.shards.manifest import Manifest, Shard
 
 _ADVICE = "copy it again, or shard the archive again"
@@ -90,9 +91,7 @@ class Remembered:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            staged = self._file.with_suffix(f".{os.getpid()}")
-            staged.write_text(json.dumps({**self._load(), **self._new}))
-            os.replace(staged, self._file)
+            write_text(self._file, json.dumps({**self._load(), **self._new}))
         except OSError:
             pass
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from polarcast.data.archive import Archive, read_field
 from polarcast.data.errors import BadInput
+from polarcast.data.files import write_text
 from polarcast.data.selection import Selection, intensity_ppm, is_zero, strong_pixels
 from polarcast.data.shards.half import Halver
 from polarcast.data.shards.manifest import Shard
@@ -71,9 +72,7 @@ def pack_shard(job: ShardJob) -> Packed:
     if note.exists():
         return Packed.from_json(note.read_text())
     packed = _write(job)
-    staged = note.with_suffix(".json.partial")
-    staged.write_text(packed.to_json())
-    os.replace(staged, note)
+    write_text(note, packed.to_json())
     return packed
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from polarcast.data.files import write_text
 from polarcast.data.shards.fetch import Fetch, Patience
 from polarcast.data.shards.health import BadShard
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
@@ -53,9 +54,7 @@ def _fill(manifest: Manifest, folder: Path, patience: Patience) -> None:
                 _copy(manifest, index, folder, patience)
             except BadShard as error:
                 _log.warning("polarcast: %s is not staged", error)
-    staged = folder / f".{NAME}"
-    staged.write_text(manifest.to_json())
-    os.replace(staged, folder / NAME)
+    write_text(folder / NAME, manifest.to_json())
 
 
 def _make_room(manifest: Manifest, folder: Path) -> None:

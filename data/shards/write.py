@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from polarcast.data import archive as nju
 from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
+from polarcast.data.files import sync_file
 from polarcast.data.selection import Selection
 from polarcast.data.shards.manifest import NAME, Manifest
 from polarcast.data.shards.pack import Packed, ShardJob, pack_shard
@@ -160,13 +161,7 @@ def _publish(partial: Path, out: Path, shards: set[str]) -> None:
     for path in partial.iterdir():
         if path.name not in shards and path.name != NAME:
             path.unlink()
-    _sync([partial / NAME])
+    sync_file(partial / NAME)
     if out.exists():
         out.rmdir()
     os.replace(partial, out)
-
-
-def _sync(paths: Iterable[Path]) -> None:
-    for path in paths:
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())

@@ -20,7 +20,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from polarcast.data.files import sync_folder, write_json
+from polarcast.data.files import replacing, sync_file, sync_folder, write_json
 
 Tensors = dict[str, Tensor]
 
@@ -134,25 +134,18 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write weights in one step."""
-    partial = path.with_name(f".{path.name}")
-    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
-    _sync_file(partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
 
 
 def _finish(partial: Path, final: Path) -> None:
     write_json(partial / _SUMS, {p.name: _sha256(p) for p in sorted(partial.iterdir())})
     for path in partial.iterdir():
-        _sync_file(path)
+        sync_file(path)
     sync_folder(partial)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
     sync_folder(final.parent)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def _sha256(path: Path) -> str:
