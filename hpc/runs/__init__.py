@@ -1,0 +1,1 @@
+"""The run folder: configuration, checkpoints, provenance, and models built from them."""
