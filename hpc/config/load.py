@@ -21,18 +21,23 @@ _log = logging.getLogger("polarcast")
 PRESETS = Path(__file__).with_name("presets")
 
 
-def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()) -> RunConfig:
+def load_config(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    advise: bool = True,
+) -> RunConfig:
     """Build a checked configuration.
 
     Args:
         source: A preset's name, a YAML file, or values.
         overrides: `key=value` with dotted keys, such as `train.steps=100` (the last one wins), or nested values. Naming
             another model drops the source's settings of its own model.
+        advise: Whether to log a line for each former name of a key; what is stored in a run can't be renamed.
 
     Raises:
         BadInput: an unknown preset, key or model, a value of the wrong type, or KDP asked for in QPE.
     """
-    base, changes = _with_current_names(_read(source)), _with_current_names(parse_overrides(overrides))
+    base, changes = (_with_current_names(part, advise) for part in (_read(source), parse_overrides(overrides)))
     if OmegaConf.select(changes, "model.name") not in (None, OmegaConf.select(base, "model.name")):
         base.pop("model", None)
     values = OmegaConf.merge(base, changes)
@@ -105,14 +110,15 @@ def _former_names() -> dict[str, str]:
     return dict(walk(RunConfig(), ""))
 
 
-def _with_current_names(values: DictConfig) -> DictConfig:
-    """Read former keys as what they are called today, and advise to rename them, once for each key."""
+def _with_current_names(values: DictConfig, advise: bool) -> DictConfig:
+    """Read former keys under their present names; log the advice to rename them, once for each key."""
     for former, name in _former_names().items():
         part, _, key = former.rpartition(".")
         section = OmegaConf.select(values, part) if part else values
         if not isinstance(section, DictConfig) or key not in section:
             continue
-        _advise(former, name)
+        if advise:
+            _advise(former, name)
         OmegaConf.update(values, name, section.pop(key), force_add=True)
     return values
 
@@ -156,8 +162,8 @@ def _read_base(base: Any) -> BaseRun | None:
         return None
     if not isinstance(base, str | Path):
         name = base["config"]["model"]["name"]
-        return BaseRun(str(base["run"]), load_config({"model": {"name": name}}, base["config"]))
+        return BaseRun(str(base["run"]), load_config({"model": {"name": name}}, base["config"], advise=False))
     file = Path(base) / "config.yaml"
     if not file.is_file():
         raise BadInput("not a run: it has no config.yaml", base, "give the folder of a trained run, as base=runs/unet")
-    return BaseRun(str(Path(base).resolve()), load_config(file))
+    return BaseRun(str(Path(base).resolve()), load_config(file, advise=False))

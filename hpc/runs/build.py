@@ -1,6 +1,5 @@
 """Configuration → reader and model."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,25 +7,17 @@ from pathlib import Path
 import torch
 
 from polarcast.data.errors import BadInput
-from polarcast.data.loading.augment import crop
-from polarcast.data.loading.sampler import Transform, TrainSampler, block_shuffle, whole_shuffle
+from polarcast.data.loading.augment import crop, flip_rotate, jitter_concentration
 from polarcast.data.loading.order import Order
 from polarcast.data.loading.reader import Reader, open_reader
-from polarcast.data.loading.augment import jitter_concentration
-from polarcast.data.loading.augment import flip_rotate
+from polarcast.data.loading.sampler import TrainSampler, Transform, block_shuffle, whole_shuffle
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
 from polarcast.data.splits import hold_out
-from polarcast.hpc.runs import checkpoint
-from polarcast.hpc.config.load import model_config
 from polarcast.hpc.config.resolve import ResolvedConfig
 from polarcast.hpc.config.schema import RunConfig
-from polarcast.hpc.runs.folder import RunFolder
-from polarcast.hpc.distributed.world import World, device_of
-from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
-from polarcast.models.common.matching import match_widths
-from polarcast.models.registry import get_model
+from polarcast.models.forecaster import Forecaster
 
 _PIXELS_SCORED = 2**17
 
@@ -101,7 +92,9 @@ def build_sampler(config: RunConfig, reader: Reader) -> TrainSampler:
         raise BadInput(f"{data.crop} of {min(reader.manifest.shape)} pixels", "data.crop", "cut out smaller patches")
     transforms: list[Transform] = [partial(crop, side=data.crop)] if data.crop else []
     transforms += [flip_rotate] if data.flip_rotate else []
-    transforms += [partial(jitter_concentration, most_db=data.concentration_jitter_db)] if data.concentration_jitter_db else []
+    transforms += (
+        [partial(jitter_concentration, most_db=data.concentration_jitter_db)] if data.concentration_jitter_db else []
+    )
     return TrainSampler(reader, order, config.seed, data.max_bad_share, transforms)
 
 

@@ -59,7 +59,9 @@ class TrainState:
     """Adam's, as `<parameter>/exp_avg` and `<parameter>/exp_avg_sq`."""
 
 
-def save(folder: Path, state: TrainState, progress: Progress, keep: int, origin: Mapping[str, Any] | None = None) -> Path:
+def save(
+    folder: Path, state: TrainState, progress: Progress, keep: int, origin: Mapping[str, Any] | None = None
+) -> Path:
     """Write a checkpoint and drop the ones no longer needed; for one process of the world.
 
     Args:

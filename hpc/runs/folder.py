@@ -1,26 +1,17 @@
 """A run is a folder: what went in, what happened, what came out."""
 
-from polarcast.hpc.config.digest import digest
-
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import write_text
+from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.config.schema import RunConfig
-from polarcast.data.files import write_text
-
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
-from polarcast.data.errors import BadInput
-from polarcast.data.shards.health import file_sha256
-from polarcast.hpc.config.validate import TRACKERS
-from polarcast.data.files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -71,12 +62,12 @@ class RunFolder:
         """The run's configuration. Raises BadInput when the folder is not a run."""
         if not self.config_file.is_file():
             raise BadInput("not a run: it has no config.yaml", self.path, "start one with: polarcast train PRESET")
-        return load_config(self.config_file)
+        return load_config(self.config_file, advise=False)
 
     def log(self, **record: Any) -> None:
-        """Append one record to log.jsonl."""
+        """Append one record to log.jsonl, with the time in seconds since 1970."""
         with self.log_file.open("a") as stream:
-            stream.write(json.dumps(record) + "\n")
+            stream.write(json.dumps({**record, "time": round(time.time(), 2)}) + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
         """All records of log.jsonl but a last line that a kill cut short."""

@@ -1,7 +1,6 @@
 """Load the weights of finished runs."""
 
 from pathlib import Path
-from typing import Any
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config.digest import digest

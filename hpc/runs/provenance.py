@@ -6,12 +6,11 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.shards.manifest import Manifest
 from polarcast.data.files import write_json
+from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.utils.versions import package_versions
 
 _PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
@@ -44,8 +43,6 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "gpu": _gpu(),
         "command": sys.argv[1:],
     }
-
-
 
 
 def _gpu() -> str | None:

@@ -41,7 +41,7 @@ class MetricsLogger:
             self._run.log(
                 event="start", step=progress.step, parameters=parameters, world_size=self._world.size,
                 micro_batch=micro_batch, engine=self._config.engine, zero_stage=self._config.zero_stage,
-                time=round(time.time(), 1), **nodes,
+                **nodes,
             )  # fmt: skip
         self._reset()
 

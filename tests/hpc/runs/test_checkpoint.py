@@ -1,5 +1,3 @@
-
-from polarcast.hpc.config.resolve import resolve
 import errno
 import json
 import logging
@@ -12,8 +10,9 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.distributed.world import World
-from polarcast.hpc.runs.checkpoint import TrainState, Progress, evaluation_weights, load, newest, problem_of, save
+from polarcast.hpc.runs.checkpoint import Progress, TrainState, evaluation_weights, load, newest, problem_of, save
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
 from polarcast.hpc.training.engine import Engine

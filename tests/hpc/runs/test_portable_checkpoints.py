@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support import segments
-from tests.support.on_ranks import on_ranks
 
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.runs.folder import RunFolder
+from tests.support import segments
+from tests.support.on_ranks import on_ranks
 
 
 def piece(until: int, *overrides: str) -> str:

@@ -1,0 +1,75 @@
+"""Digests name results: they are pinned, and new settings leave them as they are."""
+
+import json
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from pathlib import Path
+
+import pytest
+
+from polarcast.hpc.config.digest import digest
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.schema import RunConfig, TrainConfig
+from polarcast.models.common.settings import NEVER
+from polarcast.models.registry import MODELS, get_model
+from tests.support.older_runs import unpack
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack(tmp_path_factory.mktemp("older"))
+
+
+def test_digests_of_presets_and_models_are_those_of_earlier_versions(
+    older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(older)  # bases are named by relative paths
+    pinned: dict[str, str] = json.loads((older / "digests.json").read_text())
+    named = {name: digest(load_config(*(lambda preset, *rest: (preset, rest))(*name.split(" ")))) for name in pinned}
+    assert named == pinned
+    assert {word for name in pinned for word in name.split()} >= {f"model.name={name}" for name in MODELS}
+
+
+def test_a_new_setting_with_its_default_leaves_the_digest_as_it_was() -> None:
+    newer = make_dataclass("TrainConfig", [("brand_new", int, 3)], bases=(TrainConfig,))
+    config = load_config("demo")
+    expected = digest(config)
+    config.train = newer(**vars(config.train))
+    assert digest(config) == expected
+    config.train = newer(**{**vars(config.train), "brand_new": 4})
+    assert digest(config) != expected
+
+
+def test_a_new_part_with_its_defaults_leaves_the_digest_as_it_was() -> None:
+    @dataclass
+    class Part:
+        knob: float = 1.0
+
+    newer = make_dataclass("RunConfig", [("part", Part, field(default_factory=Part))], bases=(RunConfig,))
+    config = load_config("demo")
+    assert digest(newer(**vars(config))) == digest(config)
+    assert digest(newer(**vars(config), part=Part(2.0))) != digest(config)
+
+
+NAMES = [f"{part}.{f.name}" for part in ("data", "train") for f in fields(getattr(RunConfig(), part))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_digest_changes_with_a_setting_unless_the_setting_says_never(name: str) -> None:
+    config = load_config("demo")
+    expected = digest(config)
+    part, key = name.split(".")
+    inside = getattr(config, part)
+    found = next(f for f in fields(inside) if f.name == key)
+    if is_dataclass(getattr(inside, key)):
+        return
+    setattr(inside, key, "something else")
+    assert (digest(config) == expected) == (found.metadata.get("digest") == NEVER)
+
+
+def test_model_settings_are_hashed_with_their_values() -> None:
+    config = load_config("demo", ["model.name=diffusion"])
+    expected = digest(config)
+    for found in fields(get_model("diffusion").config):
+        changed = load_config("demo", ["model.name=diffusion"])
+        changed.model[found.name] = "something else"
+        assert digest(changed) != expected, found.name
