@@ -1,1 +1,1 @@
-"""Score trained runs on shards."""
+"""Evaluation of trained runs on shards."""

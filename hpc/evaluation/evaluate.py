@@ -1,4 +1,4 @@
-"""A trained run on a split → score records of each event, and a few forecasts for figures."""
+"""Score a trained run on a split, and save example forecasts for figures."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -23,7 +23,7 @@ from polarcast.hpc.scores.sums import FAMILIES, score_fields
 from polarcast.models.forecaster import Forecaster
 
 CASE_QUANTILES = (0.99, 0.9, 0.75, 0.5)
-"""Cases for figures: events at these quantiles of their wettest frame, chosen from the observations alone."""
+"""Quantiles of the events' highest intensity at which cases for figures are selected, from observations only."""
 _WORKERS = 2
 
 OnFrames = Callable[[int, int], None]
@@ -41,18 +41,21 @@ def evaluate(
 ) -> Records:
     """Score a trained run on a split and write the records.
 
-    Every window is scored once, in batches that don't depend on the number of ranks: nor do the scores.
+    Every window is scored once. Batches do not depend on the number of ranks, so neither do the scores.
 
     Args:
         run: A finished run.
-        manifest: The shards to score on; not necessarily those it was trained on.
+        manifest: Shards to score on; may differ from the training shards.
         output: Files to write.
-        split: Which split.
-        on_frames: Called on each rank with (its batches done, its batches in all).
-        world: This process's place, alone by default; rank 0 writes.
+        split: Name of the split.
+        on_frames: Callback on each rank, called with (batches done, total batches) of that rank.
+        world: This process's rank and world size, single-process by default; rank 0 writes.
+
+    Returns:
+        Score records of all events, on every rank.
 
     Raises:
-        BadInput: the run is not trained, or the shards lack what it reads.
+        BadInput: the run is not trained, or the shards lack variables that it reads.
     """
     world = world or World()
     config, model = run.config(), load_model(run, world)
@@ -76,16 +79,19 @@ def score(
     windows: npt.NDArray[np.int64] | None = None,
     only: Collection[str] = FAMILIES,
 ) -> Records:
-    """Score forecasts of the windows of a split, with all ranks of `world`; the records are on every rank.
+    """Score forecasts of the windows of a split on all ranks.
 
     Args:
-        forecast: (b, m, t, y, x) or (b, m, t, z, y, x) of a batch on this rank's device.
-        reader: Of the split.
-        world: This process's place.
-        on_frames: Called with (batches done, batches in all) of this rank.
-        size: Windows scored at once, by the pixels of the shards by default. The sums don't depend on it.
-        windows: Those that are scored, ascending; all by default.
-        only: Names of the families of sums that are wanted.
+        forecast: Function of a batch on this rank's device that returns (b, m, t, y, x) or (b, m, t, z, y, x).
+        reader: Reader of the split.
+        world: This process's rank and world size.
+        on_frames: Callback, called with (batches done, total batches) of this rank.
+        size: Windows per batch, by default from the pixels of the shards. The sums do not depend on it.
+        windows: Indices of the windows to score, ascending; all by default.
+        only: Names of the families of sums to compute.
+
+    Returns:
+        Score records of the windows' events, on every rank.
     """
     size = size or scoring_batch(reader.manifest)
     chosen = np.arange(len(reader)) if windows is None else windows
@@ -94,23 +100,23 @@ def score(
     parts: list[Sums] = []
     protocol = None
     for batch in prefetch(reader.read, mine, _WORKERS):
-        there = batch.to(device_of(world))
-        ensemble = forecast(there)
-        protocol = protocol or protocol_of(reader.manifest, ensemble, there.heights_km)
-        parts.append(_sums(ensemble, there, protocol, only))
+        batch = batch.to(device_of(world))
+        ensemble = forecast(batch)
+        protocol = protocol or protocol_of(reader.manifest, ensemble, batch.heights_km)
+        parts.append(_sums(ensemble, batch, protocol, only))
         if on_frames:
             on_frames(len(parts), len(mine))
     by_rank = gather((protocol, parts), world)
     ordered = [by_rank[i % world.size][1][i // world.size] for i in range(len(starts))]
-    # Rank 0 has the first batch, so it knows.
-    known = by_rank[0][0]
-    assert known is not None, "a split has windows"
-    whole = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
-    return Records.of_windows(known, reader.events()[chosen], whole)
+    # Ranks without a batch have no protocol; rank 0 always has the first batch.
+    protocol = by_rank[0][0]
+    assert protocol is not None, "the split has no windows"
+    sums = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
+    return Records.of_windows(protocol, reader.events()[chosen], sums)
 
 
 def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[float, ...]) -> Protocol:
-    """How rain estimates (b, m, t, y, x) or nowcasts (b, m, t, z, y, x) are scored: in the unit of the observation."""
+    """Return the protocol of rain estimates (b, m, t, y, x) in mm/h or nowcasts (b, m, t, z, y, x) in dBZ."""
     _, members, frames, *rest = ensemble.shape
     if len(rest) == 2:
         return Protocol(unit="mm/h", shape=manifest.shape, members=members)
@@ -119,12 +125,12 @@ def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[fl
 
 
 def observed_of(batch: Batch) -> torch.Tensor:
-    """What forecasts are held against, (b, t, z, y, x): rain rate in mm/h of the last frame, or zh in dBZ to come."""
+    """Return the observed fields, (b, t, z, y, x): rain rate of the last frame in mm/h, or future zh in dBZ."""
     return batch.rain_rate[:, -1:, None] if batch.target_zh is None else batch.target_zh
 
 
 def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collection[str]) -> Sums:
-    """Sums of each window, (b, lead time, height, …)."""
+    """Accumulate the sums of each window, (b, lead time, height, *axes, columns)."""
     by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
     observed = observed_of(batch)
     fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol, only)
@@ -141,7 +147,7 @@ def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
     with model.sampling_states() as states:
         forecast = model.forecast(batch)[:, 0]
     observed = observed_of(batch)
-    # An estimate is kept as one field of each case, a nowcast as (t, z, y, x).
+    # Each case holds one field (y, x) of an estimate, or (t, z, y, x) of a nowcast.
     arrays = {
         "radar": batch.radar[:, -1],
         "observed": observed[:, 0, 0] if batch.target_zh is None else observed,
@@ -155,7 +161,7 @@ def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
 
 
 def case_windows(reader: Reader) -> list[int]:
-    """The wettest window of each of a few events, from very wet to median; the same for every model."""
+    """Return the wettest window of events from very wet to median; the same for every model."""
     wetness = reader.windows.intensity()
     events = reader.events()
     wettest = [int(np.flatnonzero(events == e)[wetness[events == e].argmax()]) for e in np.unique(events)]

@@ -1,4 +1,4 @@
-"""One run, scored on its own."""
+"""Score a single run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,14 @@ from polarcast.hpc.utils.progress import ProgressBoard
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which scores, by which axis, put together how; and whether from the records of the last time."""
+    """Scores requested of an evaluation.
+
+    Attributes:
+        scores: Scores as text, `all` or `usual`.
+        by: Axis of the tables; chosen by score if None.
+        aggregation: pooled or mean.
+        recorded: Whether to read existing records instead of scoring again.
+    """
 
     scores: tuple[str, ...] = (FEW,)
     by: str | None = None
@@ -35,13 +42,21 @@ def evaluate_run(
     world: World,
     wanted: Wanted,
 ) -> tuple[list[ScoreSummary], dict[str, Any]]:
-    """Score one run on a split of its own shards, or on all events of an archive, with all ranks of `world`.
+    """Score one run on a split of its own shards, or on all events of an archive, on all ranks.
+
+    Args:
+        path: Folder of the run.
+        archive: Archive or shards to score on; None for the run's own shards.
+        split: Split of the run's own shards.
+        board: Progress display.
+        world: This process's rank and world size.
+        wanted: Scores to summarize.
 
     Returns:
-        The scores that were asked for, and what else there is to say: where the records went, and on what they stand.
+        The requested scores, and a record of the run, its data, the number of events and the records file.
 
     Raises:
-        BadInput: the run is not trained, the data lack what it reads, or a score is unknown.
+        BadInput: the run is not trained, the data lack variables that it reads, or a score is unknown.
     """
     run = RunFolder(path)
     check_wanted(wanted.scores, wanted.by, wanted.aggregation)
@@ -64,7 +79,7 @@ def evaluate_run(
 
 
 def _shards(archive: Path, out: Path, board: ProgressBoard, world: World) -> Manifest:
-    """The archive's shards, made by rank 0 where they are not there yet; the others wait for it."""
+    """Return the shards of an archive; rank 0 writes missing shards while the other ranks wait."""
     join(world)
     manifest = shards_of(archive, out, board) if world.is_first else None
     gather(world.rank, world)

@@ -1,4 +1,4 @@
-"""Shards to score on, made from an archive where needed."""
+"""Shards to score on, written from an archive if needed."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from polarcast.hpc.utils.progress import ProgressBoard
 
 
 def shards_of(source: Path, cache: Path, board: ProgressBoard) -> Manifest:
-    """All events of `source` as test events: of its shards, or of its archive, sharded once into `cache`.
+    """Return all events of shards or of an archive as test events; an archive is sharded once into `cache`.
 
     Raises:
         BadInput: `source` is neither shards nor an archive.

@@ -1,4 +1,4 @@
-"""One run's scores by lead time or by class of what was observed."""
+"""Tables of one run's scores along an axis such as lead time or observed class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ EVERY, FEW = "all", "usual"
 THRESHOLD = "threshold"
 AXES = ("class", THRESHOLD, "lead_time", "height", "change")
 _APART = (THRESHOLD, "change")
-"""Axes whose coordinates are all of interest, and do not add up."""
+"""Axes listed at every coordinate, because their sums are not additive."""
 USUAL = ("rmse", "mae", "ne", "nb", "cc", "csi@threshold=*", "hss@threshold=*", "fss@threshold=*,window={}", "crps")
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A score at each coordinate of an axis, over all of it, and the events on which that is defined."""
+    """A score at each coordinate of an axis, over the whole axis, and its number of defined events."""
 
     score: Score
     values: list[float | None]
@@ -36,13 +36,13 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """Scores by one axis, or by none.
+    """Scores along one axis.
 
     Attributes:
-        by: The axis; empty for scores that have none.
-        coordinates: Along it.
-        rows: A score each.
-        protocol: Of the records.
+        by: Name of the axis; empty for scores without one.
+        coordinates: Coordinates along the axis.
+        rows: One row per score.
+        protocol: Protocol of the records.
         aggregation: pooled or mean.
     """
 
@@ -53,7 +53,7 @@ class ScoreSummary:
     aggregation: str
 
     def as_record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serializable dict."""
         rows = [
             {
                 "score": str(row.score),
@@ -67,45 +67,46 @@ class ScoreSummary:
         return {"by": self.by, "aggregation": self.aggregation, "rows": rows}
 
     def as_table(self, title: str) -> Table:
-        """For the terminal."""
-        caption = {POOLED: "scores of all events' sums (pooled)", MEAN: "means of the events' scores"}
-        shown = Table(title=escape(title), caption=caption[self.aggregation], title_justify="left")
-        shown.add_column("score")
+        """Return a table for the terminal."""
+        caption = {POOLED: "scores of the sums over all events (pooled)", MEAN: "means of the scores of single events"}
+        table = Table(title=escape(title), caption=caption[self.aggregation], title_justify="left")
+        table.add_column("score")
         for coordinate in self.coordinates:
-            shown.add_column(coordinate_label(self.by, coordinate, self.protocol), justify="right")
+            table.add_column(coordinate_label(self.by, coordinate, self.protocol), justify="right")
         has_whole = self.by != THRESHOLD
         for name in ["all"] * has_whole + ["events"]:
-            shown.add_column(name, justify="right")
+            table.add_column(name, justify="right")
         for row in self.rows:
             values = [*row.values, *([row.whole] * has_whole)]
             heading = row.score.heading(self.protocol, without=[self.by])
-            shown.add_row(escape(heading), *map(_shown, values), str(row.support))
-        return shown
+            table.add_row(escape(heading), *map(_format, values), str(row.support))
+        return table
 
 
 def check_wanted(wanted: Sequence[str], by: str | None, aggregation: str) -> None:
-    """Raises BadInput for what can't be summarized, before anything is computed."""
+    """Check scores, axis and aggregation before computing anything. Raises BadInput if one is unknown."""
     if by not in (None, *AXES):
-        raise BadInput(f"unknown axis {by!r}", "--by", f"there are: {', '.join(AXES)}")
+        raise BadInput(f"unknown axis {by!r}", "--by", f"choose from: {', '.join(AXES)}")
     if aggregation not in AGGREGATIONS:
-        raise BadInput(f"unknown aggregation {aggregation!r}", "--aggregation", f"use {' or '.join(AGGREGATIONS)}")
+        choices = ", ".join(AGGREGATIONS)
+        raise BadInput(f"unknown aggregation {aggregation!r}", "--aggregation", f"choose from: {choices}")
     for text in wanted:
         if text not in (EVERY, FEW):
             parse_score(text)
 
 
 def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregation: str = POOLED) -> list[ScoreSummary]:
-    """Scores of one run, a table for each axis.
+    """Summarize the scores of one run, one table per axis.
 
     Args:
-        records: Of the run.
-        wanted: Scores as text, with `*` for all coordinates; `all` for every metric, `usual` for a few.
-        by: One of AXES. By default lead_time where there are several, else each score by its own: class or threshold.
-            Scores that don't have it, or are for one place on it, are in a table of their own.
+        records: Records of the run.
+        wanted: Scores as text, with `*` for all coordinates; `all` for every metric, `usual` for a selection.
+        by: One of AXES. The default is lead_time if there are several lead times, else class or threshold by score.
+            Scores without this axis, or at a fixed coordinate of it, get a separate table.
         aggregation: pooled or mean.
 
     Raises:
-        BadInput: an unknown score or axis, or one that the records don't hold.
+        BadInput: a score or axis is unknown or missing from the records.
     """
     check_wanted(wanted, by, aggregation)
     by = by or ("lead_time" if len(records.protocol.lead_time) > 1 else None)
@@ -118,13 +119,13 @@ def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregati
 
 
 def _axis_of(score: Score, by: str | None) -> str:
-    """The axis asked for, if the score has it and is not fixed to one place on it; its own, if none is asked for."""
+    """Return the requested axis if the score varies along it, else an empty name; the default axis if `by` is None."""
     if by is None:
-        return _own_axis(score)
+        return _default_axis(score)
     return by if by in (*ALWAYS, *score.family.axes) and score.at.get(by, ALL) == ALL else ""
 
 
-def _own_axis(score: Score) -> str:
+def _default_axis(score: Score) -> str:
     if score.at.get(THRESHOLD) == ALL:
         return THRESHOLD
     return "class" if "class" in score.family.axes and "class" not in score.at else ""
@@ -150,14 +151,14 @@ def _named(wanted: Sequence[str], records: Records) -> list[str]:
 
 
 def _every(records: Records) -> list[str]:
-    """Every metric that the records hold, at every threshold, and windows, blocks and wavenumbers in the middle."""
-    found = []
+    """List every metric in the records, at all thresholds and changes and the middle of every other axis."""
+    scores = []
     for name, metric in METRICS.items():
         for family in (f for f in metric.families if f in records.sums):
             axes = [a for a in FAMILIES[family].axes if a not in (*metric.uses, "class", "field")]
             at = {axis: ALL if axis in _APART else _middle(records.protocol, axis) for axis in axes}
-            found.append(str(Score(name, at)))
-    return found
+            scores.append(str(Score(name, at)))
+    return scores
 
 
 def _middle(protocol: Protocol, axis: str) -> str:
@@ -166,10 +167,10 @@ def _middle(protocol: Protocol, axis: str) -> str:
 
 
 def _row(records: Records, score: Score, by: str, coordinates: Sequence[str], aggregation: str) -> ScoreRow:
-    found = [_value(records, Score(score.name, {**score.at, by: c}), aggregation) for c in coordinates]
-    values = [value for value, _ in found]
-    if score.at.get(by) == ALL:  # thresholds don't add up
-        return ScoreRow(score, values, None, max(support for _, support in found))
+    results = [_value(records, Score(score.name, {**score.at, by: c}), aggregation) for c in coordinates]
+    values = [value for value, _ in results]
+    if score.at.get(by) == ALL:  # sums of several thresholds are not additive
+        return ScoreRow(score, values, None, max(support for _, support in results))
     return ScoreRow(score, values, *_value(records, score, aggregation))
 
 
@@ -182,5 +183,5 @@ def _value(records: Records, score: Score, aggregation: str) -> tuple[float | No
     return (value if np.isfinite(value) else None), len(defined)
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "–" if value is None else f"{value:#.3g}" if abs(value) < 100 else f"{value:.0f}"

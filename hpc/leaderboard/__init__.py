@@ -1,1 +1,1 @@
-"""Rank runs that were scored on the same data."""
+"""Leaderboards of runs scored on the same data."""

@@ -1,4 +1,4 @@
-"""A run as the leaderboard sees it: what it is, what it cost, and whether one can know where it comes from."""
+"""Leaderboard entries: a run's configuration, scores, cost and provenance."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _NEEDED = {
     "source revision": ("code", "commit"), "hash of uncommitted changes": ("code", "diff_sha256"),
     "data manifest": ("data", "digest"), "packages": ("packages",), "python": ("python",), "machine": ("machine",),
 }  # fmt: skip
-"""What a complete provenance says; an empty hash says that there were no changes."""
+"""Keys of a complete provenance; an empty hash means no uncommitted changes."""
 
 
 @dataclass(frozen=True)
@@ -31,51 +31,51 @@ class Entry:
 
     @cached_property
     def config(self) -> RunConfig:
-        """Its configuration."""
+        """Configuration of the run."""
         return RunFolder(self.path).config()
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """Where it comes from; empty where that isn't known."""
+        """Provenance of the run; empty if unknown."""
         return read_provenance(RunFolder(self.path).provenance_file)
 
     @cached_property
     def records(self) -> Records:
-        """The sums of its test events."""
+        """Score records of its test events."""
         return read_records(RunFolder(self.path).output.scores)
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """What its card says; empty without one."""
+        """Content of its model card; empty without one."""
         return read_json(self.path / "card.json")
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return self.path.name
 
     @property
     def data(self) -> str:
-        """Digest of the manifest that it was trained and tested on; empty where that isn't known."""
+        """Digest of the manifest that it was trained and tested on; empty if unknown."""
         return str(self.provenance.get("data", {}).get("digest", ""))
 
     @property
     def missing(self) -> list[str]:
-        """What one would have to know to make it again, and doesn't."""
-        return [told for told, keys in _NEEDED.items() if _lookup(self.provenance, keys) is None]
+        """Parts of its provenance that are missing to reproduce it."""
+        return [part for part, keys in _NEEDED.items() if _lookup(self.provenance, keys) is None]
 
     @cached_property
     def standing(self) -> str:
-        """verified or unverified for a run that was added, empty for one made here."""
-        told = read_json(self.path / VERIFIED_FILE)
-        if not told:
+        """`verified` or `unverified` for an external run, empty for a local one."""
+        result = read_json(self.path / VERIFIED_FILE)
+        if not result:
             return ""
-        same = told.get("scores_sha256") == file_sha256(RunFolder(self.path).output.scores)
-        return "verified" if told.get("verified") and same else "unverified"
+        same = result.get("scores_sha256") == file_sha256(RunFolder(self.path).output.scores)
+        return "verified" if result.get("verified") and same else "unverified"
 
     @property
     def hours(self) -> float | None:
-        """Process-hours of its training steps, from its log; None for what isn't trained in steps."""
+        """Process-hours of its training steps, from its log; None for a model that is not trained in steps."""
         records = [record for record in RunFolder(self.path).records() if record["event"] in ("start", "step")]
         spent, size, last = 0.0, 1, 0
         for record in records:
@@ -88,22 +88,22 @@ class Entry:
 
     @property
     def kilowatt_hours(self) -> float | None:
-        """What the devices counted during its training, validations included; None where they could not be read."""
-        counted = [record["joules"] for record in RunFolder(self.path).records() if "joules" in record]
-        return sum(counted) / 3.6e6 if counted else None
+        """Energy measured by the devices during training and validation in kWh; None without measurements."""
+        joules = [record["joules"] for record in RunFolder(self.path).records() if "joules" in record]
+        return sum(joules) / 3.6e6 if joules else None
 
 
 def find_entries(folders: Sequence[Path]) -> list[Entry]:
-    """All scored runs in these folders, at any depth, each once.
+    """Find all scored runs in folders, at any depth, each once.
 
     Raises:
-        BadInput: a folder is not there, or there is no scored run in any.
+        BadInput: a folder is missing, or no folder contains a scored run.
     """
     if absent := [folder for folder in folders if not folder.is_dir()]:
         raise BadInput("no such folder", absent[0], "give folders of runs, such as runs/")
     found = {path.resolve() for folder in folders for path in _runs_in(folder)}
     if not found:
-        raise BadInput("no scored run", folders[0], "score one with: polarcast evaluate RUN")
+        raise BadInput("no scored run", folders[0], "score one: polarcast evaluate RUN")
     return [Entry(path) for path in sorted(found)]
 
 

@@ -1,4 +1,4 @@
-"""Boards as text, CSV, and one static page that filters and sorts without a server."""
+"""Render boards as a terminal table, CSV, or a static page with client-side filters and sorting."""
 
 import csv
 import html
@@ -16,31 +16,31 @@ _COLUMNS = ("rank", "run", "model", "arm", "seed", "value", "95% interval", "tie
 
 
 def terminal_table(board: Board) -> Any:
-    """For rich: the best first; = marks what can't be told from the first."""
+    """Return a rich table, best run first; = marks runs that are not significantly different from the first."""
     from rich.markup import escape
     from rich.table import Table
 
     heading = f"{board.title}: {board.score.heading(board.places[0].entry.records.protocol) if board.places else ''}"
-    shown = Table(title=escape(heading), caption=_caption(board))
+    table = Table(title=escape(heading), caption=_caption(board))
     for name in ("rank", "run", "arm", "value", "95% interval", "parameters", "process-hours", "kWh", ""):
-        shown.add_column(name, justify="left" if name in ("run", "arm", "") else "right", no_wrap=name != "run")
+        table.add_column(name, justify="left" if name in ("run", "arm", "") else "right", no_wrap=name != "run")
     for place in board.places:
         row = place.as_row()
         rank = f"{row['rank']}{'=' if place.is_tied else ''}"
         costs = (_count(row["parameters"]), _number(row["process_hours"]), _number(row["kilowatt_hours"]))
         cells = (_number(row["value"]), _interval(row), *costs)
-        shown.add_row(rank, escape(row["run"]), row["arm"], *cells, row["standing"])
-    return shown
+        table.add_row(rank, escape(row["run"]), row["arm"], *cells, row["standing"])
+    return table
 
 
 def _caption(board: Board) -> str:
-    lines = ["= can't be told from the first: the interval of their difference over the same events contains zero"]
-    lines += [f"not ranked: {entry.name}, {why}" for entry, why in board.apart]
+    lines = ["= not significantly different from the first: the 95% interval of the paired difference contains zero"]
+    lines += [f"not ranked: {entry.name}, {reason}" for entry, reason in board.unranked]
     return "\n".join(lines)
 
 
 def as_csv(boards: Sequence[Board]) -> str:
-    """A line for each ranked run."""
+    """Return one CSV line per ranked run."""
     rows = [{"task": b.task, "data": b.data, "score": str(b.score), **p.as_row()} for b in boards for p in b.places]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["task", "data", "score"])
@@ -50,16 +50,16 @@ def as_csv(boards: Sequence[Board]) -> str:
 
 
 def as_page(boards: Sequence[Board]) -> str:
-    """One page without outside resources; its filters stand in its address, so that a view can be sent to others."""
+    """Return a self-contained HTML page; its URL holds the filters, so that a view can be shared."""
     content = json.dumps([_for_page(board) for board in boards]).replace("</", "<\\/")
     return _TEMPLATE.read_text().replace("__BOARDS__", content)
 
 
 def _for_page(board: Board) -> dict[str, Any]:
-    apart = [{"run": entry.name, "why": why} for entry, why in board.apart]
+    unranked = [{"run": entry.name, "why": reason} for entry, reason in board.unranked]
     return {
         "title": html.escape(board.title), "score": str(board.score), "columns": _COLUMNS,
-        "rows": [_page_row(place) for place in board.places], "apart": apart,
+        "rows": [_page_row(place) for place in board.places], "apart": unranked,
     }  # fmt: skip
 
 

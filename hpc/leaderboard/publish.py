@@ -1,4 +1,4 @@
-"""A leaderboard in W&B: a table for each board, and an artifact of the page and all numbers."""
+"""Publish a leaderboard to W&B: one table per board, and an artifact with the page and all numbers."""
 
 import json
 import os
@@ -11,21 +11,23 @@ from polarcast.data.errors import WorkFailed
 from polarcast.data.files import write_text
 from polarcast.hpc.leaderboard.page import as_page
 from polarcast.hpc.leaderboard.ranking import Board
-from polarcast.hpc.tracking.sinks import discreet
+from polarcast.hpc.tracking.sinks import private_settings
 
 ARTIFACT = "leaderboard"
 
 
 def publish(boards: Sequence[Board], project: str, folder: Path) -> None:
-    """Send boards to a project, offline unless WANDB_MODE says otherwise; the artifact's aliases: latest, and the day.
+    """Send boards to a W&B project, offline unless WANDB_MODE is set.
+
+    The artifact's aliases are `latest` and the UTC date.
 
     Args:
-        boards: What to send.
-        project: Of W&B.
-        folder: Where its files are kept, and those of an offline run.
+        boards: Boards to send.
+        project: Name of the W&B project.
+        folder: Folder for the page, the numbers and the files of an offline run.
 
     Raises:
-        WorkFailed: W&B can't be reached, or refuses.
+        WorkFailed: W&B is unreachable or rejects the run.
     """
     import wandb
 
@@ -35,7 +37,7 @@ def publish(boards: Sequence[Board], project: str, folder: Path) -> None:
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb"))
     mode: Any = os.environ.get("WANDB_MODE", "offline")
     try:
-        run = wandb.init(project=project, job_type=ARTIFACT, mode=mode, dir=str(folder), settings=discreet())
+        run = wandb.init(project=project, job_type=ARTIFACT, mode=mode, dir=str(folder), settings=private_settings())
         run.log({f"{board.title}: {board.score}": _table(board) for board in boards if board.places})
         artifact = wandb.Artifact(ARTIFACT, type=ARTIFACT)
         for name in ("board.html", "board.json"):
@@ -43,7 +45,7 @@ def publish(boards: Sequence[Board], project: str, folder: Path) -> None:
         run.log_artifact(artifact, aliases=["latest", datetime.now(UTC).strftime("%Y-%m-%d")])
         run.finish()
     except (wandb.Error, OSError) as error:
-        raise WorkFailed(f"wandb: {str(error).splitlines()[0]}; the board itself is in {folder}") from None
+        raise WorkFailed(f"wandb: {str(error).splitlines()[0]}; the board was written to {folder}") from None
 
 
 def _table(board: Board) -> Any:

@@ -1,4 +1,4 @@
-"""Runs in the order of a score, and which of them can't be told from the first."""
+"""Rank runs by a score and mark ties with the first."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from polarcast.hpc.scores.stats.paired import POOLED, Sums, compared, of_one
 from polarcast.models.registry import get_model
 
 USUAL = {"qpe": "rmse", "nowcast": "csi@threshold=35"}
-"""The score that a task's runs are ranked by, unless another one is asked for."""
+"""Default score of each task."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Place:
 
     Attributes:
         entry: The run.
-        rank: By value.
-        value: The score on all events.
-        low: Lower end of its 95% interval; NaN where there is none.
-        high: Upper end.
-        is_tied: Whether it is the first, or can't be told from it: the interval of their difference contains zero.
-        events: How many it was scored on.
+        rank: Rank by value, 1 for the best.
+        value: Score on all events.
+        low: Lower limit of its 95% interval; NaN if undefined.
+        high: Upper limit of its 95% interval; NaN if undefined.
+        is_tied: Whether it is the first, or the interval of its difference from the first contains zero.
+        events: Number of scored events.
     """
 
     entry: Entry
@@ -41,7 +41,7 @@ class Place:
     events: int
 
     def as_row(self) -> dict[str, Any]:
-        """For tables and JSON."""
+        """Return a flat dict for tables and JSON."""
         entry = self.entry
         return {
             "rank": self.rank, "run": entry.name, "model": entry.config.model["name"], "arm": entry.config.arm,
@@ -61,10 +61,10 @@ class Board:
     Attributes:
         task: qpe or nowcast.
         data: Digest of the manifest.
-        archive: What the data are called.
-        score: What they are ranked by.
-        places: The best first.
-        apart: Runs that can't be ranked, and why.
+        archive: Name of the archive or preset; empty if unknown.
+        score: Score that the runs are ranked by.
+        places: Ranked runs, best first.
+        unranked: Runs that are not ranked, with the reason.
     """
 
     task: str
@@ -72,28 +72,28 @@ class Board:
     archive: str
     score: Score
     places: list[Place]
-    apart: list[tuple[Entry, str]]
+    unranked: list[tuple[Entry, str]]
 
     @property
     def title(self) -> str:
-        """Of its table."""
+        """Title of its table."""
         return f"{self.task} on {self.archive or 'unknown data'} ({self.data[:8] or 'no manifest'})"
 
     def as_record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON-serializable dict."""
         return {
             "task": self.task, "data": self.data, "archive": self.archive, "split": "test", "score": str(self.score),
             "places": [place.as_row() for place in self.places],
-            "not_ranked": [{"run": entry.name, "path": str(entry.path), "reason": why} for entry, why in self.apart],
+            "not_ranked": [{"run": entry.name, "path": str(entry.path), "reason": why} for entry, why in self.unranked],
         }  # fmt: skip
 
 
 def make_boards(entries: Sequence[Entry], score: Score | None = None) -> list[Board]:
-    """A board for each task and manifest: only what was scored on the same events is compared.
+    """Rank runs on one board per task and manifest, so that only runs scored on the same events are compared.
 
     Args:
-        entries: Runs.
-        score: What they are ranked by; the task's usual one by default.
+        entries: Scored runs.
+        score: Score to rank by; the default score of each task if None.
 
     Raises:
         BadInput: no run has this score.
@@ -107,48 +107,48 @@ def make_boards(entries: Sequence[Entry], score: Score | None = None) -> list[Bo
         boards.append(_board(task, data, of_key, score or parse_score(USUAL[task])))
     if score and not any(board.places for board in boards):
         raise BadInput(
-            f"no run has {score}", "--score", "see the scores of one with: polarcast evaluate RUN --scores all"
+            f"no run has {score}", "--score", "list the scores of a run: polarcast evaluate RUN --scores all"
         )
     return boards
 
 
 def _board(task: str, data: str, entries: Sequence[Entry], score: Score) -> Board:
-    apart = [(entry, f"unknown: {', '.join(entry.missing)}") for entry in entries if entry.missing]
+    unranked = [(entry, f"unknown: {', '.join(entry.missing)}") for entry in entries if entry.missing]
     known = [entry for entry in entries if not entry.missing]
     reasons = {entry: _reason(entry) for entry in known}
-    apart += [(entry, reason) for entry, reason in reasons.items() if reason]
+    unranked += [(entry, reason) for entry, reason in reasons.items() if reason]
     ranked: list[tuple[Entry, Records]] = []
     for entry in (entry for entry, reason in reasons.items() if not reason):
         try:
             score.sums(entry.records)
         except BadInput:
-            apart.append((entry, f"has no {score}"))
+            unranked.append((entry, f"no {score} in its records"))
             continue
         ranked.append((entry, entry.records))
-    # What most were scored on; a run that was scored on part of it would be compared unfairly.
+    # Rank only runs with the most common set of events; scores on another set are not comparable.
     usual, _ = max(Counter(tuple(records.events) for _, records in ranked).items(), key=lambda n: n[1], default=((), 0))
     kept = [(entry, records) for entry, records in ranked if tuple(records.events) == usual]
-    apart += [(entry, "scored on other events") for entry, records in ranked if tuple(records.events) != usual]
+    unranked += [(entry, "scored on other events") for entry, records in ranked if tuple(records.events) != usual]
     archive = next((_archive_of(entry) for entry in entries), "")
-    return Board(task, data, archive, score, _places(kept, score), apart)
+    return Board(task, data, archive, score, _places(kept, score), unranked)
 
 
 def _reason(entry: Entry) -> str:
-    """Why a run of known provenance is not ranked; empty where it is."""
+    """Return why a run of known provenance is not ranked; empty if it is."""
     if entry.standing == "unverified":
-        return "made elsewhere, and its scores were not verified"
-    return "it is shown what it is to estimate" if get_model(entry.config.model["name"]).sees_truth else ""
+        return "external run with unverified scores"
+    return "the model uses the observation as input" if get_model(entry.config.model["name"]).sees_truth else ""
 
 
 def _places(runs: Sequence[tuple[Entry, Records]], score: Score) -> list[Place]:
     sums = {entry: Sums.of(score, [records]) for entry, records in runs}
     metric = score.metric
-    found = {entry: of_one(one, POOLED).within(*metric.limits) for entry, one in sums.items()}
-    known = [entry for entry in sums if np.isfinite(found[entry].value)]
-    ordered = sorted(known, key=lambda entry: abs(found[entry].value - metric.perfect))
+    intervals = {entry: of_one(one, POOLED).within(*metric.limits) for entry, one in sums.items()}
+    defined = [entry for entry in sums if np.isfinite(intervals[entry].value)]
+    ordered = sorted(defined, key=lambda entry: abs(intervals[entry].value - metric.perfect))
     return [
         Place(
-            entry, rank, found[entry].value, found[entry].low, found[entry].high,
+            entry, rank, intervals[entry].value, intervals[entry].low, intervals[entry].high,
             entry == ordered[0] or not _is_certain(sums[entry], sums[ordered[0]]), sums[entry].values.shape[1],
         )
         for rank, entry in enumerate(ordered, 1)
@@ -156,9 +156,9 @@ def _places(runs: Sequence[tuple[Entry, Records]], score: Score) -> list[Place]:
 
 
 def _is_certain(worse: Sums, better: Sums) -> bool:
-    """Whether the interval of their difference, event by event, excludes zero."""
-    found = compared(worse, better, POOLED).interval
-    return bool(found.low > 0 or found.high < 0)
+    """Return whether the interval of the paired difference excludes zero."""
+    difference = compared(worse, better, POOLED).interval
+    return bool(difference.low > 0 or difference.high < 0)
 
 
 def _archive_of(entry: Entry) -> str:

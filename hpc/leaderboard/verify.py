@@ -1,4 +1,4 @@
-"""Runs made elsewhere: their score record is held against their forecasts, or they are marked as unverified."""
+"""Verify the score records of external runs by rescoring their forecasts."""
 
 from pathlib import Path
 from typing import Any
@@ -24,44 +24,43 @@ _NEEDS = ("event", "frame", "forecast")
 
 
 def add(folder: Path, forecasts: Path | None, shards: str | None) -> dict[str, Any]:
-    """Verify a run, and write beside it what came of that.
+    """Verify a run and write the result to its folder.
 
     Args:
-        folder: The run: its config.yaml and scores.parquet.
-        forecasts: An .npz of every test window's forecast: event (n,), frame (n,) of its first frame, and forecast,
-            (n, m, y, x) rain rates in mm/h or (n, m, t, z, y, x) zh in dBZ.
-        shards: On which it was scored.
+        folder: Folder of the run, with config.yaml and scores.parquet.
+        forecasts: An .npz file with the forecast of every test window: event (n,), first frame (n,), and forecast,
+            (n, m, y, x) rain rates in mm/h or (n, m, t, z, y, x) zh in dBZ. None leaves the run unverified.
+        shards: Shards that it was scored on.
 
     Returns:
-        What was written: `verified`, the reason, and the sum of the scores it is about.
+        The written record: `verified`, `reason`, and the SHA-256 of the scores file.
 
     Raises:
-        BadInput: it is not a scored run, or the forecasts are not of these shards' windows.
+        BadInput: the folder is not a scored run, or the forecasts do not cover the windows of these shards.
     """
     entry = Entry(folder)
     if not RunFolder(folder).output.scores.is_file():
-        raise BadInput("no scores.parquet", folder, "a leaderboard needs the score record of a run")
-    reason = "there are no forecasts" if forecasts is None or shards is None else _check(entry, forecasts, shards)
-    told = {"verified": not reason, "reason": reason, "scores_sha256": file_sha256(RunFolder(folder).output.scores)}
-    write_json(folder / VERIFIED_FILE, told)
-    return told
+        raise BadInput("no scores.parquet", folder, "add the score record of the run")
+    reason = "no forecasts given" if forecasts is None or shards is None else _check(entry, forecasts, shards)
+    result = {"verified": not reason, "reason": reason, "scores_sha256": file_sha256(RunFolder(folder).output.scores)}
+    write_json(folder / VERIFIED_FILE, result)
+    return result
 
 
 def _check(entry: Entry, forecasts: Path, shards: str) -> str:
-    """Why the record does not follow from the forecasts; empty when it does."""
+    """Return why the record differs from rescored forecasts; empty if it agrees."""
     manifest = read_manifest(shards)
     if manifest.digest() != entry.data:
-        return "it names other shards"
+        return "the run was scored on other shards"
     reader = build_reader(entry.config, manifest, "test")
-    known = _read(forecasts)
+    by_window = _read(forecasts)
 
     def forecast(batch: Batch) -> torch.Tensor:
         pairs = list(zip(batch.event.tolist(), batch.frame.tolist(), strict=True))
-        if missing := [pair for pair in pairs if pair not in known]:
-            raise BadInput(
-                f"no forecast of event {missing[0][0]}, frame {missing[0][1]}", forecasts, "give all windows"
-            )
-        fields = torch.stack([known[pair] for pair in zip(batch.event.tolist(), batch.frame.tolist(), strict=True)])
+        if missing := [pair for pair in pairs if pair not in by_window]:
+            event, frame = missing[0]
+            raise BadInput(f"no forecast of event {event}, frame {frame}", forecasts, "give all test windows")
+        fields = torch.stack([by_window[pair] for pair in pairs])
         return fields[:, :, None] if fields.ndim == 4 else fields
 
     return _difference(entry.records, score(forecast, reader, World()))
@@ -72,20 +71,22 @@ def _read(path: Path) -> dict[tuple[int, int], torch.Tensor]:
         with np.load(path) as content:
             event, frame, fields = (content[name] for name in _NEEDS)
     except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
-        raise BadInput(f"no forecasts ({error})", path, f"an .npz with {', '.join(_NEEDS)}") from None
+        raise BadInput(f"no forecasts ({error})", path, f"give an .npz file with {', '.join(_NEEDS)}") from None
     if not len(event) == len(frame) == len(fields) or fields.ndim not in (4, 6):
-        problem = f"event {event.shape}, frame {frame.shape}, forecast {fields.shape}"
-        raise BadInput(f"shapes that don't belong together: {problem}", path, "give (n,), (n,) and (n, m, y, x)")
+        shapes = f"event {event.shape}, frame {frame.shape}, forecast {fields.shape}"
+        raise BadInput(f"shapes do not match: {shapes}", path, "give (n,), (n,) and (n, m, y, x)")
     tensors = torch.from_numpy(np.ascontiguousarray(fields, np.float32))
     return {(int(e), int(f)): field for e, f, field in zip(event, frame, tensors, strict=True)}
 
 
-def _difference(given: Records, found: Records) -> str:
-    if given.protocol != found.protocol:
-        return "it was scored in another way"
-    if not np.array_equal(given.events, found.events):
-        return "it was scored on other events"
-    for name, sums in found.sums.items():
-        if name not in given.sums or not np.allclose(given.sums[name], sums, _RELATIVE, _ABSOLUTE, equal_nan=True):
-            return f"its {name} sums are not those of its forecasts"
+def _difference(recorded: Records, computed: Records) -> str:
+    if recorded.protocol != computed.protocol:
+        return "the run was scored with another protocol"
+    if not np.array_equal(recorded.events, computed.events):
+        return "the run was scored on other events"
+    for name, sums in computed.sums.items():
+        if name not in recorded.sums or not np.allclose(
+            recorded.sums[name], sums, _RELATIVE, _ABSOLUTE, equal_nan=True
+        ):
+            return f"the {name} sums differ from those of the forecasts"
     return ""

@@ -1,1 +1,1 @@
-"""Scores as sums that merge exactly: accumulate per event, merge, then compute."""
+"""Scores from mergeable sums: accumulate per event, merge, then compute."""

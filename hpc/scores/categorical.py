@@ -1,6 +1,6 @@
-"""Yes or no: counts of hits, misses, false alarms and correct negatives, and what is made of them.
+"""Categorical scores from counts of hits, misses, false alarms and correct negatives.
 
-Counts of disjoint pixels add up; a score of the sum is the score of all of them together (pooled).
+Counts of disjoint pixels are additive; the score of summed counts is the pooled score.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,102 +17,122 @@ COUNTS = ("hits", "misses", "false_alarms", "correct_negatives")
 
 
 def contingency(forecast: Tensor, observed: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Counts of each field at each threshold, (n, threshold, COUNTS) int64; an event is a value of at least that much.
+    """Count the contingency table of each field at each threshold.
+
+    An event is a value at or above the threshold. Pixels that are NaN in either field are excluded.
 
     Args:
-        forecast: (n, y, x).
-        observed: (n, y, x) in the same units; pixels without a value (NaN) in either do not count.
-        thresholds: In those units.
+        forecast: Forecast fields, (n, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        thresholds: Event thresholds in the same units.
+
+    Returns:
+        Counts, (n, threshold, COUNTS) int64.
     """
-    said, seen = (_classes(field, thresholds) for field in (forecast, observed))
-    return _in_order(_counts(said, seen, len(thresholds)), thresholds)
+    forecast, observed = (_classes(field, thresholds) for field in (forecast, observed))
+    return _in_order(_counts(forecast, observed, len(thresholds)), thresholds)
 
 
 def pooled_contingency(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], pools: Sequence[int]) -> Tensor:
-    """Counts after both fields were max-pooled, (n, threshold, pool, COUNTS): near misses within a block are hits.
+    """Count the contingency table after max-pooling both fields; near misses within a block are hits.
 
-    Blocks of `pool`² pixels side by side, as SEVIR's benchmarks have them (Gao et al. 2022); what is left over at the
-    far edges is a block of its own.
+    Blocks do not overlap; smaller blocks cover the remaining pixels at the far edges.
+
+    Args:
+        forecast: Forecast fields, (n, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        thresholds: Event thresholds in the same units.
+        pools: Side lengths of the blocks in pixels.
+
+    Returns:
+        Counts of blocks, (n, threshold, pool, COUNTS) int64.
+
+    References:
+        Gao et al. (2022), SEVIR benchmarks.
     """
-    said, seen = (_classes(field, thresholds) for field in (forecast, observed))
-    found = [_counts(_blocks(said, p), _blocks(seen, p), len(thresholds)) for p in pools]
-    return _in_order(torch.stack(found, 2), thresholds)
+    forecast, observed = (_classes(field, thresholds) for field in (forecast, observed))
+    counts = [_counts(_blocks(forecast, p), _blocks(observed, p), len(thresholds)) for p in pools]
+    return _in_order(torch.stack(counts, 2), thresholds)
 
 
 def multi_event_contingency(
     forecast: Tensor, observed: Tensor, thresholds: Sequence[float], windows: Sequence[int]
 ) -> Tensor:
-    """Counts of a fuzzy forecast against an observation that is not, (n, threshold, window, COUNTS).
+    """Count the multi-event contingency table of a neighborhood forecast against the observed pixels.
 
-    A pixel is forecast where there is an event anywhere in the window around it (Atger 2001: multi-event contingency
-    tables in space); the window reaches over the edge of the field, where there is nothing.
+    A pixel counts as forecast if any pixel in the window around it is an event. Beyond the edge there are no events.
 
     Args:
-        forecast: (n, y, x); a pixel without a value (NaN) is no event.
-        observed: (n, y, x); NaN does not count.
-        thresholds: Of events.
-        windows: Odd sides of the windows, in pixels.
+        forecast: Forecast fields, (n, y, x); NaN is not an event.
+        observed: Observed fields in the same units, (n, y, x); NaN pixels are excluded.
+        thresholds: Event thresholds in the same units.
+        windows: Side lengths of the windows in pixels, odd.
+
+    Returns:
+        Counts, (n, threshold, window, COUNTS) int64.
 
     Raises:
-        ValueError: a window is even, so that it has no middle.
+        ValueError: a window is even, so that it has no center pixel.
+
+    References:
+        Atger (2001).
     """
     if any(w % 2 == 0 for w in windows):
-        raise ValueError(f"windows must be odd to have a middle pixel, got {list(windows)}")
-    seen = _classes(observed, thresholds)
-    # No value in the forecast is no event: class 1, as of a value below all thresholds.
+        raise ValueError(f"windows must be odd to have a center pixel, got {list(windows)}")
+    observed = _classes(observed, thresholds)
+    # NaN in the forecast is not an event: class 1, as for a value below all thresholds.
     widened, reached = _classes(forecast, thresholds).clamp(min=1), 1
-    found = {}
+    counts = {}
     for window in sorted(set(windows)):
-        # The highest within a window, taken within a small one around it, is the highest within both together.
-        widened, reached = _highest_within(widened, window - reached + 1), window
-        found[window] = _counts(widened, seen, len(thresholds))
-    return _in_order(torch.stack([found[w] for w in windows], 2), thresholds)
+        # Maximum filters compose: windows of a and b pixels equal one window of a + b − 1 pixels.
+        widened, reached = _max_filter(widened, window - reached + 1), window
+        counts[window] = _counts(widened, observed, len(thresholds))
+    return _in_order(torch.stack([counts[w] for w in windows], 2), thresholds)
 
 
 def _classes(field: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """One more than the number of thresholds a value reaches, uint8; 0 without a value.
+    """Return one plus the number of thresholds that a value reaches, uint8; 0 for NaN.
 
-    The class of the highest value is the highest class: fields can be widened and pooled as classes, once for all
-    thresholds.
+    Classes increase with value, so that filtering and pooling of classes serves all thresholds at once.
     """
     levels = torch.tensor(sorted(thresholds), dtype=field.dtype, device=field.device)
     reached = torch.bucketize(field.contiguous(), levels, right=True, out_int32=True).to(torch.uint8) + 1
     return torch.where(field.isnan(), torch.zeros_like(reached), reached)
 
 
-def _counts(said: Tensor, seen: Tensor, thresholds: int) -> Tensor:
-    """Classes (n, y, x) of forecast and observation → (n, threshold, COUNTS), by ascending threshold.
+def _counts(forecast: Tensor, observed: Tensor, thresholds: int) -> Tensor:
+    """Count the contingency tables of classes (n, y, x): (n, threshold, COUNTS), by ascending threshold.
 
-    Pixels are counted by pairs of classes; an event at a threshold is a class above it.
+    Pixels are counted once by pairs of classes; an event at a threshold is any class above it.
     """
     size = thresholds + 2
-    # In bytes as long as they hold a pair: an eighth of the memory that would have to be gone through.
-    wide = said if size * size <= _BYTE else said.int()
-    pairs = (size * wide + seen).flatten(1)
-    counted = torch.stack([torch.bincount(of_field, minlength=size * size) for of_field in pairs])
+    # uint8 while it can hold a pair of classes: less memory traffic than a wider integer.
+    wide = forecast if size * size <= _BYTE else forecast.int()
+    pairs = (size * wide + observed).flatten(1)
+    counted = torch.stack([torch.bincount(field_pairs, minlength=size * size) for field_pairs in pairs])
     joint = counted.view(-1, size, size)[:, 1:, 1:]
-    # Pixels whose classes are at least (i, j): summed up from the end.
+    # reached[i, j]: pixels with a forecast class ≥ i and an observed class ≥ j.
     reached = joint.flip(1, 2).cumsum(1).cumsum(2).flip(1, 2)
     hits = reached.diagonal(dim1=1, dim2=2)[:, 1:]
-    said_events, seen_events, whole = reached[:, 1:, 0], reached[:, 0, 1:], reached[:, :1, 0]
-    misses, false_alarms = seen_events - hits, said_events - hits
-    return torch.stack([hits, misses, false_alarms, whole - hits - misses - false_alarms], -1)
+    forecast_events, observed_events, pixels = reached[:, 1:, 0], reached[:, 0, 1:], reached[:, :1, 0]
+    misses, false_alarms = observed_events - hits, forecast_events - hits
+    return torch.stack([hits, misses, false_alarms, pixels - hits - misses - false_alarms], -1)
 
 
-def _in_order(found: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """From ascending thresholds to the order they were given in."""
+def _in_order(counts: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Reorder counts from ascending thresholds to the order of `thresholds`."""
     place = {t: i for i, t in enumerate(sorted(thresholds))}
-    return found[:, [place[t] for t in thresholds]]
+    return counts[:, [place[t] for t in thresholds]]
 
 
-def _highest_within(field: Tensor, window: int) -> Tensor:
-    """Highest value in the window around each pixel, by rows, then by columns; nothing beyond the edge."""
+def _max_filter(field: Tensor, window: int) -> Tensor:
+    """Return the maximum in the window around each pixel, zero-padded, as two separable passes."""
     half = window // 2
-    return _highest_of(_highest_of(F.pad(field, (half, half, half, half)), window, 1), window, 2)
+    return _running_max(_running_max(F.pad(field, (half, half, half, half)), window, 1), window, 2)
 
 
-def _highest_of(field: Tensor, length: int, dim: int) -> Tensor:
-    """Highest of every `length` values in a row, by doubling: of 1, 2, 4, … values, and of two such that overlap."""
+def _running_max(field: Tensor, length: int, dim: int) -> Tensor:
+    """Return the maximum of every `length` consecutive values, from overlapping maxima of 1, 2, 4, … values."""
     reach, count = 1, field.shape[dim] - length + 1
     while 2 * reach <= length:
         rest = field.shape[dim] - reach
@@ -174,10 +194,18 @@ CATEGORICAL: dict[str, Callable[[Array, Array, Array, Array], Array]] = {
     "bias": _bias,  # frequency bias
     "sedi": _sedi,  # symmetric extremal dependence index (Ferro & Stephenson 2011)
 }
-"""Formulas as in Jolliffe & Stephenson (2012), ch. 3."""
+"""Categorical scores by name, as functions of COUNTS; formulas as in Jolliffe & Stephenson (2012), ch. 3."""
 
 
 def categorical(name: str, counts: Array) -> Array:
-    """A score of counts (…, COUNTS) → (…); NaN where it is undefined."""
+    """Compute a categorical score from counts.
+
+    Args:
+        name: Key of CATEGORICAL.
+        counts: Counts of `contingency` or a variant of it, (…, COUNTS).
+
+    Returns:
+        Score, (…); NaN where undefined.
+    """
     h, m, f, c = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     return CATEGORICAL[name](h, m, f, c)

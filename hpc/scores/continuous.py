@@ -1,4 +1,4 @@
-"""How large the errors are: moments of forecast, observation and error, and what is made of them."""
+"""Continuous scores from moments of forecast, observation and error."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,25 +13,30 @@ MOMENTS = ("pixels", "sum_obs", "sum_fc", "sum_abs_error", "sum_sq_error", "sum_
 
 
 def moments(forecast: Tensor, observed: Tensor, classes: Sequence[float] = (-math.inf,)) -> Tensor:
-    """Sums over the pixels of each field (n, y, x) that have both values, by class: (n, class, MOMENTS) float64.
+    """Accumulate the moments of each field by class of the observed value.
+
+    Pixels that are NaN in either field are excluded.
 
     Args:
-        forecast: (n, y, x).
-        observed: (n, y, x) in the same units.
-        classes: Lower limits of classes of the observed value, ascending; the first takes all below the second, too.
+        forecast: Forecast fields, (n, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        classes: Lower limits of the classes, ascending; the first class has no lower limit.
+
+    Returns:
+        (n, class, MOMENTS) float64.
     """
-    seen = ~(forecast.isnan() | observed.isnan())
-    f, o = (torch.where(seen, field, 0).double().flatten(1) for field in (forecast, observed))
+    valid = ~(forecast.isnan() | observed.isnan())
+    f, o = (torch.where(valid, field, 0).double().flatten(1) for field in (forecast, observed))
     edges = torch.tensor(classes[1:], dtype=o.dtype, device=o.device)
-    of_class = torch.bucketize(o, edges, right=True).where(seen.flatten(1), -1)
+    of_class = torch.bucketize(o, edges, right=True).where(valid.flatten(1), -1)
     error = f - o
     terms = torch.stack([torch.ones_like(o), o, f, error.abs(), error.square(), o.square(), f.square(), o * f], 1)
     member = torch.stack([of_class == c for c in range(len(classes))], -1).double()
     return (terms @ member).mT
 
 
-def _variance(n: Array, whole: Array, squares: Array) -> Array:
-    return quotient(squares, n) - quotient(whole, n) ** 2
+def _variance(n: Array, total: Array, squares: Array) -> Array:
+    return quotient(squares, n) - quotient(total, n) ** 2
 
 
 def _cc(n: Array, o: Array, f: Array, ae: Array, se: Array, oo: Array, ff: Array, of: Array) -> Array:
@@ -47,13 +52,22 @@ CONTINUOUS: dict[str, Callable[..., Array]] = {
     "mse": lambda n, o, f, ae, se, oo, ff, of: quotient(se, n),
     "rmse": lambda n, o, f, ae, se, oo, ff, of: np.sqrt(quotient(se, n)),
     "mae": lambda n, o, f, ae, se, oo, ff, of: quotient(ae, n),
-    "ne": lambda n, o, f, ae, se, oo, ff, of: quotient(ae, o),  # normalised error, the paper's RBIAS
-    "nb": lambda n, o, f, ae, se, oo, ff, of: quotient(f - o, o),  # normalised bias
-    "cc": _cc,  # Pearson's correlation
-    "explained_variance": _explained,  # 1 − Var(error) / Var(observation)
+    "ne": lambda n, o, f, ae, se, oo, ff, of: quotient(ae, o),  # normalized error Σ|f − o| / Σo, the paper's RBIAS
+    "nb": lambda n, o, f, ae, se, oo, ff, of: quotient(f - o, o),  # normalized bias Σ(f − o) / Σo
+    "cc": _cc,  # Pearson correlation
+    "explained_variance": _explained,  # 1 − Var(f − o) / Var(o)
 }
+"""Continuous scores by name, as functions of MOMENTS."""
 
 
 def continuous(name: str, sums: Array) -> Array:
-    """A score of sums (…, MOMENTS) → (…); NaN where it is undefined."""
+    """Compute a continuous score from moments.
+
+    Args:
+        name: Key of CONTINUOUS.
+        sums: Sums of `moments`, (…, MOMENTS).
+
+    Returns:
+        Score, (…); NaN where undefined.
+    """
     return CONTINUOUS[name](*np.moveaxis(np.asarray(sums, np.float64), -1, 0))

@@ -1,4 +1,4 @@
-"""Whether echo grows, decays or begins where a nowcast is made: scores apart for what extrapolation can't know."""
+"""Classify echo change (growth, decay, initiation), which extrapolation cannot forecast."""
 
 import torch
 from torch import Tensor
@@ -7,30 +7,33 @@ CHANGES = ("decays", "steady", "grows", "initiates")
 ECHO_DBZ = 30.0
 _FACTOR = 1.25
 _LEAST_SHARE = 1e-3
-"""Of the pixels with echo: a field with less has none."""
+"""Share of pixels below which a field counts as free of echo."""
 
 
 def change_of(before: Tensor, observed: Tensor) -> Tensor:
-    """How the area of echo of at least 30 dBZ has changed, (n,) as a place in CHANGES.
+    """Classify the change of the echo area at or above 30 dBZ.
 
-    It grows where it is 1.25 times as large, decays where it is 1.25 times smaller, and initiates where there was none
-    (less than a thousandth of the pixels). Fields without echo at either time are steady.
+    Echo grows if its area is at least 1.25 times the earlier area, and decays if it is at most the earlier area / 1.25.
+    It initiates if the earlier area was below a thousandth of the pixels. Fields without echo at both times are steady.
 
     Args:
-        before: (n, y, x) zh in dBZ of the last frame seen.
-        observed: (n, y, x) of the frame forecast.
+        before: zh of the last input frame in dBZ, (n, y, x).
+        observed: Observed zh of the forecast frame in dBZ, (n, y, x).
+
+    Returns:
+        Index into CHANGES, (n,).
     """
-    was, now = ((field >= ECHO_DBZ).double().mean((-2, -1)) for field in (before, observed))
-    found = torch.full(was.shape, CHANGES.index("steady"), device=was.device)
-    found[now * _FACTOR <= was] = CHANGES.index("decays")
-    found[now >= was * _FACTOR] = CHANGES.index("grows")
-    found[(was < _LEAST_SHARE) & (now >= _LEAST_SHARE)] = CHANGES.index("initiates")
-    found[(was < _LEAST_SHARE) & (now < _LEAST_SHARE)] = CHANGES.index("steady")
-    return found
+    earlier, later = ((field >= ECHO_DBZ).double().mean((-2, -1)) for field in (before, observed))
+    change = torch.full(earlier.shape, CHANGES.index("steady"), device=earlier.device)
+    change[later * _FACTOR <= earlier] = CHANGES.index("decays")
+    change[later >= earlier * _FACTOR] = CHANGES.index("grows")
+    change[(earlier < _LEAST_SHARE) & (later >= _LEAST_SHARE)] = CHANGES.index("initiates")
+    change[(earlier < _LEAST_SHARE) & (later < _LEAST_SHARE)] = CHANGES.index("steady")
+    return change
 
 
 def by_change(sums: Tensor, change: Tensor) -> Tensor:
-    """Sums of each field (n, …) where they belong, zero elsewhere: (n, change, …)."""
+    """Spread the sums of each field (n, …) over a change axis: (n, change, …), zero for all other changes."""
     out = sums.new_zeros(len(sums), len(CHANGES), *sums.shape[1:])
     out[torch.arange(len(sums), device=sums.device), change] = sums
     return out

@@ -1,4 +1,4 @@
-"""Ensembles: how far their members are from the truth and from each other, and what their probabilities are worth."""
+"""Ensemble scores: CRPS, spread and skill, ranks, Brier score, ROC and economic value."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,20 @@ SPREAD_PARTS = ("pixels", "sum_variance", "sum_sq_error")
 
 
 def crps_sums(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float] = (-float("inf"),)) -> Tensor:
-    """Sums for the fair CRPS of each field, (n, threshold, CRPS_PARTS) float64.
+    """Accumulate the terms of the fair CRPS of each field.
 
-    Above a threshold only what happens there counts: values below are raised to it (threshold-weighted by chaining;
-    Allen, Ginsbourger & Ziegel 2023).
+    A finite threshold weights the score by chaining: all values are clamped to at least the threshold.
 
     Args:
-        ensemble: (n, m, y, x), m members.
-        observed: (n, y, x).
-        thresholds: −∞ for the plain score.
+        ensemble: Ensemble of m members, (n, m, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        thresholds: Thresholds in the same units; −∞ for the unweighted score.
+
+    Returns:
+        (n, threshold, CRPS_PARTS) float64.
+
+    References:
+        Ferro (2014); Allen, Ginsbourger & Ziegel (2023).
     """
     members = ensemble.shape[1]
     ordered, truth = ensemble.double().sort(1).values, observed.double()
@@ -37,16 +42,34 @@ def crps_sums(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float] = 
 
 
 def fair_crps(sums: Array) -> Array:
-    """E|X − y| − ½ E|X − X'| with the pairs of different members only (Ferro 2014): as if there were infinitely many.
+    """Compute the fair continuous ranked probability score (CRPS).
 
-    Of one member it is the mean absolute error.
+    CRPS = E|X − y| − ½ E|X − X'|, with pairs of different members only. Its expected value is that of an infinite
+    ensemble. For one member it equals the mean absolute error.
+
+    Args:
+        sums: Sums of `crps_sums`, (…, CRPS_PARTS).
+
+    Returns:
+        CRPS in the unit of the fields, (…).
+
+    References:
+        Ferro (2014).
     """
     pixels, error, difference = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
     return quotient(error - difference, pixels)
 
 
 def spread_sums(ensemble: Tensor, observed: Tensor) -> Tensor:
-    """Sums for spread and skill of each field, (n, SPREAD_PARTS) float64; ensemble (n, m, y, x), m ≥ 2."""
+    """Accumulate the ensemble variance and the squared error of the ensemble mean of each field.
+
+    Args:
+        ensemble: Ensemble of m ≥ 2 members, (n, m, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+
+    Returns:
+        (n, SPREAD_PARTS) float64.
+    """
     x = ensemble.double()
     error = (x.mean(1) - observed.double()).square().sum((-2, -1))
     variance = x.var(1, correction=1).sum((-2, -1))
@@ -54,20 +77,41 @@ def spread_sums(ensemble: Tensor, observed: Tensor) -> Tensor:
 
 
 def spread_skill(sums: Array, members: int) -> Array:
-    """Spread over error of the mean, √((m + 1)/m · Σvariance / Σerror²): 1 where members and truth are exchangeable
-    (Fortin et al. 2014)."""
+    """Compute the ratio of ensemble spread to the RMSE of the ensemble mean.
+
+    spread / skill = √((m + 1)/m · Σ variance / Σ error²), 1 if members and truth are exchangeable.
+
+    Args:
+        sums: Sums of `spread_sums`, (…, SPREAD_PARTS).
+        members: Ensemble size m.
+
+    Returns:
+        Dimensionless ratio, (…).
+
+    References:
+        Fortin et al. (2014).
+    """
     _, variance, error = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
     return np.sqrt((members + 1) / members * quotient(variance, error))
 
 
 def rank_counts(ensemble: Tensor, observed: Tensor) -> Tensor:
-    """How often the truth has each rank among the members, (n, m + 1) float64; ties are shared out evenly among the
-    ranks they could have, which dry pixels would otherwise put at the end."""
+    """Count the ranks of the observation among the members of each field (rank histogram).
+
+    Ties are split evenly between all possible ranks; otherwise dry pixels would all count at one end.
+
+    Args:
+        ensemble: Ensemble of m members, (n, m, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+
+    Returns:
+        (n, m + 1) float64.
+    """
     members, truth = ensemble.shape[1], observed[:, None]
     below = (ensemble < truth).sum(1).flatten(1)
     equal = (ensemble == truth).sum(1).flatten(1)
     share = 1.0 / (equal + 1).double()
-    # Each pixel adds its share to ranks below … below + equal: a step up, and a step down after.
+    # Each pixel adds its share to ranks below … below + equal, as a step up and a step down before the cumsum.
     steps = torch.zeros(len(ensemble), members + 2, dtype=torch.float64, device=ensemble.device)
     steps.scatter_add_(1, below, share)
     steps.scatter_add_(1, below + equal + 1, -share)
@@ -75,41 +119,67 @@ def rank_counts(ensemble: Tensor, observed: Tensor) -> Tensor:
 
 
 def probability_counts(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Pixels by forecast probability, and events among them: (n, threshold, m + 1, 2) int64.
+    """Count pixels and observed events by forecast probability.
 
-    The probability is the share of members with a value of at least the threshold: k of m.
+    The forecast probability k/m is the share of members at or above the threshold.
+
+    Args:
+        ensemble: Ensemble of m members, (n, m, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        thresholds: Event thresholds in the same units.
+
+    Returns:
+        Pixels and events, (n, threshold, m + 1, 2) int64.
     """
     members, counts = ensemble.shape[1], []
     for threshold in thresholds:
-        said = (ensemble >= threshold).sum(1).flatten(1)
-        seen = (observed >= threshold).flatten(1).long()
-        pixels, events = (torch.zeros(len(said), members + 1, dtype=torch.int64, device=said.device) for _ in range(2))
-        pixels.scatter_add_(1, said, torch.ones_like(said))
-        events.scatter_add_(1, said, seen)
+        forecast = (ensemble >= threshold).sum(1).flatten(1)
+        event = (observed >= threshold).flatten(1).long()
+        size, device = (len(forecast), members + 1), forecast.device
+        pixels, events = (torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2))
+        pixels.scatter_add_(1, forecast, torch.ones_like(forecast))
+        events.scatter_add_(1, forecast, event)
         counts.append(torch.stack([pixels, events], -1))
     return torch.stack(counts, 1)
 
 
 def brier(counts: Array) -> dict[str, Array]:
-    """Brier score of counts (…, m + 1, 2), and its parts: score = reliability − resolution + uncertainty (Murphy 1973).
+    """Compute the Brier score and its decomposition.
 
-    Exact, for there is a bin for each probability that can be.
+    BS = 1/N Σ (p − o)² = reliability − resolution + uncertainty. The decomposition is exact, with one bin for each
+    possible probability.
+
+    Args:
+        counts: Counts of `probability_counts`, (…, m + 1, 2).
+
+    Returns:
+        `brier`, `reliability`, `resolution` and `uncertainty`, (…) each.
+
+    References:
+        Murphy (1973).
     """
     n, o = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     p = np.arange(n.shape[-1]) / (n.shape[-1] - 1)
-    whole = n.sum(-1)
+    total = n.sum(-1)
     rate = np.nan_to_num(quotient(o, n))
-    climate = quotient(o.sum(-1), whole)[..., None]
+    climate = quotient(o.sum(-1), total)[..., None]
     return {
-        "brier": quotient((o * (1 - p) ** 2 + (n - o) * p**2).sum(-1), whole),
-        "reliability": quotient((n * (p - rate) ** 2).sum(-1), whole),
-        "resolution": quotient((n * (rate - climate) ** 2).sum(-1), whole),
+        "brier": quotient((o * (1 - p) ** 2 + (n - o) * p**2).sum(-1), total),
+        "reliability": quotient((n * (p - rate) ** 2).sum(-1), total),
+        "resolution": quotient((n * (rate - climate) ** 2).sum(-1), total),
         "uncertainty": (climate * (1 - climate))[..., 0],
     }
 
 
 def roc(counts: Array) -> tuple[Array, Array]:
-    """False alarm rate and hit rate, (…, m + 2), of acting at ever lower probabilities: from (0, 0) to (1, 1)."""
+    """Compute the receiver operating characteristic (ROC) curve.
+
+    Args:
+        counts: Counts of `probability_counts`, (…, m + 1, 2).
+
+    Returns:
+        False alarm rate and hit rate, (…, m + 2) each, by descending probability threshold: from (0, 0) to (1, 1).
+    """
     n, o = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     rates = []
     for part in (n - o, o):
@@ -119,17 +189,38 @@ def roc(counts: Array) -> tuple[Array, Array]:
 
 
 def roc_area(counts: Array) -> Array:
-    """Area below the ROC curve: 1 perfect, ½ no better than chance."""
+    """Compute the area under the ROC curve: 1 for a perfect forecast, ½ without skill.
+
+    Args:
+        counts: Counts of `probability_counts`, (…, m + 1, 2).
+
+    Returns:
+        Area, (…).
+    """
     false_alarm, hit = roc(counts)
     return np.asarray(np.trapezoid(hit, false_alarm, axis=-1))
 
 
 def economic_value(counts: Array, cost_loss: Array) -> Array:
-    """Relative economic value (Richardson 2000) at each cost–loss ratio (r,), for users who act at the probability that
-    suits them best: (…, r); 1 perfect, 0 as good as climatology."""
+    """Compute the relative economic value at the best probability threshold for each cost–loss ratio.
+
+    V = (min(α, s) − F α (1 − s) + H s (1 − α) − s) / (min(α, s) − s α).
+    α is the cost–loss ratio, s the base rate, F the false alarm rate and H the hit rate. V is 1 for a perfect forecast
+    and 0 for one as good as climatology.
+
+    Args:
+        counts: Counts of `probability_counts`, (…, m + 1, 2).
+        cost_loss: Cost–loss ratios, (r,).
+
+    Returns:
+        Value, (…, r).
+
+    References:
+        Richardson (2000).
+    """
     false_alarm, hit = roc(counts)
     n, o = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     climate = quotient(o.sum(-1), n.sum(-1))[..., None, None]
     a, h, f = np.asarray(cost_loss)[:, None], hit[..., None, :], false_alarm[..., None, :]
-    above = np.minimum(a, climate) - f * a * (1 - climate) + h * climate * (1 - a) - climate
-    return quotient(above, np.minimum(a, climate) - climate * a).max(-1)
+    saved = np.minimum(a, climate) - f * a * (1 - climate) + h * climate * (1 - a) - climate
+    return quotient(saved, np.minimum(a, climate) - climate * a).max(-1)

@@ -1,4 +1,8 @@
-"""How far off in space: the fractions skill score (Roberts & Lean 2008)."""
+"""Fractions skill score (FSS).
+
+References:
+    Roberts & Lean (2008).
+"""
 
 import math
 from collections.abc import Sequence
@@ -15,38 +19,53 @@ PARTS = ("sum_sq_difference", "sum_squares")
 
 
 def fractions(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], windows: Sequence[int]) -> Tensor:
-    """Sums over the pixels of each field, (n, threshold, window, PARTS) float64.
+    """Accumulate the terms of the FSS over the pixels of each field.
 
-    The fraction of a pixel is the share of the window around it in which there is an event (a value of at least the
-    threshold); beyond the edge there are none.
+    The fraction of a pixel is the share of events in the window around it. An event is a value at or above the
+    threshold. Beyond the edge there are no events.
 
     Args:
-        forecast: (n, y, x).
-        observed: (n, y, x) in the same units.
-        thresholds: In those units.
-        windows: Sides of the windows, in pixels.
+        forecast: Forecast fields, (n, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        thresholds: Event thresholds in the same units.
+        windows: Side lengths of the windows in pixels.
+
+    Returns:
+        Σ(F − O)² and Σ(F² + O²), (n, threshold, window, PARTS) float64.
     """
-    # One field and threshold at a time: what is made of it stays in a processor's cache.
+    # One field and threshold at a time keeps intermediate results in a CPU's cache.
     pairs = torch.stack([forecast, observed], 1)
     return torch.stack([torch.stack([_of_windows(_reached(pair, t), windows) for t in thresholds]) for pair in pairs])
 
 
 def fss(sums: Array) -> Array:
-    """1 − Σ(F − O)² / Σ(F² + O²) of sums (…, PARTS); undefined where neither has an event."""
+    """Compute the fractions skill score.
+
+    FSS = 1 − Σ(F − O)² / Σ(F² + O²), with forecast fractions F and observed fractions O.
+
+    Args:
+        sums: Sums of `fractions`, (…, PARTS).
+
+    Returns:
+        FSS in [0, 1], (…); NaN if neither forecast nor observation has an event.
+
+    References:
+        Roberts & Lean (2008).
+    """
     difference, squares = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
     return 1 - quotient(difference, squares)
 
 
 def _reached(field: Tensor, threshold: float) -> Tensor:
-    # NumPy compares a processor's vectors at once, torch value by value.
+    # On a CPU, NumPy vectorizes the comparison and torch does not.
     return field >= threshold if field.is_cuda else torch.from_numpy(field.numpy() >= threshold)
 
 
 def _of_windows(events: Tensor, windows: Sequence[int]) -> Tensor:
-    """Events (2, y, x) of forecast and observation → (window, PARTS)."""
+    """Accumulate the terms for the events (2, y, x) of forecast and observation: (window, PARTS)."""
     margin, (height, width) = max(windows), events.shape[-2:]
     table = _summed_area(events, margin)
-    # Room that is used again: asking for it anew costs as much as filling it.
+    # Buffers are reused: allocating them costs as much as filling them.
     rows, counts = table.new_empty(2, height, width + margin), table.new_empty(2, height, width)
     exact = counts.float()
     products = []
@@ -59,21 +78,21 @@ def _of_windows(events: Tensor, windows: Sequence[int]) -> Tensor:
 
 
 def _summed_area(events: Tensor, margin: int) -> Tensor:
-    """Number of events above and left of each corner of the field and of a margin around it, where there are none.
+    """Build the summed-area table of the events, padded by an event-free margin (Crow 1984).
 
-    A window's number takes four of them (Crow 1984). In 16 bits the table may overflow, and wrap around: differences
-    that fit come out right all the same, in half the time.
+    A window's count is a combination of four entries. In int16 the table may wrap around, but window counts that fit
+    remain exact, in half the time.
     """
-    whole = torch.int16 if margin**2 < 2**15 else torch.int32
-    inner = _accumulated(events.to(whole).cumsum(-1, dtype=whole))
-    known = F.pad(inner, (margin + 1, margin, margin + 1, margin))
-    known[..., -margin:] = known[..., -margin - 1, None]
-    known[..., -margin:, :] = known[..., -margin - 1, None, :]
-    return known
+    dtype = torch.int16 if margin**2 < 2**15 else torch.int32
+    inner = _column_sums(events.to(dtype).cumsum(-1, dtype=dtype))
+    table = F.pad(inner, (margin + 1, margin, margin + 1, margin))
+    table[..., -margin:] = table[..., -margin - 1, None]
+    table[..., -margin:, :] = table[..., -margin - 1, None, :]
+    return table
 
 
-def _accumulated(counts: Tensor) -> Tensor:
-    """Sums down the columns, by doubling: along a dimension that isn't the last, cumsum is slow."""
+def _column_sums(counts: Tensor) -> Tensor:
+    """Return the cumulative sums along the columns by doubling; torch.cumsum is slow in all but the last dimension."""
     reach, height = 1, counts.shape[-2]
     while reach < height:
         further = counts.clone()
@@ -83,9 +102,9 @@ def _accumulated(counts: Tensor) -> Tensor:
 
 
 def _count_within(table: Tensor, window: int, margin: int, rows: Tensor, counts: Tensor) -> None:
-    """Put the number of events in the window around each pixel into counts (2, y, x).
+    """Write the number of events in the window around each pixel to `counts` (2, y, x).
 
-    By way of rows (2, y, x + window); even windows have one more pixel before the middle.
+    `rows` (2, y, x + window) is a scratch buffer. Even windows have one more pixel before the center.
     """
     low, high = margin - window // 2, margin + window - window // 2
     height, width = counts.shape[-2:]
@@ -95,13 +114,13 @@ def _count_within(table: Tensor, window: int, margin: int, rows: Tensor, counts:
 
 
 def _products(counts: Tensor) -> Tensor:
-    """Parts of Σ f² + o² and of Σ f · o of counts (2, part, n): (2, 2 part), zeros behind the latter."""
+    """Return partial sums of f² + o² and of f · o for counts (2, part, n): (2, 2 part), the latter zero-padded."""
     if counts.is_cuda:
         squares, both = torch.linalg.vecdot(counts, counts).flatten(), torch.linalg.vecdot(*counts)
         return torch.stack([squares, F.pad(both, (0, len(both)))])
-    # NumPy hands rows to BLAS, which torch does not.
+    # NumPy dispatches the row products to BLAS, torch does not.
     rows = counts.numpy()
-    found = np.zeros((2, 2 * rows.shape[1]), np.float32)
-    np.matmul(rows[:, :, None], rows[..., None], out=found[0].reshape(*rows.shape[:2], 1, 1))
-    np.matmul(rows[0, :, None], rows[1, ..., None], out=found[1, : rows.shape[1]].reshape(-1, 1, 1))
-    return torch.from_numpy(found)
+    sums = np.zeros((2, 2 * rows.shape[1]), np.float32)
+    np.matmul(rows[:, :, None], rows[..., None], out=sums[0].reshape(*rows.shape[:2], 1, 1))
+    np.matmul(rows[0, :, None], rows[1, ..., None], out=sums[1, : rows.shape[1]].reshape(-1, 1, 1))
+    return torch.from_numpy(sums)

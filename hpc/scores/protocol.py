@@ -1,4 +1,4 @@
-"""What is scored: the units, and the coordinates along which sums are kept apart."""
+"""Units and coordinates of score records."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,7 +18,7 @@ ZH_EDGES_DBZ = tuple(float(e) for e in np.arange(5.0, 66.0, 2.5))
 WINDOWS = (1, 3, 5, 9, 17, 33, 65)
 POOLS = (4, 16)
 _SINGLE, _BANDS = 16, 49
-"""Wavenumbers kept one by one, and bounds of the bands above them: six to an octave."""
+"""Number of single wavenumbers, and number of band bounds above them (six per octave)."""
 MEAN, MEMBER = "mean", "member"
 
 
@@ -27,16 +27,16 @@ class Protocol:
     """The coordinates of score records.
 
     Attributes:
-        unit: Of forecast and observation.
-        shape: Pixels of a field, (y, x).
+        unit: Unit of forecast and observation.
+        shape: Size of a field in pixels, (y, x).
         members: Ensemble size.
-        lead_time: Minutes from the last frame seen to each frame forecast; 0 for an estimate.
+        lead_time: Minutes from the last input frame to each forecast frame; 0 for an estimate.
         height: Heights in km; 0 for rain at the ground.
-        threshold: A value of at least that much is an event, in `unit`.
-        classes: Lower limits of classes of the observed value, in `unit`; the last one is open above.
-        window: Odd sides of windows, in pixels.
-        pool: Sides of blocks that are max-pooled, in pixels.
-        edges: Between the bins of histograms, in `unit`.
+        threshold: Event thresholds in `unit`; an event is a value at or above the threshold.
+        classes: Lower limits of the observed value's classes in `unit`; the last class is open above.
+        window: Side lengths of square windows in pixels, odd.
+        pool: Side lengths of max-pooling blocks in pixels.
+        edges: Bin edges of histograms in `unit`.
     """
 
     unit: str
@@ -57,21 +57,21 @@ class Protocol:
 
     @property
     def pixels(self) -> int:
-        """Of one field."""
+        """Number of pixels of one field."""
         return self.shape[0] * self.shape[1]
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What of a forecast is looked at as a picture: the mean, and of an ensemble also one member."""
+        """Forecast fields with spectra and histograms: the mean, and for an ensemble also one member."""
         return (MEAN,) if self.members == 1 else (MEAN, MEMBER)
 
     def axis(self, name: str) -> Coordinates:
-        """Coordinates along an axis. Raises KeyError for an unknown one."""
+        """Return the coordinates along an axis. Raises KeyError for an unknown axis."""
         if name in ("lead_time", "height", "threshold", "window", "pool"):
-            found: tuple[float, ...] = getattr(self, name)
-            return tuple(float(c) for c in found)
-        whole = min(self.shape) // 2 if self.shape[0] == self.shape[1] else 0
-        bands = {round(k) for k in (*range(_SINGLE), *np.geomspace(_SINGLE, 4096, _BANDS)) if round(k) < whole}
+            coordinates: tuple[float, ...] = getattr(self, name)
+            return tuple(float(c) for c in coordinates)
+        limit = min(self.shape) // 2 if self.shape[0] == self.shape[1] else 0
+        bands = {round(k) for k in (*range(_SINGLE), *np.geomspace(_SINGLE, 4096, _BANDS)) if round(k) < limit}
         derived: dict[str, Coordinates] = {
             "class": self.classes,
             "field": self.fields,
@@ -85,12 +85,12 @@ class Protocol:
         return derived[name]
 
     def as_record(self) -> dict[str, Any]:
-        """For JSON; `of_record` brings it back."""
+        """Return a JSON-serializable dict, the inverse of `of_record`."""
         return asdict(self)
 
     @classmethod
     def of_record(cls, content: dict[str, Any]) -> "Protocol":
-        """What `as_record` gave. Raises TypeError for keys that are not its own."""
+        """Create a protocol from the dict of `as_record`. Raises TypeError for unknown keys."""
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
         return cls(**arguments)
 
@@ -98,5 +98,12 @@ class Protocol:
 def nowcast_protocol(
     shape: tuple[int, int], members: int, lead_time: tuple[float, ...], height: tuple[float, ...]
 ) -> Protocol:
-    """Of forecasts of zh in dBZ at some lead times (minutes) and heights (km)."""
+    """Return the protocol of nowcasts of zh in dBZ.
+
+    Args:
+        shape: Size of a field in pixels, (y, x).
+        members: Ensemble size.
+        lead_time: Lead times in minutes.
+        height: Heights in km.
+    """
     return Protocol("dBZ", shape, members, lead_time, height, ZH_THRESHOLDS_DBZ, ZH_CLASSES_DBZ, edges=ZH_EDGES_DBZ)

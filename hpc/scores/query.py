@@ -1,4 +1,4 @@
-"""A score as people ask for it: `rmse`, `csi@threshold=10`, `hk@threshold=10,window=9,lead_time=60`."""
+"""Parse and evaluate score names such as `rmse`, `csi@threshold=10` or `hk@threshold=10,window=9,lead_time=60`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from polarcast.hpc.scores.sums import FAMILIES, Family
 
 ALL = "*"
 ALWAYS = ("lead_time", "height")
-"""Axes of every family."""
+"""Axes that every family has."""
 _SUMMED = ("class",)
-"""Axes over which a family is summed up unless a coordinate is asked for; of others one must be chosen."""
+"""Axes that are summed over unless a coordinate is given; all other axes require a coordinate."""
 _NAMED = ("field", "change")
 """Axes whose coordinates are names."""
 _LABELS = {
@@ -30,8 +30,12 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class Score:
-    """A metric and the coordinates it is taken at, as text: `{"threshold": "10"}`; a range `10-50` counts from 10 to
-    below 50."""
+    """A metric at given coordinates.
+
+    Attributes:
+        name: Name of the metric.
+        at: Axis → coordinate as text, such as `{"threshold": "10"}`; the range `10-50` excludes its upper limit.
+    """
 
     name: str
     at: Mapping[str, str] = field(default_factory=dict)
@@ -44,93 +48,93 @@ class Score:
 
     @property
     def metric(self) -> Metric:
-        """What it is."""
+        """The metric."""
         return METRICS[self.name]
 
     @property
     def family(self) -> Family:
-        """What it is computed from."""
+        """The family of sums it is computed from."""
         return FAMILIES[self.family_name]
 
     @property
     def family_name(self) -> str:
-        """Of the metric's families the one whose axes are those asked for.
+        """Name of the metric's family whose axes match the given coordinates.
 
         Raises:
-            BadInput: none is; says which coordinates are missing.
+            BadInput: no family matches; the message lists the coordinates to give.
         """
-        asked = set(self.at) - set(ALWAYS)
+        given = set(self.at) - set(ALWAYS)
         for name in self.metric.families:
             free = [a for a in FAMILIES[name].axes if a not in self.metric.uses]
-            if asked <= set(free) and asked >= {a for a in free if a not in (*_SUMMED, "field")}:
+            if given <= set(free) and given >= {a for a in free if a not in (*_SUMMED, "field")}:
                 return name
-        ways = [[a for a in FAMILIES[n].axes if a not in self.metric.uses] for n in self.metric.families]
-        told = " or ".join(self.name + ("@" + ",".join(f"{a}=…" for a in way) if way else "") for way in ways)
-        raise BadInput(f"{str(self)!r} is no score", "metrics", f"ask for {told}")
+        options = [[a for a in FAMILIES[n].axes if a not in self.metric.uses] for n in self.metric.families]
+        usage = " or ".join(self.name + ("@" + ",".join(f"{a}=…" for a in axes) if axes else "") for axes in options)
+        raise BadInput(f"{str(self)!r} is not a score", "metrics", f"use {usage}")
 
     def unit(self, protocol: Protocol) -> str:
-        """Of its values."""
+        """Return the unit of its values."""
         return self.metric.unit.format(unit=protocol.unit)
 
     def heading(self, protocol: Protocol, without: Sequence[str] = ()) -> str:
-        """Label, coordinates and unit, for a table; coordinates that stand elsewhere are left out."""
+        """Return label, coordinates and unit as a table heading, omitting the coordinates of axes in `without`."""
         label = "MAE" if self.name == "crps" and protocol.members == 1 else self.metric.label
-        where = [coordinate_label(axis, value, protocol) for axis, value in self.at.items() if axis not in without]
+        labels = [coordinate_label(axis, value, protocol) for axis, value in self.at.items() if axis not in without]
         unit = self.unit(protocol)
-        return " ".join([label, *where, *([f"[{unit}]"] if unit != "1" else [])])
+        return " ".join([label, *labels, *([f"[{unit}]"] if unit != "1" else [])])
 
     def sums(self, records: Records) -> Array:
-        """What it is computed from: (e, s) sums of each event.
+        """Select the sums of each event that it is computed from, (e, s).
 
         Raises:
-            BadInput: the records don't hold it.
+            BadInput: the records lack the family or a coordinate.
         """
         if self.family_name not in records.sums:
-            raise BadInput(f"{self} is not in these records", "metrics", "it needs an ensemble, or another task")
+            raise BadInput(f"these records do not contain {self}", "metrics", "score an ensemble or another task")
         sums = records.sums[self.family_name]
         axes = [*ALWAYS, *self.family.axes]
         for position in reversed(range(len(axes))):
             if axes[position] not in self.metric.uses:
-                chosen = self._chosen(axes[position], records.protocol)
+                chosen = self._indices(axes[position], records.protocol)
                 sums = np.take(sums, chosen, axis=1 + position).sum(1 + position)
         return sums.reshape(len(sums), -1)
 
     def of(self, sums: Array, protocol: Protocol) -> Array:
-        """Its value (…) of sums (…, s), pooled over whatever was added up; NaN where undefined."""
+        """Compute its value (…) from sums (…, s); NaN where undefined."""
         sizes = (len(protocol.axis(axis)) for axis in self.metric.uses)
         return self.metric.of(sums.reshape(*sums.shape[:-1], *sizes, len(self.family.columns)), protocol)
 
-    def _chosen(self, axis: str, protocol: Protocol) -> list[int]:
+    def _indices(self, axis: str, protocol: Protocol) -> list[int]:
         if axis == "field":
             return [protocol.fields.index(self.at.get(axis, protocol.fields[-1]))]
         if axis in _NAMED:
-            return [self._named(axis, protocol)]
+            return [self._index_of_name(axis, protocol)]
         coordinates = [float(c) for c in protocol.axis(axis)]
         if axis not in self.at:
             return list(range(len(coordinates)))
         low, high = _limits(self.at[axis])
         found = [i for i, c in enumerate(coordinates) if low <= c < high]
         if not found:
-            there = ", ".join(f"{c:g}" for c in coordinates)
-            raise BadInput(f"{self}: nothing at {axis}={self.at[axis]}", "metrics", f"there are: {there}")
+            choices = ", ".join(f"{c:g}" for c in coordinates)
+            raise BadInput(f"{self}: no coordinate {axis}={self.at[axis]}", "metrics", f"choose from: {choices}")
         return found
 
-    def _named(self, axis: str, protocol: Protocol) -> int:
+    def _index_of_name(self, axis: str, protocol: Protocol) -> int:
         names = [str(name) for name in protocol.axis(axis)]
         if self.at[axis] not in names:
-            raise BadInput(f"{self}: no {axis} {self.at[axis]!r}", "metrics", f"there are: {', '.join(names)}")
+            raise BadInput(f"{self}: no {axis} {self.at[axis]!r}", "metrics", f"choose from: {', '.join(names)}")
         return names.index(self.at[axis])
 
 
 def parse_score(text: str) -> Score:
-    """`csi@threshold=10,window=9` → the score.
+    """Parse a score such as `csi@threshold=10,window=9`.
 
     Raises:
-        BadInput: an unknown metric, a coordinate that it doesn't have, or one that is missing.
+        BadInput: the metric is unknown, or a coordinate is unknown, missing or not a number.
     """
     name, _, rest = text.strip().partition("@")
     if name not in METRICS:
-        raise BadInput(f"unknown metric {name!r}", "metrics", f"there are: {', '.join(METRICS)}")
+        raise BadInput(f"unknown metric {name!r}", "metrics", f"choose from: {', '.join(METRICS)}")
     pairs = [part.partition("=") for part in rest.split(",")] if rest else []
     score = Score(name, {key.strip(): value.strip() for key, _, value in pairs})
     _ = score.family_name
@@ -141,36 +145,37 @@ def parse_score(text: str) -> Score:
 
 
 def check_single(texts: Sequence[str], where: str) -> None:
-    """Raises BadInput for what is no score, or several at once."""
+    """Check that each text is exactly one score. Raises BadInput otherwise."""
     for score in map(parse_score, texts):
         if ALL in score.at.values():
-            raise BadInput(f"{score} is many scores", where, "name each of them")
+            raise BadInput(f"{score} selects many scores", where, "list each score")
 
 
 def expand(score: Score, protocol: Protocol, apart: Sequence[str] = ()) -> list[Score]:
-    """A score for every coordinate where `*` is asked for, but for axes that are to stay apart."""
+    """Expand each `*` into one score per coordinate, except along the axes in `apart`."""
     axes = [axis for axis, value in score.at.items() if value == ALL and axis not in apart]
     choices = [[plain(c) for c in protocol.axis(axis)] for axis in axes]
     return [Score(score.name, {**score.at, **dict(zip(axes, chosen, strict=True))}) for chosen in product(*choices)]
 
 
 def coordinate_label(axis: str, value: str, protocol: Protocol) -> str:
-    """A coordinate in words."""
+    """Return a readable label of a coordinate."""
     if axis == "class" and "-" not in value:
-        inside = [float(c) for c in protocol.classes if float(c) > float(value)]
-        value = f"{value}-{plain(inside[0])}" if inside else f"≥ {value}"
+        above = [float(c) for c in protocol.classes if float(c) > float(value)]
+        value = f"{value}-{plain(above[0])}" if above else f"≥ {value}"
     return _LABELS[axis].format(value.replace("-", "–"), unit=protocol.unit)
 
 
 def plain(coordinate: float | str) -> str:
-    """A coordinate as a score's text names it."""
+    """Format a coordinate as in the text of a score."""
     return coordinate if isinstance(coordinate, str) else f"{coordinate:g}"
 
 
 def _limits(text: str) -> tuple[float, float]:
-    """`10` → (10, 10); `10-50` → (10, 50). Raises BadInput for anything else."""
+    """Parse `10` or `10-50` as a half-open range [low, high). Raises BadInput for anything else."""
     try:
         low, _, high = text.partition("-")
         return float(low), float(high) if high else math.nextafter(float(low), math.inf)
     except ValueError:
-        raise BadInput(f"{text!r} is no number", "metrics", "give one like 10, a range like 10-50, or *") from None
+        fix = "give a number such as 10, a range such as 10-50, or *"
+        raise BadInput(f"{text!r} is not a number", "metrics", fix) from None

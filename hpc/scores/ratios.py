@@ -1,4 +1,4 @@
-"""Scores as quotients: what has nothing to divide by is undefined, NaN, and never a guess."""
+"""Quotients and logarithms that are NaN where undefined."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,12 +6,12 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 
-def quotient(above: Array, below: Array) -> Array:
-    """above / below, NaN where below is 0."""
-    defined = np.asarray(below) != 0
-    return np.where(defined, above / np.where(defined, below, 1), np.nan)
+def quotient(numerator: Array, denominator: Array) -> Array:
+    """Divide, with NaN where the denominator is 0."""
+    defined = np.asarray(denominator) != 0
+    return np.where(defined, numerator / np.where(defined, denominator, 1), np.nan)
 
 
 def logarithm(value: Array) -> Array:
-    """Natural logarithm, NaN where the value is not positive."""
+    """Return the natural logarithm, with NaN where the value is not positive."""
     return np.log(np.where(value > 0, value, np.nan))

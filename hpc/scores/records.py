@@ -1,4 +1,4 @@
-"""Score records: the sums of every event, of one run on one set of events; all scores are functions of them."""
+"""Score records, the sums of every event from which all scores are computed: write, read, merge."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ _KEYS = ("event", "lead_time", "height")
 
 @dataclass(frozen=True)
 class Records:
-    """Sums of each event; those of disjoint events or fields add up.
+    """Sums of each event of one run; sums of disjoint events or fields are additive.
 
     Attributes:
-        protocol: What was scored.
-        events: (e,) event numbers, ascending.
+        protocol: Coordinates of the sums.
+        events: Event numbers, ascending, (e,).
         sums: Family → (e, lead time, height, *axes, columns) float64.
     """
 
@@ -34,33 +34,39 @@ class Records:
 
     @classmethod
     def of_windows(cls, protocol: Protocol, events: npt.NDArray[np.int64], sums: Mapping[str, Array]) -> "Records":
-        """Add up the sums (n, lead time, height, …) of windows, which belong to `events` (n,), in their order."""
+        """Add up the sums of windows by event.
+
+        Args:
+            protocol: Coordinates of the sums.
+            events: Event number of each window, (n,).
+            sums: Family → (n, lead time, height, *axes, columns), in the order of `events`.
+        """
         numbers, index = np.unique(events, return_inverse=True)
-        return cls(protocol, numbers, {name: _added(index, len(numbers), of) for name, of in sums.items()})
+        return cls(protocol, numbers, {name: _sum_by_event(index, len(numbers), of) for name, of in sums.items()})
 
     def merged(self, other: "Records") -> "Records":
-        """Both together: windows scored apart.
+        """Merge two records of disjoint windows.
 
         Raises:
-            BadInput: they were scored by different protocols.
+            BadInput: the records have different protocols.
         """
         if self.protocol != other.protocol:
-            raise BadInput("scored in different ways", "scores", "evaluate all parts with the same settings")
+            raise BadInput("records have different protocols", "scores", "evaluate all parts with the same settings")
         events = np.concatenate([self.events, other.events])
-        together = {name: np.concatenate([of, other.sums[name]]) for name, of in self.sums.items()}
-        return Records.of_windows(self.protocol, events, together)
+        sums = {name: np.concatenate([of, other.sums[name]]) for name, of in self.sums.items()}
+        return Records.of_windows(self.protocol, events, sums)
 
 
-def _added(index: npt.NDArray[np.int64], events: int, sums: Array) -> Array:
-    whole = np.zeros((events, *sums.shape[1:]))
-    np.add.at(whole, index, sums)
-    return whole
+def _sum_by_event(index: npt.NDArray[np.int64], events: int, sums: Array) -> Array:
+    total = np.zeros((events, *sums.shape[1:]))
+    np.add.at(total, index, sums)
+    return total
 
 
 def write_records(path: Path, records: Records) -> None:
-    """Write as Parquet: a row for each event, lead time and height, a column of lists for each family.
+    """Write records as Parquet: one row per event, lead time and height; one list column per family.
 
-    The file's metadata names the format and the protocol, which together say what is where in a list.
+    The file's metadata holds the format and the protocol, which together define the layout of each list.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -72,25 +78,29 @@ def write_records(path: Path, records: Records) -> None:
         flat = sums.reshape(keys[0].size, -1)
         values = flat.astype(np.int64) if FAMILIES[name].counts else flat
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-    about = {"polarcast": FORMAT, "protocol": json.dumps(protocol.as_record())}
+    metadata = {"polarcast": FORMAT, "protocol": json.dumps(protocol.as_record())}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns).replace_schema_metadata(about), sink, compression="zstd")
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink, compression="zstd")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def read_records(path: Path) -> Records:
-    """Read what `write_records` wrote. Raises BadInput when the file is missing, damaged, or of another format."""
+    """Read records written by `write_records`.
+
+    Raises:
+        BadInput: the file is missing, damaged, or of another format.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     fix = "run: polarcast evaluate on the run"
     try:
         table = pq.read_table(path)
-        about = table.schema.metadata or {}
-        if about.get(b"polarcast") != FORMAT.encode():
+        metadata = table.schema.metadata or {}
+        if metadata.get(b"polarcast") != FORMAT.encode():
             raise BadInput(f"not score records of format {FORMAT}", path, fix)
-        protocol = Protocol.of_record(json.loads(about[b"protocol"]))
+        protocol = Protocol.of_record(json.loads(metadata[b"protocol"]))
         lead = (-1, len(protocol.lead_time), len(protocol.height))
         sums = {
             name: table[name]
@@ -100,7 +110,7 @@ def read_records(path: Path) -> Records:
             .astype(float)
             .reshape(*lead, *family.shape(protocol))
             for name, family in families(protocol).items()
-            if name in table.column_names  # a family may be younger than the records
+            if name in table.column_names  # older records lack families added since
         }
         events = table["event"].to_numpy().reshape(lead)[:, 0, 0]
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
@@ -109,10 +119,10 @@ def read_records(path: Path) -> Records:
 
 
 def common_events(records: Sequence[Records]) -> npt.NDArray[np.int64]:
-    """The events of all records.
+    """Return the event numbers that all records share, (e,).
 
     Raises:
-        BadInput: they were made on different events, so that they can't be compared in pairs.
+        BadInput: the records cover different events, so that a paired comparison is impossible.
     """
     first = records[0].events
     for other in records[1:]:

@@ -1,4 +1,8 @@
-"""Structure, amplitude and location of rain (SAL; Wernli et al. 2008, with the threshold of Wernli et al. 2009)."""
+"""Structure, amplitude and location of rain (SAL).
+
+References:
+    Wernli et al. (2008), with the object threshold of Wernli et al. (2009).
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -19,29 +23,49 @@ _WITHIN_A_FIELD[1] = True
 
 
 def sal_sums(forecast: Tensor, observed: Tensor) -> Tensor:
-    """Sums of the components that are defined in each field, (n, PARTS) float64; of rain rates (n, y, x) in mm/h."""
-    found = sal(_array(forecast), _array(observed))
-    parts, defined = [np.nan_to_num(c) for c in found], [np.isfinite(c).astype(float) for c in found]
+    """Accumulate the defined SAL components of each field.
+
+    Args:
+        forecast: Rain rate in mm/h, (n, y, x).
+        observed: Observed rain rate in mm/h, (n, y, x).
+
+    Returns:
+        (n, PARTS) float64.
+    """
+    components = sal(_array(forecast), _array(observed))
+    parts, defined = [np.nan_to_num(c) for c in components], [np.isfinite(c).astype(float) for c in components]
     (s, a, location), (has_s, has_a, has_l) = parts, defined
     return torch.from_numpy(np.stack([has_s, s, abs(s), has_a, a, abs(a), has_l, location], -1))
 
 
 def sal(forecast: Array, observed: Array) -> tuple[Array, Array, Array]:
-    """S, A and L of each pair of fields (n, y, x) in mm/h: (n,) each.
+    """Compute structure S, amplitude A and location L of each pair of fields.
 
-    S in [−2, 2] above 0: objects too large or too flat; undefined where neither has an object. A in [−2, 2]: relative
-    error of the mean; undefined without any rain. L in [0, 2]: distance of the centres of mass, and of the objects
-    from them; undefined where either has none.
+    - S = (V_f − V_o) / ½(V_f + V_o) of the scaled object volumes, in [−2, 2]. Positive: objects too large or too flat.
+      Undefined if neither field has an object.
+    - A = (D_f − D_o) / ½(D_f + D_o) of the domain means, in [−2, 2]. Undefined without any rain.
+    - L = |x_f − x_o| / d + 2 |r_f − r_o| / d, in [0, 2]. x is the center of mass, r the objects' mean distance from it,
+      and d the domain diagonal. Undefined if either field has no object.
+
+    Args:
+        forecast: Rain rate in mm/h, (n, y, x).
+        observed: Observed rain rate in mm/h, (n, y, x).
+
+    Returns:
+        S, A and L, (n,) each; NaN where undefined.
+
+    References:
+        Wernli et al. (2008).
     """
     volumes, spreads = zip(*(_objects(field) for field in (forecast, observed)), strict=True)
     means = [field.mean((1, 2)) for field in (forecast, observed)]
-    apart = np.hypot(*(c - o for c, o in zip(_centre(forecast), _centre(observed), strict=True)))
+    shift = np.hypot(*(c - o for c, o in zip(_center(forecast), _center(observed), strict=True)))
     diagonal = np.hypot(*forecast.shape[1:])
-    location = apart / diagonal + 2 * abs(spreads[0] - spreads[1]) / diagonal
-    return _contrast(*volumes), _contrast(*means), location
+    location = shift / diagonal + 2 * abs(spreads[0] - spreads[1]) / diagonal
+    return _relative_difference(*volumes), _relative_difference(*means), location
 
 
-def _contrast(forecast: Array, observed: Array) -> Array:
+def _relative_difference(forecast: Array, observed: Array) -> Array:
     return quotient(forecast - observed, (forecast + observed) / 2)
 
 
@@ -49,17 +73,20 @@ def _array(field: Tensor) -> Array:
     return field.double().nan_to_num().cpu().numpy()
 
 
-def _centre(field: Array) -> list[Array]:
-    """Centre of mass, (n,) along y and x; NaN without rain."""
-    whole = field.sum((1, 2))
+def _center(field: Array) -> list[Array]:
+    """Return the centers of mass along y and x, (n,) each; NaN without rain."""
+    total = field.sum((1, 2))
     y, x = (np.arange(size, dtype=float) for size in field.shape[1:])
-    return [quotient(field.sum(2) @ y, whole), quotient(field.sum(1) @ x, whole)]
+    return [quotient(field.sum(2) @ y, total), quotient(field.sum(1) @ x, total)]
 
 
 def _objects(field: Array) -> tuple[Array, Array]:
-    """Of each field: the scaled volume of its objects, 0 without any, and their distance from its centre, NaN then.
+    """Compute the mass-weighted scaled volume and distance from the center of mass of each field's objects.
 
-    An object is what hangs together, also by corners, above a fifteenth of the wet pixels' 95th percentile.
+    An object is an 8-connected region at or above a fifteenth of the wet pixels' 95th percentile.
+
+    Returns:
+        Scaled volume, (n,), 0 without objects; distance in pixels, (n,), NaN without objects.
     """
     from scipy import ndimage
 
@@ -68,25 +95,25 @@ def _objects(field: Array) -> tuple[Array, Array]:
     label, rain = labels.ravel()[inside] - 1, field.ravel()[inside]
     n, y, x = np.unravel_index(inside, field.shape)
     mass = _total(label, rain, count)
-    peak, home = np.zeros(count), np.zeros(count, np.int64)
+    peak, owner = np.zeros(count), np.zeros(count, np.int64)
     np.maximum.at(peak, label, rain)
-    home[label] = n
+    owner[label] = n
     middle = [_total(label, rain * axis, count) / mass for axis in (y, x)]
-    distance = np.hypot(*(m - c[home] for m, c in zip(middle, _centre(field), strict=True)))
-    whole = _total(home, mass, len(field))
-    return _mean_of(mass * mass / peak, home, whole, 0.0), _mean_of(mass * distance, home, whole, np.nan)
+    distance = np.hypot(*(m - c[owner] for m, c in zip(middle, _center(field), strict=True)))
+    total = _total(owner, mass, len(field))
+    return _mean_of(mass * mass / peak, owner, total, 0.0), _mean_of(mass * distance, owner, total, np.nan)
 
 
-def _mean_of(terms: Array, home: npt.NDArray[np.int64], whole: Array, empty: float) -> Array:
-    return np.where(whole > 0, quotient(_total(home, terms, len(whole)), whole), empty)
+def _mean_of(terms: Array, owner: npt.NDArray[np.int64], total: Array, empty: float) -> Array:
+    return np.where(total > 0, quotient(_total(owner, terms, len(total)), total), empty)
 
 
 def _total(index: npt.NDArray[np.int64], values: Array, size: int) -> Array:
-    """Sum of the values at each index, (size,); float also where there is none."""
+    """Sum the values at each index, (size,) float64, also for empty input."""
     return np.bincount(index, values, size).astype(float)
 
 
 def _thresholds(field: Array) -> Array:
-    """Above which a pixel of each field belongs to an object, (n,); infinite for a dry one."""
-    wet = [of_one[of_one >= WET_MM_H] for of_one in field]
+    """Return the object threshold of each field in mm/h, (n,); infinite for a dry field."""
+    wet = [plane[plane >= WET_MM_H] for plane in field]
     return np.array([_SHARE * np.quantile(w, _QUANTILE) if len(w) else np.inf for w in wet])

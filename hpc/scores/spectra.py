@@ -1,4 +1,4 @@
-"""Is it as rough as weather: spectra of variance and histograms of values, which tell blur as a number."""
+"""Measures of blur: power spectra and histograms of values."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -12,16 +12,23 @@ from polarcast.hpc.scores.ratios import Array, quotient
 
 
 def spectrum(field: Tensor) -> Tensor:
-    """Radially averaged power spectral density of each square field (n, s, s): (n, s // 2) float64.
+    """Compute the radially averaged power spectral density of square fields, as pysteps does.
 
-    By whole wavenumbers 0 … s/2 − 1 around the centre, as pysteps has it (Ruzanski & Chandrasekar 2011).
+    Args:
+        field: Square fields, (n, s, s).
+
+    Returns:
+        Power at the integer wavenumbers 0 … s // 2 − 1 in squared units of the field, (n, s // 2) float64.
 
     Raises:
         ValueError: the fields are not square.
+
+    References:
+        Ruzanski & Chandrasekar (2011).
     """
     size = field.shape[-1]
     if field.shape[-2] != size:
-        raise ValueError(f"the spectrum of a field needs it square, got {tuple(field.shape[-2:])}")
+        raise ValueError(f"expected square fields, got {tuple(field.shape[-2:])}")
     power = torch.fft.fftshift(torch.fft.fft2(field.double()), dim=(-2, -1)).abs().square() / size**2
     ring = _rings(size, field.device)
     sums = torch.zeros(len(field), int(ring.max()) + 1, dtype=torch.float64, device=field.device)
@@ -30,48 +37,66 @@ def spectrum(field: Tensor) -> Tensor:
 
 
 def _rings(size: int, device: torch.device | None = None) -> Tensor:
-    """Whole wavenumber of each coefficient of a square field, (size²,) int64."""
-    # The centre is where fftshift puts wavenumber 0.
+    """Return the integer wavenumber of each Fourier coefficient of a square field, (size²,) int64."""
+    # fftshift moves wavenumber 0 to index size // 2.
     axis = torch.arange(size, device=device, dtype=torch.float64) - size // 2
     return (axis[:, None].square() + axis[None].square()).sqrt().round().long().flatten()
 
 
 def spectrum_ratio(forecast: Array, observed: Array) -> Array:
-    """Power of forecast over that of observation at each wavenumber, of sums (…, k): below 1 where detail was lost."""
+    """Compute the ratio of forecast to observed power at each wavenumber; below 1 where detail is lost.
+
+    Args:
+        forecast: Summed forecast power, (…, k).
+        observed: Summed observed power, (…, k).
+
+    Returns:
+        Ratio, (…, k).
+    """
     return quotient(forecast, observed)
 
 
 @cache
 def ring_sizes(size: int, bounds: tuple[int, ...]) -> Array:
-    """Coefficients around a ring of each band of wavenumbers, on average over the band: (band,).
+    """Return the mean number of Fourier coefficients per wavenumber of each band, (band,).
 
     Args:
-        size: Pixels along a side of the field.
-        bounds: The first wavenumber of each band; the last one ends where a row's spectrum does.
+        size: Side length of the square field in pixels.
+        bounds: First wavenumber of each band; the last band ends at size // 2.
     """
-    held = torch.bincount(_rings(size))[: size // 2].double().numpy()
-    sizes = np.array([held[low:high].mean() for low, high in pairwise([*bounds, size // 2])])
-    sizes.setflags(write=False)  # a bootstrap asks for them thousands of times: they are shared
+    coefficients = torch.bincount(_rings(size))[: size // 2].double().numpy()
+    sizes = np.array([coefficients[low:high].mean() for low, high in pairwise([*bounds, size // 2])])
+    sizes.setflags(write=False)  # cached: a bootstrap shares them between thousands of calls
     return sizes
 
 
-def lost_variance(forecast: Array, observed: Array, held: Array) -> Array:
-    """Share of the observed variance at all scales but the mean that a forecast lacks.
+def lost_variance(forecast: Array, observed: Array, sizes: Array) -> Array:
+    """Compute the share of the observed variance that a forecast lacks.
+
+    1 − Σ n_k P_f(k) / Σ n_k P_o(k) over all bands but the first, which holds the mean.
 
     Args:
-        forecast: Sums of its spectra in bands, the mean first, (…, band).
-        observed: As many.
-        held: Coefficients around a ring of each band, (band,): a spectrum is a mean around each ring, of which larger
-            ones hold more of the variance.
+        forecast: Summed forecast spectra by band, (…, band).
+        observed: Summed observed spectra by band, (…, band).
+        sizes: Coefficients n_k per wavenumber of each band, (band,). A spectrum is averaged over each ring, and larger
+            rings hold more of the variance.
 
     Returns:
-        (…): 0 where nothing is lost, below 0 where the forecast varies more.
+        Share, (…): 0 if no variance is lost, negative if the forecast varies more.
     """
-    return 1 - quotient(forecast[..., 1:] @ held[1:], observed[..., 1:] @ held[1:])
+    return 1 - quotient(forecast[..., 1:] @ sizes[1:], observed[..., 1:] @ sizes[1:])
 
 
 def histogram(field: Tensor, edges: Sequence[float]) -> Tensor:
-    """Pixels of each field (n, y, x) between edges, (n, len(edges) + 1) int64: below the first, …, from the last on."""
+    """Count the pixels of each field by bin; the first and last bins are open.
+
+    Args:
+        field: Fields, (n, y, x).
+        edges: Bin edges in the unit of the field, ascending; a bin includes its lower edge.
+
+    Returns:
+        Counts, (n, len(edges) + 1) int64.
+    """
     bounds = torch.tensor(edges, dtype=field.dtype, device=field.device)
     bins = torch.bucketize(field.flatten(1).contiguous(), bounds, right=True)
     counts = torch.zeros(len(field), len(edges) + 1, dtype=torch.int64, device=field.device)
@@ -79,18 +104,37 @@ def histogram(field: Tensor, edges: Sequence[float]) -> Tensor:
 
 
 def joint_histogram(forecast: Tensor, observed: Tensor, edges: Sequence[float]) -> Tensor:
-    """Pixels of each field (n, y, x) by the bins of both values, (n, forecast, observed) int64; bins as of `histogram`.
+    """Count the pixels of each field by the bins of forecast and observed value.
 
-    Pixels that lack either are left out.
+    Pixels that are NaN in either field are excluded.
+
+    Args:
+        forecast: Forecast fields, (n, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        edges: Bin edges, as in `histogram`.
+
+    Returns:
+        Counts, (n, forecast bin, observed bin) int64.
     """
     bounds, bins = torch.tensor(edges, dtype=forecast.dtype, device=forecast.device), len(edges) + 1
-    said, seen = (torch.bucketize(f.flatten(1).contiguous(), bounds, right=True) for f in (forecast, observed))
-    both = (~(forecast.isnan() | observed.isnan())).flatten(1).long()
+    valid = (~(forecast.isnan() | observed.isnan())).flatten(1).long()
+    forecast, observed = (torch.bucketize(f.flatten(1).contiguous(), bounds, right=True) for f in (forecast, observed))
     counts = torch.zeros(len(forecast), bins * bins, dtype=torch.int64, device=forecast.device)
-    return counts.scatter_add_(1, said * bins + seen, both).unflatten(1, (bins, bins))
+    return counts.scatter_add_(1, forecast * bins + observed, valid).unflatten(1, (bins, bins))
 
 
 def overlap(one: Array, other: Array) -> Array:
-    """Common area of two histograms (…, b), each of area 1: 1 for the same distribution (Perkins et al. 2007)."""
+    """Compute the overlap Σ min(p, q) of two normalized histograms; 1 for equal distributions.
+
+    Args:
+        one: Counts, (…, b).
+        other: Counts, (…, b).
+
+    Returns:
+        Overlap, (…).
+
+    References:
+        Perkins et al. (2007).
+    """
     shares = [quotient(h, h.sum(-1, keepdims=True)) for h in (np.asarray(one, float), np.asarray(other, float))]
     return np.minimum(*shares).sum(-1)

@@ -1,4 +1,4 @@
-"""Families of sums: what is added up of each field, and along which axes."""
+"""Families of sums: the quantities accumulated for each field, and their axes."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from polarcast.hpc.scores.protocol import MEAN, Protocol
 Sums = Callable[[Tensor, Tensor, Protocol], Tensor]
 _PIXELS_IN_CACHE = 2**16
 PAPER_CSI_LEVEL = 0.35
-"""The source paper's CSI counts pixels above this share of the observed frame's range."""
+"""Event threshold of the source paper's CSI, as a share of the observed frame's value range."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Sums of one kind.
+    """A family of sums that share axes and columns.
 
     Attributes:
         axes: Names of the protocol's axes, outermost first.
-        columns: What is summed up.
-        sums: Of an ensemble (n, m, y, x) and what was observed (n, y, x), under a protocol: (n, *axes, columns).
-            None for what is made of another family's sums by whoever knows more than these fields.
-        counts: Whether they are whole numbers, and stored as such.
-        needs_members: Whether it means anything for an ensemble only.
-        needs_rain: Whether it means anything for rain rates only.
+        columns: Names of the summed quantities.
+        sums: Function of an ensemble (n, m, y, x), observed fields (n, y, x) and a protocol that returns
+            (n, *axes, columns). None where the caller derives the sums from another family and further data.
+        counts: Whether the sums are integers; they are stored as int64.
+        needs_members: Whether the family requires at least two members.
+        needs_rain: Whether the family requires rain rates in mm/h.
     """
 
     axes: tuple[str, ...]
@@ -38,11 +38,11 @@ class Family:
     needs_rain: bool = False
 
     def shape(self, protocol: Protocol) -> tuple[int, ...]:
-        """Of its sums of one field."""
+        """Return the shape of the sums of one field, (*axes, columns)."""
         return (*(len(protocol.axis(axis)) for axis in self.axes), len(self.columns))
 
     def applies(self, protocol: Protocol) -> bool:
-        """Whether there is anything to sum up."""
+        """Return whether the family is defined for a protocol."""
         if (self.needs_members and protocol.members < 2) or (self.needs_rain and protocol.unit != "mm/h"):
             return False
         return all(self.shape(protocol))
@@ -51,16 +51,19 @@ class Family:
 def score_fields(
     forecast: Tensor, observed: Tensor, protocol: Protocol, only: Collection[str] | None = None
 ) -> dict[str, Tensor]:
-    """All sums of each field, or those of some families: family → (n, *axes, columns).
+    """Accumulate the sums of each field.
 
     Args:
-        forecast: (n, m, y, x), m members.
-        observed: (n, y, x) in the same units.
-        protocol: What is to be scored.
-        only: Names of the families that are wanted, all by default.
+        forecast: Ensemble of m members, (n, m, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        protocol: Coordinates to score at.
+        only: Names of the families to compute; all by default.
+
+    Returns:
+        Family name → (n, *axes, columns).
 
     Raises:
-        ValueError: the shapes don't belong together.
+        ValueError: the shapes do not match each other or the protocol.
     """
     n, members, *shape = forecast.shape
     if observed.shape != (n, *shape) or members != protocol.members or tuple(shape) != protocol.shape:
@@ -68,16 +71,16 @@ def score_fields(
             f"expected (n, {protocol.members}, y, x) and (n, y, x) fields of {protocol.shape}, "
             f"got {tuple(forecast.shape)} and {tuple(observed.shape)}"
         )
-    # On a CPU a few fields at a time: what is made of them stays in the processor's cache.
-    together = n if forecast.is_cuda else max(1, _PIXELS_IN_CACHE // protocol.pixels)
-    parts = list(zip(forecast.split(together), observed.split(together), strict=True))
-    there = {name: family for name, family in families(protocol).items() if only is None or name in only}
-    wanted = {name: family.sums for name, family in there.items() if family.sums}
-    return {name: torch.cat([sums(*part, protocol) for part in parts]) for name, sums in wanted.items()}
+    # Small chunks on a CPU keep intermediate results in its cache.
+    chunk = n if forecast.is_cuda else max(1, _PIXELS_IN_CACHE // protocol.pixels)
+    chunks = list(zip(forecast.split(chunk), observed.split(chunk), strict=True))
+    selected = {name: family for name, family in families(protocol).items() if only is None or name in only}
+    functions = {name: family.sums for name, family in selected.items() if family.sums}
+    return {name: torch.cat([sums(*part, protocol) for part in chunks]) for name, sums in functions.items()}
 
 
 def families(protocol: Protocol) -> dict[str, Family]:
-    """Those that apply."""
+    """Return the families that are defined for a protocol."""
     return {name: family for name, family in FAMILIES.items() if family.applies(protocol)}
 
 
@@ -86,11 +89,11 @@ def _continuous(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tenso
 
 
 def _paper_csi(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    """Counts above 0.35 of the observed field's range; nowhere if it is constant."""
+    """Count events above 0.35 of the observed field's value range; a constant field has no events."""
     low, high = observed.amin((-2, -1), keepdim=True), observed.amax((-2, -1), keepdim=True)
     level = torch.where(high > low, low + PAPER_CSI_LEVEL * (high - low), torch.inf)
-    said, seen = forecast.mean(1) > level, observed > level
-    parts = (said & seen, ~said & seen, said & ~seen, ~said & ~seen)
+    forecast, observed = forecast.mean(1) > level, observed > level
+    parts = (forecast & observed, ~forecast & observed, forecast & ~observed, ~forecast & ~observed)
     return torch.stack([part.sum((-2, -1)) for part in parts], -1)
 
 
@@ -111,27 +114,28 @@ def _fractions(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor
 
 
 def _spectrum(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    seen, *said = (_in_bands(spectra.spectrum(f), protocol) for f in (observed, *_pictures(forecast, protocol)))
-    return torch.stack([torch.stack([f, seen], -1) for f in said], 1)
+    fields = (observed, *_forecast_fields(forecast, protocol))
+    observed_power, *forecast_powers = (_in_bands(spectra.spectrum(f), protocol) for f in fields)
+    return torch.stack([torch.stack([power, observed_power], -1) for power in forecast_powers], 1)
 
 
 def _in_bands(spectrum: Tensor, protocol: Protocol) -> Tensor:
-    """Power (n, k) summed up between the protocol's wavenumbers, (n, band)."""
+    """Sum power (n, k) over the protocol's wavenumber bands, (n, band)."""
     bounds = [int(k) for k in protocol.axis("wavenumber")] + [spectrum.shape[1]]
     return torch.stack([spectrum[:, low:high].sum(1) for low, high in pairwise(bounds)], 1)
 
 
 def _histogram(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    seen = spectra.histogram(observed, protocol.edges)
-    pictures = _pictures(forecast, protocol)
-    return torch.stack([torch.stack([spectra.histogram(f, protocol.edges), seen], -1) for f in pictures], 1)
+    observed_counts = spectra.histogram(observed, protocol.edges)
+    forecast_counts = [spectra.histogram(f, protocol.edges) for f in _forecast_fields(forecast, protocol)]
+    return torch.stack([torch.stack([counts, observed_counts], -1) for counts in forecast_counts], 1)
 
 
 def _joint(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
     return spectra.joint_histogram(forecast.mean(1), observed, protocol.edges)[..., None]
 
 
-def _pictures(forecast: Tensor, protocol: Protocol) -> list[Tensor]:
+def _forecast_fields(forecast: Tensor, protocol: Protocol) -> list[Tensor]:
     return [forecast.mean(1) if field == MEAN else forecast[:, 0] for field in protocol.fields]
 
 
@@ -179,4 +183,4 @@ FAMILIES: dict[str, Family] = {
         ("threshold", "probability"), ("pixels", "events"), _probability, counts=True, needs_members=True
     ),
 }
-"""Deterministic scores are of the ensemble mean."""
+"""All families by name; deterministic families score the ensemble mean."""

@@ -1,7 +1,7 @@
-"""A mirror of a run's own records in W&B or TensorBoard: in training, or replayed from where there is a network.
+"""Mirror a run's records to W&B or TensorBoard, during training or later from a node with a network.
 
-What is told is what stands in the run's folder, and how much of it was told stands there, too: a run that is requeued
-is one run there, and a replay of what was replayed sends nothing. Nothing of the environment is told: it holds secrets.
+The run folder holds both the records and the position up to which they were sent. A requeued run therefore stays one
+run in the tracker, and a second replay sends nothing. The environment is never sent, because it may hold secrets.
 """
 
 import logging
@@ -16,54 +16,54 @@ from polarcast.hpc.config.validate import TRACKERS
 from polarcast.hpc.runs.folder import RunFolder
 
 _log = logging.getLogger("polarcast")
-_NOT_NUMBERS = ("event", "step", "samples", "slowest", "own_seconds", "best_step", "nodes")
+_NOT_NUMBERS = ("event", "step", "time", "samples", "slowest", "own_seconds", "best_step", "nodes")
 
 
 class Sink(Protocol):
-    """Where records go."""
+    """Destination of records."""
 
     def begin(self, run: RunFolder) -> None:
-        """A run, which may be known there already."""
+        """Start a run, or resume one that the destination already has."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers of a step; steps only grow."""
+        """Log the numbers of a step; steps increase."""
 
     def evaluated(self, run: RunFolder) -> None:
-        """Its scores, a picture of its forecasts, and what it was made from."""
+        """Log scores, an image of the forecasts, and the run's files."""
 
     def finish(self) -> None:
-        """All is told for now."""
+        """Flush and close."""
 
 
 class Mirror:
-    """Tells a sink what is new in a run's folder; what goes wrong there is said once, and never stops the run."""
+    """Send new records of a run folder to a sink; a failure is logged once and never stops the run."""
 
     def __init__(self, run: RunFolder, name: str, sink: Sink) -> None:
-        """For a run, and the sink that goes by a name."""
+        """Mirror `run` to `sink`; `name` identifies the sink in the position file."""
         self._run, self._sink, self._file = run, sink, run.path / f".tracked-{name}.json"
         self._begun, self._lost = False, ""
         self._position: dict[str, Any] = {"step": -1, "scores": "", **read_json(self._file)}
 
     @property
     def lost(self) -> str:
-        """Why nothing is told any more; empty where all went well."""
+        """Error that stopped the mirror; empty if none."""
         return self._lost
 
     def update(self) -> int:
-        """Tell what is new; gives how much that was."""
+        """Send new records and return their number."""
         return self._guarded(self._update)
 
     def finish(self) -> None:
-        """Tell what is new, and close."""
+        """Send new records and close the sink."""
 
         def close() -> int:
-            told = self._update()
+            sent = self._update()
             if self._begun:
                 self._sink.finish()
-                # Only now it is sure to have arrived; what a kill leaves unsure is told again.
+                # Records are certain to be sent only after finish(); after a kill, they are sent again.
                 write_json(self._file, self._position)
             self._begun = False
-            return told
+            return sent
 
         self._guarded(close)
 
@@ -71,12 +71,15 @@ class Mirror:
         if self._lost:
             return 0
         try:
-            told: int = work()
+            sent: int = work()
         except Exception as error:
             self._lost = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            _log.warning("polarcast: not tracked any more (%s); the run goes on, replay it later", self._lost)
+            _log.warning(
+                "polarcast: tracking stopped (%s); send the records later: polarcast track replay",
+                self._lost,
+            )
             return 0
-        return told
+        return sent
 
     def _update(self) -> int:
         position = self._position
@@ -97,7 +100,7 @@ class Mirror:
 
 
 def _numbers(run: RunFolder, after: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """All numbers of each step after one, in order."""
+    """Return all numbers of each step after `after`, in order."""
     by_step: dict[int, dict[str, float]] = {}
     for record in run.records():
         if record["event"] in ("step", "validation") and record["step"] > after:
@@ -113,26 +116,26 @@ def _flat(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def open_mirror(run: RunFolder, name: str, mode: str = "", project: str = "polarcast") -> Mirror:
-    """A mirror by name.
+    """Open a mirror by the name of its tracker.
 
     Args:
         run: The run.
         name: wandb or tensorboard.
-        mode: Of W&B: online or offline; by default WANDB_MODE, or offline.
-        project: Of W&B.
+        mode: W&B mode, online or offline; WANDB_MODE by default, else offline.
+        project: Name of the W&B project.
 
     Raises:
-        BadInput: there is no such sink.
+        BadInput: the tracker is unknown.
     """
     from polarcast.hpc.tracking.sinks import TensorBoard, WandB
 
     if name not in TRACKERS:
-        raise BadInput(f"unknown tracker {name!r}", "tracker", f"there are: {', '.join(TRACKERS)}")
+        raise BadInput(f"unknown tracker {name!r}", "tracker", f"choose from: {', '.join(TRACKERS)}")
     return Mirror(run, name, WandB(mode, project) if name == "wandb" else TensorBoard())
 
 
 def runs_in(folders: Sequence[Path]) -> list[Path]:
-    """All run folders in these, each once. Raises BadInput where there is none."""
+    """Find all run folders, at any depth, each once. Raises BadInput if there is none."""
     found = {path.parent.resolve() for folder in folders for path in sorted(folder.rglob("config.yaml"))}
     if not found:
         raise BadInput("no run", folders[0], "give folders of runs, such as runs/")

@@ -1,4 +1,4 @@
-"""W&B and TensorBoard as sinks of a run's records."""
+"""W&B and TensorBoard sinks of a run's records."""
 
 import hashlib
 import os
@@ -16,41 +16,41 @@ _START_SECONDS = 60
 
 
 class WandB:
-    """One run of W&B for a run folder: its identity follows from configuration, data and folder."""
+    """W&B sink: one W&B run per run folder, with an id from configuration, data and path."""
 
     def __init__(self, mode: str, project: str) -> None:
         self._mode, self._project = mode or os.environ.get("WANDB_MODE", "offline"), project
         self._run: Any = None
 
     def begin(self, run: RunFolder) -> None:
-        """Start, or go on with what W&B knows by the same identity. Raises what W&B raises without key or network."""
+        """Start a W&B run, or resume the one with the same id. Raises W&B's errors without a key or network."""
         import wandb
 
         config, made = run.config(), read_provenance(run.provenance_file)
         folder = run.path / "wandb"
         folder.mkdir(exist_ok=True)
-        # Artifacts are staged there, too, and not in the user's home.
+        # Artifacts are staged in the run folder, not in the user's home.
         os.environ.setdefault("WANDB_DATA_DIR", str(folder))
         os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "cache"))
         self._run = wandb.init(
             project=self._project, id=identity(run), name=run.path.name, group=group_of(run.path), resume="allow",
-            mode=self._mode, dir=str(run.path), settings=discreet(), reinit="finish_previous",  # type: ignore[arg-type]
+            mode=self._mode, dir=str(run.path), settings=private_settings(), reinit="finish_previous",  # type: ignore[arg-type]
             job_type=config.task, tags=[config.arm, config.model["name"]], allow_val_change=True,
             config={**config.to_dict(), "provenance": made},
         )  # fmt: skip
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers of a step."""
+        """Log the numbers of a step."""
         self._run.log(dict(values), step=step)
 
     def evaluated(self, run: RunFolder) -> None:
-        """A table of scores, a picture, and the files one would want again."""
+        """Log a table of scores, an image of the forecasts, and the files to reproduce the run."""
         import wandb
 
-        told: dict[str, Any] = {"scores": wandb.Table(columns=["score", "value"], data=_scores(run))}
+        content: dict[str, Any] = {"scores": wandb.Table(columns=["score", "value"], data=_scores(run))}
         if run.output.cases.is_file():
-            told["forecasts"] = wandb.Image(picture(run))
-        self._run.log(told)
+            content["forecasts"] = wandb.Image(picture(run))
+        self._run.log(content)
         for kind, name in _FILES.items():
             path = run.path / name
             if path.is_file():
@@ -59,40 +59,40 @@ class WandB:
                 self._run.log_artifact(artifact)
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         self._run.finish()
 
 
 class TensorBoard:
-    """Event files in the run's folder."""
+    """TensorBoard sink: event files in the run folder."""
 
     def begin(self, run: RunFolder) -> None:
-        """Open another file of events beside those there are."""
+        """Open a new event file; existing ones are kept."""
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(run.path / "tensorboard"), write_to_disk=True)
         self._step = 0
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers of a step."""
+        """Log the numbers of a step."""
         self._step = step
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def evaluated(self, run: RunFolder) -> None:
-        """Scores and a picture."""
+        """Log scores and an image of the forecasts."""
         for name, value in _scores(run):
             self._writer.add_scalar(f"test/{name}", value, self._step)
         if run.output.cases.is_file():
             self._writer.add_image("forecasts", picture(run), self._step, dataformats="HWC")
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         self._writer.close()
 
 
-def discreet() -> Any:
-    """Settings of W&B that take down nothing of machine and environment: our provenance says it, without secrets."""
+def private_settings() -> Any:
+    """Return W&B settings that record nothing of the machine and environment; provenance does so without secrets."""
     import wandb
 
     return wandb.Settings(
@@ -102,14 +102,14 @@ def discreet() -> Any:
 
 
 def identity(run: RunFolder) -> str:
-    """What W&B knows a run by."""
+    """Return the W&B id of a run."""
     made = read_provenance(run.provenance_file)
     text = f"{digest(run.config())} {made.get('data', {}).get('digest')} {run.path.resolve()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _scores(run: RunFolder) -> list[list[Any]]:
-    """[[score, value], …] that are defined, of the usual ones."""
+    """Return [[score, value], …] of the usual scores that are defined."""
     from polarcast.hpc.evaluation.summary import FEW, summarize
     from polarcast.hpc.scores.records import read_records
 
@@ -118,15 +118,15 @@ def _scores(run: RunFolder) -> list[list[Any]]:
 
 
 def picture(run: RunFolder) -> Any:
-    """Observed above forecast, of every case that is kept, at the lowest height and last lead time: (y, x, 3) bytes."""
+    """Draw observed above forecast for every saved case, at the lowest height and last lead time: (y, x, 3) uint8."""
     with np.load(run.output.cases) as cases:
         pairs = [_plane(cases[name]) for name in ("observed", "forecast")]
     top = max(float(np.nanmax(pairs[0])), 1e-6)
     shades = np.clip(np.concatenate(pairs, 1) / top, 0, 1)
-    grey = (255 * np.concatenate(list(shades), 1)).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, -1)
+    gray = (255 * np.concatenate(list(shades), 1)).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, -1)
 
 
 def _plane(fields: Any) -> Any:
-    """(n, y, x) of an estimate, or of a nowcast (n, t, z, y, x)."""
+    """Return (n, y, x) of an estimate (n, y, x) or a nowcast (n, t, z, y, x)."""
     return fields if fields.ndim == 3 else fields[:, -1, 0]

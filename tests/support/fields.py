@@ -1,4 +1,4 @@
-"""Fields that scores must stand: weather-like, and those that leave nothing to divide by."""
+"""Test fields for scores: rain-like fields and edge cases with undefined scores."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ SIZE = 32
 
 
 def rain(seed: int, frames: int = 4, size: int = SIZE) -> Tensor:
-    """Smooth patches of rain among dry pixels, (n, y, x) float32 in mm/h."""
+    """Return smooth patches of rain among dry pixels in mm/h, (n, y, x) float32."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(frames, 1, size // 4, size // 4, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic")[:, 0]
@@ -21,7 +21,7 @@ def one_pixel(frames: int = 4, size: int = SIZE) -> Tensor:
 
 
 def missing(field: Tensor, seed: int = 9) -> Tensor:
-    """A tenth of the pixels without a value."""
+    """Replace a tenth of the pixels with NaN."""
     gone = torch.rand(field.shape, generator=torch.Generator().manual_seed(seed)) < 0.1
     return torch.where(gone, torch.nan, field)
 
@@ -37,4 +37,4 @@ PAIRS = {
     "one pixel": (one_pixel(), rain(2)),
     "missing values": (rain(1), missing(rain(2))),
 }
-"""Forecast and observation."""
+"""Pairs of forecast and observation by name."""

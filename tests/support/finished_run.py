@@ -1,4 +1,4 @@
-"""Runs to forecast with, without training them."""
+"""Finished runs without training."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ BASELINE = ("model.name=power_law", "train.threads=1")
 
 
 def finished(shards: Manifest, folder: Path, *overrides: str) -> RunFolder:
-    """A run as training leaves it, with weights as they were drawn."""
+    """Create a run folder as after training, with initial weights."""
     run, config = RunFolder(folder), load_config("demo", [f"data.shards={shards.folder}", *overrides])
     run.start(config)
     write_provenance(run.provenance_file, shards)

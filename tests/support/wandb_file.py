@@ -1,4 +1,4 @@
-"""A reader of W&B offline files of its own: records in blocks, as LevelDB has them, and W&B's messages in them."""
+"""Read W&B offline files: LevelDB-style log blocks that contain W&B's protobuf messages."""
 
 import json
 import struct
@@ -11,7 +11,7 @@ _FULL, _FIRST, _LAST = 1, 2, 4
 
 
 def messages(path: Path) -> Iterator[bytes]:
-    """Each record, put together from its parts."""
+    """Yield each record, joined from its fragments."""
     data, at, parts = path.read_bytes(), _HEAD, b""
     assert data[:4] == b":W&B"
     while at + _HEAD <= len(data):
@@ -29,7 +29,7 @@ def messages(path: Path) -> Iterator[bytes]:
 
 
 class OfflineRun:
-    """What one or several offline folders of a run hold."""
+    """Content of all offline folders of a run."""
 
     def __init__(self, folder: Path) -> None:
         from wandb.proto.wandb_internal_pb2 import Record
@@ -44,9 +44,9 @@ class OfflineRun:
             for message in messages(path):
                 record = Record()
                 record.ParseFromString(message)
-                self._take(record)
+                self._add(record)
 
-    def _take(self, record: Any) -> None:
+    def _add(self, record: Any) -> None:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             self.ids.add(record.run.run_id)

@@ -1,1 +1,1 @@
-"""Intervals and tests of scores."""
+"""Confidence intervals and significance tests of scores."""

@@ -1,4 +1,4 @@
-"""Intervals by resampling events, never pixels, and from the spread of seeds; paired across arms."""
+"""Confidence intervals from resampled events and the spread of seeds, paired across arms."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ _STEP = 1e-4
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its confidence interval; all but the value is NaN where too few events define it.
+    """A value with its confidence interval; all but the value are NaN if too few events define it.
 
     Attributes:
-        value: On all events.
+        value: Value on all events.
         low: Lower limit.
         high: Upper limit.
-        error: Standard error: of a normal distribution with this interval.
-        p_value: Of the hypothesis that the true value is 0; below 1 − level exactly where the interval excludes 0.
+        error: Standard error of a normal distribution with this interval.
+        p_value: Two-sided p-value for a true value of 0, below 1 − level exactly if the interval excludes 0.
     """
 
     value: float
@@ -34,42 +34,47 @@ class Interval:
     p_value: float = np.nan
 
     def within(self, least: float, greatest: float) -> "Interval":
-        """Without what the value can't be: that covers the true one no less often."""
+        """Clip the interval to the possible values, which does not reduce its coverage."""
         return replace(
             self, low=float(np.clip(self.low, least, greatest)), high=float(np.clip(self.high, least, greatest))
         )
 
 
 def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Symmetric studentized bootstrap over events (Hall 1988), and Student's t over seeds where there are several.
+    """Compute a symmetric studentized bootstrap interval over events, widened by Student's t over seeds.
 
-    Scores are ratios of sums over few, very unequal events. There percentile and BCa intervals of a difference cover
-    84–92% where 95% is asked for; the value ± what is seldom exceeded by |draw − value| over the draw's own standard
-    error, times the jackknife's standard error of the value, covers 95–96% (`tests/hpc/test_coverage.py`).
+    The half-width over events is q · SE. SE is the jackknife standard error of the value. q is the `level` quantile of
+    |draw − value| / SE(draw), with each draw's own standard error from the delta method.
 
-    Seeds are too few to be resampled: of three, draws have two thirds of the variance. Half the width is the root of
-    the squares of that over events and that over seeds together (Zou & Donner 2008). The latter is the jackknife's
-    standard error over seeds times the quantile of Student's t, with a degree of freedom for each seed but one.
+    Scores are ratios of sums over few, very unequal events. For differences of such scores, nominal 95% percentile
+    and BCa intervals cover 84–92%; this interval covers 95–96% (`tests/hpc/scores/stats/test_coverage.py`).
 
-    Arms that are compared lie side by side in the last axis, so that every draw resamples them together.
+    Seeds are too few to resample: draws of three seeds have two thirds of the variance. The half-width over seeds is
+    the jackknife standard error over seeds times the quantile of Student's t with k − 1 degrees of freedom. Both
+    half-widths are added in quadrature.
+
+    Concatenate arms to compare along the last axis, so that each draw resamples them together.
 
     Args:
-        sums: (k, e, s) sums of each seed and event.
-        statistic: (…, s) sums → (…) values; smooth, and unchanged when all sums are multiplied by one factor.
+        sums: Sums of each seed and event, (k, e, s).
+        statistic: Function of sums (…, s) that returns values (…); smooth and invariant to a common factor of all sums.
         draws: Number of resamples.
-        level: Coverage wanted.
-        seed: Of the draws: the same table twice has the same intervals.
+        level: Nominal coverage.
+        seed: Seed of the draws, fixed so that results are reproducible.
 
     Returns:
-        The value on all events and its interval; no interval for fewer than two events, or where the statistic is
+        The value on all events and its interval. The interval is NaN for fewer than two events, or if the statistic is
         undefined in more than half of the draws.
+
+    References:
+        Hall (1988), studentized bootstrap; Zou & Donner (2008), combination of intervals.
     """
     k, e, _ = sums.shape
-    whole = sums.sum((0, 1))
-    value = float(statistic(whole))
+    total = sums.sum((0, 1))
+    value = float(statistic(total))
     if e < 2 or not np.isfinite(value):
         return Interval(value)
-    used = np.flatnonzero(_gradient(statistic, whole, np.arange(len(whole))))
+    used = np.flatnonzero(_gradient(statistic, total, np.arange(len(total))))
     of_events, events = sums.sum(0), _draw(e, draws, seed)
     error, error_of_seeds = _jackknife(statistic, of_events), _jackknife(statistic, sums.sum(1)) if k > 1 else 0.0
     resampled = events @ of_events
@@ -82,26 +87,25 @@ def interval(sums: Array, statistic: Statistic, *, draws: int = DRAWS, level: fl
     pivots = np.sort(pivots[np.isfinite(pivots)])
     if len(pivots) < draws // 2 or not np.isfinite(error + error_of_seeds):
         return Interval(value)
-    # Where each draw would be the limit of an interval, and how wide that would be.
+    # Half-width of the interval whose level equals the rank of each pivot, from which the p-value follows.
     shares = np.arange(1, len(pivots) + 1) / (len(pivots) + 1)
-    widths = np.hypot(pivots * error, _students(shares, k) * error_of_seeds)
-    half = float(np.hypot(np.quantile(pivots, level) * error, _students(np.array(level), k) * error_of_seeds))
+    widths = np.hypot(pivots * error, _student_quantile(shares, k) * error_of_seeds)
+    half = float(np.hypot(np.quantile(pivots, level) * error, _student_quantile(np.array(level), k) * error_of_seeds))
     p_value = (1 + int((widths >= abs(value)).sum())) / (1 + len(pivots))
     return Interval(value, value - half, value + half, half / NormalDist().inv_cdf((1 + level) / 2), p_value)
 
 
-def _students(level: Array, seeds: int) -> Array:
-    """Student's t that so many seeds seldom exceed on either side; 0 for a single one, which has no spread."""
+def _student_quantile(level: Array, seeds: int) -> Array:
+    """Return the two-sided quantile of Student's t for a number of seeds; 0 for a single seed."""
     from scipy.stats import t
 
     return t.ppf((1 + level) / 2, seeds - 1) if seeds > 1 else np.zeros_like(level)
 
 
 def _jackknife(statistic: Statistic, sums: Array) -> float:
-    """Standard error from leaving out one event, or seed, (e, s) at a time (Efron & Stein 1981): it errs on the large
-    side.
+    """Compute the jackknife standard error over the rows (events or seeds) of sums (e, s).
 
-    NaN when an event without which the statistic is undefined carries it alone.
+    It is biased upwards (Efron & Stein 1981), and NaN if the statistic is undefined without one of the rows.
     """
     e = len(sums)
     without = statistic(sums.sum(0) - sums)
@@ -110,18 +114,18 @@ def _jackknife(statistic: Statistic, sums: Array) -> float:
 
 @lru_cache(maxsize=4)
 def _draw(events: int, draws: int, seed: int) -> Array:
-    """How often each draw takes each event, (b, e); the same for all scores of a table."""
+    """Draw the multiplicity of each event in each resample, (b, e); cached for all scores of a table."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(events, np.full(events, 1 / events), size=draws).astype(float)
 
 
 def _standard_error(gradient: Array, sums: Array, events: Array) -> Array:
-    """Standard error of each draw (b,) from the spread of the influences of its events (the delta method).
+    """Compute the standard error of each draw, (b,), by the delta method.
 
     Args:
-        gradient: (b, s) of the statistic at each draw's sums.
-        sums: (e, s) of each event.
-        events: (b, e) how often each draw takes each.
+        gradient: Gradient of the statistic at each draw's sums, (b, s).
+        sums: Sums of each event, (e, s).
+        events: Multiplicity of each event in each draw, (b, e).
     """
     e = len(sums)
     influence = gradient @ sums.T
@@ -130,7 +134,7 @@ def _standard_error(gradient: Array, sums: Array, events: Array) -> Array:
 
 
 def _gradient(statistic: Statistic, at: Array, used: npt.NDArray[np.int64]) -> Array:
-    """Central differences of the statistic (…, len(used)) along the sums that it uses."""
+    """Compute central differences of the statistic along the used sums, (…, len(used))."""
     size = np.maximum(np.abs(at), 1e-8 * np.abs(at).max(-1, keepdims=True))[..., used] * _STEP
     columns = []
     for j, column in enumerate(used):

@@ -1,4 +1,4 @@
-"""The kept cases: what the figures show is what was scored, and looking on changes nothing."""
+"""Check that saved cases equal the scored forecasts and that recording sampling states does not change them."""
 
 from pathlib import Path
 
@@ -20,28 +20,28 @@ GUIDED = (*DIFFUSION, "model.drop=0.1", "model.guidance=1.0")
 
 def cases_of(run: RunFolder, shards: Manifest) -> dict[str, np.ndarray]:
     evaluate(run, shards, run.output)
-    with np.load(run.output.cases) as kept:
-        return dict(kept)
+    with np.load(run.output.cases) as cases:
+        return dict(cases)
 
 
 @pytest.mark.parametrize("overrides", [DIFFUSION, GUIDED], ids=["diffusion", "guided"])
-def test_the_way_from_noise_ends_in_the_forecast_that_is_scored(
+def test_sampling_states_end_in_the_scored_forecast(
     overrides: tuple[str, ...], shards: Manifest, tmp_path: Path
 ) -> None:
     run = finished(shards, tmp_path / "run", *overrides)
-    kept = cases_of(run, shards)
+    cases = cases_of(run, shards)
     model, reader = load_model(run, World()), build_reader(run.config(), shards, "test")
     assert isinstance(model, Generative)
     windows = case_windows(reader)
     with torch.no_grad():
-        unseen = model.forecast(reader.read(windows).to("cpu"))[:, 0, 0].numpy()
-        # As the evaluation has them: all windows together, several members.
+        plain = model.forecast(reader.read(windows).to("cpu"))[:, 0, 0].numpy()
+        # As in the evaluation: all windows in one batch, several members.
         scored = model.forecast(reader.read(np.arange(len(reader))).to("cpu"), 3)[windows, 0, 0].numpy()
-    assert np.array_equal(kept["forecast"], unseen)
-    assert kept["forecast"] == pytest.approx(scored, rel=1e-4, abs=1e-4)
-    assert kept["process"].shape == (model.evaluations, *shards.shape)
-    assert abs(kept["process"][0].std() - 1) < 0.2, "it begins with noise"
+    assert np.array_equal(cases["forecast"], plain)
+    assert cases["forecast"] == pytest.approx(scored, rel=1e-4, abs=1e-4)
+    assert cases["process"].shape == (model.evaluations, *shards.shape)
+    assert abs(cases["process"][0].std() - 1) < 0.2, "the first state is not unit noise"
 
 
-def test_a_model_that_does_not_sample_has_no_such_way(shards: Manifest, tmp_path: Path) -> None:
+def test_model_without_sampling_saves_no_states(shards: Manifest, tmp_path: Path) -> None:
     assert "process" not in cases_of(finished(shards, tmp_path / "run", *UNET), shards)

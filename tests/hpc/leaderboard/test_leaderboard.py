@@ -1,4 +1,4 @@
-"""The leaderboard: what is compared with what, ties, what is not ranked, and runs made elsewhere."""
+"""Check the leaderboard: grouping, ranking, ties, unranked runs and verification of external runs."""
 
 import csv
 import io
@@ -40,11 +40,11 @@ KNOWN = {
 
 
 def records(error: float, events: int = 16, wobble: float = 0.0) -> Records:
-    """Events whose forecast is off by about `error` mm/h everywhere, by more or less from one to the next."""
+    """Return records of events with a forecast error of about `error` mm/h that varies between events."""
     observed = torch.full((events, 4, 4), 5.0) * torch.linspace(0.5, 1.5, events)[:, None, None]
-    sway = 1 + 0.05 * torch.linspace(-1, 1, events) + wobble * (-1.0) ** torch.arange(events)
+    factor = 1 + 0.05 * torch.linspace(-1, 1, events) + wobble * (-1.0) ** torch.arange(events)
     protocol = Protocol(unit="mm/h", shape=(4, 4))
-    sums = score_fields((observed + (error * sway)[:, None, None])[:, None], observed, protocol)
+    sums = score_fields((observed + (error * factor)[:, None, None])[:, None], observed, protocol)
     by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
     return Records.of_windows(protocol, np.arange(events), by_window)
 
@@ -62,7 +62,7 @@ def only_board(folder: Path, score: str = "rmse") -> Board:
     return board
 
 
-def test_runs_stand_in_the_order_of_their_score_and_ties_are_marked(tmp_path: Path) -> None:
+def test_runs_are_ordered_by_score_and_ties_are_marked(tmp_path: Path) -> None:
     a_run(tmp_path / "deep" / "worst", records(3.0))
     a_run(tmp_path / "best", records(1.0, wobble=0.3))
     a_run(tmp_path / "near", records(1.01))
@@ -85,30 +85,30 @@ def test_only_runs_on_the_same_manifest_and_task_are_compared(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("key", ["code", "data", "packages", "python", "machine"])
-def test_a_run_of_unknown_origin_is_listed_apart(tmp_path: Path, key: str) -> None:
+def test_run_without_complete_provenance_is_not_ranked(tmp_path: Path, key: str) -> None:
     a_run(tmp_path / "known", records(2.0))
     a_run(tmp_path / "unknown", records(1.0), {k: v for k, v in KNOWN.items() if k != key})
     boards = make_boards(find_entries([tmp_path]))
     assert [place.entry.name for board in boards for place in board.places] == ["known"]
-    [(entry, why)] = [pair for board in boards for pair in board.apart]
+    [(entry, reason)] = [pair for board in boards for pair in board.unranked]
     assert entry.name == "unknown"
-    assert why.startswith("unknown: ")
+    assert reason.startswith("unknown: ")
 
 
-def test_what_sees_the_truth_or_was_scored_on_other_events_is_not_ranked(tmp_path: Path) -> None:
+def test_run_that_sees_the_truth_or_was_scored_on_other_events_is_not_ranked(tmp_path: Path) -> None:
     a_run(tmp_path / "fair", records(2.0))
     a_run(tmp_path / "fair too", records(2.5))
     a_run(tmp_path / "encoder", records(0.1), None, "model.name=autoencoder")
     a_run(tmp_path / "half", records(0.1, events=8))
     board = only_board(tmp_path)
     assert [place.entry.name for place in board.places] == ["fair", "fair too"]
-    assert {entry.name: why for entry, why in board.apart} == {
-        "encoder": "it is shown what it is to estimate",
+    assert {entry.name: reason for entry, reason in board.unranked} == {
+        "encoder": "the model uses the observation as input",
         "half": "scored on other events",
     }
 
 
-def test_a_score_that_no_run_has_and_folders_without_runs_are_refused(tmp_path: Path) -> None:
+def test_unavailable_score_and_folders_without_runs_raise(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such folder"):
         find_entries([tmp_path / "nowhere"])
     with pytest.raises(BadInput, match="no scored run"):
@@ -118,7 +118,7 @@ def test_a_score_that_no_run_has_and_folders_without_runs_are_refused(tmp_path: 
         only_board(tmp_path, "spread_skill")
 
 
-def test_costs_come_from_log_and_card(tmp_path: Path) -> None:
+def test_costs_are_read_from_log_and_model_card(tmp_path: Path) -> None:
     run = RunFolder(a_run(tmp_path / "one", records(1.0)))
     run.log(event="start", step=0, world_size=2)
     run.log(event="step", step=10, seconds=3.0)
@@ -130,7 +130,7 @@ def test_costs_come_from_log_and_card(tmp_path: Path) -> None:
     assert (row["parameters"], row["forecast_flops"], row["kilowatt_hours"]) == (1234, 5, 0.5)
 
 
-def test_tables_for_terminals_and_spreadsheets_say_the_same(tmp_path: Path) -> None:
+def test_terminal_table_and_csv_agree(tmp_path: Path) -> None:
     a_run(tmp_path / "one", records(1.0))
     a_run(tmp_path / "two", records(2.0))
     board = only_board(tmp_path)
@@ -141,7 +141,7 @@ def test_tables_for_terminals_and_spreadsheets_say_the_same(tmp_path: Path) -> N
 
 @pytest.fixture
 def elsewhere(shards: Manifest, tmp_path: Path) -> tuple[Path, Path]:
-    """A run with its record, and the forecasts that lead to it."""
+    """Create an external run with its score record, and the forecasts it was computed from."""
     run = finished(shards, tmp_path / "theirs", *UNET)
     evaluate(run, shards, run.output)
     reader, model = build_reader(run.config(), shards, "test"), load_model(run, World())
@@ -152,26 +152,24 @@ def elsewhere(shards: Manifest, tmp_path: Path) -> tuple[Path, Path]:
     return run.path, tmp_path / "theirs.npz"
 
 
-def test_a_run_made_elsewhere_is_verified_by_its_forecasts(shards: Manifest, elsewhere: tuple[Path, Path]) -> None:
+def test_external_run_is_verified_by_its_forecasts(shards: Manifest, elsewhere: tuple[Path, Path]) -> None:
     run, forecasts = elsewhere
     assert add(run, forecasts, str(shards.folder))["verified"]
     assert Entry(run).standing == "verified"
-    # A record that is changed afterwards is no longer the one that was verified.
+    # Changing the record after verification invalidates it.
     other = finished(shards, run.parent / "other", *BASELINE)
     write_records(RunFolder(run).output.scores, evaluate(other, shards, other.output))
     assert Entry(run).standing == "unverified"
 
 
-def test_a_record_that_does_not_follow_from_the_forecasts_is_not_ranked(
-    shards: Manifest, elsewhere: tuple[Path, Path]
-) -> None:
+def test_record_that_differs_from_the_forecasts_is_not_ranked(shards: Manifest, elsewhere: tuple[Path, Path]) -> None:
     run, forecasts = elsewhere
     with np.load(forecasts) as content:
         fields = dict(content)
     np.savez(forecasts, **{**fields, "forecast": fields["forecast"] * 1.01})
-    told = add(run, forecasts, str(shards.folder))
-    assert not told["verified"]
-    assert "sums are not those of its forecasts" in told["reason"]
+    result = add(run, forecasts, str(shards.folder))
+    assert not result["verified"]
+    assert "sums differ from those of the forecasts" in result["reason"]
     assert not add(run, None, None)["verified"]
     [board] = make_boards([Entry(run)])
     assert not board.places
@@ -184,7 +182,7 @@ def test_a_record_that_does_not_follow_from_the_forecasts_is_not_ranked(
             add(run, forecasts, str(shards.folder))
 
 
-def test_a_board_is_sent_as_table_and_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publish_sends_a_table_and_an_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     a_run(tmp_path / "runs" / "one", records(1.0))
     a_run(tmp_path / "runs" / "two", records(2.0))
@@ -192,8 +190,8 @@ def test_a_board_is_sent_as_table_and_artifact(tmp_path: Path, monkeypatch: pyte
     publish([board], "radar", tmp_path / "sent")
     assert OfflineRun(tmp_path / "sent").artifacts.count("leaderboard") == 1
     [table] = (tmp_path / "sent").glob("wandb/offline-run-*/files/media/table/*.json")
-    told = json.loads(table.read_text())
-    assert [dict(zip(told["columns"], row, strict=True))["run"] for row in told["data"]] == ["one", "two"]
+    content = json.loads(table.read_text())
+    assert [dict(zip(content["columns"], row, strict=True))["run"] for row in content["data"]] == ["one", "two"]
     assert json.loads((tmp_path / "sent" / "board.json").read_text())[0]["score"] == "rmse"
 
 
@@ -203,7 +201,7 @@ def browser() -> str:
 
 
 def opened(page: Path, view: str = "") -> list[list[str]]:
-    """The cells of each row that a browser shows."""
+    """Return the table cells of each row as rendered by a browser."""
     command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{page}#{view}"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     rows = re.findall(r"<tr[^>]*>(.*?)</tr>", shown, re.DOTALL)
@@ -211,7 +209,7 @@ def opened(page: Path, view: str = "") -> list[list[str]]:
 
 
 @pytest.mark.browser
-def test_the_page_filters_and_sorts_in_a_real_browser(tmp_path: Path) -> None:
+def test_page_filters_and_sorts_in_a_browser(tmp_path: Path) -> None:
     a_run(tmp_path / "runs" / "net", records(1.0), None, "arm=dualpol")
     a_run(tmp_path / "runs" / "net too", records(1.001), None, "arm=radar")
     a_run(tmp_path / "runs" / "law <b>&", records(2.0), None, "model.name=power_law", "arm=radar")

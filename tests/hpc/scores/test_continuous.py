@@ -1,4 +1,4 @@
-"""Continuous scores: against pysteps and scipy, and by their laws."""
+"""Compare continuous scores with pysteps and numpy, and check their properties."""
 
 import numpy as np
 import pytest
@@ -11,15 +11,15 @@ PYSTEPS = {"mse": "MSE", "rmse": "RMSE", "mae": "MAE", "cc": "corr_p"}
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_scores_are_those_of_pysteps(pair: str) -> None:
+def test_scores_equal_those_of_pysteps(pair: str) -> None:
     from pysteps.verification.detcontscores import det_cont_fct
 
     forecast, observed = (f.double() for f in PAIRS[pair])
     sums = moments(forecast, observed).sum((0, 1)).numpy()
     with np.errstate(all="ignore"):
-        # Its correlation is of all pixels of the forecast, whatever the observation lacks: it is given the others only.
-        seen = ~observed.isnan()
-        theirs = det_cont_fct(forecast[seen].numpy(), observed[seen].numpy(), scores=list(PYSTEPS.values()))
+        # pysteps correlates with forecast pixels whose observation is NaN, so they are removed.
+        valid = ~observed.isnan()
+        theirs = det_cont_fct(forecast[valid].numpy(), observed[valid].numpy(), scores=list(PYSTEPS.values()))
     for name, their in PYSTEPS.items():
         ours, expected = float(continuous(name, sums)), float(theirs[their])
         if name == "cc" and pair in ("all dry", "false alarm", "missed"):
@@ -29,15 +29,15 @@ def test_scores_are_those_of_pysteps(pair: str) -> None:
 
 
 @pytest.mark.parametrize("pair", ["rain", "a little off", "missing values"])
-def test_explained_variance_is_one_minus_that_of_the_error(pair: str) -> None:
+def test_explained_variance_is_one_minus_the_variance_ratio_of_the_error(pair: str) -> None:
     forecast, observed = (f.double().numpy() for f in PAIRS[pair])
-    seen = ~np.isnan(observed)
-    expected = 1 - np.var(observed[seen] - forecast[seen]) / np.var(observed[seen])
+    valid = ~np.isnan(observed)
+    expected = 1 - np.var(observed[valid] - forecast[valid]) / np.var(observed[valid])
     sums = moments(*(torch.from_numpy(f) for f in (forecast, observed))).sum((0, 1)).numpy()
     assert float(continuous("explained_variance", sums)) == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_shift_of_the_forecast_changes_bias_only() -> None:
+def test_constant_offset_of_the_forecast_changes_only_the_bias() -> None:
     observed = rain(2) + 1
     plain, shifted = (moments(f, observed).sum((0, 1)).numpy() for f in (rain(1), rain(1) + 3))
     for name in ("cc", "explained_variance"):
@@ -47,7 +47,7 @@ def test_a_shift_of_the_forecast_changes_bias_only() -> None:
     )
 
 
-def test_a_perfect_forecast_and_one_of_nothing() -> None:
+def test_perfect_forecast_gets_the_best_scores_and_dry_fields_nan() -> None:
     sums = moments(rain(1), rain(1)).sum((0, 1)).numpy()
     best = {"mse": 0, "rmse": 0, "mae": 0, "ne": 0, "nb": 0, "cc": 1, "explained_variance": 1}
     assert set(best) == set(CONTINUOUS)

@@ -1,4 +1,4 @@
-"""Ensemble scores: against scoringrules and pysteps, and by their laws."""
+"""Compare ensemble scores with scoringrules and pysteps, and check their properties."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def ensemble(members: int, seed: int = 5) -> torch.Tensor:
 
 @pytest.mark.parametrize("members", [2, 5, 16])
 @pytest.mark.parametrize("threshold", [-float("inf"), 0.0, 5.0, 100.0])
-def test_crps_is_that_of_scoringrules(members: int, threshold: float) -> None:
+def test_crps_equals_that_of_scoringrules(members: int, threshold: float) -> None:
     import scoringrules
 
     forecast, observed = ensemble(members), rain(1)
@@ -46,8 +46,8 @@ def test_crps_of_one_member_is_the_mean_absolute_error() -> None:
 
 
 @given(st.integers(2, 8))
-def test_fair_crps_does_not_punish_a_small_ensemble(members: int) -> None:
-    """Members of the truth's own distribution: the expected score is that of infinitely many of them, σ/√π."""
+def test_fair_crps_does_not_depend_on_ensemble_size(members: int) -> None:
+    """If members and observation share a distribution, the expected score is that of an infinite ensemble, σ/√π."""
     generator = torch.Generator().manual_seed(members)
     draws = torch.randn(1, members + 1, 300, 300, generator=generator)
     ours = float(fair_crps(crps_sums(draws[:, 1:], draws[:, 0]).numpy())[0, 0])
@@ -55,7 +55,7 @@ def test_fair_crps_does_not_punish_a_small_ensemble(members: int) -> None:
 
 
 @given(st.integers(2, 8))
-def test_spread_matches_skill_where_members_and_truth_are_exchangeable(members: int) -> None:
+def test_spread_skill_is_one_for_exchangeable_members(members: int) -> None:
     draws = torch.randn(1, members + 1, 300, 300, generator=torch.Generator().manual_seed(members))
     assert float(spread_skill(spread_sums(draws[:, 1:], draws[:, 0]).numpy(), members)[0]) == pytest.approx(1, rel=0.02)
     half = float(spread_skill(spread_sums(draws[:, 1:] / 2, draws[:, 0]).numpy(), members)[0])
@@ -63,7 +63,7 @@ def test_spread_matches_skill_where_members_and_truth_are_exchangeable(members: 
 
 
 @pytest.mark.parametrize("members", [3, 7])
-def test_ranks_are_those_of_pysteps_where_nothing_is_tied(members: int) -> None:
+def test_ranks_without_ties_equal_those_of_pysteps(members: int) -> None:
     from pysteps.verification.ensscores import rankhist, rankhist_init
 
     generator = torch.Generator().manual_seed(0)
@@ -73,14 +73,14 @@ def test_ranks_are_those_of_pysteps_where_nothing_is_tied(members: int) -> None:
     np.testing.assert_allclose(rank_counts(forecast, observed)[0].numpy(), histogram, atol=1e-6)
 
 
-def test_dry_pixels_are_shared_out_evenly() -> None:
+def test_ties_are_split_evenly_between_ranks() -> None:
     dry = torch.zeros(2, 4, 8, 8)
     found = rank_counts(dry, dry[:, 0]).numpy()
     np.testing.assert_allclose(found, 64 / 5)
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_the_brier_score_is_the_mean_squared_error_of_the_probability_and_the_sum_of_its_parts(
+def test_brier_score_is_a_mean_squared_error_and_the_sum_of_its_parts(
     threshold: float,
 ) -> None:
     forecast, observed = ensemble(6), rain(1)
@@ -91,7 +91,7 @@ def test_the_brier_score_is_the_mean_squared_error_of_the_probability_and_the_su
     assert parts["brier"] == pytest.approx(parts["reliability"] - parts["resolution"] + parts["uncertainty"], rel=1e-9)
 
 
-def test_the_roc_area_is_the_chance_that_an_event_has_the_higher_probability() -> None:
+def test_roc_area_equals_the_mann_whitney_statistic() -> None:
     from scipy.stats import mannwhitneyu
 
     forecast, observed = torch.stack([rain(1).roll(k, -1) for k in range(6)], 1), rain(1)
@@ -103,19 +103,19 @@ def test_the_roc_area_is_the_chance_that_an_event_has_the_higher_probability() -
     assert (hit[0], hit[-1], false_alarm[0], false_alarm[-1]) == (0, 1, 0, 1)
 
 
-def test_the_roc_area_of_a_constant_is_one_half() -> None:
+def test_roc_area_of_a_constant_forecast_is_one_half() -> None:
     o = torch.rand(1, 30, 30, generator=torch.Generator().manual_seed(0))
     counts = probability_counts(torch.zeros(1, 4, 30, 30), o, [0.5]).sum((0, 1)).numpy()
     assert float(roc_area(counts)) == pytest.approx(0.5)
 
 
-def test_economic_value_is_one_for_a_perfect_forecast_and_none_for_a_constant() -> None:
+def test_economic_value_is_one_for_a_perfect_forecast_and_zero_for_a_constant() -> None:
     ratios, observed = np.array([0.05, 0.2, 0.5, 0.9]), rain(1)
     perfect = probability_counts(observed[:, None].expand(-1, 3, -1, -1), observed, [5.0]).sum((0, 1)).numpy()
     np.testing.assert_allclose(economic_value(perfect, ratios), 1)
     constant = probability_counts(torch.zeros(4, 3, 32, 32), observed, [5.0]).sum((0, 1)).numpy()
     np.testing.assert_allclose(economic_value(constant, ratios), 0, atol=1e-12)
-    # A user whose ratio is the climatological rate gains the most: the largest hit rate minus false alarm rate.
+    # The value peaks at the base rate, where it is the largest difference of hit rate and false alarm rate.
     counts = probability_counts(ensemble(6, seed=1), observed, [5.0]).sum((0, 1)).numpy()
     false_alarm, hit = roc(counts)
     climate = counts[:, 1].sum() / counts[:, 0].sum()

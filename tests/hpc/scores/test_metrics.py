@@ -16,7 +16,7 @@ PROTOCOL = Protocol(unit="mm/h", shape=(32, 32))
 
 
 def records(forecast: torch.Tensor, observed: torch.Tensor) -> Records:
-    """Of fields (n, m, y, x) and (n, y, x), each an event."""
+    """Return records of fields (n, m, y, x) and (n, y, x), one event each."""
     protocol = Protocol(unit="mm/h", shape=tuple(observed.shape[1:]), members=forecast.shape[1])  # type: ignore[arg-type]
     sums = score_fields(forecast, observed, protocol)
     events = np.arange(len(observed))
@@ -51,16 +51,16 @@ FORECAST, OBSERVED = [[1.0, 4.0], [0.0, 10.0]], [[2.0, 4.0], [1.0, 20.0]]
         ("csi@threshold=5", 1.0),
         ("csi@threshold=1", 3 / 4),
         ("crps", 3.0),
-        # level: 1 + 0.35 · 19 = 7.65: one hit
+        # level 1 + 0.35 · 19 = 7.65: one hit
         ("paper_csi", 1.0),
     ],
 )
-def test_by_hand(text: str, expected: float) -> None:
+def test_metrics_equal_hand_computed_values(text: str, expected: float) -> None:
     assert tiny(text, FORECAST, OBSERVED) == pytest.approx(expected)
 
 
-def test_the_papers_csi_counts_hits_misses_and_false_alarms() -> None:
-    # range 0 … 10, level 3.5: hit, miss, false alarm, correct no
+def test_paper_csi_uses_a_threshold_relative_to_the_observed_range() -> None:
+    # range 0 … 10, level 3.5: hit, miss, false alarm, correct negative
     assert tiny("paper_csi", [[9.0, 0.0], [4.0, 1.0]], [[10.0, 5.0], [3.0, 0.0]]) == pytest.approx(1 / 3)
 
 
@@ -71,19 +71,19 @@ def test_mre_and_rbias_differ_by_the_pixels_of_a_sample() -> None:
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=10, deadline=None)
-def test_a_perfect_forecast_scores_perfectly(seed: int) -> None:
+def test_perfect_forecast_gets_the_perfect_value(seed: int) -> None:
     observed = rain(seed)
     found = records(torch.stack([observed] * 3, 1), observed)
     undefined_without_error = {"spread_skill", "rank_distance", "resolution", "sedi"}
     for name in set(METRICS) - undefined_without_error:
-        # A perfect forecast that is made fuzzy gives false alarms.
+        # Neighborhood methods produce false alarms even for a perfect forecast.
         for text in (t for t in every(name, found.protocol) if name == "fss" or "window" not in t):
-            reached = value(text, found)
-            assert np.isnan(reached) or reached == pytest.approx(METRICS[name].perfect, abs=1e-5), text
+            result = value(text, found)
+            assert np.isnan(result) or result == pytest.approx(METRICS[name].perfect, abs=1e-5), text
 
 
 def every(name: str, protocol: Protocol) -> list[str]:
-    """The metric at all coordinates of each of its families."""
+    """Return the metric at all coordinates of each of its families."""
     from polarcast.hpc.scores.sums import FAMILIES
 
     found = []
@@ -93,14 +93,14 @@ def every(name: str, protocol: Protocol) -> list[str]:
     return found
 
 
-def test_coordinates_choose_the_family() -> None:
+def test_coordinates_select_the_family() -> None:
     assert parse_score("csi@threshold=10").family_name == "contingency"
     assert parse_score("csi@threshold=10,pool=4").family_name == "pooled"
     assert parse_score("hk@threshold=10,window=9").family_name == "multi_event"
     assert parse_score("rmse@class=30").family_name == parse_score("rmse@lead_time=0").family_name == "continuous"
 
 
-def test_a_star_asks_for_every_coordinate() -> None:
+def test_star_expands_to_every_coordinate() -> None:
     found = [str(s) for s in expand(parse_score("hk@threshold=10,window=*"), PROTOCOL)]
     assert found == [f"hk@threshold=10,window={w}" for w in (1, 3, 5, 9, 17)]
 
@@ -109,22 +109,22 @@ def test_a_star_asks_for_every_coordinate() -> None:
     "text",
     ["rmsee", "csi", "csi@treshold=10", "hk@window=3", "rmse@threshold=5", "fss@threshold=5", "csi@threshold=many"],
 )
-def test_a_score_with_a_mistake_is_refused(text: str) -> None:
+def test_invalid_score_raises(text: str) -> None:
     with pytest.raises(BadInput):
         parse_score(text)
 
 
-def test_coordinates_that_were_not_scored_are_refused_with_those_that_were() -> None:
-    with pytest.raises(BadInput, match=r"there are: 0.5, 1, 5"):
+def test_unscored_coordinate_raises_with_the_available_ones() -> None:
+    with pytest.raises(BadInput, match=r"choose from: 0.5, 1, 5"):
         parse_score("csi@threshold=7").sums(records(rain(1)[:, None], rain(2)))
 
 
 @pytest.mark.parametrize("text", ["paper_rbias", "paper_mre", "paper_csi", "ne", "nb", "csi@threshold=5", "sal_l"])
-def test_without_rain_ratios_are_undefined_not_zero(text: str) -> None:
+def test_ratios_without_observed_rain_are_nan(text: str) -> None:
     assert np.isnan(tiny(text, [[0.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]))
 
 
-def test_one_member_makes_the_crps_an_absolute_error_and_it_says_so() -> None:
+def test_crps_of_one_member_is_labeled_mae() -> None:
     one, three = records(rain(1)[:, None], rain(2)), records(torch.stack([rain(1), rain(3), rain(4)], 1), rain(2))
     assert value("crps", one) == pytest.approx(value("mae", one))
     assert parse_score("crps").heading(one.protocol) == "MAE [mm/h]"
@@ -132,7 +132,7 @@ def test_one_member_makes_the_crps_an_absolute_error_and_it_says_so() -> None:
     assert value("crps", three) != pytest.approx(value("mae", three))
 
 
-def test_the_best_economic_value_is_the_largest_difference_of_hit_and_false_alarm_rate() -> None:
+def test_value_is_the_maximum_over_all_cost_loss_ratios() -> None:
     from polarcast.hpc.scores.ensemble import economic_value
 
     found = records(torch.stack([rain(1), rain(2), rain(3)], 1), rain(1).roll(1, -1))
@@ -142,7 +142,7 @@ def test_the_best_economic_value_is_the_largest_difference_of_hit_and_false_alar
     assert value("value@threshold=1", found) >= fine.max() - 1e-12
 
 
-def test_ensembles_keep_their_roughness_where_their_mean_does_not() -> None:
+def test_lost_variance_is_higher_for_the_mean_than_for_a_member() -> None:
     found = records(torch.stack([rain(s) for s in range(5)], 1), rain(9))
     assert value("lost_variance@field=mean", found) > 0.5
     assert abs(value("lost_variance", found)) < 0.4

@@ -19,7 +19,7 @@ EVENTS = np.array([4, 4, 7, 9])
 
 
 def windows(protocol: Protocol, seed: int = 1) -> dict[str, np.ndarray]:
-    """Sums of four windows, (4, 1, 1, …)."""
+    """Return the sums of four windows, (4, 1, 1, …)."""
     forecast = torch.stack([rain(seed + m) for m in range(protocol.members)], 1)
     fields = score_fields(forecast, rain(seed + 7), protocol)
     return {name: sums.double().numpy()[:, None, None] for name, sums in fields.items()}
@@ -30,7 +30,7 @@ def part(sums: dict[str, np.ndarray], chosen: slice) -> Records:
 
 
 @pytest.mark.parametrize("protocol", [SMALL, ENSEMBLE], ids=["one", "ensemble"])
-def test_each_family_gives_what_it_says(protocol: Protocol) -> None:
+def test_families_have_their_declared_shape_and_type(protocol: Protocol) -> None:
     sums = windows(protocol)
     assert set(sums) == set(families(protocol))
     for name, of in sums.items():
@@ -43,7 +43,7 @@ def test_each_family_gives_what_it_says(protocol: Protocol) -> None:
 
 @given(st.permutations(range(4)), st.integers(0, 4))
 @settings(max_examples=20, deadline=None)
-def test_merging_parts_is_the_same_as_scoring_all_at_once(order: list[int], cut: int) -> None:
+def test_merged_parts_equal_one_record_of_all_windows(order: list[int], cut: int) -> None:
     sums = windows(SMALL)
     whole = Records.of_windows(SMALL, EVENTS, sums)
     shuffled = Records.of_windows(SMALL, EVENTS[order], {name: of[order] for name, of in sums.items()})
@@ -56,7 +56,7 @@ def test_merging_parts_is_the_same_as_scoring_all_at_once(order: list[int], cut:
         np.testing.assert_allclose(shuffled.sums[name], whole.sums[name], rtol=1e-13, err_msg=name)
 
 
-def test_fields_are_scored_the_same_alone_and_together() -> None:
+def test_sums_do_not_depend_on_batching() -> None:
     forecast = torch.stack([rain(1), rain(2), rain(3)], 1)
     together = score_fields(forecast, rain(8), ENSEMBLE)
     alone = [score_fields(forecast[i : i + 1], rain(8)[i : i + 1], ENSEMBLE) for i in range(4)]
@@ -64,15 +64,15 @@ def test_fields_are_scored_the_same_alone_and_together() -> None:
         torch.testing.assert_close(torch.cat([a[name] for a in alone]), sums, rtol=1e-13, atol=0)
 
 
-def test_records_scored_in_different_ways_are_not_merged() -> None:
+def test_merging_records_of_different_protocols_raises() -> None:
     one = part(windows(SMALL), slice(0, 4))
     other = Records(Protocol(unit="dBZ", shape=(32, 32)), one.events, one.sums)
-    with pytest.raises(BadInput, match="different ways"):
+    with pytest.raises(BadInput, match="different protocols"):
         one.merged(other)
 
 
 @pytest.mark.parametrize("protocol", [SMALL, ENSEMBLE], ids=["one", "ensemble"])
-def test_records_survive_the_disk(tmp_path: Path, protocol: Protocol) -> None:
+def test_records_survive_a_round_trip_to_disk(tmp_path: Path, protocol: Protocol) -> None:
     records = Records.of_windows(protocol, EVENTS, windows(protocol))
     write_records(tmp_path / "s" / "scores.parquet", records)
     back = read_records(tmp_path / "s" / "scores.parquet")
@@ -83,14 +83,14 @@ def test_records_survive_the_disk(tmp_path: Path, protocol: Protocol) -> None:
         np.testing.assert_array_equal(back.sums[name], sums, err_msg=name)
 
 
-def test_records_of_a_whole_archive_take_a_few_megabytes(tmp_path: Path) -> None:
+def test_records_of_a_whole_archive_stay_below_16_megabytes(tmp_path: Path) -> None:
     windows_px = (1, 3, 5, 7, 9, 13, 17, 25, 33, 49, 65)
     lead = tuple(6.0 * i for i in range(1, 11))
     protocol = Protocol(unit="mm/h", shape=(256, 256), lead_time=lead, window=windows_px)
     rng = np.random.default_rng(0)
     events = np.arange(258)
     shapes = {name: (258, 10, 1, *family.shape(protocol)) for name, family in families(protocol).items()}
-    # As many digits as real sums have: counts of pixels, and float64 without a pattern.
+    # As compressible as real sums: pixel counts, and float64 without a pattern.
     sums = {
         name: rng.integers(0, 65536, shape).astype(float) if FAMILIES[name].counts else rng.lognormal(5, 2, shape)
         for name, shape in shapes.items()
@@ -102,13 +102,13 @@ def test_records_of_a_whole_archive_take_a_few_megabytes(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and nothing else"])
-def test_damaged_records_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_damaged_records_raise(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "scores.parquet").write_bytes(content)
     with pytest.raises(BadInput, match="polarcast evaluate"):
         read_records(tmp_path / "scores.parquet")
 
 
-def test_records_of_an_older_format_are_refused_by_name(tmp_path: Path) -> None:
+def test_records_of_another_format_raise_with_the_expected_format(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -117,28 +117,28 @@ def test_records_of_an_older_format_are_refused_by_name(tmp_path: Path) -> None:
         read_records(tmp_path / "scores.parquet")
 
 
-def test_runs_scored_on_different_events_are_not_compared() -> None:
+def test_common_events_of_different_events_raises() -> None:
     sums = windows(SMALL)
     with pytest.raises(BadInput, match="different events"):
         common_events([part(sums, slice(0, 4)), part(sums, slice(0, 3))])
 
 
-def test_classes_follow_the_observation() -> None:
+def test_classes_are_selected_by_the_observed_value() -> None:
     observed = torch.tensor([0.0, 9.99, 10.0, 29.0, 30.0, 50.0, 400.0, 0.0]).view(1, 2, 4)
     protocol = Protocol(unit="mm/h", shape=(2, 4))
     sums = score_fields(torch.zeros(1, 1, 2, 4), observed, protocol)["continuous"]
     assert sums[0, :, MOMENTS.index("pixels")].tolist() == [3, 2, 1, 2]
 
 
-def test_missing_observations_count_nowhere() -> None:
+def test_missing_observations_are_excluded() -> None:
     forecast, observed = PAIRS["missing values"]
     sums = score_fields(forecast[:, None], observed, SMALL)
-    known = int((~observed.isnan()).sum())
-    assert sums["continuous"][..., 0].sum() == known
+    valid = int((~observed.isnan()).sum())
+    assert sums["continuous"][..., 0].sum() == valid
     assert (sums["contingency"].sum(-1) == (~observed.isnan()).sum((1, 2))[:, None]).all()
-    assert known < observed.numel() == missing(observed).numel()
+    assert valid < observed.numel() == missing(observed).numel()
 
 
-def test_shapes_that_do_not_belong_together_are_refused() -> None:
+def test_mismatched_shapes_raise() -> None:
     with pytest.raises(ValueError, match="expected"):
         score_fields(rain(1)[:, None], rain(1, frames=3), SMALL)

@@ -9,7 +9,7 @@ from tests.support.fields import PAIRS, one_pixel, rain
 
 
 def by_hand(forecast: np.ndarray, observed: np.ndarray) -> tuple[float, float, float]:
-    """One pair of fields, object by object, as Wernli et al. (2008) write it."""
+    """Compute S, A and L of one pair of fields object by object, as defined by Wernli et al. (2008)."""
     from scipy.ndimage import center_of_mass, label
 
     def parts(field: np.ndarray) -> tuple[float, float]:
@@ -28,15 +28,15 @@ def by_hand(forecast: np.ndarray, observed: np.ndarray) -> tuple[float, float, f
 
     (vf, rf), (vo, ro) = parts(forecast), parts(observed)
     diagonal = np.hypot(*observed.shape)
-    apart = np.hypot(*np.subtract(center_of_mass(forecast), center_of_mass(observed)))
-    location = apart / diagonal + 2 * abs(rf - ro) / diagonal
+    shift = np.hypot(*np.subtract(center_of_mass(forecast), center_of_mass(observed)))
+    location = shift / diagonal + 2 * abs(rf - ro) / diagonal
     a = (forecast.mean() - observed.mean()) / (0.5 * (forecast.mean() + observed.mean()))
     return float(np.float64(vf - vo) / (0.5 * (vf + vo))), a, location
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", [n for n in PAIRS if n != "missing values"])
-def test_against_the_definition_object_by_object(name: str) -> None:
+def test_sal_equals_its_definition(name: str) -> None:
     forecast, observed = (f.double().numpy() for f in PAIRS[name])
     found = np.array(sal(forecast, observed))
     expected = np.array([by_hand(f, o) for f, o in zip(forecast, observed, strict=True)]).T
@@ -44,7 +44,7 @@ def test_against_the_definition_object_by_object(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rain", "a little off", "one pixel", "all rain"])
-def test_amplitude_and_the_first_part_of_location_against_pysteps(name: str) -> None:
+def test_amplitude_equals_pysteps_and_location_exceeds_its_first_term(name: str) -> None:
     from pysteps.verification.salscores import _sal_l1_param, sal_amplitude
 
     forecast, observed = (f.double().numpy() for f in PAIRS[name])
@@ -54,7 +54,7 @@ def test_amplitude_and_the_first_part_of_location_against_pysteps(name: str) -> 
     assert all(location >= np.array([_sal_l1_param(f, o) for f, o in pairs]) - 1e-12)
 
 
-def test_what_each_component_tells() -> None:
+def test_each_component_responds_to_its_kind_of_error() -> None:
     observed = rain(3).double().numpy()
     s, a, location = sal(3 * observed, observed)
     np.testing.assert_allclose(s, 0, atol=1e-9)
@@ -69,16 +69,16 @@ def test_what_each_component_tells() -> None:
 
 @given(st.integers(0, 5_000), st.integers(0, 5_000))
 @settings(max_examples=25, deadline=None)
-def test_bounds_and_symmetry(one: int, other: int) -> None:
+def test_components_are_bounded_and_symmetric(one: int, other: int) -> None:
     forecast, observed = rain(one).double().numpy(), rain(other).double().numpy()
-    there, back = sal(forecast, observed), sal(observed, forecast)
-    for component, limit in zip(there, (2, 2, 2), strict=True):
+    forward, backward = sal(forecast, observed), sal(observed, forecast)
+    for component, limit in zip(forward, (2, 2, 2), strict=True):
         assert (np.abs(component[np.isfinite(component)]) <= limit + 1e-12).all()
     for index, sign in enumerate((-1, -1, 1)):
-        np.testing.assert_allclose(there[index], sign * back[index], atol=1e-12)
+        np.testing.assert_allclose(forward[index], sign * backward[index], atol=1e-12)
 
 
-def test_undefined_components_have_no_support() -> None:
+def test_undefined_components_are_not_counted() -> None:
     dry = torch.zeros(4, 32, 32)
     assert (sal_sums(dry, dry) == 0).all()
     missed = sal_sums(dry, rain(2))

@@ -1,4 +1,4 @@
-"""Mirrors of a run: equal to its records, one run across starts, silent about secrets, and never in the way."""
+"""Check that mirrors equal the run's records, resume as one run, leak no secrets and never stop training."""
 
 import json
 import logging
@@ -44,17 +44,17 @@ def replayed(trained: RunFolder) -> OfflineRun:
     return OfflineRun(trained.path)
 
 
-def test_offline_files_hold_what_the_records_hold(trained: RunFolder, replayed: OfflineRun) -> None:
-    told = list(trained.records())
-    losses = {r["step"]: r["loss"] for r in told if r["event"] == "step"}
+def test_offline_files_equal_the_records(trained: RunFolder, replayed: OfflineRun) -> None:
+    records = list(trained.records())
+    losses = {r["step"]: r["loss"] for r in records if r["event"] == "step"}
     assert {s: row["train/loss"] for s, row in replayed.history.items() if "train/loss" in row} == losses
-    judged = {r["step"]: (r["loss"], r["scores"]["rmse"]) for r in told if r["event"] == "validation"}
+    validations = {r["step"]: (r["loss"], r["scores"]["rmse"]) for r in records if r["event"] == "validation"}
     found = {s: row for s, row in replayed.history.items() if "validation/loss" in row}
-    assert {s: (row["validation/loss"], row["validation/rmse"]) for s, row in found.items()} == judged
-    assert sorted(judged) == [4, 8]
+    assert {s: (row["validation/loss"], row["validation/rmse"]) for s, row in found.items()} == validations
+    assert sorted(validations) == [4, 8]
 
 
-def test_configuration_and_sweep_are_there_from_the_start(trained: RunFolder, replayed: OfflineRun) -> None:
+def test_configuration_and_group_are_sent(trained: RunFolder, replayed: OfflineRun) -> None:
     config = trained.config().to_dict()
     assert {key: replayed.config[key] for key in config} == json.loads(json.dumps(config))
     assert replayed.config["provenance"]["data"] == json.loads(trained.provenance_file.read_text())["data"]
@@ -64,7 +64,7 @@ def test_configuration_and_sweep_are_there_from_the_start(trained: RunFolder, re
     assert group_of(Path("runs/alone")) is None
 
 
-def test_scores_pictures_and_files_come_along(trained: RunFolder, replayed: OfflineRun) -> None:
+def test_scores_images_and_files_are_sent(trained: RunFolder, replayed: OfflineRun) -> None:
     last = replayed.history[max(replayed.history)]
     [table] = [trained.path.glob("wandb/offline-run-*/files/media/table/scores*.json")]
     rows = dict(json.loads(next(table).read_text())["data"])
@@ -75,7 +75,7 @@ def test_scores_pictures_and_files_come_along(trained: RunFolder, replayed: Offl
     assert {"manifest", "model", "report", "scores"} <= set(replayed.artifacts)
 
 
-def test_replayed_twice_nothing_new_is_sent(trained: RunFolder, replayed: OfflineRun) -> None:
+def test_second_replay_sends_nothing(trained: RunFolder, replayed: OfflineRun) -> None:
     files = sorted(trained.path.glob("wandb/offline-run-*"))
     assert replayed.history
     again = open_mirror(trained, "wandb", "offline")
@@ -84,7 +84,7 @@ def test_replayed_twice_nothing_new_is_sent(trained: RunFolder, replayed: Offlin
     assert sorted(trained.path.glob("wandb/offline-run-*")) == files
 
 
-def test_a_run_that_is_stopped_and_goes_on_is_one_run_there(shards: Manifest, tmp_path: Path) -> None:
+def test_resumed_run_stays_one_run_in_the_tracker(shards: Manifest, tmp_path: Path) -> None:
     settings = [f"data.shards={shards.folder}", *SMALL, "train.track=[wandb,tensorboard]", "train.log_every=1"]
     script = (
         "import sys\nfrom pathlib import Path\nfrom polarcast.hpc.config.load import load_config\n"
@@ -95,7 +95,7 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_run_there(shards: Manifest, tm
         "train(load_config('demo', sys.argv[3:]), RunFolder(Path(sys.argv[1])), World(), on_step)\n"
     )
     secret = {"WANDB_API_KEY": "k" * 40, "MY_TOKEN": "hush-hush-hush", "WANDB_MODE": "offline"}
-    # Not the service that W&B has started for this process.
+    # The child must not attach to this process's W&B service.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     for stop in (6, 0):  # killed after step 6, then to the end
         done = subprocess.run(
@@ -103,12 +103,12 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_run_there(shards: Manifest, tm
             env={**clean, **secret}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == (9 if stop else 0), done.stderr
-        assert "not tracked" not in done.stderr
-    told = OfflineRun(tmp_path)
-    assert len(told.ids) == 1
+        assert "tracking stopped" not in done.stderr
+    offline = OfflineRun(tmp_path)
+    assert len(offline.ids) == 1
     losses = {r["step"]: r["loss"] for r in RunFolder(tmp_path).records() if r["event"] == "step"}
     assert sorted(losses) == list(range(1, 9))
-    assert {s: row["train/loss"] for s, row in told.history.items() if "train/loss" in row} == losses
+    assert {s: row["train/loss"] for s, row in offline.history.items() if "train/loss" in row} == losses
     assert list((tmp_path / "tensorboard").glob("events*"))
     for path in (p for p in tmp_path.rglob("*") if p.is_file()):
         content = path.read_bytes()
@@ -116,9 +116,7 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_run_there(shards: Manifest, tm
         assert b"k" * 40 not in content, path
 
 
-def test_a_sink_that_fails_is_told_of_once_and_stops_nothing(
-    trained: RunFolder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failing_sink_logs_one_warning_and_stops_nothing(trained: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def begin(self, run: RunFolder) -> None:
             raise ConnectionError("no network")
@@ -132,7 +130,7 @@ def test_a_sink_that_fails_is_told_of_once_and_stops_nothing(
     assert not (trained.path / ".tracked-broken.json").exists()
 
 
-def test_online_without_a_key_goes_on_and_says_so(trained: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_online_mode_without_a_key_stops_only_the_mirror(trained: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", "/nonexistent")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -142,6 +140,6 @@ def test_online_without_a_key_goes_on_and_says_so(trained: RunFolder, monkeypatc
     assert mirror.lost
 
 
-def test_an_unknown_tracker_is_refused_before_anything_starts() -> None:
+def test_unknown_tracker_raises_on_load() -> None:
     with pytest.raises(BadInput, match="there are: wandb, tensorboard"):
         load_config("demo", ["train.track=[wandbee]"])

@@ -13,35 +13,35 @@ def difference(sums: np.ndarray) -> np.ndarray:
 
 
 def skewed_events(rng: np.random.Generator, events: int) -> np.ndarray:
-    """Events of very unequal weight whose ratio of sums is exp(0.18) in the long run."""
+    """Draw events of very unequal weight whose expected ratio of sums is exp(0.18)."""
     weight = rng.lognormal(0, 0.6, events)
     return np.stack([weight * rng.lognormal(0, 0.6, events), weight], -1)[None]
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_interval_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
     trials = 400
     found = [interval(skewed_events(rng, 40), ratio, draws=1000, seed=i) for i in range(trials)]
     covered = np.mean([i.low < np.exp(0.18) < i.high for i in found])
-    # 95% ± 3 binomial standard errors, and no wider: an interval that always covers says nothing.
+    # 95% ± 3 binomial standard errors; the upper bound rejects intervals that are too wide.
     assert 0.915 <= covered <= 0.985
 
 
 @pytest.mark.parametrize(("seeds", "spread"), [(2, 0.5), (3, 0.5), (3, 0.05), (5, 0.2)])
-def test_the_interval_of_a_few_seeds_covers_the_truth_too(seeds: int, spread: float) -> None:
-    """Events have a standard error of 0.2; seeds' spread is anything from a quarter of that to more than twice."""
+def test_interval_of_a_few_seeds_has_its_nominal_coverage(seeds: int, spread: float) -> None:
+    """The standard error over events is 0.2; the spread of seeds is a quarter of that to more than twice that."""
     rng = np.random.default_rng(seeds)
     found = []
     for trial in range(400):
         value = rng.normal(0, spread, (seeds, 1)) + rng.normal(0, 1.1, 30) + rng.normal(0, 0.3, (seeds, 30))
         found.append(interval(np.stack([value, np.ones_like(value)], -1), ratio, draws=500, seed=trial))
     covers = np.array([i.low < 0 < i.high for i in found])
-    # Never less than said; the two parts seldom go astray together, so that it may be more.
+    # At least nominal; errors over events and over seeds rarely coincide, so that coverage may be higher.
     assert 0.93 <= covers.mean() <= 0.995
     assert np.mean(covers == [i.p_value >= 0.05 for i in found]) > 0.99
 
 
-def test_a_mean_of_normal_events_has_students_interval() -> None:
+def test_interval_of_a_normal_mean_equals_students_t() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(5, 2, 200)
     found = interval(np.stack([values, np.ones(200)], -1)[None], ratio, draws=20_000)
@@ -51,7 +51,7 @@ def test_a_mean_of_normal_events_has_students_interval() -> None:
     assert found.high == pytest.approx(values.mean() + half, abs=0.06 * half)
 
 
-def test_pairing_sees_what_event_to_event_spread_hides() -> None:
+def test_paired_interval_is_narrower_than_the_spread_of_events() -> None:
     rng = np.random.default_rng(2)
     radar = skewed_events(rng, 50)[0]
     dualpol = radar * [0.95, 1] * np.exp(rng.normal(0, 0.01, (50, 1)) * [1, 0])
@@ -61,7 +61,7 @@ def test_pairing_sees_what_event_to_event_spread_hides() -> None:
     assert alone.high - alone.low > 5 * (paired.high - paired.low)
 
 
-def test_seeds_that_cancel_out_in_every_event_are_told_by_the_interval_and_its_error() -> None:
+def test_seeds_that_cancel_out_in_every_event_widen_the_interval() -> None:
     radar = skewed_events(np.random.default_rng(5), 50)[0]
     arms = [np.concatenate([radar, radar * [factor, 1]], -1) for factor in (0.9, 1.1, 1.0)]
     agree, disagree = interval(np.stack([arms[2]] * 3), difference), interval(np.stack(arms), difference)
@@ -71,21 +71,21 @@ def test_seeds_that_cancel_out_in_every_event_are_told_by_the_interval_and_its_e
     assert disagree.error == pytest.approx((disagree.high - disagree.low) / 2 / 1.96, rel=1e-3)
 
 
-def test_equal_arms_have_no_difference() -> None:
+def test_difference_of_equal_arms_is_zero() -> None:
     radar = skewed_events(np.random.default_rng(3), 30)[0]
     found = interval(np.concatenate([radar, radar], -1)[None], difference)
     assert found.value == 0
     assert found.low <= 0 <= found.high
 
 
-def test_the_same_seed_gives_the_same_interval_and_sums_may_be_scaled() -> None:
+def test_interval_is_reproducible_and_invariant_to_scale() -> None:
     sums = skewed_events(np.random.default_rng(4), 30)
     assert interval(sums, ratio) == interval(sums, ratio)
     scaled, plain = interval(1000 * sums, ratio), interval(sums, ratio)
     assert (scaled.low, scaled.high) == pytest.approx((plain.low, plain.high), rel=1e-6)
 
 
-def test_one_event_has_a_value_and_no_interval() -> None:
+def test_one_event_has_a_value_but_no_interval() -> None:
     found = interval(np.array([[[3.0, 2.0]]]), ratio)
     assert found.value == 1.5
     assert np.isnan([found.low, found.high]).all()

@@ -1,4 +1,4 @@
-"""Do 95% intervals cover the truth 95 times in a hundred, with few events of very unequal size?"""
+"""Check the coverage of 95% intervals for few events of very unequal size."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,11 @@ TRIALS = 1000
 
 
 def storms(rng: np.random.Generator, events: int) -> np.ndarray:
-    """Sums of two arms over events, (events, 8): pixels, squared errors of either, observed events, hits of either,
-    false alarms of either. Sizes are log-normal (the largest of 40 has a fifth of all pixels), errors go by the event,
-    and the two arms' errors are alike."""
+    """Draw the sums of two arms over events, (events, 8).
+
+    Columns are pixels, squared errors of each arm, observed events, hits of each arm and false alarms of each arm.
+    Sizes are log-normal (the largest of 40 has a fifth of all pixels). Errors vary by event and correlate between arms.
+    """
     pixels = 1000 * rng.lognormal(0, 1.0, events)
     hard = pixels * rng.lognormal(0, 0.9, events)
     errors = [hard * share * rng.lognormal(0, 0.25, events) for share in (1.0, 0.8)]
@@ -52,7 +54,7 @@ def test_95_percent_intervals_of_a_difference_cover_93_to_97(events: int, score:
 
 
 @pytest.mark.acceptance
-def test_without_a_difference_five_in_a_hundred_p_values_are_below_five_percent() -> None:
+def test_without_a_difference_5_percent_of_p_values_are_below_5_percent() -> None:
     rng = np.random.default_rng(5)
 
     def null(events: int) -> np.ndarray:
@@ -61,10 +63,10 @@ def test_without_a_difference_five_in_a_hundred_p_values_are_below_five_percent(
 
     truth = float(rmse_difference(null(2_000_000).sum(0)))
 
-    def centred(s: np.ndarray) -> np.ndarray:
+    def centered(s: np.ndarray) -> np.ndarray:
         return rmse_difference(s) - truth
 
-    found = [interval(null(40)[None], centred, draws=1000, seed=i) for i in range(TRIALS)]
+    found = [interval(null(40)[None], centered, draws=1000, seed=i) for i in range(TRIALS)]
     rejected = np.mean([i.p_value < 0.05 for i in found])
     assert 0.03 <= rejected <= 0.07
     agree = np.mean([(i.p_value < 0.05) == (i.low > 0 or i.high < 0) for i in found])

@@ -1,4 +1,4 @@
-"""Families of tests, and what a number of events could have shown: against libraries and by simulation."""
+"""Check significance tests and detectable effects against libraries and by simulation."""
 
 import math
 
@@ -18,32 +18,32 @@ from polarcast.hpc.scores.stats.significance import (  # fmt: skip
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
-def test_holm_on_its_textbook_example() -> None:
+def test_holm_equals_p_adjust_of_r() -> None:
     # R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 @given(p_values)
-def test_adjusted_p_values_keep_their_order_and_lie_between_the_plain_ones_and_bonferronis(p: list[float]) -> None:
+def test_adjusted_p_values_keep_order_and_do_not_exceed_bonferroni(p: list[float]) -> None:
     adjusted = holm(p)
     assert all(a >= b for a, b in zip(adjusted, p, strict=True))
     assert all(a <= min(1, len(p) * b) + 1e-12 for a, b in zip(adjusted, p, strict=True))
     assert [adjusted[i] for i in np.argsort(p, kind="stable")] == sorted(adjusted)
 
 
-def test_what_is_undefined_is_no_test() -> None:
+def test_holm_does_not_count_nan_as_a_test() -> None:
     adjusted = holm([0.02, math.nan, 0.03])
     assert adjusted[0] == pytest.approx(0.04)
     assert math.isnan(adjusted[1])
 
 
-def test_holm_keeps_the_chance_of_any_false_finding() -> None:
+def test_holm_controls_the_family_wise_error_rate() -> None:
     rng = np.random.default_rng(0)
     false = [min(holm(rng.uniform(size=8).tolist())) <= 0.05 for _ in range(4000)]
     assert np.mean(false) == pytest.approx(0.05, abs=0.012)
 
 
-def test_a_difference_of_the_detectable_size_is_found_as_often_as_was_asked() -> None:
+def test_minimum_detectable_effect_is_detected_with_the_requested_power() -> None:
     rng = np.random.default_rng(1)
     effect = minimum_detectable_effect(0.3, level=0.95, power=0.8)
     found = np.abs(rng.normal(effect, 0.3, 20_000)) > 0.3 * norm.ppf(0.975)
@@ -51,18 +51,18 @@ def test_a_difference_of_the_detectable_size_is_found_as_often_as_was_asked() ->
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
-def test_improvement_of_the_one_is_worsening_of_the_other(values: list[float]) -> None:
+def test_probability_of_improvement_is_antisymmetric(values: list[float]) -> None:
     d = np.array(values)
     assert probability_of_improvement(d) + probability_of_improvement(-d) == pytest.approx(1)
 
 
-def test_improvement_without_events_is_undefined_and_a_tie_counts_half() -> None:
+def test_probability_of_improvement_is_nan_without_events_and_counts_ties_half() -> None:
     assert math.isnan(probability_of_improvement(np.array([np.nan])))
     assert probability_of_improvement(np.array([1.0, 0.0, np.nan, -2.0, 3.0])) == pytest.approx(2.5 / 4)
 
 
 @pytest.mark.parametrize(("n", "memory"), [(40, 0.0), (120, 0.6), (300, 0.9)])
-def test_the_statistic_is_that_of_the_scores_library(n: int, memory: float) -> None:
+def test_hering_genton_equals_that_of_the_scores_library(n: int, memory: float) -> None:
     import xarray as xr
     from scores.stats.statistical_tests import diebold_mariano
 
@@ -82,12 +82,12 @@ def series(rng: np.random.Generator, n: int, memory: float) -> np.ndarray:
     return values
 
 
-def test_where_nothing_differs_the_test_is_rarely_wrong() -> None:
+def test_hering_genton_rarely_rejects_under_the_null_hypothesis() -> None:
     rng = np.random.default_rng(3)
     wrong = [hering_genton(series(rng, 120, 0.4))[1] < 0.05 for _ in range(300)]
     assert np.mean(wrong) < 0.12
 
 
-def test_too_few_or_equal_values_have_no_statistic() -> None:
+def test_hering_genton_of_few_or_equal_values_is_nan() -> None:
     assert all(math.isnan(x) for x in hering_genton(np.array([1.0, 2.0, 3.0])))
     assert all(math.isnan(x) for x in hering_genton(np.ones(50)))

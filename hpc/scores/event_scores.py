@@ -1,0 +1,112 @@
+"""Scores of a run by name, from its records; and the comparison of two runs on the same events."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from polarcast.data.errors import BadInput
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.query import ALL, Score, parse_score
+from polarcast.hpc.scores.ratios import Array
+from polarcast.hpc.scores.records import Records, common_events
+from polarcast.hpc.scores.stats.bootstrap import Interval
+from polarcast.hpc.scores.stats.paired import POOLED, Sums, compared, of_events, of_one
+
+
+@dataclass(frozen=True)
+class EventScores:
+    """Scores of one run on the events that it was evaluated on; any metric can be asked for by its name.
+
+    Example:
+        >>> scores = run.evaluate(split="test")
+        >>> scores["csi@threshold=10"], scores.by_event("rmse"), scores.interval("rmse").low
+    """
+
+    records: Records
+    """Sums of each event, from which every score is computed."""
+
+    def __getitem__(self, score: str) -> float:
+        """Return a score pooled over all events, such as `rmse` or `hk@threshold=10,window=9`; NaN where undefined.
+
+        Raises:
+            BadInput: an unknown score, a coordinate that it lacks, or one that the records do not hold.
+        """
+        parsed = _single(score)
+        return float(parsed.of(parsed.sums(self.records).sum(0), self.protocol))
+
+    def by_event(self, score: str) -> Array:
+        """Return a score of each event alone, (events,) in the order of `events`; NaN where undefined."""
+        return of_events(Sums.of(_single(score), [self.records]))
+
+    def interval(self, score: str, aggregation: str = POOLED) -> Interval:
+        """Return a score with its 95% interval over events, pooled or as the mean of the events' scores."""
+        return of_one(Sums.of(_single(score), [self.records]), aggregation)
+
+    @property
+    def events(self) -> npt.NDArray[np.int64]:
+        """Event numbers, ascending, (events,)."""
+        return self.records.events
+
+    @property
+    def protocol(self) -> Protocol:
+        """Unit, thresholds, windows, lead times and heights of the records."""
+        return self.records.protocol
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of a score between two runs on the same events; it unpacks as value, low, high, p.
+
+    Attributes:
+        score: Name of the score.
+        value: Score of the second run less that of the first, in the unit of the score.
+        low: Lower limit of the 95% interval.
+        high: Upper limit.
+        p: p-value of the hypothesis that there is no difference.
+        events: Number of events.
+        improved: Estimated probability that the second run is better on an event.
+    """
+
+    score: str
+    value: float
+    low: float
+    high: float
+    p: float
+    events: int
+    improved: float
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.value, self.low, self.high, self.p))
+
+
+def compare(first: EventScores, second: EventScores, score: str, *, aggregation: str = POOLED) -> Comparison:
+    """Compare two runs: second − first, with the interval of a bootstrap that resamples events of both together.
+
+    With one run on either side the interval does not contain the luck of training.
+
+    Args:
+        first: Scores of the reference, such as the radar arm.
+        second: Scores of the run that is held against it, such as the dual-pol arm, on the same events.
+        score: Name of the score, such as `csi@threshold=35`.
+        aggregation: pooled over events, or mean of the events' scores.
+
+    Raises:
+        BadInput: the runs were scored on different events, or lack the score.
+    """
+    parsed = _single(score)
+    common_events([first.records, second.records])
+    sums = [Sums.of(parsed, [side.records]) for side in (first, second)]
+    found = compared(sums[0], sums[1], aggregation)
+    difference = found.interval
+    return Comparison(
+        score, difference.value, difference.low, difference.high, difference.p_value, len(first.events), found.improved
+    )
+
+
+def _single(text: str) -> Score:
+    score = parse_score(text)
+    if ALL in score.at.values():
+        raise BadInput(f"{text!r} names several scores", "score", "give one coordinate in place of *")
+    return score

@@ -1,0 +1,286 @@
+"""Scores of fields, each a function of forecast and observation.
+
+Every function takes numpy arrays or torch tensors of shape (…, y, x), any number of leading dimensions, and pools over
+all of them: sums are added up first and the score is computed last, as everywhere in the suite. With `keep_dims` some
+leading dimensions are kept. Undefined is NaN: CSI without an event in forecast or observation, for example.
+
+Events are values at or above the threshold. Thresholds are in the unit of the fields, windows in pixels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.query import Score
+from polarcast.hpc.scores.sums import score_fields
+
+Field = npt.NDArray[Any] | Tensor
+"""Fields (…, y, x)."""
+Value = float | npt.NDArray[np.float64]
+"""A score; an array of the kept dimensions where some are kept."""
+
+__all__ = [
+    "bias", "brier", "cc", "crps", "csi", "ets", "explained_variance", "far", "fss", "hk", "hss", "mae", "mse", "nb",
+    "ne", "pod", "pofd", "rbias", "rmse", "roc_area", "sal", "sedi", "spread_skill",
+]  # fmt: skip
+
+
+def mse(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the mean squared error, Σ(f − o)² / n, in the squared unit of the fields.
+
+    Args:
+        forecast: Forecast fields, (…, y, x).
+        observed: Observed fields of the same shape and unit.
+        keep_dims: Leading dimensions that are not pooled over.
+
+    Raises:
+        ValueError: the shapes differ, or have fewer than two dimensions.
+    """
+    return _deterministic("paper_mse", forecast, observed, keep_dims)
+
+
+def rmse(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the root of the mean squared error, in the unit of the fields. Arguments as for `mse`."""
+    return _deterministic("rmse", forecast, observed, keep_dims)
+
+
+def mae(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the mean absolute error, Σ|f − o| / n, in the unit of the fields. Arguments as for `mse`."""
+    return _deterministic("mae", forecast, observed, keep_dims)
+
+
+def rbias(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return RBIAS of the source paper, Σ|f − o| / Σo, dimensionless; NaN where Σo is 0. Arguments as for `mse`."""
+    return _deterministic("paper_rbias", forecast, observed, keep_dims)
+
+
+def ne(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the normalized error, 100 Σ|f − o| / Σo in percent. Arguments as for `mse`."""
+    return _deterministic("ne", forecast, observed, keep_dims)
+
+
+def nb(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the normalized bias, 100 Σ(f − o) / Σo in percent. Arguments as for `mse`."""
+    return _deterministic("nb", forecast, observed, keep_dims)
+
+
+def cc(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return Pearson's correlation coefficient over all pixels, −1 to 1. Arguments as for `mse`."""
+    return _deterministic("cc", forecast, observed, keep_dims)
+
+
+def explained_variance(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return 1 − var(f − o) / var(o), at most 1. Arguments as for `mse`."""
+    return _deterministic("explained_variance", forecast, observed, keep_dims)
+
+
+def csi(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the critical success index, hits / (hits + false alarms + misses), 0 to 1.
+
+    Args:
+        forecast: Forecast fields, (…, y, x).
+        observed: Observed fields of the same shape and unit.
+        threshold: Events are values at or above it, in the unit of the fields.
+        window: Side of the square windows, in pixels and odd, in which events are matched by the source paper's fuzzy
+            view (its table 8.2); 1 for pixel by pixel.
+        keep_dims: Leading dimensions that are not pooled over.
+
+    Raises:
+        ValueError: the shapes differ, or the window is even or larger than the fields.
+    """
+    return _categorical("csi", forecast, observed, threshold, window, keep_dims)
+
+
+def pod(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the probability of detection, hits / (hits + misses), 0 to 1. Arguments as for `csi`."""
+    return _categorical("pod", forecast, observed, threshold, window, keep_dims)
+
+
+def far(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the false alarm ratio, false alarms / (hits + false alarms), 0 to 1. Arguments as for `csi`."""
+    return _categorical("far", forecast, observed, threshold, window, keep_dims)
+
+
+def pofd(
+    forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()
+) -> Value:
+    """Return the probability of false detection, false alarms / non-events, 0 to 1. Arguments as for `csi`."""
+    return _categorical("pofd", forecast, observed, threshold, window, keep_dims)
+
+
+def hk(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the Hanssen–Kuipers discriminant, POD − POFD, −1 to 1. Arguments as for `csi`."""
+    return _categorical("hk", forecast, observed, threshold, window, keep_dims)
+
+
+def hss(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the Heidke skill score, −1 to 1. Arguments as for `csi`."""
+    return _categorical("hss", forecast, observed, threshold, window, keep_dims)
+
+
+def ets(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the equitable threat score (Gilbert skill score), −1/3 to 1. Arguments as for `csi`."""
+    return _categorical("ets", forecast, observed, threshold, window, keep_dims)
+
+
+def bias(
+    forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()
+) -> Value:
+    """Return the frequency bias, forecast events / observed events, 1 if perfect. Arguments as for `csi`."""
+    return _categorical("bias", forecast, observed, threshold, window, keep_dims)
+
+
+def sedi(
+    forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()
+) -> Value:
+    """Return the symmetric extremal dependence index, −1 to 1 (Ferro & Stephenson 2011). Arguments as for `csi`."""
+    return _categorical("sedi", forecast, observed, threshold, window, keep_dims)
+
+
+def fss(forecast: Field, observed: Field, threshold: float, window: int, *, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the fractions skill score, 1 − Σ(f − o)² / (Σf² + Σo²) of event fractions, 0 to 1 (Roberts & Lean 2008).
+
+    Args:
+        forecast: Forecast fields, (…, y, x).
+        observed: Observed fields of the same shape and unit.
+        threshold: Events are values at or above it, in the unit of the fields.
+        window: Side of the square windows in which fractions are counted, in pixels, odd.
+        keep_dims: Leading dimensions that are not pooled over.
+
+    Raises:
+        ValueError: the shapes differ, or the window is even or larger than the fields.
+    """
+    at = {"threshold": threshold, "window": window}
+    return _deterministic("fss", forecast, observed, keep_dims, at)
+
+
+def sal(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> dict[str, Value]:
+    """Return the mean |S|, |A| and L of rain fields in mm/h (Wernli et al. 2008), under the keys s, a and l.
+
+    Arguments as for `mse`. A part is NaN where no field defines it.
+    """
+    return {part: _deterministic(f"sal_{part}", forecast, observed, keep_dims) for part in ("s", "a", "l")}
+
+
+def crps(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Sequence[int] = ()) -> Value:
+    """Return the fair continuous ranked probability score, in the unit of the fields (Ferro 2014).
+
+    E|X − o| − ½ E|X − X'| over pairs of different members: as of an ensemble without end. One member gives the MAE.
+
+    Args:
+        forecast: Ensemble of fields, (…, y, x) with the members along one of the leading dimensions.
+        observed: Observed fields, of the same shape without the members.
+        member_dim: Dimension of the members in `forecast`; 1 in what `Forecaster.forecast` returns.
+        keep_dims: Leading dimensions of `observed` that are not pooled over.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    return _ensemble("crps", forecast, observed, member_dim, keep_dims)
+
+
+def spread_skill(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Sequence[int] = ()) -> Value:
+    """Return spread / RMSE of the mean, corrected by √((m + 1) / m) (Fortin et al. 2014). Arguments as for `crps`."""
+    return _ensemble("spread_skill", forecast, observed, member_dim, keep_dims)
+
+
+def brier(
+    forecast: Field, observed: Field, threshold: float, *, member_dim: int, keep_dims: Sequence[int] = ()
+) -> Value:
+    """Return the Brier score of the share of members with an event, 0 to 1.
+
+    Args:
+        forecast: Ensemble of fields, (…, y, x) with the members along one of the leading dimensions; at least two.
+        observed: Observed fields, of the same shape without the members.
+        threshold: Events are values at or above it, in the unit of the fields.
+        member_dim: Dimension of the members in `forecast`.
+        keep_dims: Leading dimensions of `observed` that are not pooled over.
+
+    Raises:
+        ValueError: the shapes do not fit together, or there is one member only.
+    """
+    return _ensemble("brier", forecast, observed, member_dim, keep_dims, {"threshold": threshold})
+
+
+def roc_area(
+    forecast: Field, observed: Field, threshold: float, *, member_dim: int, keep_dims: Sequence[int] = ()
+) -> Value:
+    """Return the area under the ROC curve of the share of members with an event, 0 to 1. Arguments as for `brier`."""
+    return _ensemble("roc_area", forecast, observed, member_dim, keep_dims, {"threshold": threshold})
+
+
+def _categorical(
+    name: str, forecast: Field, observed: Field, threshold: float, window: int, keep_dims: Sequence[int]
+) -> Value:
+    at = {"threshold": threshold} if window == 1 else {"threshold": threshold, "window": window}
+    return _deterministic(name, forecast, observed, keep_dims, at)
+
+
+def _deterministic(
+    name: str, forecast: Field, observed: Field, keep_dims: Sequence[int], at: Mapping[str, float] | None = None
+) -> Value:
+    f, o = _tensor(forecast, "forecast"), _tensor(observed, "observed")
+    if f.shape != o.shape:
+        raise ValueError(f"forecast and observed must have the same shape, got {tuple(f.shape)} and {tuple(o.shape)}")
+    return _score(name, f[..., None, :, :], o, keep_dims, at or {})
+
+
+def _ensemble(
+    name: str,
+    forecast: Field,
+    observed: Field,
+    member_dim: int,
+    keep_dims: Sequence[int],
+    at: Mapping[str, float] | None = None,
+) -> Value:
+    f, o = _tensor(forecast, "forecast"), _tensor(observed, "observed")
+    if f.ndim < 3 or not -f.ndim <= member_dim < f.ndim or member_dim % f.ndim >= f.ndim - 2:
+        raise ValueError(f"member_dim must be a leading dimension of forecast {tuple(f.shape)}, got {member_dim}")
+    by_member = f.movedim(member_dim, -3)
+    expected = (*by_member.shape[:-3], *by_member.shape[-2:])
+    if tuple(o.shape) != expected:
+        raise ValueError(f"observed must have the shape of forecast without members, {expected}, got {tuple(o.shape)}")
+    if by_member.shape[-3] < 2 and name != "crps":
+        raise ValueError(f"{name} needs at least two members, got {by_member.shape[-3]}")
+    return _score(name, by_member, o, keep_dims, at or {})
+
+
+def _tensor(field: Field, name: str) -> Tensor:
+    tensor = torch.as_tensor(field)
+    if tensor.ndim < 2:
+        raise ValueError(f"{name} must be (…, y, x), got shape {tuple(tensor.shape)}")
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _score(name: str, forecast: Tensor, observed: Tensor, keep_dims: Sequence[int], at: Mapping[str, float]) -> Value:
+    """Score an ensemble (…, m, y, x) of fields (…, y, x), with the sums and formulas of the suite's records."""
+    *leading, y, x = observed.shape
+    if not math.prod(observed.shape):
+        raise ValueError(f"no pixels to score in fields of shape {tuple(observed.shape)}")
+    kept = [dim + len(leading) if dim < 0 else dim for dim in keep_dims]
+    if len(set(kept)) < len(kept) or not set(kept) <= set(range(len(leading))):
+        raise ValueError(f"keep_dims must be different ones of {len(leading)} leading dimensions, got {keep_dims}")
+    members = forecast.shape[-3]
+    protocol = _protocol((y, x), members, at)
+    score = Score(name, {axis: str(value) for axis, value in at.items()})
+    fields = forecast.reshape(-1, members, y, x), observed.reshape(-1, y, x)
+    sums = score_fields(*fields, protocol, [score.family_name])[score.family_name].double().cpu().numpy()
+    pooled = tuple(dim for dim in range(len(leading)) if dim not in kept)
+    # Every axis of the family but those that the metric uses whole has one coordinate: nothing is left to choose.
+    left = sums.reshape(*leading, -1).sum(pooled)
+    values = score.of(np.moveaxis(left, np.argsort(np.argsort(kept)), range(len(kept))), protocol)
+    return values if kept else float(values)
+
+
+def _protocol(shape: tuple[int, int], members: int, at: Mapping[str, float]) -> Protocol:
+    window = int(at.get("window", 1))
+    if window % 2 == 0 or not 1 <= window <= min(shape):
+        raise ValueError(f"window must be odd and at most {min(shape)} pixels, got {window}")
+    threshold = (float(at.get("threshold", 0.0)),)
+    return Protocol("mm/h", shape, members, threshold=threshold, classes=(-math.inf,), window=(window,))
