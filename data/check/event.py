@@ -1,4 +1,4 @@
-"""All checks of one event, and of what its events have in common."""
+"""Run all checks of one event, and the checks across events."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,53 +14,53 @@ from polarcast.data.check.findings import Problem
 from polarcast.data.check.judge import CheckedEvent
 
 KINDS = {
-    "ranges": "values a radar can give",
+    "ranges": "values within the range of radars",
     "constant": "no constant field, no frozen frame",
-    "variables": "the variables bear their own names",
+    "variables": "variables have the right names",
     "rain units": "the rain grid is in mm/h",
-    "orientation": "all fields the same way up",
-    "order": "frames in order of time",
+    "orientation": "all fields have the same orientation",
+    "order": "frames ordered by time",
 }
-"""Kinds of checks of a single event, with what holds when nothing is found."""
+"""Kinds of checks of a single event, with the message when they pass."""
 
 TOO_LITTLE = "too few echoes or frames"
-NO_RAIN = "there is no rain grid"
+NO_RAIN = "no rain grid"
 ZH_OF_RAIN = "zh was computed from the rain"
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What came of one event.
+class EventResult:
+    """Result of the checks of one event.
 
     Attributes:
-        event: Its number and fields.
-        frames: How many could be read.
-        problems: What was found.
-        unjudged: Kinds of checks that were not made, with the reason.
-        digests: Frame → digest of zh, of the frames with echo.
-        values, classes, rain_sums: Sums of those of `FrameFacts`.
+        event: Number and fields of the event.
+        frames: Number of readable frames.
+        problems: Problems found.
+        not_checked: Reason by kind of check that was not made.
+        digests: Digest of zh by frame, for frames with echo.
+        values, classes, rain_sums: Sums over frames of the attributes of `FrameFacts`.
     """
 
     event: CheckedEvent
     frames: int
     problems: list[Problem]
-    unjudged: dict[str, str]
+    not_checked: dict[str, str]
     digests: dict[int, bytes] = field(repr=False)
     values: Real = field(repr=False)
     classes: Real = field(repr=False)
     rain_sums: Real = field(repr=False)
 
 
-def examine(
+def check_event(
     event: CheckedEvent, facts: Sequence[FrameFacts], problems: Iterable[Problem] = (), *, zh_is_measured: bool = True
-) -> Examined:
-    """Judge one event by its boiled-down frames.
+) -> EventResult:
+    """Check one event by the summaries of its frames.
 
     Args:
-        event: Its number and fields.
-        facts: Of its readable frames, in order.
-        problems: What is known to be wrong already.
-        zh_is_measured: False where it was computed from the rain, and can't tell of the rain's units.
+        event: Number and fields of the event.
+        facts: Summaries of its readable frames, ordered by time.
+        problems: Problems that were already found.
+        zh_is_measured: Whether zh is measured. Computed from rain, it can't be used to check the rain's units.
     """
     number = len(event.variables)
     values = _total((f.values for f in facts), (number, len(VALUE_EDGES) - 1))
@@ -76,11 +76,11 @@ def examine(
         "order": lambda: judge.check_order(event, facts),
     }
     found = {kind: check() if facts else None for kind, check in checks.items()}
-    return Examined(
+    return EventResult(
         event=event,
         frames=len(facts),
-        problems=[*problems, *(p for of_kind in found.values() for p in of_kind or ())],
-        unjudged={
+        problems=[*problems, *(p for kind_problems in found.values() for p in kind_problems or ())],
+        not_checked={
             kind: (kind == "rain units" and no_rain) or TOO_LITTLE for kind, of_kind in found.items() if of_kind is None
         },
         digests={f.frame: f.digest for f in facts if f.digest},
@@ -90,62 +90,64 @@ def examine(
     )
 
 
-def across(examined: Sequence[Examined], splits: dict[str, tuple[int, ...]] | None = None) -> list[Problem]:
-    """What only shows between events: the same frames in two of them, and what single events have too little echo for.
+def check_across_events(
+    results: Sequence[EventResult], splits: dict[str, tuple[int, ...]] | None = None
+) -> list[Problem]:
+    """Check for duplicate frames, and check all events together where single events have too little echo.
 
     Args:
-        examined: All events.
-        splits: Which event is in which split; the same frames in two splits are a leak.
+        results: Results of all events.
+        splits: Events by split; the same frames in two splits are a leak.
     """
-    return [*_duplicates(examined, splits or {}), *_pooled(examined)]
+    return [*_duplicates(results, splits or {}), *_pooled(results)]
 
 
-def sound(examined: Sequence[Examined]) -> dict[str, str]:
-    """Kind → what was measured, for the kinds that found nothing."""
-    events, frames = len(examined), sum(e.frames for e in examined)
-    told = {}
-    for kind, holds in KINDS.items():
-        reasons = Counter(e.unjudged[kind] for e in examined if kind in e.unjudged)
-        silent = "; ".join(f"{n} of {events} events not judged: {reason}" for reason, n in reasons.items())
-        told[kind] = silent if reasons.total() == events else "; ".join(filter(None, (holds, silent)))
-    told["duplicates"] = f"no frame twice among {frames} frames of {events} events"
-    return told
+def passed_checks(results: Sequence[EventResult]) -> dict[str, str]:
+    """Return the message by kind of check, for the checks that passed."""
+    events, frames = len(results), sum(e.frames for e in results)
+    passed = {}
+    for kind, message in KINDS.items():
+        reasons = Counter(e.not_checked[kind] for e in results if kind in e.not_checked)
+        skipped = "; ".join(f"{n} of {events} events not checked: {reason}" for reason, n in reasons.items())
+        passed[kind] = skipped if reasons.total() == events else "; ".join(filter(None, (message, skipped)))
+    passed["duplicates"] = f"no duplicates among {frames} frames of {events} events"
+    return passed
 
 
-def _duplicates(examined: Sequence[Examined], splits: dict[str, tuple[int, ...]]) -> list[Problem]:
+def _duplicates(results: Sequence[EventResult], splits: dict[str, tuple[int, ...]]) -> list[Problem]:
     first: dict[bytes, tuple[CheckedEvent, int]] = {}
     pairs: dict[tuple[int, int], list[int]] = {}
     split_of = {event: name for name, events in splits.items() for event in events}
-    for one in examined:
+    for one in results:
         for frame, digest in one.digests.items():
             other, _ = first.setdefault(digest, (one.event, frame))
             if other.number != one.event.number:
                 pairs.setdefault((other.number, one.event.number), []).append(frame)
     return [
-        Problem("duplicates", f"event {b:03d}", _told(frames, a, split_of.get(a, ""), split_of.get(b, "")))
+        Problem("duplicates", f"event {b:03d}", _duplicate_message(frames, a, split_of.get(a, ""), split_of.get(b, "")))
         for (a, b), frames in pairs.items()
     ]
 
 
-def _told(frames: Sequence[int], other: int, split_of_other: str, split: str) -> str:
-    which = f"frame {frames[0]:03d} is" if len(frames) == 1 else f"{len(frames)} frames from {frames[0]:03d} on are"
+def _duplicate_message(frames: Sequence[int], other: int, split_of_other: str, split: str) -> str:
+    subject = f"frame {frames[0]:03d} is" if len(frames) == 1 else f"{len(frames)} frames from {frames[0]:03d} on are"
     leak = f"; a leak between {split_of_other} and {split}" if split != split_of_other else ""
-    return f"{which} in event {other:03d} too, bit for bit{leak}: remove one of the two"
+    return f"{subject} also in event {other:03d}, bit for bit{leak}: remove one of the two"
 
 
-def _pooled(examined: Sequence[Examined]) -> list[Problem]:
-    """Names and units over all events, where every single one had too little echo."""
-    if not examined:
+def _pooled(results: Sequence[EventResult]) -> list[Problem]:
+    """Check names and units over all events, where every single event has too little echo."""
+    if not results:
         return []
-    first = examined[0].event
+    first = results[0].event
     everything = CheckedEvent(first.number, first.variables, first.heights_km)
-    values = _total((e.values for e in examined), examined[0].values.shape)
-    classes = _total((e.classes for e in examined), examined[0].classes.shape)
-    rain_sums = _total((e.rain_sums for e in examined), (3,))
+    values = _total((e.values for e in results), results[0].values.shape)
+    classes = _total((e.classes for e in results), results[0].classes.shape)
+    rain_sums = _total((e.rain_sums for e in results), (3,))
     found: list[Problem] = []
-    if all("variables" in e.unjudged for e in examined):
+    if all("variables" in e.not_checked for e in results):
         found += judge.check_names(everything, values, classes) or []
-    if all(e.unjudged.get("rain units") == TOO_LITTLE for e in examined):
+    if all(e.not_checked.get("rain units") == TOO_LITTLE for e in results):
         found += judge.check_rain_units(everything, rain_sums) or []
     return [Problem(p.kind, "all events", p.found) for p in found]
 

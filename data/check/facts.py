@@ -1,4 +1,4 @@
-"""What the checks need of a frame, in a few kilobytes: an event of 200 frames is judged without being held whole."""
+"""Summarize a frame in a few kilobytes, so that an event of 200 frames is checked without holding it in memory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,38 +11,38 @@ Field = npt.NDArray[np.float32]
 Real = npt.NDArray[np.float64]
 
 COARSE = 32
-"""Pixels a side of the coarse pictures by which frames and fields are compared."""
+"""Pixels along each side of the coarse fields that are compared."""
 CLASSES_DBZ = ((20.0, 26.0), (30.0, 36.0), (40.0, 46.0))
-"""Classes of ZH over which ZDR grows evenly while KDP grows sevenfold from class to class."""
+"""Classes of ZH over which ZDR grows linearly, while KDP grows sevenfold from class to class."""
 RAIN_DBZ = (35.0, 50.0)
-"""Where Z–R holds within a factor of two: below, a KDP-based rain grid is noise; above there is hail."""
+"""Range in which Z–R holds within a factor of two. Below it, KDP-based rain is noise; above it, there is hail."""
 VALUE_EDGES = np.array([-np.inf, *np.arange(-20, 80.5, 0.5), np.inf])
 FEWEST_ECHOES = 50
 
 LIMITS = {"zh": (-60.0, 100.0), "zdr": (-40.0, 40.0), "kdp": (-30.0, 80.0), "rain_rate": (0.0, 2000.0)}
-"""No weather radar gives values outside: the extremes of NJU-CPOL (dBZ −40 … 99.7, ZDR ±35, KDP −17 … 52, rain 1226
-mm/h) with room to spare."""
+"""Limits that no radar value exceeds: the extremes of NJU-CPOL (dBZ −40 … 99.7, ZDR ±35, KDP −17 … 52, rain 1226 mm/h)
+with a margin."""
 PLAUSIBLE = {"zh": (-20.0, 75.0), "zdr": (-8.0, 10.0), "kdp": (-8.0, 20.0), "rain_rate": (0.0, 400.0)}
-"""Where all but a few in a hundred echoes are, whatever the noise."""
+"""Ranges that contain all but a few percent of echoes, at any noise level."""
 
 
 @dataclass(frozen=True)
 class FrameFacts:
-    """One frame, boiled down.
+    """Summary of one frame.
 
     Attributes:
-        frame: Its number.
-        echoes: (z,) pixels with echo.
-        extremes: (v, z, 2) least and greatest value; the last row is that of the rain, if there is any.
-        implausible: (v, z) share of echoes outside `PLAUSIBLE`, the rain's likewise.
-        constant: (v, z) the value of a field that is the same everywhere, else NaN.
-        digest: Of zh, to find frames that are the same; empty without echo.
+        frame: Frame number.
+        echoes: (z,) number of pixels with echo.
+        extremes: (v, z, 2) minimum and maximum; the last row is that of the rain, if present.
+        implausible: (v, z) share of echoes outside `PLAUSIBLE`.
+        constant: (v, z) value of a constant field, else NaN.
+        digest: Hash of zh, to find duplicate frames; empty without echo.
         picture: (COARSE, COARSE) block means of zh at the lowest level, no echo as 0 dBZ.
-        masks: (v, z, COARSE, COARSE) block means of where a field is not zero.
-        rain: (2, COARSE, COARSE) block means of the rain rate and of that by Z–R; None without rain.
-        values: (v, bins of `VALUE_EDGES`) histogram at the lowest level, where any variable is not zero.
+        masks: (v, z, COARSE, COARSE) block means of the mask of nonzero values.
+        rain: (2, COARSE, COARSE) block means of the rain rate and of the Z–R rain rate; None without rain.
+        values: (v, bins of `VALUE_EDGES`) histogram at the lowest level, over pixels where any variable is nonzero.
         classes: (v, classes of ZH, 2) count and sum of each variable at the lowest level.
-        rain_sums: Pixels in `RAIN_DBZ`, sums of the rain rate there and of that by Z–R.
+        rain_sums: Number of pixels in `RAIN_DBZ`, and their sums of the rain rate and of the Z–R rain rate.
     """
 
     frame: int
@@ -60,17 +60,17 @@ class FrameFacts:
 
 
 def frame_facts(frame: int, radar: Field, rain: Field | None, variables: Sequence[str]) -> FrameFacts:
-    """Boil one frame down.
+    """Summarize one frame.
 
     Args:
-        frame: Its number.
-        radar: (v, z, y, x) in dBZ, dB, deg/km, zh first; fill 0.
+        frame: Frame number.
+        radar: (v, z, y, x) in dBZ, dB, deg/km, zh first; fill value 0.
         rain: (y, x) in mm/h, or None.
         variables: Names along v.
     """
     echo = radar[0] != 0
     z_r = np.where(echo[0], (10 ** (radar[0, 0] / 10) / 200) ** (1 / 1.6), 0)
-    judged = (radar[0, 0] >= RAIN_DBZ[0]) & (radar[0, 0] < RAIN_DBZ[1])
+    strong = (radar[0, 0] >= RAIN_DBZ[0]) & (radar[0, 0] < RAIN_DBZ[1])
     has_echo = echo.sum() >= FEWEST_ECHOES
     return FrameFacts(
         frame=frame,
@@ -84,12 +84,15 @@ def frame_facts(frame: int, radar: Field, rain: Field | None, variables: Sequenc
         rain=None if rain is None else coarse(np.stack([rain, z_r.astype(np.float32)])),
         values=_histograms(radar[:, 0]),
         classes=_class_sums(radar[:, 0]),
-        rain_sums=np.array([judged.sum(), 0 if rain is None else rain[judged].sum(), z_r[judged].sum()], np.float64),
+        rain_sums=np.array([strong.sum(), 0 if rain is None else rain[strong].sum(), z_r[strong].sum()], np.float64),
     )
 
 
 def coarse(fields: Field) -> Field:
-    """Block means of fields (…, y, x), about `COARSE` blocks a side; centred, so that it turns with the picture."""
+    """Return block means of fields (…, y, x), about `COARSE` blocks along each side.
+
+    The blocks are centred, so that the result is equivariant to flips and rotations.
+    """
     y, x = fields.shape[-2:]
     side = max(1, min(y, x) // COARSE)
     ny, nx = y // side, x // side
@@ -101,8 +104,8 @@ def coarse(fields: Field) -> Field:
 def _with_rain(extremes: Real, rain: Field | None) -> Real:
     if rain is None:
         return extremes
-    of_rain = np.broadcast_to([rain.min(), rain.max()], (1, extremes.shape[1], 2))
-    return np.concatenate([extremes, of_rain])
+    rain_extremes = np.broadcast_to([rain.min(), rain.max()], (1, extremes.shape[1], 2))
+    return np.concatenate([extremes, rain_extremes])
 
 
 def _implausible(radar: Field, echo: npt.NDArray[np.bool_], variables: Sequence[str]) -> Real:
@@ -115,8 +118,8 @@ def _implausible(radar: Field, echo: npt.NDArray[np.bool_], variables: Sequence[
 
 
 def _histograms(lowest: Field) -> npt.NDArray[np.int64]:
-    there = (lowest != 0).any(0)
-    return np.stack([np.histogram(values[there], VALUE_EDGES)[0] for values in lowest])
+    valid = (lowest != 0).any(0)
+    return np.stack([np.histogram(values[valid], VALUE_EDGES)[0] for values in lowest])
 
 
 def _class_sums(lowest: Field) -> Real:

@@ -1,16 +1,16 @@
-"""What a check has to say."""
+"""Findings and problems reported by the checks."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
-_LINES_A_KIND = 20
+_MAX_PER_KIND = 20
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked: where, whether it holds, and what was found."""
+    """Outcome of one check: location, success, and message."""
 
     where: str
     ok: bool
@@ -21,13 +21,13 @@ class Finding:
         object.__setattr__(self, "severity", self.severity or (OK if self.ok else FAILURE))
 
     def as_row(self) -> dict[str, object]:
-        """For `--json`."""
+        """Return the record for `--json`."""
         return asdict(self)
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """A defect found by the check `kind`, at a place, told with what to do about it."""
+    """Defect found by the check `kind`, with its location and a message that includes the remedy."""
 
     kind: str
     where: str
@@ -35,20 +35,24 @@ class Problem:
     severity: str = FAILURE
 
 
-def to_findings(problems: Iterable[Problem], sound: dict[str, str]) -> list[Finding]:
-    """A line for each kind of check that found nothing (`sound`: kind → what was measured), and for each problem.
+def to_findings(problems: Iterable[Problem], passed: dict[str, str]) -> list[Finding]:
+    """Convert problems to findings, and add one finding for each kind of check that passed.
 
-    More than twenty problems of one kind are counted, not listed.
+    At most twenty problems of one kind are listed; the rest are counted.
+
+    Args:
+        problems: Problems of all checks.
+        passed: Message by kind of check; used for kinds without failures.
     """
     by_kind = {kind: list(group) for kind, group in groupby(sorted(problems), key=lambda p: p.kind)}
     findings = []
-    for kind in [*sound, *(k for k in by_kind if k not in sound)]:
+    for kind in [*passed, *(k for k in by_kind if k not in passed)]:
         found = by_kind.get(kind, [])
-        if not any(p.severity == FAILURE for p in found) and kind in sound:
-            findings.append(Finding(kind, True, sound[kind]))
-        findings += [Finding(p.where, p.severity != FAILURE, p.found, p.severity) for p in found[:_LINES_A_KIND]]
-        if len(found) > _LINES_A_KIND:
-            rest = found[_LINES_A_KIND:]
+        if not any(p.severity == FAILURE for p in found) and kind in passed:
+            findings.append(Finding(kind, True, passed[kind]))
+        findings += [Finding(p.where, p.severity != FAILURE, p.found, p.severity) for p in found[:_MAX_PER_KIND]]
+        if len(found) > _MAX_PER_KIND:
+            rest = found[_MAX_PER_KIND:]
             ok = all(p.severity != FAILURE for p in rest)
             findings.append(Finding(kind, ok, f"and {len(rest)} more of this kind", WARNING if ok else FAILURE))
     return findings

@@ -1,4 +1,4 @@
-"""Is one event plausible weather? Pure functions of its boiled-down frames."""
+"""Check the physical plausibility of one event. Pure functions of the summaries of its frames."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,49 +21,51 @@ from polarcast.data.check.facts import (
 from polarcast.data.check.findings import WARNING, Problem
 
 FEWEST_PIXELS = 200
-"""For a mean or a ratio: with the noise of a single pixel (0.7 dB, 0.3 deg/km) it is then good to a twentieth of it."""
+"""Minimum number of pixels for a mean or ratio; it reduces single-pixel noise (0.7 dB, 0.3 deg/km) to a twentieth."""
 FEWEST_IN_CLASS = 30
-"""In each class of ZH, for its mean ZDR and KDP: their noise is then a tenth of their growth from class to class."""
+"""Minimum number of pixels in each class of ZH; the noise of mean ZDR and KDP is then a tenth of their growth."""
 IMPLAUSIBLE_SHARE = 0.02
 LOOKS_LIKE_DBZ = 12.0
-"""Median of what should be reflectivity where there is echo; no ZDR or KDP field comes near it."""
+"""Minimum median over echoes of a reflectivity field; no ZDR or KDP field comes close."""
 LEAST_CURVATURE_RATIO = 0.8
-"""Of KDP's growth with ZH to ZDR's: 1.7 and more in sound data, the inverse of it when they are swapped."""
+"""Minimum ratio of KDP's growth with ZH to ZDR's: at least 1.7 in valid data, its inverse if they are swapped."""
 RAIN_RATIO = (0.35, 5.0)
-"""Rain to that by Z–R where that holds: 0.7 to 3.0 in sound data; a twelfth of it in mm per 5 minutes."""
+"""Accepted ratio of rain to Z–R rain in `RAIN_DBZ`: 0.7 to 3.0 in valid data; a twelfth of it in mm per 5 minutes."""
 LEAST_TURN_GAIN = 0.05
-"""By which a turned field must fit ZH of its level better than as it is, in correlation; in sound data it fits worse by
-0.07 and more."""
+"""Minimum gain in correlation with ZH of the same level for a transformed field to be reported. In valid data,
+transformed fields lose at least 0.07."""
 LEAST_TURN_GAIN_OF_LEVEL = 0.25
-"""The same for ZH of one level against another: shear and anvils let them differ in a small or short event."""
+"""Likewise for ZH of two levels, which differ by shear and anvils in a small or short event."""
 LEAST_ORDER_GAIN = 0.03
 ORDER_GAIN_OF_STEP = 0.9
-"""By which the sum of the correlations of neighbours must rise when one frame is moved, absolutely and in units of the
-usual loss from frame to frame: nothing is gained in sound data (0.6 where there is hardly any echo), about two and a
-half such losses by undoing an exchange of two neighbours."""
+"""Minimum gains in the summed correlation of consecutive frames when one frame is moved.
+
+`LEAST_ORDER_GAIN` is absolute; `ORDER_GAIN_OF_STEP` is in units of the median decorrelation per step. In valid data the
+gain is zero (0.6 steps with hardly any echo); reverting a swap of two neighbours gains about two and a half steps.
+"""
 
 Turn = Callable[[Field], Field]
 TURNS: dict[str, Turn] = {
     "flipped up–down": lambda f: f[..., ::-1, :],
     "flipped left–right": lambda f: f[..., :, ::-1],
-    "turned by 180°": lambda f: f[..., ::-1, ::-1],
+    "rotated by 180°": lambda f: f[..., ::-1, ::-1],
     "transposed": lambda f: np.swapaxes(f, -1, -2),
-    "turned by 90° anticlockwise": lambda f: np.swapaxes(f, -1, -2)[..., ::-1, :],
-    "turned by 90° clockwise": lambda f: np.swapaxes(f, -1, -2)[..., :, ::-1],
+    "rotated by 90° counterclockwise": lambda f: np.swapaxes(f, -1, -2)[..., ::-1, :],
+    "rotated by 90° clockwise": lambda f: np.swapaxes(f, -1, -2)[..., :, ::-1],
     "transposed along the other diagonal": lambda f: np.swapaxes(f, -1, -2)[..., ::-1, ::-1],
 }
 
 
 @dataclass(frozen=True)
 class CheckedEvent:
-    """An event's number and what its fields are."""
+    """Number and fields of an event."""
 
     number: int
     variables: tuple[str, ...]
     heights_km: tuple[float, ...]
 
     def where(self, frame: int | None = None, variable: int | None = None, height: int | None = None) -> str:
-        """For example `event 003 frame 012 zdr at 3 km`."""
+        """Return a location such as `event 003 frame 012 zdr at 3 km`."""
         text = f"event {self.number:03d}" + ("" if frame is None else f" frame {frame:03d}")
         if variable is None:
             return text
@@ -73,7 +75,7 @@ class CheckedEvent:
 
 
 def check_ranges(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem]:
-    """Values that no radar gives, and fields with many values that hardly any echo has."""
+    """Find values outside `LIMITS`, and fields with too many values outside `PLAUSIBLE`."""
     names = [*event.variables, "rain_rate"]
     problems = []
     for f in facts:
@@ -83,7 +85,7 @@ def check_ranges(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Probl
             worst = f.extremes[v, z]
             if worst[0] < low or worst[1] > high:
                 value = worst[0] if worst[0] < low else worst[1]
-                found = f"a value of {value:.4g}, outside {low:g} … {high:g}: no radar gives it; mend or drop the frame"
+                found = f"a value of {value:.4g}, outside {low:g} … {high:g}: repair or drop the frame"
                 problems.append(Problem("ranges", event.where(f.frame, v, z), found))
     share = np.mean([f.implausible for f in facts], axis=0)
     for v, z in zip(*np.nonzero(share > IMPLAUSIBLE_SHARE), strict=True):
@@ -94,31 +96,31 @@ def check_ranges(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Probl
 
 
 def check_constants(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem]:
-    """Fields that are the same everywhere, and frames that are the same as the one before."""
+    """Find constant fields, and frames equal to the previous one."""
     problems = []
     for f in facts:
         for v, z in zip(*np.nonzero(np.isfinite(f.constant)), strict=True):
             where = event.where(f.frame, v, z)
             if f.constant[v, z] != 0:
-                found = f"{f.constant[v, z]:g} everywhere: a constant field is no measurement; drop the frame"
+                found = f"{f.constant[v, z]:g} everywhere, a constant field: drop the frame"
                 problems.append(Problem("constant", where, found))
             elif f.echoes[z] >= FEWEST_ECHOES:
-                found = "zero everywhere, though there is echo; `data shard --clean` leaves such frames out"
+                found = "zero everywhere despite echo: use `data shard --clean` to leave out such frames"
                 problems.append(Problem("constant", where, found, WARNING))
     for before, f in pairwise(facts):
         if f.digest and f.digest == before.digest:
-            found = f"the same as frame {before.frame:03d}, bit for bit: the sequence stood still; drop it"
+            found = f"the same as frame {before.frame:03d}, bit for bit: drop it"
             problems.append(Problem("constant", event.where(f.frame), found))
     return problems
 
 
 def check_names(event: CheckedEvent, values: Real, classes: Real) -> list[Problem] | None:
-    """Whether variables bear each other's names; None when there is too little echo to tell.
+    """Check for swapped variables at the lowest level; return None if there is too little echo.
 
     Args:
-        event: Its variables are judged, at the lowest level.
-        values: (v, bins) histogram, as in `FrameFacts`, of all its frames.
-        classes: (v, classes of ZH, 2) likewise.
+        event: Event to check.
+        values: (v, bins) histogram over all frames, see `FrameFacts`.
+        classes: (v, classes of ZH, 2) sums over all frames, see `FrameFacts`.
     """
     if values[0].sum() < FEWEST_PIXELS:
         return None
@@ -126,7 +128,7 @@ def check_names(event: CheckedEvent, values: Real, classes: Real) -> list[Proble
     like_dbz = int(np.argmax(medians))
     if like_dbz and medians[like_dbz] >= LOOKS_LIKE_DBZ:
         found = (
-            f"its median over echoes is {medians[like_dbz]:.0f}, that of zh is {medians[0]:.1f}: "
+            f"its median over echoes is {medians[like_dbz]:.0f}, and the median of zh is {medians[0]:.1f}: "
             f"zh and {event.variables[like_dbz]} are swapped"
         )
         return [Problem("variables", event.where(None, like_dbz), found)]
@@ -147,11 +149,11 @@ def check_names(event: CheckedEvent, values: Real, classes: Real) -> list[Proble
 
 
 def check_rain_units(event: CheckedEvent, sums: Real) -> list[Problem] | None:
-    """Whether the rain grid is in mm/h, held against Z = 200 R^1.6; None when there is too little strong echo.
+    """Check that the rain grid is in mm/h, by Z = 200 R^1.6; return None if there is too little strong echo.
 
     Args:
-        event: Whose.
-        sums: `FrameFacts.rain_sums` of all its frames.
+        event: Event to check.
+        sums: Sum of `FrameFacts.rain_sums` over all frames.
     """
     pixels, rain, z_r = sums
     if pixels < FEWEST_PIXELS:
@@ -160,46 +162,46 @@ def check_rain_units(event: CheckedEvent, sums: Real) -> list[Problem] | None:
     if RAIN_RATIO[0] <= ratio <= RAIN_RATIO[1]:
         return []
     found = (
-        f"{ratio:.2g} times the rain by Z–R at {RAIN_DBZ[0]:g}–{RAIN_DBZ[1]:g} dBZ: it is not in mm/h "
+        f"{ratio:.2g} times the Z–R rain at {RAIN_DBZ[0]:g}–{RAIN_DBZ[1]:g} dBZ: it is not in mm/h "
         f"(mm per 5 minutes would be a twelfth)"
     )
     return [Problem("rain units", event.where(None, len(event.variables)), found)]
 
 
 def check_orientation(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem]:
-    """Fields that fit ZH at the lowest level better when flipped or turned."""
+    """Find fields that correlate better with ZH after a flip, rotation or transposition."""
     reference = np.stack([f.masks[0, 0] for f in facts])
     problems = []
     for v in range(len(event.variables)):
         for z in range(len(event.heights_km)):
             if (v, z) == (0, 0):
                 continue
-            # Variables against ZH of their level, levels against the lowest: the fault is then named where it is.
+            # Variables are compared with ZH of their level, and levels with the lowest, to report the right field.
             against = np.stack([f.masks[0, z] for f in facts]) if v else reference
             least = LEAST_TURN_GAIN if v else LEAST_TURN_GAIN_OF_LEVEL
-            if turn := _better_turned(np.stack([f.masks[v, z] for f in facts]), against, least):
-                problems.append(Problem("orientation", event.where(None, v, z), _turned(turn, "zh")))
+            if turn := _better_transform(np.stack([f.masks[v, z] for f in facts]), against, least):
+                problems.append(Problem("orientation", event.where(None, v, z), _turn_message(turn, "zh")))
     pairs = [f.rain for f in facts if f.rain is not None]
     if pairs:
         rain, z_r = np.swapaxes(np.log1p(np.stack(pairs)), 0, 1)
-        if turn := _better_turned(rain, z_r, LEAST_TURN_GAIN):
-            problems.append(Problem("orientation", event.where(None, len(event.variables)), _turned(turn, "zh")))
+        if turn := _better_transform(rain, z_r, LEAST_TURN_GAIN):
+            problems.append(Problem("orientation", event.where(None, len(event.variables)), _turn_message(turn, "zh")))
     return problems
 
 
 def check_order(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem] | None:
-    """A frame that fits better elsewhere in the sequence; None when too few frames have echo to tell."""
+    """Find a frame that fits better elsewhere in the sequence; return None if too few frames have echo."""
     used = [f for f in facts if f.echoes[0] >= FEWEST_ECHOES]
     if len(used) < 4:
         return None
     pictures = np.stack([f.picture.ravel() for f in used])
-    likeness: Real = np.asarray(np.corrcoef(pictures))
-    steps = np.diagonal(likeness, 1)
-    frame, place, gain = _best_move(likeness)
+    correlation: Real = np.asarray(np.corrcoef(pictures))
+    steps = np.diagonal(correlation, 1)
+    frame, place, gain = _best_move(correlation)
     if gain <= max(LEAST_ORDER_GAIN, ORDER_GAIN_OF_STEP * (1 - float(np.median(steps)))):
         return []
     after = f"after frame {used[place].frame:03d}" if place >= 0 else "first"
-    found = f"fits better {after}: it is out of order, or of another time; sort the event anew"
+    found = f"fits better {after}: it is out of order or from another time; sort the event"
     return [Problem("order", event.where(used[frame].frame), found)]
 
 
@@ -209,34 +211,37 @@ def _median(histogram: npt.NDArray[np.int64] | Real) -> float:
 
 
 def _growth(classes: Real) -> float:
-    """Growth of a mean from the middle to the upper class of ZH, over that from the lower to the middle."""
+    """Return the growth of a mean between the upper classes of ZH, relative to that between the lower classes."""
     low, middle, high = classes[:, 1] / classes[:, 0]
     return float((high - middle) / max(abs(middle - low), 1e-6))
 
 
-def _turned(turn: str, against: str) -> str:
-    return f"it is {turn} against {against}: write all fields the same way up"
+def _turn_message(turn: str, against: str) -> str:
+    return f"it is {turn} against {against}: write all fields with the same orientation"
 
 
-def _better_turned(field: Field, reference: Field, least: float) -> str:
-    """The turn by which a field (t, y, x) fits a reference clearly better than as it is; empty if there is none."""
+def _better_transform(field: Field, reference: Field, least: float) -> str:
+    """Return the transform that makes a field (t, y, x) fit a reference clearly better; empty if there is none."""
     if field.shape[-1] != field.shape[-2] or min(field.std(), reference.std()) < 1e-6:
         return ""
-    as_is = _likeness(field, reference)
-    fits = {name: _likeness(turn(field), reference) for name, turn in TURNS.items()}
+    as_is = _correlation(field, reference)
+    fits = {name: _correlation(turn(field), reference) for name, turn in TURNS.items()}
     best = max(fits, key=lambda name: fits[name])
     return best if fits[best] - as_is > least else ""
 
 
-def _likeness(a: Field, b: Field) -> float:
+def _correlation(a: Field, b: Field) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def _best_move(likeness: Real) -> tuple[int, int, float]:
-    """(frame, place, gain): moving `frame` behind `place` (−1: to the front) raises the sum over neighbours most."""
-    n = len(likeness)
-    padded = np.zeros((n + 2, n + 2))  # an end has no neighbour: nothing gained, nothing lost
-    padded[1:-1, 1:-1] = likeness
+def _best_move(correlation: Real) -> tuple[int, int, float]:
+    """Return (frame, place, gain): the move that increases the summed correlation of consecutive frames most.
+
+    `frame` is moved behind `place`; −1 means to the front.
+    """
+    n = len(correlation)
+    padded = np.zeros((n + 2, n + 2))  # the ends have no neighbour and contribute nothing
+    padded[1:-1, 1:-1] = correlation
     links = np.array([padded[i, i + 1] for i in range(n + 1)])
     best = (0, 0, 0.0)
     for i in range(1, n + 1):

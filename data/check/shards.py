@@ -1,4 +1,4 @@
-"""Is a folder of shards what its manifest says, and plausible weather?"""
+"""Check shards against their manifest, and the physical plausibility of their events."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polarcast.data.check.event import Examined, across, examine, sound
+from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks
 from polarcast.data.check.facts import frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.judge import CheckedEvent
@@ -24,16 +24,16 @@ from polarcast.data.statistics import Tally, summarize
 def check_shards(
     manifest: Manifest, on_shard: Callable[[int], None] | None = None, fast: bool = False
 ) -> list[Finding]:
-    """Check sizes, sums, offsets and splits of all shards, then their statistics, and whether they are weather.
+    """Check sizes, checksums, offsets and splits of all shards, then statistics and physical plausibility.
 
     Args:
-        manifest: The manifest to hold the shards against.
-        on_shard: Called with the number of shards done.
-        fast: Sizes, offsets and splits only: no frame is read.
+        manifest: Manifest of the shards.
+        on_shard: Callback with the number of shards done.
+        fast: Whether to check sizes, offsets and splits only, without reading frames.
 
     Returns:
-        A finding for each shard, one for the splits, one for each kind of check of the events that found nothing, and
-        one for each problem.
+        One finding for each shard, one for the splits, one for each kind of check of the events that passed, and one
+        for each problem.
     """
     findings = []
     for done, (shard, rows) in enumerate(zip(manifest.shards, manifest.by_shard(), strict=True), start=1):
@@ -51,26 +51,26 @@ def _check_shard(manifest: Manifest, shard: Shard, rows: Table, fast: bool) -> F
 
 
 def _misplaced(manifest: Manifest, path: Path, rows: Table) -> str | None:
-    """The first frame of a shard that is not where the manifest says; None if all are."""
+    """Describe the first frame of a shard that is not at the manifest's offset; None if there is none."""
     half = np.dtype(np.float16).str
     radar = (half, (len(manifest.variables), len(manifest.heights_km), *manifest.shape))
     rain = (half, manifest.shape)
     try:
         with path.open("rb") as stream:
             arrays = (read_array(stream, m, path) for m in walk(path) if m.name.endswith(".npy"))
-            there = {array.offset: (array.dtype, array.shape) for array in arrays}
+            stored = {array.offset: (array.dtype, array.shape) for array in arrays}
     except BadInput as error:
         return error.what
     for _, event, frame, radar_at, rain_at, *_ in rows.tolist():
-        if there.get(radar_at) != radar or (rain_at >= 0 and there.get(rain_at) != rain):
-            return f"frame {frame} of event {event:03d} is not where the manifest says"
+        if stored.get(radar_at) != radar or (rain_at >= 0 and stored.get(rain_at) != rain):
+            return f"frame {frame} of event {event:03d} is not at the offset in the manifest"
     return None
 
 
 def _check_splits(manifest: Manifest) -> Finding:
     for (one, events), (other, others) in combinations(manifest.splits.items(), 2):
         if shared := sorted(set(events) & set(others)):
-            return Finding("splits", False, f"event {shared[0]:03d} is both in {one} and in {other}")
+            return Finding("splits", False, f"event {shared[0]:03d} is in both {one} and {other}")
     sizes = ", ".join(f"{name} {len(events)}" for name, events in manifest.splits.items())
     return Finding("splits", True, f"events: {sizes}")
 
@@ -82,27 +82,27 @@ def _check_events(manifest: Manifest) -> list[Finding]:
     )
     windows = whole.events()
     tallies: dict[int, Tally] = {}
-    examined = [_examine(whole, int(e), np.flatnonzero(windows == e), tallies) for e in np.unique(windows)]
-    problems = [p for e in examined for p in e.problems] + _wrong_statistics(manifest, tallies)
-    told = {
+    results = [_check_event(whole, int(e), np.flatnonzero(windows == e), tallies) for e in np.unique(windows)]
+    problems = [p for e in results for p in e.problems] + _wrong_statistics(manifest, tallies)
+    passed = {
         "values": f"{len(whole)} frames, all finite, rain ≥ 0",
         "statistics": f"of the {len(manifest.splits['train'])} training events",
-        **sound(examined),
+        **passed_checks(results),
     }
-    return to_findings([*problems, *across(examined, manifest.splits)], told)
+    return to_findings([*problems, *check_across_events(results, manifest.splits)], passed)
 
 
 def _wrong_statistics(manifest: Manifest, tallies: dict[int, Tally]) -> list[Problem]:
-    """Whether the manifest's statistics are those of its training events, to the last digit."""
+    """Check that the manifest's statistics are exactly those of its training events."""
     sums = [tallies[event].sums() for event in manifest.splits["train"] if event in tallies]
     found = summarize(sums, manifest.variables, manifest.heights_km)
     if json.loads(json.dumps(found)) == manifest.statistics:
         return []
     wrong = next(k for k in {**found, **manifest.statistics} if found.get(k) != manifest.statistics.get(k))
-    return [Problem("statistics", NAME, f"{wrong} is not that of the training events: shard the archive again")]
+    return [Problem("statistics", NAME, f"{wrong} differs from the training events: shard the archive again")]
 
 
-def _examine(reader: Reader, number: int, windows: np.ndarray, tallies: dict[int, Tally]) -> Examined:
+def _check_event(reader: Reader, number: int, windows: np.ndarray, tallies: dict[int, Tally]) -> EventResult:
     tally = tallies[number] = Tally(len(reader.fields.variables), len(reader.fields.heights_km))
     event = CheckedEvent(number, reader.fields.variables, reader.fields.heights_km)
     problems, facts = [], []
@@ -113,10 +113,10 @@ def _examine(reader: Reader, number: int, windows: np.ndarray, tallies: dict[int
         radar = batch.radar[0, 0].float().numpy()
         rain = None if batch.rain is None else batch.rain[0, 0].float().numpy()
         if not (np.isfinite(radar).all() and (rain is None or np.isfinite(rain).all())):
-            problems.append(Problem("values", event.where(frame), "is not finite: mend the archive and shard it again"))
+            problems.append(Problem("values", event.where(frame), "not finite: repair the archive and shard again"))
         elif rain is not None and rain.min() < 0:
-            problems.append(Problem("values", event.where(frame), "negative rain: mend the archive and shard it again"))
+            problems.append(Problem("values", event.where(frame), "negative rain: repair the archive and shard again"))
         else:
             facts.append(frame_facts(frame, radar, rain, reader.fields.variables))
     measured = "zh" not in reader.manifest.provenance.get("derived", {})
-    return examine(event, facts, problems, zh_is_measured=measured)
+    return check_event(event, facts, problems, zh_is_measured=measured)

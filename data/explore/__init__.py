@@ -1,1 +1,1 @@
-"""Measure and draw an archive."""
+"""Measure an archive and draw its figures."""

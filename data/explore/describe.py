@@ -1,4 +1,4 @@
-"""One event → everything the tables and figures of an exploration need of it, in little memory."""
+"""Reduce an event to the data required for the tables and figures of an exploration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ _PIXELS_PER_FRAME = 400
 
 @dataclass(frozen=True)
 class FrequencyMap:
-    """How often zdr or kdp occurs with each zh, and its moments; the maps of two events add up."""
+    """Joint histogram of zdr or kdp with zh, and moments by zh; maps of several events can be added."""
 
     counts: Real
     """(zh bin, value bin)."""
     sums: Real
-    """(zh bin, 3): count, sum and sum of squares of all values, those outside the bins too."""
+    """(zh bin, 3): count, sum and sum of squares of all values, including those outside the value bins."""
 
     def __add__(self, other: "FrequencyMap") -> "FrequencyMap":
         return FrequencyMap(self.counts + other.counts, self.sums + other.sums)
 
     def moments(self) -> tuple[Real, Real]:
-        """Mean and standard deviation of each zh bin; NaN in bins with fewer than 20 values."""
+        """Return mean and standard deviation for each zh bin; NaN in bins with fewer than 20 values."""
         count, first, second = self.sums.T
         enough = np.where(count >= 20, count, np.nan)
         mean = first / enough
@@ -40,7 +40,7 @@ class FrequencyMap:
 
 @dataclass(frozen=True)
 class Description:
-    """One event, described."""
+    """Data of one event for the tables and figures."""
 
     event: int
     summary: EventSummary
@@ -58,13 +58,13 @@ def describe_event(archive: Archive, event: int) -> Description:
     """Read and describe one event.
 
     Raises:
-        BadInput: an unreadable frame, or an archive without all variables and heights.
+        BadInput: A frame is unreadable, or the archive lacks a variable or height.
     """
     if archive.variables != VARIABLES or archive.heights_km != HEIGHTS_KM:
         raise BadInput(
-            f"it has {', '.join(archive.variables)} at {', '.join(map(str, archive.heights_km))} km",
+            f"only {', '.join(archive.variables)} at {', '.join(map(str, archive.heights_km))} km",
             archive.root,
-            "an exploration needs zh, zdr and kdp at 1, 3 and 7 km",
+            "give an archive with zh, zdr and kdp at 1, 3 and 7 km",
         )
     frames = archive.frames[event]
     radar = np.stack([archive.read_radar(event, f) for f in frames])
@@ -80,10 +80,10 @@ def describe_event(archive: Archive, event: int) -> Description:
 
 
 def join_maps(descriptions: Sequence[Description]) -> dict[tuple[str, float], FrequencyMap]:
-    """The maps of several events as one."""
+    """Add the maps of several events."""
     joined = dict(descriptions[0].maps)
     for description in descriptions[1:]:
-        joined = {key: joined[key] + found for key, found in description.maps.items()}
+        joined = {key: joined[key] + added for key, added in description.maps.items()}
     return joined
 
 
@@ -110,11 +110,11 @@ def _echo_means(radar: Real) -> Real:
 
 
 def _sample(radar: Real, rain: Real, rng: np.random.Generator) -> Real:
-    """Pixels drawn from each frame, evenly among those with echo at any height or rain."""
+    """Sample pixels of each frame uniformly from those with echo at any height or rain."""
     t = len(radar)
     fields = np.concatenate([radar.reshape(t, -1, rain[0].size), rain.reshape(t, 1, -1)], axis=1)
     parts = []
     for frame in fields:
-        there = np.flatnonzero((frame != 0).any(0))
-        parts.append(frame[:, rng.permutation(there)[:_PIXELS_PER_FRAME]].T)
+        valid = np.flatnonzero((frame != 0).any(0))
+        parts.append(frame[:, rng.permutation(valid)[:_PIXELS_PER_FRAME]].T)
     return np.concatenate(parts)

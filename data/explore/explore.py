@@ -1,4 +1,4 @@
-"""An archive in one pass: the acceptance table, the test of its rain grid, and the figures."""
+"""Explore an archive in one pass: acceptance table, test of the rain grid, and figures."""
 
 import json
 import multiprocessing
@@ -21,7 +21,7 @@ from polarcast.data.workers import end_with_parent
 
 @dataclass(frozen=True)
 class Exploration:
-    """What was found in an archive."""
+    """Results of an exploration."""
 
     events: int
     acceptance: list[AcceptanceRow]
@@ -29,11 +29,11 @@ class Exploration:
 
     @property
     def verdict(self) -> str:
-        """What the rain grid is, in one sentence."""
+        """One-sentence result of the test of the rain grid."""
         return verdict(self.rain_relations)
 
     def as_record(self) -> dict[str, Any]:
-        """For `--json` and report.json; undefined numbers are None."""
+        """Return the record for `--json` and report.json; undefined numbers are None."""
         rows = [_finite(row.as_record()) for row in self.acceptance]
         relations = [_finite({**asdict(r), "is_product": r.is_product}) for r in self.rain_relations]
         return {"events": self.events, "acceptance": rows, "rain_relations": relations, "verdict": self.verdict}
@@ -48,18 +48,18 @@ def explore(
     workers: int = 1,
     on_event: Callable[[int], None] | None = None,
 ) -> Exploration:
-    """Measure an archive and draw its figures into `out`.
+    """Measure an archive and write its report and figures to `out`.
 
     Args:
-        archive: What to look at; zh, zdr and kdp at 1, 3 and 7 km.
+        archive: Archive with zh, zdr and kdp at 1, 3 and 7 km.
         out: Folder for report.json and the figures.
-        truth: Noise-free rain, known for synthetic archives alone; adds the rows that need it.
-        events: How many events to look at, evenly spaced; all by default.
-        workers: Processes.
-        on_event: Called with the number of events done.
+        truth: Noise-free truth of a synthetic archive; adds the rows that require it.
+        events: Number of events to use, evenly spaced; all by default.
+        workers: Number of processes.
+        on_event: Callback with the number of events done.
 
     Raises:
-        BadInput: unreadable frames, or an archive without all variables and heights.
+        BadInput: A frame is unreadable, or the archive lacks a variable or height.
     """
     described = []
     for number, description in enumerate(_describe(archive, _chosen(archive, events), workers), start=1):

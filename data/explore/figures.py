@@ -1,4 +1,4 @@
-"""The source paper's figures 5.1, 5.2, 7.1 and 7.2 of any archive, and a look at its frames."""
+"""Draw figures 5.1, 5.2, 7.1 and 7.2 of the source paper for any archive, and some of its frames."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,16 +18,16 @@ _SHOWN = {"zh": (0, 60), "zdr": (-1, 4), "kdp": (-0.5, 3), "rain_rate": (0.1, 10
 
 
 def draw_frequency_maps(path: Path, maps: Mapping[tuple[str, float], FrequencyMap]) -> None:
-    """Figure 5.1: frequency of ZDR and KDP against ZH at each height, with mean ± standard deviation."""
+    """Draw figure 5.1: frequency of ZDR and KDP against ZH at each height, with mean ± standard deviation."""
     plt = _pyplot()
     figure, axes = plt.subplots(len(EDGES), len(HEIGHTS_KM), figsize=(11, 6.5), layout="constrained", sharex=True)
     centers = (ZH_EDGES_DBZ[1:] + ZH_EDGES_DBZ[:-1]) / 2
     for row, variable in enumerate(EDGES):
         for axis, height in zip(axes[row], HEIGHTS_KM, strict=True):
-            found = maps[variable, height]
-            share = found.counts.T / max(found.counts.sum(), 1)
+            frequencies = maps[variable, height]
+            share = frequencies.counts.T / max(frequencies.counts.sum(), 1)
             image = axis.pcolormesh(ZH_EDGES_DBZ, EDGES[variable], np.ma.masked_equal(share, 0), norm="log", vmin=1e-6)
-            mean, spread = found.moments()
+            mean, spread = frequencies.moments()
             axis.errorbar(centers[::3], mean[::3], spread[::3], color="red", fmt=".-", linewidth=1, markersize=3)
             axis.set(title=f"{height:g} km", ylim=(EDGES[variable][0], EDGES[variable][-1]))
         axes[row, 0].set_ylabel(_LABELS[variable])
@@ -38,7 +38,7 @@ def draw_frequency_maps(path: Path, maps: Mapping[tuple[str, float], FrequencyMa
 
 
 def draw_evolution(path: Path, description: Description, minutes: float) -> None:
-    """Figure 5.2: frame means of ZH, ZDR and KDP over one event, by time and height."""
+    """Draw figure 5.2: frame means of ZH, ZDR and KDP over one event, by time and height."""
     plt = _pyplot()
     figure, axes = plt.subplots(len(VARIABLES), 1, figsize=(9, 6), layout="constrained", sharex=True)
     time = np.arange(len(description.means)) * minutes
@@ -54,7 +54,7 @@ def draw_evolution(path: Path, description: Description, minutes: float) -> None
 
 
 def draw_rain_scatter(path: Path, pixels: Real) -> None:
-    """Figure 7.1: ZH against ZDR at 1 km, coloured by rain rate."""
+    """Draw figure 7.1: ZH against ZDR at 1 km, colored by rain rate."""
     plt = _pyplot()
     rainy = pixels[pixels[:, -1] >= _SHOWN["rain_rate"][0]]
     rainy = rainy[rainy[:, -1].argsort()]  # heavy rain on top
@@ -67,14 +67,14 @@ def draw_rain_scatter(path: Path, pixels: Real) -> None:
 
 
 def draw_rain_against_variables(path: Path, pixels: Real) -> None:
-    """Figure 7.2: rain rate against ZH and against ZDR at 3 and 7 km."""
+    """Draw figure 7.2: rain rate against ZH and against ZDR at 3 and 7 km."""
     plt = _pyplot()
     rainy = pixels[pixels[:, -1] >= _SHOWN["rain_rate"][0]]
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained", sharey=True)
     for row, variable in enumerate(("zh", "zdr")):
         for axis, z in zip(axes[row], (1, 2), strict=True):
-            seen = rainy[rainy[:, _column("zh", z)] != 0]
-            x, y = seen[:, _column(variable, z)], seen[:, -1]
+            with_echo = rainy[rainy[:, _column("zh", z)] != 0]
+            x, y = with_echo[:, _column(variable, z)], with_echo[:, -1]
             axis.hexbin(x, y, yscale="log", bins="log", gridsize=60, mincnt=1, extent=(*_SHOWN[variable], -1, 2.3))
             axis.set(xlabel=f"{_LABELS[variable]}, {HEIGHTS_KM[z]:g} km")
         axes[row, 0].set_ylabel(_LABELS["rain_rate"])
@@ -82,7 +82,7 @@ def draw_rain_against_variables(path: Path, pixels: Real) -> None:
 
 
 def draw_frames(path: Path, archive: Archive, event: int) -> None:
-    """Four frames of one event: ZH, ZDR, KDP at 3 km, ZH at 7 km, and rain."""
+    """Draw four frames of one event: ZH, ZDR and KDP at 3 km, ZH at 7 km, and rain."""
     plt = _pyplot()
     frames = archive.frames[event]
     picked = [frames[round(i * (len(frames) - 1) / 3)] for i in range(4)]
@@ -101,7 +101,7 @@ def draw_frames(path: Path, archive: Archive, event: int) -> None:
 
 
 def draw_beside(path: Path, frames: Mapping[str, Real]) -> None:
-    """One frame, radar (v, z, y, x), of each of several archives: ZH, ZDR and KDP at 3 km, ZH at 7 km."""
+    """Draw one radar frame (v, z, y, x) of each of several archives: ZH, ZDR and KDP at 3 km, ZH at 7 km."""
     plt = _pyplot()
     figure, axes = plt.subplots(len(frames), 4, figsize=(11, 3 * len(frames)), layout="constrained", squeeze=False)
     for row, (name, radar) in enumerate(frames.items()):
@@ -119,7 +119,7 @@ def _draw(axis: Any, name: str, field: Real, shown: npt.NDArray[np.bool_]) -> An
     axis.set(xticks=[], yticks=[])
     low, high = _SHOWN[name]
     scale = "log" if name == "rain_rate" else "linear"
-    # Row 0 of the archive is the top of the picture.
+    # Row 0 of the archive is the northernmost.
     masked = np.ma.masked_where(~shown, field)
     return axis.imshow(masked, origin="upper", cmap="turbo", norm=scale, clim=(low, high))
 

@@ -1,8 +1,8 @@
-"""Do these storms behave like weather? Measurements on radar archives, and the ranges accepted of synthetic ones.
+"""Measure radar archives, and compare them with the ranges accepted for synthetic ones.
 
-Every event is reduced to a `EventSummary` (`summarise`), and the summaries of an archive to rows of a table (`accept`), so
-archives of any size pass through in little memory. Real archives can be measured too; the ranges are those expected of
-warm-season rain at C band.
+`summarise` reduces an event to an `EventSummary`, and `accept` reduces the summaries to rows of a table, so that
+archives of any size are processed in little memory. Real archives can be measured too. The ranges are those expected
+for warm-season rain at C band.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ KDP_RANGES = {35: (0.1, 0.2), 45: (0.9, 1.5), 53: (3.0, 5.5)}
 """Accepted median KDP (deg/km) by ZH (dBZ)."""
 
 SMALLEST_FOR_SCALES = 128
-"""Pixels along each side from which on spectra and lifetimes at 64 km mean something."""
+"""Minimum pixels along each side for meaningful spectra and lifetimes at 64 km."""
 
 _KEPT = 20_000
 
@@ -47,30 +47,30 @@ class AcceptanceRow:
 
     @property
     def passed(self) -> bool:
-        """Whether the value lies in the accepted range; an undefined value does not."""
+        """Whether the value is in the accepted range; False for an undefined value."""
         return bool(self.low <= self.value <= self.high)
 
     def as_record(self) -> dict[str, object]:
-        """{test, value, low, high, pass}."""
+        """Return the record {test, value, low, high, pass}."""
         return {"test": self.test, "value": self.value, "low": self.low, "high": self.high, "pass": self.passed}
 
 
 @dataclass(frozen=True)
 class EventSummary:
-    """What the acceptance table needs of one event."""
+    """Data of one event for the acceptance table."""
 
     size: int
     """Pixels along each side."""
     zdr_at: dict[int, Real]
-    """ZDR (dB) of pixels at 3 km around each ZH of `ZDR_RANGES`; a sample."""
+    """Sample of ZDR (dB) at 3 km around each ZH of `ZDR_RANGES`."""
     kdp_at: dict[int, Real]
-    """KDP (deg/km), likewise for `KDP_RANGES`."""
+    """Sample of KDP (deg/km) at 3 km around each ZH of `KDP_RANGES`."""
     ice_zdr: Real
-    """ZDR at 7 km, 5 km means, dB; a sample."""
+    """Sample of 5 km means of ZDR (dB) at 7 km."""
     ice_kdp: Real
-    """KDP at 7 km, 5 km means, deg/km; a sample."""
+    """Sample of 5 km means of KDP (deg/km) at 7 km."""
     rainy: Real
-    """zh, zdr, kdp at 1 km and rain (mm/h) where it exceeds 1 mm/h, (n, 4); a sample."""
+    """(n, 4) sample of zh, zdr and kdp at 1 km and rain (mm/h), where rain exceeds 1 mm/h."""
     rain_volume: tuple[float, float]
     """Sums of all rain, and of rain above 10 mm/h."""
     wet_fraction: float
@@ -82,41 +82,41 @@ class EventSummary:
 
 @dataclass(frozen=True)
 class Truth:
-    """Noise-free rain of a synthetic archive, one entry per sampled pixel."""
+    """Noise-free truth of a synthetic archive, one entry per sampled pixel."""
 
     ln_dm: Real
     """ln of the mass-weighted mean drop diameter in mm."""
     rain: Real
-    """mm/h."""
+    """Rain rate in mm/h."""
     zh: Real
     zdr: Real
     kdp: Real
 
 
 def join_truth(parts: Sequence[Truth]) -> Truth:
-    """Samples of several events as one."""
+    """Concatenate the samples of several events."""
     return Truth(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Truth)))
 
 
 def thin(values: Real, kept: int = _KEPT) -> Real:
-    """About `kept` evenly spaced entries along the first axis."""
+    """Return about `kept` evenly spaced entries along the first axis."""
     return values[:: max(1, len(values) // kept)]
 
 
 def near(zh: Real, other: Real, dbz: float, half_width: float = 1.0) -> Real:
-    """Values of zdr or kdp where zh lies within `half_width` of `dbz`."""
+    """Return values of zdr or kdp where zh is within `half_width` of `dbz`."""
     return other[(zh != 0) & (np.abs(zh - dbz) < half_width)]
 
 
 def local_mean(values: Real, zh: Real, pixels: int = 5) -> Real:
-    """Mean of (t, y, x) fields over squares full of echo: noise gone, weather kept; (n,)."""
+    """Average fields (t, y, x) over squares filled with echo, to reduce noise; returns (n,)."""
     size = (1, pixels, pixels)
     full = uniform_filter((zh != 0).astype(np.float32), size) > 0.999
     return np.asarray(uniform_filter(values, size)[full])
 
 
 def wet_fraction(zh: Real) -> float:
-    """Share of the coverage circle, over all frames, with echo above 5 dBZ."""
+    """Return the share of the coverage circle with echo above 5 dBZ, over all frames."""
     size = zh.shape[-1]
     y, x = np.mgrid[:size, :size] - size // 2
     circle = np.hypot(y, x) <= 145 / 256 * size
@@ -124,7 +124,7 @@ def wet_fraction(zh: Real) -> float:
 
 
 def summarise(radar: Real, rain: Real) -> EventSummary:
-    """Reduce one event, radar (t, v=3, z=3, y, x) in dBZ, dB, deg/km and rain (t, y, x) in mm/h, to its summary."""
+    """Summarize one event, radar (t, v=3, z=3, y, x) in dBZ, dB, deg/km and rain (t, y, x) in mm/h."""
     zh, zdr, kdp = radar[:, :, 1].swapaxes(0, 1)
     ice_zh, ice_zdr, ice_kdp = radar[:, :, 2].swapaxes(0, 1)
     wet = (rain > 1) & (radar[:, 0, 0] != 0)
@@ -144,11 +144,11 @@ def summarise(radar: Real, rain: Real) -> EventSummary:
 
 
 def accept(events: Sequence[EventSummary], truth: Truth | None = None) -> list[AcceptanceRow]:
-    """The acceptance table of an archive.
+    """Return the acceptance table of an archive.
 
     Args:
-        events: Summaries of its events; pictures of less than 128 pixels get no rows on scales.
-        truth: Noise-free rain, known for synthetic archives alone; without it two rows are missing.
+        events: Summaries of the events; fields of less than 128 pixels have no rows on scales.
+        truth: Noise-free truth of a synthetic archive; without it the rows that require it are omitted.
     """
     large = events[0].size >= SMALLEST_FOR_SCALES
     rows = _polarimetric_rows(events) + _rain_rows(events) + (_scale_rows(events) if large else [])
@@ -160,7 +160,7 @@ def _median(parts: Sequence[Real]) -> float:
 
 
 def _quantile(parts: Sequence[Real], share: float) -> float:
-    """A quantile of all parts; undefined (NaN) when they are empty."""
+    """Return a quantile of all parts; NaN if they are empty."""
     values = np.concatenate(parts)
     return float(np.quantile(values, share)) if len(values) else float("nan")
 
@@ -225,14 +225,14 @@ def _truth_rows(truth: Truth) -> list[AcceptanceRow]:
 
 
 def size_spread(ln_dm: Real, rain: Real) -> list[float]:
-    """Standard deviation of ln Dm in classes of rain rate from 1 to 60 mm/h that have 200 pixels or more."""
+    """Return the standard deviation of ln Dm in classes of rain rate from 1 to 60 mm/h with 200 pixels or more."""
     edges = np.geomspace(1, 60, 7)
     classes = (ln_dm[(rain >= low) & (rain < high)] for low, high in pairwise(edges))
     return [float(values.std()) for values in classes if len(values) >= 200]
 
 
 def fit_z_r(zh: Real, rain: Real) -> tuple[float, float]:
-    """a and b of Z = a R^b (mm^6 m^-3, mm/h) by least squares of dBZ on log R; NaN for fewer than two pixels."""
+    """Fit a and b of Z = a R^b (mm^6 m^-3, mm/h) by least squares of dBZ on log R; NaN for fewer than two pixels."""
     if len(rain) < 2:
         return float("nan"), float("nan")
     b, intercept = np.polyfit(10 * np.log10(rain), zh, 1)
@@ -240,13 +240,14 @@ def fit_z_r(zh: Real, rain: Real) -> tuple[float, float]:
 
 
 def normalised_error(estimate: Real, rain: Real) -> float:
-    """Sum of absolute errors over sum of rain (NE)."""
+    """Return the sum of absolute errors divided by the sum of rain (NE)."""
     return float(np.abs(estimate - rain).sum(dtype=np.float64) / rain.sum(dtype=np.float64))
 
 
 def published_estimates(zh: Real, zdr: Real, kdp: Real) -> dict[str, Real]:
-    """R(Z) = Z = 300 R^1.4 (WSR-88D); R(K) of Bringi et al. 2011; R(K, ZDR) of Bringi & Chandrasekar 2001;
-    mm/h.
+    """Return published rain estimates in mm/h.
+
+    R(Z) inverts Z = 300 R^1.4 (WSR-88D); R(K) is from Bringi et al. 2011; R(K, ZDR) from Bringi & Chandrasekar 2001.
     """
     k = np.maximum(kdp, 0)
     return {

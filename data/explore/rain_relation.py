@@ -1,4 +1,4 @@
-"""Is the rain grid measured rain, or computed from KDP?"""
+"""Test whether the rain grid is computed from KDP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import numpy.typing as npt
 Real = npt.NDArray[np.floating]
 
 PRODUCT_CORRELATION = 0.99
-"""Correlation with a power law of KDP above which the rain grid is one."""
+"""Correlation with a power law of KDP above which the rain grid counts as a product of KDP."""
 _LEAST_PIXELS = 50
 
 
 @dataclass(frozen=True)
 class RainRelation:
-    """R = a · max(KDP, 0)^b as fitted at one height."""
+    """Fit of R = a · max(KDP, 0)^b at one height."""
 
     height_km: float
     a: float
     """Rain rate in mm/h at KDP of 1 deg/km."""
     b: float
     correlation: float
-    """Of the rain grid with the fitted law, over all pixels; NaN where it can't be fitted."""
+    """Correlation of the rain grid with the fitted law over all pixels; NaN if it can't be fitted."""
     pixels: int
 
     @property
@@ -32,25 +32,25 @@ class RainRelation:
 
 
 def fit_rain_relations(kdp: Real, rain: Real, heights_km: Sequence[float]) -> list[RainRelation]:
-    """Fit the law at each height.
+    """Fit R = a · max(KDP, 0)^b at each height.
 
     Args:
         kdp: (n, z) in deg/km.
         rain: (n,) in mm/h.
-        heights_km: Along z.
+        heights_km: Heights along z.
     """
     return [_fit(kdp[:, z], rain, height) for z, height in enumerate(heights_km)]
 
 
 def verdict(relations: Sequence[RainRelation]) -> str:
-    """What the fits say about the rain grid, in one sentence."""
+    """Summarize the fits in one sentence."""
     best = max(relations, key=lambda r: np.nan_to_num(r.correlation, nan=-1))
     law = f"R = {best.a:.1f} · max(KDP, 0)^{best.b:.3f} at {best.height_km:g} km, r = {best.correlation:.4f}"
     if best.is_product:
         return (
             f"the rain grid is an R(KDP) product ({law}): QPE scores on it measure agreement with KDP, not with gauges"
         )
-    return f"the rain grid is not a function of KDP (nearest: {law})"
+    return f"the rain grid is not a function of KDP (best fit: {law})"
 
 
 def _fit(kdp: Real, rain: Real, height_km: float) -> RainRelation:

@@ -1,6 +1,6 @@
-"""Scale by scale: spatial spectra, motion, and how long structures live while moving along.
+"""Spatial spectra, motion, and Lagrangian lifetimes by scale.
 
-All functions take `zh` at one height as (t, y, x) in dBZ with fill 0, pixels of 1 km, frames 6 min apart.
+All functions take `zh` at one height as (t, y, x) in dBZ with fill value 0, pixels of 1 km, frames 6 min apart.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,7 @@ _LAGS = 15
 
 
 def spectrum(zh: Real) -> tuple[Real, Real]:
-    """Isotropic power density of max(zh, 5 dBZ), averaged over frames: wavenumbers (cycles per km) and
-    density.
-    """
+    """Return wavenumbers (cycles per km) and isotropic power density of max(zh, 5 dBZ), averaged over frames."""
     size = zh.shape[-1]
     field = np.maximum(zh, LOWEST_DBZ)
     window = np.outer(np.hanning(size), np.hanning(size))
@@ -39,15 +37,16 @@ def spectrum(zh: Real) -> tuple[Real, Real]:
 
 
 def spectral_slope(k: Real, power: Real, shortest_km: float, longest_km: float) -> float:
-    """Exponent of the power law through a spectrum between two wavelengths."""
+    """Fit the exponent of a power law to a spectrum between two wavelengths."""
     chosen = (k >= 1 / longest_km) & (k <= 1 / shortest_km)
     return float(np.polyfit(np.log(k[chosen]), np.log(power[chosen]), 1)[0])
 
 
 def motion(zh: Real) -> tuple[float, float]:
-    """Mean displacement (y, x) per frame in pixels, from the peak of the cross-correlation of consecutive frames.
+    """Estimate the mean displacement (y, x) per frame in pixels by cross-correlation of consecutive frames.
 
-    At most a quarter of the picture's width. The taper's own autocorrelation, which favours no motion, is divided out.
+    The displacement is limited to a quarter of the width. The correlation is divided by the autocorrelation of the
+    taper, which is biased to zero motion.
     """
     size, reach = zh.shape[-1], zh.shape[-1] // 4
     taper = np.outer(np.hanning(size), np.hanning(size))
@@ -64,15 +63,13 @@ def motion(zh: Real) -> tuple[float, float]:
 
 
 def _vertex(three: Real) -> float:
-    """Offset of the top of the parabola through three neighbours from the middle one."""
+    """Return the offset from the middle point of the vertex of a parabola through three points."""
     bend = three[0] - 2 * three[1] + three[2]
     return float(0.5 * (three[0] - three[2]) / bend) if bend < 0 else 0.0
 
 
 def band_pass(field: Real, scale_km: float) -> Real:
-    """The part of `field` (t, y, x) with wavelengths around `scale_km`, one octave wide (log-normal
-    filter).
-    """
+    """Filter `field` (t, y, x) to wavelengths around `scale_km`, one octave wide (log-normal filter)."""
     size = field.shape[-1]
     k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     response = np.exp(-0.5 * (np.log(np.maximum(k, 1e-9) * scale_km) / (0.35 * np.log(2))) ** 2)
@@ -80,7 +77,7 @@ def band_pass(field: Real, scale_km: float) -> Real:
 
 
 def lagged_products(band: Real, drift: tuple[float, float]) -> Real:
-    """Sums over the inner circle that make up the correlation along the motion: (lags, 3) of ab, aa, bb."""
+    """Return sums of products over the inner circle for the correlation along the motion: (lags, 3) of ab, aa, bb."""
     size = band.shape[-1]
     y, x = np.mgrid[:size, :size] - size // 2
     inner = np.hypot(y, x) < 0.42 * size
@@ -97,15 +94,15 @@ def lagged_products(band: Real, drift: tuple[float, float]) -> Real:
 
 
 def _overlap(field: npt.NDArray[Any], shift: tuple[int, ...]) -> npt.NDArray[Any]:
-    """The part of the picture that a displacement by `shift` moves within the picture, at its end."""
+    """Return the part of the field that a displacement by `shift` reaches from within the field."""
     rows, columns = (slice(max(s, 0), n + min(s, 0)) for s, n in zip(shift, field.shape[-2:], strict=True))
     return field[..., rows, columns]
 
 
 def lifetime(sums: Real) -> float:
-    """Time in min at which a correlation, given as summed products (lags, 3), falls to 1/e.
+    """Return the time in min at which a correlation, given as summed products (lags, 3), falls to 1/e.
 
-    Beyond the last lag, extrapolated by the exponential through the second half of the lags.
+    Beyond the last lag it is extrapolated by an exponential fit to the second half of the lags.
     """
     used = sums[:, 1] > 0
     ab, aa, bb = sums[used].T
@@ -120,22 +117,20 @@ def lifetime(sums: Real) -> float:
 
 
 def correlation_sums(zh: Real, scales_km: Sequence[float] = SCALES_KM) -> dict[float, Real]:
-    """`lagged_products` of max(zh, 5 dBZ) of one event along its own motion, at each scale."""
+    """Return `lagged_products` of max(zh, 5 dBZ) of one event along its motion, at each scale."""
     drift = motion(zh)
     echo = np.maximum(zh, LOWEST_DBZ)
     return {s: lagged_products(band_pass(echo, s), drift) for s in scales_km}
 
 
 def lifetimes(events: Iterable[Real], scales_km: Sequence[float] = SCALES_KM) -> dict[float, float]:
-    """Lagrangian 1/e lifetime in min of max(zh, 5 dBZ) at each scale, from the pooled correlations of all
-    events.
-    """
+    """Return Lagrangian 1/e lifetimes in min of max(zh, 5 dBZ) by scale, from the pooled correlations of all events."""
     each = [correlation_sums(zh, scales_km) for zh in events]
     return {s: lifetime(sum((e[s] for e in each), np.zeros((_LAGS + 1, 3)))) for s in scales_km}
 
 
 def power_law(scales: Iterable[float], values: Iterable[float]) -> tuple[float, float]:
-    """Exponent of a power law, and the largest relative deviation from it."""
+    """Fit a power law; return its exponent and the largest relative deviation from it."""
     x, y = np.log(list(scales)), np.log(list(values))
     slope, level = np.polyfit(x, y, 1)
     return float(slope), float(np.abs(np.expm1(y - slope * x - level)).max())

@@ -1,4 +1,4 @@
-"""What every kind of input is turned into: one event on the archive's grid, with the story of how it came about."""
+"""The result of ingesting any input: one event on the archive's grid, with its provenance."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +16,12 @@ class IngestedEvent:
 
     Attributes:
         times: (t,) UTC, datetime64[s].
-        radar: (t, v, z, y, x) in the archive's units (dBZ, dB, deg/km); 0 where there is no echo or no view.
-        rain: (t, y, x) in mm/h, or None where the source tells nothing of rain.
-        covered: (z, y, x), the share of the frames in which the radar looked at the pixel, 0 to 1.
-        variables: Names along v; what the source lacks is not there.
+        radar: (t, v, z, y, x) in the archive's units (dBZ, dB, deg/km); 0 where there is no echo or no data.
+        rain: (t, y, x) in mm/h, or None where the source has no rain.
+        covered: (z, y, x) share of the frames in which the pixel has data, 0 to 1.
+        variables: Names along v; only those that the source provides.
         heights_km: Heights along z.
-        note: Provenance: sources with their sums, steps with library and method, what was masked or resampled.
+        note: Provenance: sources with SHA-256, processing steps with library and method, masking, resampling.
     """
 
     times: Times

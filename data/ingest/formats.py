@@ -1,4 +1,4 @@
-"""Radar files → `Volume`, through xradar: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS."""
+"""Read radar files into a `Volume` with xradar: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ _HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _SIGMET_PRODUCT_HEADER = 27
 _NEXRAD_VOLUME_HEADER = 24
 _SIGMET_NO_DATA = {"zh": -31.9, "zdr": -7.99, "phidp": -1e-3, "rhohv": 0.0, "kdp": -300.0}
-"""Code 0 stands for no data (IRIS Programmer's Manual, §4.4); decoded it is at or below these, in 8 bits or in 16."""
+"""Code 0 means no data (IRIS Programmer's Manual, §4.4). Decoded from 8 or 16 bits it is at or below these values."""
 _SIGMET_NOT_SCANNED_DBZ = 95.4
-"""The highest code stands for an area not scanned; decoded it is 95.5 dBZ in 8 bits, more in 16."""
+"""The highest code means an area that was not scanned. Decoded it is 95.5 dBZ in 8 bits and more in 16 bits."""
 _BEYOND_M = 200e3
 _FIRST_CODE_OF_DATA = 2
 
 
 def format_of(path: Path) -> str | None:
-    """The radar format of an uncompressed file by its content; None for anything else."""
+    """Return the radar format of an uncompressed file, identified by its content; None for any other file."""
     with path.open("rb") as stream:
         head = stream.read(12)
     if head[:4] == b"AR2V" or head[:8] == b"ARCHIVE2":
@@ -36,14 +36,14 @@ def format_of(path: Path) -> str | None:
 
 
 def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
-    """Read one volume, compressed (gzip, bzip2, zip of one file) or not.
+    """Read one volume, which may be compressed (gzip, bzip2, zip of one file).
 
     Args:
-        path: The file.
-        wanted: Fields that every sweep must have to count; one without them (a Doppler cut) is left out.
+        path: File to read.
+        wanted: Required fields; sweeps without them (Doppler cuts) are skipped.
 
     Raises:
-        BadInput: not a radar file, damaged, without a wanted field, or of fewer than two elevations.
+        BadInput: The file is not a radar volume, is damaged, lacks a required field, or has fewer than two elevations.
     """
     with unpacked(path) as plain:
         kind = format_of(plain)
@@ -53,11 +53,11 @@ def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if not _is_whole(plain, kind):
-                    raise BadInput("its end is missing", path, "copy it again from its source")
+                    raise BadInput("the file is truncated", path, "copy it again from its source")
                 return _to_volume(_opener(kind)(str(plain)), kind, wanted, path, plain)
         except BadInput:
             raise
-        except Exception as error:  # what a damaged file makes of a decoder can't be foreseen
+        except Exception as error:  # a damaged file can raise anything in a decoder
             raise _unreadable(kind, path, error) from None
 
 
@@ -67,20 +67,20 @@ def _unreadable(kind: str, path: Path, error: Exception) -> BadInput:
 
 
 def _unknown(plain: Path, path: Path) -> BadInput:
-    """Another file, or one that was a radar volume once."""
+    """Return the error for a file of unknown format, or for a damaged HDF5 or netCDF file."""
     if _starts_with(plain, _HDF5, *_NETCDF3):
         try:
             _root_of(plain)
         except Exception as error:
             return _unreadable("HDF5 or netCDF", path, error)
     known = ", ".join((NEXRAD, CFRADIAL1, CFRADIAL2, ODIM, SIGMET))
-    return BadInput("not a radar volume in a known format", path, f"known: {known}")
+    return BadInput("not a radar volume in a known format", path, f"use one of: {known}")
 
 
 def _format_of_hdf(path: Path) -> str | None:
     try:
         conventions, names = _root_of(path)
-    except Exception:  # a damaged file is of no format; which error says so depends on the library below
+    except Exception:  # a damaged file has no format; the error type depends on the library
         return None
     if "ODIM" in conventions.upper():
         return ODIM
@@ -90,7 +90,10 @@ def _format_of_hdf(path: Path) -> str | None:
 
 
 def _root_of(path: Path) -> tuple[str, set[str]]:
-    """Conventions and names at the root. HDF5 through h5py: h5netcdf leaves tracebacks where it can't open a file."""
+    """Return conventions and names at the root.
+
+    HDF5 is opened with h5py, because h5netcdf prints tracebacks when it fails to open a file.
+    """
     import h5py
     import xarray as xr
 
@@ -107,8 +110,11 @@ def _starts_with(path: Path, *magic: bytes) -> bool:
 
 
 def _is_whole(plain: Path, kind: str) -> bool:
-    """Whether a file is as long as it says, where the libraries don't ask: netCDF-3 would be read on as zeros, NEXRAD
-    cut in the first record of a sweep as a volume without it and those that follow."""
+    """Whether a file has its full length, in the formats where the readers do not check this.
+
+    A truncated netCDF-3 file would be filled with zeros. NEXRAD cut in the first record of a sweep would be read as a
+    volume without that sweep and the later ones.
+    """
     if kind == NEXRAD:
         return _has_whole_records(plain)
     if _starts_with(plain, *_NETCDF3[:2]):
@@ -122,8 +128,10 @@ def _is_whole(plain: Path, kind: str) -> bool:
 
 
 def _has_whole_records(path: Path) -> bool:
-    """Whether a NEXRAD file ends with a record; each has its length before it, of any sign (ICD 2620010, 7.3.4). xradar
-    sees to those that are not compressed."""
+    """Whether a NEXRAD file ends at the end of a record.
+
+    A length of either sign precedes each record (ICD 2620010, 7.3.4). xradar checks uncompressed files itself.
+    """
     size, position = path.stat().st_size, _NEXRAD_VOLUME_HEADER
     with path.open("rb") as stream:
         while position < size:
@@ -151,22 +159,24 @@ def _opener(kind: str) -> Callable[[str], Any]:
 def _to_volume(tree: Any, kind: str, wanted: Sequence[str], path: Path, plain: Path) -> Volume:
     groups = [tree[name].to_dataset() for name in tree.children if name.startswith("sweep")]
     if not groups or len(groups) < int(tree.attrs.get("actual_elevation_cuts", 0)):
-        raise BadInput("it ends in the middle of a sweep", path, "copy it again from its source")
-    there = sorted({str(name) for group in groups for name in group.data_vars if group[name].ndim == 2})
-    names = find_names(there)
+        raise BadInput("the file ends in the middle of a sweep", path, "copy it again from its source")
+    available = sorted({str(name) for group in groups for name in group.data_vars if group[name].ndim == 2})
+    names = find_names(available)
     if missing := [w for w in wanted if w not in names]:
         raise BadInput(
-            f"a volume without {missing[0].upper()}", path, f"it has {', '.join(there)}; see --variables to do without"
+            f"the volume has no {missing[0].upper()}",
+            path,
+            f"remove it from --variables, or give files with it (present: {', '.join(available)})",
         )
     usable = [g for g in groups if all(names[w] in g for w in wanted)]
-    sweeps = tuple(_to_sweep(group, names, kind) for group in usable if _is_turn(group))
+    sweeps = tuple(_to_sweep(group, names, kind) for group in usable if _rotates(group))
     if not sweeps:
-        raise _no_turns(usable, wanted, path)
+        raise _no_usable_sweeps(usable, wanted, path)
     if len({round(float(s.elevation_deg.mean()), 1) for s in sweeps}) < 2:
         raise BadInput(
             f"{len(sweeps)} sweep{'s' * (len(sweeps) != 1)} of one elevation",
             path,
-            "grids at several heights need a volume of at least two elevations",
+            "give volumes with at least two elevations; gridding at several heights needs them",
         )
     root = tree.to_dataset()
     where = {key: float(root[key] if key in root else groups[0][key]) for key in ("latitude", "longitude", "altitude")}
@@ -185,18 +195,18 @@ def _mode(group: Any) -> str:
     return str(group["sweep_mode"].values).strip().lower() if "sweep_mode" in group else "azimuth_surveillance"
 
 
-def _is_turn(group: Any) -> bool:
-    """Whether a sweep turns in azimuth: a vertical section (RHI) or a stare can't be gridded to levels."""
+def _rotates(group: Any) -> bool:
+    """Whether a sweep rotates in azimuth; RHI and vertically pointing sweeps can't be gridded to levels."""
     return _mode(group) in ("azimuth_surveillance", "sector", "manual_ppi", "ppi") and group.sizes.get("azimuth", 2) > 1
 
 
-def _no_turns(usable: Sequence[Any], wanted: Sequence[str], path: Path) -> BadInput:
+def _no_usable_sweeps(usable: Sequence[Any], wanted: Sequence[str], path: Path) -> BadInput:
     if not usable:
-        return BadInput(f"no sweep has {' and '.join(w.upper() for w in wanted)} together", path, "see --variables")
+        return BadInput(
+            f"no sweep has {' and '.join(w.upper() for w in wanted)} together", path, "choose fewer with --variables"
+        )
     modes = ", ".join(sorted({_mode(group) for group in usable}))
-    return BadInput(
-        f"its sweeps do not turn in azimuth ({modes})", path, "give volumes of PPI sweeps; an RHI has no map"
-    )
+    return BadInput(f"the sweeps do not rotate in azimuth ({modes})", path, "give volumes of PPI sweeps")
 
 
 def _to_sweep(group: Any, names: dict[str, str], kind: str) -> Sweep:
@@ -212,12 +222,12 @@ def _to_sweep(group: Any, names: dict[str, str], kind: str) -> Sweep:
 
 
 def _values(variable: Any, name: str, kind: str) -> Real:
-    """(a, r) with NaN for what the format calls no data or no echo, where xradar leaves them as numbers."""
+    """Return values (a, r) with NaN for the format's no-data and no-echo codes, which xradar leaves as numbers."""
     values = variable.values.astype(np.float32)
     coded = {**variable.attrs, **variable.encoding}
     scale, offset = float(coded.get("scale_factor", 1)), float(coded.get("add_offset", 0))
     if kind == NEXRAD and "scale_factor" in coded:
-        # Codes 0 and 1 stand for below threshold and range folded (ICD 2620002, table XVII).
+        # Codes 0 and 1 mean below threshold and range folded (ICD 2620002, table XVII).
         values[values < offset + scale * (_FIRST_CODE_OF_DATA - 0.5)] = np.nan
     elif kind == ODIM and "_Undetect" in coded:
         values[np.isclose(values, float(coded["_Undetect"]) * scale + offset, atol=abs(scale) / 4)] = np.nan
@@ -239,7 +249,7 @@ def _band(root: Any, group: Any, kind: str, plain: Path) -> str | None:
 
 
 def _wavelength_cm(plain: Path, kind: str) -> float:
-    """From where xradar leaves it; 0 where the file does not tell."""
+    """Return the wavelength from the format's own headers; 0 if the file does not contain it."""
     if kind == SIGMET:
         from xradar.io.backends.iris import IrisRawFile
 

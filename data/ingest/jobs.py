@@ -1,4 +1,4 @@
-"""What worker processes are asked to do; every job travels to another process."""
+"""Jobs of the worker processes. Jobs are picklable, because they are sent to other processes."""
 
 import hashlib
 import json
@@ -25,14 +25,14 @@ _ZARR_NOTES = ("zarr.json", ".zgroup", ".zmetadata")
 
 @dataclass(frozen=True)
 class InputFile:
-    """An input and its SHA-256."""
+    """Input and its SHA-256."""
 
     file: str
     sha256: str
 
     @classmethod
     def of(cls, path: Path) -> "InputFile":
-        """The source at a path; of a folder (Zarr) the sum is over its files, names included."""
+        """Hash the input at a path; for a folder (Zarr), hash its files including their names."""
         if not path.is_dir():
             with path.open("rb") as stream:
                 return cls(str(path), hashlib.file_digest(stream, "sha256").hexdigest())
@@ -44,7 +44,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class VolumeJob:
-    """Grid one volume and keep the result in a file."""
+    """Grid one volume and write the result to a file."""
 
     source: InputFile
     cache: Path
@@ -61,7 +61,7 @@ class PlanJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is in a gridded sequence."""
+    """Events found in a gridded sequence, and the number of dropped parts by reason."""
 
     source: InputFile
     pieces: tuple[Piece, ...]
@@ -81,33 +81,33 @@ class VolumeEventJob:
 
     @property
     def spacing_km(self) -> float:
-        """Of its pixels."""
+        """Pixel spacing in km."""
         return self.settings.grid.spacing_km
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name in error messages."""
         return f"event {self.number:03d} from {self.scans[0].source['file']}"
 
     def read(self) -> IngestedEvent:
-        """The event."""
+        """Read the event."""
         return to_event(self.scans, self.settings)
 
     def native(self, event: IngestedEvent) -> Native | None:
-        """The lowest sweep of the scan that the event's strongest frame is nearest to."""
+        """Return the lowest sweep of the scan nearest in time to the event's strongest frame."""
         drawn = event.times[strongest_frame(event)]
         nearest = min(self.scans, key=lambda scan: abs(scan.time - drawn))
         sweeps = read_volume(Path(nearest.source["file"]), self.settings.measured).sweeps
         return Native.of_sweep(min(sweeps, key=lambda s: s.elevation_deg.mean()))
 
-    def story(self) -> dict[str, Any]:
-        """Sources for the event's note."""
+    def provenance(self) -> dict[str, Any]:
+        """Return the sources for the event's note."""
         return {"sources": [scan.source for scan in self.scans]}
 
 
 @dataclass(frozen=True)
 class PieceJob:
-    """Write one tile and stretch of time of a gridded sequence as an event."""
+    """Write one tile and period of a gridded sequence as an event."""
 
     out: Path
     number: int
@@ -119,19 +119,19 @@ class PieceJob:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name in error messages."""
         return f"event {self.number:03d} from {self.source.file}"
 
     def read(self) -> IngestedEvent:
-        """The event."""
+        """Read the event."""
         return read_piece(self.piece, self.settings)
 
     def native(self, event: IngestedEvent) -> Native | None:
-        """Nothing: the tile is the input but for the time."""
+        """Return None, because the tile has the same fields as the input."""
         return None
 
-    def story(self) -> dict[str, Any]:
-        """Sources for the event's note."""
+    def provenance(self) -> dict[str, Any]:
+        """Return the sources for the event's note."""
         return {"sources": [asdict(self.source)], "identity": piece_identity(self.source, self.piece)}
 
 
@@ -146,16 +146,16 @@ def is_gridded(path: Path) -> bool:
 
 
 def piece_identity(source: InputFile, piece: Piece) -> str:
-    """The same for the same part of the same bytes."""
+    """Return an identifier that is stable for the same part of the same content."""
     return f"{source.sha256}/{piece.identity}"
 
 
 def grid_one(job: VolumeJob) -> Scan:
-    """Grid a volume, unless a stopped run has."""
+    """Grid a volume, unless an interrupted run already did."""
     if not job.cache.exists():
         save_gridded(grid_volume(Path(job.source.file), job.settings), job.cache)
     gridded = load_gridded(job.cache)
-    # Formats round a site differently; no two radars stand within a kilometre of each other.
+    # Rounded, because formats store sites with different precision; no two radars are within a kilometre.
     site = tuple(round(gridded.note["site"][name], 2) for name in ("latitude", "longitude"))
     return Scan(gridded.time, (site[0], site[1]), job.cache, asdict(job.source))
 
@@ -168,9 +168,9 @@ def plan_one(job: PlanJob) -> Plan:
 
 
 def write_one(job: EventJob) -> int:
-    """Write one event with its note, and its picture where wanted; returns its number."""
+    """Write one event with its note and optional picture; return its number."""
     event = job.read()
-    note = {**job.story(), **_note(event, job.settings.step_minutes, job.spacing_km)}
+    note = {**job.provenance(), **_note(event, job.settings.step_minutes, job.spacing_km)}
     if job.pictures:
         draw_event(job.out / PICTURES / f"data_dir_{job.number:03d}.png", event, job.native(event), job.spacing_km)
     write_event(
@@ -181,7 +181,7 @@ def write_one(job: EventJob) -> int:
 
 
 def _note(event: IngestedEvent, step_minutes: float, spacing_km: float) -> dict[str, Any]:
-    """Everything known of an event: units, what is absent, times, quality, and its story."""
+    """Return the note of an event: units, absent variables, times, quality and provenance."""
     quality = summarize_event(
         event.radar, event.variables, covered=event.covered, step_minutes=step_minutes, spacing_km=spacing_km
     )

@@ -1,4 +1,4 @@
-"""A picture of every event, before and after: does the grid show what the radar saw, north up and in its place?"""
+"""Draw an event next to its input, to check position, orientation and values after gridding."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,12 @@ _STRONG_DBZ = 35
 
 @dataclass(frozen=True)
 class Native:
-    """The input itself, to be drawn beside what became of it.
+    """Input of an event on its native geometry, drawn next to the gridded fields.
 
     Attributes:
-        x_km, y_km: Corners of its cells, east and north of the centre of the event's grid.
-        zh: Values in dBZ, NaN where there are none.
-        title: What it is.
+        x_km, y_km: Cell corners, km east and north of the centre of the event's grid.
+        zh: Values in dBZ; NaN where missing.
+        title: Title of the panel.
     """
 
     x_km: Real
@@ -31,7 +31,7 @@ class Native:
 
     @classmethod
     def of_sweep(cls, sweep: Sweep) -> "Native":
-        """A sweep of a volume, seen from above."""
+        """Project a sweep of a volume to the ground."""
         order = np.argsort(sweep.azimuth_deg)
         step = float(np.diff(sweep.range_m).mean())
         edges_m = np.append(sweep.range_m - step / 2, sweep.range_m[-1] + step / 2)
@@ -43,20 +43,20 @@ class Native:
 
 
 def strongest_frame(event: IngestedEvent) -> int:
-    """The frame with most pixels of strong echo at the lowest level, or else of any echo."""
+    """Return the frame with the most pixels of strong echo at the lowest level; ties are resolved by any echo."""
     lowest = event.radar[:, 0, 0]
     counts = (lowest >= _STRONG_DBZ).sum((1, 2)), (lowest != 0).sum((1, 2))
     return int(np.lexsort((-np.arange(len(lowest)), counts[1], counts[0]))[-1])
 
 
 def draw_event(path: Path, event: IngestedEvent, native: Native | None = None, spacing_km: float = 1.0) -> None:
-    """Draw the strongest frame of an event: all variables and levels, the rain, and the input it came from.
+    """Draw the strongest frame of an event: all variables and levels, the rain, and the input.
 
     Args:
-        path: The png to write.
-        event: What to draw.
-        native: The input of that frame, where it can be had.
-        spacing_km: Of the event's pixels.
+        path: PNG file to write.
+        event: Event to draw.
+        native: Input of that frame, if available.
+        spacing_km: Pixel spacing of the event.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Frames at irregular times → frames at a regular step: taken as they are where the times agree, else moved there."""
+"""Resample frames to a regular time step: copy frames at matching times, interpolate the others along the motion."""
 
 import contextlib
 import io
@@ -14,14 +14,17 @@ from polarcast.data.errors import BadInput
 from polarcast.data.ingest.event import Field, Times
 
 TOLERANCE_SECONDS = 30.0
-"""A source frame that near to a wanted time is taken bit for bit."""
+"""A source frame within this time of a target time is copied bit for bit."""
 METHOD = (
     "both neighbours advected to the time along their motion and blended (as pysteps's advection correction, after "
     "Anagnostou & Krajewski 1999), then given the neighbours' distribution of values (probability matching, Ebert "
     "2001); motion by dense Lucas–Kanade of zh at the lowest level"
 )
-"""Without the matching, interpolated frames of 5-minute composites keep 3 to 6 of 10 pixels of 35 dBZ, so that strong
-echo would flicker between frames taken and frames interpolated; it costs hundredths of a dB of RMSE."""
+"""Interpolation method for the event's note.
+
+Without probability matching, interpolated frames of 5-minute composites keep only 30 to 60% of the pixels of 35 dBZ.
+Strong echo would then flicker between copied and interpolated frames. Matching raises the RMSE by hundredths of a dB.
+"""
 _FEWEST_ECHOES = 50
 _HALF = 0.5 - 1e-6
 
@@ -35,8 +38,8 @@ class Regular:
     Attributes:
         times: (t,) UTC.
         radar: (t, v, z, y, x); NaN where there is no echo.
-        rain: (t, y, x) in mm/h or None; NaN where unseen.
-        note: How many frames were taken, how many interpolated, and how.
+        rain: (t, y, x) in mm/h or None; NaN where there are no data.
+        note: Numbers of copied and interpolated frames, and the method.
     """
 
     times: Times
@@ -48,27 +51,27 @@ class Regular:
 def to_regular_steps(
     times: Times, radar: Field, rain: Field | None, *, step_minutes: float, tolerance: float = TOLERANCE_SECONDS
 ) -> Regular:
-    """Frames at the first time and every `step_minutes` after it, up to the last.
+    """Resample frames to the first time and every `step_minutes` after it, up to the last time.
 
-    What moves in over the edge of an interpolated frame is not known: hand in a margin and cut it off afterwards.
+    Echo that moves in over the edge of an interpolated frame is unknown: pass a margin and cut it off afterwards.
 
     Args:
         times: (n,) ascending, without duplicates.
         radar: (n, v, z, y, x), zh first; NaN where there is no echo.
-        rain: (n, y, x) in mm/h, or None; NaN where unseen.
-        step_minutes: Between the frames wanted.
-        tolerance: Seconds by which a frame may miss its time and still be taken.
+        rain: (n, y, x) in mm/h, or None; NaN where there are no data.
+        step_minutes: Target time step.
+        tolerance: Maximum time difference in seconds at which a frame is copied.
 
     Raises:
-        BadInput: pysteps is needed and not installed.
+        BadInput: pysteps is required but not installed.
     """
-    seconds, wanted = _since_first(times), seconds_of_steps(times, step_minutes, tolerance)
+    seconds, targets = _since_first(times), seconds_of_steps(times, step_minutes, tolerance)
     motions: dict[int, Real] = {}
-    radars, rains, taken = [], [], 0
-    for second in wanted:
+    radars, rains, copied = [], [], 0
+    for second in targets:
         nearest = int(np.abs(seconds - second).argmin())
         if abs(seconds[nearest] - second) <= tolerance:
-            taken += 1
+            copied += 1
             radars.append(radar[nearest])
             rains += [] if rain is None else [rain[nearest]]
             continue
@@ -78,24 +81,27 @@ def to_regular_steps(
         share = float((second - seconds[before]) / (seconds[before + 1] - seconds[before]))
         radars.append(radar_between(radar[before], radar[before + 1], motions[before], share))
         rains += [] if rain is None else [rain_between(rain[before], rain[before + 1], motions[before], share)]
-    note: dict[str, Any] = {"step_minutes": step_minutes, "taken": taken, "interpolated": len(wanted) - taken}
+    note: dict[str, Any] = {"step_minutes": step_minutes, "taken": copied, "interpolated": len(targets) - copied}
     if motions:
         note |= {"method": METHOD, "pairs_without_motion": sum(not m.any() for m in motions.values())}
-    at = times[0].astype("datetime64[s]") + np.rint(wanted).astype("timedelta64[s]")
+    at = times[0].astype("datetime64[s]") + np.rint(targets).astype("timedelta64[s]")
     return Regular(at, np.stack(radars), np.stack(rains) if rain is not None else None, note)
 
 
 def seconds_of_steps(times: Times, step_minutes: float, tolerance: float = TOLERANCE_SECONDS) -> Real:
-    """(t,) seconds after the first of these times at which there will be a frame."""
+    """Return the times of the resampled frames, (t,) in seconds after the first time."""
     return np.arange(0, _since_first(times)[-1] + tolerance, 60 * step_minutes)
 
 
 def motion_between(first: Field, second: Field) -> Real:
-    """Motion of the echo from one frame to the next, (2, y, x): pixels to the right and down; zero where it has none.
+    """Estimate the motion of the echo between two frames.
 
     Args:
         first: zh (y, x) in dBZ, NaN where there is no echo.
-        second: The frame after it.
+        second: Next frame, likewise.
+
+    Returns:
+        (2, y, x) in pixels to the right and down; zero if either frame has too little echo.
 
     Raises:
         BadInput: pysteps is not installed.
@@ -111,9 +117,9 @@ def motion_between(first: Field, second: Field) -> Real:
 
 
 def radar_between(first: Field, second: Field, motion: Real, share: float) -> Field:
-    """As `between`, of radar fields (v, z, y, x) with zh first, and with the strength of the frames they come from.
+    """Interpolate radar fields (v, z, y, x), zh first, as `between`, and match their values to both frames.
 
-    There is echo where zh has some.
+    All variables have values only where zh has echo.
     """
     y, x = motion.shape[1:]
     firsts, seconds = first.reshape(-1, y, x), second.reshape(-1, y, x)
@@ -123,60 +129,60 @@ def radar_between(first: Field, second: Field, motion: Real, share: float) -> Fi
 
 
 def rain_between(first: Field, second: Field, motion: Real, share: float) -> Field:
-    """As `between`, of rain (y, x), and with the strength of the frames it comes from."""
+    """Interpolate rain (y, x) as `between`, and match its values to both frames."""
     return matched(between(first[None], second[None], motion, share)[0], first, second, share)
 
 
 def matched(field: Field, first: Field, second: Field, share: float) -> Field:
-    """A field with its values replaced, rank by rank, by those between the distributions of two others.
+    """Match the values of a field, rank by rank, to the interpolated distribution of two other fields.
 
-    Blending evens out peaks; this gives them back and leaves them in their places. Zeros stay zeros.
+    Blending smooths peaks. Matching restores their values and keeps their positions. Zeros remain zero.
 
     Args:
-        field: (y, x), NaN for nothing there.
-        first: Its neighbour before.
-        second: Its neighbour after.
-        share: Of the way from the first to the second, 0 to 1.
+        field: (y, x); NaN where missing.
+        first: Previous frame, (y, x).
+        second: Next frame, (y, x).
+        share: Temporal position between the frames, 0 (first) to 1 (second).
     """
-    there = np.isfinite(field)
+    valid = np.isfinite(field)
     ends = [np.sort(end[np.isfinite(end)]) for end in (first, second)]
-    if not there.any() or not all(map(len, ends)):
+    if not valid.any() or not all(map(len, ends)):
         return field
-    at_first, at_second = (np.interp(_ranks(there.sum()), _ranks(len(end)), end) for end in ends)
-    values, out = field[there], field.copy()
+    at_first, at_second = (np.interp(_ranks(valid.sum()), _ranks(len(end)), end) for end in ends)
+    values, out = field[valid], field.copy()
     by_rank = np.empty(len(values))
     by_rank[np.argsort(values, kind="stable")] = (1 - share) * at_first + share * at_second
-    out[there] = np.where(values == 0, 0, by_rank)
+    out[valid] = np.where(values == 0, 0, by_rank)
     return out
 
 
 def between(first: Field, second: Field, motion: Real, share: float) -> Field:
-    """The fields at a time between two frames.
+    """Interpolate fields between two frames along the motion.
 
     Args:
-        first: (c, y, x) with NaN for nothing there.
-        second: The same, later.
-        motion: (2, y, x) in pixels from the first to the second.
-        share: Of the way from the first to the second, 0 to 1.
+        first: (c, y, x); NaN where missing.
+        second: Next frame, likewise.
+        motion: (2, y, x) in pixels from the first to the second frame.
+        share: Temporal position between the frames, 0 (first) to 1 (second).
 
     Returns:
-        (c, y, x); a pixel has a value where at least half of the weight of the pixels it comes from has one.
+        (c, y, x); NaN unless at least half of the weight of the source pixels has a value.
     """
     weighted, weight = _moved(first, second, motion, share)
     return _values(weighted, weight, weight >= _HALF)
 
 
 def _moved(first: Field, second: Field, motion: Real, share: float) -> tuple[Real, Real]:
-    """Sums over the pixels that have a value of weight times value, and of the weight; (c, y, x) each."""
+    """Return the weighted sums of the advected values and the sums of weights of valid pixels; (c, y, x) each."""
     y, x = np.indices(motion.shape[1:], dtype=np.float64)
     from_first = np.stack([y - share * motion[1], x - share * motion[0]])
     from_second = np.stack([y + (1 - share) * motion[1], x + (1 - share) * motion[0]])
     weighted, weight = np.zeros(first.shape), np.zeros(first.shape)
     for fields, places, part in ((first, from_first, 1 - share), (second, from_second, share)):
         for c, values in enumerate(fields):
-            there = np.isfinite(values)
-            weighted[c] += part * _sampled(np.where(there, values, 0), places)
-            weight[c] += part * _sampled(there, places)
+            valid = np.isfinite(values)
+            weighted[c] += part * _sampled(np.where(valid, values, 0), places)
+            weight[c] += part * _sampled(valid, places)
     return weighted, weight
 
 
@@ -184,13 +190,13 @@ def _sampled(values: npt.NDArray[Any], places: Real) -> Real:
     return map_coordinates(values.astype(np.float64), places, order=1, mode="nearest")
 
 
-def _values(weighted: Real, weight: Real, there: npt.NDArray[np.bool_]) -> Field:
+def _values(weighted: Real, weight: Real, valid: npt.NDArray[np.bool_]) -> Field:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(there, weighted / weight, np.nan).astype(np.float32)
+        return np.where(valid, weighted / weight, np.nan).astype(np.float32)
 
 
 def _ranks(count: int) -> Real:
-    """Ranks of sorted values, 0 to 1."""
+    """Return the ranks of `count` sorted values, 0 to 1."""
     return (np.arange(count) + 0.5) / count
 
 
@@ -200,7 +206,7 @@ def _since_first(times: Times) -> Real:
 
 def _lucas_kanade() -> Any:
     try:
-        # pysteps tells on standard output which configuration it found.
+        # pysteps prints the path of its configuration to standard output.
         with contextlib.redirect_stdout(io.StringIO()):
             from pysteps.motion.lucaskanade import dense_lucaskanade
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Files in, an archive out: in parallel, resumable, and no bad file costs more than itself."""
+"""Ingest files into an archive, in parallel and resumable; a bad file does not affect the others."""
 
 import json
 import shutil
@@ -39,11 +39,11 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class IngestSettings:
-    """How files become events.
+    """Settings of an ingestion.
 
     Attributes:
-        volumes: How radar volumes are gridded.
-        sequences: How gridded sequences are tiled and resampled.
+        volumes: Settings for radar volumes.
+        sequences: Settings for gridded sequences.
         pictures: Whether to draw every event.
     """
 
@@ -54,51 +54,51 @@ class IngestSettings:
 
 @dataclass
 class IngestReport:
-    """What came of it."""
+    """Result of an ingestion."""
 
     events: list[int] = field(default_factory=list)
-    """Numbers of the events written now."""
+    """Numbers of the events written by this call."""
     known: list[str] = field(default_factory=list)
-    """Inputs that the archive holds already."""
+    """Inputs that the archive already contains."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Input → why it was left out."""
+    """Reason by input that could not be used."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Why parts of inputs were not taken, and how many."""
+    """Number of dropped parts of inputs by reason."""
 
     def as_record(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the record for `--json`."""
         return {"events": self.events, "known": self.known, "failed": self.failed, "dropped": dict(self.dropped)}
 
 
 def ingest(
     out: Path, inputs: Sequence[Path], settings: IngestSettings, workers: int = 1, on_progress: OnProgress | None = None
 ) -> IngestReport:
-    """Turn radar volumes or gridded sequences into events of the archive `out`.
+    """Convert radar volumes or gridded sequences to events of the archive `out`.
 
-    What an event of the archive was made from is not read again: a stopped run is continued by the same call, and more
-    files are added by another.
+    Inputs that the archive already contains are skipped. The same call therefore resumes an interrupted run, and a call
+    with more files adds them.
 
     Args:
-        out: Folder of the archive, created where needed.
+        out: Folder of the archive; created if missing.
         inputs: Files, Zarr folders, or folders of files; volumes or sequences, not both.
-        settings: How.
-        workers: Processes.
-        on_progress: Called with (what, done, total).
+        settings: Settings for gridding, tiling and resampling.
+        workers: Number of processes.
+        on_progress: Callback with (stage, done, total).
 
     Raises:
-        BadInput: no inputs, both kinds at once, or the archive was made otherwise.
+        BadInput: There are no inputs or both kinds at once, or the archive was made with other settings.
     """
-    tell = on_progress or (lambda *_: None)
+    progress = on_progress or (lambda *_: None)
     report = IngestReport()
-    sources = _sources(_files(inputs), report, tell)
+    sources = _sources(_files(inputs), report, progress)
     kinds = {is_gridded(Path(s.file)) for s in sources}
     if len(kinds) == 2:
-        raise BadInput("volumes and gridded sequences in one call", out, "ingest them into two archives")
+        raise BadInput("volumes and gridded sequences in one call", out, "ingest them into separate archives")
     make = _jobs_of_sequences if kinds == {True} else _jobs_of_volumes
-    jobs = make(out, sources, settings, workers, report, tell)
-    _write_events(jobs, workers, report, tell)
+    jobs = make(out, sources, settings, workers, report, progress)
+    _write_events(jobs, workers, report, progress)
     shutil.rmtree(out / _CACHE, ignore_errors=True)
-    _leave_nothing_empty(out)
+    _remove_empty_archive(out)
     return report
 
 
@@ -114,15 +114,15 @@ def _files(inputs: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _sources(files: Sequence[Path], report: IngestReport, tell: OnProgress) -> list[InputFile]:
-    """Files with their sums; a file given twice under two names counts once."""
+def _sources(files: Sequence[Path], report: IngestReport, progress: OnProgress) -> list[InputFile]:
+    """Hash the files; files with identical content count once."""
     sources: dict[str, InputFile] = {}
     for number, path in enumerate(files, start=1):
         source = InputFile.of(path)
         if source.sha256 in sources:
             report.dropped["file identical to another"] += 1
         sources.setdefault(source.sha256, source)
-        tell("sums", number, len(files))
+        progress("sums", number, len(files))
     return list(sources.values())
 
 
@@ -132,16 +132,16 @@ def _jobs_of_volumes(
     settings: IngestSettings,
     workers: int,
     report: IngestReport,
-    tell: OnProgress,
+    progress: OnProgress,
 ) -> list[EventJob]:
-    """Grid every volume that is in no event yet; then what belongs together is one job."""
+    """Grid every volume that is not in an event yet, and return one job for each group of consecutive scans."""
     _claim(out, "volumes", settings.volumes, "product of KDP" if settings.volumes.has_rain else NO_RAIN)
     known = {s["sha256"] for note in event_notes(out).values() for s in note["sources"]}
     report.known += [s.file for s in sources if s.sha256 in known]
     cache = out / _CACHE
     cache.mkdir(exist_ok=True)
     jobs = [VolumeJob(s, cache / f"{s.sha256}.npz", settings.volumes) for s in sources if s.sha256 not in known]
-    scans = list(_gather(run_all(grid_one, jobs, workers), [j.source.file for j in jobs], "volumes", report, tell))
+    scans = list(_gather(run_all(grid_one, jobs, workers), [j.source.file for j in jobs], "volumes", report, progress))
     groups = group_scans(scans, settings.volumes.max_gap_minutes)
     numbers = _free_numbers(out)
     return [VolumeEventJob(out, next(numbers), settings.volumes, settings.pictures, tuple(group)) for group in groups]
@@ -153,12 +153,12 @@ def _jobs_of_sequences(
     settings: IngestSettings,
     workers: int,
     report: IngestReport,
-    tell: OnProgress,
+    progress: OnProgress,
 ) -> list[EventJob]:
-    """Every tile of every stretch of time that is no event yet is one job."""
+    """Return one job for each tile and period that is not an event yet."""
     plans = [PlanJob(s, settings.sequences) for s in sources]
     found = sorted(
-        _gather(run_all(plan_one, plans, workers), [s.file for s in sources], "sequences", report, tell),
+        _gather(run_all(plan_one, plans, workers), [s.file for s in sources], "sequences", report, progress),
         key=lambda plan: plan.source.file,
     )
     if not found:
@@ -169,7 +169,9 @@ def _jobs_of_sequences(
     jobs: list[EventJob] = []
     for plan in found:
         if plan.has_rain != found[0].has_rain:
-            report.failed[plan.source.file] = "not of the first file's kind (rain or reflectivity): ingest it by itself"
+            report.failed[plan.source.file] = (
+                "not the first file's quantity (rain or reflectivity): ingest it into another archive"
+            )
             continue
         report.dropped.update(plan.dropped)
         fresh = [p for p in plan.pieces if piece_identity(plan.source, p) not in known]
@@ -178,17 +180,17 @@ def _jobs_of_sequences(
     return jobs
 
 
-def _write_events(jobs: Sequence[EventJob], workers: int, report: IngestReport, tell: OnProgress) -> None:
+def _write_events(jobs: Sequence[EventJob], workers: int, report: IngestReport, progress: OnProgress) -> None:
     names = [job.name for job in jobs]
-    report.events += sorted(_gather(run_all(write_one, jobs, workers), names, "events", report, tell))
+    report.events += sorted(_gather(run_all(write_one, jobs, workers), names, "events", report, progress))
 
 
 def _gather(
-    outcomes: Iterator[tuple[int, Any]], names: Sequence[str], what: str, report: IngestReport, tell: OnProgress
+    outcomes: Iterator[tuple[int, Any]], names: Sequence[str], what: str, report: IngestReport, progress: OnProgress
 ) -> Iterator[Any]:
-    """Results alone; what failed goes into the report under its name."""
+    """Yield the results, and add failures to the report under their names."""
     for done, (index, outcome) in enumerate(outcomes, start=1):
-        tell(what, done, len(names))
+        progress(what, done, len(names))
         if isinstance(outcome, BadInput):
             report.failed[names[index]] = " — ".join(filter(None, (outcome.what, outcome.fix)))
         else:
@@ -201,8 +203,8 @@ def _free_numbers(out: Path) -> Iterator[int]:
 
 
 def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: str) -> None:
-    """Write archive.json, or make sure that the one there says the same."""
-    mine = {
+    """Write archive.json, or check that the existing one has the same settings."""
+    requested = {
         "generator": GENERATOR,
         "kind": kind,
         "rain": rain,
@@ -211,31 +213,31 @@ def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: 
         "spacing_km": settings.grid.spacing_km if isinstance(settings, VolumeSettings) else 1.0,
     }
     if isinstance(settings, GridSettings) and rain != NO_RAIN:
-        mine["derived"] = {"zh": derivation(settings)}
-    there = read_archive_note(out)
-    if not there:
+        requested["derived"] = {"zh": derivation(settings)}
+    existing = read_archive_note(out)
+    if not existing:
         if out.is_dir() and any(p for p in out.iterdir() if p.name != _CACHE):
-            raise BadInput("the folder is not empty and was not made by ingest", out, "give a new folder")
+            raise BadInput("the folder is not empty and was not made by ingest", out, "choose a new folder")
         out.mkdir(parents=True, exist_ok=True)
-        write_archive_note(out, mine)
+        write_archive_note(out, requested)
         return
-    # As JSON, so that tuples and lists are the same.
-    if differing := sorted(k for k, v in json.loads(json.dumps(mine)).items() if there.get(k) != v):
+    # Through JSON, so that tuples and lists compare equal.
+    if differing := sorted(k for k, v in json.loads(json.dumps(requested)).items() if existing.get(k) != v):
         raise BadInput(
-            f"the archive was made otherwise: {_difference(differing, there, mine)}",
+            f"the archive was made with other settings: {_difference(differing, existing, requested)}",
             out / ARCHIVE_NOTE,
-            "use the same options, or give another folder",
+            "use the same options, or choose another folder",
         )
 
 
-def _leave_nothing_empty(out: Path) -> None:
-    """Take back an archive that nothing went into."""
+def _remove_empty_archive(out: Path) -> None:
+    """Remove an archive to which no event was written."""
     if out.is_dir() and {p.name for p in out.iterdir()} == {ARCHIVE_NOTE}:
         shutil.rmtree(out)
 
 
-def _difference(keys: Sequence[str], there: dict[str, Any], mine: dict[str, Any]) -> str:
+def _difference(keys: Sequence[str], existing: dict[str, Any], requested: dict[str, Any]) -> str:
     if keys == ["settings"]:
-        before, now = there["settings"], json.loads(json.dumps(mine["settings"]))
-        keys, there, mine = [k for k in now if before.get(k) != now[k]], before, now
-    return ", ".join(f"{k} is {there.get(k)!r} there, {mine[k]!r} here" for k in keys)
+        before, now = existing["settings"], json.loads(json.dumps(requested["settings"]))
+        keys, existing, requested = [k for k in now if before.get(k) != now[k]], before, now
+    return ", ".join(f"{k} is {existing.get(k)!r} in the archive, {requested[k]!r} now" for k in keys)

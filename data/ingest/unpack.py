@@ -1,4 +1,4 @@
-"""Compressed files, read as if they were not."""
+"""Transparent decompression of input files."""
 
 import bz2
 import gzip
@@ -16,16 +16,16 @@ from polarcast.data.errors import BadInput
 
 _GZIP, _BZIP2, _ZIP = b"\x1f\x8b", b"BZ", b"PK"
 _ENCRYPTED = 1
-# NotImplementedError is a zip packed by a method that Python does not know.
-_DAMAGES = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError)
+# NotImplementedError: a zip with a compression method that Python does not support.
+_DECOMPRESSION_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError)
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """A path to the file's uncompressed content, in a temporary folder where it was gzip, bzip2 or a zip of one file.
+    """Provide a path to the file's uncompressed content; gzip, bzip2 and zip of one file go to a temporary folder.
 
     Raises:
-        BadInput: there is no such file, its compression is damaged, or a zip holds more than one file.
+        BadInput: The file does not exist, its compression is damaged, or a zip has more than one file.
     """
     if not path.is_file():
         raise BadInput("no such file", path, "give radar volumes or gridded sequences")
@@ -38,8 +38,8 @@ def unpacked(path: Path) -> Iterator[Path]:
         try:
             with _content(path, kind) as packed, plain.open("wb") as out:
                 shutil.copyfileobj(packed, out)
-        except _DAMAGES as error:
-            raise BadInput(f"its compression is damaged ({error})", path, "copy it again from its source") from None
+        except _DECOMPRESSION_ERRORS as error:
+            raise BadInput(f"the compression is damaged ({error})", path, "copy it again from its source") from None
         yield plain
 
 
@@ -48,7 +48,7 @@ def _magic(path: Path) -> bytes:
         with path.open("rb") as stream:
             return stream.read(2)
     except OSError as error:
-        raise BadInput(f"can't be opened ({error.strerror})", path, "see that you may read it") from None
+        raise BadInput(f"can't be opened ({error.strerror})", path, "check its permissions") from None
 
 
 @contextmanager
@@ -57,9 +57,9 @@ def _content(path: Path, kind: bytes) -> Iterator[Any]:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir()]
             if len(members) != 1:
-                raise BadInput(f"a zip of {len(members)} files", path, "unpack it and give the volumes one by one")
+                raise BadInput(f"the zip has {len(members)} files", path, "unpack it and give the volumes")
             if members[0].flag_bits & _ENCRYPTED:
-                raise BadInput("an encrypted zip", path, "unpack it and give the volume")
+                raise BadInput("the zip is encrypted", path, "unpack it and give the volume")
             with archive.open(members[0]) as stream:
                 yield stream
     else:

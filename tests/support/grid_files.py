@@ -1,4 +1,4 @@
-"""Small gridded sequences of known content."""
+"""Write small gridded sequences with known content."""
 
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ def times_of(count: int, minutes: float = 6) -> np.ndarray:
 
 
 def speckle(shape: tuple[int, ...], low: float = 10, high: float = 50) -> np.ndarray:
-    """Reflectivity that differs from pixel to pixel, as an int16 of hundredths can hold it."""
+    """Return random reflectivity, rounded to the int16 packing of `write`."""
     return np.round(np.random.default_rng(0).uniform(low, high, shape), 2).astype(np.float32)
 
 
 def write_npz(path: Path, data: np.ndarray, **extra: Any) -> Path:
-    """In the project's layout; what is None is left out."""
+    """Write an npz in the project's layout; keys with value None are omitted."""
     content = {"data": data, "time": times_of(len(data)), "units": "dBZ", "dx_km": 1.0, **extra}
     np.savez(path, **{k: v for k, v in content.items() if v is not None})
     return path
 
 
 def sequence(data: np.ndarray, y: np.ndarray, x: np.ndarray, unit: str, **attrs: str) -> Any:
-    """A data set of one variable, `field`, with axes in m, km or degrees."""
+    """Return a dataset of one variable, `field`, with axes in m, km or degrees."""
     import xarray as xr
 
     dims = {"degrees": ("lat", "lon", "degrees_north", "degrees_east")}.get(unit, ("y", "x", unit, unit))
@@ -41,13 +41,13 @@ def sequence(data: np.ndarray, y: np.ndarray, x: np.ndarray, unit: str, **attrs:
 
 
 def square(data: np.ndarray, step: float = 1.0, unit: str = "km", **attrs: str) -> Any:
-    """A data set on a plane, north first."""
+    """Return a dataset on a plane, north first."""
     y, x = (np.arange(n) * step for n in data.shape[1:])
     return sequence(data, y[::-1], x, unit, **attrs)
 
 
 def write(content: Any, path: Path) -> Path:
-    """As packed integers, in a NetCDF file or, where the name has no suffix `.nc`, a Zarr folder."""
+    """Write packed integers to a NetCDF file or, without the suffix `.nc`, to a Zarr folder."""
     packing = {"dtype": "int16", "scale_factor": 0.01, "_FillValue": -32768}
     packings = {name: packing for name, v in content.data_vars.items() if v.ndim > 2 and v.dtype.kind == "f"}
     if path.suffix == ".nc":
@@ -63,6 +63,6 @@ def events_of(path: Path, settings: GridSettings = SMALL) -> list[IngestedEvent]
 
 
 def whole(path: Path, settings: GridSettings = SMALL) -> np.ndarray:
-    """All of a source, (t, y, x), north up."""
+    """Read a whole source, (t, y, x), north up."""
     source = open_source(path, settings)
     return source.read(range(len(source.times)), *(slice(0, n) for n in source.geometry.shape))

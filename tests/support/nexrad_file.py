@@ -1,4 +1,4 @@
-"""A NEXRAD level II archive of message 31, packed by the structure tables of xradar's reader: no library writes it."""
+"""Write NEXRAD level II files of message 31 with the structure tables of xradar, because no library writes them."""
 
 import bz2
 import struct
@@ -15,7 +15,7 @@ _METADATA_BYTES = 134 * 2432
 _MESSAGES_OF_A_RECORD = 120
 _START, _INTERMEDIATE, _END, _START_OF_VOLUME, _END_OF_VOLUME = range(5)
 _FEEDHORN_M = 10
-# Our field → name, bits, scale and offset of its codes; 0 is below threshold, 1 is range folded.
+# Name, bits, scale and offset by field. Code 0 is below threshold, and code 1 is range folded.
 MOMENTS = {
     "zh": (b"REF", 8, 2.0, 66.0),
     "zdr": (b"ZDR", 8, 16.0, 128.0),
@@ -25,8 +25,8 @@ MOMENTS = {
 
 
 def write_nexrad(path: Path, scan: Any) -> Path:
-    """Write a `radar_files.Scan`; behind the first sweep comes a Doppler cut without ZDR, as in real ones."""
-    assert scan.rays % _MESSAGES_OF_A_RECORD == 0, "the radars begin a sweep with a record, and xradar relies on it"
+    """Write a `radar_files.Scan`, with a Doppler cut without ZDR after the first sweep, as in real files."""
+    assert scan.rays % _MESSAGES_OF_A_RECORD == 0, "a sweep must start with a record, because xradar relies on it"
     cuts = [(scan.elevations[0], scan.fields), (scan.elevations[0], ("zh",))]
     cuts += [(elevation, scan.fields) for elevation in scan.elevations[1:]]
     messages = [m for number, cut in enumerate(cuts, 1) for m in _messages(scan, number, *cut, number == len(cuts))]
@@ -42,7 +42,7 @@ def _compressed(record: bytes) -> bytes:
 
 
 def _time(scan: Any) -> tuple[int, int]:
-    """Days, the first of 1970 being 1, and milliseconds of the day."""
+    """Return days (1 January 1970 is 1) and milliseconds of the day."""
     since = datetime.fromisoformat(scan.time) - datetime(1970, 1, 1)
     return since.days + 1, since.seconds * 1000
 
@@ -73,9 +73,9 @@ def _messages(scan: Any, number: int, elevation: float, names: tuple[str, ...], 
 
 def _codes(values: np.ndarray, name: str) -> np.ndarray:
     _, bits, scale, offset = MOMENTS[name]
-    there = np.isfinite(values)
-    nothing = np.arange(values.shape[1]) % 2
-    return np.where(there, np.round(np.where(there, values, 0) * scale + offset), nothing).astype(f">u{bits // 8}")
+    valid = np.isfinite(values)
+    no_data = np.arange(values.shape[1]) % 2
+    return np.where(valid, np.round(np.where(valid, values, 0) * scale + offset), no_data).astype(f">u{bits // 8}")
 
 
 def _message(scan: Any, where: dict[str, Any], blocks: list[bytes]) -> bytes:

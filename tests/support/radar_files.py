@@ -1,4 +1,4 @@
-"""Small radar volumes of known content, written by the libraries of the formats or packed by their tables."""
+"""Write small radar volumes with known content in every supported format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Scan:
-    """What to write: a volume of round storms that reach up to the sky."""
+    """A volume of round storms that extend through all heights."""
 
     elevations: tuple[float, ...] = (0.5, 1.5, 3.0, 6.0, 10.0, 16.0)
     rays: int = 180
@@ -57,7 +57,7 @@ class Scan:
         return (np.arange(self.rays) + 0.5) * 360 / self.rays
 
     def truth(self, elevation: float) -> dict[str, np.ndarray]:
-        """Name → (rays, gates) of one sweep; NaN where there is no echo; `kdp` is what the phase was made of."""
+        """Return fields (rays, gates) of one sweep by name; NaN where there is no echo. `kdp` determines the phase."""
         ground_km = self.range_m[None] / 1000 * np.cos(np.deg2rad(elevation))
         angle = np.deg2rad(self.azimuth)[:, None]
         x, y = ground_km * np.sin(angle), ground_km * np.cos(angle)
@@ -67,15 +67,15 @@ class Scan:
             off = np.hypot(x - blob.range_km * np.sin(centre), y - blob.range_km * np.cos(centre)) / blob.radius_km
             kdp += blob.kdp * np.exp(-2 * off**2) * (off < 1)
             zh = np.where(off < 1, blob.zh - 10 * off**2, zh)
-        there = np.isfinite(zh)
+        valid = np.isfinite(zh)
         noise = np.random.default_rng(int(elevation * 10)).normal(0, self.noise_deg, x.shape)
         phase = SYSTEM_PHASE_DEG + 2 * np.cumsum(kdp, axis=1) * self.gate_m / 1000 + noise
         made = {"zh": zh, "zdr": 1.0 + 0 * zh, "phidp": np.mod(phase, 360), "rhohv": 0.99 + 0 * zh, "kdp": kdp}
-        return {name: np.where(there, values, np.nan) for name, values in made.items()}
+        return {name: np.where(valid, values, np.nan) for name, values in made.items()}
 
 
 def to_pyart(scan: Scan, names: dict[str, str] = _PYART_NAMES) -> Any:
-    """The scan as a Py-ART radar."""
+    """Convert the scan to a Py-ART radar."""
     pyart = pyart_library()
     radar = pyart.testing.make_empty_ppi_radar(scan.gates, scan.rays, len(scan.elevations))
     radar.range["data"] = scan.range_m.astype("float32")
@@ -98,13 +98,13 @@ def to_pyart(scan: Scan, names: dict[str, str] = _PYART_NAMES) -> Any:
 
 
 def write_cfradial1(path: Path, scan: Scan) -> Path:
-    """CfRadial 1, by Py-ART."""
+    """Write CfRadial 1 with Py-ART."""
     pyart_library().io.write_cfradial(str(path), to_pyart(scan))
     return path
 
 
 def _tree(path: Path, scan: Scan) -> Any:
-    """The scan as xradar's tree, under the names of ODIM and CfRadial 2."""
+    """Convert the scan to an xradar tree with the field names of ODIM and CfRadial 2."""
     import xradar
 
     plain = path.with_suffix(".cfradial1.nc")
@@ -115,7 +115,7 @@ def _tree(path: Path, scan: Scan) -> Any:
 
 
 def write_cfradial2(path: Path, scan: Scan) -> Path:
-    """CfRadial 2, by xradar."""
+    """Write CfRadial 2 with xradar."""
     import xradar
 
     xradar.io.to_cfradial2(_tree(path, scan), str(path))
@@ -123,7 +123,7 @@ def write_cfradial2(path: Path, scan: Scan) -> Path:
 
 
 def write_odim(path: Path, scan: Scan) -> Path:
-    """ODIM HDF5, by xradar, which makes the volume's own date and time (not the sweeps') of the text of an array."""
+    """Write ODIM HDF5 with xradar; correct the date and time, which xradar writes as the text of an array."""
     import h5py
     import xradar
 

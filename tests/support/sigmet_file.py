@@ -1,4 +1,4 @@
-"""A SIGMET/IRIS raw product, packed by the structure tables of xradar's reader: no library writes this format."""
+"""Write SIGMET/IRIS raw products with the structure tables of xradar, because no library writes them."""
 
 import struct
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ _RECORD = 6144
 _PRODUCT_HDR, _INGEST_HEADER, _INGEST_DATA_HEADER, _RAW = 27, 23, 24, 15
 _RHI, _PPI = 2, 4
 _WAVELENGTH_HUNDREDTH_CM = 535
-# Our field → number of the 16-bit data type, and its code of a value (IRIS Programmer's Manual, §4.4); 0 is no data.
+# Number of the 16-bit data type and encoding by field (IRIS Programmer's Manual, §4.4). Code 0 is no data.
 _TYPES = {
     "zh": (9, lambda v: v * 100 + 32768),
     "zdr": (12, lambda v: v * 100 + 32768),
@@ -34,7 +34,7 @@ def write_sigmet(path: Path, scan: Any) -> Path:
 
 
 def pack(structure: Mapping[str, Any], values: Mapping[str, Any], order: str = "<") -> bytes:
-    """A structure of xradar's tables with some of its members set; the rest is zero."""
+    """Pack a structure of xradar's tables; members without a value are zero."""
     unknown = set(values) - set(structure)
     assert not unknown, unknown
     out = b""
@@ -114,7 +114,7 @@ def _ingest_header(iris: Any, scan: Any, names: list[str]) -> bytes:
 
 
 def _sweep(iris: Any, scan: Any, names: list[str], number: int, elevation: float) -> bytes:
-    """Records of one sweep: its headers, then its rays, one data type after the other for each."""
+    """Return the records of one sweep: headers, then for each ray all data types in turn."""
     payload = b"".join(_data_header(iris, scan, name, number, elevation) for name in names)
     first_ray = 12 + len(payload)
     codes = {name: _codes(scan.truth(elevation)[name], name) for name in names}
@@ -125,8 +125,8 @@ def _sweep(iris: Any, scan: Any, names: list[str], number: int, elevation: float
 
 
 def _codes(values: np.ndarray, name: str) -> np.ndarray:
-    there = np.isfinite(values)
-    return np.where(there, np.round(_TYPES[name][1](np.where(there, values, 0))), 0).astype("<u2")
+    valid = np.isfinite(values)
+    return np.where(valid, np.round(_TYPES[name][1](np.where(valid, values, 0))), 0).astype("<u2")
 
 
 def _data_header(iris: Any, scan: Any, name: str, number: int, elevation: float) -> bytes:
@@ -140,7 +140,7 @@ def _data_header(iris: Any, scan: Any, name: str, number: int, elevation: float)
 
 
 def _ray(scan: Any, azimuth: float, elevation: float, codes: np.ndarray) -> bytes:
-    """One run of words that are not compressed, then the end of the ray."""
+    """Return one run of uncompressed words, followed by the end of the ray."""
     half = 180 / scan.rays
     angles = [_angle(azimuth - half, 16), _angle(elevation, 16), _angle(azimuth + half, 16), _angle(elevation, 16)]
     words = struct.pack("<4HhH", *angles, scan.gates, 0) + codes.tobytes()

@@ -1,1 +1,1 @@
-"""Gridded sequences: read, converted, tiled, cut into events."""
+"""Read gridded sequences, convert units, and cut them into tiles and events."""

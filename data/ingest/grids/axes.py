@@ -1,4 +1,4 @@
-"""Which axes of a variable are time, north–south and west–east, and what they say of its pixels (CF conventions)."""
+"""Find the time, y and x axes of a variable and the geometry of its pixels (CF conventions)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,14 @@ _KM = {"m": 0.001, "metre": 0.001, "meter": 0.001, "km": 1.0, "kilometre": 1.0, 
 
 @dataclass(frozen=True)
 class Axes:
-    """Axes of a variable.
+    """Time, y and x axes of a variable.
 
     Attributes:
-        dims: Names of those of time, y and x.
-        times: (n,) datetime64[s], as stored.
-        geometry: Where the pixels are; columns counted from the west.
+        dims: Names of the time, y and x axes.
+        times: (n,) datetime64[s], in stored order.
+        geometry: Geometry of the pixels; columns are counted from the west.
         from_east: Whether the file's first column is the easternmost.
-        note: By what north was found, and the spacing found.
+        note: How north was determined, and the spacing.
     """
 
     dims: tuple[str, str, str]
@@ -39,7 +39,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class _Axis:
-    """Places of rows or columns: in km, or in degrees."""
+    """Coordinates of rows or columns in km or degrees."""
 
     values: Real
     in_degrees: bool
@@ -54,37 +54,38 @@ class _Axis:
 
 
 def axes_of(array: Any, spacing_km: float | None, path: Path) -> Axes:
-    """Axes of a variable of xarray.
+    """Return the axes of an xarray variable.
 
     Args:
-        array: With a time axis and two of space; others of length 1.
-        spacing_km: Of its pixels, in place of what its axes say.
-        path: For messages.
+        array: Variable with a time axis and two spatial axes; any others must have length 1.
+        spacing_km: Pixel spacing; overrides the coordinates.
+        path: Source file for error messages.
 
     Raises:
-        BadInput: no time axis; not two axes of space; or these are uneven or of unknown units and no spacing was given.
+        BadInput: The variable has no time axis or not two spatial axes; or the spatial axes are uneven or have unknown
+            units, and no spacing was given.
     """
     time_dim, times = _time_axis(array, path)
     y_dim, x_dim = _space_dims(array, time_dim, path)
     shape = (array.sizes[y_dim], array.sizes[x_dim])
     rows, columns = _axis(array, y_dim), _axis(array, x_dim)
-    south_first, how = _south_first(array, rows, y_dim, x_dim)
+    south_first, method = _south_first(array, rows, y_dim, x_dim)
     from_east = columns is not None and columns.step < 0
     if spacing_km:
         geometry, step = Geometry.plane(shape, spacing_km, spacing_km, south_first), [spacing_km, spacing_km]
     else:
         geometry, step = _geometry(shape, rows, columns, south_first, path)
-    return Axes((time_dim, y_dim, x_dim), times, geometry, from_east, {"north": how, "spacing": step})
+    return Axes((time_dim, y_dim, x_dim), times, geometry, from_east, {"north": method, "spacing": step})
 
 
 def has_time_axis(array: Any) -> bool:
-    """Whether a variable could be a sequence of fields."""
+    """Whether a variable can be a sequence of fields."""
     wide = [d for d in array.dims if array.sizes[d] > 1]
     return bool(_time_axes(array)) and 2 <= len(wide) <= 3
 
 
 def _time_axes(array: Any) -> list[Any]:
-    """Coordinates that hold times along an axis; first one that the axis is named after."""
+    """Return 1-D time coordinates; the one with its axis's name comes first."""
     found = [c for c in array.coords.values() if c.ndim == 1 and np.issubdtype(c.dtype, np.datetime64)]
     return sorted(found, key=lambda c: c.name != c.dims[0])
 
@@ -100,7 +101,7 @@ def _space_dims(array: Any, time_dim: str, path: Path) -> tuple[str, str]:
     others = [str(d) for d in array.dims if d != time_dim]
     wide = [d for d in others if array.sizes[d] > 1]
     if len(wide) != 2:
-        raise BadInput(f"{array.name} is {tuple(array.dims)}, not (time, y, x)", path, "take one level out of it")
+        raise BadInput(f"{array.name} is {tuple(array.dims)}, not (time, y, x)", path, "select one level first")
     y, x = wide
     is_turned = _is(array, y, "X", _X_NAMES) or _is(array, x, "Y", _Y_NAMES)
     return (x, y) if is_turned else (y, x)
@@ -113,7 +114,7 @@ def _is(array: Any, dim: str, letter: str, names: frozenset[str]) -> bool:
 
 
 def _axis(array: Any, dim: str) -> _Axis | None:
-    """Where rows or columns are; None where the file does not say it in units of length or degrees."""
+    """Return coordinates of rows or columns; None unless the file gives them in units of length or degrees."""
     if dim not in array.coords or array.sizes[dim] < 2:
         return None
     attrs = array[dim].attrs
@@ -127,7 +128,7 @@ def _axis(array: Any, dim: str) -> _Axis | None:
 
 
 def _south_first(array: Any, rows: _Axis | None, y_dim: str, x_dim: str) -> tuple[bool, str]:
-    """Whether the file's first row is the southernmost, and by what that was decided."""
+    """Return whether the file's first row is the southernmost, and how that was determined."""
     if rows is not None:
         return rows.step > 0, "by the y axis"
     latitude = _latitude_of_pixels(array, y_dim, x_dim)
@@ -149,9 +150,9 @@ def _geometry(
     shape: tuple[int, int], rows: _Axis | None, columns: _Axis | None, south_first: bool, path: Path
 ) -> tuple[Geometry, list[float]]:
     if rows is None or columns is None or rows.in_degrees != columns.in_degrees:
-        raise BadInput("no x and y axes with units of m, km or degrees", path, "give the pixels' size: --spacing-km 1")
+        raise BadInput("no x and y axes with units of m, km or degrees", path, "give the spacing: --spacing-km 1")
     if not (rows.is_even and columns.is_even):
-        raise BadInput("its rows or columns are not evenly spaced", path, "regrid it to an even spacing")
+        raise BadInput("the rows or columns are not evenly spaced", path, "regrid the data to an even spacing")
     dy, dx = rows.step, abs(columns.step)
     if not rows.in_degrees:
         return Geometry.plane(shape, round(dy, 6), round(dx, 6), south_first), [round(abs(dy), 6), round(dx, 6)]

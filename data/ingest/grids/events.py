@@ -1,4 +1,4 @@
-"""Gridded sequences → tiles of the archive's size, at its pixels and its step."""
+"""Convert gridded sequences to events: tiles on the archive's grid at its regular time step."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ from polarcast.data.ingest.grids.tiles import NO_ECHO, Footprint, footprint, lay
 from polarcast.data.ingest.resample import seconds_of_steps, to_regular_steps
 
 MARGIN = 32
-"""Pixels read around a tile: what moves in over its edge while frames are interpolated has to come from somewhere."""
+"""Pixels read around a tile, so that interpolated frames have data for echo that moves in over the edge."""
 LEAST_RAIN = 0.05
-"""Rain below it, in mm/h, counts as none where reflectivity is derived from it: 2 dBZ."""
+"""Rain rate in mm/h below which derived reflectivity is no echo; corresponds to 2 dBZ."""
 _ECHO_DBZ = 20.0
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One tile of one stretch of time: a future event.
+    """One tile over one period without gaps; it becomes one event.
 
     Attributes:
-        path: The source.
-        start, stop: Frames of the source.
-        south, east: North-west corner, see `Geometry.tiles`.
+        path: Source file.
+        start, stop: Frame range in the source.
+        south, east: Offsets of the north-west corner in km, see `Geometry.tiles`.
     """
 
     path: Path
@@ -42,26 +42,27 @@ class Piece:
 
     @property
     def identity(self) -> str:
-        """The same for the same part of a file."""
+        """Identifier that is stable for the same part of a file."""
         return f"{self.start}-{self.stop}/{self.south:.3f}/{self.east:.3f}"
 
 
 def plan(source: GriddedSource, settings: GridSettings) -> tuple[list[Piece], Counter[str]]:
-    """The events in a source, in order of time, then north to south and west to east; and what was dropped, by reason.
+    """Return the events of a source, and the number of dropped parts by reason.
 
-    Every frame is looked at once, a tile's pixels being the nearest ones of the source.
+    Events are ordered by time, then north to south and west to east. Every frame is read once; the selection uses the
+    source pixels nearest to those of each tile.
 
     Raises:
-        BadInput: the grid is smaller than one tile, or the file is damaged.
+        BadInput: The grid is smaller than one tile, or the file is damaged.
     """
     corners = _corners(source, settings)
     pixels = [nearest_pixels(source.geometry, *corner, settings.tile) for corner in corners]
     pieces, dropped = [], Counter[str]()
-    for start, stop in _stretches(source, settings):
+    for start, stop in _periods(source, settings):
         if _steps(source, start, stop, settings) < settings.min_frames:
             dropped[f"stretches of time shorter than {settings.min_frames} frames"] += 1
             continue
-        for corner, reason in zip(corners, _judged(source, range(start, stop), pixels, settings), strict=True):
+        for corner, reason in zip(corners, _drop_reasons(source, range(start, stop), pixels, settings), strict=True):
             if reason:
                 dropped[reason] += 1
             else:
@@ -70,10 +71,10 @@ def plan(source: GriddedSource, settings: GridSettings) -> tuple[list[Piece], Co
 
 
 def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
-    """Read one event: its tile on 1 km pixels, at the regular step, as reflectivity (and rain where the source has it).
+    """Read one event: a tile on 1 km pixels at the regular step, as reflectivity, and as rain if the source has it.
 
     Raises:
-        BadInput: see `grid_source.open_source`.
+        BadInput: See `source.open_source`.
     """
     source = open_source(piece.path, settings)
     frames = range(piece.start, piece.stop)
@@ -87,7 +88,7 @@ def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
     rain = None if regular.rain is None else regular.rain[:, inner, inner]
     radar = regular.radar[..., inner, inner]
     if rain is not None:
-        # Once more, so that the relation holds where frames were interpolated, too.
+        # Derived again, so that the Z–R relation also holds in interpolated frames.
         radar = _echo_only(_reflectivity(rain, source, settings))[:, None, None]
     return IngestedEvent(
         times=regular.times,
@@ -96,12 +97,12 @@ def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
         covered=(~np.isnan(values[:, inner, inner])).mean(0, dtype=np.float32)[None],
         variables=("zh",),
         heights_km=(settings.height_km,),
-        note={**_story(source, piece, place, settings), "time": regular.note},
+        note={**_provenance(source, piece, place, settings), "time": regular.note},
     )
 
 
 def derivation(settings: GridSettings) -> str:
-    """How reflectivity is derived from rain, in words."""
+    """Describe how reflectivity is derived from rain."""
     a, b = settings.zr
     return f"Z = {a:g} R^{b:g} of the rain rate"
 
@@ -118,33 +119,33 @@ def _corners(source: GriddedSource, settings: GridSettings) -> list[tuple[float,
     return corners
 
 
-def _stretches(source: GriddedSource, settings: GridSettings) -> list[tuple[int, int]]:
-    """Frames [start, stop) without a gap longer than allowed."""
+def _periods(source: GriddedSource, settings: GridSettings) -> list[tuple[int, int]]:
+    """Return frame ranges [start, stop) without a gap longer than `max_gap_minutes`."""
     gaps = np.diff(source.times) / np.timedelta64(1, "s") > 60 * settings.max_gap_minutes
     edges = [0, *(np.flatnonzero(gaps) + 1).tolist(), len(source.times)]
     return list(pairwise(edges))
 
 
 def _steps(source: GriddedSource, start: int, stop: int, settings: GridSettings) -> int:
-    """Frames the stretch will have at the regular step."""
+    """Number of frames of the period at the regular step."""
     return len(seconds_of_steps(source.times[start:stop], settings.step_minutes))
 
 
-def _judged(
+def _drop_reasons(
     source: GriddedSource, frames: Sequence[int], pixels: list[npt.NDArray[np.int64]], settings: GridSettings
 ) -> list[str]:
-    """Why each tile is not worth an event; empty if it is."""
-    seen, echo = np.zeros(len(pixels)), np.zeros(len(pixels), np.int64)
+    """Return the reason for dropping each tile; empty if it is kept."""
+    coverage, echo = np.zeros(len(pixels)), np.zeros(len(pixels), np.int64)
     everything = slice(0, source.geometry.shape[0]), slice(0, source.geometry.shape[1])
     for values in source.each(frames, *everything):
-        is_seen, is_echo = ~np.isnan(values), _reflectivity(values, source, settings) >= _ECHO_DBZ
-        seen += [is_seen.take(tile).mean() for tile in pixels]
+        has_data, is_echo = ~np.isnan(values), _reflectivity(values, source, settings) >= _ECHO_DBZ
+        coverage += [has_data.take(tile).mean() for tile in pixels]
         echo = np.maximum(echo, [is_echo.take(tile).sum() for tile in pixels])
     reasons = np.where(echo < settings.min_echo_pixels, _too_dry(settings), "")
-    return np.where(seen / len(frames) < settings.min_coverage, _too_little_seen(settings), reasons).tolist()
+    return np.where(coverage / len(frames) < settings.min_coverage, _too_little_coverage(settings), reasons).tolist()
 
 
-def _too_little_seen(settings: GridSettings) -> str:
+def _too_little_coverage(settings: GridSettings) -> str:
     return f"tiles with less than {100 * settings.min_coverage:.0f}% coverage"
 
 
@@ -153,7 +154,7 @@ def _too_dry(settings: GridSettings) -> str:
 
 
 def _tile(source: GriddedSource, frames: Sequence[int], place: Footprint, settings: GridSettings) -> Field:
-    """A tile with its margin on 1 km pixels, (t, y, x) in mm/h or dBZ; see `tiles` for what is not seen or no echo."""
+    """Return a tile with its margin on 1 km pixels, (t, y, x) in mm/h or dBZ; NaN and −inf as defined in `tiles`."""
     in_db, out = not source.has_rain, np.empty((len(frames), *place.row_places.shape), np.float32)
     for number, values in enumerate(source.each(frames, place.rows, place.columns)):
         native = _floored(values, settings) if in_db else values
@@ -163,7 +164,7 @@ def _tile(source: GriddedSource, frames: Sequence[int], place: Footprint, settin
 
 
 def _reflectivity(values: Field, source: GriddedSource, settings: GridSettings) -> Field:
-    """Of values in the source's quantity: −inf where there is no echo, NaN where nothing was seen."""
+    """Convert values in the source's quantity to dBZ; −inf where there is no echo, NaN where there is no data."""
     if not source.has_rain:
         return _floored(values, settings)
     a, b = settings.zr
@@ -177,22 +178,24 @@ def _floored(zh: Field, settings: GridSettings) -> Field:
 
 
 def _echo_only(zh: Field) -> Field:
-    """NaN for no echo, too."""
+    """Replace no echo (−inf) by NaN."""
     return np.where(np.isfinite(zh), zh, np.float32(np.nan))
 
 
-def _story(source: GriddedSource, piece: Piece, place: Footprint, settings: GridSettings) -> dict[str, Any]:
-    """How the event came about."""
+def _provenance(source: GriddedSource, piece: Piece, place: Footprint, settings: GridSettings) -> dict[str, Any]:
+    """Return the event's provenance for its note."""
     steps = np.diff(source.times[piece.start : piece.stop]) / np.timedelta64(60, "s")
-    how = "bilinear to 1 km over pixels with data, reflectivity in dBZ over those with echo"
+    method = "bilinear to 1 km over pixels with data, reflectivity in dBZ over those with echo"
     if place.block != (1, 1):
-        how = f"means of {place.block[0]} by {place.block[1]} pixels ({'rain' if source.has_rain else 'power'}), {how}"
+        method = (
+            f"means of {place.block[0]} by {place.block[1]} pixels ({'rain' if source.has_rain else 'power'}), {method}"
+        )
     return {
         "read": source.note,
         "tile": {"south_km": piece.south, "east_km": piece.east, "size_km": settings.tile},
         "pixels": {
             "source_spacing_km": [round(s, 4) for s in source.geometry.spacing_km],
-            "resampled": "as stored" if place.is_cut else how,
+            "resampled": "as stored" if place.is_cut else method,
         },
         "source_step_minutes": round(float(np.median(steps)), 3) if len(steps) else None,
         "min_dbz": settings.min_dbz,

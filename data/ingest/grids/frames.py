@@ -1,4 +1,4 @@
-"""GridFrames of a gridded sequence as stored, read a window at a time: a day of a country need not fit into memory."""
+"""Read the stored frames of a gridded sequence window by window, so that large files need not fit into memory."""
 
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,21 +19,21 @@ _BATCH_BYTES = 256 * 2**20
 
 
 class GridFrames(Protocol):
-    """What frames can be read from; it travels to other processes."""
+    """Source of frames; picklable, because it is sent to worker processes."""
 
     def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
-        """A window (y, x) of each of these frames, in the order given, as stored."""
+        """Yield a window (y, x) of each frame in the given order, as stored."""
         ...
 
 
 @dataclass(frozen=True)
 class NpzFrames:
-    """The member `data` (t, y, x) of an npz, unpacked frame by frame."""
+    """Member `data` (t, y, x) of an npz file, decompressed frame by frame."""
 
     path: Path
 
     def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
-        """A window (y, x) of each of these frames, in the order given, as stored."""
+        """Yield a window (y, x) of each frame in the given order, as stored."""
         with zipfile.ZipFile(self.path) as content, content.open(_DATA) as stream:
             shape, in_fortran_order, dtype = _header(stream)
             if in_fortran_order:
@@ -45,7 +45,7 @@ class NpzFrames:
                 yield np.frombuffer(stream.read(size), dtype).reshape(shape[1:])[rows, columns]
 
     def _from_whole(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
-        """Where a frame does not lie in one piece."""
+        """Read the whole array, because frames are not contiguous in Fortran order."""
         with np.load(self.path, allow_pickle=False) as content:
             values = content["data"]
         yield from (values[number, rows, columns] for number in numbers)
@@ -53,13 +53,13 @@ class NpzFrames:
 
 @dataclass(frozen=True)
 class XarrayFrames:
-    """A variable of a NetCDF file or a Zarr folder; xarray undoes its packing.
+    """Variable of a NetCDF file or a Zarr folder; xarray undoes its packing.
 
     Attributes:
-        path: The file or folder.
-        variable: Its name.
-        dims: Names of its axes of time, y and x; any other has length 1.
-        from_east: Whether its first column is the easternmost.
+        path: File or folder.
+        variable: Name of the variable.
+        dims: Names of the time, y and x axes; any others have length 1.
+        from_east: Whether the first column is the easternmost.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class XarrayFrames:
     from_east: bool = False
 
     def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
-        """A window (y, x) of each of these frames, in the order given; NaN where missing, columns from the west."""
+        """Yield a window (y, x) of each frame in the given order; NaN where missing, columns from the west."""
         with open_dataset(self.path) as content:
             array = content[self.variable]
             array = array.squeeze([d for d in array.dims if d not in self.dims]).transpose(*self.dims)
@@ -81,24 +81,24 @@ class XarrayFrames:
 
 
 def npz_shape(path: Path) -> tuple[int, ...]:
-    """Shape of an npz's member `data`, which is not read."""
+    """Return the shape of the member `data` of an npz file without reading its values."""
     with zipfile.ZipFile(path) as content, content.open(_DATA) as stream:
         return _header(stream)[0]
 
 
 @contextmanager
 def open_dataset(path: Path) -> Iterator[Any]:
-    """A NetCDF file or Zarr folder as xarray has it; nothing is read until asked for.
+    """Open a NetCDF file or Zarr folder lazily as an `xarray.Dataset`.
 
     Raises:
-        BadInput: a library is not installed.
+        BadInput: A required library is not installed.
     """
     options: dict[str, Any] = {"engine": "zarr", "consolidated": False} if path.is_dir() else {}
     try:
         import xarray as xr
 
         if options:
-            import zarr  # noqa: F401  (without it xarray says that it knows no such engine)
+            import zarr  # noqa: F401  (without it xarray reports an unknown engine)
     except ImportError as error:
         raise BadInput(f"{error.name} is not installed", "ingest", "pip install 'polarcast[ingest]'") from None
     with xr.open_dataset(path, chunks=None, **options) as content:
@@ -106,15 +106,17 @@ def open_dataset(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def told_in_a_line(path: Path) -> Iterator[None]:
-    """What a damaged file makes of a library can't be foreseen: whatever that raises becomes BadInput."""
+def read_errors_as_bad_input(path: Path) -> Iterator[None]:
+    """Convert any exception to BadInput, because a damaged file can raise anything in a library."""
     try:
         yield
     except (BadInput, MemoryError):
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise BadInput(f"can't be read as a gridded sequence ({reason})", path, "copy it again") from None
+        raise BadInput(
+            f"can't be read as a gridded sequence ({reason})", path, "copy it again from its source"
+        ) from None
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -124,7 +126,7 @@ def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _indexer(numbers: Sequence[int]) -> slice | list[int]:
-    """A slice where they follow each other: what stores read fastest."""
+    """Return a slice for consecutive numbers, because stores read slices fastest."""
     first, last = int(numbers[0]), int(numbers[-1])
     plain = [int(n) for n in numbers]
     return slice(first, last + 1) if plain == list(range(first, last + 1)) else plain

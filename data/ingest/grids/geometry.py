@@ -1,4 +1,4 @@
-"""Where the pixels of a gridded sequence are, and how its tiles of 1 km pixels lie on them."""
+"""Pixel geometry of a gridded sequence, and the placement of 1 km tiles on it."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ import numpy as np
 import numpy.typing as npt
 
 KM_PER_DEGREE = 111.195
-"""Of a great circle on a sphere of 6371 km."""
+"""Length of a degree of a great circle on a sphere of radius 6371 km."""
 AS_ONE_KM = 0.005
-"""Pixels that differ by less from 1 km are taken as 1 km: composites in a stereographic projection, 999.67 m for
-example, would gain nothing from being interpolated to a place within a pixel of theirs."""
+"""Tolerance in km within which a pixel spacing counts as 1 km. Composites in a stereographic projection (999.67 m, for
+example) would gain nothing from an interpolation by less than a pixel."""
 Real = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A grid, seen north up.
+    """A grid, with north up.
 
     Attributes:
         shape: (y, x).
-        spacing: Between rows and between columns: km on a plane, degrees in longitude and latitude.
+        spacing: Spacing of rows and columns; km on a plane, degrees in latitude and longitude.
         corner: Latitude of the northernmost row's centres and longitude of the westernmost column's; None on a plane.
         south_first: Whether the file's first row is the southernmost.
     """
@@ -31,24 +31,24 @@ class Geometry:
 
     @classmethod
     def plane(cls, shape: tuple[int, ...], dy_km: float, dx_km: float, south_first: bool = False) -> "Geometry":
-        """A grid with rows and columns in km; nearly 1 km is 1 km, see `AS_ONE_KM`."""
+        """Return a grid with spacing in km; nearly 1 km counts as 1 km, see `AS_ONE_KM`."""
         spacing = (abs(dy_km), abs(dx_km))
         is_archive_grid = max(abs(s - 1) for s in spacing) <= AS_ONE_KM
         return cls((shape[0], shape[1]), (1.0, 1.0) if is_archive_grid else spacing, None, south_first)
 
     @classmethod
     def lat_lon(cls, shape: tuple[int, ...], lat0: float, lon0: float, dlat: float, dlon: float) -> "Geometry":
-        """A grid in degrees, from the centre of the file's first pixel."""
+        """Return a grid in degrees, given the centre of the file's first pixel."""
         north = lat0 if dlat < 0 else lat0 + (shape[0] - 1) * dlat
         return cls((shape[0], shape[1]), (abs(dlat), dlon), (north, lon0), dlat > 0)
 
     def rows_in_file(self, rows: slice) -> slice:
-        """Rows counted from the north → rows as stored."""
+        """Convert rows counted from the north to rows as stored."""
         return slice(self.shape[0] - rows.stop, self.shape[0] - rows.start) if self.south_first else rows
 
     @property
     def spacing_km(self) -> tuple[float, float]:
-        """Between rows and between columns, in km at the grid's middle."""
+        """Spacing of rows and columns in km at the centre of the grid."""
         if self.corner is None:
             return self.spacing
         middle = self.corner[0] - self.shape[0] * self.spacing[0] / 2
@@ -56,14 +56,14 @@ class Geometry:
 
     @property
     def is_archive_grid(self) -> bool:
-        """Whether its pixels are the archive's: 1 km by 1 km on a plane."""
+        """Whether the pixels match the archive: 1 km by 1 km on a plane."""
         return self.corner is None and self.spacing == (1.0, 1.0)
 
     def tiles(self, size: int) -> list[tuple[float, float]]:
-        """(south, east) of the north-west corner of each tile, in km from the grid's; evenly placed, rows from north.
+        """Return (south, east) of each tile's north-west corner, in km from the grid's; tiles are centred, north first.
 
-        East is counted from the grid's western edge on a plane, from its middle meridian otherwise: there meridians
-        converge, and a northern row of tiles may be shorter.
+        East is measured from the western edge on a plane, and from the central meridian on a grid in degrees. Meridians
+        converge there, so that a northern row may have fewer tiles.
         """
         height = self.shape[0] * self.spacing_km[0]
         corners = []
@@ -74,14 +74,14 @@ class Geometry:
         return corners
 
     def places(self, south: float, east: float, size: int, margin: int) -> tuple[Real, Real]:
-        """Rows and columns (fractions of pixels) under the centres of a tile's pixels, each (size + 2 margin)²."""
+        """Return fractional rows and columns of the centres of a tile's pixels, each (size + 2 margin)²."""
         offsets = np.arange(-margin, size + margin) + 0.5
         km_south, km_east = np.meshgrid(south + offsets, east + offsets, indexing="ij")
         if self.corner is None:
             return km_south / self.spacing[0] - 0.5, km_east / self.spacing[1] - 0.5
         north_edge = self.corner[0] + self.spacing[0] / 2
         latitude = north_edge - km_south / KM_PER_DEGREE
-        # About the tile's own middle, so that its pixels are square whatever its distance from the middle meridian.
+        # Relative to the tile's centre, so that its pixels are square at any distance from the central meridian.
         middle_east, middle_latitude = east + size / 2, north_edge - (south + size / 2) / KM_PER_DEGREE
         centre = self._middle_longitude() + middle_east / (KM_PER_DEGREE * np.cos(np.deg2rad(middle_latitude)))
         longitude = centre + (km_east - middle_east) / (KM_PER_DEGREE * np.cos(np.deg2rad(latitude)))
@@ -92,7 +92,7 @@ class Geometry:
         return self.corner[1] + (self.shape[1] - 1) / 2 * self.spacing[1]
 
     def _width_km(self, south: float, size: int) -> float:
-        """Of the grid at a row of tiles, where it is narrowest."""
+        """Return the width of the grid where it is narrowest within a row of tiles."""
         if self.corner is None:
             return self.shape[1] * self.spacing[1]
         edges = self.corner[0] + self.spacing[0] / 2 - np.array([south, south + size]) / KM_PER_DEGREE
@@ -100,7 +100,7 @@ class Geometry:
 
 
 def _evenly(length: float, size: int) -> list[float]:
-    """Starts of as many pieces of `size` as fit into `length`, centred."""
+    """Return the starts of as many segments of `size` as fit into `length`, centred."""
     number = int(length // size)
     rest = np.floor((length - number * size) / 2)
     return [float(rest + i * size) for i in range(number)]

@@ -1,4 +1,4 @@
-"""How gridded sequences become events."""
+"""Settings for the ingestion of gridded sequences."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,23 @@ from polarcast.data.errors import BadInput
 
 @dataclass(frozen=True)
 class GridSettings:
-    """How gridded sequences are tiled and resampled.
+    """Settings for tiling and resampling of gridded sequences.
 
     Attributes:
-        variable: Name in the file; found by its units and names by default.
-        units: In place of the file's: dBZ, mm/h, "mm per 5 min".
-        scale, offset: value = stored · scale + offset, in place of the file's.
-        nodata: What is stored for "not seen", in place of the file's.
-        spacing_km: Of the file's pixels, in place of its coordinates.
-        step_minutes: Between frames of an event.
-        max_gap_minutes: A longer gap between frames begins a new event.
-        tile: Pixels of 1 km a side.
-        min_coverage: Least share of a tile's pixels and frames that hold data.
-        min_echo_pixels: A tile counts if a frame has that many pixels of at least 20 dBZ (0.65 mm/h).
-        min_frames: Fewest frames of an event.
-        min_dbz: Weaker echo counts as none.
-        height_km: The level it is filed under.
-        zr: a and b of Z = a R^b, by which reflectivity is derived where the file holds rain.
+        variable: Name in the file; by default the one with matching units and name.
+        units: Override of the file's units: dBZ, mm/h, "mm per 5 min".
+        scale, offset: Override of the file's packing: value = stored · scale + offset.
+        nodata: Override of the stored code for missing data.
+        spacing_km: Override of the pixel spacing in the file.
+        step_minutes: Time between frames of an event.
+        max_gap_minutes: Longest gap within an event; a longer one starts a new event.
+        tile: Tile size in pixels of 1 km.
+        min_coverage: Minimum share of a tile's pixels and frames with data.
+        min_echo_pixels: Minimum number of pixels of 20 dBZ (0.65 mm/h) or more that one frame of a tile must have.
+        min_frames: Minimum number of frames of an event.
+        min_dbz: Reflectivity below which there is no echo.
+        height_km: Archive level to which the data are assigned.
+        zr: a and b of Z = a R^b, used to derive reflectivity from rain.
     """
 
     variable: str | None = None
@@ -45,8 +45,8 @@ class GridSettings:
     def __post_init__(self) -> None:
         for name, least in (("step_minutes", 0), ("max_gap_minutes", 0), ("tile", 7), ("min_frames", 0)):
             if getattr(self, name) <= least:
-                raise BadInput(f"{name} = {getattr(self, name)}", fix=f"give more than {least}")
+                raise BadInput(f"{name} = {getattr(self, name)}", fix=f"give a value above {least}")
         if not 0 <= self.min_coverage <= 1:
             raise BadInput(f"min_coverage = {self.min_coverage}", fix="give a share from 0 to 1")
         if self.spacing_km is not None and self.spacing_km <= 0:
-            raise BadInput(f"spacing_km = {self.spacing_km}", fix="give more than 0")
+            raise BadInput(f"spacing_km = {self.spacing_km}", fix="give a value above 0")

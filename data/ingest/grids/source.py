@@ -1,4 +1,4 @@
-"""Gridded sequences as they lie in files: npz, NetCDF and Zarr, opened without reading their fields."""
+"""Open gridded sequences in npz, NetCDF and Zarr without reading their fields."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from polarcast.data.ingest.grids.frames import (
     XarrayFrames,
     npz_shape,
     open_dataset,
-    told_in_a_line,
+    read_errors_as_bad_input,
 )
 from polarcast.data.ingest.grids.geometry import Geometry
 from polarcast.data.ingest.grids.settings import GridSettings
@@ -28,14 +28,14 @@ _CORNER = ("lat0", "lon0", "dlat", "dlon")
 
 @dataclass(frozen=True)
 class Packing:
-    """How values are stored: value = stored · scale + offset, but for `nodata`."""
+    """Packing of values: value = stored · scale + offset, except for `nodata`."""
 
     scale: float = 1.0
     offset: float = 0.0
     nodata: float | None = None
 
     def unpack(self, stored: npt.NDArray[Any], factor: float = 1.0) -> npt.NDArray[np.float64]:
-        """Values times a factor, NaN where missing."""
+        """Return unpacked values times a factor; NaN where missing."""
         values = (stored.astype(np.float64) * self.scale + self.offset) * factor
         return values if self.nodata is None else np.where(stored == self.nodata, np.nan, values)
 
@@ -45,13 +45,15 @@ class GriddedSource:
     """One gridded sequence.
 
     Attributes:
-        path: The file, or the Zarr folder.
+        path: File or Zarr folder.
         quantity: `zh` (dBZ) or `rain_rate`.
-        factor: Turns the file's rain into mm/h; 1 for reflectivity.
+        factor: Conversion factor to mm/h; 1 for reflectivity.
         times: (n,) UTC, ascending, without duplicates.
-        index: (n,) where each of them lies in the file.
-        geometry: Where the pixels are.
-        note: What was found and assumed.
+        index: (n,) position of each time in the file.
+        geometry: Geometry of the pixels.
+        note: Properties found in the file, and assumptions.
+        frames: Reader of the stored frames.
+        packing: Packing of the stored values.
     """
 
     path: Path
@@ -66,36 +68,36 @@ class GriddedSource:
 
     @property
     def has_rain(self) -> bool:
-        """Whether it holds rain, not reflectivity."""
+        """Whether the source has rain and not reflectivity."""
         return self.quantity == "rain_rate"
 
     def each(self, frames: Sequence[int], rows: slice, columns: slice) -> Iterator[Field]:
-        """A window of each frame (by its place in `times`), one by one: (y, x) in dBZ or mm/h, north up.
+        """Yield a window of each frame, given by its position in `times`: (y, x) in dBZ or mm/h, north up.
 
-        NaN where nothing was seen: so is less than no rain, by which some products mean it. Reflectivity may be −inf.
+        Missing data are NaN; so is negative rain, which some products use as a missing code. Reflectivity may be −inf.
 
         Raises:
-            BadInput: the file is damaged.
+            BadInput: The file is damaged.
         """
         numbers = self.index[np.asarray(frames, dtype=np.int64)].tolist()
-        with told_in_a_line(self.path):
+        with read_errors_as_bad_input(self.path):
             for stored in self.frames.read(numbers, self.geometry.rows_in_file(rows), columns):
                 yield self._decoded(stored)
 
     def read(self, frames: Sequence[int], rows: slice, columns: slice) -> Field:
-        """Windows as by `each`, (t, y, x)."""
+        """Return the windows of `each` as one array (t, y, x)."""
         return np.stack(list(self.each(frames, rows, columns)))
 
     def _decoded(self, stored: npt.NDArray[Any]) -> Field:
         values = self.packing.unpack(stored, self.factor)
-        is_seen = values >= 0 if self.has_rain else values < np.inf
-        field = np.where(is_seen, values, np.nan).astype(np.float32)
+        is_valid = values >= 0 if self.has_rain else values < np.inf
+        field = np.where(is_valid, values, np.nan).astype(np.float32)
         return field[::-1] if self.geometry.south_first else field
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A variable of a file with what is known of it."""
+    """Variable of an opened file with its metadata."""
 
     units: str
     times: Times
@@ -110,14 +112,15 @@ def open_source(path: Path, settings: GridSettings) -> GriddedSource:
     """Open a gridded sequence.
 
     Raises:
-        BadInput: not a sequence in a known layout; no time axis; unknown units; several variables it could be.
+        BadInput: The file is not a sequence in a known layout, has no time axis or unknown units, or has several
+            candidate variables.
     """
-    with told_in_a_line(path):
+    with read_errors_as_bad_input(path):
         opened = _open_npz(path, settings) if path.suffix == ".npz" else _open_xarray(path, settings)
     units = settings.units or opened.units
     quantity, factor = quantity_of(units, path, named_rain=opened.named_rain)
-    times, index, of_times = _in_order(opened.times, path)
-    note = {**opened.note, "units": units, **of_times}
+    times, index, times_note = _in_order(opened.times, path)
+    note = {**opened.note, "units": units, **times_note}
     return GriddedSource(
         path, quantity, factor, times, index, opened.geometry, note, opened.frames,
         _overridden(opened.packing, settings),
@@ -125,9 +128,9 @@ def open_source(path: Path, settings: GridSettings) -> GriddedSource:
 
 
 def _in_order(times: Times, path: Path) -> tuple[Times, npt.NDArray[np.int64], dict[str, Any]]:
-    """Times ascending, the first of equal ones; where each lies in the file; and what had to be done."""
+    """Return ascending unique times, the position of each in the file, and a note on duplicates and sorting."""
     if not len(times) or np.isnat(times).any():
-        raise BadInput("frames without a time", path, "give every frame its time")
+        raise BadInput("frames without a time", path, "give every frame a time")
     order = np.argsort(times, kind="stable")
     is_first = np.concatenate([[True], np.diff(times[order]) > np.timedelta64(0, "s")])
     note: dict[str, Any] = {"duplicate_times": int((~is_first).sum())} if not is_first.all() else {}
@@ -144,48 +147,48 @@ def _overridden(packing: Packing, settings: GridSettings) -> Packing:
 
 
 def _open_npz(path: Path, settings: GridSettings) -> _Opened:
-    """The layout: data (t, y, x), time; scale, offset, nodata, units; dx_km, or lat0, lon0, dlat, dlon."""
+    """Open an npz with keys data (t, y, x), time; scale, offset, nodata, units; dx_km, or lat0, lon0, dlat, dlon."""
     with np.load(path, allow_pickle=False) as content:
-        there = {key: content[key] for key in content.files if key != "data"}
+        arrays = {key: content[key] for key in content.files if key != "data"}
         keys = list(content.files)
     for key in ("data", "time"):
         if key not in keys:
-            raise BadInput(f"no {key!r}; it has {', '.join(keys)}", path, "an npz needs data (t, y, x) and time (t,)")
-    shape, times = npz_shape(path), there["time"]
+            raise BadInput(f"no {key!r} among {', '.join(keys)}", path, "write data (t, y, x) and time (t,)")
+    shape, times = npz_shape(path), arrays["time"]
     if len(shape) != 3 or times.shape != shape[:1]:
-        raise BadInput(f"data {shape} and {times.size} times", path, "data must be (t, y, x) and time (t,)")
+        raise BadInput(f"data {shape} and {times.size} times", path, "write data (t, y, x) and time (t,)")
     if not np.issubdtype(times.dtype, np.datetime64):
         raise BadInput(f"time is {times.dtype}", path, "write it as datetime64 in UTC")
-    geometry, note = _npz_geometry(there, shape[1:], settings.spacing_km, path)
-    numbers = {k: float(there[k]) for k in ("scale", "offset", "nodata") if k in there}
+    geometry, note = _npz_geometry(arrays, shape[1:], settings.spacing_km, path)
+    numbers = {k: float(arrays[k]) for k in ("scale", "offset", "nodata") if k in arrays}
     return _Opened(
-        str(there.get("units", "")), times.astype("datetime64[s]"), geometry, {"layout": "npz", **note},
+        str(arrays.get("units", "")), times.astype("datetime64[s]"), geometry, {"layout": "npz", **note},
         NpzFrames(path), Packing(**numbers),
     )  # fmt: skip
 
 
 def _npz_geometry(
-    there: dict[str, npt.NDArray[Any]], shape: tuple[int, ...], spacing_km: float | None, path: Path
+    arrays: dict[str, npt.NDArray[Any]], shape: tuple[int, ...], spacing_km: float | None, path: Path
 ) -> tuple[Geometry, dict[str, Any]]:
-    missing = [k for k in _CORNER if k not in there]
+    missing = [k for k in _CORNER if k not in arrays]
     if 0 < len(missing) < len(_CORNER):
-        raise BadInput(f"no {missing[0]!r}", path, "a grid in degrees needs lat0, lon0, dlat and dlon")
+        raise BadInput(f"no {missing[0]!r}", path, "give lat0, lon0, dlat and dlon for a grid in degrees")
     found: dict[str, Any]
     if missing:
-        given = spacing_km or (float(there["dx_km"]) if "dx_km" in there else None)
+        given = spacing_km or (float(arrays["dx_km"]) if "dx_km" in arrays else None)
         found = {"north": AS_STORED, "spacing": given or "1 km, assumed"}
         return Geometry.plane(shape, given or 1.0, given or 1.0), found
-    grid = Geometry.lat_lon(shape, *(float(there[k]) for k in _CORNER))
+    grid = Geometry.lat_lon(shape, *(float(arrays[k]) for k in _CORNER))
     found = {"north": "by dlat", "spacing": spacing_km or list(grid.spacing)}
     return (Geometry.plane(shape, spacing_km, spacing_km, grid.south_first) if spacing_km else grid), found
 
 
 def _open_xarray(path: Path, settings: GridSettings) -> _Opened:
-    """CF: a variable of (time, y, x) with units and axes; its packing is xarray's business."""
+    """Open a CF variable (time, y, x) with units and axes; xarray undoes its packing."""
     with open_dataset(path) as content:
         name = settings.variable or _only_candidate(content, path)
         if name not in content:
-            raise BadInput(f"no variable {name!r}", path, f"it has {', '.join(map(str, content.data_vars))}")
+            raise BadInput(f"no variable {name!r}", path, f"choose from: {', '.join(map(str, content.data_vars))}")
         array = content[name]
         axes = axes_of(array, settings.spacing_km, path)
         note = {"layout": "Zarr" if path.is_dir() else "NetCDF", "variable": name, **axes.note}
@@ -196,16 +199,16 @@ def _open_xarray(path: Path, settings: GridSettings) -> _Opened:
 
 
 def _only_candidate(content: Any, path: Path) -> str:
-    """The one variable that could be it, by its axes, then its units, then its names."""
+    """Return the only candidate variable, selected by axes, then by units, then by names."""
     sequences = [str(n) for n, v in content.data_vars.items() if has_time_axis(v)]
     fitting = [n for n in sequences if _has_fitting_units(content[n])] or sequences
     if not fitting:
         all_variables = ", ".join(map(str, content.data_vars)) or "none"
-        raise BadInput("no variable of (time, y, x)", path, f"it has {all_variables}")
+        raise BadInput("no variable of (time, y, x)", path, f"give one with a time axis (present: {all_variables})")
     named = [n for n in fitting if is_known_name(*_names(content[n]))]
     fitting = named if len(named) == 1 else fitting
     if len(fitting) > 1:
-        raise BadInput(f"it could be any of {', '.join(fitting)}", path, "choose one with --variable")
+        raise BadInput(f"several candidate variables: {', '.join(fitting)}", path, "choose one with --variable")
     return fitting[0]
 
 

@@ -1,4 +1,4 @@
-"""What a gridded sequence holds, told by its units and its names."""
+"""Identify the quantity of a gridded sequence by its units and names."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ _RAIN_NAMES = frozenset(
     {"rainfall_rate", "lwe_precipitation_rate", "precipitation_flux", "rainfall_flux", "precipitation_rate",
      "rain_rate", "rainrate", "rr", "preciprate", "precip_rate", "precipitation"}
 )  # fmt: skip
-"""Standard names of CF and what else variables are called, in lower case."""
+"""CF standard names and other common variable names, in lower case."""
 
 _DBZ = ("dbz", "dbze", "dbz(e)")
 _UNIT = r"(s|sec|second|min|minute|h|hr|hour)s?"
@@ -20,16 +20,16 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def quantity_of(units: str, where: Path | str = "", *, named_rain: bool = False) -> tuple[str, float]:
-    """(`zh`, 1) or (`rain_rate`, factor to mm/h) of units.
+    """Return (`zh`, 1) or (`rain_rate`, factor to mm/h) for units.
 
     Args:
-        units: As in the file, such as `dBZ`, `mm/h`, `mm per 5 min`, `kg m-2 s-1`.
-        where: For the message.
-        named_rain: Whether the variable is named as rain: then m/s is a rate (the unit of CF's `rainfall_rate`) and
-            not a wind.
+        units: Units as in the file, such as `dBZ`, `mm/h`, `mm per 5 min`, `kg m-2 s-1`.
+        where: Location for the error message.
+        named_rain: Whether the variable has a rain name; then m/s is a rain rate (the unit of CF's `rainfall_rate`) and
+            not a wind speed.
 
     Raises:
-        BadInput: neither a reflectivity nor a rain rate, or none given.
+        BadInput: The units are missing, or are neither those of reflectivity nor of a rain rate.
     """
     plain = " ".join(units.lower().replace("**", "").replace("^", "").split())
     if plain in _DBZ:
@@ -42,12 +42,12 @@ def quantity_of(units: str, where: Path | str = "", *, named_rain: bool = False)
         return "rain_rate", 3.6e6
     what = f"units {units!r}" if plain else "no units"
     if plain in ("mm", "kg m-2"):
-        what += " do not tell of how long a time"
-    raise BadInput(what, where, "say what they are, for example --units dBZ, mm/h, 'mm per 5 min'")
+        what += " have no accumulation time"
+    raise BadInput(what, where, "give the units, for example --units dBZ, mm/h, 'mm per 5 min'")
 
 
 def is_quantity(units: str, *, named_rain: bool = False) -> bool:
-    """Whether units are of reflectivity or rain."""
+    """Whether units are those of reflectivity or a rain rate."""
     try:
         quantity_of(units, named_rain=named_rain)
     except BadInput:
@@ -56,10 +56,10 @@ def is_quantity(units: str, *, named_rain: bool = False) -> bool:
 
 
 def is_rain_name(*names: str) -> bool:
-    """Whether one of a variable's names is one of rain."""
+    """Whether any of a variable's names is a rain name."""
     return any(name.lower() in _RAIN_NAMES for name in names)
 
 
 def is_known_name(*names: str) -> bool:
-    """Whether one of a variable's names is one of reflectivity or rain."""
+    """Whether any of a variable's names is a reflectivity or rain name."""
     return any(name.lower() in _RAIN_NAMES | _DBZ_NAMES for name in names)

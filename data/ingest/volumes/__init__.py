@@ -1,1 +1,1 @@
-"""Radar volumes: read, censored, gridded, cut into events."""
+"""Read, censor and grid radar volumes, and group them into events."""

@@ -1,4 +1,4 @@
-"""Which gates of a sweep hold rain, snow or hail: by strength, correlation coefficient and phase texture."""
+"""Identify gates with precipitation by reflectivity, correlation coefficient and phase texture."""
 
 import numpy as np
 from scipy.ndimage import label, uniform_filter1d
@@ -6,54 +6,54 @@ from scipy.ndimage import label, uniform_filter1d
 from polarcast.data.ingest.volumes.volume import Mask, Real, Sweep
 
 TEXTURE_KM = 2.0
-"""Length over which the texture of the phase is taken."""
+"""Window length of the phase texture in km."""
 
 
 def precipitation(
     sweep: Sweep, *, min_dbz: float, min_rhohv: float, max_texture_deg: float, min_gates: int = 12
 ) -> tuple[Mask, dict[str, int]]:
-    """Gates that hold precipitation, and how many each test took out.
+    """Identify gates with precipitation, and count the gates that each test removed.
 
-    Clutter, biota, chaff and second-trip echoes decorrelate the two polarizations: their ρHV is low and their phase is
-    noise (Ryzhkov & Zrnić 2019, ch. 9). What is left in patches of fewer than `min_gates` gates is speckle.
+    Clutter, biota, chaff and second-trip echoes decorrelate the two polarizations. Their ρHV is low and their phase is
+    noisy (Ryzhkov & Zrnić 2019, ch. 9). Remaining patches of fewer than `min_gates` gates are speckle.
 
     Args:
-        sweep: With zh; rhohv and phidp where the radar measures them.
-        min_dbz: Weaker gates count as no echo.
-        min_rhohv: Less than this is not precipitation.
-        max_texture_deg: A phase noisier than this is not precipitation.
-        min_gates: Smallest patch, in gates that touch along the ray or from ray to ray.
+        sweep: Sweep with zh, and with rhohv and phidp if measured.
+        min_dbz: Minimum reflectivity of an echo.
+        min_rhohv: Minimum correlation coefficient of precipitation.
+        max_texture_deg: Maximum phase texture of precipitation.
+        min_gates: Minimum size of a patch, in gates connected along the ray or to adjacent rays.
 
     Returns:
-        (a, r) mask, and gates taken out by test: weak, rhohv, texture, speckle.
+        (a, r) mask, and the number of removed gates by test: weak, rhohv, texture, speckle.
     """
-    there = np.isfinite(sweep.fields["zh"])
-    keep = there & (sweep.fields["zh"] >= min_dbz)
-    taken = {"weak": int((there & ~keep).sum())}
-    for name, sound in _tests(sweep, min_rhohv, max_texture_deg).items():
-        taken[name] = int((keep & ~sound).sum())
-        keep = keep & sound
+    valid = np.isfinite(sweep.fields["zh"])
+    keep = valid & (sweep.fields["zh"] >= min_dbz)
+    removed = {"weak": int((valid & ~keep).sum())}
+    for name, passes in _tests(sweep, min_rhohv, max_texture_deg).items():
+        removed[name] = int((keep & ~passes).sum())
+        keep = keep & passes
     patches = _without_speckle(keep, min_gates)
-    taken["speckle"] = int((keep & ~patches).sum())
-    return patches, taken
+    removed["speckle"] = int((keep & ~patches).sum())
+    return patches, removed
 
 
 def phase_texture(phidp: Real, gates: int, fold_deg: float = 360.0) -> Real:
-    """Circular standard deviation of the phase along the ray, degrees; folding of the phase does not matter.
+    """Return the circular standard deviation of the phase along the ray in degrees, regardless of folding.
 
     Args:
-        phidp: (a, r) in degrees, NaN where there is none.
+        phidp: (a, r) in degrees, NaN where missing.
         gates: Length of the window.
-        fold_deg: Where the phase folds.
+        fold_deg: Folding interval of the phase.
 
     Returns:
-        (a, r), the deviation from the local mean direction, √(−2 ln R) (Mardia & Jupp 2000, eq. 2.3.14); NaN where
-        fewer than half of the window's gates have a phase.
+        (a, r), √(−2 ln R) with the mean resultant length R (Mardia & Jupp 2000, eq. 2.3.14); NaN where fewer than half
+        of the window's gates have a phase.
     """
-    there = np.isfinite(phidp)
+    valid = np.isfinite(phidp)
     turn = 2 * np.pi / fold_deg
-    unit = np.exp(1j * turn * np.where(there, phidp, 0)) * there
-    share = uniform_filter1d(there.astype(np.float64), gates, axis=1, mode="constant")
+    unit = np.exp(1j * turn * np.where(valid, phidp, 0)) * valid
+    share = uniform_filter1d(valid.astype(np.float64), gates, axis=1, mode="constant")
     real, imaginary = (uniform_filter1d(part, gates, axis=1, mode="constant") for part in (unit.real, unit.imag))
     with np.errstate(invalid="ignore", divide="ignore"):
         length = np.hypot(real, imaginary) / share
@@ -62,13 +62,13 @@ def phase_texture(phidp: Real, gates: int, fold_deg: float = 360.0) -> Real:
 
 
 def window_gates(sweep: Sweep, length_km: float) -> int:
-    """Gates to a length along the ray, at least 3."""
+    """Convert a length along the ray to a number of gates, at least 3."""
     spacing_km = float(np.diff(sweep.range_m).mean()) / 1000
     return max(3, round(length_km / spacing_km))
 
 
 def _tests(sweep: Sweep, min_rhohv: float, max_texture_deg: float) -> dict[str, Mask]:
-    """Test → gates that pass it; a gate without the field a test needs passes."""
+    """Return the gates that pass each test; gates without the required field pass."""
     tests = {}
     if "rhohv" in sweep.fields:
         tests["rhohv"] = ~(sweep.fields["rhohv"] < min_rhohv)

@@ -1,4 +1,4 @@
-"""Gridded volumes in order of time → events at a regular step."""
+"""Group gridded volumes into events, and resample them to a regular step."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,23 +11,23 @@ import numpy as np
 
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.resample import to_regular_steps
-from polarcast.data.ingest.volumes.frame import VolumeSettings, rain_of_kdp, rain_story
+from polarcast.data.ingest.volumes.frame import VolumeSettings, rain_description, rain_of_kdp
 from polarcast.data.ingest.volumes.gridding import GriddedVolume
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A gridded volume that waits in a file to become part of an event."""
+    """A gridded volume, cached in a file until its event is written."""
 
     time: np.datetime64
     site: tuple[float, float]
     cache: Path
     source: dict[str, str]
-    """Its file and the file's SHA-256."""
+    """File and its SHA-256."""
 
 
 def save_gridded(gridded: GriddedVolume, path: Path) -> None:
-    """Keep a gridded volume until its event is complete; appears whole or not at all."""
+    """Write a gridded volume to the cache atomically."""
     partial = path.with_name(f".{path.name}")
     with partial.open("wb") as stream:
         np.savez_compressed(
@@ -42,25 +42,25 @@ def save_gridded(gridded: GriddedVolume, path: Path) -> None:
 
 
 def load_gridded(path: Path) -> GriddedVolume:
-    """What `save_gridded` kept."""
-    with np.load(path, allow_pickle=False) as kept:
+    """Load a volume written by `save_gridded`."""
+    with np.load(path, allow_pickle=False) as content:
         return GriddedVolume(
-            time=kept["time"].astype("datetime64[s]")[()],
-            radar=kept["radar"],
-            covered=kept["covered"],
-            variables=tuple(map(str, kept["variables"])),
-            note=json.loads(str(kept["note"])),
+            time=content["time"].astype("datetime64[s]")[()],
+            radar=content["radar"],
+            covered=content["covered"],
+            variables=tuple(map(str, content["variables"])),
+            note=json.loads(str(content["note"])),
         )
 
 
 def group_scans(scans: Sequence[Scan], max_gap_minutes: float) -> list[list[Scan]]:
-    """Scans of one radar with no longer gap between them, in order of time; another radar is another event.
+    """Group scans by radar into sequences without gaps longer than `max_gap_minutes`, ordered by time.
 
-    Of scans at the same second only the first is taken: an event has one frame for a time.
+    Only the first of several scans at the same second is used, because an event has one frame per time.
     """
     ordered = sorted(scans, key=lambda s: (s.site, s.time, s.source["sha256"]))
     sites = (list(scans) for _, scans in groupby(ordered, key=lambda s: s.site))
-    return [run for of_site in sites for run in _runs(of_site, max_gap_minutes)]
+    return [run for site_scans in sites for run in _runs(site_scans, max_gap_minutes)]
 
 
 def _runs(scans: list[Scan], max_gap_minutes: float) -> Iterator[list[Scan]]:
@@ -76,7 +76,7 @@ def _runs(scans: list[Scan], max_gap_minutes: float) -> Iterator[list[Scan]]:
 
 
 def to_event(scans: Sequence[Scan], settings: VolumeSettings) -> IngestedEvent:
-    """One event of consecutive scans, resampled to the archive's regular step."""
+    """Build one event from consecutive scans, resampled to the archive's regular step."""
     gridded = [load_gridded(scan.cache) for scan in scans]
     radar = np.stack([g.radar for g in gridded])
     regular = to_regular_steps(np.array([g.time for g in gridded]), radar, None, step_minutes=settings.step_minutes)
@@ -89,12 +89,16 @@ def to_event(scans: Sequence[Scan], settings: VolumeSettings) -> IngestedEvent:
         covered=np.mean([g.covered for g in gridded], axis=0, dtype=np.float32),
         variables=variables,
         heights_km=settings.grid.heights_km,
-        note={**_story(gridded), "rain": rain_story(band) if settings.has_rain else "none", "time": regular.note},
+        note={
+            **_provenance(gridded),
+            "rain": rain_description(band) if settings.has_rain else "none",
+            "time": regular.note,
+        },
     )
 
 
-def _story(gridded: Sequence[GriddedVolume]) -> dict[str, Any]:
-    """What all frames share, and what was taken out of each."""
+def _provenance(gridded: Sequence[GriddedVolume]) -> dict[str, Any]:
+    """Return the note that all frames share, and the gates removed from each volume."""
     first = gridded[0].note
     per_volume = [{"time": str(g.time), "elevations_deg": g.note["elevations_deg"],
                    "taken_out": g.note["steps"]["mask"]["taken_out"]} for g in gridded]  # fmt: skip

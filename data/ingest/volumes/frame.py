@@ -1,4 +1,4 @@
-"""One volume file → one gridded frame, with the story of every step."""
+"""Grid one volume file, and record the provenance of every step."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
@@ -16,25 +16,25 @@ from polarcast.data.ingest.volumes.gridding import METHOD, Grid, GriddedVolume, 
 from polarcast.data.ingest.volumes.volume import BANDS_GHZ, Mask, Sweep, Volume
 
 RAIN_OF_KDP = {"S": (50.70, 0.85), "C": (29.7, 0.85), "X": (15.81, 0.7992)}
-"""R = a KDP^b in mm/h by band: Py-ART (retrieve/qpe.py, _coeff_rkdp_table), where the C-band relation is Bringi and
-Chandrasekar's and the others are fits to Beard–Chuang drop shapes."""
+"""Coefficients of R = a KDP^b in mm/h by band, from Py-ART (retrieve/qpe.py, _coeff_rkdp_table). The C-band relation is
+by Bringi and Chandrasekar; the others are fits to Beard–Chuang drop shapes."""
 
 
 @dataclass(frozen=True)
 class VolumeSettings:
-    """How volumes are gridded.
+    """Settings for gridding of volumes.
 
     Attributes:
         grid: Pixels and levels.
-        variables: What every event shall have, zh first.
-        min_dbz: Weaker gates count as no echo.
-        min_rhohv: Gates of less correlation are not precipitation.
-        max_texture_deg: Gates of a noisier phase are not precipitation.
-        attenuation: Whether to raise zh and zdr by what rain on the way has taken.
-        band: S, C or X where the files do not tell.
-        rain: `kdp` for a rain grid from KDP at the lowest level, as the archive's own is; `none` for no rain grid.
-        step_minutes: Between frames of an event.
-        max_gap_minutes: A longer gap between scans begins a new event.
+        variables: Variables of every event, zh first.
+        min_dbz: Minimum reflectivity of an echo.
+        min_rhohv: Minimum correlation coefficient of precipitation.
+        max_texture_deg: Maximum phase texture of precipitation.
+        attenuation: Whether to correct zh and zdr for attenuation by rain.
+        band: Radar band (S, C or X); overrides the files.
+        rain: `kdp` for a rain grid from KDP at the lowest level, as in NJU-CPOL; `none` for no rain grid.
+        step_minutes: Time between frames of an event.
+        max_gap_minutes: Longest gap within an event; a longer one starts a new event.
     """
 
     grid: Grid = field(default_factory=Grid)
@@ -50,20 +50,20 @@ class VolumeSettings:
 
     def __post_init__(self) -> None:
         if self.band is not None and self.band not in BANDS_GHZ:
-            raise BadInput(f"unknown band {self.band!r}", "--band", f"choose one of {', '.join(BANDS_GHZ)}")
+            raise BadInput(f"unknown band {self.band!r}", "--band", f"choose from: {', '.join(BANDS_GHZ)}")
         if self.rain not in ("kdp", "none"):
-            raise BadInput(f"unknown rain grid {self.rain!r}", "--rain", "choose kdp or none")
+            raise BadInput(f"unknown rain grid {self.rain!r}", "--rain", "choose from: kdp, none")
         if not self.variables or self.variables[0] != "zh":
-            raise BadInput("zh must be among the variables, and first", "--variables", "for example zh,zdr,kdp")
+            raise BadInput("zh is not the first variable", "--variables", "put zh first, for example zh,zdr,kdp")
 
     @property
     def has_rain(self) -> bool:
-        """Whether events get a rain grid."""
+        """Whether events have a rain grid."""
         return self.rain == "kdp" and "kdp" in self.variables
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """What the files must have: KDP can be retrieved."""
+        """Variables that the files must contain; KDP can be retrieved."""
         return tuple(v for v in self.variables if v != "kdp")
 
 
@@ -71,53 +71,53 @@ def grid_volume(path: Path, settings: VolumeSettings) -> GriddedVolume:
     """Read, censor, complete and grid one volume.
 
     Raises:
-        BadInput: see `formats.read_volume`; or KDP is wanted and there is no phase to retrieve it from; or the band
-            is needed and not known.
+        BadInput: See `formats.read_volume`. Also if KDP is requested and there is no phase to retrieve it from, or if
+            the band is required and unknown.
     """
     volume = read_volume(path, settings.measured)
     band = settings.band or volume.band
-    _check_wants(volume, band, settings, path)
-    echoes, taken = _echoes(volume, settings)
+    _check_requirements(volume, band, settings, path)
+    echoes, removed = _echoes(volume, settings)
     pairs = zip(volume.sweeps, echoes, strict=True)
     completed = replace(volume, sweeps=tuple(_complete(sweep, echo, band, settings) for sweep, echo in pairs))
     radar, covered = to_grid(completed, echoes, settings.variables, settings.grid)
-    return GriddedVolume(volume.time, radar, covered, settings.variables, _note(volume, band, settings, taken))
+    return GriddedVolume(volume.time, radar, covered, settings.variables, _note(volume, band, settings, removed))
 
 
 def rain_of_kdp(kdp: Any, band: str) -> Any:
-    """R = a KDP^b in mm/h, zero where KDP is not positive or missing; any shape, `RAIN_OF_KDP`."""
+    """Return R = a KDP^b (`RAIN_OF_KDP`) in mm/h for KDP of any shape; zero where KDP is not positive or missing."""
     a, b = RAIN_OF_KDP[band]
     return np.asarray(a * np.maximum(np.nan_to_num(kdp), 0) ** b, dtype=np.float32)
 
 
-def rain_story(band: str) -> str:
-    """What the rain grid is, for the event's note: a product, not a measurement."""
+def rain_description(band: str) -> str:
+    """Describe the rain grid for the event's note."""
     a, b = RAIN_OF_KDP[band]
     return f"R = {a} KDP^{b} of KDP at the lowest level (arm_pyart, {band} band); a product of the radar, not a gauge"
 
 
-def _check_wants(volume: Volume, band: str | None, settings: VolumeSettings, path: Path) -> None:
-    wants_kdp = "kdp" in settings.variables and "kdp" not in volume.names
-    if wants_kdp and not any("phidp" in s.fields for s in volume.sweeps):
-        raise BadInput("neither KDP nor a phase to retrieve it from", path, "leave KDP out: --variables zh,zdr")
-    if band is None and (wants_kdp or settings.has_rain or settings.attenuation):
-        raise BadInput("the file does not tell the radar's band", path, "give --band S, C or X")
+def _check_requirements(volume: Volume, band: str | None, settings: VolumeSettings, path: Path) -> None:
+    needs_retrieval = "kdp" in settings.variables and "kdp" not in volume.names
+    if needs_retrieval and not any("phidp" in s.fields for s in volume.sweeps):
+        raise BadInput("neither KDP nor a phase to retrieve it from", path, "remove KDP: --variables zh,zdr")
+    if band is None and (needs_retrieval or settings.has_rain or settings.attenuation):
+        raise BadInput("the file does not contain the radar's band", path, "give --band S, C or X")
     if settings.attenuation and "phidp" not in volume.names:
-        raise BadInput("attenuation can't be corrected without the differential phase", path, "leave --attenuation out")
+        raise BadInput("attenuation can't be corrected without the differential phase", path, "remove --attenuation")
 
 
 def _echoes(volume: Volume, settings: VolumeSettings) -> tuple[list[Mask], dict[str, int]]:
     limits = {k: getattr(settings, k) for k in ("min_dbz", "min_rhohv", "max_texture_deg")}
-    echoes, taken = [], Counter[str]()
+    echoes, removed = [], Counter[str]()
     for sweep in volume.sweeps:
-        echo, of_sweep = precipitation(sweep, **limits)
+        echo, counts = precipitation(sweep, **limits)
         echoes.append(echo)
-        taken.update(of_sweep)
-    return echoes, dict(taken)
+        removed.update(counts)
+    return echoes, dict(removed)
 
 
 def _complete(sweep: Sweep, echo: Mask, band: str | None, settings: VolumeSettings) -> Sweep:
-    """The sweep with what is to be retrieved and corrected."""
+    """Return the sweep with retrieved KDP and corrected attenuation, as requested."""
     retrieves = "kdp" in settings.variables and "kdp" not in sweep.fields
     if not (retrieves or settings.attenuation) or "phidp" not in sweep.fields or band is None:
         return _with_missing(sweep, settings.variables)
@@ -128,22 +128,22 @@ def _complete(sweep: Sweep, echo: Mask, band: str | None, settings: VolumeSettin
 
 
 def _with_missing(sweep: Sweep, variables: tuple[str, ...]) -> Sweep:
-    """A sweep of a volume that has a field elsewhere only: it contributes nothing to it."""
+    """Add NaN fields for variables that only other sweeps of the volume have."""
     absent = {v: np.full_like(sweep.fields["zh"], np.nan) for v in variables if v not in sweep.fields}
     return replace(sweep, fields={**sweep.fields, **absent}) if absent else sweep
 
 
-def _note(volume: Volume, band: str | None, settings: VolumeSettings, taken: dict[str, int]) -> dict[str, Any]:
-    """What was done to the volume, and by what."""
+def _note(volume: Volume, band: str | None, settings: VolumeSettings, removed: dict[str, int]) -> dict[str, Any]:
+    """Return the provenance of the volume: processing steps with library and settings."""
     measured = sum(int(np.isfinite(s.fields["zh"]).sum()) for s in volume.sweeps)
     steps: dict[str, Any] = {
         "read": {"library": f"xradar {version('xradar')}", "names": volume.names},
         "mask": {**{k: getattr(settings, k) for k in ("min_dbz", "min_rhohv", "max_texture_deg")},
-                 "gates": measured, "taken_out": taken},
+                 "gates": measured, "taken_out": removed},
         "grid": {"library": f"arm_pyart {version('arm_pyart')}", "method": METHOD, **asdict(settings.grid)},
     }  # fmt: skip
     if "kdp" in settings.variables:
-        retrieved = {"library": f"arm_pyart {version('arm_pyart')}", **phase.system_of(volume.sweeps[0])}
+        retrieved = {"library": f"arm_pyart {version('arm_pyart')}", **phase.retrieval_note(volume.sweeps[0])}
         steps["kdp"] = {"as": "measured"} if "kdp" in volume.names else {"as": "retrieved", **retrieved}
     if settings.attenuation:
         steps["attenuation"] = {"method": phase.ATTENUATION_METHOD, "band": band}

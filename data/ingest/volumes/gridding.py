@@ -1,4 +1,4 @@
-"""A volume of sweeps → fields on the archive's grid: levels above the radar, north up, the radar in the centre."""
+"""Grid the sweeps of a volume to levels above the radar, with north up and the radar at the centre."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,18 +13,18 @@ _ECHO, _LINEAR = "echo", "linear_reflectivity"
 METHOD = "grid_from_radars: Barnes2 weights, radius of influence growing with the beam"
 _LEAST_RADIUS_M = 1000.0
 _DISTANCE_FACTORS = (0.45, 1.0, 1.0)
-"""Of z, y, x: height counts for less, or the gaps between the upper beams are rings without data at 7 km (there cover
-rises from 87 to 96% within 105 km; storms at 1 and 3 km keep their areas)."""
+"""Distance weights for z, y, x. A reduced height weight avoids rings without data between the upper beams at 7 km:
+coverage within 105 km rises from 87 to 96%, and storms at 1 and 3 km keep their areas."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels are.
+    """Target grid.
 
     Attributes:
-        size: Pixels a side; pixel (size // 2, size // 2) is over the radar, row 0 the northernmost.
-        spacing_km: Of the pixels.
-        heights_km: Of the levels, above the radar.
+        size: Pixels along each side; pixel (size // 2, size // 2) is above the radar, row 0 is the northernmost.
+        spacing_km: Pixel spacing.
+        heights_km: Heights of the levels above the radar.
     """
 
     size: int = 256
@@ -32,21 +32,21 @@ class Grid:
     heights_km: tuple[float, ...] = (1.0, 3.0, 7.0)
 
     def limits_m(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """((south, north), (west, east)) centres of the outermost pixels, metres from the radar."""
+        """Return ((south, north), (west, east)) centres of the outermost pixels, in metres from the radar."""
         step, half = 1000 * self.spacing_km, self.size // 2
         return (-(self.size - 1 - half) * step, half * step), (-half * step, (self.size - 1 - half) * step)
 
 
 @dataclass(frozen=True)
 class GriddedVolume:
-    """One frame.
+    """One gridded frame.
 
     Attributes:
-        time: Of the volume's first ray, UTC.
-        radar: (v, z, y, x) in dBZ, dB, deg/km; NaN where there is no echo or no view.
-        covered: (z, y, x) whether a beam came by.
+        time: Time of the volume's first ray, UTC.
+        radar: (v, z, y, x) in dBZ, dB, deg/km; NaN where there is no echo or no data.
+        covered: (z, y, x), whether the pixel is within the influence of a beam.
         variables: Names along v.
-        note: How it came about.
+        note: Provenance.
     """
 
     time: np.datetime64
@@ -59,23 +59,23 @@ class GriddedVolume:
 def to_grid(volume: Volume, echoes: list[Mask], variables: tuple[str, ...], grid: Grid) -> tuple[Real, Mask]:
     """Grid the echoes of a volume with Py-ART.
 
-    Reflectivity is averaged as power. A pixel is an echo where at least half of the weight of the gates around it is:
-    an average over echoes alone would let every storm grow by the radius of influence.
+    Reflectivity is averaged as power. A pixel has echo if at least half of the weight of the gates around it has echo.
+    An average over echoes alone would enlarge every storm by the radius of influence.
 
     Args:
-        volume: Its sweeps hold the variables.
-        echoes: (a, r) of each sweep: gates that count.
-        variables: Which to grid, zh first.
-        grid: Where to.
+        volume: Volume whose sweeps have the variables.
+        echoes: Masks (a, r) of the gates with echo, by sweep.
+        variables: Variables to grid, zh first.
+        grid: Target grid.
 
     Returns:
-        (v, z, y, x) with NaN where there is no echo, and (z, y, x) where a beam came by.
+        (v, z, y, x) with NaN where there is no echo, and the coverage (z, y, x).
     """
     radars = tuple(
         to_pyart(s, _gate_fields(s, e, variables), volume) for s, e in zip(volume.sweeps, echoes, strict=True)
     )
     levels = [_level(radars, variables, grid, 1000 * z) for z in grid.heights_km]
-    return np.stack([level for level, _ in levels], 1), np.stack([seen for _, seen in levels])
+    return np.stack([level for level, _ in levels], 1), np.stack([covered for _, covered in levels])
 
 
 def _gate_fields(sweep: Sweep, echo: Mask, variables: tuple[str, ...]) -> dict[str, Real]:
@@ -106,5 +106,5 @@ def _level(radars: tuple[Any, ...], variables: tuple[str, ...], grid: Grid, heig
 
 
 def _north_up(level: Any) -> npt.NDArray[np.float32]:
-    """Py-ART's (1, y, x), south first → (y, x), north first, NaN where masked."""
+    """Convert Py-ART's (1, y, x), south first, to (y, x), north first, with NaN where masked."""
     return np.ma.filled(level[0].astype(np.float32), np.nan)[::-1]

@@ -1,4 +1,4 @@
-"""Sweeps as Py-ART knows them."""
+"""Convert sweeps to Py-ART radars."""
 
 import os
 import warnings
@@ -11,7 +11,11 @@ from polarcast.data.ingest.volumes.volume import Real, Sweep, Volume
 
 
 def pyart_library() -> Any:
-    """Py-ART, without its banner. Raises BadInput when the extra is not installed."""
+    """Import Py-ART without its banner.
+
+    Raises:
+        BadInput: Py-ART is not installed.
+    """
     os.environ.setdefault("PYART_QUIET", "1")
     try:
         with warnings.catch_warnings():
@@ -23,12 +27,12 @@ def pyart_library() -> Any:
 
 
 def to_pyart(sweep: Sweep, fields: dict[str, Real], site: Volume | None = None) -> Any:
-    """A Py-ART radar of one sweep with the given fields (a, r); NaN becomes masked.
+    """Return a Py-ART radar of one sweep with the given fields (a, r); NaN becomes masked.
 
     Args:
-        sweep: Geometry.
-        fields: Under the names they shall have.
-        site: Where the radar stands; only gridding asks.
+        sweep: Sweep that defines the geometry.
+        fields: Fields by name.
+        site: Volume with the radar's location; required for gridding only.
     """
     pyart = pyart_library()
     rays, gates = len(sweep.azimuth_deg), len(sweep.range_m)

@@ -1,7 +1,7 @@
-"""SIGMET/IRIS raw products as a tree of sweeps, with every moment under its own azimuths.
+"""Read SIGMET/IRIS raw products as a tree of sweeps with correct azimuths for every moment.
 
-xradar 0.12.0 turns the first moment it loads of a sweep, and with it the azimuths, by one ray against all others (its
-issue 357): the moments are therefore loaded a second time, from the ray table that the first load leaves behind.
+xradar 0.12.0 shifts the first moment that it loads of a sweep, and the azimuths, by one ray against all others (its
+issue 357). The moments are therefore loaded a second time, with the ray table of the first load.
 """
 
 from pathlib import Path
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 FOLD = "fold_deg"
-"""Attribute of a phase that does not go all the way round."""
+"""Attribute with the folding interval of a phase, set where it is not 360°."""
 _EIGHT_BIT_PHASE, _HALF_TURN = "DB_PHIDP", 180.0
 _RHI = 2
 _DIMENSIONS = ("azimuth", "range")
 
 
 def open_sigmet_tree(path: str | Path) -> Any:
-    """The product as xradar's other readers give theirs: an `xarray.DataTree` of `sweep_0`, `sweep_1`, …"""
+    """Return the product as an `xarray.DataTree` of `sweep_0`, `sweep_1`, …, like xradar's other readers."""
     import xarray as xr
     from xradar.io.backends.iris import IrisRawFile
 
@@ -60,5 +60,5 @@ def _attributes(name: str) -> dict[str, float]:
 def _range_m(product: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     info = product.ingest_header["task_configuration"]["task_range_info"]
     bins, step = info["number_output_bins"], info["step_output_bins"]
-    # Some write 0 for the range of the first bin, and mean its beginning.
+    # Some products give 0 as the range of the first bin: its near edge and not its centre.
     return (((info["range_first_bin"] or step / 2) + step * np.arange(bins)) / 100).astype(np.float32)

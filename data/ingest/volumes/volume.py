@@ -1,4 +1,4 @@
-"""A radar volume, whatever file it came from: sweeps of rays, with the fields under the names of this suite."""
+"""Format-independent radar volumes: sweeps of rays with standard field names."""
 
 from dataclasses import dataclass, field
 
@@ -28,22 +28,22 @@ NAMES: dict[str, tuple[str, ...]] = {
         "copolar_correlation_coefficient", "cross_correlation_ratio_hv",
     ),
 }  # fmt: skip
-"""Names a field goes by in files, the preferred first: corrected before raw, except for the phase, whose own filters
-would otherwise smooth it twice."""
+"""Names of each field in files, in order of preference: corrected before raw. For the phase, raw comes first, because
+it would otherwise be smoothed twice."""
 
 BANDS_GHZ = {"S": (2.0, 4.0), "C": (4.0, 8.0), "X": (8.0, 12.0)}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One turn of the antenna.
+    """One sweep of the antenna.
 
     Attributes:
-        elevation_deg: (a,) of each ray.
-        azimuth_deg: (a,) of each ray, clockwise from north.
-        range_m: (r,) centres of the gates, ascending.
-        fields: Name → (a, r): zh in dBZ, zdr in dB, kdp in deg/km, phidp in degrees, rhohv; NaN where there is none.
-        phase_fold_deg: Where phidp folds: 360, or 180 where a format's eight bits hold no more.
+        elevation_deg: (a,) elevation of each ray.
+        azimuth_deg: (a,) azimuth of each ray, clockwise from north.
+        range_m: (r,) ranges of the gate centres, ascending.
+        fields: Name → (a, r): zh in dBZ, zdr in dB, kdp in deg/km, phidp in degrees, rhohv; NaN where missing.
+        phase_fold_deg: Folding interval of phidp: 360, or 180 for formats with eight bits.
     """
 
     elevation_deg: Real
@@ -55,15 +55,15 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Volume:
-    """Sweeps of one scan of the sky.
+    """Sweeps of one volume scan.
 
     Attributes:
-        time: Of its first ray, UTC.
-        latitude, longitude: Of the radar, degrees.
-        altitude_m: Of the radar above the sea.
-        band: S, C or X, or None where the file does not tell.
-        sweeps: As scanned; those without the wanted fields are gone.
-        names: Field → the name it has in the file.
+        time: Time of the first ray, UTC.
+        latitude, longitude: Location of the radar in degrees.
+        altitude_m: Altitude of the radar above sea level.
+        band: S, C or X; None if the file does not contain it.
+        sweeps: Sweeps in scan order, without those that lack required fields.
+        names: Name in the file by field.
     """
 
     time: np.datetime64
@@ -75,14 +75,14 @@ class Volume:
     names: dict[str, str]
 
 
-def find_names(there: list[str]) -> dict[str, str]:
-    """Our field names → those of a file, by `NAMES`, whatever their case; fields it lacks are not in the result."""
-    lower = {name.lower(): name for name in there}
+def find_names(available: list[str]) -> dict[str, str]:
+    """Map standard field names to those in a file by `NAMES`, case-insensitively; missing fields are omitted."""
+    lower = {name.lower(): name for name in available}
     found = {f: next((lower[n.lower()] for n in names if n.lower() in lower), None) for f, names in NAMES.items()}
     return {f: name for f, name in found.items() if name is not None}
 
 
 def band_of(frequency_hz: float) -> str | None:
-    """The weather-radar band of a frequency; None outside S, C and X."""
+    """Return the weather-radar band of a frequency; None outside S, C and X."""
     ghz = frequency_hz / 1e9
     return next((band for band, (low, high) in BANDS_GHZ.items() if low <= ghz < high), None)

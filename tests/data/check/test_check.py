@@ -1,4 +1,4 @@
-"""Ten planted defects are found and named; sound archives pass."""
+"""Tests of the checks: injected defects are found and located, and valid archives pass."""
 
 import shutil
 from collections.abc import Callable
@@ -22,7 +22,7 @@ ZH, ZDR, KDP = range(3)
 
 @pytest.fixture(scope="module")
 def storms() -> list[tuple[Radar, Rain]]:
-    """Three sound events of 12 frames, 96 × 96."""
+    """Generate three valid events of 12 frames, 96 × 96."""
     made = [generate_event(PRESETS["meiyu"], 0, event, 96, 12) for event in range(3)]
     return [(m.radar, m.rain) for m in made]
 
@@ -33,11 +33,11 @@ def _write(root: Path, storms: list[tuple[Radar, Rain]]) -> Archive:
     return open_archive(root)
 
 
-def _planted(storms: list[tuple[Radar, Rain]], plant: Callable[[Radar, Rain], None]) -> list[tuple[Radar, Rain]]:
-    """The storms with a defect in event 1."""
+def _injected(storms: list[tuple[Radar, Rain]], inject: Callable[[Radar, Rain], None]) -> list[tuple[Radar, Rain]]:
+    """Return the storms with a defect in event 1."""
     copies = list(storms)
     radar, rain = (field.copy() for field in storms[EVENT])
-    plant(radar, rain)
+    inject(radar, rain)
     copies[EVENT] = (radar, rain)
     return copies
 
@@ -47,31 +47,31 @@ def _failures(findings: list[Finding]) -> list[Finding]:
 
 
 def _swap(a: int, b: int) -> Callable[[Radar, Rain], None]:
-    def plant(radar: Radar, rain: Rain) -> None:
+    def inject(radar: Radar, rain: Rain) -> None:
         radar[:, [a, b]] = radar[:, [b, a]]
 
-    return plant
+    return inject
 
 
 def _set(index: tuple[object, ...], value: object) -> Callable[[Radar, Rain], None]:
-    def plant(radar: Radar, rain: Rain) -> None:
+    def inject(radar: Radar, rain: Rain) -> None:
         radar[index] = value
 
-    return plant
+    return inject
 
 
 def _turn(variable: int, height: int, turn: Callable[[np.ndarray], np.ndarray]) -> Callable[[Radar, Rain], None]:
-    def plant(radar: Radar, rain: Rain) -> None:
+    def inject(radar: Radar, rain: Rain) -> None:
         radar[:, variable, height] = turn(radar[:, variable, height])
 
-    return plant
+    return inject
 
 
 def _scale_rain(factor: float) -> Callable[[Radar, Rain], None]:
-    def plant(radar: Radar, rain: Rain) -> None:
+    def inject(radar: Radar, rain: Rain) -> None:
         rain *= factor
 
-    return plant
+    return inject
 
 
 def _flip_rain(radar: Radar, rain: Rain) -> None:
@@ -118,34 +118,32 @@ DEFECTS: dict[str, tuple[Callable[[Radar, Rain], None], str, str]] = {
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_planted_defect_is_found_and_named(storms: list[tuple[Radar, Rain]], defect: str, tmp_path: Path) -> None:
-    plant, where, what = DEFECTS[defect]
-    failures = _failures(check_archive(_write(tmp_path, _planted(storms, plant))))
+def test_an_injected_defect_is_found_and_located(storms: list[tuple[Radar, Rain]], defect: str, tmp_path: Path) -> None:
+    inject, where, what = DEFECTS[defect]
+    failures = _failures(check_archive(_write(tmp_path, _injected(storms, inject))))
     assert any(f.where.startswith(where) and what in f.found for f in failures), failures
     assert all("event 001" in f.where or "data_dir_001" in f.where for f in failures), failures
 
 
-def test_bad_files_are_all_named_and_the_rest_is_still_checked(
-    storms: list[tuple[Radar, Rain]], tmp_path: Path
-) -> None:
-    archive = _write(tmp_path, _planted(storms, _scale_rain(1 / 12)))
+def test_all_bad_files_are_reported_and_the_rest_is_checked(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
+    archive = _write(tmp_path, _injected(storms, _scale_rain(1 / 12)))
     truncated = archive.radar_file("zdr", 3.0, 0, 2)
     truncated.write_bytes(truncated.read_bytes()[:-100])
     np.save(archive.radar_file("kdp", 1.0, 0, 3), np.zeros((95, 96), np.float32))
-    flooded = np.load(archive.radar_file("zh", 1.0, 0, 4))
-    flooded[10:60] = np.nan
-    np.save(archive.radar_file("zh", 1.0, 0, 4), flooded)
+    invalid = np.load(archive.radar_file("zh", 1.0, 0, 4))
+    invalid[10:60] = np.nan
+    np.save(archive.radar_file("zh", 1.0, 0, 4), invalid)
     archive.rain_file(2, 5).rename(tmp_path / "lost")
     found = {f.where: f.found for f in _failures(check_archive(archive))}
     assert "not a readable npy file" in found[str(truncated)]
     assert "shape (95, 96)" in found[str(archive.radar_file("kdp", 1.0, 0, 3))]
     assert "52.1% of the values are not finite" in found[str(archive.radar_file("zh", 1.0, 0, 4))]
     assert "not in mm/h" in found["event 001 rain"]
-    # The archive was opened before the rain of that frame went.
+    # The archive was opened before the rain file was removed.
     assert "no such file" in found[str(archive.rain_file(2, 5))]
 
 
-def test_frames_without_rain_are_not_passed_over(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
+def test_frames_without_rain_are_reported(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
     archive = _write(tmp_path, storms)
     archive.rain_file(2, 11).unlink()
     found = _failures(check_archive(open_archive(tmp_path)))
@@ -154,34 +152,30 @@ def test_frames_without_rain_are_not_passed_over(storms: list[tuple[Radar, Rain]
 
 
 @pytest.mark.parametrize("frames", [slice(None), slice(3, 7)])
-def test_frames_that_are_in_two_events_are_found(
-    storms: list[tuple[Radar, Rain]], frames: slice, tmp_path: Path
-) -> None:
+def test_frames_in_two_events_are_found(storms: list[tuple[Radar, Rain]], frames: slice, tmp_path: Path) -> None:
     copied = tuple(field[frames] for field in storms[0])
     found = _failures(check_archive(_write(tmp_path, [*storms, copied])))
     assert [f.where for f in found] == ["event 003"]
-    assert "in event 000 too, bit for bit" in found[0].found
+    assert "also in event 000, bit for bit" in found[0].found
 
 
-def test_between_splits_the_same_frames_are_a_leak(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
+def test_the_same_frames_in_two_splits_are_a_leak(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
     manifest = write_shards(_write(tmp_path / "a", [*storms, storms[0]]), tmp_path / "s", split="all-test")
     leaky = replace(manifest, splits={"train": (0, 1), "validation": (2,), "test": (3,)})
     statistics, *found = _failures(check_shards(leaky))
-    assert "not that of the training events" in statistics.found
+    assert "differs from the training events" in statistics.found
     assert len(found) == 1
     assert "a leak between train and test" in found[0].found
 
 
-def test_shards_are_judged_as_weather_too(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
-    planted = _write(tmp_path / "a", _planted(storms, _swap(ZDR, KDP)))
-    found = _failures(check_shards(write_shards(planted, tmp_path / "s", split="all-test")))
+def test_shards_are_checked_for_plausibility(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
+    injected = _write(tmp_path / "a", _injected(storms, _swap(ZDR, KDP)))
+    found = _failures(check_shards(write_shards(injected, tmp_path / "s", split="all-test")))
     assert [f.where for f in found] == ["event 001 kdp"]
 
 
-def test_a_variable_that_is_all_zero_is_a_warning_that_tells_of_cleaning(
-    storms: list[tuple[Radar, Rain]], tmp_path: Path
-) -> None:
-    findings = check_archive(_write(tmp_path, _planted(storms, _set((FRAME, KDP), 0.0))))
+def test_a_variable_that_is_all_zero_is_a_warning_with_a_hint(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
+    findings = check_archive(_write(tmp_path, _injected(storms, _set((FRAME, KDP), 0.0))))
     warned = [f for f in findings if f.severity == "warning"]
     assert not _failures(findings)
     assert {f.where for f in warned} == {f"event 001 frame 006 kdp at {z} km" for z in (1, 3, 7)}
@@ -190,7 +184,7 @@ def test_a_variable_that_is_all_zero_is_a_warning_that_tells_of_cleaning(
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("rain", ["true_R", "kdp_rain"])
-def test_sound_storms_pass(preset: str, rain: str, tmp_path: Path) -> None:
+def test_valid_storms_pass(preset: str, rain: str, tmp_path: Path) -> None:
     made = [generate_event(PRESETS[preset], 11, event, 64, 12) for event in range(4)]
     archive = _write(tmp_path, [(m.radar, kdp_rain(m.radar) if rain == "kdp_rain" else m.rain) for m in made])
     assert not _failures(check_archive(archive))
@@ -200,50 +194,50 @@ def test_reflectivity_alone_without_rain_passes(storms: list[tuple[Radar, Rain]]
     write_event(tmp_path, 0, storms[0][0][:, :1, :1], None, variables=("zh",), heights_km=(1.0,))
     findings = {f.where: f for f in check_archive(open_archive(tmp_path))}
     assert all(f.ok for f in findings.values())
-    assert findings["rain units"].found == "1 of 1 events not judged: there is no rain grid"
+    assert findings["rain units"].found == "1 of 1 events not checked: no rain grid"
 
 
-def test_where_there_is_too_little_echo_the_check_says_that_it_did_not_judge(tmp_path: Path) -> None:
+def test_checks_with_too_little_echo_are_reported_as_not_checked(tmp_path: Path) -> None:
     write_event(tmp_path, 0, np.zeros((5, 3, 3, 32, 32), np.float32), np.zeros((5, 32, 32), np.float32))
     findings = {f.where: f for f in check_archive(open_archive(tmp_path))}
     assert all(f.ok for f in findings.values())
     for kind in ("variables", "rain units", "order"):
-        assert "1 of 1 events not judged" in findings[kind].found
+        assert "1 of 1 events not checked" in findings[kind].found
 
 
-def test_the_check_is_the_same_for_two_workers(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
-    archive = _write(tmp_path, _planted(storms, _move))
+def test_findings_do_not_depend_on_the_number_of_workers(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
+    archive = _write(tmp_path, _injected(storms, _move))
     assert check_archive(archive, workers=2) == check_archive(archive, workers=1)
 
 
-def test_many_problems_of_a_kind_are_counted_not_listed(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
+def test_many_problems_of_one_kind_are_counted(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
     findings = check_archive(
-        _write(tmp_path, _planted(storms, _set((slice(None), slice(None), slice(None), 0, 0), 150)))
+        _write(tmp_path, _injected(storms, _set((slice(None), slice(None), slice(None), 0, 0), 150)))
     )
     assert any("more of this kind" in f.found for f in findings)
     assert len(findings) < 40
 
 
 @pytest.mark.real_data
-def test_the_real_event_passes(real_event: Path) -> None:
+def test_a_real_event_passes(real_event: Path) -> None:
     assert all(f.severity == "ok" for f in check_archive(open_archive(real_event)))
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("defect", [d for d in DEFECTS if "one level" not in d])
-def test_defects_planted_in_the_real_event_are_found(real_event: Path, defect: str, tmp_path: Path) -> None:
+def test_defects_in_a_real_event_are_found(real_event: Path, defect: str, tmp_path: Path) -> None:
     archive = open_archive(real_event)
     radar = np.stack([archive.read_radar(1, f) for f in range(12)])
     rain = np.stack([archive.read_rain(1, f) for f in range(12)])
-    plant, where, what = DEFECTS[defect]
-    plant(radar, rain)
+    inject, where, what = DEFECTS[defect]
+    inject(radar, rain)
     write_event(tmp_path, EVENT, radar, rain)
     failures = _failures(check_archive(open_archive(tmp_path)))
     assert any(f.where.startswith(where) and what in f.found for f in failures), failures
     assert open_archive(tmp_path).variables == VARIABLES
 
 
-def test_a_bad_event_costs_no_other_event(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
+def test_a_bad_event_does_not_affect_other_events(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
     archive = _write(tmp_path, storms)
     shutil.rmtree(archive.radar_file("zh", 1.0, 0, 0).parent)
     findings = check_archive(archive)

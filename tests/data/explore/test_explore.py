@@ -1,3 +1,5 @@
+"""Tests of the exploration of archives: rain relation, frequency maps, report and figures."""
+
 import json
 from pathlib import Path
 
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.acceptance
 FIGURES = {"fig_5_1.png", "fig_5_2.png", "fig_7_1.png", "fig_7_2.png", "frames.png"}
 
 
-def test_a_rain_grid_made_from_kdp_is_found_out() -> None:
+def test_a_rain_grid_computed_from_kdp_is_detected() -> None:
     rng = np.random.default_rng(0)
     kdp = rng.normal(0.3, 0.5, (4000, 3))
     product = 57.1 * np.maximum(kdp[:, 1], 0) ** 0.785
@@ -27,7 +29,7 @@ def test_a_rain_grid_made_from_kdp_is_found_out() -> None:
     assert "agreement with KDP, not with gauges" in verdict(relations)
 
 
-def test_rain_that_only_goes_with_kdp_is_not_called_a_product() -> None:
+def test_rain_correlated_with_kdp_is_not_a_product() -> None:
     rng = np.random.default_rng(1)
     kdp = np.abs(rng.normal(0.3, 0.5, (4000, 1)))
     rain = 30 * kdp[:, 0] ** 0.8 * rng.lognormal(0, 0.4, 4000)
@@ -36,11 +38,11 @@ def test_rain_that_only_goes_with_kdp_is_not_called_a_product() -> None:
     assert "is not a function of KDP" in verdict(relations)
 
 
-def test_without_rain_the_relation_is_undefined() -> None:
+def test_the_relation_is_undefined_without_rain() -> None:
     assert np.isnan(fit_rain_relations(np.ones((100, 1)), np.zeros(100), (1.0,))[0].correlation)
 
 
-def test_the_synthetic_labels_are_told_apart(tmp_path: Path) -> None:
+def test_synthetic_rain_labels_are_distinguished(tmp_path: Path) -> None:
     found = {}
     for label in ("true_R", "kdp_rain"):
         write_archive(tmp_path / label, 2, size=32, seed=1, preset="tiny", frames=4, rain=label)
@@ -49,7 +51,7 @@ def test_the_synthetic_labels_are_told_apart(tmp_path: Path) -> None:
     assert "R(KDP) product" in found["kdp_rain"].verdict
 
 
-def test_maps_count_every_echo_once_and_add_up(archive: Archive) -> None:
+def test_maps_count_every_echo_once_and_can_be_added(archive: Archive) -> None:
     descriptions = [describe_event(archive, e) for e in (0, 1)]
     joined = join_maps(descriptions)
     radar = np.stack([archive.read_radar(e, f) for e in (0, 1) for f in archive.frames[e]])
@@ -60,7 +62,7 @@ def test_maps_count_every_echo_once_and_add_up(archive: Archive) -> None:
         assert joined["kdp", height].sums[:, 1].sum() == pytest.approx(kdp[inside].sum(dtype=np.float64), rel=1e-6)
 
 
-def test_report_and_figures_are_written_whatever_the_number_of_workers(archive: Archive, tmp_path: Path) -> None:
+def test_report_and_figures_do_not_depend_on_the_number_of_workers(archive: Archive, tmp_path: Path) -> None:
     reports = []
     for workers in (1, 2):
         out = tmp_path / str(workers)
@@ -73,18 +75,18 @@ def test_report_and_figures_are_written_whatever_the_number_of_workers(archive: 
     assert {"test", "value", "low", "high", "pass"} == set(reports[0]["acceptance"][0])
 
 
-def test_an_archive_without_kdp_is_refused_in_one_line(archive: Archive, tmp_path: Path) -> None:
+def test_an_archive_without_kdp_is_rejected(archive: Archive, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(archive.root, tmp_path / "a")
     shutil.rmtree(tmp_path / "a" / "NJU_CPOL_update2308" / "KDP")
-    with pytest.raises(BadInput, match="needs zh, zdr and kdp"):
+    with pytest.raises(BadInput, match="with zh, zdr and kdp"):
         explore(open_archive(tmp_path / "a"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.real_data
-def test_the_real_rain_grid_is_a_product_of_kdp_at_one_km(real_event: Path, tmp_path: Path) -> None:
+def test_the_real_rain_grid_is_a_product_of_kdp_at_1_km(real_event: Path, tmp_path: Path) -> None:
     found = explore(open_archive(real_event), tmp_path)
     best = found.rain_relations[0]
     assert best.is_product

@@ -1,4 +1,4 @@
-"""Spectra, motion and lifetimes of fields whose answer is known."""
+"""Tests of spectra, motion and lifetimes on fields with known values."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from polarcast.data.explore.scales import (
 
 
 def _field(size: int, exponent: float, seed: int = 0) -> np.ndarray:
-    """A periodic field with power density k^exponent, around 30 dBZ."""
+    """Return a periodic field with power density k^exponent and a mean of 30 dBZ."""
     rng = np.random.default_rng(seed)
     k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     k[0, 0] = np.inf
@@ -35,13 +35,13 @@ def test_spectral_slope_is_recovered(exponent):
 
 @settings(max_examples=15, deadline=None)
 @given(dy=st.integers(-9, 9), dx=st.integers(-9, 9))
-def test_motion_of_a_shifted_field(dy, dx):
+def test_motion_of_a_shifted_field_is_recovered(dy, dx):
     field = _field(96, -2.8, 3)
     frames = np.stack([np.roll(field, (dy * t, dx * t), axis=(0, 1)) for t in range(4)])
     assert motion(frames) == pytest.approx((dy, dx), abs=0.6)
 
 
-def test_frozen_storm_lives_forever_and_noise_dies_at_once():
+def test_lifetimes_of_a_frozen_storm_and_of_noise():
     frozen = np.stack([np.roll(_field(128, -2.8), (0, 3 * t), axis=(0, 1)) for t in range(10)])
     noise = np.stack([_field(128, 0.0, seed) for seed in range(10)])
     assert lifetime(correlation_sums(frozen, (16.0,))[16.0]) > 300
@@ -49,7 +49,7 @@ def test_frozen_storm_lives_forever_and_noise_dies_at_once():
 
 
 @pytest.mark.parametrize("tau", [20.0, 45.0, 200.0])
-def test_lifetime_of_an_exponential_correlation(tau):
+def test_lifetime_of_an_exponential_correlation_is_recovered(tau):
     lags = np.arange(16) * 6.0
     sums = np.stack([np.exp(-lags / tau), np.ones(16), np.ones(16)], axis=1)
     assert lifetime(sums) == pytest.approx(tau, rel=0.02)

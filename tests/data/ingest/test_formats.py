@@ -1,4 +1,4 @@
-"""Volumes of every format come back as they were written; what can't be used is told in one line."""
+"""Tests of reading volumes in every format, and of the errors for unusable files."""
 
 import bz2
 import gzip
@@ -31,7 +31,7 @@ PYART_NAMES = {
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One small volume in every format."""
+    """Write one small volume in every format."""
     folder = tmp_path_factory.mktemp("volumes")
     return {kind: write(folder / f"{i}.vol", SMALL) for i, (kind, write) in enumerate(WRITERS.items())}
 
@@ -51,7 +51,7 @@ def _assert_as_written(volume: Volume, scan: Scan, resolutions: dict[str, float]
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_volume_comes_back_as_it_was_written(files: dict[str, Path], kind: str) -> None:
+def test_a_volume_is_read_as_written(files: dict[str, Path], kind: str) -> None:
     assert format_of(files[kind]) == kind
     volume = read_volume(files[kind])
     resolutions = RESOLUTION.get(kind, FINE)
@@ -64,8 +64,8 @@ def test_a_volume_comes_back_as_it_was_written(files: dict[str, Path], kind: str
 
 @pytest.mark.filterwarnings("ignore:No MSG5")
 @pytest.mark.parametrize(("kind", "cuts"), [("ODIM HDF5", (0, 1, 2)), (SIGMET, (0, 1, 2)), (NEXRAD, (0, 2, 3))])
-def test_another_reader_finds_the_same(files: dict[str, Path], kind: str, cuts: tuple[int, ...]) -> None:
-    """Py-ART reads these by code of its own: neither our writers nor xradar err for both."""
+def test_py_art_reads_the_same_values(files: dict[str, Path], kind: str, cuts: tuple[int, ...]) -> None:
+    """Py-ART has its own readers for these formats, independent of our writers and xradar."""
     pyart = pyart_library()
     other = (pyart.aux_io.read_odim_h5 if kind == "ODIM HDF5" else pyart.io.read)(str(files[kind]))
     volume = read_volume(files[kind])
@@ -74,14 +74,14 @@ def test_another_reader_finds_the_same(files: dict[str, Path], kind: str, cuts: 
         rays = other.get_slice(cut)
         np.testing.assert_allclose(sweep.azimuth_deg, other.azimuth["data"][rays], atol=1e-3)
         np.testing.assert_allclose(sweep.elevation_deg, other.elevation["data"][rays], atol=1e-3)
-        if kind != SIGMET:  # where Py-ART takes the centre of the last gate for its end
+        if kind != SIGMET:  # Py-ART uses the centre of the last gate as its end
             np.testing.assert_allclose(sweep.range_m, other.range["data"], atol=1)
         for ours, theirs in (("zh", zh), ("phidp", "differential_phase")):
             expected = np.ma.filled(other.fields[theirs]["data"][rays].astype(float), np.nan)
             np.testing.assert_allclose(sweep.fields[ours], expected, atol=1e-3)
 
 
-def test_sigmet_gates_that_were_not_scanned_hold_nothing(tmp_path: Path) -> None:
+def test_sigmet_gates_that_were_not_scanned_are_missing(tmp_path: Path) -> None:
     path = write_sigmet(tmp_path / "v", SMALL)
     content = path.read_bytes()
     strongest = round(SMALL.truth(0.5)["zh"][~np.isnan(SMALL.truth(0.5)["zh"])].max() * 100 + 32768)
@@ -130,42 +130,42 @@ def _packed(path: Path, content: bytes, pack: str) -> Path:
     return path
 
 
-def _refused(path: Path, match: str, **settings: tuple[str, ...]) -> None:
+def _assert_rejected(path: Path, match: str, **settings: tuple[str, ...]) -> None:
     with pytest.raises(BadInput, match=match) as caught:
         read_volume(path, **settings)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
 
 
-def test_what_is_no_radar_file_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "text"
-    path.write_text("a letter to the editor")
-    _refused(path, "not a radar volume in a known format")
+    path.write_text("plain text")
+    _assert_rejected(path, "not a radar volume in a known format")
     path.write_bytes(b"")
-    _refused(path, "not a radar volume in a known format")
-    _refused(tmp_path / "absent", "no such file")
+    _assert_rejected(path, "not a radar volume in a known format")
+    _assert_rejected(tmp_path / "absent", "no such file")
 
 
-def test_another_hdf5_file_is_refused(tmp_path: Path) -> None:
+def test_other_hdf5_files_are_rejected(tmp_path: Path) -> None:
     import h5py
 
     path = tmp_path / "weights.h5"
     with h5py.File(path, "w") as file:
         file["layer"] = np.zeros(3)
-    _refused(path, "not a radar volume in a known format.*ODIM HDF5")
+    _assert_rejected(path, "not a radar volume in a known format.*ODIM HDF5")
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("share", [0.05, 0.6, 0.99])
-def test_a_truncated_volume_is_refused(files: dict[str, Path], kind: str, share: float, tmp_path: Path) -> None:
+def test_a_truncated_volume_is_rejected(files: dict[str, Path], kind: str, share: float, tmp_path: Path) -> None:
     content = files[kind].read_bytes()
     path = tmp_path / "cut"
     path.write_bytes(content[: int(share * len(content))])
-    _refused(path, "can't be read as|its end is missing|middle of a sweep")
+    _assert_rejected(path, "can't be read as|the file is truncated|middle of a sweep")
 
 
-def test_a_truncated_netcdf3_volume_is_not_read_on_as_zeros(tmp_path: Path) -> None:
+def test_a_truncated_netcdf3_volume_is_not_filled_with_zeros(tmp_path: Path) -> None:
     path = tmp_path / "classic.nc"
     pyart_library().io.write_cfradial(str(path), to_pyart(SMALL), format="NETCDF3_CLASSIC")
     _assert_as_written(read_volume(path), SMALL)
@@ -173,59 +173,59 @@ def test_a_truncated_netcdf3_volume_is_not_read_on_as_zeros(tmp_path: Path) -> N
     cut = tmp_path / "cut.nc"
     for share in (0.1, 0.7, 0.999):
         cut.write_bytes(content[: int(share * len(content))])
-        _refused(cut, "its end is missing")
+        _assert_rejected(cut, "the file is truncated")
 
 
-def test_nexrad_cut_where_a_sweep_begins_is_no_shorter_volume(files: dict[str, Path], tmp_path: Path) -> None:
-    """One record to a sweep of 120 rays: the last begins where the others are whole."""
+def test_nexrad_truncated_at_the_start_of_a_sweep_is_rejected(files: dict[str, Path], tmp_path: Path) -> None:
+    """A sweep of 120 rays is one record, so that all sweeps before the last are complete."""
     content = files[NEXRAD].read_bytes()
     path = tmp_path / "cut"
     for more in (2, 5, 100):
         path.write_bytes(content[: content.rindex(b"BZh") - 4 + more])
-        _refused(path, "its end is missing")
+        _assert_rejected(path, "the file is truncated")
 
 
 @pytest.mark.parametrize("pack", ["gz", "bz2", "zip"])
-def test_damaged_compression_is_refused(files: dict[str, Path], pack: str, tmp_path: Path) -> None:
-    """Wherever it is damaged: each place is another error of another library."""
+def test_damaged_compression_is_rejected(files: dict[str, Path], pack: str, tmp_path: Path) -> None:
+    """Damage at different positions raises different errors in the libraries."""
     path = _packed(tmp_path / f"volume.{pack}", files[SIGMET].read_bytes(), pack)
     content = path.read_bytes()
     path.write_bytes(content[:-100])
-    _refused(path, "its compression is damaged")
+    _assert_rejected(path, "the compression is damaged")
     for place in np.linspace(60, len(content) - 200, 12).astype(int):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x5A]) + content[place + 1 :])
-        _refused(path, "its compression is damaged")
+        _assert_rejected(path, "the compression is damaged")
 
 
-def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+def test_an_encrypted_zip_is_rejected(tmp_path: Path) -> None:
     path = _packed(tmp_path / "secret.zip", b"volume", "zip")
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
-    _refused(path, "an encrypted zip")
+    _assert_rejected(path, "the zip is encrypted")
 
 
-def test_a_zip_of_several_files_is_refused(tmp_path: Path) -> None:
+def test_a_zip_of_several_files_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "two.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a", b"1")
         archive.writestr("b", b"2")
-    _refused(path, "a zip of 2 files")
+    _assert_rejected(path, "the zip has 2 files")
 
 
-def test_a_single_sweep_is_refused(tmp_path: Path) -> None:
+def test_a_single_sweep_is_rejected(tmp_path: Path) -> None:
     path = write_sigmet(tmp_path / "ppi", replace(SMALL, elevations=(0.5,)))
-    _refused(path, "1 sweep of one elevation")
+    _assert_rejected(path, "1 sweep of one elevation")
 
 
-def test_without_zdr_a_volume_is_refused_unless_it_is_not_wanted(tmp_path: Path) -> None:
+def test_a_volume_without_zdr_is_rejected_unless_zdr_is_optional(tmp_path: Path) -> None:
     path = write_sigmet(tmp_path / "single-pol", replace(SMALL, fields=("zh",)))
-    _refused(path, "a volume without ZDR.*--variables")
+    _assert_rejected(path, "the volume has no ZDR.*--variables")
     assert set(read_volume(path, ("zh",)).sweeps[0].fields) == {"zh"}
 
 
 def _changed(path: Path, change: Callable[[str, Any], Any]) -> Path:
-    """A CfRadial 2 volume whose sweeps were changed."""
+    """Write a CfRadial 2 volume with modified sweeps."""
     import xarray as xr
 
     tree = xr.open_datatree(write_cfradial2(path.with_suffix(".orig"), SMALL)).load()
@@ -236,44 +236,44 @@ def _changed(path: Path, change: Callable[[str, Any], Any]) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["rhi", "RHI", "vertical_pointing"])
-def test_a_vertical_section_is_refused(mode: str, tmp_path: Path) -> None:
+def test_a_vertical_section_is_rejected(mode: str, tmp_path: Path) -> None:
     path = _changed(tmp_path / "rhi.nc", lambda _, sweep: sweep.assign(sweep_mode=mode))
-    _refused(path, rf"do not turn in azimuth \({mode.lower()}\)")
+    _assert_rejected(path, rf"do not rotate in azimuth \({mode.lower()}\)")
 
 
-def test_a_vertical_section_of_sigmet_is_refused(tmp_path: Path) -> None:
-    _refused(write_sigmet(tmp_path / "rhi", replace(SMALL, is_rhi=True)), r"do not turn in azimuth \(rhi\)")
+def test_a_sigmet_rhi_is_rejected(tmp_path: Path) -> None:
+    _assert_rejected(write_sigmet(tmp_path / "rhi", replace(SMALL, is_rhi=True)), r"do not rotate in azimuth \(rhi\)")
 
 
-def test_modes_are_known_in_capitals_too(tmp_path: Path) -> None:
+def test_sweep_modes_are_case_insensitive(tmp_path: Path) -> None:
     path = _changed(tmp_path / "ppi.nc", lambda _, sweep: sweep.assign(sweep_mode="PPI "))
     assert len(read_volume(path).sweeps) == len(SMALL.elevations)
 
 
-def test_fields_that_are_never_in_one_sweep_are_refused(tmp_path: Path) -> None:
+def test_fields_that_are_never_in_the_same_sweep_are_rejected(tmp_path: Path) -> None:
     path = _changed(tmp_path / "v.nc", lambda name, s: s.drop_vars("ZDR" if name == "sweep_0" else "DBZH"))
-    _refused(path, "no sweep has ZH and ZDR together.*--variables")
+    _assert_rejected(path, "no sweep has ZH and ZDR together.*--variables")
 
 
-def test_sweeps_that_lack_a_field_do_not_count(tmp_path: Path) -> None:
-    """As the Doppler cuts of NEXRAD do."""
+def test_sweeps_without_a_required_field_are_skipped(tmp_path: Path) -> None:
+    """The Doppler cuts of NEXRAD are such sweeps."""
     path = _changed(tmp_path / "v.nc", lambda name, sweep: sweep.drop_vars("ZDR") if name == "sweep_1" else sweep)
     elevations = [round(float(s.elevation_deg.mean()), 1) for s in read_volume(path).sweeps]
     assert elevations == [SMALL.elevations[0], SMALL.elevations[2]]
 
 
-def test_names_are_found_whatever_their_case_and_corrected_ones_first() -> None:
+def test_names_are_case_insensitive_and_corrected_fields_are_preferred() -> None:
     assert find_names(["dbzh", "Corrected_Reflectivity", "ZDR", "velocity"]) == {
         "zh": "Corrected_Reflectivity", "zdr": "ZDR",
     }  # fmt: skip
 
 
-def test_bands_are_those_of_weather_radars() -> None:
+def test_frequencies_map_to_weather_radar_bands() -> None:
     assert [band_of(hz) for hz in (2.8e9, 5.6e9, 9.4e9, 35e9, float("nan"))] == ["S", "C", "X", None, None]
 
 
 @pytest.mark.real_data
-def test_the_real_nexrad_volume_is_read_as_py_art_reads_it(shared_data: Path) -> None:
+def test_a_real_nexrad_volume_matches_py_art(shared_data: Path) -> None:
     path = shared_data / "dualpol_volume" / "KLBB20160601_150025_V06"
     other = pyart_library().io.read_nexrad_archive(str(path), scans=[4])
     volume = read_volume(path)
@@ -288,7 +288,7 @@ def test_the_real_nexrad_volume_is_read_as_py_art_reads_it(shared_data: Path) ->
 
 
 @pytest.mark.real_data
-def test_a_truncated_real_volume_is_refused(shared_data: Path, tmp_path: Path) -> None:
+def test_a_truncated_real_volume_is_rejected(shared_data: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut_V06"
     path.write_bytes((shared_data / "dualpol_volume" / "KLBB20160601_150025_V06").read_bytes()[:2_736_281])
-    _refused(path, "its end is missing")
+    _assert_rejected(path, "the file is truncated")

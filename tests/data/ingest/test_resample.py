@@ -1,4 +1,4 @@
-"""Frames to a regular step: taken where times agree, moved along the motion where they don't."""
+"""Tests of resampling to a regular step: frames are copied at matching times and interpolated otherwise."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def _times(*minutes: float) -> np.ndarray:
 
 
 def _echo(shift: float) -> np.ndarray:
-    """Echo that has moved `shift` pixels to the right, (y, x) in dBZ; NaN below 5 dBZ."""
+    """Return echo moved by `shift` pixels to the right, (y, x) in dBZ; NaN below 5 dBZ."""
     rough = np.random.default_rng(0).normal(size=(SIZE, 2 * SIZE))
     smooth = 60 * gaussian_filter(rough, 4) / gaussian_filter(rough, 4).std() / 3 + 12
     columns = np.arange(SIZE) + SIZE // 2 - shift
@@ -28,11 +28,11 @@ def _echo(shift: float) -> np.ndarray:
 
 
 def _radar(*shifts: float) -> np.ndarray:
-    """(n, v, z, y, x) with zh alone at one level."""
+    """Return (n, v, z, y, x) with only zh at one level."""
     return np.stack([_echo(s) for s in shifts])[:, None, None]
 
 
-def test_a_multiple_of_the_step_is_taken_bit_for_bit() -> None:
+def test_frames_at_multiples_of_the_step_are_copied() -> None:
     radar = _radar(*range(10))
     rain = np.random.default_rng(1).random((10, SIZE, SIZE)).astype(np.float32)
     regular = to_regular_steps(_times(*range(0, 20, 2)), radar, rain, step_minutes=6)
@@ -42,26 +42,26 @@ def test_a_multiple_of_the_step_is_taken_bit_for_bit() -> None:
     assert (regular.note["taken"], regular.note["interpolated"]) == (4, 0)
 
 
-def test_times_that_miss_by_seconds_are_taken_and_none_is_invented_at_the_end() -> None:
+def test_frames_within_the_tolerance_are_copied_and_none_is_added_at_the_end() -> None:
     radar = _radar(0, 1, 2)
     regular = to_regular_steps(_times(0, 6.4, 11.7), radar, None, step_minutes=6)
     np.testing.assert_array_equal(regular.radar, radar)
     assert regular.rain is None
 
 
-def test_one_frame_is_one_frame() -> None:
+def test_a_single_frame_is_unchanged() -> None:
     radar = _radar(0)
     np.testing.assert_array_equal(to_regular_steps(_times(0), radar, None, step_minutes=6).radar, radar)
 
 
-def test_five_minutes_become_six() -> None:
+def test_five_minute_frames_are_resampled_to_six_minutes() -> None:
     regular = to_regular_steps(_times(*range(0, 16, 5)), _radar(0, 2, 4, 6), None, step_minutes=6)
     assert regular.times.tolist() == _times(0, 6, 12).tolist()
     assert (regular.note["taken"], regular.note["interpolated"]) == (1, 2)
     assert regular.note["pairs_without_motion"] == 0
 
 
-def test_motion_is_found_and_moves_the_echo_to_its_place() -> None:
+def test_motion_is_estimated_and_echo_is_advected() -> None:
     first, second, truth = _echo(0), _echo(8), _echo(4)
     motion = motion_between(first, second)
     assert np.median(motion[0]) == pytest.approx(8, abs=0.5)
@@ -71,15 +71,14 @@ def test_motion_is_found_and_moves_the_echo_to_its_place() -> None:
     assert errors[0] < 0.25 * errors[1]
 
 
-def test_the_ends_of_the_way_are_the_frames_themselves() -> None:
+def test_interpolation_at_the_ends_returns_the_frames() -> None:
     first, second = _echo(0), _echo(0.0)[::-1].copy()
     still = np.zeros((2, SIZE, SIZE))
     np.testing.assert_allclose(between(first[None], second[None], still, 0.0)[0], first, rtol=1e-6)
     np.testing.assert_allclose(between(first[None], second[None], still, 1.0)[0], second, rtol=1e-6)
 
 
-def test_echo_neither_grows_nor_fades_at_its_edge() -> None:
-    """What lies between echo and no echo is one or the other, at the strength of the echo."""
+def test_interpolation_keeps_the_area_and_intensity_of_echo() -> None:
     field = np.full((1, 16, 16), np.nan, np.float32)
     field[0, 4:8, 4:8] = 30
     motion = np.zeros((2, 16, 16))
@@ -89,7 +88,7 @@ def test_echo_neither_grows_nor_fades_at_its_edge() -> None:
     assert np.nanmin(moved) == np.nanmax(moved) == 30
 
 
-def test_peaks_keep_their_strength_and_their_place() -> None:
+def test_matching_keeps_peak_values_and_positions() -> None:
     rng = np.random.default_rng(2)
     first, second = (np.where(f > 5, f, np.nan).astype(np.float32) for f in rng.normal(25, 10, (2, 64, 64)))
     blended = between(first[None], second[None], np.zeros((2, 64, 64)), 0.5)[0]
@@ -101,16 +100,16 @@ def test_peaks_keep_their_strength_and_their_place() -> None:
     assert (np.diff(field[np.isfinite(field)][np.argsort(blended[np.isfinite(field)])]) >= 0).all()
 
 
-def test_no_rain_stays_none_and_nothing_is_matched_with_nothing() -> None:
+def test_matching_keeps_zeros_and_fields_without_a_counterpart() -> None:
     dry, wet = np.zeros((8, 8), np.float32), np.ones((8, 8), np.float32)
     assert not matched(dry, wet, wet, 0.5).any()
-    nothing = np.full((8, 8), np.nan, np.float32)
-    np.testing.assert_array_equal(matched(wet, nothing, wet, 0.5), wet)
-    assert np.isnan(matched(nothing, wet, wet, 0.5)).all()
+    missing = np.full((8, 8), np.nan, np.float32)
+    np.testing.assert_array_equal(matched(wet, missing, wet, 0.5), wet)
+    assert np.isnan(matched(missing, wet, wet, 0.5)).all()
 
 
-def test_variables_are_where_reflectivity_is() -> None:
-    """ZDR that one frame lacks where both have echo comes from the other; without echo there is none."""
+def test_variables_have_values_where_reflectivity_has_echo() -> None:
+    """Where both frames have echo and one lacks ZDR, ZDR comes from the other frame."""
     zh, zdr = np.full((1, 6, 6), 30, np.float32), np.full((1, 6, 6), 1, np.float32)
     zh[:, :2] = np.nan
     no_zdr = np.full_like(zdr, np.nan)
@@ -118,9 +117,9 @@ def test_variables_are_where_reflectivity_is() -> None:
     assert np.isfinite(radar[1]).tolist() == np.isfinite(radar[0]).tolist() == np.isfinite(zh).tolist()
 
 
-def test_without_echo_there_is_no_motion() -> None:
-    nothing = np.full((SIZE, SIZE), np.nan, np.float32)
-    assert not motion_between(nothing, _echo(0)).any()
+def test_motion_is_zero_without_echo() -> None:
+    no_echo = np.full((SIZE, SIZE), np.nan, np.float32)
+    assert not motion_between(no_echo, _echo(0)).any()
     regular = to_regular_steps(_times(0, 5, 10), np.full((3, 1, 1, 64, 64), np.nan), None, step_minutes=6)
     assert regular.note["pairs_without_motion"] == 1
     assert np.isnan(regular.radar).all()
@@ -137,7 +136,7 @@ def test_all_variables_and_the_rain_move_together() -> None:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["fmi_20160928_5min", "fmi_20170509_5min"])
-def test_real_frames_left_out_are_found_again_by_motion_better_than_by_blending(name: str, shared_data: Path) -> None:
+def test_real_frames_are_reconstructed_better_with_motion_than_by_blending(name: str, shared_data: Path) -> None:
     codes = np.load(shared_data / "fmi_composite" / f"{name}.npz")["data"][10:13, 400:656, 200:456]
     zh = codes * np.float32(0.5) - 32
     before, truth, after = np.where((codes == 255) | (zh < 5), np.nan, zh)

@@ -1,4 +1,4 @@
-"""Files in, an archive out: what belongs together, what is left out, what a stop costs."""
+"""Tests of the ingestion of files into an archive: grouping, rejected files, resumption."""
 
 import json
 import os
@@ -31,7 +31,7 @@ SETTINGS = IngestSettings(volumes=COARSE, sequences=GridSettings(tile=32, min_ec
 
 
 def _write_storm(folder: Path, minutes: tuple[int, ...] = MINUTES) -> list[Path]:
-    """A storm that moves to the east at 1 km a minute, scanned at these minutes; SIGMET and CfRadial in turn."""
+    """Write a storm that moves east at 1 km per minute, scanned at these minutes; SIGMET and CfRadial alternate."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number, minute in enumerate(minutes):
@@ -47,15 +47,15 @@ def _write_storm(folder: Path, minutes: tuple[int, ...] = MINUTES) -> list[Path]
 
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four sound volumes."""
+    """Write four valid volumes."""
     return _write_storm(tmp_path_factory.mktemp("volumes"))
 
 
 @pytest.fixture(scope="module")
 def ingested(volumes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, IngestReport]:
-    """An archive of them, made together with files that can't be used."""
+    """Ingest them together with files that can't be used."""
     folder = tmp_path_factory.mktemp("ingested")
-    text = folder / "letter.txt"
+    text = folder / "text.txt"
     text.write_text("no radar")
     cut = folder / "cut.vol"
     cut.write_bytes(volumes[0].read_bytes()[:300_000])
@@ -71,7 +71,7 @@ def _content(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_what_belongs_together_is_an_event_at_the_regular_step(ingested: tuple[Path, IngestReport]) -> None:
+def test_consecutive_scans_form_an_event_at_the_regular_step(ingested: tuple[Path, IngestReport]) -> None:
     out, report = ingested
     archive = open_archive(out)
     assert report.events == [0, 1]
@@ -81,16 +81,16 @@ def test_what_belongs_together_is_an_event_at_the_regular_step(ingested: tuple[P
     assert archive.spacing_km == 3.0
 
 
-def test_what_can_not_be_used_is_told_and_costs_nothing_else(ingested: tuple[Path, IngestReport]) -> None:
+def test_unusable_files_are_reported_and_the_rest_is_ingested(ingested: tuple[Path, IngestReport]) -> None:
     reasons = {Path(file).name: reason for file, reason in ingested[1].failed.items()}
-    assert set(reasons) == {"letter.txt", "cut.vol", "ppi.vol"}
-    assert "not a radar volume" in reasons["letter.txt"]
+    assert set(reasons) == {"text.txt", "cut.vol", "ppi.vol"}
+    assert "not a radar volume" in reasons["text.txt"]
     assert "one elevation" in reasons["ppi.vol"]
     assert ingested[1].dropped["file identical to another"] == 1
     assert all("\n" not in reason for reason in reasons.values())
 
 
-def test_every_event_tells_where_it_comes_from(ingested: tuple[Path, IngestReport], volumes: list[Path]) -> None:
+def test_every_event_has_its_provenance(ingested: tuple[Path, IngestReport], volumes: list[Path]) -> None:
     import hashlib
 
     note = open_archive(ingested[0]).event_note(0)
@@ -107,8 +107,8 @@ def test_every_event_tells_where_it_comes_from(ingested: tuple[Path, IngestRepor
     assert note["quality"]["echo_share"] > 0.01
 
 
-def test_the_storm_is_in_its_place_at_its_time(ingested: tuple[Path, IngestReport]) -> None:
-    """North-west at first, 30 km north of the radar at all times; 24 km west at 12:06, where no scan was."""
+def test_an_interpolated_storm_has_the_right_position(ingested: tuple[Path, IngestReport]) -> None:
+    """The storm is always 30 km north of the radar, and 24 km west at 12:06, when there was no scan."""
     zh = open_archive(ingested[0]).read_radar(0, 1)[0, 0]
     row, column = np.nonzero(zh[:20] >= 35)
     assert (24 - row.mean()) * 3 == pytest.approx(30, abs=2)
@@ -119,7 +119,9 @@ def test_pictures_are_drawn(ingested: tuple[Path, IngestReport]) -> None:
     assert sorted(p.name for p in (ingested[0] / "pictures").iterdir()) == ["data_dir_000.png", "data_dir_001.png"]
 
 
-def test_what_came_in_is_sound_and_can_be_packed_and_read(ingested: tuple[Path, IngestReport], tmp_path: Path) -> None:
+def test_the_archive_passes_the_checks_and_can_be_sharded_and_read(
+    ingested: tuple[Path, IngestReport], tmp_path: Path
+) -> None:
     archive = open_archive(ingested[0])
     assert all(f.ok for f in check_archive(archive))
     manifest = write_shards(archive, tmp_path / "shards")
@@ -128,7 +130,7 @@ def test_what_came_in_is_sound_and_can_be_packed_and_read(ingested: tuple[Path, 
     np.testing.assert_array_equal(batch.radar[0, 1, 0, 0].numpy(), archive.read_radar(0, 1)[0, 0].astype(np.float16))
 
 
-def test_files_that_are_in_are_not_read_again_and_new_ones_are_added(
+def test_known_files_are_skipped_and_new_ones_are_added(
     ingested: tuple[Path, IngestReport], volumes: list[Path], tmp_path: Path
 ) -> None:
     import shutil
@@ -144,32 +146,32 @@ def test_files_that_are_in_are_not_read_again_and_new_ones_are_added(
     assert {k: after[k] for k in before} == before
 
 
-def test_other_options_and_foreign_folders_are_refused(
+def test_other_options_and_foreign_folders_are_rejected(
     ingested: tuple[Path, IngestReport], volumes: list[Path], tmp_path: Path
 ) -> None:
     other = replace(SETTINGS, volumes=replace(COARSE, min_dbz=0.0))
-    with pytest.raises(BadInput, match=r"min_dbz is 5\.0 there, 0\.0 here"):
+    with pytest.raises(BadInput, match=r"min_dbz is 5\.0 in the archive, 0\.0 now"):
         ingest(ingested[0], volumes, other)
-    (tmp_path / "mine.txt").write_text("thesis")
+    (tmp_path / "mine.txt").write_text("other content")
     with pytest.raises(BadInput, match="not empty and was not made by ingest"):
         ingest(tmp_path, volumes, SETTINGS)
 
 
-def test_volumes_and_sequences_do_not_mix(volumes: list[Path], tmp_path: Path) -> None:
+def test_volumes_and_sequences_in_one_call_are_rejected(volumes: list[Path], tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", data=np.zeros((2, 32, 32)))
     with pytest.raises(BadInput, match="in one call"):
         ingest(tmp_path / "out", [volumes[0], tmp_path / "s.npz"], SETTINGS)
     assert not (tmp_path / "out").exists()
 
 
-def test_where_nothing_goes_in_nothing_is_left(tmp_path: Path) -> None:
-    (tmp_path / "letter").write_text("no radar")
-    assert ingest(tmp_path / "out", [tmp_path / "letter"], SETTINGS).failed
+def test_no_archive_is_left_without_events(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no radar")
+    assert ingest(tmp_path / "out", [tmp_path / "text"], SETTINGS).failed
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("inputs", ["absent", "empty"])
-def test_nothing_to_ingest_is_told(tmp_path: Path, inputs: str) -> None:
+def test_missing_inputs_are_rejected(tmp_path: Path, inputs: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match=r"no such file|nothing to ingest"):
         ingest(tmp_path / "out", [tmp_path / inputs], SETTINGS)
@@ -182,7 +184,7 @@ def _sequence(path: Path, **extra: object) -> Path:
     return path
 
 
-def test_a_sequence_becomes_an_event_of_every_tile(tmp_path: Path) -> None:
+def test_every_tile_of_a_sequence_becomes_an_event(tmp_path: Path) -> None:
     out = tmp_path / "archive"
     report = ingest(out, [_sequence(tmp_path / "s.npz")], SETTINGS)
     archive = open_archive(out)
@@ -196,16 +198,16 @@ def test_a_sequence_becomes_an_event_of_every_tile(tmp_path: Path) -> None:
     assert (again.events, again.known) == ([], [str(tmp_path / "s.npz")])
 
 
-def test_rain_and_reflectivity_need_archives_of_their_own(tmp_path: Path) -> None:
+def test_rain_and_reflectivity_need_separate_archives(tmp_path: Path) -> None:
     inputs = [_sequence(tmp_path / "a.npz"), _sequence(tmp_path / "b.npz", units="dBZ")]
     report = ingest(tmp_path / "archive", inputs, SETTINGS)
     assert len(report.events) == 2
-    assert "ingest it by itself" in report.failed[str(inputs[1])]
+    assert "ingest it into another archive" in report.failed[str(inputs[1])]
 
 
 @pytest.mark.journey
 @pytest.mark.parametrize("waits_for", [".ingest/*.npz", "events/*.json"])
-def test_killed_at_any_time_it_goes_on_and_the_archive_is_the_same(
+def test_a_killed_ingestion_resumes_and_the_archive_is_the_same(
     ingested: tuple[Path, IngestReport], volumes: list[Path], waits_for: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "archive"

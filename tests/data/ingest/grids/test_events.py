@@ -1,4 +1,4 @@
-"""Gridded sequences become events: tiles, pixels, gaps, rain."""
+"""Tests of the conversion of gridded sequences to events: tiles, pixels, gaps, rain."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from polarcast.data.ingest.grids.tiles import nearest_pixels
 from tests.support.grid_files import SMALL, events_of, sequence, speckle, times_of, write, write_npz
 
 
-def test_kilometre_pixels_pass_bit_for_bit_and_tiles_cover_the_middle(tmp_path: Path) -> None:
+def test_1_km_pixels_are_copied_bit_for_bit_and_tiles_are_centred(tmp_path: Path) -> None:
     data = speckle((3, 70, 101))
     events = events_of(write_npz(tmp_path / "a.npz", data))
-    # 2 by 3 tiles of 32 in 70 by 101: 3 pixels to spare on top, 2 on the left.
+    # 2 by 3 tiles of 32 in 70 by 101 pixels: 3 remain at the top, 2 on the left.
     assert len(events) == 6
     for number, event in enumerate(events):
         row, column = 3 + 32 * (number // 3), 2 + 32 * (number % 3)
@@ -38,7 +38,7 @@ def test_packed_values_are_unpacked_and_missing_ones_are_not_covered(tmp_path: P
     assert event.covered[0, 8:].min() == 1
 
 
-def test_the_logarithm_of_no_power_is_no_echo_but_seen(tmp_path: Path) -> None:
+def test_minus_infinity_is_no_echo_but_covered(tmp_path: Path) -> None:
     data = np.full((2, 32, 32), 30, np.float32)
     data[:, :8], data[1, 8:16], data[:, 16:20] = -np.inf, np.nan, 4.9
     event = events_of(write_npz(tmp_path / "a.npz", data))[0]
@@ -46,7 +46,7 @@ def test_the_logarithm_of_no_power_is_no_echo_but_seen(tmp_path: Path) -> None:
     np.testing.assert_array_equal(event.covered[0, :, 0], [1] * 8 + [0.5] * 8 + [1] * 16)
 
 
-def test_rain_becomes_reflectivity_by_z_r_and_says_so(tmp_path: Path) -> None:
+def test_reflectivity_is_derived_from_rain_and_noted(tmp_path: Path) -> None:
     rain = np.full((2, 32, 32), 10.0 / 12, np.float32)
     rain[:, :4], rain[:, 4:8] = 0, 0.04 / 12
     event = events_of(write_npz(tmp_path / "a.npz", rain, units="mm per 5 min"))[0]
@@ -57,7 +57,7 @@ def test_rain_becomes_reflectivity_by_z_r_and_says_so(tmp_path: Path) -> None:
     assert event.note["derived"] == {"zh": "Z = 200 R^1.6 of the rain rate"}
 
 
-def test_the_relation_holds_in_frames_in_between_as_well(tmp_path: Path) -> None:
+def test_the_z_r_relation_holds_in_interpolated_frames(tmp_path: Path) -> None:
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(np.random.default_rng(0).normal(size=(96, 110)), 4)
@@ -71,8 +71,8 @@ def test_the_relation_holds_in_frames_in_between_as_well(tmp_path: Path) -> None
     np.testing.assert_allclose(event.radar[:, 0, 0], np.where(expected < 5, 0, expected), rtol=1e-4)
 
 
-def test_a_grid_in_degrees_is_laid_on_square_kilometres(tmp_path: Path) -> None:
-    """A storm at a known place, 20 km north and 15 km east of the grid's middle at 50° north; south or north first."""
+def test_a_grid_in_degrees_is_resampled_to_square_pixels(tmp_path: Path) -> None:
+    """A storm is 20 km north and 15 km east of the grid's centre at 50° north; rows start in the south or north."""
     latitude, longitude = 50.5 - 0.01 * np.arange(101), 9.5 + 0.01 * np.arange(101)
     lat, lon = np.meshgrid(latitude, longitude, indexing="ij")
     north = (lat - 50) * KM_PER_DEGREE
@@ -87,12 +87,12 @@ def test_a_grid_in_degrees_is_laid_on_square_kilometres(tmp_path: Path) -> None:
         event = events_of(path, settings)[0]
         row, column = np.nonzero(event.radar[0, 0, 0])
         assert len(row) == pytest.approx(np.pi * 36, rel=0.1)
-        # The tile's middle is the grid's, but for the spare kilometres that are cut off evenly.
+        # The tile and the grid have the same centre, except for rounding of the margins.
         assert (31.5 - row.mean(), column.mean() - 31.5) == pytest.approx((20, 15), abs=1.2)
 
 
 @pytest.mark.parametrize("spacing", [0.5, 2.0])
-def test_other_pixels_are_brought_to_a_kilometre(tmp_path: Path, spacing: float) -> None:
+def test_other_pixel_sizes_are_resampled_to_1_km(tmp_path: Path, spacing: float) -> None:
     count = int(64 / spacing)
     y, x = (np.indices((count, count)) + 0.5) * spacing
     storm = np.where(np.hypot(y - 40, x - 22) < 9, 35, -32).astype(np.float32)
@@ -106,7 +106,7 @@ def test_other_pixels_are_brought_to_a_kilometre(tmp_path: Path, spacing: float)
     assert "bilinear" in event.note["pixels"]["resampled"]
 
 
-def test_gaps_begin_events_and_short_stretches_are_dropped(tmp_path: Path) -> None:
+def test_gaps_start_events_and_short_periods_are_dropped(tmp_path: Path) -> None:
     times = times_of(9)
     times[5:] += np.timedelta64(60, "m")
     times[8] += np.timedelta64(60, "m")
@@ -117,19 +117,19 @@ def test_gaps_begin_events_and_short_stretches_are_dropped(tmp_path: Path) -> No
     assert [len(read_piece(p, SMALL).times) for p in pieces] == [5, 3]
 
 
-def test_a_single_frame_is_no_event(tmp_path: Path) -> None:
+def test_a_single_frame_is_not_an_event(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", speckle((1, 32, 32)))
     assert plan(open_source(path, SMALL), SMALL) == ([], {"stretches of time shorter than 2 frames": 1})
 
 
-def test_frames_are_put_in_order_and_one_of_two_at_a_time_is_taken(tmp_path: Path) -> None:
+def test_frames_are_sorted_and_duplicate_times_are_dropped(tmp_path: Path) -> None:
     data, order = speckle((4, 32, 32)), [2, 0, 0, 3, 1]
     event = events_of(write_npz(tmp_path / "a.npz", data[order], time=times_of(4)[order]))[0]
     np.testing.assert_array_equal(event.radar[:, 0, 0], data)
     assert event.note["read"]["duplicate_times"] == 1
 
 
-def test_dry_and_unseen_tiles_are_dropped_by_reason(tmp_path: Path) -> None:
+def test_tiles_without_echo_or_data_are_dropped_by_reason(tmp_path: Path) -> None:
     data = np.full((2, 32, 96), 30, np.float32)
     data[:, :, 32:64] = 0
     data[:, :, 64:] = np.nan
@@ -139,14 +139,14 @@ def test_dry_and_unseen_tiles_are_dropped_by_reason(tmp_path: Path) -> None:
     assert dict(dropped) == {"tiles with less than 30% coverage": 1, "tiles with fewer than 1 pixels of 20 dBZ": 1}
 
 
-def test_the_shortest_shower_keeps_its_tile(tmp_path: Path) -> None:
+def test_echo_in_a_single_frame_keeps_the_tile(tmp_path: Path) -> None:
     data = np.full((60, 32, 32), 10, np.float32)
     data[17, 4, 4] = 21
     path = write_npz(tmp_path / "a.npz", data)
     assert len(plan(open_source(path, SMALL), SMALL)[0]) == 1
 
 
-def test_a_plan_is_the_same_every_time(tmp_path: Path) -> None:
+def test_a_plan_is_deterministic(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", speckle((3, 70, 70)))
     first, second = ([p.identity for p in plan(open_source(path, SMALL), SMALL)[0]] for _ in range(2))
     assert first == second
@@ -159,8 +159,8 @@ def test_a_grid_smaller_than_a_tile_is_refused(tmp_path: Path) -> None:
         plan(open_source(path, SMALL), SMALL)
 
 
-def test_echo_comes_in_over_the_edge_from_beyond_the_tile(tmp_path: Path) -> None:
-    """Interpolated frames of a tile are those of the tile cut from a larger domain."""
+def test_echo_moves_in_over_the_edge_of_a_tile(tmp_path: Path) -> None:
+    """Interpolated frames of a tile match those of a larger domain."""
     from scipy.ndimage import gaussian_filter
 
     field = 20 + 60 * gaussian_filter(np.random.default_rng(1).normal(size=(160, 200)), 3)
@@ -174,7 +174,7 @@ def test_echo_comes_in_over_the_edge_from_beyond_the_tile(tmp_path: Path) -> Non
     assert event.note["time"]["pairs_without_motion"] == 0
 
 
-def test_meridians_converge_and_tiles_follow() -> None:
+def test_northern_rows_on_a_grid_in_degrees_have_fewer_tiles() -> None:
     grid = Geometry.lat_lon((1000, 1000), 70.0, 0.0, -0.01, 0.01)
     tiles = grid.tiles(100)
     by_row = [sum(south == s for s, _ in tiles) for south in sorted({s for s, _ in tiles})]
@@ -191,13 +191,13 @@ def test_meridians_converge_and_tiles_follow() -> None:
         ("mrms_2min/mrms_preciprate_20190610_2min_crop1024", 11, 0, 12, 200),
     ],
 )
-def test_real_sequences_go_in(
+def test_real_sequences_are_ingested(
     shared_data: Path, name: str, tiles: int, dropped: int, frames: int, most_rain: float | None
 ) -> None:
     settings = GridSettings()
     source = open_source(shared_data / f"{name}.npz", settings)
-    pieces, left_out = plan(source, settings)
-    assert (len(pieces), left_out.total()) == (tiles, dropped)
+    pieces, drops = plan(source, settings)
+    assert (len(pieces), drops.total()) == (tiles, dropped)
     minutes = (source.times[-1] - source.times[0]) / np.timedelta64(60, "s")
     assert int(minutes / 6) + 1 == frames
     assert source.has_rain == (most_rain is not None)
@@ -206,7 +206,7 @@ def test_real_sequences_go_in(
 
 
 @pytest.mark.real_data
-def test_real_rain_keeps_its_amount_on_square_kilometres_and_every_third_frame(shared_data: Path) -> None:
+def test_real_rain_keeps_its_mean_after_resampling(shared_data: Path) -> None:
     path = shared_data / "mrms_2min" / "mrms_preciprate_20190610_2min_crop1024.npz"
     settings = GridSettings()
     source = open_source(path, settings)

@@ -1,4 +1,4 @@
-"""Gridded sequences in files: what they hold, which way up they are, and what is wrong with them."""
+"""Tests of opening gridded sequences: units, axes, orientation and errors."""
 
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,17 @@ from tests.support.grid_files import SMALL, events_of, sequence, speckle, square
         ("kg m**-2 s**-1", ("rain_rate", 3600)), ("mm s-1", ("rain_rate", 3600)),
     ],
 )  # fmt: skip
-def test_units_are_understood(units: str, expected: tuple[str, float]) -> None:
+def test_units_are_recognized(units: str, expected: tuple[str, float]) -> None:
     assert quantity_of(units) == expected
 
 
 @pytest.mark.parametrize("units", ["", "mm", "K", "dB", "m s-1", "mm per 0 min", "mm h"])
-def test_other_units_are_refused_with_a_hint(units: str) -> None:
+def test_other_units_are_rejected_with_a_hint(units: str) -> None:
     with pytest.raises(BadInput, match=r"units.*--units dBZ, mm/h"):
         quantity_of(units, "file.nc")
 
 
-def test_metres_a_second_are_rain_where_the_name_says_so(tmp_path: Path) -> None:
+def test_metres_per_second_are_rain_if_the_name_is_a_rain_name(tmp_path: Path) -> None:
     rain = np.full((2, 32, 32), 1e-6)
     content = square(rain, standard_name="rainfall_rate", units="m s-1")
     content.to_netcdf(tmp_path / "a.nc")
@@ -43,7 +43,7 @@ def test_metres_a_second_are_rain_where_the_name_says_so(tmp_path: Path) -> None
         open_source(tmp_path / "wind.nc", SMALL)
 
 
-def test_what_the_file_says_can_be_overridden(tmp_path: Path) -> None:
+def test_settings_override_the_file(tmp_path: Path) -> None:
     codes = np.array([[[0, 10], [20, 255]]] * 2, np.uint8)
     path = write_npz(tmp_path / "a.npz", codes, units="mm", scale=3.0, nodata=0, dx_km=1.0)
     settings = GridSettings(units="mm per 5 min", scale=0.1, offset=0.5, nodata=255, spacing_km=2.0)
@@ -51,14 +51,14 @@ def test_what_the_file_says_can_be_overridden(tmp_path: Path) -> None:
     assert open_source(path, settings).geometry.spacing == (2.0, 2.0)
 
 
-def test_rain_below_zero_means_not_seen(tmp_path: Path) -> None:
+def test_negative_rain_is_missing(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", np.array([[[-3.0, 0, 2]]] * 2), units="mm/h")
     np.testing.assert_array_equal(whole(path)[0], [[np.nan, 0, 2]])
 
 
 @pytest.mark.parametrize("name", ["a.nc", "a.zarr", "folder"])
 @pytest.mark.parametrize("unit", ["m", "km", "metres"])
-def test_netcdf_and_zarr_come_in_north_up(tmp_path: Path, name: str, unit: str) -> None:
+def test_netcdf_and_zarr_are_read_north_up(tmp_path: Path, name: str, unit: str) -> None:
     data, step = speckle((2, 40, 40)), 1.0 if unit == "km" else 1000.0
     axis = np.arange(40) * step
     path = write(sequence(data, axis, axis, unit), tmp_path / name)
@@ -67,7 +67,7 @@ def test_netcdf_and_zarr_come_in_north_up(tmp_path: Path, name: str, unit: str) 
     assert event.note["read"]["north"] == "by the y axis"
 
 
-def test_only_a_window_and_the_frames_wanted_are_read_and_in_their_order(tmp_path: Path) -> None:
+def test_a_window_of_selected_frames_is_read_in_order_of_time(tmp_path: Path) -> None:
     data = speckle((5, 20, 30))
     order = [3, 0, 4, 1, 2]
     content = square(data[order]).assign_coords(time=times_of(5)[order].astype("datetime64[ns]"))
@@ -83,7 +83,7 @@ def test_only_a_window_and_the_frames_wanted_are_read_and_in_their_order(tmp_pat
         assert source.note["sorted_by_time"]
 
 
-def test_axes_are_known_by_name_order_and_direction(tmp_path: Path) -> None:
+def test_axes_are_recognized_in_any_order_and_direction(tmp_path: Path) -> None:
     data = speckle((2, 36, 40))
     expected = events_of(write(square(data), tmp_path / "plain.nc"))[0].radar
     variants = {
@@ -97,7 +97,7 @@ def test_axes_are_known_by_name_order_and_direction(tmp_path: Path) -> None:
         np.testing.assert_array_equal(event.radar, expected, err_msg=name)
 
 
-def test_north_is_told_by_the_latitude_of_pixels_where_axes_do_not(tmp_path: Path) -> None:
+def test_north_is_determined_by_the_latitude_of_pixels_without_axes(tmp_path: Path) -> None:
     data = speckle((2, 32, 32))
     latitude = np.broadcast_to(50 + 0.01 * np.arange(32)[:, None], (32, 32))
     content = square(data).drop_vars(["x", "y"])
@@ -112,9 +112,9 @@ def test_north_is_told_by_the_latitude_of_pixels_where_axes_do_not(tmp_path: Pat
     )
 
 
-def test_degrees_need_no_units_where_the_axes_are_named(tmp_path: Path) -> None:
+def test_named_axes_in_degrees_need_no_units(tmp_path: Path) -> None:
     content = sequence(speckle((2, 40, 40)), 50 - 0.01 * np.arange(40), 359.9 + 0.01 * np.arange(40), "degrees")
-    content["lon"] = content["lon"] % 360  # it crosses Greenwich
+    content["lon"] = content["lon"] % 360  # it crosses the prime meridian
     for axis in ("lat", "lon"):
         content[axis].attrs = {}
     geometry = open_source(write(content, tmp_path / "a.nc"), SMALL).geometry
@@ -122,14 +122,14 @@ def test_degrees_need_no_units_where_the_axes_are_named(tmp_path: Path) -> None:
     assert geometry.spacing == pytest.approx((0.01, 0.01))
 
 
-def test_of_several_variables_one_must_stand_out(tmp_path: Path) -> None:
+def test_ambiguous_variables_are_rejected(tmp_path: Path) -> None:
     two = square(speckle((2, 40, 40)))
     two["quality"] = two["field"].assign_attrs(units="1")
     assert open_source(write(two, tmp_path / "units.nc"), SMALL).note["variable"] == "field"
     two["other"] = two["field"] - 10
     two["other"].attrs["units"] = "dBZ"
     path = write(two, tmp_path / "a.nc")
-    with pytest.raises(BadInput, match=r"any of field, other.*--variable"):
+    with pytest.raises(BadInput, match=r"candidate variables: field, other.*--variable"):
         open_source(path, SMALL)
     assert open_source(path, GridSettings(variable="other")).note["variable"] == "other"
     with pytest.raises(BadInput, match="no variable 'third'"):
@@ -152,7 +152,7 @@ def _without(key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"time": None}, "no 'time'"),
         ({"time": times_of(2)}, r"data \(3, 40, 40\) and 2 times"),
@@ -163,27 +163,27 @@ def _without(key: str) -> dict[str, Any]:
         (_without("dlon"), "no 'dlon'"),
     ],
 )
-def test_an_incomplete_npz_is_refused(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
+def test_an_incomplete_npz_is_rejected(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = write_npz(tmp_path / "a.npz", **{"data": speckle((3, 40, 40)), **change})
-    with pytest.raises(BadInput, match=complaint):
+    with pytest.raises(BadInput, match=message):
         open_source(path, SMALL)
 
 
-def test_what_is_no_sequence_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     content = square(speckle((2, 40, 40)))
-    for name, wrong, complaint in (
-        ("no times", content.drop_vars("time"), "no variable of.*it has field"),
+    for name, wrong, message in (
+        ("no times", content.drop_vars("time"), "no variable of.*present: field"),
         ("one time", content.isel(time=0), "no variable of"),
         ("levels", content.expand_dims(height=[1.0, 2.0]), "no variable of"),
         ("uneven", content.assign_coords(y=content.y**2), "not evenly spaced"),
     ):
-        with pytest.raises(BadInput, match=complaint):
+        with pytest.raises(BadInput, match=message):
             open_source(write(wrong, tmp_path / f"{name}.nc"), SMALL)
     with pytest.raises(BadInput, match="field has no time axis"):
         open_source(tmp_path / "no times.nc", GridSettings(variable="field"))
 
 
-def test_a_damaged_file_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_damaged_file_gives_a_one_line_error(tmp_path: Path) -> None:
     for name, content in (("a.nc", b"\x89HDF\r\n\x1a\ngarbage"), ("a.npz", b"PK\x03\x04garbage")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BadInput, match="can't be read as a gridded sequence") as caught:
@@ -191,13 +191,13 @@ def test_a_damaged_file_is_told_in_a_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_damage_that_shows_while_reading_is_told_as_well(tmp_path: Path) -> None:
+def test_damage_found_while_reading_gives_the_same_error(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez_compressed(path, data=speckle((4, 64, 64)), time=times_of(4), units="dBZ")
-    sound = path.read_bytes()
+    content = path.read_bytes()
     pieces, _ = plan(open_source(path, SMALL), SMALL)
-    middle = len(sound) // 2
-    path.write_bytes(sound[:middle] + bytes(b ^ 255 for b in sound[middle : middle + 64]) + sound[middle + 64 :])
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(b ^ 255 for b in content[middle : middle + 64]) + content[middle + 64 :])
     with pytest.raises(BadInput, match="can't be read"):
         plan(open_source(path, SMALL), SMALL)
     with pytest.raises(BadInput, match="can't be read"):

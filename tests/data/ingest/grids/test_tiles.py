@@ -1,4 +1,4 @@
-"""Tiles of 1 km pixels: taken as they are, interpolated, or averaged."""
+"""Tests of tiles of 1 km pixels: copied, interpolated, or averaged."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def _tile(
     return lay_on_tile(values[place.rows, place.columns].astype(np.float32), place, in_db=in_db)
 
 
-def test_pixels_of_a_kilometre_are_the_very_same_and_nothing_is_seen_outside() -> None:
+def test_1_km_pixels_are_copied_and_nan_outside_the_source() -> None:
     values = np.random.default_rng(0).random((10, 10)).astype(np.float32)
     tile = _tile(values, 1.0, margin=3)
     np.testing.assert_array_equal(tile[3:13, 3:13], values)
@@ -24,7 +24,7 @@ def test_pixels_of_a_kilometre_are_the_very_same_and_nothing_is_seen_outside() -
     assert np.isnan(tile[:, 13:]).all()
 
 
-def test_nearly_a_kilometre_is_a_kilometre() -> None:
+def test_nearly_1_km_counts_as_1_km() -> None:
     values = np.random.default_rng(0).random((8, 8)).astype(np.float32)
     np.testing.assert_array_equal(_tile(values, 0.99967), values)
 
@@ -36,7 +36,7 @@ def test_coarse_pixels_are_interpolated_up_to_the_outer_edge() -> None:
     np.testing.assert_allclose(tile[0], [10, 10.5, 11.5, 12.5, 13.5, 14.5, 15.5, 16])
 
 
-def test_a_storm_grows_no_rim_of_weak_echo() -> None:
+def test_interpolation_adds_no_rim_of_weak_echo() -> None:
     values = np.full((8, 8), NO_ECHO)
     values[2:6, 2:6] = 40
     tile = _tile(values, 2.0, size=16)
@@ -44,13 +44,13 @@ def test_a_storm_grows_no_rim_of_weak_echo() -> None:
     assert (tile == 40).sum() == pytest.approx(64, abs=4)
 
 
-def test_rain_thins_out_towards_its_zeros() -> None:
+def test_rain_is_interpolated_with_its_zeros() -> None:
     values = np.zeros((4, 4))
     values[:, :2] = 8
     np.testing.assert_allclose(_tile(values, 2.0, in_db=False)[3], [8, 8, 8, 6, 2, 0, 0, 0])
 
 
-def test_half_of_the_weight_must_have_been_seen() -> None:
+def test_half_of_the_weight_must_have_data() -> None:
     values = np.full((4, 4), 3.0)
     values[:, 2:] = NAN
     tile = _tile(values, 2.0, in_db=False)
@@ -58,14 +58,14 @@ def test_half_of_the_weight_must_have_been_seen() -> None:
     np.testing.assert_allclose(tile[:, :4], 3)
 
 
-def test_fine_pixels_are_averaged_as_power_with_no_echo_as_none() -> None:
+def test_fine_pixels_are_averaged_as_power_with_no_echo_as_zero() -> None:
     values = np.full((16, 16), 30.0)
     values[::2] = NO_ECHO
     np.testing.assert_allclose(_tile(values, 0.5), 30 + 10 * np.log10(0.5), rtol=1e-6)
     np.testing.assert_allclose(_tile(np.where(values > 0, 4.0, 0.0), 0.5, in_db=False), 2.0)
 
 
-def test_a_block_is_averaged_over_what_was_seen_of_it() -> None:
+def test_a_block_is_averaged_over_its_valid_pixels() -> None:
     values = np.array([[10, NAN, 1, NAN], [NAN, 20, NAN, NAN]], np.float32)
     means = coarsened(values, (2, 2), in_db=False)
     assert means[0, 0] == 15

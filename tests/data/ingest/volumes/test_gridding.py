@@ -1,4 +1,4 @@
-"""From polar to grid: in its place, north up, at its strength and its size."""
+"""Tests of gridding: position, orientation, intensity and area of storms."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def _centre(field: Real) -> tuple[float, float]:
 
 @pytest.fixture(scope="module")
 def gridded() -> tuple[Real, Mask]:
-    """Storms to the north-east, south and west, on the archive's grid."""
+    """Return storms in the north-east, south and west on the archive's grid."""
     blobs = (Blob(45, 60, 10), Blob(180, 40, 6), Blob(270, 80, 8))
     return _gridded(blobs, Grid())
 
@@ -50,33 +50,32 @@ def gridded() -> tuple[Real, Mask]:
         (*WEST, (128, 128 - 80)),
     ],
 )
-def test_a_storm_lies_where_the_radar_saw_it(
+def test_storms_have_the_right_position(
     gridded: tuple[Real, Mask], rows: slice, columns: slice, centre: tuple[float, float]
 ) -> None:
     row, column = _centre(gridded[0][0, 0, rows, columns])
     assert (row + rows.start, column + columns.start) == pytest.approx(centre, abs=0.6)
 
 
-def test_a_storm_does_not_grow_on_the_way(gridded: tuple[Real, Mask]) -> None:
+def test_storms_keep_their_area(gridded: tuple[Real, Mask]) -> None:
     for level in (0, 1):
         area_km2 = np.isfinite(gridded[0][0, level, *NORTH_EAST]).sum()
         assert area_km2 == pytest.approx(np.pi * 10**2, rel=0.1)
 
 
-def test_a_pixel_is_a_kilometre(gridded: tuple[Real, Mask]) -> None:
-    """Storms 40 km to the south and 80 km to the west."""
+def test_distances_between_storms_are_right(gridded: tuple[Real, Mask]) -> None:
     south, west = (_centre(gridded[0][0, 0, rows, columns]) for rows, columns in (SOUTH, WEST))
     down, left = south[0] + SOUTH[0].start, west[1] + WEST[1].start
     across = south[1] + SOUTH[1].start - left
     assert (down - west[0] - WEST[0].start, across) == pytest.approx((40, 80), abs=1)
 
 
-def test_the_middle_of_a_storm_keeps_its_strength(gridded: tuple[Real, Mask]) -> None:
+def test_storm_maxima_are_kept(gridded: tuple[Real, Mask]) -> None:
     assert np.nanmax(gridded[0][0, 0]) == pytest.approx(40, abs=1)
     assert np.nanmax(gridded[0][1, 0]) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_uniform_rain_stays_uniform_and_is_seen_only_where_a_beam_was() -> None:
+def test_uniform_rain_stays_uniform_and_is_limited_to_the_coverage() -> None:
     volume, _ = _volume(())
     rain = tuple(replace(s, fields={"zh": np.full_like(s.fields["zh"], 30)}) for s in volume.sweeps)
     echoes = [np.ones(s.fields["zh"].shape, bool) for s in rain]
@@ -100,11 +99,11 @@ def test_reflectivity_is_averaged_as_power() -> None:
         halves.append(replace(sweep, fields={"zh": zh}))
     echoes = [np.ones(s.fields["zh"].shape, bool) for s in halves]
     radar, _ = to_grid(replace(volume, sweeps=tuple(halves)), echoes, ("zh",), Grid(size=32, spacing_km=5.0))
-    # Near the radar a pixel holds many rays: the mean power of 20 and 40 dBZ is 37 dBZ, the mean of their dBZ 30.
+    # A pixel near the radar has many rays. The mean power of 20 and 40 dBZ is 37 dBZ; their mean in dBZ is 30.
     assert np.nanmedian(radar[0, 0, 12:20, 12:20]) == pytest.approx(37.0, abs=0.5)
 
 
-def test_the_radar_is_over_the_centre_pixel_at_any_size_and_spacing() -> None:
+def test_the_radar_is_at_the_centre_pixel_for_any_size_and_spacing() -> None:
     for grid in (Grid(size=256), Grid(size=101, spacing_km=2.0)):
         (south, north), (west, east) = grid.limits_m()
         step, half = 1000 * grid.spacing_km, grid.size // 2
