@@ -57,6 +57,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
 	mkdir -p $(VENV)/links/polarcast
 	for folder in data models hpc slurm sweeps; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
+	for file in hpc/api/*.py; do ln -sfn ../../../$$file $(VENV)/links/polarcast/$$(basename $$file); done
 	@touch $@
 
 clean:

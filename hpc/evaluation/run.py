@@ -12,7 +12,7 @@ from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.evaluation.summary import FEW, ScoreSummary, check_wanted, summarize
 from polarcast.hpc.runs.build import open_shards
 from polarcast.hpc.runs.folder import Output, RunFolder
-from polarcast.hpc.scores.records import read_records
+from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.scores.stats.paired import POOLED
 from polarcast.hpc.utils.progress import ProgressBoard
 
@@ -34,6 +34,21 @@ class Wanted:
     recorded: bool = False
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Score records of a run.
+
+    Attributes:
+        records: Sums of each event.
+        scored_on: Name of the split or archive.
+        file: Where the records are kept.
+    """
+
+    records: Records
+    scored_on: str
+    file: Path
+
+
 def evaluate_run(
     path: Path,
     archive: Path | None,
@@ -42,15 +57,7 @@ def evaluate_run(
     world: World,
     wanted: Wanted,
 ) -> tuple[list[ScoreSummary], dict[str, Any]]:
-    """Score one run on a split of its own shards, or on all events of an archive, on all ranks.
-
-    Args:
-        path: Folder of the run.
-        archive: Archive or shards to score on; None for the run's own shards.
-        split: Split of the run's own shards.
-        board: Progress display.
-        world: This process's rank and world size.
-        wanted: Scores to summarize.
+    """Score one run and summarize the requested scores, on all ranks; the arguments are those of `evaluate_records`.
 
     Returns:
         The requested scores, and a record of the run, its data, the number of events and the records file.
@@ -58,24 +65,44 @@ def evaluate_run(
     Raises:
         BadInput: the run is not trained, the data lack variables that it reads, or a score is unknown.
     """
-    run = RunFolder(path)
     check_wanted(wanted.scores, wanted.by, wanted.aggregation)
+    found = evaluate_records(path, archive, split, board, world, wanted.recorded)
+    events = len(found.records.events)
+    about = {"run": str(path), "scored_on": found.scored_on, "events": events, "records": str(found.file)}
+    return summarize(found.records, wanted.scores, wanted.by, wanted.aggregation), about
+
+
+def evaluate_records(
+    path: Path, archive: Path | None, split: str, board: ProgressBoard, world: World, recorded: bool = False
+) -> Evaluation:
+    """Score one run on a split of its own shards, or on all events of an archive, on all ranks; keep the records.
+
+    Args:
+        path: Folder of the run.
+        archive: Archive or shards to score on; None for the run's own shards.
+        split: Split of the run's own shards.
+        board: Progress display.
+        world: This process's rank and world size.
+        recorded: Whether to read existing records instead of scoring again.
+
+    Raises:
+        BadInput: the run is not trained, or the data lack variables that it reads.
+    """
+    run = RunFolder(path)
     if archive is None:
         manifest, name = open_shards(run.config()), split
-        output = (
-            run.output if split == "test" else Output(path / f"scores-{split}.parquet", path / f"cases-{split}.npz")
-        )
+        output = run.output
+        if split != "test":
+            output = Output(path / f"scores-{split}.parquet", path / f"cases-{split}.npz")
     else:
         split, name = "test", archive.resolve().name
         out = path / "on" / name
         manifest, output = _shards(archive, out, board, world), Output(out / "scores.parquet", out / "cases.npz")
-    if wanted.recorded:
-        records = read_records(output.scores)
-    else:
-        with board.stage("evaluate", "frames", 1) as done:
-            records = evaluate(run, manifest, output, split, lambda n, of: done(n // of), world)
-    about = {"run": str(path), "scored_on": name, "events": len(records.events), "records": str(output.scores)}
-    return summarize(records, wanted.scores, wanted.by, wanted.aggregation), about
+    if recorded:
+        return Evaluation(read_records(output.scores), name, output.scores)
+    with board.stage("evaluate", "frames", 1) as done:
+        records = evaluate(run, manifest, output, split, lambda n, of: done(n // of), world)
+    return Evaluation(records, name, output.scores)
 
 
 def _shards(archive: Path, out: Path, board: ProgressBoard, world: World) -> Manifest:

@@ -1,4 +1,4 @@
-"""Where the pixels of a forecast lie, as CF 1.8 has it."""
+"""Grid coordinates of a forecast, following CF 1.8."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from polarcast.hpc.inference.netcdf import Array, Attribute, Variable
 
 EARTH_RADIUS_M = 6370997.0
-"""Of the sphere on which Py-ART places a radar's grid."""
+"""Radius of the sphere that Py-ART uses for radar grids."""
 _ANCHOR = "centre pixel of the grid"
 
 Field = npt.NDArray[np.float32]
@@ -16,12 +16,12 @@ Field = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Ground:
-    """A grid on the ground.
+    """Horizontal grid.
 
     Attributes:
-        shape: Rows, columns.
-        spacing_km: Of the pixels.
-        site: Latitude and longitude in degrees of the pixel (size // 2, size // 2), where they are known.
+        shape: Number of rows and columns.
+        spacing_km: Pixel spacing.
+        site: Latitude and longitude in degrees of the pixel (size // 2, size // 2); None if unknown.
     """
 
     shape: tuple[int, int]
@@ -29,13 +29,13 @@ class Ground:
     site: tuple[float, float] | None = None
 
     def axes_km(self) -> tuple[Array, Array]:
-        """(y,) north and (x,) east of the centre pixel; row 0 is the northernmost."""
+        """Return the distances (y,) north and (x,) east of the center pixel in km; row 0 is the northernmost."""
         rows, columns = self.shape
         y = self.spacing_km * (rows // 2 - np.arange(rows, dtype=np.float64))
         return y, self.spacing_km * (np.arange(columns, dtype=np.float64) - columns // 2)
 
     def variables(self) -> dict[str, Variable]:
-        """Axes, and latitude and longitude where they are known."""
+        """Return the axes, and latitude and longitude if the site is known."""
         y, x = self.axes_km()
         return {
             "y": Variable(("y",), y, {
@@ -48,7 +48,7 @@ class Ground:
         }  # fmt: skip
 
     def attributes(self, *coordinates: str) -> dict[str, Attribute]:
-        """What a field on this ground says of its coordinates, those that are named first."""
+        """Return the coordinate attributes of a field on this grid, with the given coordinates first."""
         if not self.site:
             return {"coordinates": " ".join(coordinates)}
         return {"coordinates": " ".join([*coordinates, "latitude", "longitude"]), "grid_mapping": "projection"}
@@ -73,13 +73,14 @@ class Ground:
 
 
 def geographic(y_km: Array, x_km: Array, site: tuple[float, float]) -> tuple[Field, Field]:
-    """Latitude and longitude in degrees, each (y, x), of an azimuthal equidistant grid around a site (Snyder 1987,
-    eq. 20-14 and 20-15).
+    """Return latitude and longitude in degrees, each (y, x), of an azimuthal equidistant grid around a site.
+
+    Source: Snyder (1987), eq. 20-14 and 20-15.
 
     Args:
-        y_km: (y,) north of the site.
-        x_km: (x,) east of it.
-        site: Its latitude and longitude in degrees.
+        y_km: Distances north of the site, (y,).
+        x_km: Distances east of the site, (x,).
+        site: Latitude and longitude of the site in degrees.
     """
     y, x = np.meshgrid(1000 * y_km, 1000 * x_km, indexing="ij")
     distance = np.hypot(x, y)

@@ -1,4 +1,4 @@
-"""What a forecast is made of: one event of an archive, of shards, or a radar volume, brought to shards."""
+"""Forecast inputs: convert one event of an archive, of shards, or a radar volume to shards."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from polarcast.data.shards.write import write_shards
 from polarcast.hpc.config.schema import RunConfig
 
 _EVENT_FOLDER = re.compile(r"data_dir_(\d+)")
-_WHAT = "give an event's folder, an archive or shards with --event, or a radar volume"
+_ACCEPTED = "give an event's folder, an archive or shards with --event, or a radar volume"
 _LISTED = 12
 
 OnProgress = Callable[[str, int, int], None]
@@ -27,13 +27,13 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Input:
-    """An event as shards.
+    """One event as shards.
 
     Attributes:
-        name: What the user gave, in short.
-        event: Its number.
-        manifest: Of shards in which it is the only test event; every frame of it is a window.
-        note: What is known of it beyond its fields (`Archive.event_note`); empty for shards and published archives.
+        name: Base name of the input path.
+        event: Number of the event.
+        manifest: Manifest of shards with this event as the only test event; every frame is a window.
+        note: Metadata of the event (`Archive.event_note`); empty for shards and published archives.
     """
 
     name: str
@@ -44,34 +44,35 @@ class Input:
 
 @contextmanager
 def open_input(
-    path: Path, config: RunConfig, event: int | None, size: int, tell: OnProgress | None = None
+    path: Path, config: RunConfig, event: int | None, size: int, on_progress: OnProgress | None = None
 ) -> Iterator[Input]:
-    """Open what a forecast is to be made of; what has to be written for it lies in a temporary folder.
+    """Open the input of a forecast; temporary shards are deleted on exit.
 
     Args:
-        path: An event's folder of an archive, an archive, a folder of shards or one of them, or a radar volume.
-        config: Of the run that is to forecast: its variables and heights are read.
-        event: Which event, where there are several.
-        size: Pixels of 1 km a side to which a volume is gridded.
-        tell: Called with (what, done, total).
+        path: Event folder of an archive, archive, folder of shards, one shard, or radar volume.
+        config: Configuration of the run; selects variables and heights.
+        event: Event number; required if there are several.
+        size: Pixels per side, of 1 km each, of a gridded volume.
+        on_progress: Called with (stage, done, total).
 
     Raises:
-        BadInput: none of these, damaged, without what the run reads, or the event isn't there or has to be chosen.
+        BadInput: the input is none of these, is damaged or lacks a variable or height; or the event is missing or
+            ambiguous.
     """
-    tell = tell or (lambda *_: None)
+    on_progress = on_progress or (lambda *_: None)
     name = path.absolute().name
     with TemporaryDirectory(prefix="polarcast-predict-") as scratch:
         if path.suffix == ".tar" or (path / NAME).is_file():
             yield _of_shards(path, event)
         elif path.is_dir():
             archive, numbered = _archive_of(path)
-            yield _of_archive(name, archive, _chosen(numbered, event, path), config, Path(scratch), tell)
+            yield _of_archive(name, archive, _chosen(numbered, event, path), config, Path(scratch), on_progress)
         elif path.is_file():
-            archive = _gridded(path, config, size, Path(scratch), tell)
+            archive = _gridded(path, config, size, Path(scratch), on_progress)
             number = _chosen(list(archive.frames), event, path)
-            yield _of_archive(name, archive, number, config, Path(scratch), tell)
+            yield _of_archive(name, archive, number, config, Path(scratch), on_progress)
         else:
-            raise BadInput("no such file or folder", path, _WHAT)
+            raise BadInput("no such file or folder", path, _ACCEPTED)
 
 
 def _of_shards(path: Path, event: int | None) -> Input:
@@ -80,17 +81,21 @@ def _of_shards(path: Path, event: int | None) -> Input:
     if path.suffix == ".tar":
         names = [shard.name for shard in manifest.shards]
         if path.name not in names:
-            raise BadInput("its folder's manifest does not know it", path, "index it with: polarcast data index FOLDER")
+            raise BadInput(
+                "not listed in the manifest of its folder", path, "index it with: polarcast data index FOLDER"
+            )
         rows = rows[rows[:, 0] == names.index(path.name)]
     number = _chosen(sorted({int(e) for e in rows[:, 1 + EVENT]}), event, path)
     holding = np.unique(manifest.samples[manifest.samples[:, 1 + EVENT] == number, 0]).tolist()
     for shard, problem in bad_shards(manifest, holding, sums=True).items():
-        raise BadInput(problem, manifest.folder / manifest.shards[shard].name, "copy it again, or shard again")
+        raise BadInput(
+            problem, manifest.folder / manifest.shards[shard].name, "copy it again, or write the shards again"
+        )
     return Input(path.absolute().name, number, _only(manifest, number), {})
 
 
 def _only(manifest: Manifest, event: int) -> Manifest:
-    """The shards with one event to test on, and every frame of it: also those too weak to learn from."""
+    """Return the shards with one test event and all of its frames, including those too weak for training."""
     return replace(
         manifest,
         splits={"train": (), "validation": (), "test": (event,)},
@@ -99,12 +104,12 @@ def _only(manifest: Manifest, event: int) -> Manifest:
 
 
 def _archive_of(path: Path) -> tuple[Archive, list[int]]:
-    """The archive that a folder is, or that an event's folder lies in; and the events that are meant."""
+    """Return the archive of a folder or of an event's folder, and the selected events."""
     if not (found := _EVENT_FOLDER.fullmatch(path.name)):
         archive = open_archive(path)
         return archive, list(archive.frames)
     folder = path.absolute()
-    # The outermost: notes and the rain lie beside the radar's folder.
+    # Try the outermost folder first: notes and rain are stored next to the radar folder.
     for root in reversed(folder.parents[:4]):
         try:
             archive = open_archive(root)
@@ -112,43 +117,45 @@ def _archive_of(path: Path) -> tuple[Archive, list[int]]:
             continue
         if any(base and folder.is_relative_to(base) for base in (archive.radar_root, archive.rain_root)):
             return archive, sorted({int(found[1])} & set(archive.frames))
-    raise BadInput("lies in no archive", path, "its fields belong below dBZ/, ZDR/, KDP/ of one folder")
+    raise BadInput("not part of an archive", path, "put its fields below dBZ/, ZDR/, KDP/ of one folder")
 
 
-def _of_archive(name: str, archive: Archive, event: int, config: RunConfig, scratch: Path, tell: OnProgress) -> Input:
-    wanted = archive.select(config.variables(), sorted(config.data.heights_km))
-    alone = replace(wanted, frames={event: archive.frames[event]})
-    tell("reading", 0, 1)
+def _of_archive(
+    name: str, archive: Archive, event: int, config: RunConfig, scratch: Path, on_progress: OnProgress
+) -> Input:
+    selected = archive.select(config.variables(), sorted(config.data.heights_km))
+    alone = replace(selected, frames={event: archive.frames[event]})
+    on_progress("reading", 0, 1)
     manifest = write_shards(alone, scratch / "shards", split="all-test")
-    tell("reading", 1, 1)
+    on_progress("reading", 1, 1)
     return Input(name, event, manifest, archive.event_note(event))
 
 
-def _gridded(path: Path, config: RunConfig, size: int, scratch: Path, tell: OnProgress) -> Archive:
-    """The archive that ingest makes of one volume, with the run's variables and heights and without a rain grid."""
+def _gridded(path: Path, config: RunConfig, size: int, scratch: Path, on_progress: OnProgress) -> Archive:
+    """Ingest one volume to an archive with the run's variables and heights, without a rain grid."""
     from polarcast.data.ingest.jobs import is_gridded
     from polarcast.data.ingest.run import NO_RAIN, IngestSettings, ingest
     from polarcast.data.ingest.volumes.frame import VolumeSettings
     from polarcast.data.ingest.volumes.gridding import Grid
 
     if is_gridded(path):
-        raise BadInput("a gridded sequence, no radar volume", path, "first: polarcast data ingest ARCHIVE FILE")
+        raise BadInput("a gridded sequence, not a radar volume", path, "run first: polarcast data ingest ARCHIVE FILE")
     variables = ("zh", *(v for v in config.variables() if v != "zh"))
     grid = Grid(size, heights_km=tuple(sorted(config.data.heights_km)))
     settings = IngestSettings(VolumeSettings(grid, variables, rain=NO_RAIN))
     out = scratch / "archive"
-    if failed := ingest(out, [path], settings, on_progress=tell).failed:
+    if failed := ingest(out, [path], settings, on_progress=on_progress).failed:
         raise BadInput(next(iter(failed.values())), path)
     return open_archive(out)
 
 
-def _chosen(events: Sequence[int], wanted: int | None, where: Path) -> int:
-    if wanted is None and len(events) == 1:
+def _chosen(events: Sequence[int], event: int | None, where: Path) -> int:
+    if event is None and len(events) == 1:
         return events[0]
     more = ", …" if len(events) > _LISTED else ""
-    there = f"there are: {', '.join(map(str, events[:_LISTED]))}{more}" if events else "it has none with frames"
-    if wanted is None:
-        raise BadInput(f"{len(events)} events", where, f"choose one with --event; {there}" if events else there)
-    if wanted not in events:
-        raise BadInput(f"no event {wanted}", where, there)
-    return wanted
+    available = f"choose from: {', '.join(map(str, events[:_LISTED]))}{more}" if events else "no event has frames"
+    if event is None:
+        raise BadInput(f"{len(events)} events", where, f"select one with --event; {available}" if events else available)
+    if event not in events:
+        raise BadInput(f"no event {event}", where, available)
+    return event

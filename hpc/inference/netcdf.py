@@ -1,4 +1,4 @@
-"""Labelled arrays → a netCDF file (64-bit offset), through scipy alone: no netCDF library is needed to write one."""
+"""Write labelled arrays to a netCDF file (64-bit offset) with scipy, without a netCDF library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from polarcast.data.errors import BadInput
 from polarcast.data.files import replacing
 
 FILL = np.float32(9.969209968386869e36)
-"""What stands for a missing value: netCDF's own default of floats."""
-MOST_BYTES = 2**31 - 4
-"""Of one variable, as scipy writes it."""
+"""Fill value of missing data: the netCDF default for floats."""
+MAX_BYTES = 2**31 - 4
+"""Largest size of one variable that scipy can write."""
 _BIG_ENDIAN = {"f": ">f4", "d": ">f8", "i": ">i4"}
 
 Attribute = str | int | float | np.float32
@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Variable:
-    """One array: names of its dimensions in order, float32, float64 or int32 values, and attributes."""
+    """An array of float32, float64 or int32 values, with its dimension names in order and its attributes."""
 
     dimensions: tuple[str, ...]
     values: Array
@@ -32,30 +32,32 @@ class Variable:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What goes into one file: variables by name, and the attributes of the whole."""
+    """Content of a file: variables by name, and global attributes."""
 
     variables: Mapping[str, Variable]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     def lengths(self) -> dict[str, int]:
-        """Dimension → length, in the order of their first use.
+        """Return dimension → length, in order of first use.
 
         Raises:
-            ValueError: values have another number of dimensions than is named, or two variables disagree on a length.
+            ValueError: a variable has more or fewer dimensions than names, or two variables differ in a length.
         """
-        found: dict[str, int] = {}
+        lengths: dict[str, int] = {}
         for name, variable in self.variables.items():
             for dimension, length in zip(variable.dimensions, variable.values.shape, strict=True):
-                if found.setdefault(dimension, length) != length:
-                    raise ValueError(f"{name}: {dimension} is {length} long, elsewhere {found[dimension]}")
-        return found
+                if lengths.setdefault(dimension, length) != length:
+                    raise ValueError(
+                        f"{name}: {dimension} has length {length}, but {lengths[dimension]} in another variable"
+                    )
+        return lengths
 
 
 def write_netcdf(path: Path, dataset: Dataset) -> None:
-    """Write a file in one step: it is there whole, or not at all.
+    """Write a dataset to a file atomically.
 
     Raises:
-        BadInput: a variable is larger than the format holds.
+        BadInput: a variable exceeds the size limit of the format.
     """
     from scipy.io import netcdf_file
 
@@ -66,27 +68,27 @@ def write_netcdf(path: Path, dataset: Dataset) -> None:
             file.createDimension(dimension, length)
         for name, variable in dataset.variables.items():
             kind = _BIG_ENDIAN[variable.values.dtype.char]
-            there = file.createVariable(name, kind, variable.dimensions)
-            there[()] = variable.values
-            _describe(there, variable.attributes)
+            target = file.createVariable(name, kind, variable.dimensions)
+            target[()] = variable.values
+            _describe(target, variable.attributes)
         _describe(file, dataset.attributes)
 
 
 def check_size(name: str, size: int) -> None:
-    """Raises BadInput for a variable of more bytes than the format holds."""
-    if size > MOST_BYTES:
+    """Raise BadInput if a variable of `size` bytes exceeds the size limit of the format."""
+    if size > MAX_BYTES:
         raise BadInput(
-            f"{size / 2**30:.1f} GiB of {name}, a netCDF file holds 2 GiB of one variable",
+            f"{name} needs {size / 2**30:.1f} GiB, but a netCDF variable is limited to 2 GiB",
             "output",
-            "ask for fewer --members, or write the event in parts with --frames",
+            "request fewer --members, or split the event with --frames",
         )
 
 
 def _describe(target: Any, attributes: Mapping[str, Attribute]) -> None:
     for name, value in attributes.items():
         if hasattr(target, name):
-            raise ValueError(f"{name} is an attribute of scipy's own, which would be overwritten")
-        # scipy would write text as Latin-1 and shorten floats to single precision.
+            raise ValueError(f"{name} would overwrite an attribute of the scipy object")
+        # scipy writes str as Latin-1 and Python floats in single precision.
         if isinstance(value, str):
             setattr(target, name, value.encode() or b" ")
         else:

@@ -1,4 +1,4 @@
-"""A nowcasting model on the last frames of an event → the frames that come next, as CF netCDF holds them."""
+"""Nowcast an event from its latest frames, and convert the nowcast to CF netCDF."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from polarcast.hpc.inference.cf_dataset import NO_DATE, member_axis
 from polarcast.hpc.inference.grid import Field, Ground
 from polarcast.hpc.inference.inputs import Input, OnProgress
 from polarcast.hpc.inference.netcdf import FILL, Attribute, Dataset, Variable, check_size
-from polarcast.hpc.inference.qpe import ensemble_of, of_forecast, site_of, unseen
-from polarcast.hpc.inference.warnings import Seen, named, unusual
+from polarcast.hpc.inference.qpe import coverage_warnings, ensemble_of, forecast_warnings, site_of
+from polarcast.hpc.inference.warnings import FieldStatistics, describe_frames, input_warnings
 from polarcast.models.forecaster import Forecaster
 
 Numbers = npt.NDArray[np.int64]
@@ -24,17 +24,17 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Nowcast:
-    """What comes after a frame.
+    """Forecast after a frame.
 
     Attributes:
-        zh: (m, t, z, y, x) in dBZ, 0 without echo.
-        issued: Number of the last frame seen.
-        known: Frame number → zh (z, y, x) of the last frame seen, and of those of the forecast that the input has.
-        heights_km: Along z.
-        ground: Where the pixels lie.
-        step_minutes: Between frames.
-        time: UTC of the last frame seen, None where it is not known.
-        warnings: What was unusual, a line each.
+        zh: Forecast reflectivity (m, t, z, y, x) in dBZ; 0 without echo.
+        issued: Number of the last input frame.
+        known: Frame number → observed zh (z, y, x) of the last input frame, and of forecast frames if available.
+        heights_km: Heights of the levels, (z,).
+        ground: Grid of the forecast.
+        step_minutes: Time between frames.
+        time: UTC time of the last input frame; None if unknown.
+        warnings: Warnings about input and forecast, one line each.
     """
 
     zh: Field
@@ -48,11 +48,11 @@ class Nowcast:
 
     @property
     def lead_minutes(self) -> list[float]:
-        """Of each frame of the forecast."""
+        """Lead time of each forecast frame, (t,)."""
         return [self.step_minutes * (1 + t) for t in range(self.zh.shape[1])]
 
     def mean(self) -> Field:
-        """(t, z, y, x), over the members."""
+        """Return the ensemble mean (t, z, y, x) in dBZ."""
         return self.zh.mean(0, dtype=np.float64).astype(np.float32)
 
 
@@ -60,88 +60,90 @@ class Nowcast:
 def nowcast_event(
     config: RunConfig,
     model: Forecaster,
-    given: Input,
+    source: Input,
     issued: int | None = None,
     members: int | None = None,
     seed: int = 0,
-    tell: OnProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Nowcast:
-    """Forecast what comes after a frame of an event; the window and random numbers are those of `evaluate`.
+    """Forecast the frames after a frame of an event, with the window and random numbers of `evaluate`.
 
     Args:
-        config: Of the model's run.
-        model: Ready to forecast.
-        given: The event; frames to come need not be in it.
-        issued: The last frame seen; the newest that has enough before it, by default.
-        members: Ensemble size; that of the run's evaluation by default.
-        seed: Of a generative model's random numbers.
-        tell: Called with (what, done, total).
+        config: Configuration of the run.
+        model: Trained model.
+        source: Input event; it need not contain the forecast frames.
+        issued: Number of the last input frame; default: the latest with enough frames before it.
+        members: Ensemble size; default: that of the run's evaluation.
+        seed: Seed of a generative model.
+        on_progress: Called with (stage, done, total).
 
     Raises:
-        BadInput: too few frames in a row end there, or a grid that the model can't take.
+        BadInput: too few consecutive frames end there, or the model does not support the grid.
     """
-    reader = _reader(config, given, config.variables(), config.frames)
+    reader = _reader(config, source, config.variables(), config.frames)
     window, last = _window(reader.windows.begins(np.arange(len(reader)))[:, 1], config.frames, issued)
-    wanted = config.evaluate.members if members is None else members
+    members = config.evaluate.members if members is None else members
     levels = len(config.data.heights_km)
-    check_size("zh", 4 * wanted * config.lead_frames * levels * given.manifest.pixels)
+    check_size("zh", 4 * members * config.lead_frames * levels * source.manifest.pixels)
     batch = reader.read([window]).to(device_of(World()))
-    zh = ensemble_of(model, batch, wanted, seed, given.name)[0].float().cpu().numpy()
-    if tell:
-        tell("forecast", 1, 1)
+    zh = ensemble_of(model, batch, members, seed, source.name)[0].float().cpu().numpy()
+    if on_progress:
+        on_progress("forecast", 1, 1)
     radar, frames = batch.radar[0].cpu().numpy(), np.arange(last + 1 - config.frames, last + 1)
-    odd = unusual(Seen.of(radar, batch.variables), frames, batch.variables, batch.heights_km)
-    times = given.note.get("times", ())
-    rows, columns = given.manifest.shape
+    from_input = input_warnings(
+        FieldStatistics.measure(radar, batch.variables), frames, batch.variables, batch.heights_km
+    )
+    times = source.note.get("times", ())
+    rows, columns = source.manifest.shape
     return Nowcast(
         zh=zh,
         issued=last,
-        known=_known(config, given, range(last, last + config.lead_frames + 1)),
+        known=_known(config, source, range(last, last + config.lead_frames + 1)),
         heights_km=tuple(config.data.heights_km),
-        ground=Ground((rows, columns), given.manifest.spacing_km, site_of(given)),
-        step_minutes=given.manifest.time_step_minutes,
+        ground=Ground((rows, columns), source.manifest.spacing_km, site_of(source)),
+        step_minutes=source.manifest.time_step_minutes,
         time=times[last] if last < len(times) else None,
-        warnings=(*unseen(given), *odd, *of_forecast(zh, wanted)),
+        warnings=(*coverage_warnings(source), *from_input, *forecast_warnings(zh, members)),
     )
 
 
-def _reader(config: RunConfig, given: Input, variables: tuple[str, ...], frames: int) -> Reader:
+def _reader(config: RunConfig, source: Input, variables: tuple[str, ...], frames: int) -> Reader:
     try:
         return open_reader(
-            given.manifest, "test", variables=variables, heights_km=config.data.heights_km, frames=frames, rain=False
+            source.manifest, "test", variables=variables, heights_km=config.data.heights_km, frames=frames, rain=False
         )
-    except BadInput as error:  # its advice is for who makes shards
-        raise BadInput(error.what, given.name, f"the run sees {frames} frames in a row") from None
+    except BadInput as error:  # its advice is for writing shards
+        raise BadInput(error.what, source.name, f"the run needs {frames} consecutive frames") from None
 
 
 def _window(begins: Numbers, frames: int, issued: int | None) -> tuple[int, int]:
-    """Number of the window that ends with a frame, the last by default, and that frame."""
+    """Return the index of the window that ends with frame `issued` (default: the last window), and that frame."""
     ends = begins + frames - 1
     if issued is None:
         return len(ends) - 1, int(ends[-1])
     if not (ends == issued).any():
-        problem = f"no {frames} frames in a row end with frame {issued}"
-        raise BadInput(problem, "--issued", f"it can be {named(ends)}")
+        problem = f"no {frames} consecutive frames end with frame {issued}"
+        raise BadInput(problem, "--issued", f"choose from {describe_frames(ends)}")
     return int(np.flatnonzero(ends == issued)[0]), issued
 
 
-def _known(config: RunConfig, given: Input, wanted: range) -> dict[int, Field]:
-    """zh of these frames, as far as they are there; none where the input has no zh."""
-    if "zh" not in given.manifest.variables:
+def _known(config: RunConfig, source: Input, frames: range) -> dict[int, Field]:
+    """Return zh of those frames that the input contains; empty if it has no zh."""
+    if "zh" not in source.manifest.variables:
         return {}
-    reader = _reader(config, given, ("zh",), 1)
+    reader = _reader(config, source, ("zh",), 1)
     numbers = reader.windows.begins(np.arange(len(reader)))[:, 1]
-    chosen = np.flatnonzero(np.isin(numbers, wanted))
+    chosen = np.flatnonzero(np.isin(numbers, frames))
     fields = reader.read(chosen).to("cpu").variable("zh")[:, 0].numpy()
     return dict(zip(numbers[chosen].tolist(), fields, strict=True))
 
 
-def nowcast_dataset(nowcast: Nowcast, story: Mapping[str, Attribute]) -> Dataset:
-    """Coordinates, zh of every member, and their mean where there are several.
+def nowcast_dataset(nowcast: Nowcast, attributes: Mapping[str, Attribute]) -> Dataset:
+    """Return a dataset with coordinates, zh of every member, and the mean of several members.
 
     Args:
-        nowcast: What was forecast.
-        story: Attributes of the whole file.
+        nowcast: Forecast of an event.
+        attributes: Global attributes of the file.
     """
     place: dict[str, Attribute] = {
         **nowcast.ground.attributes("forecast_reference_time", "forecast_period"),
@@ -156,7 +158,7 @@ def nowcast_dataset(nowcast: Nowcast, story: Mapping[str, Attribute]) -> Dataset
     if len(nowcast.zh) > 1:
         averaged: dict[str, Attribute] = {**place, "comment": "mean over the dimension member of zh"}
         variables["zh_mean"] = _zh("mean reflectivity factor of the members", nowcast.mean(), axes, averaged)
-    return Dataset(variables, story)
+    return Dataset(variables, attributes)
 
 
 def _zh(long_name: str, values: Field, dimensions: tuple[str, ...], more: Mapping[str, Attribute]) -> Variable:
@@ -170,18 +172,18 @@ def _coordinates(nowcast: Nowcast) -> dict[str, Variable]:
     since = nowcast.time.replace("T", " ") if nowcast.time else NO_DATE
     clock: dict[str, Attribute] = {"units": f"seconds since {since}", "calendar": "standard"}
     if not nowcast.time:
-        # CF wants a date of every time axis.
-        clock["comment"] = f"the input tells no date: {NO_DATE} stands for the last frame seen"
+        # CF requires a date for every time axis.
+        clock["comment"] = f"the input has no date: {NO_DATE} is a nominal time of the last input frame"
     seconds = 60 * np.array(nowcast.lead_minutes)
     return {
         "member": member_axis(len(nowcast.zh)),
         "time": Variable(("time",), seconds, {
-            "standard_name": "time", "long_name": "time that the forecast is for", "axis": "T", **clock}),
+            "standard_name": "time", "long_name": "valid time of the forecast", "axis": "T", **clock}),
         "height": Variable(("height",), np.array(nowcast.heights_km), {
             "standard_name": "height", "long_name": "height of the level", "units": "km", "axis": "Z",
             "positive": "up"}),
         "forecast_reference_time": Variable((), np.zeros(()), {
-            "standard_name": "forecast_reference_time", "long_name": "time of the last frame seen", **clock}),
+            "standard_name": "forecast_reference_time", "long_name": "time of the last input frame", **clock}),
         "forecast_period": Variable(("time",), seconds, {
-            "standard_name": "forecast_period", "long_name": "time since the last frame seen", "units": "s"}),
+            "standard_name": "forecast_period", "long_name": "time since the last input frame", "units": "s"}),
     }  # fmt: skip

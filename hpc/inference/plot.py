@@ -1,4 +1,4 @@
-"""A look at a forecast: the radar fields it was made of, the rain it says, and the rain that was observed."""
+"""Plot forecasts: radar input, forecast rain or reflectivity, and observations."""
 
 import io
 import textwrap
@@ -15,7 +15,7 @@ from polarcast.hpc.inference.nowcast import Nowcast
 from polarcast.hpc.utils.plot_style import RAIN_LEVELS_MM_H, ZH_LEVELS_DBZ
 
 COLUMNS = 4
-"""Frames shown, evenly over the event."""
+"""Maximum number of frames in a figure, evenly spaced over the event."""
 _LETTERS_PER_INCH = 12
 _LEVELS = {
     "zh": ZH_LEVELS_DBZ,
@@ -28,15 +28,15 @@ _TICKS = {"zh": (5, 20, 35, 50, 65), "zdr": (-1, 0, 1, 2, 4), "kdp": (0, 0.5, 1,
 
 _Field = npt.NDArray[np.floating]
 _Row = tuple[str, str, Sequence[_Field]]
-"""Variable, label, a field (y, x) for each column."""
+"""Variable, label, and one field (y, x) per column."""
 
 
 def draw_forecasts(forecasts: Forecasts, title: str) -> bytes:
-    """A PNG: a column for each of a few frames, a row for each field.
+    """Draw a PNG with one column per selected frame and one row per field.
 
     Args:
-        forecasts: What was forecast, and what from.
-        title: Above the picture.
+        forecasts: Forecasts of an event, with their input.
+        title: Title of the figure.
     """
     columns = shown(len(forecasts.frames))
     rows: list[_Row] = [(name, label, [fields[t] for t in columns]) for name, label, fields in _rows(forecasts)]
@@ -44,25 +44,25 @@ def draw_forecasts(forecasts: Forecasts, title: str) -> bytes:
 
 
 def draw_nowcast(nowcast: Nowcast, title: str) -> bytes:
-    """A PNG: the last frame seen, then a few lead times; the forecast, and what came where the input has it.
+    """Draw a PNG of the last input frame and selected lead times: forecast, and observations if available.
 
     Args:
-        nowcast: What was forecast, after what; its lowest level is drawn.
-        title: Above the picture.
+        nowcast: Forecast of an event; its lowest level is drawn.
+        title: Title of the figure.
     """
     leads, zh = shown(nowcast.zh.shape[1]), nowcast.mean()[:, 0]
     unknown = np.full(nowcast.ground.shape, np.nan, np.float32)
-    seen = [nowcast.known.get(nowcast.issued + step, unknown[None])[0] for step in (0, *(1 + t for t in leads))]
+    observed = [nowcast.known.get(nowcast.issued + step, unknown[None])[0] for step in (0, *(1 + t for t in leads))]
     members = len(nowcast.zh)
     rows: list[_Row] = [
-        ("zh", "nowcast" if members == 1 else f"mean of {members} members", [seen[0], *(zh[t] for t in leads)])
+        ("zh", "nowcast" if members == 1 else f"mean of {members} members", [observed[0], *(zh[t] for t in leads)])
     ]
     if members > 1:
         spread = nowcast.zh[:, :, 0].std(0, ddof=1)
         rows.append(("zh", "spread of the members", [unknown, *(spread[t] for t in leads)]))
     if len(nowcast.known) > 1:
-        rows.append(("zh", "the input's own", seen))
-    now = "last frame seen" if nowcast.time is None else f"{nowcast.time.replace('T', ' ')} UTC"
+        rows.append(("zh", "observed", observed))
+    now = "last input frame" if nowcast.time is None else f"{nowcast.time.replace('T', ' ')} UTC"
     moments = [f"frame {nowcast.issued:03d}\n{now}", *(f"{nowcast.lead_minutes[t]:+.0f} min" for t in leads)]
     return _png(rows, moments, nowcast.ground, f"{title}, {nowcast.heights_km[0]:g} km")
 
@@ -92,7 +92,7 @@ def _png(rows: Sequence[_Row], moments: list[str], ground: Ground, title: str) -
 
 
 def shown(frames: int) -> list[int]:
-    """Places of the frames that are drawn, out of so many."""
+    """Return the indices of the frames to draw, out of `frames`."""
     return np.unique(np.linspace(0, frames - 1, min(COLUMNS, frames)).round().astype(int)).tolist()
 
 
@@ -107,27 +107,27 @@ def _rows(forecasts: Forecasts) -> list[tuple[str, str, _Field]]:
     if members > 1:
         rows.append(("rain_rate", "spread of the members", forecasts.spread()))
     if forecasts.observed is not None:
-        rows.append(("rain_rate", "the input's rain grid", forecasts.observed))
+        rows.append(("rain_rate", "observed rain rate", forecasts.observed))
     return rows
 
 
 def draw_field(axis: Any, field: _Field, name: str, ground: Ground) -> Any:
-    """A field (y, x) in the colours of its variable; what is not finite, or next to nothing, stays grey."""
+    """Draw a field (y, x) in the colors of its variable; missing and negligible values stay gray."""
     import matplotlib as mpl
     from matplotlib.colors import BoundaryNorm
 
     (north, *_, south), (west, *_, east) = ground.axes_km()
     half = ground.spacing_km / 2
     levels = _LEVELS[name]
-    seen = np.ma.masked_invalid(field)
-    if name in ("zh", "rain_rate"):  # less than the least level is none to speak of
-        seen = np.ma.masked_less(seen, levels[0])
+    visible = np.ma.masked_invalid(field)
+    if name in ("zh", "rain_rate"):  # values below the first level are negligible
+        visible = np.ma.masked_less(visible, levels[0])
     colors = mpl.colormaps["turbo"]
     axis.set_facecolor("0.95")
     axis.tick_params(labelsize=7)
     axis.locator_params(nbins=3)
     return axis.imshow(
-        seen, cmap=colors, norm=BoundaryNorm(levels, colors.N, extend="both" if name in ("zdr", "kdp") else "max"),
+        visible, cmap=colors, norm=BoundaryNorm(levels, colors.N, extend="both" if name in ("zdr", "kdp") else "max"),
         interpolation="nearest", extent=(west - half, east + half, south - half, north + half),
     )  # fmt: skip
 

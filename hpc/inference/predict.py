@@ -1,10 +1,11 @@
-"""A trained run on one event → rain rates, or the frames to come, in a netCDF file with a picture beside it."""
+"""Forecast one event with a trained run; write a netCDF file and a figure."""
 
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from polarcast.data.archive import SPACING_KM, TIME_STEP_MINUTES
 from polarcast.data.errors import BadInput
-from polarcast.data.files import write_bytes
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.schema import RunConfig
@@ -20,9 +20,10 @@ from polarcast.hpc.distributed.world import World, set_up_torch
 from polarcast.hpc.inference.cf_dataset import to_dataset
 from polarcast.hpc.inference.grid import Field
 from polarcast.hpc.inference.inputs import Input, OnProgress, open_input
-from polarcast.hpc.inference.netcdf import Attribute, Dataset, write_netcdf
+from polarcast.hpc.inference.netcdf import Attribute
 from polarcast.hpc.inference.nowcast import nowcast_dataset, nowcast_event
 from polarcast.hpc.inference.plot import draw_forecasts, draw_nowcast
+from polarcast.hpc.inference.prediction import Prediction
 from polarcast.hpc.inference.qpe import Range, forecast_event
 from polarcast.hpc.runs import provenance
 from polarcast.hpc.runs.folder import RunFolder
@@ -33,17 +34,17 @@ _UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked for.
+class PredictOptions:
+    """Options of a prediction.
 
     Attributes:
-        event: Which event of the input, where it has several.
-        members: Ensemble size; that of the run's evaluation by default.
-        seed: Of a generative model's random numbers.
-        frames: Which frames, of an estimate.
-        issued: The last frame that a nowcast sees; the newest by default.
-        size: Pixels of 1 km a side to which a radar volume is gridded.
-        picture: Whether to draw one.
+        event: Event number; required if the input has several.
+        members: Ensemble size; default: that of the run's evaluation.
+        seed: Seed of a generative model.
+        frames: First frame and end of the range to estimate.
+        issued: Last input frame of a nowcast; default: the latest.
+        size: Pixels per side, of 1 km each, of a gridded radar volume.
+        picture: Whether to draw a figure.
     """
 
     event: int | None = None
@@ -57,19 +58,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """Summary of a written prediction.
 
     Attributes:
-        output: The netCDF file.
-        picture: The PNG, None where none was wanted.
+        output: Path of the netCDF file.
+        picture: Path of the PNG file; None if not requested.
         event: Number of the event.
-        frames: Forecast frames.
-        members: Members that the model gave.
-        seed: Of its random numbers.
-        issued: The last frame that a nowcast has seen, None for an estimate.
-        rain_rate_max: Largest rain rate in mm/h of any member, None where none is finite, and for a nowcast.
-        zh_max: The same of a nowcast's reflectivity in dBZ.
-        warnings: What was unusual, a line each.
+        frames: Number of forecast frames.
+        members: Number of ensemble members.
+        seed: Seed of the random numbers.
+        issued: Last input frame of a nowcast; None for an estimate.
+        rain_rate_max: Largest rain rate of any member in mm/h; None for a nowcast, or if none is finite.
+        zh_max: Largest reflectivity of any member in dBZ; None for an estimate, or if none is finite.
+        warnings: Warnings about input and forecast, one line each.
     """
 
     output: str
@@ -84,107 +85,133 @@ class Written:
     warnings: tuple[str, ...]
 
     def as_record(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the record for `--json`."""
         return asdict(self)
 
 
-def predict(run: RunFolder, path: Path, out: Path, asked: Asked, tell: OnProgress | None = None) -> Written:
-    """Forecast one event with a trained run; write `out`, and beside it a picture with the suffix .png.
+def predict(
+    run: RunFolder, path: Path, out: Path, options: PredictOptions, on_progress: OnProgress | None = None
+) -> Written:
+    """Forecast one event with a trained run; write `out`, and a figure with the suffix .png next to it.
 
     Args:
-        run: A finished run: of an estimator, for rain rate of every frame; of a nowcast, for zh after one of them.
-        path: What to forecast; see `open_input`.
-        out: The netCDF file to write; what is there is replaced, in one step.
-        asked: Which part of it, and how.
-        tell: Called with (what, done, total).
+        run: Finished run. An estimator gives the rain rate of every frame, a nowcast zh after one frame.
+        path: Input; see `open_input`.
+        out: Path of the netCDF file; an existing file is replaced atomically.
+        options: Part of the input, ensemble size and figure.
+        on_progress: Called with (stage, done, total).
 
     Raises:
-        BadInput: the run is not trained; the input is unusable or lacks what the run reads. Nothing is written then.
+        BadInput: the run is not trained, or the input is unusable or lacks a field that the run needs. Nothing is
+            written then.
+    """
+    _check_output(out)
+    found = forecast(run, path, options, on_progress)
+    # Write the netCDF file last: if it exists, the output is complete.
+    if options.picture:
+        found.to_png(out.with_suffix(".png"))
+    found.to_netcdf(out)
+    return _written(out, options, found)
+
+
+def forecast(run: RunFolder, path: Path, options: PredictOptions, on_progress: OnProgress | None = None) -> Prediction:
+    """Forecast one event with a trained run, in memory.
+
+    Args:
+        run: Finished run.
+        path: Input; see `open_input`.
+        options: Part of the input and ensemble size.
+        on_progress: Called with (stage, done, total).
+
+    Raises:
+        BadInput: the run is not trained, or the input is unusable or lacks a field that the run needs.
     """
     config = run.config()
-    _check(out, asked, config)
+    _check_options(options, config)
     model = load_model(run, World())
     set_up_torch(config.train.threads, World())
-    with open_input(path, config, asked.event, asked.size, tell) as given:
+    with open_input(path, config, options.event, options.size, on_progress) as source:
         make = _nowcast if config.is_nowcast else _estimate
-        dataset, drawn, written = make(run, config, model, given, out, asked, tell)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # The netCDF file comes last: where it is, all is there.
-    if drawn:
-        write_bytes(out.with_suffix(".png"), drawn)
-    write_netcdf(out, dataset)
-    return written
-
-
-_Made = tuple[Dataset, bytes | None, Written]
+        return make(run, config, model, source, options, on_progress)
 
 
 def _estimate(
-    run: RunFolder, config: RunConfig, model: Forecaster, given: Input, out: Path, asked: Asked, tell: OnProgress | None
-) -> _Made:
-    forecasts = forecast_event(config, model, given, asked.frames, asked.members, asked.seed, tell)
-    warnings = (*_unlike_training(run, config, given.manifest), *forecasts.warnings)
+    run: RunFolder,
+    config: RunConfig,
+    model: Forecaster,
+    source: Input,
+    options: PredictOptions,
+    on_progress: OnProgress | None,
+) -> Prediction:
+    forecasts = forecast_event(config, model, source, options.frames, options.members, options.seed, on_progress)
+    warnings = (*_unlike_training(run, config, source.manifest), *forecasts.warnings)
     forecasts = replace(forecasts, warnings=warnings)
-    title = f"Rain rate estimated from radar fields: {_title(config, given)}"
+    title = f"Rain rate estimated from radar fields: {_title(config, source)}"
     members = len(forecasts.rain_rate)
-    dataset = to_dataset(forecasts, _story(run, config, given, title, members, asked.seed, warnings))
-    drawn = draw_forecasts(forecasts, _title(config, given)) if asked.picture else None
-    written = _written(out, given, asked, len(forecasts.frames), members, warnings)
-    return dataset, drawn, replace(written, rain_rate_max=_largest(forecasts.rain_rate))
+    dataset = to_dataset(forecasts, _file_attributes(run, config, source, title, members, options.seed, warnings))
+    draw = partial(draw_forecasts, forecasts, _title(config, source))
+    return Prediction(dataset, source.event, None, warnings, draw)
 
 
 def _nowcast(
-    run: RunFolder, config: RunConfig, model: Forecaster, given: Input, out: Path, asked: Asked, tell: OnProgress | None
-) -> _Made:
-    nowcast = nowcast_event(config, model, given, asked.issued, asked.members, asked.seed, tell)
-    warnings = (*_unlike_training(run, config, given.manifest), *nowcast.warnings)
-    title = f"Reflectivity forecast from radar fields: {_title(config, given)}, after frame {nowcast.issued}"
-    members, frames = nowcast.zh.shape[:2]
-    dataset = nowcast_dataset(nowcast, _story(run, config, given, title, members, asked.seed, warnings))
-    drawn = draw_nowcast(nowcast, _title(config, given)) if asked.picture else None
-    written = _written(out, given, asked, frames, members, warnings)
-    return dataset, drawn, replace(written, issued=nowcast.issued, zh_max=_largest(nowcast.zh))
+    run: RunFolder,
+    config: RunConfig,
+    model: Forecaster,
+    source: Input,
+    options: PredictOptions,
+    on_progress: OnProgress | None,
+) -> Prediction:
+    nowcast = nowcast_event(config, model, source, options.issued, options.members, options.seed, on_progress)
+    warnings = (*_unlike_training(run, config, source.manifest), *nowcast.warnings)
+    title = f"Reflectivity forecast from radar fields: {_title(config, source)}, after frame {nowcast.issued}"
+    members = len(nowcast.zh)
+    dataset = nowcast_dataset(nowcast, _file_attributes(run, config, source, title, members, options.seed, warnings))
+    draw = partial(draw_nowcast, nowcast, _title(config, source))
+    return Prediction(dataset, source.event, nowcast.issued, warnings, draw)
 
 
-def _check(out: Path, asked: Asked, config: RunConfig) -> None:
-    if config.is_nowcast and asked.frames != (None, None):
-        raise BadInput("a nowcast is made after one frame", "--frames", "name the last one that it sees with --issued")
-    if asked.issued is not None and not config.is_nowcast:
-        raise BadInput("this run estimates, frame by frame", "--issued", "choose frames with --frames")
+def _check_options(options: PredictOptions, config: RunConfig) -> None:
+    if config.is_nowcast and options.frames != (None, None):
+        raise BadInput("a nowcast starts from one frame", "--frames", "choose the last input frame with --issued")
+    if options.issued is not None and not config.is_nowcast:
+        raise BadInput("this run estimates rain, it does not nowcast", "--issued", "choose frames with --frames")
+    for name, value, minimum in (("members", options.members, 1), ("seed", options.seed, 0), ("size", options.size, 1)):
+        if value is not None and value < minimum:
+            raise BadInput(f"{value} is too small", f"--{name}", f"give {minimum} or more")
+
+
+def _check_output(out: Path) -> None:
     if out.suffix != ".nc":
-        raise BadInput("the output's name must end in .nc", out, "for example rain.nc")
+        raise BadInput("the output name must end in .nc", out, "rename it, for example to rain.nc")
     if out.is_dir():
-        raise BadInput("is a folder", out, "give the name of a file that is to be written")
+        raise BadInput("is a folder", out, "give a file name")
     if next(p for p in out.absolute().parents if p.exists()).is_file():
-        raise BadInput("lies below a file", out, "give another folder")
-    for name, value, least in (("members", asked.members, 1), ("seed", asked.seed, 0), ("size", asked.size, 1)):
-        if value is not None and value < least:
-            raise BadInput(f"{value} is too small", f"--{name}", f"give {least} or more")
+        raise BadInput("its parent folder is a file", out, "choose another folder")
 
 
 def _unlike_training(run: RunFolder, config: RunConfig, manifest: Manifest) -> list[str]:
-    """Where the input's grid is not the one that the run was trained on, as far as that is recorded."""
+    """Return warnings if the input grid differs from the recorded grid of the training data."""
     trained = provenance.read_provenance(run.provenance_file).get("data", {}).get("archive", {})
     if not trained or "adopted" in trained:
         return []
     spacing, step = trained.get("spacing_km", SPACING_KM), trained.get("time_step_min", TIME_STEP_MINUTES)
     lines = []
     if manifest.spacing_km != spacing:
-        lines.append(f"pixels of {manifest.spacing_km:g} km; the run was trained on {spacing:g} km")
+        lines.append(f"pixel spacing is {manifest.spacing_km:g} km; the run was trained on {spacing:g} km")
     if (config.data.context or config.is_nowcast) and manifest.time_step_minutes != step:
-        lines.append(f"frames every {manifest.time_step_minutes:g} min; the run was trained on {step:g} min")
+        lines.append(f"time between frames is {manifest.time_step_minutes:g} min; the run was trained on {step:g} min")
     return lines
 
 
-def _title(config: RunConfig, given: Input) -> str:
-    return f"{config.model['name']}, {config.arm}, on {given.name}, event {given.event:03d}"
+def _title(config: RunConfig, source: Input) -> str:
+    return f"{config.model['name']}, {config.arm}, on {source.name}, event {source.event:03d}"
 
 
-def _story(
-    run: RunFolder, config: RunConfig, given: Input, title: str, members: int, seed: int, warnings: Sequence[str]
+def _file_attributes(
+    run: RunFolder, config: RunConfig, source: Input, title: str, members: int, seed: int, warnings: Sequence[str]
 ) -> dict[str, Attribute]:
-    """Attributes of the whole file: how it came about."""
-    now, before = provenance.describe(given.manifest), provenance.read_provenance(run.provenance_file)
+    """Return the global attributes of the file, with its provenance."""
+    now, before = provenance.describe(source.manifest), provenance.read_provenance(run.provenance_file)
     name, key, step = config.model["name"], digest(config), run.best_step()
     version = now["packages"]["polarcast"]
     return {
@@ -196,7 +223,7 @@ def _story(
         "model": name,
         "arm": config.arm,
         "inputs": f"{', '.join(config.variables())} at {', '.join(f'{h:g}' for h in config.data.heights_km)} km",
-        "event": given.event,
+        "event": source.event,
         "members": members,
         "seed": seed,
         "run_config_digest": key,
@@ -209,18 +236,20 @@ def _story(
     }
 
 
-def _written(out: Path, given: Input, asked: Asked, frames: int, members: int, warnings: tuple[str, ...]) -> Written:
+def _written(out: Path, options: PredictOptions, found: Prediction) -> Written:
+    is_estimate = found.issued is None
+    values = found["rain_rate" if is_estimate else "zh"]
     return Written(
         output=str(out),
-        picture=str(out.with_suffix(".png")) if asked.picture else None,
-        event=given.event,
-        frames=frames,
-        members=members,
-        seed=asked.seed,
-        issued=None,
-        rain_rate_max=None,
-        zh_max=None,
-        warnings=warnings,
+        picture=str(out.with_suffix(".png")) if options.picture else None,
+        event=found.event,
+        frames=values.shape[1],
+        members=values.shape[0],
+        seed=options.seed,
+        issued=found.issued,
+        rain_rate_max=_largest(values) if is_estimate else None,
+        zh_max=None if is_estimate else _largest(values),
+        warnings=found.warnings,
     )
 
 

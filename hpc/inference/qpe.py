@@ -1,4 +1,4 @@
-"""A model on the frames of one event → forecasts, with what was unusual about the input."""
+"""Estimate the rain rate of the frames of one event, with warnings about the input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from polarcast.hpc.inference.cf_dataset import Forecasts
 from polarcast.hpc.inference.grid import Field
 from polarcast.hpc.inference.inputs import Input, OnProgress
 from polarcast.hpc.inference.netcdf import check_size
-from polarcast.hpc.inference.warnings import Seen, named, percent, unusual
+from polarcast.hpc.inference.warnings import FieldStatistics, describe_frames, input_warnings, percent
 from polarcast.hpc.runs.build import build_reader, scoring_batch
 from polarcast.models.forecaster import Forecaster
 
@@ -25,101 +25,104 @@ _WORKERS = 2
 _WELL_COVERED = 0.999
 
 Range = tuple[int | None, int | None]
-"""First frame and the one after the last, by their numbers; None: from or to the end."""
+"""Numbers of the first frame and of the frame after the last; None leaves that side open."""
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Of a batch of frames: rain rate (m, b, y, x), radar (b, v, y, x) at the lowest height, rain grid (b, y, x)."""
+    """One batch of frames.
+
+    Rain rate (m, b, y, x), radar (b, v, y, x) at the lowest height, observed rain rate (b, y, x), and field statistics.
+    """
 
     rain_rate: Field
     radar: Field
     observed: Field | None
-    seen: Seen
+    statistics: FieldStatistics
 
 
 @torch.no_grad()
 def forecast_event(
     config: RunConfig,
     model: Forecaster,
-    given: Input,
+    source: Input,
     frames: Range = (None, None),
     members: int | None = None,
     seed: int = 0,
-    tell: OnProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Forecasts:
-    """Forecast the frames of an event: the windows, context and random numbers are those of `evaluate`.
+    """Estimate the frames of an event, with the windows, context and random numbers of `evaluate`.
 
     Args:
-        config: Of the model's run.
-        model: Ready to forecast.
-        given: The event.
-        frames: Which of its frames.
-        members: Ensemble size; that of the run's evaluation by default.
-        seed: Of a generative model's random numbers.
-        tell: Called with (what, done, total).
+        config: Configuration of the run.
+        model: Trained model.
+        source: Input event.
+        frames: Range of frames.
+        members: Ensemble size; default: that of the run's evaluation.
+        seed: Seed of a generative model.
+        on_progress: Called with (stage, done, total).
 
     Raises:
-        BadInput: no such frames, a grid the model can't take, or more members than a file holds.
+        BadInput: the frames don't exist, the model does not support the grid, or the output exceeds the file format.
     """
-    reader = build_reader(config, given.manifest, "test", rain=given.manifest.has_rain)
+    reader = build_reader(config, source.manifest, "test", rain=source.manifest.has_rain)
     windows = _windows(reader, frames)
     members = config.evaluate.members if members is None else members
-    check_size("rain_rate", 4 * members * len(windows) * given.manifest.pixels)
-    size = scoring_batch(given.manifest)
+    check_size("rain_rate", 4 * members * len(windows) * source.manifest.pixels)
+    size = scoring_batch(source.manifest)
     batches = [windows[start : start + size] for start in range(0, len(windows), size)]
     parts = []
     for batch in prefetch(reader.read, batches, _WORKERS):
-        parts.append(_part(model, batch.to(device_of(World())), members, seed, given))
-        if tell:
-            tell("forecast", len(parts), len(batches))
-    return _joined(parts, reader, windows, members, given)
+        parts.append(_part(model, batch.to(device_of(World())), members, seed, source))
+        if on_progress:
+            on_progress("forecast", len(parts), len(batches))
+    return _joined(parts, reader, windows, members, source)
 
 
 def _windows(reader: Reader, frames: Range) -> Numbers:
-    """Windows whose frame is among those wanted."""
-    there = _numbers(reader, np.arange(len(reader)))
+    """Return the windows whose frame is in the range."""
+    available = _numbers(reader, np.arange(len(reader)))
     first, end = frames
-    chosen = np.flatnonzero((there >= (first or 0)) & (there < (there[-1] + 1 if end is None else end)))
+    chosen = np.flatnonzero((available >= (first or 0)) & (available < (available[-1] + 1 if end is None else end)))
     if not len(chosen):
-        wanted = ":".join("" if f is None else str(f) for f in frames)
-        raise BadInput(f"no frame in {wanted}", "--frames", f"the event has {named(there)}")
+        requested = ":".join("" if f is None else str(f) for f in frames)
+        raise BadInput(f"no frame in {requested}", "--frames", f"choose from {describe_frames(available)}")
     return chosen
 
 
 def _numbers(reader: Reader, windows: Numbers) -> Numbers:
-    """Numbers of the windows' frames."""
+    """Return the frame numbers of the windows."""
     return reader.windows.begins(windows)[:, 1]
 
 
 def ensemble_of(model: Forecaster, batch: Batch, members: int, seed: int, name: str) -> torch.Tensor:
-    """The model's forecast, (b, m, …). Raises BadInput for a grid that it can't take."""
+    """Return the model's forecast (b, m, …). Raise BadInput if it does not support the grid."""
     try:
         return model.forecast(batch, members, seed)
-    except BadInput as error:  # its advice is for who trains
+    except BadInput as error:  # its advice is for training
         y, x = batch.radar.shape[-2:]
         raise BadInput(
-            f"the run can't take fields of {y} × {x} pixels ({error.what})",
+            f"the run does not support fields of {y} × {x} pixels ({error.what})",
             name,
-            "use such a grid as it was trained on; for a radar volume set --size",
+            "use a grid like that of its training data; for a radar volume, set --size",
         ) from None
 
 
-def _part(model: Forecaster, batch: Batch, members: int, seed: int, given: Input) -> _Part:
-    ensemble = ensemble_of(model, batch, members, seed, given.name)
-    # Estimated is the last frame; those before it are context.
+def _part(model: Forecaster, batch: Batch, members: int, seed: int, source: Input) -> _Part:
+    ensemble = ensemble_of(model, batch, members, seed, source.name)
+    # The last frame is estimated; earlier ones are context.
     radar = batch.radar[:, -1].cpu().numpy()
     observed = None if batch.rain is None else batch.rain[:, -1].cpu().numpy()
     rain_rate = ensemble[:, :, -1].transpose(0, 1).float().cpu().numpy()
-    return _Part(rain_rate, radar[:, :, 0], observed, Seen.of(radar, batch.variables))
+    return _Part(rain_rate, radar[:, :, 0], observed, FieldStatistics.measure(radar, batch.variables))
 
 
-def _joined(parts: Sequence[_Part], reader: Reader, windows: Numbers, wanted: int, given: Input) -> Forecasts:
+def _joined(parts: Sequence[_Part], reader: Reader, windows: Numbers, members: int, source: Input) -> Forecasts:
     frames, fields = _numbers(reader, windows), reader.fields
     rain_rate = np.concatenate([part.rain_rate for part in parts], 1)
-    seen = Seen.joined([part.seen for part in parts])
-    warnings = unusual(seen, frames, fields.variables, fields.heights_km)
+    statistics = FieldStatistics.concatenate([part.statistics for part in parts])
+    warnings = input_warnings(statistics, frames, fields.variables, fields.heights_km)
     return Forecasts(
         rain_rate=rain_rate,
         frames=frames,
@@ -128,35 +131,35 @@ def _joined(parts: Sequence[_Part], reader: Reader, windows: Numbers, wanted: in
         variables=fields.variables,
         height_km=fields.heights_km[0],
         observed=np.concatenate([part.observed for part in parts if part.observed is not None])
-        if given.manifest.has_rain
+        if source.manifest.has_rain
         else None,
-        spacing_km=given.manifest.spacing_km,
-        step_minutes=given.manifest.time_step_minutes,
-        times=tuple(given.note.get("times", ())),
-        site=site_of(given),
-        warnings=(*unseen(given), *warnings, *of_forecast(rain_rate, wanted)),
+        spacing_km=source.manifest.spacing_km,
+        step_minutes=source.manifest.time_step_minutes,
+        times=tuple(source.note.get("times", ())),
+        site=site_of(source),
+        warnings=(*coverage_warnings(source), *warnings, *forecast_warnings(rain_rate, members)),
     )
 
 
-def of_forecast(values: Field, wanted: int) -> list[str]:
-    """What is unusual about a forecast (m, …), a line each."""
+def forecast_warnings(values: Field, members: int) -> list[str]:
+    """Return warnings about a forecast (m, …), one line each; `members` is the requested ensemble size."""
     lines = []
-    if wanted > len(values):
-        lines.append(f"{wanted} members asked for: the model is deterministic, it gives one")
-    if lost := float(1 - np.isfinite(values).mean()):
-        lines.append(f"{percent(lost)} of the forecast is not finite; written as missing")
+    if members > len(values):
+        lines.append(f"{members} members requested, but the model is deterministic and returns one")
+    if missing := float(1 - np.isfinite(values).mean()):
+        lines.append(f"{percent(missing)} of the forecast is not finite; written as missing values")
     return lines
 
 
-def unseen(given: Input) -> list[str]:
-    """What no beam has reached, as far as the archive tells."""
-    coverage = given.note.get("quality", {}).get("coverage")
+def coverage_warnings(source: Input) -> list[str]:
+    """Return a warning about pixels outside the radar coverage, if the archive records it."""
+    coverage = source.note.get("quality", {}).get("coverage")
     if coverage is None or coverage >= _WELL_COVERED:
         return []
-    return [f"{percent(1 - coverage)} of the lowest level was not seen by the radar; taken as no echo"]
+    return [f"{percent(1 - coverage)} of the lowest level is outside the radar coverage; treated as no echo"]
 
 
-def site_of(given: Input) -> tuple[float, float] | None:
-    """Latitude and longitude of the grid's centre pixel, as far as the archive tells."""
-    site = given.note.get("site") or {}
+def site_of(source: Input) -> tuple[float, float] | None:
+    """Return latitude and longitude of the center pixel; None if the archive does not record them."""
+    site = source.note.get("site") or {}
     return (float(site["latitude"]), float(site["longitude"])) if {"latitude", "longitude"} <= set(site) else None

@@ -252,7 +252,7 @@ def _ensemble(
 
 
 def _tensor(field: Field, name: str) -> Tensor:
-    tensor = torch.as_tensor(field)
+    tensor = torch.as_tensor(field).detach()
     if tensor.ndim < 2:
         raise ValueError(f"{name} must be (…, y, x), got shape {tuple(tensor.shape)}")
     return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,4 +1,4 @@
-"""Forecasts as files: the ones that are scored, as CF netCDF, with what is unusual about their input said."""
+"""Prediction files: equal to evaluation, CF netCDF, with warnings about the input."""
 
 import json
 import shutil
@@ -17,15 +17,15 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.evaluation.evaluate import evaluate
-from polarcast.hpc.inference import plot as predict_picture
+from polarcast.hpc.inference import plot
 from polarcast.hpc.inference.cf_dataset import Forecasts
-from polarcast.hpc.inference.predict import Asked, predict
+from polarcast.hpc.inference.predict import PredictOptions, predict
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records
 from tests.support.finished_run import BASELINE, CONTEXT, DIFFUSION, UNET, finished
 
-Told = tuple[int, str, str]
+Result = tuple[int, str, str]
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def test_prediction_of_an_event_equals_its_evaluation(
     run = finished(shards, tmp_path / "run", *overrides)
     records = evaluate(run, shards, Output(tmp_path / "scores.parquet", tmp_path / "cases.npz"))
     event = int(shards.splits["test"][1])
-    predict(run, archive.root, tmp_path / "rain.nc", Asked(event, picture=False))
+    predict(run, archive.root, tmp_path / "rain.nc", PredictOptions(event, picture=False))
     made = rain_of(tmp_path / "rain.nc").astype(np.float64)
-    # What was observed is scored as the shards hold it, in half precision.
+    # Evaluation uses the observations of the shards, in half precision.
     observed = np.stack([archive.read_rain(event, f) for f in archive.frames[event]]).astype(np.float16)
     error = made.mean(0) - observed
     assert np.sqrt((error**2).mean()) == pytest.approx(record(records, "rmse", event), rel=1e-5)
@@ -83,9 +83,9 @@ def test_prediction_of_an_event_equals_its_evaluation(
     assert len(made) == records.protocol.members
 
 
-def test_same_seed_same_forecast_and_every_seed_its_own(diffusion: RunFolder, archive: Archive, tmp_path: Path) -> None:
+def test_forecast_depends_on_the_seed_only(diffusion: RunFolder, archive: Archive, tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
-        predict(diffusion, archive.root, tmp_path / f"{name}.nc", Asked(2, 2, seed, picture=False))
+        predict(diffusion, archive.root, tmp_path / f"{name}.nc", PredictOptions(2, 2, seed, picture=False))
     one, again, other = (rain_of(tmp_path / f"{name}.nc") for name in ("one", "again", "other"))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
@@ -93,12 +93,14 @@ def test_same_seed_same_forecast_and_every_seed_its_own(diffusion: RunFolder, ar
     np.testing.assert_allclose(rain_of(tmp_path / "one.nc", "rain_rate_mean"), one.mean(0), rtol=1e-6)
 
 
-def test_a_part_of_an_event_is_forecast_as_within_the_whole(shards: Manifest, archive: Archive, tmp_path: Path) -> None:
+def test_frame_range_equals_the_same_frames_of_the_whole_event(
+    shards: Manifest, archive: Archive, tmp_path: Path
+) -> None:
     run = finished(shards, tmp_path / "run", *CONTEXT)
-    predict(run, archive.root, tmp_path / "whole.nc", Asked(3, picture=False))
-    done = predict(run, archive.root, tmp_path / "part.nc", Asked(3, frames=(2, None), picture=False))
+    predict(run, archive.root, tmp_path / "whole.nc", PredictOptions(3, picture=False))
+    done = predict(run, archive.root, tmp_path / "part.nc", PredictOptions(3, frames=(2, None), picture=False))
     assert done.frames == 2
-    # The frames before it are seen as context, and time still counts from the event's beginning.
+    # Earlier frames are still used as context, and time is still relative to the start of the event.
     np.testing.assert_allclose(
         rain_of(tmp_path / "part.nc"), rain_of(tmp_path / "whole.nc")[:, 2:], rtol=1e-5, atol=1e-6
     )
@@ -107,7 +109,7 @@ def test_a_part_of_an_event_is_forecast_as_within_the_whole(shards: Manifest, ar
         assert part.variables["frame"][:].tolist() == [2, 3]
 
 
-def test_an_event_is_the_same_wherever_it_lies(
+def test_all_kinds_of_input_give_the_same_forecast(
     baseline: RunFolder, archive: Archive, shards: Manifest, tmp_path: Path
 ) -> None:
     row = shards.samples[shards.samples[:, 1] == 5][0]
@@ -121,15 +123,15 @@ def test_an_event_is_the_same_wherever_it_lies(
     made = []
     for number, (place, event) in enumerate(places):
         out = tmp_path / f"{number}.nc"
-        assert predict(baseline, place, out, Asked(event, picture=False)).event == 5
+        assert predict(baseline, place, out, PredictOptions(event, picture=False)).event == 5
         made.append(rain_of(out))
     assert all(np.array_equal(made[0], other) for other in made[1:])
 
 
-def test_the_file_follows_the_conventions(
+def test_file_follows_the_cf_conventions(
     diffusion: RunFolder, archive: Archive, shards: Manifest, tmp_path: Path
 ) -> None:
-    done = predict(diffusion, archive.root, tmp_path / "rain.nc", Asked(0, seed=4, picture=False))
+    done = predict(diffusion, archive.root, tmp_path / "rain.nc", PredictOptions(0, seed=4, picture=False))
     with netcdf_file(tmp_path / "rain.nc", mmap=False) as found:
         assert found.version_byte == 2
         assert found.dimensions == {"member": 3, "time": 4, "y": 32, "x": 32}
@@ -163,8 +165,8 @@ def test_the_file_follows_the_conventions(
         assert (read.rain_rate >= 0).all()
 
 
-def test_what_is_unusual_is_told_and_kept(
-    shards: Manifest, damaged: Archive, tmp_path: Path, polarcast_here: Callable[..., Told]
+def test_warnings_are_printed_and_stored(
+    shards: Manifest, damaged: Archive, tmp_path: Path, polarcast_here: Callable[..., Result]
 ) -> None:
     run = finished(shards, tmp_path / "run", *BASELINE)
     change(damaged.radar_file("zh", 1.0, 1, 0), row_3=80)
@@ -176,30 +178,30 @@ def test_what_is_unusual_is_told_and_kept(
     code, out, err = polarcast_here(
         "predict", run.path, damaged.root, tmp_path / "rain.nc", "--members", 2, "--no-picture", "--json"
     )
-    told = json.loads(out)
-    assert (code, told["frames"], told["members"], told["picture"]) == (0, 3, 1, None)
-    assert told["rain_rate_max"] > 1
-    assert err.splitlines() == [f"polarcast: warning: {line}" for line in told["warnings"]]
-    for words in (
+    summary = json.loads(out)
+    assert (code, summary["frames"], summary["members"], summary["picture"]) == (0, 3, 1, None)
+    assert summary["rain_rate_max"] > 1
+    assert err.splitlines() == [f"polarcast: warning: {line}" for line in summary["warnings"]]
+    for text in (
         "frame 2: not in the input",
-        "frame 3: no echo at all at 1 km",
-        "of the echoes at 1 km have no ZDR; taken as 0 dB",
-        "ZH: 0.3% of the pixels lie outside 0 … 65 dBZ (from 0.0 to 80.0)",
-        "2 members asked for: the model is deterministic",
+        "frame 3: no echo at 1 km",
+        "of the echo pixels at 1 km have no ZDR; treated as 0 dB",
+        "ZH: 0.3% of the pixels are outside 0 … 65 dBZ (from 0.0 to 80.0)",
+        "2 members requested, but the model is deterministic",
     ):
-        assert any(words in line for line in told["warnings"]), (words, told["warnings"])
+        assert any(text in line for line in summary["warnings"]), (text, summary["warnings"])
     with xr.open_dataset(tmp_path / "rain.nc") as made:
-        assert made.attrs["warnings"].splitlines() == told["warnings"]
+        assert made.attrs["warnings"].splitlines() == summary["warnings"]
         assert made.frame.values.tolist() == [0, 1, 3]
 
 
 @pytest.mark.parametrize(
-    ("given", "options", "words"),
+    ("given", "options", "message"),
     [
-        ("archive", (), "8 events — choose one with --event; there are: 0, 1"),
+        ("archive", (), "8 events — select one with --event; choose from: 0, 1"),
         ("archive", ("--event", 99), "no event 99"),
-        ("archive", ("--event", 1, "--frames", "7:9"), "the event has frames 0–3"),
-        ("archive", ("--event", 1, "--frames", "three"), "'three' is no range"),
+        ("archive", ("--event", 1, "--frames", "7:9"), "choose from frames 0–3"),
+        ("archive", ("--event", 1, "--frames", "three"), "'three' is not a range"),
         ("archive", ("--event", 1, "--members", 0), "--members: 0 is too small"),
         ("no_zdr", ("--event", 1), "the archive has no variable zdr"),
         ("truncated", (), "not a readable npy file"),
@@ -208,9 +210,9 @@ def test_what_is_unusual_is_told_and_kept(
         ("nowhere", (), "nowhere: no such file or folder"),
     ],
 )
-def test_what_can_not_be_forecast_is_one_line_and_leaves_nothing(
-    given: str, options: tuple[object, ...], words: str,
-    baseline: RunFolder, damaged: Archive, archive: Archive, tmp_path: Path, polarcast_here: Callable[..., Told],
+def test_invalid_input_gives_a_one_line_error_and_no_files(
+    given: str, options: tuple[object, ...], message: str,
+    baseline: RunFolder, damaged: Archive, archive: Archive, tmp_path: Path, polarcast_here: Callable[..., Result],
 ) -> None:  # fmt: skip
     places = {"archive": archive.root, "truncated": damaged.root, "no_zdr": damaged.root}
     if given == "truncated":
@@ -224,64 +226,66 @@ def test_what_can_not_be_forecast_is_one_line_and_leaves_nothing(
     code, _, err = polarcast_here("predict", baseline.path, place, tmp_path / "new" / "rain.nc", *options)
     assert code == 2
     assert len(err.splitlines()) == 1
-    assert words in err
+    assert message in err
     assert set(tmp_path.iterdir()) == before
 
 
-def test_a_run_and_a_grid_that_will_not_do_are_refused(
+def test_unusable_run_and_grid_are_rejected(
     shards: Manifest, baseline: RunFolder, archive: Archive, tmp_path: Path
 ) -> None:
     half = RunFolder(Path(shutil.copytree(baseline.path, tmp_path / "half")))
     half.weights_file.unlink()
-    with pytest.raises(BadInput, match="not trained to its end"):
-        predict(half, archive.root, tmp_path / "rain.nc", Asked(1))
+    with pytest.raises(BadInput, match="not fully trained"):
+        predict(half, archive.root, tmp_path / "rain.nc", PredictOptions(1))
     with pytest.raises(BadInput, match="not a run"):
-        predict(RunFolder(tmp_path), archive.root, tmp_path / "rain.nc", Asked(1))
+        predict(RunFolder(tmp_path), archive.root, tmp_path / "rain.nc", PredictOptions(1))
     with pytest.raises(BadInput, match=r"must end in \.nc"):
-        predict(baseline, archive.root, tmp_path / "rain.png", Asked(1))
+        predict(baseline, archive.root, tmp_path / "rain.png", PredictOptions(1))
     odd = np.zeros((1, 2, 3, 33, 33), np.float32)
     write_event(tmp_path / "odd", 0, odd, None, variables=("zh", "zdr"))
     run = finished(shards, tmp_path / "run", *UNET)
-    with pytest.raises(BadInput, match="can't take fields of 33 × 33 pixels"):
-        predict(run, tmp_path / "odd", tmp_path / "rain.nc", Asked())
-    with pytest.raises(BadInput, match="2 GiB of one variable"):
-        predict(run, archive.root, tmp_path / "rain.nc", Asked(1, members=2_000_000))
+    with pytest.raises(BadInput, match="does not support fields of 33 × 33 pixels"):
+        predict(run, tmp_path / "odd", tmp_path / "rain.nc", PredictOptions())
+    with pytest.raises(BadInput, match="limited to 2 GiB"):
+        predict(run, archive.root, tmp_path / "rain.nc", PredictOptions(1, members=2_000_000))
     assert not list(tmp_path.glob("rain*"))
 
 
-def test_a_shard_that_has_changed_is_refused(baseline: RunFolder, shards: Manifest, tmp_path: Path) -> None:
+def test_corrupt_shard_is_rejected(baseline: RunFolder, shards: Manifest, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(shards.folder, tmp_path / "shards"))
-    victim = folder / shards.shards[0].name
-    content = bytearray(victim.read_bytes())
+    damaged_shard = folder / shards.shards[0].name
+    content = bytearray(damaged_shard.read_bytes())
     content[len(content) // 2] ^= 1
-    victim.write_bytes(bytes(content))
+    damaged_shard.write_bytes(bytes(content))
     with pytest.raises(BadInput, match="SHA-256 differs"):
-        predict(baseline, victim, tmp_path / "rain.nc", Asked())
+        predict(baseline, damaged_shard, tmp_path / "rain.nc", PredictOptions())
 
 
-def test_windows_too_weak_to_learn_from_are_forecast_too(baseline: RunFolder, archive: Archive, tmp_path: Path) -> None:
+def test_windows_below_the_training_threshold_are_forecast(
+    baseline: RunFolder, archive: Archive, tmp_path: Path
+) -> None:
     from polarcast.data.selection import Selection
 
     write_shards(archive, tmp_path / "strong", split="all-test", selection=Selection(min_strong_pixels=10**6))
-    assert predict(baseline, tmp_path / "strong", tmp_path / "rain.nc", Asked(1, picture=False)).frames == 4
+    assert predict(baseline, tmp_path / "strong", tmp_path / "rain.nc", PredictOptions(1, picture=False)).frames == 4
 
 
-def test_the_picture_shows_a_few_frames_spread_over_the_event(
+def test_figure_shows_frames_spread_over_the_event(
     diffusion: RunFolder, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert predict_picture.shown(24) == [0, 8, 15, 23]
-    assert predict_picture.shown(2) == [0, 1]
+    assert plot.shown(24) == [0, 8, 15, 23]
+    assert plot.shown(2) == [0, 1]
     drawn: list[str] = []
-    rows = predict_picture._rows
+    rows = plot._rows
 
-    def noted(forecasts: Forecasts) -> object:
+    def recorded(forecasts: Forecasts) -> object:
         found = rows(forecasts)
         drawn.extend(label for _, label, _ in found)
         return found
 
-    monkeypatch.setattr(predict_picture, "_rows", noted)
-    done = predict(diffusion, archive.root, tmp_path / "new" / "rain.nc", Asked(1, frames=(0, 2)))
+    monkeypatch.setattr(plot, "_rows", recorded)
+    done = predict(diffusion, archive.root, tmp_path / "new" / "rain.nc", PredictOptions(1, frames=(0, 2)))
     assert done.picture == str(tmp_path / "new" / "rain.png")
     assert Path(done.picture).read_bytes().startswith(b"\x89PNG")
-    assert drawn == ["ZH, 1 km", "ZDR, 1 km", "mean of 3 members", "spread of the members", "the input's rain grid"]
+    assert drawn == ["ZH, 1 km", "ZDR, 1 km", "mean of 3 members", "spread of the members", "observed rain rate"]
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["rain.nc", "rain.png"]

@@ -1,0 +1,183 @@
+"""Windows of shards as a `torch.utils.data.Dataset`, for training loops other than the suite's own."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
+from polarcast.data.loading.reader import Reader, only_test, open_reader
+from polarcast.data.shards.manifest import Manifest, read_manifest
+
+ALL = "all"
+SPLITS = ("train", "validation", "test", ALL)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What a sample consists of; see `open_shards`."""
+
+    variables: tuple[str, ...]
+    heights_km: tuple[float, ...]
+    frames: int
+    lead_frames: int
+    context: int
+    rain: bool
+
+
+class ShardDataset(Dataset[Batch]):
+    """Windows of one split of a folder of shards, in order of event and frame.
+
+    Indexing with an int gives a `Batch` of one window. A stock `DataLoader`, with or without workers, needs
+    `collate_fn=data.collate`; it then reads each batch at once. `Batch.to(device)` brings it to a device in float32.
+
+    Training inside the suite does not use this class: its global order is independent of ranks and workers.
+    """
+
+    def __init__(self, manifest: Manifest, split: str, window: _Window) -> None:
+        """Prefer `open_shards`, which checks its arguments."""
+        self.manifest, self.split, self._window = manifest, split, window
+        self._readers: dict[int, Reader] = {}
+        self._length = len(self._reader)
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return self._length
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return one window as a batch of one, float16. Raises IndexError beyond the last window."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"window {index} of {len(self)}")
+        return self._reader.read([index % len(self)])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Return several windows as one batch, float16: a DataLoader asks for those of a batch together."""
+        return self._reader.read(list(indices))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Memory maps and threads do not travel to other processes: each opens its own.
+        return {**self.__dict__, "_readers": {}}
+
+    @staticmethod
+    def collate(samples: Batch | Sequence[Batch]) -> Batch:
+        """Join batches along their first dimension; for the `collate_fn` of a DataLoader."""
+        return samples if isinstance(samples, Batch) else concatenate(samples)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names along v."""
+        return self._window.variables
+
+    @property
+    def heights_km(self) -> tuple[float, ...]:
+        """Heights along z in km."""
+        return self._window.heights_km
+
+    @cached_property
+    def events(self) -> torch.Tensor:
+        """Event number of each window, (windows,) int64."""
+        return torch.from_numpy(self._reader.events().copy())
+
+    @property
+    def _reader(self) -> Reader:
+        process = os.getpid()
+        if process not in self._readers:
+            self._readers = {process: self._open()}
+        return self._readers[process]
+
+    def _open(self) -> Reader:
+        window = self._window
+        is_nowcast = window.lead_frames > 0
+        return open_reader(
+            only_test(self.manifest) if self.split == ALL else self.manifest,
+            "test" if self.split == ALL else self.split,
+            variables=window.variables,
+            heights_km=window.heights_km,
+            frames=window.frames + window.lead_frames,
+            targets=window.lead_frames if is_nowcast else None,
+            future=is_nowcast,
+            context=window.context,
+            rain=window.rain,
+            # Workers of a DataLoader are the parallelism; threads of their own would only compete.
+            threads=1 if get_worker_info() else 2,
+        )
+
+
+def open_shards(
+    location: str | Path,
+    split: str = "train",
+    *,
+    variables: Sequence[str] | None = None,
+    heights_km: Sequence[float] | None = None,
+    frames: int = 1,
+    lead_frames: int = 0,
+    context: int = 0,
+    rain: bool | None = None,
+) -> ShardDataset:
+    """Open one split of a folder of shards as a `torch.utils.data.Dataset` of windows.
+
+    Args:
+        location: Folder of shards, as `polarcast data shard` writes it.
+        split: train, validation or test; all for the events of all splits.
+        variables: Any of zh (dBZ), zdr (dB), kdp (deg/km), in this order along v; all that the shards hold by default.
+        heights_km: Heights in km, in this order along z; all by default.
+        frames: Input frames of a window, t of `Batch.radar` (b, t, v, z, y, x).
+        lead_frames: Frames after them that a nowcast forecasts, t of `Batch.target_zh` (b, t, z, y, x) in dBZ.
+        context: Frames before each window that are read, too; at the start of an event its first frame is repeated.
+        rain: Whether `Batch.rain` (b, t, y, x) in mm/h is read; by default where the shards hold it and nothing is
+            forecast.
+
+    Returns:
+        A dataset of windows that never cross an event or a missing frame.
+
+    Raises:
+        BadInput: there are no shards, they lack a variable, a height or the rain rate, or the split has no window.
+    """
+    if split not in SPLITS:
+        raise BadInput(f"unknown split {split!r}", "split", f"choose from: {', '.join(SPLITS)}")
+    for name, value, least in (("frames", frames, 1), ("lead_frames", lead_frames, 0), ("context", context, 0)):
+        if value < least:
+            raise BadInput(f"must be at least {least}, got {value}", name, f"give {least} or more")
+    if isinstance(variables, str):
+        raise BadInput(f"a single string {variables!r}", "variables", f"give a list: [{variables!r}]")
+    manifest = read_manifest(location)
+    window = _Window(
+        tuple(manifest.variables if variables is None else variables),
+        tuple(manifest.heights_km if heights_km is None else heights_km),
+        frames,
+        lead_frames,
+        context,
+        manifest.has_rain and not lead_frames if rain is None else rain,
+    )
+    return ShardDataset(manifest, split, window)
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Join batches of the same variables and heights along their first dimension.
+
+    Raises:
+        ValueError: there is none, or they differ in what they hold.
+    """
+    if not batches:
+        raise ValueError("no batch to join")
+    first = batches[0]
+    if any((b.variables, b.heights_km) != (first.variables, first.heights_km) for b in batches):
+        raise ValueError("batches differ in variables or heights")
+    joined: dict[str, Any] = {name: _joined([getattr(b, name) for b in batches]) for name in _TENSORS}
+    return replace(first, **joined)
+
+
+_TENSORS = ("radar", "rain", "event", "frame", "sample_index", "target_zh", "last_zh")
+
+
+def _joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    there = [tensor for tensor in tensors if tensor is not None]
+    if there and len(there) < len(tensors):
+        raise ValueError("some batches hold a field that others lack")
+    return torch.cat(there) if there else None

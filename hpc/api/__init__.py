@@ -1,0 +1,83 @@
+"""polarcast in Python: data, training, forecasts, scores and comparison, as on the command line.
+
+    import polarcast as pc
+
+    config = pc.load_config("standard", ["data.shards=shards", "arm=dualpol"])
+    run = pc.train(config, out="runs/dualpol")
+    scores = run.evaluate(split="test")
+    scores["csi@threshold=10"]
+
+Names are imported when they are first used: `import polarcast` itself imports neither torch nor numpy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polarcast.data.batch import Batch
+    from polarcast.data.errors import BadInput, Stopped, WorkFailed
+    from polarcast.data.loading.dataset import ShardDataset, open_shards
+    from polarcast.hpc.config.load import load_config
+    from polarcast.hpc.config.schema import RunConfig
+    from polarcast.hpc.inference.prediction import Prediction
+    from polarcast.hpc.scores import functional as scores
+    from polarcast.hpc.scores.event_scores import Comparison, EventScores, compare
+    from polarcast.jobs import Submission, submit
+    from polarcast.run import Run, open_run, train
+
+_HOMES = {
+    "BadInput": "polarcast.data.errors",
+    "Batch": "polarcast.data.batch",
+    "Comparison": "polarcast.hpc.scores.event_scores",
+    "EventScores": "polarcast.hpc.scores.event_scores",
+    "Prediction": "polarcast.hpc.inference.prediction",
+    "Run": "polarcast.run",
+    "RunConfig": "polarcast.hpc.config.schema",
+    "ShardDataset": "polarcast.data.loading.dataset",
+    "Stopped": "polarcast.data.errors",
+    "Submission": "polarcast.jobs",
+    "WorkFailed": "polarcast.data.errors",
+    "compare": "polarcast.hpc.scores.event_scores",
+    "load_config": "polarcast.hpc.config.load",
+    "open_run": "polarcast.run",
+    "open_shards": "polarcast.data.loading.dataset",
+    "scores": "polarcast.hpc.scores.functional",
+    "submit": "polarcast.jobs",
+    "train": "polarcast.run",
+}
+__all__ = [
+    "BadInput",
+    "Batch",
+    "Comparison",
+    "EventScores",
+    "Prediction",
+    "Run",
+    "RunConfig",
+    "ShardDataset",
+    "Stopped",
+    "Submission",
+    "WorkFailed",
+    "compare",
+    "load_config",
+    "open_run",
+    "open_shards",
+    "scores",
+    "submit",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("polarcast")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'polarcast' has no attribute {name!r}")
+    home = import_module(_HOMES[name])
+    found = globals()[name] = home if name == "scores" else getattr(home, name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

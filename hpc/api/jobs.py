@@ -1,0 +1,77 @@
+"""Submit a training to Slurm from Python."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from polarcast.data.errors import BadInput, WorkFailed
+from polarcast.data.files import write_text
+from polarcast.hpc.config.digest import digest
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.slurm.profile import load_profile
+from polarcast.slurm.render import Job, sbatch_text
+from polarcast.slurm.submit import by_sbatch, has_slurm
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A training that was handed to Slurm.
+
+    Attributes:
+        job: Number of the job; None for a dry run.
+        script: The batch script.
+        run: Folder of the run.
+        config: File that the job reads its configuration from.
+    """
+
+    job: str | None
+    script: str
+    run: Path
+    config: Path
+
+
+def submit(
+    config: RunConfig,
+    cluster: str = "gpu",
+    *,
+    nodes: int | None = None,
+    time: str | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    after: str | None = None,
+    dry_run: bool = False,
+) -> Submission:
+    """Submit a training to Slurm, as `polarcast submit -- train` does.
+
+    Args:
+        config: What to train; see `load_config`.
+        cluster: Profile that comes with polarcast (gpu, cpu, test), or a YAML file.
+        nodes: Number of nodes; the profile's by default.
+        time: Time limit, [days-]hours:minutes:seconds; the profile's by default.
+        name: Name of the job; model, arm and seed by default.
+        out: Folder of the run; runs/<name> by default.
+        after: Jobs that must have ended well before, such as "12:13".
+        dry_run: Return the script, and write and submit nothing.
+
+    Raises:
+        BadInput: an unknown profile, values it does not allow, or no Slurm here.
+        WorkFailed: Slurm rejected the job.
+    """
+    label = name or f"{config.model['name']}-{config.arm}-s{config.seed}"
+    run = Path(out) if out else Path("runs") / label
+    file = Path("runs") / "submitted" / f"{label}-{digest(config)[:8]}.yaml"
+    job = Job(("train", str(file), "--out", str(run)), label, nodes, time, None, after)
+    try:
+        script = sbatch_text(load_profile(cluster), job)
+        if dry_run:
+            return Submission(None, script, run, file)
+        if not has_slurm():
+            raise ValueError("no Slurm here — submit from a login node, or look at the script with dry_run=True")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+        return Submission(by_sbatch(script), script, run, file)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    except RuntimeError as error:
+        raise WorkFailed(str(error)) from None

@@ -1,0 +1,160 @@
+"""A run in Python: train it, open it, load its model, predict and evaluate with it."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from polarcast.data.errors import BadInput
+from polarcast.data.files import read_json, sole_writer
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.distributed.world import World, detect
+from polarcast.hpc.evaluation.run import evaluate_records
+from polarcast.hpc.inference.predict import PredictOptions, forecast
+from polarcast.hpc.inference.prediction import Prediction
+from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.load import load_model
+from polarcast.hpc.scores.event_scores import EventScores
+from polarcast.hpc.scores.records import read_records
+from polarcast.hpc.training.train import train as train_run
+from polarcast.hpc.utils.progress import ProgressBoard
+from polarcast.models.forecaster import Forecaster
+
+OnStep = Callable[[int, int, float], None]
+
+
+class Run:
+    """A run folder, opened: its configuration, log, provenance, model, forecasts and scores."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a folder. Raises BadInput when it is not a run."""
+        self._folder = RunFolder(Path(path))
+        self.config: RunConfig = self._folder.config()
+        """The configuration."""
+
+    def __repr__(self) -> str:
+        state = "trained" if self.is_trained else "not trained to its end"
+        return f"Run({str(self.path)!r}: {self.config.model['name']}, {self.config.arm}, {state})"
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training reached its last step."""
+        return self._folder.is_trained
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Records of the training log, oldest first: `event`, `step`, `time` in seconds since 1970, and more."""
+        return list(self._folder.records())
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Code, data, packages and machine that the run was made with; empty before it is trained."""
+        return read_json(self._folder.provenance_file)
+
+    @property
+    def scores(self) -> EventScores:
+        """Scores of the last evaluation on the test split. Raises BadInput when there was none."""
+        return EventScores(read_records(self._folder.output.scores))
+
+    def load_model(self, device: str | None = None) -> Forecaster:
+        """Return the trained model in evaluation mode, a `torch.nn.Module`.
+
+        `model.forecast(batch, members=8, seed=0)` returns (b, m, t, y, x) rain rates in mm/h, or for a nowcast
+        (b, m, t, z, y, x) zh in dBZ, of a `Batch` on the same device.
+
+        Args:
+            device: Where to, such as cpu or cuda:1; the GPU where there is one by default.
+
+        Raises:
+            BadInput: the run is not trained to its end.
+        """
+        model = load_model(self._folder, World()).requires_grad_(False)
+        return model if device is None else model.to(device)
+
+    def predict(
+        self,
+        source: str | Path,
+        *,
+        event: int | None = None,
+        members: int | None = None,
+        seed: int = 0,
+        frames: tuple[int | None, int | None] = (None, None),
+        issued: int | None = None,
+        size: int = 256,
+    ) -> Prediction:
+        """Forecast one event: what `polarcast predict` writes, as labelled arrays.
+
+        Args:
+            source: Folder of an event, archive, folder of shards, shard, or radar volume.
+            event: Number of the event, where the source has several.
+            members: Ensemble size asked of a generative model; `evaluate.members` of the run by default.
+            seed: Seed of the model's random numbers: the same seed gives the same forecast.
+            frames: First frame and the one after the last of those that are estimated; all by default.
+            issued: Last input frame of a nowcast; the newest by default.
+            size: Pixels of 1 km a side that a radar volume is gridded to.
+
+        Raises:
+            BadInput: the run is not trained, or the source is unusable or lacks what the run reads.
+        """
+        return forecast(self._folder, Path(source), PredictOptions(event, members, seed, frames, issued, size))
+
+    def evaluate(self, split: str = "test", archive: str | Path | None = None) -> EventScores:
+        """Score the run and keep the records in its folder, as `polarcast evaluate` does.
+
+        Args:
+            split: Split of its own shards: train, validation or test.
+            archive: Archive or folder of shards whose events are all scored instead.
+
+        Returns:
+            The scores; any metric by name, such as `scores["csi@threshold=10"]`.
+
+        Raises:
+            BadInput: the run is not trained, or the data lack what it reads.
+        """
+        with ProgressBoard(Console(stderr=True, quiet=True)) as board:
+            found = evaluate_records(self.path, Path(archive) if archive else None, split, board, World())
+        return EventScores(found.records)
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """Parameters, FLOPs, arm and events of the trained run."""
+        return read_json(self.path / "card.json")
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder, trained or not.
+
+    Raises:
+        BadInput: the folder is not a run.
+    """
+    return Run(path)
+
+
+def train(config: RunConfig, out: str | Path, on_step: OnStep | None = None) -> Run:
+    """Train a run to its end, and return it; continue from the newest checkpoint where `out` holds one.
+
+    In a process that torchrun or srun has started, this process is one rank of the run; all of them must call this.
+
+    Args:
+        config: What to train; see `load_config`.
+        out: Folder of the run.
+        on_step: Called on rank 0 with (steps done, steps in all, latest loss).
+
+    Raises:
+        BadInput: unusable data or configuration, or `out` holds another run or is in use by another process.
+        WorkFailed: the loss is not finite, or has exploded.
+        Stopped: a signal or the time limit has ended it early; what was done is saved.
+    """
+    if not isinstance(config, RunConfig):
+        raise BadInput(f"expected a configuration, got {type(config).__name__}", "config", "use polarcast.load_config")
+    world, folder = detect(), RunFolder(Path(out))
+    with sole_writer(folder.path, world.is_first):
+        train_run(config, folder, world, on_step)
+    return Run(folder.path)

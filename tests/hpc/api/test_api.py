@@ -1,0 +1,165 @@
+"""`import polarcast`: the documented example runs, every name is documented, and nothing heavy is imported early."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import polarcast as pc
+from polarcast.data.archive import Archive
+from polarcast.data.shards.manifest import Manifest
+
+SMALL = ["model.widths=[4,8]", "train.steps=4", "train.validate_every=2", "train.global_batch=4", "train.micro_batch=4"]
+
+
+@pytest.fixture(scope="module")
+def runs(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pc.Run]:
+    """A small run of either arm."""
+    folder = tmp_path_factory.mktemp("runs")
+    configs = {arm: pc.load_config("demo", [f"data.shards={shards.folder}", f"arm={arm}", "match_params=false", *SMALL])
+               for arm in ("radar", "dualpol")}  # fmt: skip
+    return {arm: pc.train(config, out=folder / arm) for arm, config in configs.items()}
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    heavy = ("torch", "numpy", "deepspeed", "ray", "wandb", "pyarrow", "matplotlib", "scipy", "omegaconf", "typer")
+    probe = f"import sys, polarcast\nprint(polarcast.__version__, [m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.split(maxsplit=1)[1].strip() == "[]"
+
+
+@pytest.mark.parametrize("name", pc.__all__)
+def test_every_name_is_documented(name: str) -> None:
+    found = getattr(pc, name)
+    text = inspect.getdoc(found)
+    assert text
+    assert len(text.splitlines()[0]) > 20
+    if inspect.isfunction(found):
+        arguments = list(inspect.signature(found).parameters)
+        assert "Raises:" in text
+        assert all(f"{argument}:" in text for argument in arguments if len(arguments) > 1), arguments
+    assert name in dir(pc)
+
+
+@pytest.mark.parametrize("name", pc.scores.__all__)
+def test_every_score_is_documented_with_its_formula_or_reference(name: str) -> None:
+    text = inspect.getdoc(getattr(pc.scores, name))
+    assert text
+    assert text.startswith("Return ")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        pc.nonsense  # noqa: B018
+
+
+def test_the_documented_example_runs(shards: Manifest, archive: Archive, tmp_path: Path) -> None:
+    data = pc.open_shards(shards.folder, split="test", variables=["zh", "zdr"])
+    batch = next(iter(DataLoader(data, batch_size=8, collate_fn=data.collate))).to("cpu")
+
+    config = pc.load_config("demo", [f"data.shards={shards.folder}", "arm=dualpol", *SMALL])
+    run = pc.train(config, out=tmp_path / "dualpol")
+    run = pc.open_run(tmp_path / "dualpol")
+    model = run.load_model(device="cpu")
+    rain = model.forecast(batch, members=8, seed=0)
+    assert rain.shape == (8, 1, 1, 32, 32)
+    assert not model.training
+
+    forecast = run.predict(archive.root, event=1, members=8)
+    assert forecast.to_xarray()["rain_rate"].dims == ("member", "time", "y", "x")
+    forecast.to_netcdf(tmp_path / "rain.nc")
+    assert (tmp_path / "rain.nc").is_file()
+
+    csi = pc.scores.csi(rain.mean(1), batch.rain, threshold=1)
+    fss = pc.scores.fss(rain.mean(1), batch.rain, threshold=1, window=9)
+    assert 0 <= csi <= 1
+    assert 0 <= fss <= 1
+    records = run.evaluate(split="test")
+    assert records["csi@threshold=1"] == pytest.approx(csi)
+    assert records.by_event("rmse").shape == (2,)
+    assert run.scores["rmse"] == records["rmse"]
+    value, low, high, p = pc.compare(records, records, "csi@threshold=1")
+    assert value == 0
+    assert np.isnan([low, high, p]).all()  # two events are too few for an interval
+
+
+def test_a_run_tells_what_it_is(runs: dict[str, pc.Run]) -> None:
+    run = runs["radar"]
+    assert repr(run).endswith("unet, radar, trained)")
+    assert (run.config.arm, run.is_trained) == ("radar", True)
+    assert [record["step"] for record in run.log if record["event"] == "validation"] == [2, 4]
+    assert all(isinstance(record["time"], float) for record in run.log)
+    assert run.provenance["packages"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert run.card["arm"] == "radar"
+
+
+def test_training_goes_on_in_a_folder_that_holds_the_run(runs: dict[str, pc.Run]) -> None:
+    run = runs["radar"]
+    before = run.log
+    again = pc.train(run.config, out=run.path)
+    assert again.log == before
+    with pytest.raises(pc.BadInput, match="another configuration"):
+        pc.train(pc.load_config(run.config.to_dict(), ["seed=7"]), out=run.path)
+
+
+def test_both_arms_are_compared_on_the_same_events(runs: dict[str, pc.Run]) -> None:
+    radar, dualpol = (runs[arm].evaluate() for arm in ("radar", "dualpol"))
+    found = pc.compare(radar, dualpol, "rmse")
+    assert found.value == pytest.approx(dualpol["rmse"] - radar["rmse"])
+    assert found.events == 2
+    assert np.isnan(found.low)  # two events are too few for an interval
+
+
+def test_predictions_are_the_numbers_that_the_command_writes(
+    runs: dict[str, pc.Run], archive: Archive, tmp_path: Path
+) -> None:
+    import xarray as xr
+
+    run = runs["dualpol"]
+    forecast = run.predict(archive.root, event=2, frames=(1, 3))
+    command = [sys.executable, "-m", "polarcast.hpc.cli", "predict", run.path, archive.root, tmp_path / "theirs.nc",
+               "--event", 2, "--frames", "1:3", "--json"]  # fmt: skip
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["warnings"] == list(forecast.warnings)
+    forecast.to_netcdf(tmp_path / "ours.nc")
+    ours, theirs = (xr.load_dataset(tmp_path / name) for name in ("ours.nc", "theirs.nc"))
+    xr.testing.assert_identical(ours.drop_attrs(), theirs.drop_attrs())
+    assert {k: v for k, v in ours.attrs.items() if k != "history"} == {
+        k: v for k, v in theirs.attrs.items() if k != "history"
+    }
+    xr.testing.assert_equal(forecast.to_xarray(), ours)
+    assert np.array_equal(forecast["rain_rate"], ours["rain_rate"].values)
+    assert forecast.dims("rain_rate") == ("member", "time", "y", "x")
+
+
+def test_a_run_that_is_not_trained_says_so(shards: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(pc.BadInput, match="not a run"):
+        pc.open_run(tmp_path)
+    from polarcast.hpc.runs.folder import RunFolder
+
+    RunFolder(tmp_path / "new").start(pc.load_config("demo", [f"data.shards={shards.folder}"]))
+    run = pc.open_run(tmp_path / "new")
+    assert "not trained" in repr(run)
+    with pytest.raises(pc.BadInput, match="trained"):
+        run.load_model()
+    with pytest.raises(pc.BadInput, match="score"):
+        run.scores  # noqa: B018
+
+
+def test_a_submission_is_the_script_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = pc.load_config("standard", ["arm=radar"])
+    found = pc.submit(config, cluster="gpu", nodes=4, dry_run=True)
+    command = [sys.executable, "-m", "polarcast.hpc.cli", "submit", "--dry-run", "--cluster", "gpu", "--nodes", "4",
+               "--name", "unet-radar-s0", "--", "train", str(found.config), "--out", "runs/unet-radar-s0"]  # fmt: skip
+    assert found.script == subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert found.job is None
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(pc.BadInput, match="nowhere"):
+        pc.submit(config, cluster="nowhere", dry_run=True)
