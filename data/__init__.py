@@ -1,1 +1,1 @@
-"""Radar data from file to tensor: archives, shards, loading, batches, scaling, synthetic storms."""
+"""Radar data, from files to tensors: archives, shards, loading, batches, scaling, synthetic storms."""

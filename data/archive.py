@@ -1,11 +1,11 @@
-"""The NJU-CPOL archive as published: one npy file per event, frame, variable and height.
+"""Archives in the published NJU-CPOL layout: one npy file per event, frame, variable and height.
 
 Layout: ``{dBZ,ZDR,KDP}/{1.0km,3.0km,7.0km}/data_dir_NNN/frame_MMM.npy`` and
-``NJU_CPOL_kdpRain/data_dir_NNN/frame_MMM.npy``, each float32 (y, x), fill value 0 for no echo. The radar folders may
-lie in a folder ``NJU_CPOL_update2308`` beside the rain, as in the original download, or next to the rain folder itself.
+``NJU_CPOL_kdpRain/data_dir_NNN/frame_MMM.npy``, each float32 (y, x), with fill value 0 for no echo. The radar folders
+are either siblings of the rain folder or inside ``NJU_CPOL_update2308``, as in the original download.
 
-Reflectivity must be there; ZDR, KDP, the rain grid and any height may be absent. What an archive of our own making
-knows beyond the published layout is in ``archive.json`` (of all events) and ``events/data_dir_NNN.json`` (of one).
+Reflectivity is required. ZDR, KDP, the rain grid and any height are optional. Archives written by polarcast also have
+metadata that the published layout lacks: ``archive.json`` for the archive and ``events/data_dir_NNN.json`` per event.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ UNITS = {"zh": "dBZ", "zdr": "dB", "kdp": "deg/km", "rain_rate": "mm/h"}
 TIME_STEP_MINUTES = 6.0
 SPACING_KM = 1.0
 NOT_RECORDED = "not recorded"
-"""Generator of an archive without a note of its own, such as the published one."""
+"""Generator reported for an archive without an `archive.json`, such as the published one."""
 
 _FOLDERS = {"zh": "dBZ", "zdr": "ZDR", "kdp": "KDP"}
 _RADAR = "NJU_CPOL_update2308"
@@ -46,7 +46,7 @@ Field = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Archive:
-    """Where an archive's files are, which variables and heights it has, and the frames of each event."""
+    """File locations, variables, heights and frames by event of one archive."""
 
     root: Path
     radar_root: Path
@@ -57,7 +57,7 @@ class Archive:
 
     @property
     def has_rain(self) -> bool:
-        """Whether there is a rain grid."""
+        """Whether the archive has a rain grid."""
         return self.rain_root is not None
 
     def radar_file(self, variable: str, height_km: float, event: int, frame: int) -> Path:
@@ -65,22 +65,22 @@ class Archive:
         return self.radar_root / _FOLDERS[variable] / f"{height_km}km" / _frame_path(event, frame)
 
     def rain_file(self, event: int, frame: int) -> Path:
-        """Path of one rain-rate field. Raises BadInput where the archive has none."""
+        """Path of one rain-rate field. Raises BadInput if the archive has no rain grid."""
         if self.rain_root is None:
-            raise BadInput(f"no {_RAIN} folder in or beside it", self.root, "rain-rate estimation needs the rain grid")
+            raise BadInput(f"no {_RAIN} folder in or next to it", self.root, "add the rain grid: QPE needs it")
         return self.rain_root / _frame_path(event, frame)
 
     def first_file(self, event: int, frame: int) -> Path:
-        """Path of the file by which the frame is known to exist."""
+        """Path of the file whose presence defines the frame: rain if available, otherwise zh."""
         if self.has_rain:
             return self.rain_file(event, frame)
         return self.radar_file("zh", self.heights_km[-1], event, frame)
 
     def read_radar(self, event: int, frame: int) -> Field:
-        """All radar fields of one frame, (v, z, y, x) in dBZ, dB and deg/km.
+        """Read all radar fields of one frame, (v, z, y, x) in dBZ, dB and deg/km.
 
         Raises:
-            BadInput: a file is missing, truncated, of another shape, or full of NaN.
+            BadInput: A file is missing, truncated, or not finite, or its shape differs from the others.
         """
         fields = [[read_field(self.radar_file(v, z, event, frame)) for z in self.heights_km] for v in self.variables]
         shapes = {f.shape for row in fields for f in row}
@@ -88,16 +88,16 @@ class Archive:
             raise BadInput(
                 f"fields of one frame differ in shape: {sorted(shapes)}",
                 f"event {event:03d} frame {frame:03d}",
-                "re-grid the event so that all variables and heights share one grid",
+                "regrid the event so that all variables and heights share one grid",
             )
         return np.array(fields, dtype=np.float32)
 
     def read_rain(self, event: int, frame: int) -> Field:
-        """Rain rate of one frame, (y, x) in mm/h. Raises BadInput as `read_radar` does, and without a rain grid."""
+        """Read the rain rate of one frame, (y, x) in mm/h. Raises BadInput if it is missing or unreadable."""
         return read_field(self.rain_file(event, frame))
 
     def fingerprint(self) -> str:
-        """Changes when a frame is added, removed or replaced. Raises BadInput when one can't be read."""
+        """Hash that changes when a frame is added, removed or replaced. Raises BadInput if a file is unreadable."""
         files = [self.first_file(event, frame) for event, frames in self.frames.items() for frame in frames]
         try:
             stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
@@ -107,54 +107,54 @@ class Archive:
         return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
-        """What is known of the archive's origin: its own `archive.json` where it has one."""
+        """Origin of the archive: its path, plus the content of `archive.json` if present."""
         origin = read_archive_note(self.root) or {"generator": NOT_RECORDED}
         return {"root": str(self.root.resolve()), **origin}
 
     @property
     def time_step_minutes(self) -> float:
-        """Between frames."""
+        """Time between frames in minutes."""
         return float(read_archive_note(self.root).get("time_step_min", TIME_STEP_MINUTES))
 
     @property
     def spacing_km(self) -> float:
-        """Of pixels."""
+        """Pixel spacing in km."""
         return float(read_archive_note(self.root).get("spacing_km", SPACING_KM))
 
     def event_note(self, event: int) -> dict[str, Any]:
-        """What is known of one event beyond its fields; empty for a published archive."""
+        """Metadata of one event; empty for a published archive."""
         return read_event_note(self.root, event)
 
     def select(self, variables: Sequence[str] | None = None, heights_km: Sequence[float] | None = None) -> "Archive":
-        """The same archive with only some variables and heights.
+        """Restrict the archive to some variables and heights.
 
         Raises:
-            BadInput: the archive does not have them all.
+            BadInput: The archive lacks one of them.
         """
         chosen_variables = tuple(variables or self.variables)
         heights = _heights_of(self.radar_root, chosen_variables)
         chosen_heights = tuple(heights_km or heights)
-        for what, wanted, there in (
+        for what, requested, available in (
             ("variable", chosen_variables, _variables_of(self.radar_root)),
             ("height", chosen_heights, heights),
         ):
-            if missing := [w for w in wanted if w not in there]:
-                has = ", ".join(map(str, there)) or "none common to these variables"
-                raise BadInput(f"the archive has no {what} {missing[0]}", self.root, f"it has {has}")
+            if missing := [r for r in requested if r not in available]:
+                choices = ", ".join(map(str, available)) or "none common to these variables"
+                raise BadInput(f"the archive has no {what} {missing[0]}", self.root, f"choose from: {choices}")
         return replace(self, variables=chosen_variables, heights_km=chosen_heights)
 
 
 def open_archive(root: Path) -> Archive:
     """Find the variables, heights, events and frames below `root`.
 
-    Heights are those that all its variables have; `Archive.select` takes fewer variables at more heights.
+    Heights are those common to all variables. Use `Archive.select` for fewer variables at more heights.
 
     Raises:
-        BadInput: the folder does not exist, or holds no reflectivity in the published layout.
+        BadInput: The folder does not exist, or has no reflectivity in the published layout.
     """
     root = Path(root)
     if not root.is_dir():
-        raise BadInput("no such folder", root, "give the folder that holds dBZ/, ZDR/, KDP/ and the rain grid")
+        raise BadInput("no such folder", root, "give the folder that contains dBZ/, ZDR/, KDP/ and the rain grid")
     radar_root = root / _RADAR if (root / _RADAR).is_dir() else root
     rain_root = next((p for p in (root / _RAIN, root.parent / _RAIN) if p.is_dir()), None)
     variables = _variables_of(radar_root)
@@ -162,24 +162,24 @@ def open_archive(root: Path) -> Archive:
         raise BadInput("not an NJU-CPOL archive: it has no dBZ folder", root, "see the README for the layout")
     heights = _heights_of(radar_root, variables)
     if not heights:
-        raise BadInput("no height is common to all variables", root, "expected 1.0km, 3.0km, 7.0km in each")
+        raise BadInput("no height is common to all variables", root, "add folders 1.0km, 3.0km, 7.0km to each variable")
     index = rain_root or radar_root / _FOLDERS["zh"] / f"{heights[-1]}km"
     frames = {e: _list_frames(index / f"data_dir_{e:03d}") for e in sorted(_list_events(index))}
     if not frames:
-        raise BadInput("the archive has no events", root, "expected data_dir_NNN/frame_MMM.npy in each folder")
+        raise BadInput("the archive has no events", root, "add data_dir_NNN/frame_MMM.npy to each folder")
     return Archive(root, radar_root, rain_root, variables, heights, frames)
 
 
 def read_field(path: Path) -> Field:
-    """One (y, x) field as float32.
+    """Read one (y, x) field as float32.
 
     Raises:
-        BadInput: missing, unreadable or truncated file; not two-dimensional; or not finite.
+        BadInput: The file is missing, unreadable or truncated, or its array is not two-dimensional or not finite.
     """
     try:
         values = _load(path)
     except FileNotFoundError:
-        raise BadInput("no such file", path, "the event is incomplete: copy it again") from None
+        raise BadInput("no such file", path, "copy the event again: it is incomplete") from None
     except (ValueError, EOFError, OSError) as error:
         raise BadInput(f"not a readable npy file ({error})", path, "copy it again from its source") from None
     if values.ndim != 2:
@@ -191,7 +191,10 @@ def read_field(path: Path) -> Field:
 
 
 def _load(path: Path) -> npt.NDArray[Any]:
-    """`np.load`, which would parse the header of every file anew: all files of an archive have the same."""
+    """Load an npy file; unlike `np.load`, parse each distinct header only once.
+
+    All files of an archive share one header, and parsing it would dominate the read time.
+    """
     content = path.read_bytes()
     length = 10 + int.from_bytes(content[8:10], "little")
     if content[:8] != b"\x93NUMPY\x01\x00":
@@ -219,16 +222,16 @@ def write_event(
     heights_km: Sequence[float] = HEIGHTS_KM,
     note: dict[str, Any] | None = None,
 ) -> None:
-    """Write one event into the tree below `root`; a killed write leaves no event that looks complete.
+    """Write one event into the archive at `root`; an interrupted write leaves no event that looks complete.
 
     Args:
-        root: The archive's folder, created where needed.
-        event: Its number NNN.
+        root: Archive folder, created if needed.
+        event: Event number NNN.
         radar: (t, v, z, y, x) in dBZ, dB, deg/km; fill value 0.
-        rain: (t, y, x) in mm/h, or None where there is none.
-        variables: Names along v; zh among them.
+        rain: (t, y, x) in mm/h, or None.
+        variables: Names along v, including zh.
         heights_km: Heights along z, ascending.
-        note: What is known of the event beyond its fields; written last, so that its presence tells a whole event.
+        note: Metadata of the event; written last, so its presence marks a complete event.
     """
     partial = root / f".partial_{event:03d}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -249,14 +252,14 @@ def write_event(
 
 
 def complete_events(root: Path) -> set[int]:
-    """Numbers of the events that were written to the end, in an archive whose events all have rain."""
+    """Numbers of the completely written events, for archives whose events all have rain."""
     return _list_events(Path(root) / _RAIN)
 
 
 def _fields_in_order(
     radar: Field, rain: Field | None, variables: Sequence[str], heights_km: Sequence[float]
 ) -> dict[Path, Field]:
-    """Folder → (t, y, x); last comes the one by which `open_archive` knows an event."""
+    """Map each folder to its fields (t, y, x); the folder that `open_archive` lists events from comes last."""
     order = [(i, j) for i in range(len(variables)) for j in range(len(heights_km))]
     order.sort(key=lambda ij: variables[ij[0]] == "zh")
     fields = {_radar_folder(variables[i], heights_km[j]): radar[:, i, j] for i, j in order}
@@ -276,7 +279,7 @@ def _variables_of(radar_root: Path) -> tuple[str, ...]:
 
 
 def _heights_of(radar_root: Path, variables: Sequence[str]) -> tuple[float, ...]:
-    """Heights that all of the variables have, ascending."""
+    """Heights common to all of the variables, ascending."""
     sets = [
         {float(m[1]) for m in map(_HEIGHT.fullmatch, os.listdir(radar_root / _FOLDERS[v])) if m}
         for v in variables

@@ -1,4 +1,4 @@
-"""What travels from readers to models: a batch of windows in physical units."""
+"""Batches of windows in physical units, passed from readers to models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,19 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of radar frames, with the rain rate of the same frames, or what follows them, where a task needs it.
+    """Windows of radar frames, with the rain rate (QPE) or the frames to forecast (nowcasting).
 
     Attributes:
         radar: (b, t, v, z, y, x) in the units of `variables` (dBZ, dB, deg/km), fill value 0; float16 or float32.
-        rain: (b, t, y, x) rain rate in mm/h, or None where it was not read.
+        rain: (b, t, y, x) rain rate in mm/h; None if it was not read.
         event: (b,) event numbers.
         frame: (b,) number of each window's first frame within its event.
         variables: Names along v, such as ("zh", "zdr").
         heights_km: Heights along z.
-        sample_index: (b,) int64 position of each sample in the run's endless stream of training samples, None outside
-            of training. A loss draws its random numbers by it, so that they do not depend on the number of ranks.
-        target_zh: (b, t, z, y, x) zh in dBZ of the frames to forecast, at these heights; None for an estimate.
-        last_zh: (b, z, y, x) zh of the last input frame, whatever the variables are; None for an estimate.
+        sample_index: (b,) int64 position of each sample in the infinite stream of training samples; None outside of
+            training. Losses key their random numbers by it, so they do not depend on the number of ranks.
+        target_zh: (b, t, z, y, x) zh in dBZ of the frames to forecast, at the same heights; None for QPE.
+        last_zh: (b, z, y, x) zh of the last input frame, even if zh is not in `variables`; None for QPE.
     """
 
     radar: Tensor
@@ -54,29 +54,29 @@ class Batch:
 
     @property
     def rain_rate(self) -> Tensor:
-        """The rain rate, (b, t, y, x) in mm/h. Raises ValueError when it was not read."""
+        """Rain rate, (b, t, y, x) in mm/h. Raises ValueError if it was not read."""
         if self.rain is None:
             raise ValueError("this batch was read without rain")
         return self.rain
 
     @property
     def required_target_zh(self) -> Tensor:
-        """zh of the frames that follow, (b, t, z, y, x) in dBZ. Raises ValueError when they were not read."""
+        """zh of the frames to forecast, (b, t, z, y, x) in dBZ. Raises ValueError if they were not read."""
         if self.target_zh is None:
-            raise ValueError("this batch was read without the frames that follow")
+            raise ValueError("this batch was read without target frames")
         return self.target_zh
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with each of its fields changed, as far as they are there."""
+        """Apply a function to every field of the batch that is not None."""
         rain, target_zh, last_zh = (
             None if field is None else change(field) for field in (self.rain, self.target_zh, self.last_zh)
         )
         return replace(self, radar=change(self.radar), rain=rain, target_zh=target_zh, last_zh=last_zh)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on a device, in float32: half precision is for the way there only."""
+        """Copy the batch to a device and convert it to float32; half precision only saves transfer bandwidth."""
         return self.map(lambda field: field.to(device, non_blocking=True).float())
 
     def variable(self, name: str) -> Tensor:
-        """One variable at all heights, (b, t, z, y, x). Raises ValueError when the batch does not carry it."""
+        """One variable at all heights, (b, t, z, y, x). Raises ValueError if the batch lacks it."""
         return self.radar[:, :, self.variables.index(name)]

@@ -1,8 +1,8 @@
-"""Exceptions that are told in one line: the input is at fault, or the work failed for a known reason."""
+"""Exceptions that the command line reports in one line: invalid input, or a failure with a known cause."""
 
 
 class BadInput(Exception):
-    """Input that can't be used, told in one line: what is wrong, where, and what to do about it.
+    """Invalid input, reported in one line: what is wrong, where, and how to fix it.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -17,11 +17,11 @@ class BadInput(Exception):
 
 
 class WorkFailed(Exception):
-    """Work that failed for a reason told in one line; the command line exits with code 1.
+    """Failure with a known cause, reported in one line; the command line exits with code 1.
 
-    Any other exception is a defect of the program and keeps its traceback.
+    Any other exception is a bug and keeps its traceback.
     """
 
 
 class Stopped(Exception):
-    """Work that was asked to stop early, and has saved what it had; the command line exits with code 143."""
+    """Early stop on request, after saving the state; the command line exits with code 143."""

@@ -1,4 +1,7 @@
-"""Small files: written so that a kill at any instant leaves the old one or the new one, never half; and read."""
+"""Atomic writes of small files, reads, and folder locks.
+
+A process killed at any time leaves either the old file or the new one, never a partial one.
+"""
 
 import fcntl
 import json
@@ -13,7 +16,7 @@ from polarcast.data.errors import BadInput
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file in one step, on disk before it is visible: yields where to write it. What fails leaves nothing."""
+    """Replace a file atomically: yield a temporary path, sync it to disk, then rename it. Remove it on failure."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield partial
@@ -25,23 +28,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file in one step, on disk before it is visible."""
+    """Replace a file atomically; its content is synced to disk first."""
     with replacing(path) as partial:
         partial.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Replace a text file in one step."""
+    """Replace a text file atomically."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one step."""
+    """Replace a JSON file atomically."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def sync_file(path: Path) -> None:
-    """Have a file's content on the disk."""
+    """Sync a file's content to disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
@@ -56,7 +59,7 @@ def sync_folder(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a file holds; empty where it is missing or damaged."""
+    """Read a JSON object from a file; return {} if the file is missing or damaged."""
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError):
@@ -65,10 +68,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def sole_writer(folder: Path, writes: bool = True) -> Iterator[None]:
-    """Hold a folder's lock (if this process writes there); the system frees it whatever way the process ends.
+    """Hold a folder's lock if this process writes there; the kernel releases it when the process ends.
 
     Raises:
-        BadInput: another process holds it.
+        BadInput: Another process holds the lock.
     """
     if not writes:
         yield

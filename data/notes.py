@@ -1,4 +1,4 @@
-"""What an archive of our own making knows beyond the published layout: JSON beside the fields, written atomically."""
+"""Metadata of archives written by polarcast: JSON files next to the fields, written atomically."""
 
 import json
 from pathlib import Path
@@ -14,32 +14,32 @@ Note = dict[str, Any]
 
 
 def read_archive_note(root: Path) -> Note:
-    """What holds for all events of an archive; empty for a published one. Raises BadInput when it is damaged."""
+    """Read the metadata of an archive; empty for a published one. Raises BadInput if it is damaged."""
     return _read(root / ARCHIVE_NOTE)
 
 
 def write_archive_note(root: Path, note: Note) -> None:
-    """Write what holds for all events of an archive."""
+    """Write the metadata of an archive."""
     _write(root / ARCHIVE_NOTE, note)
 
 
 def read_event_note(root: Path, event: int) -> Note:
-    """What is known of one event beyond its fields; empty for a published archive. Raises BadInput when damaged."""
-    return _read(_place(root, event))
+    """Read the metadata of one event; empty for a published archive. Raises BadInput if it is damaged."""
+    return _read(_event_path(root, event))
 
 
 def write_event_note(root: Path, event: int, note: Note) -> None:
-    """Write what is known of one event."""
-    _write(_place(root, event), note)
+    """Write the metadata of one event."""
+    _write(_event_path(root, event), note)
 
 
 def event_notes(root: Path) -> dict[int, Note]:
-    """Notes of the events that were written with one, to the end."""
+    """Metadata of all completely written events that have any, by event number."""
     names = sorted((Path(root) / _EVENT_NOTES).glob("data_dir_*.json"))
     return {int(name.stem.removeprefix("data_dir_")): _read(name) for name in names}
 
 
-def _place(root: Path, event: int) -> Path:
+def _event_path(root: Path, event: int) -> Path:
     return root / _EVENT_NOTES / f"data_dir_{event:03d}.json"
 
 
@@ -49,7 +49,7 @@ def _read(path: Path) -> Note:
     try:
         note: Note = json.loads(path.read_text())
     except ValueError as error:
-        raise BadInput(f"damaged note ({error})", path, "remove it, or make the archive again") from None
+        raise BadInput(f"damaged metadata ({error})", path, "delete it, or make the archive again") from None
     return note
 
 

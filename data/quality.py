@@ -1,4 +1,4 @@
-"""What an event is worth: coverage, echo, bias and noise of its polarimetric variables, motion."""
+"""Quality of an event: coverage, echo, bias and noise of its polarimetric variables, motion."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Quality = dict[str, float | None]
 
 LIGHT_RAIN_DBZ = (20.0, 22.0)
 LIGHT_RAIN_ZDR_DB = 0.2
-"""Intrinsic ZDR of light rain (Bechini et al. 2008, J. Atmos. Oceanic Technol. 25, 1819–1830, their § 4)."""
+"""Intrinsic ZDR of light rain (Bechini et al. 2008, J. Atmos. Oceanic Technol. 25, 1819–1830, § 4)."""
 WEAK_DBZ = (10.0, 25.0)
 STRONG_DBZ = 35.0
 _FEWEST_PIXELS = 200
@@ -27,18 +27,18 @@ def summarize_event(
     step_minutes: float = 6.0,
     spacing_km: float = 1.0,
 ) -> Quality:
-    """Quality of one event; what can't be told is None.
+    """Compute the quality of one event; quantities that cannot be estimated are None.
 
     Args:
-        radar: (t, v, z, y, x) in dBZ, dB, deg/km, fill 0; its lowest level is looked at.
-        variables: Names along v, zh among them.
-        covered: (z, y, x) share of the frames in which a pixel was seen, where known.
-        step_minutes: Between frames.
-        spacing_km: Of pixels.
+        radar: (t, v, z, y, x) in dBZ, dB, deg/km, fill 0; only the lowest level is used.
+        variables: Names along v, including zh.
+        covered: (z, y, x) share of the frames in which each pixel was observed, if known.
+        step_minutes: Time between frames in minutes.
+        spacing_km: Pixel spacing in km.
 
     Returns:
-        frames; coverage, echo_share, strong_share of the pixels; zdr_bias_db and kdp_noise_deg_per_km with the number
-        of pixels they rest on; motion_kmh and the direction it goes to, degrees clockwise from north.
+        frames; coverage, echo_share and strong_share as shares of all pixels; zdr_bias_db and kdp_noise_deg_per_km,
+        each with its number of pixels; motion_kmh; motion_towards_deg in degrees clockwise from north.
     """
     fields = {name: radar[:, i, 0] for i, name in enumerate(variables)}
     zh = fields["zh"]
@@ -60,13 +60,13 @@ def summarize_event(
 
 
 def zdr_bias(zh: Field, zdr: Field) -> tuple[float | None, int]:
-    """Median ZDR of light rain less what light rain has, in dB, and the pixels it rests on; None of too few."""
+    """Median ZDR of light rain minus its intrinsic ZDR, in dB (None for too few pixels), and the pixel count."""
     chosen = zdr[(zh >= LIGHT_RAIN_DBZ[0]) & (zh < LIGHT_RAIN_DBZ[1]) & (zdr != 0)]
     return (float(np.median(chosen)) - LIGHT_RAIN_ZDR_DB if chosen.size >= _FEWEST_PIXELS else None), chosen.size
 
 
 def kdp_noise(zh: Field, kdp: Field) -> tuple[float | None, int]:
-    """Robust standard deviation of KDP in deg/km where the echo is too weak to have any, and its pixels."""
+    """Robust standard deviation of KDP in echo too weak to have any, in deg/km, and the pixel count."""
     chosen = kdp[(zh >= WEAK_DBZ[0]) & (zh < WEAK_DBZ[1]) & (kdp != 0)]
     if chosen.size < _FEWEST_PIXELS:
         return None, chosen.size
@@ -74,7 +74,7 @@ def kdp_noise(zh: Field, kdp: Field) -> tuple[float | None, int]:
 
 
 def motion_of(zh: Field, step_minutes: float, spacing_km: float) -> tuple[float | None, float | None]:
-    """Mean motion of the echo (t, y, x), row 0 north: km/h, and the direction it goes to in degrees from north."""
+    """Mean motion of the echo (t, y, x), row 0 north: speed in km/h, and heading in degrees clockwise from north."""
     if len(zh) < 2 or (zh != 0).sum() < _FEWEST_PIXELS:
         return None, None
     down, right = motion(zh)

@@ -1,4 +1,4 @@
-"""Physical units ↔ the network's numbers, each with its exact inverse."""
+"""Scaling between physical units and network inputs, with exact inverses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Ranges of the NJU-CPOL contest's own parameters; values outside are kept, not clipped.
+# Ranges used by the NJU-CPOL contest; values outside are kept, not clipped.
 RANGES = {"zh": (0.0, 65.0), "zdr": (-1.0, 5.0), "kdp": (-1.0, 6.0)}
 RAIN_TRANSFORMS = ("log1p", "sqrt", "identity")
 
@@ -24,7 +24,7 @@ class Scaling(Protocol):
 
 @dataclass(frozen=True)
 class RangeScaling:
-    """x' = (x − min) / (max − min) with fixed physical limits for each variable; the same for every frame."""
+    """Min–max scaling x' = (x − min) / (max − min) with fixed physical limits per variable."""
 
     variables: tuple[str, ...]
 
@@ -41,10 +41,10 @@ class RangeScaling:
 
 @dataclass(frozen=True)
 class FrameScaling:
-    """The source paper's rule: min–max of each frame (of each variable and height).
+    """Min–max scaling of each frame, variable and height, as in the source paper.
 
-    The limits come from the *input* radar and invert a forecast too, so that no future frame's range leaks: build it
-    with `of(input)`; a forecast is inverted with the limits of the last input frame.
+    The limits come from the *input* radar only, so the range of a future frame never leaks. Build it with `of(input)`;
+    a forecast is inverted with the limits of the last input frame.
     """
 
     low: Tensor
@@ -52,7 +52,7 @@ class FrameScaling:
 
     @classmethod
     def of(cls, radar: Tensor) -> "FrameScaling":
-        """Limits of each (y, x) field of radar (b, t, v, z, y, x); a constant field gets span 1."""
+        """Take the limits of each (y, x) field of radar (b, t, v, z, y, x); a constant field gets span 1."""
         low, high = radar.amin((-2, -1), keepdim=True), radar.amax((-2, -1), keepdim=True)
         span = high - low
         return cls(low, torch.where(span > 0, span, torch.ones_like(span)))
@@ -62,7 +62,7 @@ class FrameScaling:
         return (radar - self.low) / self.span
 
     def invert(self, scaled: Tensor) -> Tensor:
-        """Scaled → physical units; frames beyond the input's take the limits of its last frame."""
+        """Scaled → physical units; if the number of frames differs, use the limits of the last input frame."""
         frames = scaled.shape[1]
         if frames == self.low.shape[1]:
             return scaled * self.span + self.low
@@ -70,20 +70,20 @@ class FrameScaling:
 
 
 def make_scaling(rule: str, variables: Sequence[str], radar: Tensor) -> Scaling:
-    """The scaling a configuration names: `range` or `frame` (whose limits are taken from the input `radar`).
+    """Make a scaling by name: `range`, or `frame` with the limits of the input `radar`.
 
     Raises:
-        ValueError: an unknown rule.
+        ValueError: Unknown rule.
     """
     if rule == "range":
         return RangeScaling(tuple(variables))
     if rule == "frame":
         return FrameScaling.of(radar)
-    raise ValueError(f"unknown scaling {rule!r}: use range or frame")
+    raise ValueError(f"unknown scaling {rule!r}: choose from: range, frame")
 
 
 def scale_rain(rain_rate: Tensor, transform: str) -> Tensor:
-    """Rain rate in mm/h (≥ 0) → the network's rain: ln(1 + R), √R, or R itself."""
+    """Transform rain rate in mm/h (≥ 0) for the network: ln(1 + R), √R, or R itself."""
     if transform == "log1p":
         return torch.log1p(rain_rate)
     if transform == "sqrt":
@@ -92,7 +92,7 @@ def scale_rain(rain_rate: Tensor, transform: str) -> Tensor:
 
 
 def unscale_rain(scaled: Tensor, transform: str) -> Tensor:
-    """Inverse of `scale_rain`, in mm/h; a network's negative output becomes no rain."""
+    """Invert `scale_rain`, in mm/h; negative network output is clamped to 0."""
     scaled = scaled.clamp(min=0)
     if transform == "log1p":
         return torch.expm1(scaled)

@@ -1,4 +1,4 @@
-"""Which events train, validate and test. Always whole events: windows of one storm never cross a split."""
+"""Splits into train, validation and test events; whole events, so windows of one storm never cross a split."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Splits = dict[str, tuple[int, ...]]
 
 
 def default_rule(events: Sequence[int]) -> str:
-    """Shares of train, validation and test, or everything to test on when there are too few events for three."""
+    """Return the default shares of train, validation and test, or `all-test` for fewer than three events."""
     return DEFAULT_RULE if len(events) >= len(SPLITS) else "all-test"
 
 
@@ -23,12 +23,12 @@ def assign(events: Sequence[int], rule: str, seed: int = 0) -> Splits:
 
     Args:
         events: Event numbers.
-        rule: `paper` (events 000–010 test, as the source paper, §7; a tenth of the rest validates), `all-test`, or
-            three shares `train/validation/test` such as `0.6/0.15/0.25`.
-        seed: Order of events under a rule that draws; the same seed gives the same splits on any machine.
+        rule: `paper` (events 000–010 for test, as in the source paper, §7; a tenth of the rest for validation),
+            `all-test`, or three shares `train/validation/test` such as `0.6/0.15/0.25`.
+        seed: Seed of the event order under random rules; the same seed gives the same splits on any machine.
 
     Raises:
-        BadInput: an unknown rule, shares that do not add up to one, or a split left empty.
+        BadInput: Unknown rule, shares that do not sum to 1, or an empty split.
     """
     if rule == "all-test":
         return {"train": (), "validation": (), "test": tuple(sorted(events))}
@@ -36,22 +36,24 @@ def assign(events: Sequence[int], rule: str, seed: int = 0) -> Splits:
         return _paper(events, seed)
     _, validation, test = _parse_shares(rule)
     drawn = _shuffled(events, seed)
-    # A share that is wanted gets an event even where rounding would leave it none.
+    # A positive share gets at least one event, even if it rounds to zero.
     held_out = max(validation > 0, round(validation * len(drawn)))
     tested = max(test > 0, round(test * len(drawn)))
     return _checked(drawn[held_out + tested :], drawn[:held_out], drawn[held_out : held_out + tested])
 
 
 def hold_out(events: Sequence[int], share: float, seed: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Events without a share of them, and that share; the same for the same events on any machine.
+    """Split events into those kept and a held-out share; deterministic for the same events on any machine.
 
     Raises:
-        BadInput: one of both would be empty.
+        BadInput: One of the two parts would be empty.
     """
     drawn = _shuffled(events, seed)
     count = round(share * len(drawn))
     if not 0 < count < len(drawn):
-        raise BadInput(f"{share} of {len(drawn)} events leaves some model without any", "data.hold_out", "change it")
+        raise BadInput(
+            f"holding out {share} of {len(drawn)} events leaves one part empty", "data.hold_out", "change it"
+        )
     return tuple(sorted(drawn[count:])), tuple(sorted(drawn[:count]))
 
 
@@ -66,7 +68,7 @@ def _checked(train: Sequence[int], validation: Sequence[int], test: Sequence[int
     splits = {n: tuple(sorted(e)) for n, e in zip(SPLITS, (train, validation, test), strict=True)}
     empty = [name for name, members in splits.items() if not members]
     if empty:
-        raise BadInput(f"no event is left for {', '.join(empty)}", "split", "give more events, or use --split all-test")
+        raise BadInput(f"no event left for {', '.join(empty)}", "split", "add events, or use --split all-test")
     return splits
 
 
@@ -75,13 +77,13 @@ def _parse_shares(rule: str) -> tuple[float, float, float]:
         train, validation, test = (float(s) for s in rule.split("/"))
     except ValueError:
         raise BadInput(
-            f"unknown split rule {rule!r}", "--split", "use paper, all-test, or shares such as 0.6/0.15/0.25"
+            f"unknown split rule {rule!r}", "--split", "choose paper, all-test, or shares such as 0.6/0.15/0.25"
         ) from None
     if abs(train + validation + test - 1) > 1e-6 or min(train, validation, test) < 0:
-        raise BadInput(f"the shares {rule} do not add up to 1", "--split", "for example 0.6/0.15/0.25")
+        raise BadInput(f"the shares {rule} do not sum to 1", "--split", "give shares such as 0.6/0.15/0.25")
     return train, validation, test
 
 
 def _shuffled(events: Sequence[int], seed: int) -> list[int]:
-    # A hash, not a random generator: its order can't change with a library's version.
+    # A hash instead of a random generator: the order cannot change between library versions.
     return sorted(events, key=lambda e: hashlib.sha256(f"{seed}/{e}".encode()).digest())

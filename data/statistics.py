@@ -1,4 +1,4 @@
-"""Sums over frames that add up exactly: the train-only statistics of a manifest."""
+"""Exact, mergeable sums over frames, and the training statistics of a manifest computed from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ _VALUES = np.nan_to_num(np.arange(_CODES, dtype=np.uint16).view(np.float16).asty
 
 @dataclass(frozen=True)
 class EventSums:
-    """Sums over some frames; two of them add up to the sums over both.
+    """Sums over a set of frames; adding two merges their frames.
 
-    echo: (v, z, 3): count, sum and sum of squares where there is an echo (zh ≠ 0).
-    extremes: (v, z, 2): least and greatest value where there is an echo.
-    rain: (3,): pixels, wet pixels (> `WET_MM_H`), sum of rain rate in mm/h.
+    Attributes:
+        echo: (v, z, 3): count, sum and sum of squares over pixels with echo (zh ≠ 0).
+        extremes: (v, z, 2): minimum and maximum over pixels with echo.
+        rain: (3,): pixels, wet pixels (> `WET_MM_H`), sum of rain rate in mm/h.
     """
 
     echo: Sums
@@ -29,12 +30,12 @@ class EventSums:
     rain: Sums
 
     def to_lists(self) -> list[Any]:
-        """As plain numbers, exactly."""
+        """Convert to nested lists of plain numbers, without loss."""
         return [self.echo.tolist(), self.extremes.tolist(), self.rain.tolist()]
 
     @classmethod
     def from_lists(cls, lists: list[Any]) -> "EventSums":
-        """The inverse of `to_lists`."""
+        """Invert `to_lists`."""
         return cls(*(np.array(values, dtype=np.float64) for values in lists))
 
     def __add__(self, other: "EventSums") -> "EventSums":
@@ -44,7 +45,7 @@ class EventSums:
 
 
 def summarize(events: Sequence[EventSums], variables: Sequence[str], heights_km: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation and range of each variable where there is an echo, and of rain; empty without events."""
+    """Mean, standard deviation and range of each variable in echo, and rain statistics; empty without events."""
     if not events:
         return {}
     total = reduce(EventSums.__add__, events)
@@ -54,43 +55,43 @@ def summarize(events: Sequence[EventSums], variables: Sequence[str], heights_km:
         for j, height in enumerate(heights_km)
     }
     pixels, wet, rain = total.rain
-    of_rain = {"rain_rate": {"mean": rain / pixels, "wet_fraction": wet / pixels}} if pixels else {}
-    return {"events": len(events), **radar, **of_rain}
+    rain_rate = {"rain_rate": {"mean": rain / pixels, "wet_fraction": wet / pixels}} if pixels else {}
+    return {"events": len(events), **radar, **rain_rate}
 
 
 class Tally:
-    """Counts how often each half-precision value occurs in each field of some frames.
+    """Histogram of the half-precision values in each field over a set of frames.
 
-    There are no more than 65536 of them, and counts add up exactly: whoever reads the frames again, in whatever order,
-    comes to the same statistics to the last digit.
+    There are only 65536 such values, and counts add up exactly. The statistics are therefore bit-identical for any
+    order of the frames.
     """
 
     def __init__(self, variables: int, heights: int) -> None:
-        """Of no frame yet."""
+        """Start with no frames."""
         self._echo = np.zeros((variables, heights, _CODES), np.int64)
         self._rain = np.zeros(_CODES, np.int64)
 
     def add(self, radar: npt.NDArray[np.float16], rain: npt.NDArray[np.float16] | None) -> None:
-        """One frame: radar (v, z, y, x), zh first; rain (y, x) in mm/h where there is any."""
+        """Add one frame: radar (v, z, y, x), zh first; rain (y, x) in mm/h, or None."""
         codes = radar.view(np.uint16).reshape(*radar.shape[:2], -1)
         for level in range(radar.shape[1]):
-            there = np.flatnonzero((codes[0, level] & _WITHOUT_SIGN) != 0)
+            wet = np.flatnonzero((codes[0, level] & _WITHOUT_SIGN) != 0)
             for variable in range(radar.shape[0]):
-                self._echo[variable, level] += np.bincount(codes[variable, level][there], minlength=_CODES)
+                self._echo[variable, level] += np.bincount(codes[variable, level][wet], minlength=_CODES)
         if rain is not None:
             self._rain += np.bincount(rain.view(np.uint16).reshape(-1), minlength=_CODES)
 
     def sums(self) -> EventSums:
-        """Over all frames added."""
+        """Sums over all frames added."""
         echo = np.stack([self._echo.sum(-1), self._echo @ _VALUES, self._echo @ _VALUES**2], -1)
-        extremes = [[_extremes(of_level) for of_level in of_variable] for of_variable in self._echo]
+        extremes = [[_extremes(counts) for counts in levels] for levels in self._echo]
         rain = [self._rain.sum(), self._rain[_VALUES > WET_MM_H].sum(), self._rain @ _VALUES]
         return EventSums(echo.astype(np.float64), np.array(extremes), np.array(rain, dtype=np.float64))
 
 
 def _extremes(counts: npt.NDArray[np.int64]) -> tuple[float, float]:
-    there = _VALUES[counts > 0]
-    return (float(there.min()), float(there.max())) if there.size else (np.inf, -np.inf)
+    values = _VALUES[counts > 0]
+    return (float(values.min()), float(values.max())) if values.size else (np.inf, -np.inf)
 
 
 def _moments(echo: Sums, extremes: Sums) -> dict[str, float | None]:

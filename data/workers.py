@@ -1,4 +1,4 @@
-"""Worker processes that do not outlive whoever started them."""
+"""Worker processes that end with their parent, and a process pool that isolates crashes."""
 
 import ctypes
 import multiprocessing
@@ -16,10 +16,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(by: int = signal.SIGKILL) -> None:
-    """Have the kernel send this process a signal when the process that started it ends, even by SIGKILL (Linux).
+    """Have the kernel signal this process when its parent ends, even by SIGKILL (Linux).
 
-    Also for the `initializer` of a process pool: its workers wait on a pipe whose other end they hold themselves, and
-    would wait forever.
+    Use it as the `initializer` of a process pool. Pool workers wait on a pipe whose other end they hold themselves, so
+    without it they would wait forever.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0)
 
@@ -32,19 +32,19 @@ Outcome = tuple[int, Result | BadInput]
 def run_all(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, isolated: bool = True
 ) -> Iterator[Outcome[Result]]:
-    """Run a function on every job in worker processes; what one job breaks costs no other job.
+    """Run a function on every job in worker processes; a crash in one job does not affect the others.
 
-    A decoder that crashes takes its process down, and with it the pool: the jobs in flight are then run one by one, so
-    that the guilty one is known, and the rest goes on.
+    A crashing decoder kills its process and breaks the pool. The jobs in flight are then rerun one at a time to find
+    the one that crashes, and the remaining jobs continue.
 
     Args:
-        function: Of the top level of a module, as it travels to other processes.
-        jobs: Its arguments.
-        workers: Processes.
-        isolated: Whether a single worker is a process of its own, too; for libraries that may crash.
+        function: Module-level function, so that it can be pickled.
+        jobs: Arguments of the calls.
+        workers: Number of processes.
+        isolated: Whether to use a separate process even for a single worker; needed for libraries that may crash.
 
     Yields:
-        (index of the job, its result or the BadInput it ended in), as they come. Other exceptions are raised.
+        (index of the job, its result or its BadInput) in order of completion. Other exceptions are raised.
     """
     if workers == 1 and not isolated:
         yield from ((index, _outcome(function, job)) for index, job in enumerate(jobs))
@@ -53,7 +53,7 @@ def run_all(
     while todo:
         for suspect in (yield from _until_broken(function, jobs, todo, min(workers, len(todo)))):
             if (yield from _until_broken(function, jobs, deque([suspect]), 1)):
-                yield suspect, BadInput("reading it ended the process (a crash in a library, or out of memory)")
+                yield suspect, BadInput("reading it killed the process (a library crashed, or memory ran out)")
 
 
 def _outcome(function: Callable[[Job], Result], job: Job) -> Result | BadInput:
@@ -66,22 +66,22 @@ def _outcome(function: Callable[[Job], Result], job: Job) -> Result | BadInput:
 def _until_broken(
     function: Callable[[Job], Result], jobs: Sequence[Job], todo: deque[int], workers: int
 ) -> Generator[Outcome[Result], None, list[int]]:
-    """Work off `todo` until a process dies; returns the jobs that were in flight then, which may be none."""
-    flying: dict[Future[Result], int] = {}
+    """Run the jobs of `todo` until a process dies; return the jobs that were in flight, possibly none."""
+    in_flight: dict[Future[Result], int] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-        while todo or flying:
-            # A process may die while a result is being used: then the next job to be handed out hears of it.
+        while todo or in_flight:
+            # A process may die while the caller uses a result; then the next submit raises.
             with suppress(BrokenProcessPool):
-                while todo and len(flying) < 2 * workers:
-                    flying[pool.submit(function, jobs[todo[0]])] = todo[0]
+                while todo and len(in_flight) < 2 * workers:
+                    in_flight[pool.submit(function, jobs[todo[0]])] = todo[0]
                     todo.popleft()
-            if not flying:
+            if not in_flight:
                 return []
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+            done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
             died = []
             for future in done:
-                index = flying.pop(future)
+                index = in_flight.pop(future)
                 try:
                     yield index, future.result()
                 except BadInput as error:
@@ -89,5 +89,5 @@ def _until_broken(
                 except BrokenProcessPool:
                     died.append(index)
             if died:
-                return sorted([*died, *flying.values()])
+                return sorted([*died, *in_flight.values()])
     return []

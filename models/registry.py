@@ -1,4 +1,4 @@
-"""Every model by name. To add one: a config dataclass, a Forecaster, and a line here."""
+"""Model registry. To add a model, write a config dataclass and a `Forecaster`, and add a line to `MODELS`."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -34,27 +34,31 @@ from polarcast.models.qpe.wf_unet import WFUNet, WFUNetConfig
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """How to configure and build one model."""
+    """Registry entry: configuration, constructor and properties of a model."""
 
     config: type[Any]
     make: type[Forecaster]
     tasks: tuple[str, ...]
     trained: bool
-    """Whether it learns by gradient descent; others are fitted in one pass, or need nothing."""
+    """Whether the model trains by gradient descent; others are fitted in one pass or need no fit."""
     needs_base: bool = False
-    """Whether it builds on a trained model, which it is given, too."""
+    """Whether the model is built around a trained base model."""
     sees_truth: bool = False
-    """Whether it is shown what it is to estimate: its scores say what others may reach, not what it can do."""
+    """Whether the model receives the target as input: its scores are an upper bound for other models, not a result."""
     cost: float = 1.0
-    """Time of a training step, or of an evaluation where it isn't trained, in units of the U-Net's."""
+    """Time of a training step (an evaluation if the model is not trained), relative to that of the U-Net."""
 
     def build(self, config: Any, inputs: InputSpec, base: Forecaster | None = None) -> Forecaster:
-        """The model with freshly drawn weights. Raises BadInput when the configuration or the base won't do."""
+        """Return the model with randomly initialized weights.
+
+        Raises:
+            BadInput: the configuration or the base model is invalid.
+        """
         return self.make(config, inputs, base) if self.needs_base else self.make(config, inputs)
 
     @property
     def has_widths(self) -> bool:
-        """Whether its size is set by channel widths, which `match_params` may solve for."""
+        """Whether channel widths set the size of the model, so that `match_params` can solve for them."""
         return any(f.name == "widths" for f in fields(self.config))
 
 
@@ -95,7 +99,11 @@ MODELS: dict[str, RegisteredModel] = {
 
 
 def get_model(name: str) -> RegisteredModel:
-    """Look a model up. Raises BadInput for an unknown name, with the names there are."""
+    """Return the registry entry of a model.
+
+    Raises:
+        BadInput: the name is unknown; the message lists the registered names.
+    """
     if name not in MODELS:
-        raise BadInput(f"unknown model {name!r}", "model.name", f"there are: {', '.join(sorted(MODELS))}")
+        raise BadInput(f"unknown model {name!r}", "model.name", f"choose from: {', '.join(sorted(MODELS))}")
     return MODELS[name]

@@ -1,1 +1,1 @@
-"""Windows of shards in a global order: readers, sampler, augmentation."""
+"""Loading of windows from shards: readers, global sample order, sampler, augmentation."""

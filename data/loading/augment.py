@@ -1,4 +1,4 @@
-"""Random changes of training samples: patches, flips and rotations, concentration of drops."""
+"""Random augmentation of training samples: crops, flips and rotations, drop concentration."""
 
 from dataclasses import replace
 
@@ -9,57 +9,59 @@ from torch import Tensor
 from polarcast.data.batch import Batch
 from polarcast.data.loading.permute import Indices, keys_of, uniform
 
-# Each kind of change draws numbers of its own from the one seed.
+# Separate random streams, derived from the one seed.
 _CROP, _FLIP_ROTATE, _JITTER = 0x63726F70, 0x7475726E, 0x7468636B
 _FLOOR_DBZ = 5.0
-"""What is weaker is no echo, as archives have it."""
+"""Reflectivity below which there is no echo, as in the archives."""
 
 
 def crop(batch: Batch, position: Indices, seed: int, side: int) -> Batch:
-    """A square patch of each sample, in a place that follows from its position in the stream, and the seed, alone.
+    """Crop each sample to a square patch; its location depends only on the seed and the stream position.
 
     Args:
-        batch: Of whole fields.
-        position: (b,) places of the samples in the run's endless stream.
-        seed: Of the run.
-        side: Of the patch, in pixels; at most that of the fields.
+        batch: Batch of whole fields.
+        position: (b,) positions of the samples in the infinite training stream.
+        seed: Seed of the run.
+        side: Side length of the patch in pixels, at most that of the fields.
     """
     height, width = batch.radar.shape[-2:]
     top = (keys_of(seed, _CROP, position) % np.uint64(height - side + 1)).astype(int)
     left = (keys_of(seed, _CROP + 1, position) % np.uint64(width - side + 1)).astype(int)
-    places = [(slice(y, y + side), slice(x, x + side)) for y, x in zip(top.tolist(), left.tolist(), strict=True)]
-    return batch.map(lambda field: torch.stack([one[..., y, x] for one, (y, x) in zip(field, places, strict=True)]))
+    patches = [(slice(y, y + side), slice(x, x + side)) for y, x in zip(top.tolist(), left.tolist(), strict=True)]
+    return batch.map(lambda field: torch.stack([one[..., y, x] for one, (y, x) in zip(field, patches, strict=True)]))
 
 
 def flip_rotate(batch: Batch, position: Indices, seed: int) -> Batch:
-    """Each sample in one of the eight ways to lay a square; of a field that isn't square, in one of four.
+    """Transform each sample by one of the eight symmetries of a square, or one of four if fields are not square.
 
     Args:
-        batch: Of fields (…, y, x); all fields of a sample are laid the same way.
-        position: (b,) places of the samples in the run's endless stream; the way follows from it, and the seed, alone.
-        seed: Of the run.
+        batch: Batch of fields (…, y, x); all fields of a sample are transformed alike.
+        position: (b,) positions of the samples in the infinite training stream; only these and the seed determine the
+            symmetry.
+        seed: Seed of the run.
     """
-    ways = (keys_of(seed, _FLIP_ROTATE, position) % np.uint64(8)).astype(int).tolist()
-    return batch.map(lambda field: torch.stack([_laid(one, way) for one, way in zip(field, ways, strict=True)]))
+    symmetries = (keys_of(seed, _FLIP_ROTATE, position) % np.uint64(8)).astype(int).tolist()
+    return batch.map(lambda field: torch.stack([_transformed(f, s) for f, s in zip(field, symmetries, strict=True)]))
 
 
-def _laid(field: Tensor, way: int) -> Tensor:
-    mirrored = [axis for axis, bit in ((-1, 1), (-2, 2)) if way & bit]
-    turned = field.flip(mirrored) if mirrored else field
-    return turned.mT if way & 4 and field.shape[-1] == field.shape[-2] else turned
+def _transformed(field: Tensor, symmetry: int) -> Tensor:
+    axes = [axis for axis, bit in ((-1, 1), (-2, 2)) if symmetry & bit]
+    flipped = field.flip(axes) if axes else field
+    return flipped.mT if symmetry & 4 and field.shape[-1] == field.shape[-2] else flipped
 
 
 def jitter_concentration(batch: Batch, position: Indices, seed: int, most_db: float) -> Batch:
-    """The number of drops of each sample multiplied by a factor, its shape of spectrum kept.
+    """Multiply the number of drops in each sample by a random factor, keeping the shape of the spectrum.
 
-    So zh is shifted, kdp and the rain rate are multiplied, and zdr stays as it is (a normalised spectrum, Testud et al.
-    2001: all are proportional to the number but zdr, a ratio). Where zh falls below 5 dBZ there is no echo left.
+    This shifts zh, multiplies kdp and the rain rate, and keeps zdr. With a normalized spectrum (Testud et al. 2001),
+    all of these are proportional to the drop number except zdr, which is a ratio. Echo below 5 dBZ is removed.
 
     Args:
-        batch: In physical units.
-        position: (b,) places of the samples in the run's endless stream; the factor follows from it and the seed alone.
-        seed: Of the run.
-        most_db: The factor is 10^(s/10), s uniform from −most_db to most_db.
+        batch: Batch in physical units.
+        position: (b,) positions of the samples in the infinite training stream; only these and the seed determine the
+            factor.
+        seed: Seed of the run.
+        most_db: Maximum shift in dB; the factor is 10^(s/10), s uniform from −most_db to most_db.
     """
     drawn = most_db * (2 * uniform(keys_of(seed, _JITTER, position)) - 1)
     shift = torch.from_numpy(drawn).float()
@@ -73,15 +75,15 @@ def jitter_concentration(batch: Batch, position: Indices, seed: int, most_db: fl
 
 
 def _radar(radar: Tensor, variables: tuple[str, ...], shift: Tensor) -> Tensor:
-    """(b, t, v, z, y, x)"""
-    made = dict(zip(variables, radar.unbind(2), strict=True))
-    if "kdp" in made:
-        made["kdp"] = _multiplied(made["kdp"], shift)
-    if "zh" in made:
-        zh = _shifted(made["zh"], shift)
-        lost = (zh == 0) & (made["zh"] != 0)
-        made = {name: field.masked_fill(lost, 0) for name, field in made.items()} | {"zh": zh}
-    return torch.stack(list(made.values()), 2)
+    """Change the concentration in radar fields (b, t, v, z, y, x)."""
+    fields = dict(zip(variables, radar.unbind(2), strict=True))
+    if "kdp" in fields:
+        fields["kdp"] = _multiplied(fields["kdp"], shift)
+    if "zh" in fields:
+        zh = _shifted(fields["zh"], shift)
+        lost = (zh == 0) & (fields["zh"] != 0)
+        fields = {name: field.masked_fill(lost, 0) for name, field in fields.items()} | {"zh": zh}
+    return torch.stack(list(fields.values()), 2)
 
 
 def _multiplied(field: Tensor, shift: Tensor) -> Tensor:
@@ -89,11 +91,11 @@ def _multiplied(field: Tensor, shift: Tensor) -> Tensor:
 
 
 def _shifted(zh: Tensor, shift: Tensor) -> Tensor:
-    """Fields (b, …) in dBZ; 0 is no echo, and what is missing (NaN) stays missing."""
+    """Shift fields (b, …) in dBZ; 0 is no echo, and missing values (NaN) stay missing."""
     shifted = zh.float() + _like(shift, zh)
     return torch.where(zh == 0, 0.0, shifted.masked_fill(shifted < _FLOOR_DBZ, 0)).to(zh.dtype)
 
 
 def _like(values: Tensor, field: Tensor) -> Tensor:
-    """(b,) → (b, 1, …), as many dimensions as the field."""
+    """Reshape (b,) to (b, 1, …) with as many dimensions as the field."""
     return values.view(-1, *[1] * (field.ndim - 1))

@@ -1,9 +1,10 @@
-"""An order for shards that come as streams: shuffled blocks of whole shards, in lanes that ranks can share out.
+"""Sample order for streamed shards: shuffled blocks of whole shards, in lanes that are divided among ranks.
 
-An epoch's shards are put in random order, and all their windows in one sequence. The sequence is cut into equal lanes;
-position p of the epoch is the next window of lane p mod lanes, shuffled within a block of a few shards. With lanes a
-multiple of the ranks, each lane belongs to one rank for the whole epoch, so that every shard is streamed once, but for
-those on a border of two lanes. On any other number of ranks the order is the same; only more is streamed.
+Each epoch puts the shards in random order and concatenates their windows. The sequence is cut into equal lanes.
+Position p of the epoch is the next window of lane p mod lanes, shuffled within a block of a few shards. If the number
+of lanes is a multiple of the number of ranks, each lane belongs to one rank for the whole epoch. Every shard is then
+streamed once, except those at a border between two lanes. For other numbers of ranks the order is the same, but more
+data is streamed.
 """
 
 from dataclasses import dataclass
@@ -18,13 +19,13 @@ _SHARDS, _BLOCK = 1, 2
 
 
 def by_shard(shard_of: Indices) -> Indices:
-    """The windows shard by shard, (windows,): the order in which a weights of blocks counts them."""
+    """Sort the windows by shard, (windows,); this is the order that `BlockShuffle` expects of its weights."""
     return np.argsort(shard_of, kind="stable")
 
 
 @dataclass(frozen=True)
 class _Epoch:
-    """Shards in their order of this epoch, where each begins in its sequence, and its first entry."""
+    """Layout of one epoch: shards in order, the start of each in the sequence, and its first entry."""
 
     shards: Indices
     begins: Indices
@@ -32,17 +33,17 @@ class _Epoch:
 
 
 class BlockShuffle:
-    """Which window is at each position of the endless stream, when shards are streamed."""
+    """Order of windows in the infinite stream for streamed shards."""
 
     def __init__(self, weights: EpochWeights, shard_of: Indices, seed: int, lanes: int, shards_per_block: int) -> None:
-        """An order over windows.
+        """Create an order over windows.
 
         Args:
-            weights: Of the windows as `by_shard` puts them.
-            shard_of: The shard of each window, (windows,).
-            seed: Of the order.
-            lanes: Streams read side by side over all ranks.
-            shards_per_block: Whole shards that are shuffled together.
+            weights: Weights of the windows, sorted with `by_shard`.
+            shard_of: Shard of each window, (windows,).
+            seed: Seed of the order.
+            lanes: Number of lanes over all ranks.
+            shards_per_block: Number of whole shards that are shuffled together.
         """
         self._weights, self._seed = weights, seed
         self._sequence = by_shard(shard_of)
@@ -51,7 +52,7 @@ class BlockShuffle:
         self._lanes, self._per_block = lanes, shards_per_block
 
     def at(self, position: Indices) -> Indices:
-        """The window at each position."""
+        """Return the window at each position."""
         position = np.asarray(position, dtype=np.int64)
         epochs = position // len(self._weights)
         out = np.empty(position.shape, np.int64)
@@ -61,27 +62,27 @@ class BlockShuffle:
         return out
 
     def shards_at(self, position: Indices) -> set[int]:
-        """All shards of the blocks that positions fall into: what has to be at hand there, and a while after."""
-        found: set[int] = set()
+        """Return all shards of the blocks that the positions are in; these must be loaded to read there."""
+        shards: set[int] = set()
         epochs = position // len(self._weights)
         for epoch in np.unique(epochs).tolist():
             layout = self._layout(epoch)
             low, high = self._block(position[epochs == epoch] - epoch * len(self._weights), layout)[1:]
             for first, end in {*zip(low.tolist(), high.tolist(), strict=True)}:
                 begins, ends = layout.begins[:-1], layout.begins[1:]
-                found.update(self._used[layout.shards[(begins < end) & (ends > first)]].tolist())
-        return found
+                shards.update(self._used[layout.shards[(begins < end) & (ends > first)]].tolist())
+        return shards
 
     def _in_epoch(self, index: Indices, epoch: int) -> Indices:
         layout = self._layout(epoch)
         place, low, high = self._block(index, layout)
         place = low + permuted(place - low, high - low, keys_of(self._seed, epoch, _BLOCK, low))
-        which = np.searchsorted(layout.begins, place, side="right") - 1
-        entry = layout.first_entry[which] + place - layout.begins[which]
+        shard = np.searchsorted(layout.begins, place, side="right") - 1
+        entry = layout.first_entry[shard] + place - layout.begins[shard]
         return self._sequence[self._weights.window(entry, np.full(1, epoch))]
 
     def _block(self, index: Indices, layout: _Epoch) -> tuple[Indices, Indices, Indices]:
-        """Places in the epoch's sequence, and the bounds of the block that each is in."""
+        """Places in the epoch's sequence, and the bounds of the block around each."""
         share, extra = divmod(len(self._weights), self._lanes)
         lane = index % self._lanes
         begin = lane * share + np.minimum(lane, extra)
@@ -90,7 +91,7 @@ class BlockShuffle:
         block = np.searchsorted(ends, place, side="right") - 1
         return place, np.maximum(ends[block], begin), np.minimum(ends[block + 1], begin + share + (lane < extra))
 
-    @lru_cache(maxsize=4)  # noqa: B019 — an order lives as long as its reader
+    @lru_cache(maxsize=4)  # noqa: B019 — the order lives as long as its reader
     def _layout(self, epoch: int) -> _Epoch:
         count = len(self._edges) - 1
         shards = permuted(np.arange(count), np.int64(count), keys_of(self._seed, epoch, _SHARDS))

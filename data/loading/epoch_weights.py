@@ -1,4 +1,4 @@
-"""How often each window comes in an epoch: once, or as often as its weight asks for."""
+"""Number of occurrences of each window in an epoch: one, or proportional to its weight."""
 
 from functools import lru_cache
 
@@ -11,17 +11,22 @@ _OFFSET = 0x0FF5E7
 
 
 class EpochWeights:
-    """An epoch has as many entries as there are windows; each belongs to a window.
+    """Assignment of the entries of an epoch to windows; an epoch has as many entries as windows.
 
-    By weight, the entries are a systematic sample: n equidistant marks on the cumulated weights, shifted at random from
-    epoch to epoch. A window whose share of all weights is s comes ⌊n s⌋ or ⌈n s⌉ times in every epoch.
+    With weights, the entries are a systematic sample: n equidistant marks on the cumulative weights, with a random
+    shift per epoch. A window with share s of all weights occurs ⌊n s⌋ or ⌈n s⌉ times in every epoch.
     """
 
     def __init__(self, windows: int, seed: int = 0, weights: npt.NDArray[np.float64] | None = None) -> None:
-        """For `windows` windows, with their weights (windows,) unless all come once.
+        """Create the assignment.
+
+        Args:
+            windows: Number of windows.
+            seed: Seed of the shifts.
+            weights: Weights of the windows, (windows,); by default each window occurs once.
 
         Raises:
-            ValueError: a weight is negative or not finite, or all are zero.
+            ValueError: A weight is negative or not finite, or all are zero.
         """
         self._windows, self._seed = windows, seed
         self._cumulated = None if weights is None else _cumulated(weights)
@@ -31,7 +36,7 @@ class EpochWeights:
         return self._windows
 
     def window(self, entry: Indices, epoch: Indices) -> Indices:
-        """The window of each entry; grows with the entry."""
+        """Return the window of each entry; non-decreasing in the entry."""
         if self._cumulated is None:
             return np.asarray(entry)
         shift = uniform(keys_of(self._seed, np.atleast_1d(epoch), _OFFSET))
@@ -39,23 +44,23 @@ class EpochWeights:
         return np.minimum(found, self._windows - 1)
 
     def entries_before(self, window: Indices, epoch: int) -> Indices:
-        """How many entries of an epoch belong to windows of lower number."""
+        """Count the entries of an epoch that belong to windows with a lower number."""
         return window if self._cumulated is None else np.searchsorted(self._epoch(epoch), window, side="left")
 
-    @lru_cache(maxsize=2)  # noqa: B019 — lives as long as its reader
+    @lru_cache(maxsize=2)  # noqa: B019 — the weights live as long as their reader
     def _epoch(self, epoch: int) -> Indices:
         return self.window(np.arange(self._windows), np.full(1, epoch))
 
 
 def balanced_weights(intensity: npt.NDArray[np.float64], share: float) -> npt.NDArray[np.float64]:
-    """Weights with which `share` of the draws go by intensity, the rest to all windows alike.
+    """Compute weights with which a share of the draws is proportional to intensity, and the rest uniform.
 
     Args:
-        intensity: Of each window, not negative.
-        share: 0 … 1.
+        intensity: Intensity of each window, (windows,), not negative.
+        share: Share of the draws by intensity, 0 … 1.
 
     Returns:
-        Weights of mean one; all one where there is no intensity at all.
+        Weights with mean 1; all 1 if every intensity is zero.
     """
     mean = float(intensity.mean())
     relative = intensity / mean if mean else np.ones_like(intensity)

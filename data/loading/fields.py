@@ -1,4 +1,4 @@
-"""Which bytes of a stored frame a task needs."""
+"""Location of the fields that a task needs within a stored frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ Run = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Fields:
-    """Chosen variables and heights, and where their values lie in a frame.
+    """Chosen variables and heights, and the location of their values in a frame.
 
     Attributes:
-        variables: Along v, in the order of the batch.
-        heights_km: Along z, in the order of the batch.
+        variables: Variables along v, in the order of the batch.
+        heights_km: Heights along z, in the order of the batch.
         rain: Whether the rain rate is read.
-        pixels: Values of one field.
-        runs: (from, to, length) in values; fields that lie side by side are one run.
-        future_runs: The same of what is to be forecast, zh at these heights; empty where nothing is.
+        pixels: Number of values of one field.
+        runs: (source, target, length) in values; adjacent fields form one run.
+        future_runs: Runs of the fields to forecast, zh at these heights; empty if there are none.
     """
 
     variables: tuple[str, ...]
@@ -32,38 +32,46 @@ class Fields:
 
     @property
     def bytes_per_frame(self) -> int:
-        """That are read of one frame."""
+        """Number of bytes read per frame."""
         return 2 * self.pixels * (len(self.variables) * len(self.heights_km) + self.rain)
 
 
 def choose_fields(
     manifest: Manifest, variables: Sequence[str], heights_km: Sequence[float], rain: bool, future: bool = False
 ) -> Fields:
-    """Find the wanted fields in the shards' frames; with `future` also those that a nowcast is held against.
+    """Locate the requested fields in the shards' frames.
+
+    Args:
+        manifest: Manifest of the shards.
+        variables: Variables to read, in this order.
+        heights_km: Heights to read, in this order.
+        rain: Whether to read the rain rate.
+        future: Whether to also locate zh of the frames to forecast.
 
     Raises:
-        BadInput: the shards lack a variable, a height or the rain rate.
+        BadInput: The shards lack a variable, a height or the rain rate.
     """
     where = manifest.source.location
     if rain and not manifest.has_rain:
-        raise BadInput("the shards hold no rain rate", where, "rain-rate estimation needs the rain grid")
+        raise BadInput("the shards have no rain rate", where, "shard an archive with a rain grid: QPE needs it")
     chosen = _positions(variables, manifest.variables, "variable", where)
     levels = _positions(heights_km, manifest.heights_km, "height", where)
     runs = runs_of(chosen, levels, len(manifest.heights_km), manifest.pixels)
-    coming = _positions(["zh"], manifest.variables, "variable", where) if future else []
-    ahead = runs_of(coming, levels, len(manifest.heights_km), manifest.pixels)
-    return Fields(tuple(variables), tuple(heights_km), rain, manifest.pixels, runs, ahead)
+    target = _positions(["zh"], manifest.variables, "variable", where) if future else []
+    future_runs = runs_of(target, levels, len(manifest.heights_km), manifest.pixels)
+    return Fields(tuple(variables), tuple(heights_km), rain, manifest.pixels, runs, future_runs)
 
 
-def _positions(wanted: Sequence[object], there: Sequence[object], what: str, where: str) -> list[int]:
-    missing = [w for w in wanted if w not in there]
+def _positions(requested: Sequence[object], available: Sequence[object], what: str, where: str) -> list[int]:
+    missing = [r for r in requested if r not in available]
     if missing:
-        raise BadInput(f"the shards hold no {what} {missing[0]}", where, f"they hold {', '.join(map(str, there))}")
-    return [there.index(w) for w in wanted]
+        choices = ", ".join(map(str, available))
+        raise BadInput(f"the shards have no {what} {missing[0]}", where, f"choose from: {choices}")
+    return [available.index(r) for r in requested]
 
 
 def runs_of(variables: list[int], heights: list[int], levels: int, pixels: int) -> tuple[Run, ...]:
-    """Chosen fields of a frame (variable, height, y, x), in their order, as runs of values that lie side by side."""
+    """Group chosen fields of a frame (variable, height, y, x), in this order, into runs of adjacent values."""
     runs: list[Run] = []
     for target, (v, z) in enumerate(product(variables, heights)):
         source = v * levels + z

@@ -1,7 +1,7 @@
-"""Frames from the shards of a folder, copied straight into the batch from where they lie.
+"""Frames from local shards, copied directly into the batch.
 
-From mapped files while all that is wanted fits a budget: that is as fast as memory. From ever larger archives by reads:
-slower by a quarter, but a process's resident memory, in which mapped pages count, stays what it was.
+If the required data fits a memory budget, files are mapped, which is as fast as memory. Larger archives are read from
+files instead. That is a quarter slower, but mapped pages count as resident memory and would grow without bound.
 """
 
 import mmap
@@ -24,32 +24,32 @@ Opened = TypeVar("Opened")
 
 
 def default_budget() -> int:
-    """Bytes of mapped shards that a process may hold resident: a sixteenth of the machine's memory."""
+    """Default limit on mapped shards per process in bytes: a sixteenth of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _SHARE_OF_MEMORY
 
 
 class _Files(ABC, Generic[Opened]):
-    """Files that are opened, and held against the manifest, when first needed; at most `_OPEN_FILES` at a time."""
+    """Files opened on first use, after a size check against the manifest; at most `_OPEN_FILES` at a time."""
 
     def __init__(self, manifest: Manifest) -> None:
-        """Nothing is opened yet. Raises BadInput when the shards are not in a folder of this machine."""
+        """Open nothing yet. Raises BadInput if the shards are not in a local folder."""
         self._manifest, self._folder = manifest, manifest.folder
         self._files: OrderedDict[int, Opened] = OrderedDict()
         self._lock = threading.Lock()
 
     def expect(self, shards: set[int]) -> None:
-        """Nothing to prepare: any byte is at hand."""
+        """Do nothing: local files need no preparation."""
 
     @abstractmethod
     def _opened(self, file: FileIO) -> Opened:
-        """What is kept of an open file."""
+        """Return the object to cache for an open file."""
 
     def _file(self, shard: int) -> Opened:
         with self._lock:
             if shard not in self._files:
                 self._files[shard] = self._opened(self._open(shard))
                 if len(self._files) > _OPEN_FILES:
-                    # Whoever still reads from it holds it open.
+                    # Threads that still read from it hold a reference, which keeps it open.
                     self._files.popitem(last=False)
             else:
                 self._files.move_to_end(shard)
@@ -66,35 +66,35 @@ class _Files(ABC, Generic[Opened]):
     def _check_size(self, shard: int, file: FileIO) -> None:
         size, expected = os.fstat(file.fileno()).st_size, self._manifest.shards[shard].bytes
         if size != expected:
-            raise BadShard(shard, f"{size} bytes, the manifest says {expected}", self._path(shard))
+            raise BadShard(shard, f"{size} bytes, expected {expected} from the manifest", self._path(shard))
 
     def _path(self, shard: int) -> os.PathLike[str]:
         return self._folder / self._manifest.shards[shard].name
 
 
 class MappedFrames(_Files[tuple[FileIO, Halves]]):
-    """Copies from memory maps."""
+    """Frame source that copies from memory maps."""
 
     def copy(self, shard: int, offset: int, stride: int, out: Halves) -> None:
-        """Fill rows of `out` (frames, values), stored `stride` bytes apart from `offset` on. Raises BadShard."""
+        """Fill the rows of `out` (frames, values), stored `stride` bytes apart from `offset`. Raises BadShard."""
         file, stored = self._file(shard)
-        # A map of a file that was cut short ends the process by a signal.
+        # Reading a map beyond the end of a truncated file would kill the process with a signal.
         self._check_size(shard, file)
         frames, values = out.shape
-        there = stored[offset // 2 : (offset + (frames - 1) * stride) // 2 + values]
-        if 2 * len(there) != (frames - 1) * stride + 2 * values:
+        source = stored[offset // 2 : (offset + (frames - 1) * stride) // 2 + values]
+        if 2 * len(source) != (frames - 1) * stride + 2 * values:
             raise BadShard(shard, f"ends before {offset + (frames - 1) * stride + 2 * values} bytes", self._path(shard))
-        np.copyto(out, np.lib.stride_tricks.as_strided(there, out.shape, (stride, 2), writeable=False))
+        np.copyto(out, np.lib.stride_tricks.as_strided(source, out.shape, (stride, 2), writeable=False))
 
     def _opened(self, file: FileIO) -> tuple[FileIO, Halves]:
         return file, np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.float16)
 
 
 class ReadFrames(_Files[FileIO]):
-    """Reads from files."""
+    """Frame source that reads from files."""
 
     def copy(self, shard: int, offset: int, stride: int, out: Halves) -> None:
-        """Fill rows of `out` (frames, values), stored `stride` bytes apart from `offset` on. Raises BadShard."""
+        """Fill the rows of `out` (frames, values), stored `stride` bytes apart from `offset`. Raises BadShard."""
         file = self._file(shard)
         for number, row in enumerate(out):
             self._read(file, shard, offset + number * stride, row)

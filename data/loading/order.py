@@ -1,8 +1,8 @@
-"""One global order of samples for a seed: a pure function, the same for any number of ranks and workers.
+"""Global sample order: a pure function of the seed, the same for any number of ranks and workers.
 
-Position p of the endless stream of samples belongs to epoch p // n. Within an epoch a counter-based permutation visits
-every sample as often as its weight says: once, unless heavy rain is to come more often. Nothing is shuffled in memory
-and nothing has to be replayed: to resume is to know p.
+Position p of the infinite stream of samples belongs to epoch p // n. Within an epoch, a counter-based permutation
+visits every sample once, or in proportion to its weight. Nothing is shuffled in memory, and nothing has to be replayed:
+p is all the state needed to resume.
 """
 
 from typing import Protocol
@@ -16,47 +16,47 @@ _SUBSTITUTE = 0x5B5
 
 
 class Order(Protocol):
-    """Which window is where in the endless stream."""
+    """Order of windows in the infinite stream."""
 
     def at(self, position: Indices) -> Indices:
-        """The window at each position."""
+        """Return the window at each position."""
 
 
 class WholeShuffle:
-    """Every epoch shuffled as a whole: for readers that reach any window at the same cost."""
+    """Shuffle over whole epochs, for readers with random access to windows."""
 
     def __init__(self, weights: EpochWeights, seed: int) -> None:
         self._weights, self._seed = weights, seed
 
     def at(self, position: Indices) -> Indices:
-        """The window at each position."""
+        """Return the window at each position."""
         entry = sample_at(position, len(self._weights), self._seed)
         return self._weights.window(entry, np.asarray(position) // len(self._weights))
 
 
 def sample_at(position: Indices, samples: int, seed: int) -> Indices:
-    """The sample (0 … samples − 1) at each position of the endless stream.
+    """Return the sample (0 … samples − 1) at each position of the infinite stream.
 
     Raises:
         ValueError: `samples` is not positive.
     """
     if samples < 1:
-        raise ValueError(f"an order needs at least one sample, got {samples}")
+        raise ValueError(f"the number of samples must be at least 1, got {samples}")
     epoch, index = np.divmod(np.asarray(position, dtype=np.int64), samples)
     return permuted(index, np.int64(samples), keys_of(seed, epoch))
 
 
 def substitute_at(position: Indices, attempt: int, samples: int, seed: int) -> Indices:
-    """The sample that takes the place of one that can't be read: again a pure function of the position."""
+    """Return the substitute for an unreadable sample; also a pure function of the position."""
     return sample_at(position, samples, seed ^ (_SUBSTITUTE << 40) ^ (attempt << 20))
 
 
 def rank_slice(step: int, global_batch: int, rank: int, world: int) -> Indices:
-    """Stream positions of one rank's part of the global batch of `step`: every `world`-th, equally many on every rank.
+    """Return the stream positions of one rank in the global batch of `step`: every `world`-th position.
 
     Raises:
-        ValueError: the global batch can't be divided among the ranks.
+        ValueError: The global batch is not divisible by the number of ranks.
     """
     if global_batch % world:
-        raise ValueError(f"a global batch of {global_batch} can't be divided among {world} ranks")
+        raise ValueError(f"a global batch of {global_batch} is not divisible by {world} ranks")
     return np.arange(step * global_batch + rank, (step + 1) * global_batch, world)

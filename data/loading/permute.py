@@ -1,4 +1,4 @@
-"""Permutations that are computed one index at a time: nothing is held in memory, whatever the number of samples.
+"""Counter-based permutations and random numbers, computed one index at a time with constant memory.
 
 A Feistel network with cycle walking (Black & Rogaway 2002) over the bits of the index, keyed by hashes.
 """
@@ -13,7 +13,7 @@ _MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
 
 
 def keys_of(seed: int, *parts: Indices | int) -> Keys:
-    """A key for the permutation of each of some things that are told apart by `parts`."""
+    """Derive a key from the seed for each combination of `parts`."""
     key = _mix(np.uint64(seed))
     for part in parts:
         key = _mix(np.asarray(part).astype(np.uint64) ^ key)
@@ -21,12 +21,12 @@ def keys_of(seed: int, *parts: Indices | int) -> Keys:
 
 
 def permuted(index: Indices, samples: Indices | np.int64, keys: Keys) -> Indices:
-    """Where each index goes in a permutation of 0 … samples − 1 that its key chooses.
+    """Map each index by the permutation of 0 … samples − 1 that its key selects.
 
     Args:
-        index: (n,), each below its `samples`.
+        index: Indices, (n,), each below its `samples`.
         samples: Sizes, (n,) or one for all.
-        keys: (n,); equal keys and sizes mean the same permutation.
+        keys: Keys, (n,); equal keys and sizes give the same permutation.
     """
     value: Keys = np.atleast_1d(index).astype(np.uint64)
     limit = np.broadcast_to(np.asarray(samples).astype(np.uint64), value.shape)
@@ -54,12 +54,12 @@ def _feistel(value: Keys, keys: Keys, half_bits: Keys) -> Keys:
 
 
 def uniform(keys: Keys) -> npt.NDArray[np.float64]:
-    """A number in [0, 1) for each key."""
+    """Return a uniform random number in [0, 1) for each key."""
     return (_mix(keys) >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
 def _mix(value: Keys | np.uint64) -> Keys:
-    """MurmurHash3's finaliser: every input bit changes every output bit with probability one half."""
+    """MurmurHash3 finalizer: every input bit changes every output bit with probability one half."""
     out = np.atleast_1d(np.asarray(value, dtype=np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
     for factor in _MIX:
         out ^= out >> np.uint64(33)

@@ -1,4 +1,4 @@
-"""Reading ahead in threads, in order."""
+"""Ordered prefetching in threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,23 +11,23 @@ Result = TypeVar("Result")
 
 
 def prefetch(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`map(function, items)`, a few results ahead of who takes them, so that reading overlaps with computing.
+    """Like `map(function, items)`, but compute a few results ahead, so that reading overlaps with computing.
 
     Args:
-        function: Called in threads; its exception is raised where its result would have come.
-        items: Its arguments.
-        workers: Threads; each works on a result of its own. 0 does everything in the caller's thread, when asked.
+        function: Function to call in threads; its exception is raised in place of its result.
+        items: Arguments of the calls.
+        workers: Number of threads; 0 computes each result on demand in the caller's thread.
     """
     if not workers:
         yield from map(function, items)
         return
-    coming = iter(items)
+    remaining = iter(items)
     with ThreadPoolExecutor(workers, thread_name_prefix="prefetch") as pool:
-        waiting: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(coming, workers + 1))
+        pending: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(remaining, workers + 1))
         try:
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, item) for item in islice(coming, 1))
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
                 yield result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Windows of frames → batches, wherever the frames come from."""
+"""Reader that gathers windows of frames into batches, from mapped files, reads or streams."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,31 +19,31 @@ from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.samples import Table
 
-_WORTH_THREADS = 2**22
-"""Bytes of a batch below which handing work to threads costs more than it saves."""
+_MIN_BYTES_FOR_THREADS = 2**22
+"""Batch size in bytes below which threads cost more than they save."""
 
 
 class FrameSource(Protocol):
-    """Where stored frames are read from."""
+    """Source of stored frames."""
 
     def expect(self, shards: set[int]) -> None:
-        """These shards, and no others, are about to be read."""
+        """Prepare to read from these shards and no others."""
 
     def copy(self, shard: int, offset: int, stride: int, out: Halves) -> None:
-        """Fill rows of `out` (frames, values) with values stored `stride` bytes apart from `offset` of a shard on.
+        """Fill the rows of `out` (frames, values) from a shard, where they are `stride` bytes apart from `offset`.
 
         Raises:
-            BadShard: the shard can't be read.
+            BadShard: The shard can't be read.
         """
 
 
 class Reader:
-    """Reads windows of one split. Which of them a rank reads, and when, is `order`'s business."""
+    """Reads windows of one split by number; `order` defines which rank reads which windows."""
 
     def __init__(
         self, manifest: Manifest, windows: Windows, fields: Fields, frames: FrameSource, threads: int = 2
     ) -> None:
-        """See `open_reader`."""
+        """Create a reader; see `open_reader`."""
         self.manifest, self.windows, self.fields = manifest, windows, fields
         self.frames = frames
         self._buffers, self._threads = Recycler(), threads
@@ -54,38 +54,38 @@ class Reader:
         return len(self.windows)
 
     def events(self) -> Indices:
-        """The event of each window, (windows,)."""
+        """Event of each window, (windows,)."""
         return self.windows.events()
 
     def read(self, windows: Sequence[int] | Indices) -> Batch:
-        """Gather windows into one batch of float16 tensors; only the bytes of the chosen fields are read.
+        """Gather windows into one batch of float16 tensors, reading only the chosen fields.
 
         Raises:
-            BadShard: a shard can't be read.
+            BadShard: A shard can't be read.
         """
         chosen = np.asarray(windows, dtype=np.int64)
         y, x = self.manifest.shape
         fields, places = self.fields, self.windows.places(chosen)
-        levels, seen = len(fields.heights_km), self.windows.length - self._ahead
-        radar = self._buffers.take((len(chosen), seen, len(fields.variables), levels, y, x))
-        rain = self._buffers.take((len(chosen), seen, y, x)) if fields.rain else None
-        # With the last frame seen before them.
+        levels, observed = len(fields.heights_km), self.windows.length - self._ahead
+        radar = self._buffers.take((len(chosen), observed, len(fields.variables), levels, y, x))
+        rain = self._buffers.take((len(chosen), observed, y, x)) if fields.rain else None
+        # Includes the last observed frame, which becomes `last_zh`.
         future = self._buffers.take((len(chosen), 1 + self._ahead, levels, y, x)) if self._ahead else None
-        self._gather(places[:, :seen], fields.runs, radar, rain)
+        self._gather(places[:, :observed], fields.runs, radar, rain)
         if future is not None:
-            self._gather(places[:, seen - 1 :], fields.future_runs, future)
+            self._gather(places[:, observed - 1 :], fields.future_runs, future)
         event, frame = torch.from_numpy(self.windows.begins(chosen)).unbind(1)
-        rains, coming = (None if array is None else torch.from_numpy(array) for array in (rain, future))
-        batch = Batch(torch.from_numpy(radar), rains, event, frame, fields.variables, fields.heights_km)
-        return batch if coming is None else replace(batch, last_zh=coming[:, 0], target_zh=coming[:, 1:])
+        rain_rate, zh = (None if array is None else torch.from_numpy(array) for array in (rain, future))
+        batch = Batch(torch.from_numpy(radar), rain_rate, event, frame, fields.variables, fields.heights_km)
+        return batch if zh is None else replace(batch, last_zh=zh[:, 0], target_zh=zh[:, 1:])
 
     @property
     def _ahead(self) -> int:
-        """FrameSource of a window that are to be forecast."""
+        """Number of frames to forecast per window."""
         return self.windows.targets if self.fields.future_runs else 0
 
-    def _gather(self, places: Table, wanted: tuple[Run, ...], fields: Halves, rain: Halves | None = None) -> None:
-        """Copy windows (b, t, 3) into fields (b, t, …) and rain (b, t, y, x), in threads where that pays."""
+    def _gather(self, places: Table, field_runs: tuple[Run, ...], fields: Halves, rain: Halves | None = None) -> None:
+        """Copy windows (b, t, 3) into fields (b, t, …) and rain (b, t, y, x), in threads for large batches."""
         runs, flat = _runs(places), fields.reshape(*places.shape[:2], -1)
 
         def copy(part: int, parts: int) -> None:
@@ -94,14 +94,14 @@ class Reader:
                 rows = slice(first + begin, first + end)
                 if begin == end:
                     continue
-                for source, target, length in wanted:
-                    where = radar_at + begin * stride + 2 * source
-                    self.frames.copy(shard, where, stride, flat[b, rows, target : target + length])
+                for source, target, length in field_runs:
+                    offset = radar_at + begin * stride + 2 * source
+                    self.frames.copy(shard, offset, stride, flat[b, rows, target : target + length])
                 if rain is not None:
                     self.frames.copy(shard, rain_at + begin * stride, stride, rain[b, rows].reshape(end - begin, -1))
 
-        parts = self._threads if fields.nbytes >= _WORTH_THREADS else 1
-        # Copying lets go of the interpreter's lock.
+        parts = self._threads if fields.nbytes >= _MIN_BYTES_FOR_THREADS else 1
+        # Threads run in parallel because copying releases the GIL.
         others = [self._pool.submit(copy, part, parts) for part in range(1, parts)]
         copy(0, parts)
         for other in others:
@@ -109,7 +109,7 @@ class Reader:
 
 
 def _runs(places: Table) -> list[tuple[int, ...]]:
-    """FrameSource (b, t, 3) as runs of equal distance: (b, first, frames, shard, radar at, rain at, stride)."""
+    """Group places (b, t, 3) into runs of constant stride: (b, first, frames, shard, radar at, rain at, stride)."""
     steps = np.diff(places, axis=1)
     stride = steps[:, 0, 1] if steps.shape[1] else np.zeros(len(places), np.int64)
     rain_steps = np.where(places[:, :1, 2] < 0, 0, stride[:, None])
@@ -138,26 +138,26 @@ def open_reader(
     patience: Patience | None = None,
     budget: int | None = None,
 ) -> Reader:
-    """A reader of one split.
+    """Open a reader of one split.
 
     Args:
-        manifest: The shards' manifest.
+        manifest: Manifest of the shards.
         split: `train`, `validation` or `test`.
-        variables: Which to read, in this order.
-        heights_km: Which to read, in this order.
+        variables: Variables to read, in this order.
+        heights_km: Heights to read, in this order.
         frames: Window length in frames.
-        targets: How many of its last frames are to be forecast, all by default; the shards' window filter asks for
+        targets: Number of frames to forecast at the end of a window, all by default. The shards' window filter requires
             strong echo in one of them.
-        context: FrameSource before each window that are read as well; its first frame where there are none.
+        context: Number of frames to read before each window; missing ones are filled with the next available frame.
         rain: Whether to read the rain rate.
-        future: Whether the last `targets` frames of a window are to be forecast: only their zh is read, apart.
-        threads: Threads that fill a large batch together.
-        patience: With it shards are streamed whole from wherever they lie; without, a folder's files are read.
-        budget: Bytes of mapped files that may become resident, `local.default_budget` by default; a split that needs
-            more is read, not mapped.
+        future: Whether the last `targets` frames of a window are to be forecast; only their zh is read, separately.
+        threads: Number of threads that fill a large batch.
+        patience: Retries and timeouts; if given, whole shards are streamed from any location. Otherwise local files
+            are mapped or read.
+        budget: Maximum bytes of mapped files, `local.default_budget` by default; larger splits are read, not mapped.
 
     Raises:
-        BadInput: the shards lack a variable, a height or the rain rate, or the split has no window.
+        BadInput: The shards lack a variable, a height or the rain rate, or the split has no window.
     """
     fields = choose_fields(manifest, variables, heights_km, rain, future)
     windows = windows_of(manifest, split, frames, targets, context)
@@ -175,6 +175,6 @@ def _frames(
 
 
 def only_test(manifest: Manifest) -> Manifest:
-    """The same shards with every event in the test split, to score an archive as a whole."""
+    """Put every event in the test split, to score a whole archive."""
     events = tuple(sorted({int(e) for e in manifest.samples[:, 1]}))
     return replace(manifest, splits={"train": (), "validation": (), "test": events})

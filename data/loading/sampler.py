@@ -1,4 +1,4 @@
-"""Training samples in the one global order; what can't be read is replaced by rule, counted, and limited."""
+"""Training samples in the global order, with substitutes for windows in unreadable shards."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from polarcast.data.loading.reader import Reader
 from polarcast.data.shards.health import BadShard
 
 Transform = Callable[[Batch, Indices, int], Batch]
-"""Of samples at some positions of the stream, by a seed; it depends on these alone."""
+"""Transform of a batch; depends only on the batch, the stream positions of its samples, and the seed."""
 _CHUNK = (64, 4096)
-"""Positions whose windows are computed together: about an epoch, within these bounds."""
+"""Minimum and maximum number of positions whose windows are computed together; about one epoch in between."""
 
 
 class TrainSampler:
-    """Batches of training windows by their positions in the endless stream.
+    """Batches of training windows by their positions in the infinite stream.
 
-    A window of a shard that can't be read is replaced by the first readable one of a sequence that depends on the seed
-    and the position alone: every rank, whatever it has learned so far, would take the same.
+    A window in an unreadable shard is replaced by the first readable one of a sequence that depends only on the seed
+    and the position. Every rank therefore chooses the same substitute, regardless of which bad shards it has met.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class TrainSampler:
         max_bad_share: float = 0.0,
         transforms: Sequence[Transform] = (),
     ) -> None:
-        """TrainSampler from a reader.
+        """Create a sampler.
 
         Args:
-            reader: Of the training split.
-            order: Which window is at which position.
-            seed: Of the substitutes.
-            max_bad_share: Share of the windows that may lie in bad shards before the work fails.
-            transforms: What is done to samples by chance, in this order.
+            reader: Reader of the training split.
+            order: Order of the windows.
+            seed: Seed of substitutes and transforms.
+            max_bad_share: Maximum share of the windows in bad shards.
+            transforms: Random transforms of the samples, applied in this order.
         """
         self._reader, self._order, self._seed = reader, order, seed
         self._max_bad_share, self._transforms = max_bad_share, transforms
@@ -56,39 +56,39 @@ class TrainSampler:
         self.bad: dict[int, str] = {}
 
     def exclude(self, bad: dict[int, str]) -> None:
-        """Leave out shards. Raises BadInput when they hold more of the windows than may be lost."""
+        """Exclude shards. Raises BadInput if the share of windows lost exceeds `max_bad_share`."""
         with self._lock:
             for shard, what in bad.items():
                 if shard not in self.bad:
                     self._exclude(shard, what)
 
     def windows(self, position: Indices) -> Indices:
-        """The windows at some positions, with substitutes where they are in bad shards."""
-        found, attempt = self._at(position), 0
-        while self.bad and (lost := self._is_bad[self._shards[found]].any(1)).any():
+        """Return the windows at some positions, with substitutes for those in bad shards."""
+        windows, attempt = self._at(position), 0
+        while self.bad and (lost := self._is_bad[self._shards[windows]].any(1)).any():
             attempt += 1
-            found[lost] = substitute_at(position[lost], attempt, len(self._reader), self._seed)
-        return found
+            windows[lost] = substitute_at(position[lost], attempt, len(self._reader), self._seed)
+        return windows
 
     def _at(self, position: Indices) -> Indices:
-        """The order, computed some thousand positions at a time: one by one it would cost more than reading."""
-        chunks, found = position // self._size, np.empty_like(position)
+        """Evaluate the order in chunks of positions; one at a time would cost more than reading."""
+        chunks, windows = position // self._size, np.empty_like(position)
         for number in np.unique(chunks).tolist():
-            here = chunks == number
-            found[here] = self._chunk(number)[position[here] - number * self._size]
-        return found
+            chosen = chunks == number
+            windows[chosen] = self._chunk(number)[position[chosen] - number * self._size]
+        return windows
 
-    @lru_cache(maxsize=4)  # noqa: B019 — a sampler lives as long as its run
+    @lru_cache(maxsize=4)  # noqa: B019 — the sampler lives as long as its run
     def _chunk(self, number: int) -> Indices:
         return self._order.at(np.arange(number * self._size, (number + 1) * self._size))
 
     def expect(self, position: Indices) -> None:
-        """Tell the reader what is going to be read from the first of these positions to the last."""
+        """Announce to a streaming reader that these positions are read next."""
         if isinstance(self._order, BlockShuffle):
             self._reader.frames.expect(self._order.shards_at(position))
 
     def read(self, position: Indices) -> Batch:
-        """The batch at some positions. Raises BadInput when too much can't be read."""
+        """Read the batch at some positions. Raises BadInput if too many shards are bad."""
         while True:
             try:
                 batch = self._reader.read(self.windows(position))
@@ -99,11 +99,11 @@ class TrainSampler:
                 self.exclude({error.shard: error.what})
 
     def lost_share(self) -> float:
-        """Share of the windows that lie in bad shards."""
+        """Share of the windows in bad shards."""
         return float(self._is_bad[self._shards].any(1).mean())
 
     def report(self, shard: int) -> dict[str, str]:
-        """A bad shard, what is wrong with it, and the share of windows lost so far."""
+        """Describe a bad shard: its URL, its problem, and the share of windows lost so far."""
         return {"shard": self._url(shard), "problem": self.bad[shard], "lost": f"{self.lost_share():.2%}"}
 
     def _url(self, shard: int) -> str:
@@ -123,20 +123,20 @@ class TrainSampler:
 
 
 def whole_shuffle(reader: Reader, seed: int, balance: float = 0.0) -> Order:
-    """Every epoch shuffled as a whole; `balance` as in `epoch_weights.balanced_weights`."""
+    """Make an order that shuffles whole epochs; `balance` is the share in `epoch_weights.balanced_weights`."""
     return WholeShuffle(_epoch_weights(reader, seed, balance, np.arange(len(reader))), seed)
 
 
 def block_shuffle(reader: Reader, seed: int, balance: float, lanes: int, shards_per_block: int) -> BlockShuffle:
-    """Shuffled blocks of whole shards, for a reader of streams.
+    """Make an order of shuffled blocks of whole shards, for a streaming reader.
 
     Raises:
-        BadInput: a window's frames lie in two shards.
+        BadInput: A window spans two shards.
     """
     first, last = reader.windows.shards().T
     if (first != last).any():
         raise BadInput(
-            "an event lies in two shards, which can't be streamed",
+            "an event spans two shards, which can't be streamed",
             reader.manifest.source.location,
             "set data.reader=mapped",
         )

@@ -1,4 +1,4 @@
-"""Frames from shards that come as streams: those at hand are held in memory, the next ones are on their way."""
+"""Frames from streamed shards: the requested fields are kept in memory, and the next shards are loaded ahead."""
 
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -15,7 +15,7 @@ from polarcast.data.shards.samples import RADAR, RAIN
 
 _AT_ONCE = 4
 _SPARE = 2
-"""Shards read without notice that are kept: validation goes through them in order."""
+"""Number of unannounced shards kept; validation, which reads shards in order, does not announce them."""
 
 
 @dataclass
@@ -25,10 +25,10 @@ class _Load:
 
 
 class StreamedFrames:
-    """Holds the wanted fields of the shards that `expect` names, and drops all others."""
+    """Frame source that keeps the requested fields of the shards announced with `expect`."""
 
     def __init__(self, manifest: Manifest, fields: Fields, windows: Windows, patience: Patience) -> None:
-        """Nothing is streamed yet."""
+        """Start no stream yet."""
         self._manifest, self._fields, self._windows = manifest, fields, windows
         self._patience = patience
         self._loads: dict[int, _Load] = {}
@@ -37,7 +37,7 @@ class StreamedFrames:
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="stream")
 
     def expect(self, shards: set[int]) -> None:
-        """Begin to load these shards where they are not at hand, and let go of all others."""
+        """Start loading these shards unless already loaded, and drop all others."""
         with self._lock:
             self._expected = shards
             for shard in set(self._loads) - shards:
@@ -46,7 +46,11 @@ class StreamedFrames:
                 self._start(shard)
 
     def copy(self, shard: int, offset: int, stride: int, out: Halves) -> None:
-        """Fill rows of `out` (frames, values), `stride` bytes apart from `offset` on; waits. Raises BadShard."""
+        """Wait for the shard, then fill the rows of `out` (frames, values), `stride` bytes apart from `offset`.
+
+        Raises:
+            BadShard: The shard can't be read.
+        """
         stored = self._values(shard)
         for number, row in enumerate(out):
             np.copyto(row, stored[offset + number * stride][: len(row)])
@@ -58,7 +62,7 @@ class StreamedFrames:
             try:
                 return load.fetch.watched(load.values)
             except CancelledError:
-                # It was let go of before its turn came: it is wanted again.
+                # It was dropped before its load started; request it again.
                 continue
 
     def _start(self, shard: int) -> _Load:
@@ -73,8 +77,8 @@ class StreamedFrames:
         rows = self._windows.rows[self._windows.rows[:, 0] == shard]
         frames = rows[:, 1 + RADAR].tolist()
         runs = (*self._fields.runs, *self._fields.future_runs)
-        wanted = [(radar + 2 * source, values) for radar in frames for source, _, values in runs]
+        slices = [(radar + 2 * source, values) for radar in frames for source, _, values in runs]
         if self._fields.rain:
-            wanted += [(rain, self._fields.pixels) for rain in rows[:, 1 + RAIN].tolist()]
-        # A run may begin another, longer one: the last of an offset, which is the longest, serves both.
-        return list(dict(sorted(wanted)).items())
+            slices += [(rain, self._fields.pixels) for rain in rows[:, 1 + RAIN].tolist()]
+        # Of runs with the same offset, keep the last, which is the longest and contains the others.
+        return list(dict(sorted(slices)).items())

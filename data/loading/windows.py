@@ -1,4 +1,4 @@
-"""Which windows of consecutive frames a split has."""
+"""Windows of consecutive frames of a split."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ from polarcast.data.shards.samples import EVENT, FRAME, INTENSITY, RADAR, RAIN, 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one split, numbered by (event, first frame).
+    """Windows of one split, sorted by (event, first frame).
 
-    A window never crosses an event or a missing frame. Frames of context come before it; where there are none, its
-    first frame stands for them.
+    A window never crosses an event or a missing frame. Context frames precede it; a missing one is filled with the next
+    available frame.
 
     Attributes:
-        rows: The split's frames by (event, frame): (frames, 1 + COLUMNS), as in the manifest.
-        starts: The row each window begins with, (windows,).
-        frames: Length of a window.
-        targets: How many of its last frames are to be forecast.
-        context: Frames before it that are read as well.
+        rows: Frames of the split, sorted by (event, frame): (frames, 1 + COLUMNS), as in the manifest.
+        starts: Row of each window's first frame, (windows,).
+        frames: Window length in frames.
+        targets: Number of frames to forecast at the end of a window.
+        context: Number of frames read before a window.
     """
 
     rows: Table
@@ -37,11 +37,11 @@ class Windows:
 
     @property
     def length(self) -> int:
-        """Frames that are read, with those of context."""
+        """Number of frames read per window, including context."""
         return self.context + self.frames
 
     def events(self) -> Indices:
-        """The event of each window."""
+        """Event of each window, (windows,)."""
         return self.rows[self.starts, 1 + EVENT]
 
     def begins(self, windows: Indices) -> Table:
@@ -49,7 +49,7 @@ class Windows:
         return self.rows[self.starts[windows], 1 + EVENT : 2 + FRAME]
 
     def shards(self) -> Indices:
-        """The shards of each window, (windows, 2): of its first frame and of its last."""
+        """Shards of each window's first and last frame, (windows, 2)."""
         return np.stack(
             [self.rows[self._indices(np.arange(len(self)))[:, 0], 0], self.rows[self.starts + self.frames - 1, 0]], 1
         )
@@ -61,23 +61,23 @@ class Windows:
         return (sums[ends] - sums[ends - self.targets]) / (1e6 * self.targets)
 
     def places(self, windows: Indices) -> Table:
-        """Where the frames of some windows are, (windows, frames, 3): shard, radar offset, rain offset."""
+        """Locations of the frames of some windows, (windows, frames, 3): shard, radar offset, rain offset."""
         return self.rows[self._indices(windows)][..., [0, 1 + RADAR, 1 + RAIN]]
 
     def _indices(self, windows: Indices) -> Indices:
-        """Rows of some windows' frames, (windows, length)."""
+        """Rows of the frames of some windows, (windows, length)."""
         starts = self.starts[windows][:, None]
         if not self.context:
             return starts + np.arange(self.frames)
         rows = np.maximum(starts + np.arange(-self.context, self.frames), 0)
-        # Before a window lie frames of its own event without a gap, or others.
+        # Rows before a window may belong to another event or precede a missing frame.
         event, frame = self.rows[:, 1 + EVENT], self.rows[:, 1 + FRAME]
         joined = (event[rows] == event[starts]) & (frame[rows] - frame[starts] == rows - starts)
         return np.where(joined, rows, _next_joined(joined, rows))
 
 
 def _next_joined(joined: npt.NDArray[np.bool_], rows: Indices) -> Indices:
-    """The first joined row after each, along the last axis."""
+    """For each row, the next joined row at or after it along the last axis."""
     length = rows.shape[1]
     place = np.where(joined, np.arange(length), length - 1)
     later = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]
@@ -87,18 +87,18 @@ def _next_joined(joined: npt.NDArray[np.bool_], rows: Indices) -> Indices:
 def windows_of(
     manifest: Manifest, split: str, frames: int = 1, targets: int | None = None, context: int = 0
 ) -> Windows:
-    """All windows of a split that the manifest's filter lets through.
+    """Find all windows of a split that pass the manifest's window filter.
 
     Args:
-        manifest: Of the shards.
+        manifest: Manifest of the shards.
         split: `train`, `validation` or `test`.
-        frames: Window length.
-        targets: How many of its last frames are to be forecast, all by default; the filter asks for strong echo in one
-            of them.
-        context: Frames before each window that are read as well.
+        frames: Window length in frames.
+        targets: Number of frames to forecast at the end of a window, all by default. The filter requires strong echo
+            in one of them.
+        context: Number of frames to read before each window.
 
     Raises:
-        BadInput: there is no such window.
+        BadInput: The split has no such window.
     """
     rows = _frames_of(manifest, split)
     starts = _starts(rows, frames)
@@ -106,7 +106,7 @@ def windows_of(
     if not len(chosen):
         weak = f"; {len(starts)} have too little strong echo" if len(starts) else ""
         raise BadInput(
-            f"the {split} split has no window of {frames} frames{weak}", manifest.source.location, "shard more"
+            f"the {split} split has no window of {frames} frames{weak}", manifest.source.location, "shard more events"
         )
     return Windows(rows, chosen, frames, targets or frames, context)
 
@@ -128,9 +128,9 @@ def _starts(rows: Table, frames: int) -> Indices:
     return np.flatnonzero(same_event & (last[:, 1 + FRAME] - first[:, 1 + FRAME] == frames - 1))
 
 
-def _is_strong(rows: Table, starts: Indices, frames: int, targets: int, wanted: int) -> npt.NDArray[np.bool_]:
-    """Whether one of a window's targets has as many strong pixels as wanted."""
-    if not wanted:
+def _is_strong(rows: Table, starts: Indices, frames: int, targets: int, required: int) -> npt.NDArray[np.bool_]:
+    """Whether at least one target frame of each window has `required` strong pixels."""
+    if not required:
         return np.ones(len(starts), bool)
-    enough = np.concatenate([[0], np.cumsum(rows[:, 1 + STRONG] >= wanted)])
+    enough = np.concatenate([[0], np.cumsum(rows[:, 1 + STRONG] >= required)])
     return enough[starts + frames] > enough[starts + frames - targets]

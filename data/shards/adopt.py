@@ -1,4 +1,4 @@
-"""Shards that somebody else has written: a manifest for a folder of stock WebDataset tars."""
+"""Indexing of third-party shards: make a manifest for a folder of stock WebDataset tars."""
 
 import json
 import re
@@ -22,12 +22,12 @@ from polarcast.data.statistics import EventSums, Tally, summarize
 
 _RADAR, _RAIN, _NOTE = "radar.npy", "rain.npy", "json"
 _KEY = re.compile(r"(\d+)-(\d+)$")
-_MEMBERS = "samples are KEY.radar.npy, KEY.rain.npy and KEY.json; KEY is EVENT-FRAME, or the json holds both"
+_MEMBERS = "name members KEY.radar.npy, KEY.rain.npy, KEY.json; KEY is EVENT-FRAME, or the json has event and frame"
 
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """What the tars don't tell."""
+    """Metadata that the tars do not contain: variables, heights, pixel spacing and time step."""
 
     variables: tuple[str, ...] = nju.VARIABLES
     heights_km: tuple[float, ...] = nju.HEIGHTS_KM
@@ -52,24 +52,24 @@ def adopt(
     seed: int = 0,
     on_shard: Callable[[int], None] | None = None,
 ) -> Manifest:
-    """Read all tars of a folder and write the manifest they lack; the tars stay as they are.
+    """Read all tars of a folder and write a manifest for them; the tars are not changed.
 
     Args:
-        folder: Holds the tars.
-        grid: Variables along v, heights along z, and scales.
-        split: A rule of `splits.assign`; `splits.default_rule` by default.
-        seed: Of the split.
+        folder: Folder with the tars.
+        grid: Variables along v, heights along z, pixel spacing and time step.
+        split: Rule of `splits.assign`; `splits.default_rule` by default.
+        seed: Seed of the split.
         on_shard: Called with the number of tars done.
 
     Raises:
-        BadInput: no tar, one that is damaged or hostile, members that are not float16 (variable, height, y, x), or a
-            folder that has a manifest.
+        BadInput: There is no tar, or a manifest already; a tar is damaged or unsafe; or an array is not float16
+            (variable, height, y, x).
     """
     paths = sorted(p for p in folder.glob("*.tar") if not p.name.startswith("."))
     if not paths:
-        raise BadInput("no tar is there", folder, "give the folder that holds the WebDataset shards")
+        raise BadInput("no tar found", folder, "give the folder that contains the WebDataset shards")
     if (folder / NAME).exists():
-        raise BadInput(f"there is a {NAME} already", folder, "remove it first if it is not right")
+        raise BadInput(f"{NAME} already exists", folder, "delete it first to index the shards again")
     rows: list[list[int]] = []
     tallies: dict[int, Tally] = {}
     shapes: set[tuple[int, int]] = set()
@@ -118,20 +118,20 @@ def _manifest(
 
 def _check(folder: Path, rows: list[list[int]], shapes: set[tuple[int, int]]) -> None:
     if not rows:
-        raise BadInput("no sample is there", folder, _MEMBERS)
+        raise BadInput("no sample found", folder, _MEMBERS)
     if len(shapes) > 1:
-        raise BadInput(f"frames of {len(shapes)} sizes: {sorted(shapes)}", folder, "all frames share one grid")
+        raise BadInput(f"frames of {len(shapes)} sizes: {sorted(shapes)}", folder, "regrid all frames to one grid")
     if len({row[4] < 0 for row in rows}) > 1:
-        raise BadInput("some frames have a rain rate, some have none", folder, "write it for all, or for none")
-    seen: set[tuple[int, int]] = set()
+        raise BadInput("only some frames have a rain rate", folder, "write it for all frames, or for none")
+    known: set[tuple[int, int]] = set()
     for _, event, frame, *_ in rows:
-        if (event, frame) in seen:
-            raise BadInput(f"frame {frame} of event {event} is there twice", folder, "events need numbers of their own")
-        seen.add((event, frame))
+        if (event, frame) in known:
+            raise BadInput(f"duplicate frame {frame} of event {event}", folder, "give each event its own number")
+        known.add((event, frame))
 
 
 def _samples(path: Path, grid: ShardLayout) -> list[_Sample]:
-    """The samples of one tar, whole ones only."""
+    """Read the samples of one tar."""
     by_key: dict[str, dict[str, TarMember]] = {}
     for member in walk(path):
         folder, base = str(PurePosixPath(member.name).parent), PurePosixPath(member.name).name
@@ -150,18 +150,22 @@ def _sample(stream: BinaryIO, path: Path, key: str, members: dict[str, TarMember
     if radar.dtype != "<f2" or len(radar.shape) != 4 or radar.shape[:2] != fields or radar.offset % 2:
         found = f"{name}.{_RADAR} is {radar.dtype} {radar.shape}"
         raise BadInput(
-            f"{found}, not <f2 {(*fields, 'y', 'x')}", path, "write float16, or set --variables and --heights"
+            f"{found}, expected <f2 {(*fields, 'y', 'x')}", path, "write float16, or set --variables and --heights"
         )
     shape = (radar.shape[2], radar.shape[3])
     rain = read_array(stream, members[_RAIN], path) if _RAIN in members else None
     if rain and (rain.dtype, rain.shape) != ("<f2", shape):
-        raise BadInput(f"{name}.{_RAIN} is {rain.dtype} {rain.shape}, not float16 {shape}", path, _MEMBERS)
+        raise BadInput(
+            f"{name}.{_RAIN} is {rain.dtype} {rain.shape}, expected <f2 {shape}",
+            path,
+            "write float16 on the radar's grid",
+        )
     event, frame = _numbers(stream, path, name, members.get(_NOTE))
     return _Sample(event, frame, radar.offset, rain.offset if rain else -1, shape)
 
 
 def _numbers(stream: BinaryIO, path: Path, name: str, note: TarMember | None) -> tuple[int, int]:
-    """Event and frame: from the json where it holds them, else from the key."""
+    """Event and frame numbers, from the JSON member if it has them, otherwise from the key."""
     if note and note.size <= 2**20:
         stream.seek(note.offset)
         try:
@@ -169,14 +173,14 @@ def _numbers(stream: BinaryIO, path: Path, name: str, note: TarMember | None) ->
             if "event" in content and "frame" in content:
                 return int(content["event"]), int(content["frame"])
         except (ValueError, TypeError):
-            raise BadInput(f"{name}.{_NOTE} is no JSON object", path, _MEMBERS) from None
-    if not (found := _KEY.search(name)):
-        raise BadInput(f"sample {name} tells no event and frame", path, _MEMBERS)
-    return int(found[1]), int(found[2])
+            raise BadInput(f"{name}.{_NOTE} is not a JSON object", path, _MEMBERS) from None
+    if not (match := _KEY.search(name)):
+        raise BadInput(f"sample {name} has no event and frame number", path, _MEMBERS)
+    return int(match[1]), int(match[2])
 
 
 def _row(path: Path, sample: _Sample, grid: ShardLayout, tally: Tally) -> list[int]:
-    """A row of `COLUMNS`; the frame's values go into the tally of its event."""
+    """Make the row of `COLUMNS` for a frame, and add its values to the tally of its event."""
     y, x = sample.shape
     shape = (len(grid.variables), len(grid.heights_km), y, x)
     radar = np.fromfile(path, np.float16, int(np.prod(shape)), offset=sample.radar_offset).reshape(shape)
@@ -184,8 +188,8 @@ def _row(path: Path, sample: _Sample, grid: ShardLayout, tally: Tally) -> list[i
     if sample.rain_offset >= 0:
         rain = np.fromfile(path, np.float16, y * x, offset=sample.rain_offset).reshape(y, x)
     if not (np.isfinite(radar).all() and (rain is None or (np.isfinite(rain).all() and rain.min() >= 0))):
-        which = f"frame {sample.frame} of event {sample.event}"
-        raise BadInput(f"{which} is not finite, or its rain is negative", path, "mend it where it comes from")
+        frame = f"frame {sample.frame} of event {sample.event}"
+        raise BadInput(f"{frame} is not finite, or its rain is negative", path, "fix it at its source")
     tally.add(radar, rain)
     strong = strong_pixels(radar, grid.heights_km)
     return [sample.event, sample.frame, sample.radar_offset, sample.rain_offset, strong, intensity_ppm(radar, rain)]

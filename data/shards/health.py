@@ -1,4 +1,4 @@
-"""Are a folder's shards what the manifest says? Found out once, and remembered until a file changes."""
+"""Verification of a folder's shards against the manifest, with a cache of verified files."""
 
 import hashlib
 import json
@@ -10,29 +10,29 @@ from polarcast.data.errors import BadInput
 from polarcast.data.files import write_text
 from polarcast.data.shards.manifest import Manifest, Shard
 
-_ADVICE = "copy it again, or shard the archive again"
+_FIX = "copy it again, or shard the archive again"
 
 
 class BadShard(BadInput):
-    """A shard that can't be read, or is not what the manifest says."""
+    """A shard that can't be read, or differs from the manifest."""
 
     def __init__(self, shard: int, what: str, where: object) -> None:
-        super().__init__(what, where, _ADVICE)
+        super().__init__(what, where, _FIX)
         self.shard = shard
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def problem_of(path: Path, shard: Shard, sums: bool) -> str | None:
-    """What is wrong with a shard's file, None if nothing: its size and, if asked, its SHA-256."""
+    """Return the problem of a shard's file, or None; check its size and, with `sums`, its SHA-256."""
     try:
         size = path.stat().st_size
         if size != shard.bytes:
-            return f"{size} bytes, the manifest says {shard.bytes}"
+            return f"{size} bytes, expected {shard.bytes} from the manifest"
         if sums and file_sha256(path) != shard.sha256:
             return "its SHA-256 differs from the manifest's"
     except FileNotFoundError:
@@ -45,48 +45,48 @@ def problem_of(path: Path, shard: Shard, sums: bool) -> str | None:
 def bad_shards(
     manifest: Manifest, chosen: Iterable[int], *, sums: bool, on_shard: Callable[[int], None] | None = None
 ) -> dict[int, str]:
-    """Problems of some shards by their number.
+    """Check some shards and return their problems by shard number.
 
     Args:
-        manifest: What they should be; its shards lie in a folder of this machine.
-        chosen: Numbers of the shards to look at.
-        sums: Whether SHA-256 is computed; a file that was found right is not read again until it changes.
+        manifest: Manifest of the shards, which are in a local folder.
+        chosen: Numbers of the shards to check.
+        sums: Whether to verify the SHA-256; a verified file is not read again until it changes.
         on_shard: Called with the number of shards done.
     """
-    known = Remembered()
-    found: dict[int, str] = {}
+    cache = VerifiedFiles()
+    problems: dict[int, str] = {}
     for done, index in enumerate(chosen, 1):
         path, shard = manifest.folder / manifest.shards[index].name, manifest.shards[index]
-        unknown = sums and not known.is_right(path, shard)
-        problem = problem_of(path, shard, unknown)
+        unverified = sums and not cache.contains(path, shard)
+        problem = problem_of(path, shard, unverified)
         if problem:
-            found[index] = problem
-        elif unknown:
-            known.add(path, shard)
+            problems[index] = problem
+        elif unverified:
+            cache.add(path, shard)
         if on_shard:
             on_shard(done)
-    known.save()
-    return found
+    cache.save()
+    return problems
 
 
-class Remembered:
-    """Files whose SHA-256 was found right, by path, size and time of change; kept in the user's cache."""
+class VerifiedFiles:
+    """Cache of files with a verified SHA-256, by path, size and modification time; stored in the user's cache."""
 
     def __init__(self) -> None:
-        """What earlier runs have found."""
+        """Load the results of earlier runs."""
         self._file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polarcast" / "right.json"
         self._old, self._new = self._load(), dict[str, list[object]]()
 
-    def is_right(self, path: Path, shard: Shard) -> bool:
-        """Whether this very file was found to have the shard's SHA-256."""
-        return path.is_file() and self._old.get(str(path.resolve())) == _mark(path, shard)
+    def contains(self, path: Path, shard: Shard) -> bool:
+        """Whether this file, unchanged, was verified to have the shard's SHA-256."""
+        return path.is_file() and self._old.get(str(path.resolve())) == _stamp(path, shard)
 
     def add(self, path: Path, shard: Shard) -> None:
-        """Remember a file that is right."""
-        self._new[str(path.resolve())] = _mark(path, shard)
+        """Add a verified file."""
+        self._new[str(path.resolve())] = _stamp(path, shard)
 
     def save(self) -> None:
-        """Write what is new; a cache that can't be written is no reason to stop."""
+        """Write new entries; ignore a cache that can't be written."""
         if not self._new:
             return
         try:
@@ -102,6 +102,6 @@ class Remembered:
             return {}
 
 
-def _mark(path: Path, shard: Shard) -> list[object]:
+def _stamp(path: Path, shard: Shard) -> list[object]:
     status = path.stat()
     return [shard.sha256, status.st_size, status.st_mtime_ns, status.st_ino]

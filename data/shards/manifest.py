@@ -1,4 +1,4 @@
-"""`manifest.json`: everything a reader needs to know about a folder of shards, without opening one."""
+"""Shard manifests: `manifest.json` holds all metadata that a reader needs, so that it opens no shard to get it."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The shards of one archive: grid, splits by event, train-only statistics, and where it all came from."""
+    """Metadata of the shards of one archive: grid, splits by event, training statistics, and provenance."""
 
     source: ShardSource
     variables: tuple[str, ...]
@@ -41,33 +41,33 @@ class Manifest:
     splits: Splits
     shards: tuple[Shard, ...]
     samples: Table = field(repr=False, compare=False)
-    """A row for each frame, in order of shard: (shard, *COLUMNS)."""
+    """One row per frame, ordered by shard: (shard, *COLUMNS)."""
     statistics: dict[str, Any]
     selection: dict[str, Any]
     provenance: dict[str, Any]
 
     @property
     def folder(self) -> Path:
-        """Where the shards lie. Raises BadInput when that is not a folder of this machine."""
+        """Local folder of the shards. Raises BadInput if they are behind a URL."""
         return self.source.folder
 
     @property
     def has_rain(self) -> bool:
-        """Whether the frames come with a rain rate."""
+        """Whether the frames have a rain rate."""
         return "rain_rate" in self.units
 
     @property
     def pixels(self) -> int:
-        """Of one field."""
+        """Number of pixels of one field."""
         return self.shape[0] * self.shape[1]
 
     def by_shard(self) -> list[Table]:
-        """The rows of each shard."""
+        """Rows of each shard."""
         bounds = np.searchsorted(self.samples[:, 0], np.arange(len(self.shards) + 1))
         return [self.samples[a:b] for a, b in pairwise(bounds)]
 
     def digest(self) -> str:
-        """SHA-256 of what the shards hold and how they are split; where they lie does not count."""
+        """SHA-256 of the shards' content, splits and window filter, independent of their location."""
         content = {
             "splits": self.splits,
             "shards": [s.sha256 for s in self.shards],
@@ -77,7 +77,7 @@ class Manifest:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The manifest as written to disk."""
+        """Serialize the manifest."""
         content = {k: v for k, v in self.__dict__.items() if k not in ("source", "shards", "samples")}
         shards = [{**s.__dict__, **_packed(rows[:, 1:])} for s, rows in zip(self.shards, self.by_shard(), strict=True)]
         return json.dumps({"format": FORMAT, **content, "run_columns": RUN, "shards": shards})
@@ -87,19 +87,19 @@ def read_manifest(location: Path | str) -> Manifest:
     """Read the manifest of a folder of shards, or of shards behind a URL.
 
     Args:
-        location: What `ShardSource` takes: a folder, or a URL (template) such as `https://host/shards/{name}`.
+        location: Location of a `ShardSource`: a folder, or a URL (template) such as `https://host/shards/{name}`.
 
     Raises:
-        BadInput: there is none, it is damaged, or it is of another format version.
+        BadInput: The manifest is missing, damaged, or of another format version.
     """
     source = ShardSource(str(location))
     text = source.read_text(NAME, missing="make shards with: polarcast data shard ARCHIVE OUT")
     try:
         content = json.loads(text)
-        found = content.pop("format")
-        if found != FORMAT:
+        version = content.pop("format")
+        if version != FORMAT:
             raise BadInput(
-                f"format {found!r}, this version reads {FORMAT!r}", source.url(NAME), "shard the archive again"
+                f"format {version!r}, this version reads {FORMAT!r}", source.url(NAME), "shard the archive again"
             )
         content.pop("run_columns")
         return _from_json(source, content)

@@ -1,4 +1,4 @@
-"""One shard: whole events → an uncompressed tar that a reader can map, with what was learned on the way."""
+"""Packing of whole events into one shard: an uncompressed tar that readers can map, plus its rows and statistics."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ Halves = npt.NDArray[np.float16]
 
 @dataclass(frozen=True)
 class ShardJob:
-    """Which events to pack, and into which file."""
+    """Events to pack into one shard, and the file to write."""
 
     archive: Archive
     path: Path
@@ -35,12 +35,12 @@ class ShardJob:
     shape: tuple[int, ...]
     selection: Selection
     counted: frozenset[int]
-    """Events whose statistics are wanted: those to train on."""
+    """Events to compute statistics for: the training events."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A written shard (None where no frame was left for it), its rows, its events' sums, and frames left out."""
+    """A written shard (None if it has no frames), its rows, the sums of its events, and the removed frames."""
 
     shard: Shard | None
     rows: list[list[int]]
@@ -48,14 +48,14 @@ class Packed:
     removed: dict[int, list[int]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """As kept beside the tar until the whole folder is done."""
+        """Serialize; the text is kept next to the tar until all shards are written."""
         sums = {event: s.to_lists() for event, s in self.sums.items()}
         shard = self.shard and self.shard.__dict__
         return json.dumps({"shard": shard, "rows": self.rows, "sums": sums, "removed": self.removed})
 
     @classmethod
     def from_json(cls, text: str) -> "Packed":
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         content = json.loads(text)
         shard = content["shard"] and Shard(**content["shard"])
         sums = {int(event): EventSums.from_lists(s) for event, s in content["sums"].items()}
@@ -63,10 +63,10 @@ class Packed:
 
 
 def pack_shard(job: ShardJob) -> Packed:
-    """Write one shard, unless a stopped run has.
+    """Write one shard, or load the result if an interrupted run has already written it.
 
     Raises:
-        BadInput: an unreadable, misshapen or unphysical field.
+        BadInput: A field is unreadable, of the wrong shape, or unphysical.
     """
     note = job.path.with_suffix(".json")
     if note.exists():
@@ -77,24 +77,24 @@ def pack_shard(job: ShardJob) -> Packed:
 
 
 class _Tar:
-    """Appends members to a tar (USTAR) and sums its bytes as they go by: nothing is read back."""
+    """Tar (USTAR) writer that hashes bytes as they are written, so that nothing is read back."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self.sha256, self.size = stream, hashlib.sha256(), 0
 
     def add(self, name: str, *content: bytes | memoryview) -> int:
-        """Append a member; returns where its content begins."""
+        """Append a member; return the offset of its content."""
         info = tarfile.TarInfo(name)
         info.size = sum(len(part) for part in content)
         self._put(info.tobuf(tarfile.USTAR_FORMAT))
-        begins = self.size
+        start = self.size
         for part in content:
             self._put(part)
         self._put(bytes(-info.size % _BLOCK))
-        return begins
+        return start
 
     def finish(self) -> None:
-        """Two empty blocks, and zeros up to a whole record, as tar does."""
+        """Write two empty blocks, and zeros up to a whole record, as tar does."""
         self._put(bytes(2 * _BLOCK))
         self._put(bytes(-self.size % _RECORD))
 
@@ -135,10 +135,10 @@ def _write(job: ShardJob) -> Packed:
 
 
 class _Frames:
-    """Reads an archive's frames in half precision: whatever is told of them later is told of these values."""
+    """Reads an archive's frames in half precision, so that statistics describe the stored values."""
 
     def __init__(self, job: ShardJob) -> None:
-        """Buffers are used again for each frame."""
+        """Allocate buffers, which are reused for each frame."""
         self._archive, self._shape = job.archive, tuple(job.shape)
         levels = (len(job.archive.variables), len(job.archive.heights_km))
         self._radar = np.empty((*levels, *self._shape), np.float16)
@@ -146,30 +146,30 @@ class _Frames:
         self._halve = Halver(self._rain.size)
 
     def read(self, event: int, frame: int) -> tuple[Halves, Halves | None]:
-        """Radar (v, z, y, x) and rain (y, x) of one frame, until the next is read. Raises BadInput."""
+        """Read radar (v, z, y, x) and rain (y, x) of one frame; valid until the next call. Raises BadInput."""
         archive = self._archive
-        for of_variable, variable in zip(self._radar, archive.variables, strict=True):
-            for out, height in zip(of_variable, archive.heights_km, strict=True):
+        for levels, variable in zip(self._radar, archive.variables, strict=True):
+            for out, height in zip(levels, archive.heights_km, strict=True):
                 self._fill(out, archive.radar_file(variable, height, event, frame))
         if not archive.has_rain:
             return self._radar, None
         path = archive.rain_file(event, frame)
         if (least := self._fill(self._rain, path)) < 0:
-            raise BadInput(f"rain rate of {least:.3g} mm/h", path, "rain can't be negative")
+            raise BadInput(f"negative rain rate of {least:.3g} mm/h", path, "fix the file")
         return self._radar, self._rain
 
     def _fill(self, out: Halves, path: Path) -> float:
-        """Read one field; returns its least value."""
+        """Read one field into `out`; return its minimum."""
         values = np.ascontiguousarray(read_field(path))
         if values.shape != self._shape:
             raise BadInput(
                 f"shape {values.shape}, but the archive's first frame has {self._shape}",
                 path,
-                "all frames of an archive share one grid",
+                "regrid all frames to one grid",
             )
         least, largest = float(values.min()), float(values.max())
         if max(largest, -least) > _HALF_MAX:
-            raise BadInput(f"a value of {max(largest, -least):.3g}", path, "no such value is physical: mend the file")
+            raise BadInput(f"unphysical value of magnitude {max(largest, -least):.3g}", path, "fix the file")
         self._halve(values, out)
         return least
 
@@ -177,7 +177,7 @@ class _Frames:
 def _add_sample(
     tar: _Tar, event: int, frame: int, radar: Halves, rain: Halves | None, step_minutes: float
 ) -> tuple[int, int]:
-    """Append one sample; returns the offsets of the first radar value and the first rain value in the tar."""
+    """Append one sample; return the offsets of its first radar value and first rain value in the tar."""
     key = f"{event:03d}-{frame:03d}"
     radar_at = _add_field(tar, f"{key}.radar.npy", radar)
     rain_at = -1 if rain is None else _add_field(tar, f"{key}.rain.npy", rain)
@@ -188,13 +188,13 @@ def _add_sample(
 
 
 def _add_field(tar: _Tar, name: str, values: Halves) -> int:
-    """Append a field as npy; returns where its first value is."""
+    """Append a field as npy; return the offset of its first value."""
     header = _npy_header(values.shape)
     return tar.add(name, header, values.data.cast("B")) + len(header)
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """Header of an npy file (version 1) of float16 in C order: 64-byte aligned, as numpy writes it."""
+    """Header of an npy file (version 1) of float16 in C order, 64-byte aligned, as numpy writes it."""
     text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape}, }}"
     length = -(-(10 + len(text) + 1) // 64) * 64 - 10
     return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"

@@ -1,11 +1,14 @@
-"""The table of frames in a manifest: a row each, stored as runs, for whole events lie at regular distances in a tar."""
+"""Table of frames in a manifest: one row per frame, stored as runs of frames at equal distances in a tar."""
 
 import numpy as np
 import numpy.typing as npt
 
 COLUMNS = ("event", "frame", "radar_offset", "rain_offset", "strong_pixels", "intensity_ppm")
-"""Offsets are bytes from the start of the tar to the first value of the frame's array, −1 where there is no rain grid;
-strong pixels are those of `selection.strong_pixels`; intensity is `selection.intensity_ppm`."""
+"""Columns of the table.
+
+Offsets are in bytes from the start of the tar to the first value of the frame's array, −1 without a rain grid. Strong
+pixels are counted by `selection.strong_pixels`; intensity is `selection.intensity_ppm`.
+"""
 RUN = ("event", "frame", "frames", "radar_offset", "rain_offset", "stride")
 EVENT, FRAME, RADAR, RAIN, STRONG, INTENSITY = range(len(COLUMNS))
 
@@ -13,7 +16,7 @@ Table = npt.NDArray[np.int64]
 
 
 def to_runs(table: Table) -> list[list[int]]:
-    """Runs of `RUN`: frames of one event that follow each other, each `stride` bytes after the one before."""
+    """Group frames into runs of `RUN`: consecutive frames of one event, `stride` bytes apart."""
     runs: list[list[int]] = []
     for event, frame, radar, rain, *_ in table.tolist():
         if runs and _joins(runs[-1], event, frame, radar, rain):
@@ -25,7 +28,7 @@ def to_runs(table: Table) -> list[list[int]]:
 
 
 def from_runs(runs: npt.NDArray[np.int64]) -> Table:
-    """The first four of `COLUMNS` of all frames of some runs (k, 6), one after the other: (n, 4)."""
+    """Expand runs (k, 6) to one row per frame with the first four of `COLUMNS`, (n, 4)."""
     event, frame, frames, radar, rain, stride = np.asarray(runs, dtype=np.int64).reshape(-1, len(RUN)).T
     step = np.arange(frames.sum()) - np.repeat(np.cumsum(frames) - frames, frames)
     table = np.empty((len(step), 4), np.int64)

@@ -1,4 +1,4 @@
-"""Where shards lie: a folder of this machine, or whatever WebDataset opens (pipe:, http, s3 through a command)."""
+"""Shard locations: a local folder, or any URL that WebDataset opens (pipe:, http, s3 through a command)."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _PLACE = "{name}"
 
 @dataclass(frozen=True)
 class ShardSource:
-    """A folder, or a URL with `{name}` where a file's name belongs (at its end without).
+    """A folder, or a URL in which `{name}` is replaced by the file name; without `{name}` it is appended.
 
     Examples: `/scratch/shards`, `https://host/shards`, `pipe:aws s3 cp s3://bucket/{name} -`.
     """
@@ -22,18 +22,18 @@ class ShardSource:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Whether the location is a local folder."""
         return not _SCHEME.match(self.location) or self.location.startswith("file:")
 
     @property
     def folder(self) -> Path:
-        """The folder. Raises BadInput for a URL."""
+        """Path of the folder. Raises BadInput for a URL."""
         if not self.is_local:
-            raise BadInput("not a folder of this machine", self.location, "set data.reader=stream, or data.stage_to")
+            raise BadInput("not a local folder", self.location, "set data.reader=stream, or data.stage_to")
         return Path(self.location.removeprefix("file:"))
 
     def url(self, name: str) -> str:
-        """What to open for one file."""
+        """Path or URL of one file."""
         if self.is_local:
             return str(self.folder / name)
         if _PLACE in self.location:
@@ -41,10 +41,10 @@ class ShardSource:
         return f"{self.location.rstrip('/')}/{name}"
 
     def open(self, name: str) -> BinaryIO:
-        """A stream of one file's bytes, by WebDataset's `gopen` where it is not a local one.
+        """Open one file as a byte stream, with WebDataset's `gopen` unless it is local.
 
         Raises:
-            OSError: it can't be opened. A pipe that fails tells so only when its bytes end early.
+            OSError: The file can't be opened. A failing pipe raises only when its bytes end early.
         """
         if self.is_local:
             return (self.folder / name).open("rb")
@@ -53,7 +53,7 @@ class ShardSource:
         return gopen(self.url(name), "rb")  # type: ignore[no-any-return]
 
     def read_text(self, name: str, missing: str) -> str:
-        """A small file as text. Raises BadInput with the advice `missing` when it can't be read."""
+        """Read a small file as text. Raises BadInput with the fix `missing` if it can't be read."""
         if self.is_local and not (self.folder / name).is_file():
             raise BadInput(f"no {name}", self.folder, missing)
         try:

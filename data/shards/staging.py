@@ -1,4 +1,4 @@
-"""Shards on a disk of the node: copied once by whichever process comes first, checked, and marked when complete."""
+"""Staging of shards on a node-local disk: one process per node copies and verifies them."""
 
 import errno
 import fcntl
@@ -23,30 +23,33 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 def stage(manifest: Manifest, root: Path, patience: Patience | None = None) -> Manifest:
     """Copy the shards below `root`, once per node, and return the manifest of the copy.
 
-    Processes of one node wait for the one that copies. A shard that was copied is not copied again, whatever way the
-    copying ended. Where the disk is too small the source is used as it is; so is a shard whose bytes are not what the
-    manifest says left out of the copy, to be treated as missing.
+    The other processes of the node wait for the one that copies. After an interruption, shards that are already staged
+    are kept. If the disk is too small, the source is used directly. A shard that differs from the manifest is not
+    staged, so readers treat it as missing.
 
     Args:
-        manifest: Of the shards at their source.
-        root: Folder on the node's disk, made if need be.
-        patience: With a source that fails now and then.
+        manifest: Manifest of the source shards.
+        root: Folder on the node's disk, created if needed.
+        patience: Retries and timeouts for the source.
+
+    Returns:
+        Manifest of the staged copy, or `manifest` itself if the disk is too small or unusable.
     """
     folder = root / f"polarcast-{manifest.digest()[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with _locked(folder):
             if not (folder / NAME).is_file():
                 _fill(manifest, folder, patience or Patience())
     except OSError as error:
         reason = "is full" if error.errno in _NO_ROOM else f"can't be used ({error.strerror})"
-        _log.warning("polarcast: %s %s: the shards are read from %s", root, reason, manifest.source.location)
+        _log.warning("polarcast: %s %s: reading the shards from %s", root, reason, manifest.source.location)
         return manifest
     return replace(manifest, source=ShardSource(str(folder)))
 
 
 def _fill(manifest: Manifest, folder: Path, patience: Patience) -> None:
-    """Copy what is not there yet; the manifest, last of all, says that all is."""
+    """Copy missing shards, then write the manifest, which marks the copy as complete."""
     _make_room(manifest, folder)
     for index, shard in enumerate(manifest.shards):
         if not (folder / shard.name).is_file():
@@ -58,7 +61,7 @@ def _fill(manifest: Manifest, folder: Path, patience: Patience) -> None:
 
 
 def _make_room(manifest: Manifest, folder: Path) -> None:
-    """Raises OSError at once where the copy can't fit, and removes what there is of it."""
+    """Raise OSError if the copy does not fit on the disk, and delete a partial copy."""
     missing = sum(s.bytes for s in manifest.shards if not (folder / s.name).is_file())
     if missing > shutil.disk_usage(folder).free:
         _empty(folder, manifest.shards)
@@ -86,8 +89,8 @@ def _empty(folder: Path, shards: tuple[Shard, ...]) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it whatever way the process ends."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the kernel releases it when the process ends."""
     with (folder / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""The members of a tar, read header by header; whatever a shard has no use for is refused, not followed."""
+"""Safe iteration over the members of a tar; anything that a shard does not need, such as a link, is rejected."""
 
 import ast
 import tarfile
@@ -13,7 +13,7 @@ from polarcast.data.errors import BadInput
 
 _BLOCK = 512
 _LONGEST_NOTE = 2**16
-"""Bytes of an extended header; a longer one is a trap."""
+"""Maximum size of an extended header in bytes; longer ones are rejected as malicious."""
 _LONGEST_NPY_HEADER = 4096
 _NOTES = {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME}
 _FIX = "make the shards again, from a source you trust"
@@ -21,7 +21,7 @@ _FIX = "make the shards again, from a source you trust"
 
 @dataclass(frozen=True)
 class TarMember:
-    """A regular file in a tar: its name, where its content begins, and its length in bytes."""
+    """A regular file in a tar: its name, the offset of its content, and its size in bytes."""
 
     name: str
     offset: int
@@ -30,7 +30,7 @@ class TarMember:
 
 @dataclass(frozen=True)
 class Array:
-    """An npy member: where its values begin, and what they are."""
+    """An npy member: the offset of its values, their shape and dtype."""
 
     offset: int
     shape: tuple[int, ...]
@@ -38,11 +38,11 @@ class Array:
 
 
 def walk(path: Path) -> Iterator[TarMember]:
-    """All regular files of an uncompressed tar, in order.
+    """Iterate over the regular files of an uncompressed tar, in order.
 
     Raises:
-        BadInput: it is no tar, is cut short or damaged, or has a member that is absolute, leads out of its folder,
-            is a link or device, or claims to be larger than the file.
+        BadInput: The file is not a tar, or is truncated or damaged; or a member has an absolute path, leaves its
+            folder, is a link or device, or claims to be larger than the file.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -65,7 +65,7 @@ def walk(path: Path) -> Iterator[TarMember]:
 
 
 def read_array(stream: BinaryIO, member: TarMember, path: Path) -> Array:
-    """The header of an npy member. Raises BadInput when it is none, is pickled, or does not fill the member."""
+    """Parse the header of an npy member. Raises BadInput if it is invalid, pickled, or does not match the size."""
     stream.seek(member.offset)
     head = stream.read(min(member.size, _LONGEST_NPY_HEADER))
     try:
@@ -79,19 +79,19 @@ def read_array(stream: BinaryIO, member: TarMember, path: Path) -> Array:
             raise ValueError("a pickled object")
         if described["fortran_order"] and len(shape) > 1:
             raise ValueError("in Fortran order")
-        begins = 8 + width + length
-        if begins + dtype.itemsize * int(np.prod(shape, dtype=object)) != member.size:
-            raise ValueError(f"{member.size} bytes do not hold {shape} {dtype}")
+        start = 8 + width + length
+        if start + dtype.itemsize * int(np.prod(shape, dtype=object)) != member.size:
+            raise ValueError(f"{member.size} bytes do not match {shape} {dtype}")
     except (ValueError, SyntaxError, KeyError, TypeError, IndexError, MemoryError, RecursionError) as error:
-        raise BadInput(f"{member.name!r} is no array a shard can hold ({error})", path, _FIX) from None
-    return Array(member.offset + begins, shape, dtype.str)
+        raise BadInput(f"{member.name!r} is not a valid array ({error})", path, _FIX) from None
+    return Array(member.offset + start, shape, dtype.str)
 
 
 def _header(stream: BinaryIO, path: Path, at: int, size: int) -> bytes:
     stream.seek(at)
     header = stream.read(_BLOCK)
     if len(header) < _BLOCK:
-        raise BadInput(f"cut short after {size} bytes", path, "copy it again")
+        raise BadInput(f"truncated after {size} bytes", path, "copy it again")
     return header
 
 
@@ -99,17 +99,17 @@ def _parse(header: bytes, path: Path, at: int) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
-        raise BadInput(f"no tar header at byte {at} ({error})", path, "shards are plain, uncompressed tars") from None
+        raise BadInput(f"no tar header at byte {at} ({error})", path, "write plain, uncompressed tars") from None
 
 
 def _long_name(stream: BinaryIO, info: tarfile.TarInfo, path: Path) -> str | None:
-    """The name an extended header gives to the next member, if it gives one."""
+    """Return the name that an extended header gives to the next member, if any."""
     if info.size > _LONGEST_NOTE:
         raise BadInput(f"an extended header of {info.size} bytes", path, _FIX)
     note = stream.read(info.size)
     if info.type == tarfile.GNUTYPE_LONGNAME:
         return note.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    # Records are "LENGTH KEY=VALUE\n"; times are of no interest, another size or a sparse map would be a trap.
+    # Records are "LENGTH KEY=VALUE\n". Times are ignored; a different size or a sparse map could be an attack.
     fields = dict(line.partition(b" ")[2].partition(b"=")[::2] for line in note.split(b"\n") if b"=" in line)
     if b"size" in fields or any(key.startswith(b"GNU.sparse") for key in fields):
         raise BadInput("an extended header changes a member's size", path, _FIX)
@@ -118,5 +118,5 @@ def _long_name(stream: BinaryIO, info: tarfile.TarInfo, path: Path) -> str | Non
 
 def _safe(name: str, path: Path) -> str:
     if name.startswith("/") or ".." in PurePosixPath(name).parts or "\0" in name:
-        raise BadInput(f"a member is called {name!r}", path, _FIX)
+        raise BadInput(f"unsafe member name {name!r}", path, _FIX)
     return name

@@ -1,4 +1,4 @@
-"""Archive → WebDataset tars of whole events with a manifest: in parallel, resumable, whole or not at all."""
+"""Writing of an archive as WebDataset tars of whole events, with a manifest; parallel, resumable and atomic."""
 
 import json
 import os
@@ -36,26 +36,26 @@ def write_shards(
     workers: int = 1,
     on_event: Callable[[int], None] | None = None,
 ) -> Manifest:
-    """Write an archive as shards with a manifest. The folder appears whole or not at all.
+    """Write an archive as shards with a manifest. The folder is created atomically.
 
-    A killed run leaves its finished shards in a hidden folder beside `out`; the same call takes them over.
+    A killed run leaves its finished shards in a hidden folder next to `out`; the same call reuses them.
 
     Args:
-        archive: What to read.
-        out: Folder to create; it must not hold shards yet.
-        split: A rule of `splits.assign`; `splits.default_rule` by default.
+        archive: Archive to read.
+        out: Folder to create; it must not exist or be empty.
+        split: Rule of `splits.assign`; `splits.default_rule` by default.
         seed: Seed of the split.
-        shard_mb: Size at which the next event opens a new shard.
-        selection: Which frames and windows; all by default.
-        workers: Processes. The shards' bytes don't depend on it.
+        shard_mb: Size in MB at which the next event starts a new shard.
+        selection: Selection of frames and windows; all by default.
+        workers: Number of processes; the bytes written do not depend on it.
         on_event: Called with the number of events done.
 
     Raises:
-        BadInput: unusable input files or split; `out` exists already.
+        BadInput: The input files or the split are invalid, or `out` is not empty.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir()):
-        raise BadInput("the folder exists and is not empty", out, "give a new folder, or remove it first")
+        raise BadInput("the folder exists and is not empty", out, "give a new folder, or delete it first")
     selection = selection or Selection()
     selection.check(archive.heights_km)
     splits = assign(list(archive.frames), split or default_rule(list(archive.frames)), seed)
@@ -78,18 +78,18 @@ def write_shards(
 
 
 def _claim(partial: Path, work: list[object], selection: Selection) -> Path:
-    """The folder to work in: one that a killed run of the same work has left, or a new one."""
-    mine = json.dumps([work, selection.as_record({})])
+    """Prepare the working folder: reuse that of a killed run with the same plan, or create a new one."""
+    requested = json.dumps([work, selection.as_record({})])
     note = partial / _PLAN
-    if not note.exists() or note.read_text() != mine:
+    if not note.exists() or note.read_text() != requested:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        note.write_text(mine)
+        note.write_text(requested)
     return partial
 
 
 def _pack(jobs: Sequence[ShardJob], workers: int, on_event: Callable[[int], None] | None) -> list[Packed]:
-    """All shards in order; the first that can't be written ends the work."""
+    """Write all shards and return them in order; the first failure stops the work."""
     packed: dict[int, Packed] = {}
     done = 0
     for index, outcome in run_all(pack_shard, jobs, workers, isolated=False):
@@ -103,7 +103,7 @@ def _pack(jobs: Sequence[ShardJob], workers: int, on_event: Callable[[int], None
 
 
 def plan(archive: Archive, shape: tuple[int, ...], shard_mb: int) -> list[list[int]]:
-    """Group events into shards: a new shard begins once the one before has reached `shard_mb`."""
+    """Group events into shards; a new shard starts once the previous one has reached `shard_mb`."""
     fields = len(archive.variables) * len(archive.heights_km) + archive.has_rain
     frame_bytes = 2 * fields * int(np.prod(shape))
     starts, size = [0], 0
@@ -125,14 +125,14 @@ def _manifest(
     packed: Sequence[Packed],
 ) -> Manifest:
     written = [(p.shard, p.rows) for p in packed if p.shard]
-    rows = [[index, *row] for index, (_, of_shard) in enumerate(written) for row in of_shard]
+    rows = [[index, *row] for index, (_, shard_rows) in enumerate(written) for row in shard_rows]
     events = {event for _, event, *_ in rows}
     if not events:
-        raise BadInput("no frame is left", archive.root, "every frame has a field that is all zero: leave out --clean")
-    kept = {name: tuple(e for e in of_split if e in events) for name, of_split in splits.items()}
+        raise BadInput("no frame is left: each has a field that is all zero", archive.root, "omit --clean")
+    kept = {name: tuple(e for e in members if e in events) for name, members in splits.items()}
     sums = {event: s for p in packed for event, s in p.sums.items()}
     removed = {event: frames for p in packed for event, frames in p.removed.items()}
-    has = (*archive.variables, *(("rain_rate",) if archive.has_rain else ()))
+    quantities = (*archive.variables, *(("rain_rate",) if archive.has_rain else ()))
     return Manifest(
         source=ShardSource(str(out)),
         variables=archive.variables,
@@ -140,7 +140,7 @@ def _manifest(
         shape=(shape[0], shape[1]),
         spacing_km=archive.spacing_km,
         time_step_minutes=archive.time_step_minutes,
-        units={name: nju.UNITS[name] for name in has},
+        units={name: nju.UNITS[name] for name in quantities},
         splits=kept,
         shards=tuple(shard for shard, _ in written),
         samples=np.array(rows, dtype=np.int64),
@@ -153,7 +153,7 @@ def _manifest(
 def _first(archive: Archive) -> tuple[int, int]:
     event, frames = next(iter(archive.frames.items()))
     if not frames:
-        raise BadInput("the event has no frames", archive.first_file(event, 0).parent, "remove the empty folder")
+        raise BadInput("the event has no frames", archive.first_file(event, 0).parent, "delete the empty folder")
     return event, frames[0]
 
 

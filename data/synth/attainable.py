@@ -1,9 +1,9 @@
-"""The best rain-rate estimate any method can make from given observations: exact posterior means by weighted particles.
+"""Attainable skill of rain-rate estimation: posterior means by self-normalized importance sampling.
 
-Truth is drawn from the prior - rain rate log-normal, drop sizes by `DropPrior` - and observed with known
-noise. The mean of the posterior, the estimate with the least mean square error there is, is a ratio of sums
-over particles weighted by prior over proposal times likelihood (self-normalised importance sampling).
-Particles are proposed flat in ln R, so heavy rain, rare under the prior, has as many as light rain.
+Truth is drawn from the prior (log-normal rain rate, drop sizes from `DropPrior`) and observed with known noise. The
+posterior mean is the estimate with the smallest mean squared error. It is a ratio of sums over particles, each weighted
+by prior over proposal times likelihood. Particles are proposed uniformly in ln R, so heavy rain, which is rare under
+the prior, gets as many as light rain.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ Array = npt.NDArray[np.floating]
 
 VARIABLES = ("zh", "zdr", "kdp")
 PIXEL_NOISE = (1.0, 0.2, 0.3)
-"""Standard deviations of zh (dB), zdr (dB), kdp (deg/km) of one radar pixel."""
+"""Noise standard deviations of zh (dB), zdr (dB), kdp (deg/km) of one radar pixel."""
 GRIDDED_NOISE = (0.5, 0.1, 0.15)
-"""The same after averaging to a grid."""
+"""Noise standard deviations after averaging to a grid, in the same units."""
 CLASSES_MMH = ((0.0, 10.0), (10.0, 30.0), (30.0, 50.0), (50.0, np.inf), (0.0, np.inf))
 
 _REACH = 4.5
@@ -29,103 +29,106 @@ _REACH = 4.5
 
 @dataclass(frozen=True)
 class RainPrior:
-    """Which rain falls, and of which drops."""
+    """Prior of rain rate and drop sizes."""
 
     median_mmh: float = 2.0
     """Median rain rate, mm/h."""
     sd_ln: float = 1.4
     """Standard deviation of ln R."""
     limits_mmh: tuple[float, float] = (0.1, 180.0)
-    """Least and largest rain rate, mm/h."""
+    """Minimum and maximum rain rate, mm/h."""
     drops: DropPrior = field(default_factory=DropPrior)
-    """Drop sizes at given rain rate."""
+    """Prior of drop sizes given the rain rate."""
 
     def log_density(self, ln_rain: Array) -> Array:
-        """Log of the density of ln R, up to a constant, within the limits."""
+        """Log density of ln R within the limits, up to a constant."""
         return -0.5 * ((ln_rain - np.log(self.median_mmh)) / self.sd_ln) ** 2
 
 
 @dataclass(frozen=True)
 class Particles:
-    """Possible truths."""
+    """Weighted samples of the truth."""
 
     rain: Array
     """Rain rate in mm/h, (n,)."""
-    seen: Array
+    observables: Array
     """Noise-free zh, zdr, kdp, (n, 3)."""
     log_weight: Array
-    """Log of prior over proposal, (n,)."""
+    """Log of the ratio of prior to proposal, (n,)."""
 
 
 @dataclass(frozen=True)
 class Skill:
-    """Error of an estimate within a class of true rain rates."""
+    """Errors of an estimate within one class of true rain rates."""
 
     low_mmh: float
     high_mmh: float
     rmse: float
     """Root-mean-square error, mm/h."""
     normalised_error: float
-    """Sum of absolute errors over sum of rain."""
+    """Sum of absolute errors divided by sum of rain."""
     count: int
 
 
 def observe_prior(prior: RainPrior, rain: Array, rng: np.random.Generator) -> Array:
-    """Noise-free zh, zdr, kdp, (n, 3), of rain rates (n,) with drops drawn from the prior."""
+    """Compute noise-free zh, zdr, kdp, (n, 3), of rain rates (n,) with drop sizes drawn from the prior."""
     dm = prior.drops.dm(rain, rng.normal(0.0, prior.drops.dm_sd, len(rain)))
-    seen = observe_rain(dm, prior.drops.mu(dm, rng.normal(size=len(rain))), rain)
-    return np.stack([seen.zh, seen.zdr, seen.kdp], axis=1)
+    observables = observe_rain(dm, prior.drops.mu(dm, rng.normal(size=len(rain))), rain)
+    return np.stack([observables.zh, observables.zdr, observables.kdp], axis=1)
 
 
 def draw_particles(prior: RainPrior, n: int, rng: np.random.Generator) -> Particles:
-    """Particles proposed flat in ln R within the prior's limits."""
+    """Draw particles uniformly in ln R within the prior's limits."""
     low, high = np.log(prior.limits_mmh)
     ln_rain = rng.uniform(low, high, n)
-    seen = observe_prior(prior, np.exp(ln_rain), rng)
-    return Particles(np.exp(ln_rain), seen, prior.log_density(ln_rain))
+    observables = observe_prior(prior, np.exp(ln_rain), rng)
+    return Particles(np.exp(ln_rain), observables, prior.log_density(ln_rain))
 
 
 def posterior_mean(particles: Particles, observed: Array, noise: Sequence[float], variables: Sequence[str]) -> Array:
-    """Posterior mean rain rate in mm/h, (n,), given noisy observations.
+    """Compute the posterior mean rain rate in mm/h, (n,), given noisy observations.
 
     Args:
-        particles: From `draw_particles`; 100,000 make the sampling error of the estimate negligible.
+        particles: Output of `draw_particles`; with 100,000 particles the sampling error is negligible.
         observed: zh, zdr, kdp with noise, (n, 3).
-        noise: Their standard deviations in dB, dB, deg/km.
-        variables: Which of `VARIABLES` the estimate may use; at least one.
+        noise: Noise standard deviations of zh (dB), zdr (dB), kdp (deg/km).
+        variables: Subset of `VARIABLES` the estimate may use; at least one.
 
     Raises:
-        ValueError: no variable, or an unknown one.
+        ValueError: No variable, or an unknown one.
     """
     if not variables or set(variables) - set(VARIABLES):
         raise ValueError(f"variables {tuple(variables)}: choose from {VARIABLES}")
     used = [VARIABLES.index(v) for v in variables]
-    # In units of the noise and sorted by the first variable: particles far off in it alone have no weight.
-    order = np.argsort(particles.seen[:, used[0]])
+    # In units of the noise, sorted by the first variable: particles far off in it have negligible weight.
+    order = np.argsort(particles.observables[:, used[0]])
     sd = np.asarray(noise, dtype=np.float64)[used]
-    seen, target = particles.seen[order][:, used] / sd, np.asarray(observed)[:, used] / sd
+    simulated, target = particles.observables[order][:, used] / sd, np.asarray(observed)[:, used] / sd
     rain, log_weight = particles.rain[order], particles.log_weight[order]
     estimate = np.empty(len(target))
-    for i, (start, stop) in enumerate(_within_reach(seen[:, 0], target[:, 0])):
-        misfit = seen[start:stop] - target[i]
+    for i, (start, stop) in enumerate(_within_reach(simulated[:, 0], target[:, 0])):
+        misfit = simulated[start:stop] - target[i]
         log_posterior = log_weight[start:stop] - 0.5 * np.einsum("ij,ij->i", misfit, misfit)
         weight = np.exp(log_posterior - log_posterior.max())
         estimate[i] = weight @ rain[start:stop] / weight.sum()
     return estimate
 
 
-def _within_reach(seen: Array, target: Array) -> npt.NDArray[np.int64]:
-    """First and last + 1 of the sorted particles near each target, (n, 2); outliers get the nearest thousand."""
-    least = min(1000, len(seen))
-    start = np.searchsorted(seen, target - _REACH)
-    stop = np.searchsorted(seen, target + _REACH)
-    return np.stack([np.minimum(start, len(seen) - least), np.maximum(stop, least)], axis=1)
+def _within_reach(simulated: Array, target: Array) -> npt.NDArray[np.int64]:
+    """Index range [start, stop) of the sorted particles near each target, (n, 2); outliers get the nearest 1000."""
+    least = min(1000, len(simulated))
+    start = np.searchsorted(simulated, target - _REACH)
+    stop = np.searchsorted(simulated, target + _REACH)
+    return np.stack([np.minimum(start, len(simulated) - least), np.maximum(stop, least)], axis=1)
 
 
 def score(estimate: Array, rain: Array, weight: Array | None = None) -> list[Skill]:
-    """Errors of `estimate` (n,) against `rain` (n,), mm/h, in each of `CLASSES_MMH`; the last class is all rain.
+    """Compute errors of `estimate` (n,) against `rain` (n,), mm/h, in each of `CLASSES_MMH`; the last is all rain.
 
-    `weight` (n,) says how often each case occurs, where cases were not drawn as often as they occur.
+    Args:
+        estimate: Estimated rain rates, (n,), mm/h.
+        rain: True rain rates, (n,), mm/h.
+        weight: Frequency of each case, (n,), if cases were not sampled at their natural frequency; 1 by default.
     """
     weight = np.ones(len(rain)) if weight is None else weight
     skills = []
@@ -148,21 +151,21 @@ def attainable_skill(
     particles: int = 100_000,
     seed: int = 0,
 ) -> list[Skill]:
-    """Skill of the posterior mean under the prior, per class of rain and over all.
+    """Compute the skill of the posterior mean under the prior, per class of rain and over all rain.
 
     Args:
         variables: Subset of `VARIABLES` the estimate may use.
-        noise: Standard deviations of zh (dB), zdr (dB), kdp (deg/km).
-        prior: Of rain and drops; the default is that of the preset `meiyu`.
-        cases: Number of truths, flat in ln R and weighted by the prior, so that heavy rain is well sampled; equal seeds
-            give equal truths and noise for every subset of variables.
+        noise: Noise standard deviations of zh (dB), zdr (dB), kdp (deg/km).
+        prior: Prior of rain and drops; that of the preset `meiyu` by default.
+        cases: Number of truths, uniform in ln R and weighted by the prior, so that heavy rain is well sampled. Equal
+            seeds give equal truths and noise for every subset of variables.
         particles: Number of particles.
-        seed: Of truths, noise and particles.
+        seed: Seed of truths, noise and particles.
     """
     prior = prior or RainPrior()
     truth_rng, particle_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     truth = draw_particles(prior, cases, truth_rng)
-    observed = truth.seen + truth_rng.normal(size=truth.seen.shape) * np.asarray(noise)
+    observed = truth.observables + truth_rng.normal(size=truth.observables.shape) * np.asarray(noise)
     cloud = draw_particles(prior, particles, particle_rng)
     estimate = posterior_mean(cloud, observed, noise, variables)
     return score(estimate, truth.rain, np.exp(truth.log_weight))

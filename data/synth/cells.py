@@ -1,8 +1,7 @@
-"""Convective cells: born where the latents pass a threshold, as strong as the vigour there, staggered and
-warped.
+"""Convective cells: births where the latents exceed a threshold, life cycle, and rain on the grid.
 
-Where and when a cell is born and how strong it grows follow from g and v alone, so whoever knows the latents
-(drop sizes read v) knows the cells to come; only the layout of its sub-cells is drawn at random.
+The place and time of a birth and the strength of the cell follow from growth g and vigour v alone. Observing the
+latents (drop sizes depend on v) therefore predicts future cells; only the layout of the sub-cells is random.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -16,8 +15,9 @@ from polarcast.data.synth.world import StormWorld
 Real = npt.NDArray[np.float32]
 
 OLDEST_MIN = 72.0
+"""Age at which sub-cells are removed, min."""
 PATCH = 15
-"""Half-width of the square around a sub-cell in which it rains, pixels."""
+"""Half-width of the square around a sub-cell that receives its rain, pixels."""
 
 _SUB_CELLS = 4
 _LATEST_DELAY_MIN = 20.0
@@ -26,18 +26,18 @@ _SPACING_AGE_MIN = 24.0
 
 @dataclass(frozen=True)
 class Cells:
-    """Sub-cells, one entry each; positions in km in the storm's frame (periodic domain)."""
+    """Sub-cells, one array entry each; positions in km in the storm's frame of reference (periodic domain)."""
 
     y: Real
     x: Real
     age: Real
-    """min; negative before the sub-cell starts to rain."""
+    """Age in min; negative before the sub-cell starts to rain."""
     peak: Real
-    """Rain rate in its centre at its peak, mm/h."""
+    """Peak rain rate in the center, mm/h."""
     major: Real
-    """e-folding radius along its long axis, km."""
+    """e-folding radius along the long axis, km."""
     minor: Real
-    """e-folding radius across, km."""
+    """e-folding radius along the short axis, km."""
     angle: Real
     """Direction of the long axis, radians from the x axis."""
     leader: npt.NDArray[np.bool_]
@@ -47,18 +47,18 @@ class Cells:
         return len(self.y)
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> "Cells":
-        """The sub-cells where `chosen` is True."""
+        """Select the sub-cells where `chosen` is True."""
         return Cells(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
 def no_cells() -> Cells:
-    """An empty population."""
+    """Return an empty population."""
     empty = np.zeros(0, np.float32)
     return Cells(empty, empty, empty, empty, empty, empty, empty, np.zeros(0, bool))
 
 
 def age_cells(cells: Cells, minutes: float) -> Cells:
-    """The population `minutes` later, without births; the oldest die."""
+    """Age the population by `minutes`, without births, and remove sub-cells older than `OLDEST_MIN`."""
     older = replace(cells, age=cells.age + np.float32(minutes))
     return older.take(older.age < OLDEST_MIN)
 
@@ -66,18 +66,18 @@ def age_cells(cells: Cells, minutes: float) -> Cells:
 def find_births(
     world: StormWorld, potential: Real, vigour: Real, spacing_km: float, living: Cells
 ) -> tuple[Real, Real, Real]:
-    """Where cells are born: maxima of `potential` above the threshold, clear of young cells.
+    """Find births: maxima of `potential` above the threshold, at a distance from young cells.
 
     Args:
-        world: Gives threshold and spacing.
+        world: Source of threshold and spacing.
         potential: Low-passed g + 0.4 v in units of its standard deviation, (n, n), periodic, pixels of
             `spacing_km`.
         vigour: v on the same grid.
-        spacing_km: Pixel size.
-        living: The cells there are.
+        spacing_km: Pixel spacing in km.
+        living: Existing cells.
 
     Returns:
-        y, x in km and v of the newborn, each (births,).
+        y, x in km and v of the new cells, each (births,).
     """
     reach = 2 * int(world.cell_spacing_km / 2 / spacing_km) + 1
     top = (potential >= world.cell_threshold) & (potential == maximum_filter(potential, reach, mode="wrap"))
@@ -98,18 +98,18 @@ def _distance(y: Real, x: Real, cells: Cells, domain: float) -> Real:
 
 
 def _wrap(offset: Real, domain: float) -> Real:
-    """Offsets on a periodic domain, brought into [-domain/2, domain/2)."""
+    """Wrap offsets on a periodic domain into [-domain/2, domain/2)."""
     return (offset + np.float32(domain / 2)) % np.float32(domain) - np.float32(domain / 2)
 
 
 def bear(world: StormWorld, births: tuple[Real, Real, Real], motion_angle: float, rng: np.random.Generator) -> Cells:
-    """Sub-cells of newborn cells, staggered in time and strung out across the motion.
+    """Create the sub-cells of new cells, staggered in time and spread across the direction of motion.
 
     Args:
-        world: Gives radii, peak rain rates and their dependence on vigour.
-        births: y, x (km) and v of the newborn.
+        world: Source of radii, peak rain rates and their dependence on vigour.
+        births: y, x (km) and v of the new cells.
         motion_angle: Direction of motion, radians from the x axis towards y.
-        rng: Draws the layout of the sub-cells.
+        rng: Random generator of the sub-cell layout.
     """
     y, x, v = births
     n = (len(y), _SUB_CELLS)
@@ -132,41 +132,41 @@ def _flat(values: npt.NDArray[np.floating]) -> Real:
 
 
 def join(one: Cells, other: Cells) -> Cells:
-    """Both populations."""
+    """Concatenate two populations."""
     pairs = (np.concatenate([getattr(one, f.name), getattr(other, f.name)]) for f in fields(one))
     return Cells(*pairs)
 
 
 def intensity(world: StormWorld, age: Real) -> Real:
-    """Rain of a sub-cell relative to its peak, by age in minutes: quick rise, slower decay."""
+    """Rain of a sub-cell relative to its peak, by age in minutes: fast growth, slower decay."""
     a = np.maximum(age, 0) / np.float32(world.cell_peak_time_min)
     return np.asarray((a * np.exp(1 - a)) ** 1.5, dtype=np.float32)
 
 
 def updraft(world: StormWorld, age: Real) -> Real:
-    """Strength of the updraft, 1 at birth, 0 from 1.6 times the age of the peak on."""
+    """Updraft strength: 1 at birth, decreasing to 0 at 1.6 times the age of peak rain."""
     return np.clip(1 - age / np.float32(1.6 * world.cell_peak_time_min), 0, 1) * (age > 0)
 
 
 @dataclass(frozen=True)
 class CellRain:
-    """Rain of all cells on the ground grid (y, x), and what of it carries which mark."""
+    """Rain of all cells on the ground grid (y, x), and the same rain weighted by two properties."""
 
     rain: Real
-    """mm/h."""
+    """Rain rate, mm/h."""
     updraft: Real
-    """Rain times updraft strength, mm/h."""
+    """Rain rate times updraft strength, mm/h."""
     leading: Real
-    """Rain times position towards the leading edge in radii, mm/h."""
+    """Rain rate times position towards the leading edge in radii, mm/h."""
 
 
 def draw_rain(world: StormWorld, cells: Cells, warp: tuple[Real, Real], motion_angle: float) -> CellRain:
-    """Rain of `cells` on a grid as large as the warp fields, less a border of `PATCH` pixels each side.
+    """Draw the rain of `cells` on the grid of the warp fields, minus a border of `PATCH` pixels on each side.
 
     Args:
-        world: Gives the life cycle.
-        cells: Positions y, x in pixels of the bordered grid, at least `PATCH` inside.
-        warp: Displacements (y, x) in km that bend the cells out of their ellipses, (n, n) each.
+        world: Source of the life cycle.
+        cells: Sub-cells with positions y, x in pixels of the bordered grid, at least `PATCH` from its edge.
+        warp: Displacements (y, x) in km that distort the elliptical cells, (n, n) each.
         motion_angle: Direction of motion, radians.
     """
     size = warp[0].shape[0]
@@ -190,7 +190,7 @@ def draw_rain(world: StormWorld, cells: Cells, warp: tuple[Real, Real], motion_a
 
 
 def _shape(cells: Cells, dy: Real, dx: Real) -> Real:
-    """Horizontal profile, 1 in the centre and 0 at the edge of the patch."""
+    """Horizontal profile: 1 in the center and 0 at the edge of the patch."""
     c, s = (f(cells.angle).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
     along = (dx * c + dy * s) / cells.major[:, None, None]
     across = (dy * c - dx * s) / cells.minor[:, None, None]

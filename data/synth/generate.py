@@ -1,7 +1,7 @@
-"""Synthetic dual-polarization radar events with known rain, and whole archives of them.
+"""Synthetic dual-polarization radar events with known rain, and archives of them.
 
-An event is a pure function of (world, seed, event number, size, frames): random streams are keyed by (seed,
-event), so no event depends on which process makes it, on the order of events, or on how many there are.
+An event is a pure function of (world, seed, event number, size, frames). Random streams are keyed by (seed, event).
+They do not depend on the process that makes an event, or on the order or number of events.
 """
 
 import json
@@ -44,25 +44,25 @@ GENERATOR = "polarcast synthetic storms"
 GENERATOR_VERSION = "2"
 RAIN_LABELS = ("true_R", "kdp_rain")
 
-# Quantiles of the lengths of the 193 NJU-CPOL events that have a window of strong echo (frames of 6 min).
+# Quantiles of the lengths of the 193 NJU-CPOL events with a window of strong echo (frames of 6 min).
 _LENGTH_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _LENGTHS = (20, 23, 43, 89, 150, 197, 199)
 
 
 @dataclass(frozen=True)
 class SyntheticEvent:
-    """One storm as the radar saw it, and its rain."""
+    """Radar observations of one storm, and its true rain."""
 
     radar: Real
     """(t, v=3, z=3, y, x) in dBZ, dB, deg/km at 1, 3, 7 km; fill 0."""
     rain: Real
-    """(t, y, x), true rain rate at 1 km in mm/h; 0 where the radar has no coverage."""
+    """(t, y, x), true rain rate at 1 km in mm/h; 0 outside radar coverage."""
 
 
 def find_preset(name: str) -> StormWorld:
-    """The world of a preset. Raises BadInput for an unknown name."""
+    """Return the world of a preset. Raises BadInput for an unknown name."""
     if name not in PRESETS:
-        raise BadInput(f"unknown preset {name!r}", "preset", f"choose one of {', '.join(PRESETS)}")
+        raise BadInput(f"unknown preset {name!r}", "preset", f"choose from: {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -71,32 +71,32 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 
 
 def draw_length(seed: int, event: int) -> int:
-    """Length of an event in frames, 20-199, distributed as in the real archive."""
+    """Draw the length of an event, 20-199 frames, from the distribution of the real archive."""
     return round(float(np.interp(_stream(seed, 1, event, 0).random(), _LENGTH_QUANTILES, _LENGTHS)))
 
 
 @lru_cache(maxsize=4)
 def _site(world: StormWorld, seed: int, size: int) -> Site:
-    """One radar per archive: all events of a seed share its blocked sectors and clutter."""
+    """Make the radar site of an archive: all events of a seed share its blocked sectors and clutter."""
     return make_site(world, size, _stream(seed, 0))
 
 
 def _storm(world: StormWorld, seed: int, event: int, size: int) -> tuple[StormWorld, Regime, Iterator[Weather]]:
-    """The climate of an event, its traits, and its endless true weather."""
+    """Return the world and regime of an event, and an infinite iterator over its true weather."""
     world = draw_world(world, _stream(seed, 1, event, 4))
     regime = draw_regime(world, _stream(seed, 1, event, 1))
     return world, regime, simulate(world, regime, size, _stream(seed, 1, event, 2))
 
 
 def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: int | None = None) -> SyntheticEvent:
-    """One event; equal arguments give equal bytes in any process.
+    """Generate one event; equal arguments give equal bytes in any process.
 
     Args:
         world: Physical parameters; see `PRESETS`.
-        seed: Of the archive.
-        event: Number of the event.
-        size: Pixels of 1 km along each side.
-        frames: Length in frames of 6 min; drawn from the real distribution by default. A longer event begins
+        seed: Seed of the archive.
+        event: Event number.
+        size: Side length in pixels of 1 km.
+        frames: Length in frames of 6 min; drawn from the real distribution by default. A longer event starts
             with the frames of a shorter one.
     """
     site = _site(world, seed, size)
@@ -111,22 +111,23 @@ def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: 
 
 
 def sample_truth(world: StormWorld, seed: int, event: int, size: int, frames: int, every: int = 97) -> Truth:
-    """Noise-free rain at 3 km of every `every`-th pixel of an event's first frames, where it rains 0.1 mm/h or more."""
+    """Sample noise-free rain at 3 km from an event's first frames: every `every`-th pixel with at least 0.1 mm/h."""
     world, _, weather = _storm(world, seed, event, size)
     picked = [np.stack([w.rain_3km, w.delta_3km, w.width]).reshape(3, -1)[:, ::every] for w in islice(weather, frames)]
     rain, delta, width = np.concatenate(picked, axis=1)
     wet = rain >= 0.1
-    seen = scatter(world, rain[wet], delta[wet], width[wet])
-    return Truth(np.log(world.drops.dm(rain[wet], delta[wet])), rain[wet], seen.zh, seen.zdr, seen.kdp)
+    observables = scatter(world, rain[wet], delta[wet], width[wet])
+    ln_dm = np.log(world.drops.dm(rain[wet], delta[wet]))
+    return Truth(ln_dm, rain[wet], observables.zh, observables.zdr, observables.kdp)
 
 
 def archive_truth(root: Path, events: int = 8, frames: int = 3) -> Truth | None:
-    """Noise-free rain of a synthetic archive, made again from its archive.json; None for any other archive.
+    """Regenerate the noise-free rain of a synthetic archive from its archive.json; None for any other archive.
 
     Args:
-        root: Folder of the archive.
-        events: How many of its first events to sample.
-        frames: How many frames of each.
+        root: Archive folder.
+        events: Number of events to sample, from the first.
+        frames: Number of frames per event.
     """
     note = Path(root) / "archive.json"
     known = _read_note(note) if note.exists() else {}
@@ -138,7 +139,7 @@ def archive_truth(root: Path, events: int = 8, frames: int = 3) -> Truth | None:
 
 
 def kdp_rain(radar: Real) -> Real:
-    """The rain product of the real archive, R = 57.1 max(KDP at 1 km, 0)^0.785 in mm/h, (t, y, x)."""
+    """Compute the rain product of the real archive, R = 57.1 max(KDP at 1 km, 0)^0.785 in mm/h, (t, y, x)."""
     return np.asarray(57.1 * np.maximum(radar[:, 2, 0], 0) ** 0.785, dtype=np.float32)
 
 
@@ -154,21 +155,21 @@ def write_archive(
     workers: int = 1,
     on_event: Callable[[int], None] | None = None,
 ) -> None:
-    """Write events 0 ... events-1 below `out`; those already complete are left as they are.
+    """Write events 0 ... events-1 below `out`; skip events that are already complete.
 
     Args:
-        out: Folder of the archive, created where needed.
+        out: Archive folder, created if needed.
         events: Number of events.
-        size: Pixels of 1 km along each side.
-        seed: Of the archive.
+        size: Side length in pixels of 1 km.
+        seed: Seed of the archive.
         preset: Name of a world in `PRESETS`.
         frames: Frames per event; drawn per event by default.
-        rain: Label: `true_R`, the true rain rate, or `kdp_rain`, the rain product of the real archive.
-        workers: Processes. The files' bytes don't depend on it.
-        on_event: Called after each event with the number of events done, those found complete included.
+        rain: Rain label: `true_R`, the true rain rate, or `kdp_rain`, the rain product of the real archive.
+        workers: Number of processes; the bytes written do not depend on it.
+        on_event: Called after each event with the number of complete events, including skipped ones.
 
     Raises:
-        BadInput: unknown preset or label, a number out of range, or `out` holds an archive made otherwise.
+        BadInput: Unknown preset or label, a number out of range, or an archive with other options in `out`.
     """
     _check(events, size, seed, preset, frames, rain, workers)
     _claim(out, _description(size, seed, preset, frames, rain))
@@ -180,7 +181,7 @@ def write_archive(
 
 
 def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
-    """Do all jobs, here or in spawned processes; yields after each."""
+    """Run all jobs, in this process or in spawned ones; yield after each."""
     if workers == 1:
         for job in jobs:
             _write_one(*job)
@@ -191,7 +192,7 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
         try:
             yield from (future.result() for future in as_completed([pool.submit(_write_one, *j) for j in jobs]))
         except BaseException:
-            # A full disk or Ctrl-C ends the run at once instead of after all the events still queued.
+            # On a full disk or Ctrl-C, stop at once instead of after all queued events.
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -218,12 +219,12 @@ def _description(size: int, seed: int, preset: str, frames: int | None, rain: st
 def _check(events: int, size: int, seed: int, preset: str, frames: int | None, rain: str, workers: int) -> None:
     find_preset(preset)
     if rain not in RAIN_LABELS:
-        raise BadInput(f"unknown rain label {rain!r}", fix=f"choose one of {', '.join(RAIN_LABELS)}")
+        raise BadInput(f"unknown rain label {rain!r}", fix=f"choose from: {', '.join(RAIN_LABELS)}")
     for name, value, least in (("events", events, 1), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
         if value < least:
             raise BadInput(f"{name} = {value}", fix=f"give {least} or more")
     if frames is not None and frames < 1:
-        raise BadInput(f"frames = {frames}", fix="give 1 or more, or leave it out")
+        raise BadInput(f"frames = {frames}", fix="give 1 or more, or omit it")
 
 
 def _read_note(note: Path) -> dict[str, Any]:
@@ -232,21 +233,19 @@ def _read_note(note: Path) -> dict[str, Any]:
     except ValueError as error:
         raise BadInput(f"not valid JSON ({error})", note, "delete the folder and make the archive again") from None
     if not isinstance(known, dict):
-        raise BadInput("holds no description of an archive", note, "delete the folder and make the archive again")
+        raise BadInput("not a description of an archive", note, "delete the folder and make the archive again")
     return known
 
 
 def _claim(out: Path, description: dict[str, Any]) -> None:
-    """Write archive.json, or make sure that the one there says the same."""
+    """Write archive.json, or check that the existing one has the same content."""
     note = Path(out) / "archive.json"
     if note.exists():
         known = _read_note(note)
         differing = {k for k in description if known.get(k) != description[k]}
         if differing:
-            what = ", ".join(f"{k} is {known.get(k)!r} there, {description[k]!r} here" for k in sorted(differing))
-            raise BadInput(
-                f"holds an archive made otherwise: {what}", note, "choose another folder or the same options"
-            )
+            what = ", ".join(f"{k} is {known.get(k)!r}, requested {description[k]!r}" for k in sorted(differing))
+            raise BadInput(f"an archive with other options: {what}", note, "choose another folder or the same options")
         return
     Path(out).mkdir(parents=True, exist_ok=True)
     partial = note.with_suffix(".json.partial")

@@ -1,7 +1,7 @@
-"""Make the single-drop scattering table shipped beside this file: `python -m
-polarcast.data.synth.make_drop_table`.
+"""Script that makes the single-drop scattering table `drop_table_c_band.npz` in this folder.
 
-It needs rustmatrix (a T-matrix code, `pip install rustmatrix`); nothing else in the project does.
+Run `python -m polarcast.data.synth.make_drop_table`. It needs rustmatrix (a T-matrix code, `pip install rustmatrix`),
+which nothing else in the project uses.
 """
 
 from pathlib import Path
@@ -21,8 +21,9 @@ _FORWARD = (90.0, 90.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def axis_ratio(diameter_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Vertical over horizontal axis of a raindrop (Thurai et al. 2007, J. Atmos. Oceanic Technol. 24, eqs.
-    2-4).
+    """Axis ratio, vertical / horizontal, of a raindrop.
+
+    Source: Thurai et al. 2007, J. Atmos. Oceanic Technol. 24, eqs. 2-4.
     """
     d = diameter_mm
     small = 1.173 - 0.5165 * d + 0.4698 * d**2 - 0.1317 * d**3 - 0.0085 * d**4
@@ -31,10 +32,11 @@ def axis_ratio(diameter_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def scatter_one(diameter_mm: float, ratio: float, index: complex = WATER_INDEX_20C) -> tuple[float, ...]:
-    """Scattering of one drop per cubic metre, averaged over canting angles.
+    """Compute the scattering of one drop per cubic meter, averaged over canting angles.
 
-    Returns zh and zv (mm^6 m^-3), the co-polar covariance amplitude in the same unit (for rho_hv), kdp
-    (deg/km), and specific attenuation ah and av (dB/km).
+    Returns:
+        zh and zv (mm^6 m^-3), the co-polar covariance amplitude in the same unit (for rho_hv), kdp (deg/km), and
+        specific attenuation ah and av (dB/km).
     """
     from rustmatrix import Scatterer, orientation, radar
 
@@ -51,7 +53,7 @@ def scatter_one(diameter_mm: float, ratio: float, index: complex = WATER_INDEX_2
 
 
 def make_table() -> dict[str, npt.NDArray[np.float64]]:
-    """Scattering of all diameters: `diameter_mm` and the six quantities of `scatter_one`, each (161,)."""
+    """Compute the table: `diameter_mm` and the six quantities of `scatter_one`, each (161,)."""
     ratios = axis_ratio(DIAMETERS_MM)
     rows = np.array([scatter_one(float(d), float(r)) for d, r in zip(DIAMETERS_MM, ratios, strict=True)])
     names = ("zh", "zv", "covariance", "kdp", "ah", "av")

@@ -1,10 +1,10 @@
-"""How much do ZDR and KDP tell about future reflectivity that ZH does not?
+"""Information that ZDR and KDP add to ZH about future reflectivity.
 
-`python -m polarcast.data.synth.nowcast_information` (about 10 minutes on one core).
+Run `python -m polarcast.data.synth.nowcast_information` (about 10 minutes on one core).
 
-Independent storms, seen at 3 km only. For every pixel, the same small network predicts whether ZH will reach 35 dBZ one
-lead time later, from local means at several scales, carried along with the storm: of ZH and its tendency (arm `zh`), or
-of ZDR and KDP anomalies at given ZH too (arm `dual`). Each event is forecast by networks that never saw it;
+Storms are independent and observed at 3 km only. For every pixel, a small network predicts whether ZH reaches 35 dBZ
+one lead time later. Its inputs are local means at several scales, advected with the storm: ZH and its tendency (arm
+`zh`), plus ZDR and KDP anomalies at given ZH (arm `dual`). Each event is forecast by networks trained on other events;
 the interval comes from resampling events.
 """
 
@@ -26,31 +26,31 @@ Mask = npt.NDArray[np.bool_]
 THRESHOLD_DBZ = 35.0
 SCALES_KM = (0.0, 1.5, 3.0, 6.0, 12.0)
 HISTORY = 3
-"""Frames between the two ends of the tendency."""
+"""Frames over which the tendency is computed."""
 
 WINDOWS = 2
-"""Forecasts made of each event."""
+"""Forecasts per event."""
 SPACING = 5
-"""Frames between them."""
+"""Frames between forecasts."""
 ZH_INPUTS = 2 * len(SCALES_KM)
 ALL_INPUTS = 4 * len(SCALES_KM)
 
 
 @dataclass(frozen=True)
 class EchoPixels:
-    """Pixels of one event with echo about them: features along the motion and what came."""
+    """Features and outcomes of the pixels of one event that have echo nearby."""
 
     features: npt.NDArray[np.float16]
-    """(n, 4 * scales): zh, its tendency, then zdr and kdp anomalies."""
+    """(n, 4 * scales): zh, its tendency, zdr anomaly, kdp anomaly, each at all scales."""
     hit: Mask
     """Whether ZH reaches 35 dBZ one lead time later, (n,)."""
     unforeseen: int
-    """Hits where there was no echo about; neither arm says yes there."""
+    """Hits without echo nearby; neither arm forecasts them."""
 
 
 @dataclass(frozen=True)
 class Information:
-    """Critical success index at 35 dBZ of both arms and its gain, with an 80% interval over events."""
+    """Critical success index (CSI) of both arms at 35 dBZ, and the gain with an 80% interval over events."""
 
     lead_min: float
     events: int
@@ -62,7 +62,7 @@ class Information:
 
 
 def anomaly(zh: Real, other: Real) -> Real:
-    """`other` less its mean at the pixel's zh (bins of 2.5 dB over the whole event); 0 where there is no echo."""
+    """Subtract from `other` its mean at the pixel's zh (bins of 2.5 dB over the whole event); 0 without echo."""
     wet = zh > 10
     bins = np.clip(zh / 2.5, 0, 24).astype(int)
     count = np.bincount(bins[wet], minlength=25)
@@ -71,15 +71,15 @@ def anomaly(zh: Real, other: Real) -> Real:
 
 
 def smooth(field: Real, weight: Real, scale_km: float) -> Real:
-    """Weighted local mean."""
+    """Weighted local mean of a field."""
     if scale_km == 0:
         return field
     norm = gaussian_filter(weight, scale_km) + np.float32(1e-2)
     return np.asarray(gaussian_filter(field * weight, scale_km) / norm)
 
 
-def _carried(field: Real, drift: tuple[float, float], frames: int) -> Real:
-    """The field moved on by whole pixels; what enters the picture is unknown (0)."""
+def _advect(field: Real, drift: tuple[float, float], frames: int) -> Real:
+    """Move the field by whole pixels; pixels entering the grid are unknown (0)."""
     moved = np.zeros_like(field)
     size = field.shape[-1]
     shift = [int(np.clip(round(d * frames), -size, size)) for d in drift]
@@ -90,22 +90,22 @@ def _carried(field: Real, drift: tuple[float, float], frames: int) -> Real:
 
 
 def make_samples(radar: Real, lead: int, start: int) -> EchoPixels:
-    """EchoPixels of one event (t, 3, 3, y, x), whose last observed frame is `start`, `lead` frames ahead."""
+    """Make the samples of one event (t, 3, 3, y, x): last observed frame `start`, forecast `lead` frames ahead."""
     zh, zdr, kdp = radar[start - HISTORY : start + 1, :, 1].transpose(1, 0, 2, 3)
     drift = motion(zh)
-    tendency = zh[-1] - _carried(zh[0], drift, HISTORY)
+    tendency = zh[-1] - _advect(zh[0], drift, HISTORY)
     ones, wet = np.ones_like(zh[-1]), (zh[-1] > 10).astype(np.float32)
     layers = [(zh[-1], ones), (tendency, ones), (anomaly(zh, zdr)[-1], wet), (anomaly(zh, kdp)[-1], wet)]
     maps = [smooth(field, weight, s) for field, weight in layers for s in SCALES_KM]
-    features = np.stack([_carried(m, drift, lead) for m in maps], axis=-1)
-    known = (_carried(ones, drift, lead) > 0) & _circle(zh.shape[-1])
+    features = np.stack([_advect(m, drift, lead) for m in maps], axis=-1)
+    known = (_advect(ones, drift, lead) > 0) & _circle(zh.shape[-1])
     near = known & (features[..., len(SCALES_KM) - 1] > 3)
     hit = radar[start + lead, 0, 1] >= THRESHOLD_DBZ
     return EchoPixels(features[near].astype(np.float16), hit[near], int((hit & known & ~near).sum()))
 
 
 def _circle(size: int) -> Mask:
-    """The coverage of the radar."""
+    """Mask of the radar coverage."""
     y, x = np.mgrid[:size, :size] - size // 2
     return np.asarray(np.hypot(y, x) < 145 / 256 * size)
 
@@ -119,7 +119,7 @@ def _network(inputs: int) -> torch.nn.Module:
 
 
 def train(features: Real, hit: Mask, seed: int, steps: int, batch: int = 4096) -> torch.nn.Module:
-    """Network for the log-odds of a hit, from standardised features (n, f)."""
+    """Train a network for the log-odds of a hit on standardized features (n, f)."""
     torch.manual_seed(seed)
     network = _network(features.shape[1])
     x, y = torch.from_numpy(features), torch.from_numpy(hit.astype(np.float32))
@@ -136,34 +136,34 @@ def train(features: Real, hit: Mask, seed: int, steps: int, batch: int = 4096) -
     return network.eval()
 
 
-def counts(yes: Mask, hit: Mask) -> Real:
-    """Hits, misses and false alarms."""
-    return np.array([(yes & hit).sum(), (~yes & hit).sum(), (yes & ~hit).sum()], dtype=np.float32)
+def counts(forecast: Mask, hit: Mask) -> Real:
+    """Count hits, misses and false alarms."""
+    return np.array([(forecast & hit).sum(), (~forecast & hit).sum(), (forecast & ~hit).sum()], dtype=np.float32)
 
 
 def csi(sums: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Critical success index of summed counts (..., 3)."""
+    """Compute the critical success index of summed counts (..., 3)."""
     return sums[..., 0] / np.maximum(sums.sum(axis=-1), 1)
 
 
 def _best_threshold(odds: Real, hit: Mask) -> float:
-    """Log-odds above which saying yes gives the highest CSI."""
+    """Threshold of the log-odds that maximizes CSI."""
     candidates = np.linspace(-3, 2, 51)
     scores = [csi(counts(odds > c, hit)) for c in candidates]
     return float(candidates[int(np.argmax(scores))])
 
 
 def score_arm(events: Sequence[EchoPixels], inputs: int, folds: int, seed: int, steps: int = 1500) -> Real:
-    """Counts (events, 3) of the arm that uses the first `inputs` features.
+    """Compute the counts (events, 3) of the arm that uses the first `inputs` features.
 
-    Each event is forecast by a network trained on the other folds, which saw at most 30,000 pixels of each event.
+    Each event is forecast by a network trained on the other folds, with at most 30,000 pixels of each event.
     """
     result = np.zeros((len(events), 3), np.float32)
     for fold in range(folds):
-        inside = [s for i, s in enumerate(events) if i % folds != fold]
-        thin = [slice(None, None, -(-len(s.hit) // 30_000) or 1) for s in inside]
-        features = np.concatenate([s.features[t, :inputs] for s, t in zip(inside, thin, strict=True)])
-        hit = np.concatenate([s.hit[t] for s, t in zip(inside, thin, strict=True)])
+        training = [s for i, s in enumerate(events) if i % folds != fold]
+        thin = [slice(None, None, -(-len(s.hit) // 30_000) or 1) for s in training]
+        features = np.concatenate([s.features[t, :inputs] for s, t in zip(training, thin, strict=True)])
+        hit = np.concatenate([s.hit[t] for s, t in zip(training, thin, strict=True)])
         mean, sd = features.mean(axis=0, dtype=np.float32), features.std(axis=0, dtype=np.float32) + 1e-6
         standard = (features - mean) / sd
         network = train(standard, hit, seed + fold, steps)
@@ -181,19 +181,19 @@ def _odds(network: torch.nn.Module, features: Real) -> Real:
 
 
 def compare(zh: Real, dual: Real, lead_min: float, seed: int = 0) -> Information:
-    """Gain of the dual arm from counts (events, 3) of both, with a paired bootstrap over events."""
+    """Compute the gain of the dual arm from the counts (events, 3) of both, with a paired bootstrap over events."""
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(zh), size=(2000, len(zh)))
     ratio = csi(dual[chosen].sum(axis=1)) / csi(zh[chosen].sum(axis=1)) - 1
     low, high = np.quantile(ratio, [0.1, 0.9])
-    one, two = float(csi(zh.sum(axis=0))), float(csi(dual.sum(axis=0)))
-    return Information(lead_min, len(zh), one, two, two / one - 1, float(low), float(high))
+    csi_zh, csi_dual = float(csi(zh.sum(axis=0))), float(csi(dual.sum(axis=0)))
+    return Information(lead_min, len(zh), csi_zh, csi_dual, csi_dual / csi_zh - 1, float(low), float(high))
 
 
 def measure(
     preset: str = "meiyu", events: int = 120, size: int = 256, seed: int = 1, leads: Sequence[int] = (5, 10)
 ) -> list[Information]:
-    """Make the storms, train both arms, and compare them at each lead (frames of 6 min)."""
+    """Generate storms, train both arms, and compare them at each lead time (frames of 6 min)."""
     samples: dict[int, list[EchoPixels]] = {lead: [] for lead in leads}
     starts = range(HISTORY, HISTORY + WINDOWS * SPACING, SPACING)
     for event in range(events):
@@ -208,7 +208,7 @@ def measure(
 
 
 def join(windows: Sequence[EchoPixels]) -> EchoPixels:
-    """All windows of one event as one."""
+    """Concatenate the windows of one event."""
     return EchoPixels(
         np.concatenate([w.features for w in windows]),
         np.concatenate([w.hit for w in windows]),

@@ -1,4 +1,4 @@
-"""From true weather to what a radar reports: noise, attenuation, clutter, and where it cannot see at all."""
+"""Radar observations of the true weather: scattering, noise, attenuation, clutter and coverage."""
 
 from dataclasses import dataclass
 
@@ -16,19 +16,17 @@ Mask = npt.NDArray[np.bool_]
 
 HEIGHTS_KM = (1.0, 3.0, 7.0)
 DRY_MMH = 0.05
-"""Rain below this is no rain: about what the floor of reflectivity still shows, mm/h."""
+"""Rain rate below which rain is set to 0, mm/h; about the rate at the reflectivity floor."""
 
 _RAYS = 720
 
 
 @dataclass(frozen=True)
 class Site:
-    """What stays the same for all events of one radar."""
+    """Fixed properties of one radar, shared by all events."""
 
-    seen: Mask
-    """Where each height is observed, (z, y, x): inside the circle, outside blocked sectors and the cone of
-    silence.
-    """
+    visible: Mask
+    """Pixels observed at each height, (z, y, x): within range, outside blocked sectors and the cone of silence."""
     clutter: npt.NDArray[np.int64]
     """Flat indices of clutter points at 1 km height."""
     to_polar: npt.NDArray[np.int64]
@@ -38,14 +36,14 @@ class Site:
 
 
 def make_site(world: StormWorld, size: int, rng: np.random.Generator) -> Site:
-    """A radar in the middle of a picture of `size` pixels."""
+    """Make a radar in the center of a grid of `size` × `size` pixels."""
     y, x = np.mgrid[:size, :size] - size // 2
     distance, azimuth = np.hypot(y, x), np.arctan2(y, x) % (2 * np.pi)
     radius = world.coverage_share * size
     covered = (distance <= radius) & ~_blocked(world, distance, azimuth, radius, rng)
-    seen = np.stack([covered & (distance >= world.cone_slope * z) for z in HEIGHTS_KM])
+    visible = np.stack([covered & (distance >= world.cone_slope * z) for z in HEIGHTS_KM])
     points = round(world.clutter_points * (size / 256) ** 2)
-    near = np.flatnonzero(seen[0] & (distance < 0.5 * radius))
+    near = np.flatnonzero(visible[0] & (distance < 0.5 * radius))
     clutter = rng.choice(near, size=min(points, len(near)), replace=False)
     ranges = size
     angle = (np.arange(_RAYS) + 0.5) * (2 * np.pi / _RAYS)
@@ -53,11 +51,11 @@ def make_site(world: StormWorld, size: int, rng: np.random.Generator) -> Site:
     rows, columns = (np.clip(a + size // 2, 0, size - 1) for a in (rows, columns))
     ray = (azimuth / (2 * np.pi) * _RAYS).astype(int) % _RAYS
     gate = np.minimum(np.rint(distance).astype(int), ranges - 1)
-    return Site(seen, np.sort(clutter), rows * size + columns, ray * ranges + gate)
+    return Site(visible, np.sort(clutter), rows * size + columns, ray * ranges + gate)
 
 
 def _blocked(world: StormWorld, distance: Real, azimuth: Real, radius: float, rng: np.random.Generator) -> Mask:
-    """Sectors behind mountains and towers: from some range outwards nothing is seen."""
+    """Mask of the sectors blocked by mountains and towers beyond some range."""
     blocked = np.zeros(distance.shape, bool)
     for _ in range(world.blocked_sectors):
         middle, width, start = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(2, 7)), rng.uniform(0.2, 0.6)
@@ -67,7 +65,7 @@ def _blocked(world: StormWorld, distance: Real, azimuth: Real, radius: float, rn
 
 
 def path_integral(site: Site, per_km: Real) -> Real:
-    """Two-way integral along the ray from the radar to each pixel of a one-way rate per km, (y, x) both."""
+    """Integrate a one-way rate per km (y, x) along the ray to each pixel and back; returns (y, x)."""
     gates = per_km.ravel()[site.to_polar]
     integral = 2 * (np.cumsum(gates, axis=1) - gates)
     return np.asarray(integral.ravel()[site.to_pixel], dtype=np.float32)
@@ -76,28 +74,28 @@ def path_integral(site: Site, per_km: Real) -> Real:
 def observe(
     world: StormWorld, regime: Regime, site: Site, weather: Weather, rng: np.random.Generator
 ) -> tuple[Real, Real]:
-    """What the radar reports of one frame, and the rain on the ground where it sees.
+    """Simulate the radar observation of one frame, and its rain within coverage.
 
     Returns:
         radar (v=3, z=3, y, x) in dBZ, dB, deg/km with fill 0, and rain rate (y, x) in mm/h at 1 km, 0
-        outside coverage. A lost frame is all fill, its rain too.
+        outside coverage. In a lost frame both are all 0.
     """
-    rainy = [_observe_rain(world, regime, site, weather, z) for z in (0, 1)]
-    frozen = observe_ice(
+    rain_levels = [_observe_rain(world, regime, site, weather, z) for z in (0, 1)]
+    ice = observe_ice(
         weather.ice_content, weather.ice_updraft, regime.ice_deficit_db, world.ice_zdr_db, world.ice_kdp_deg_km
     )
-    truth = np.stack([*rainy, np.stack([frozen.zh, frozen.zdr, frozen.kdp])], axis=1)
+    truth = np.stack([*rain_levels, np.stack([ice.zh, ice.zdr, ice.kdp])], axis=1)
     _process(world, truth)
     radar = truth + _noise(world, truth[0], rng)
     _add_clutter(site, radar, rng)
-    kept = site.seen & (radar[0] >= world.floor_dbz)
+    kept = site.visible & (radar[0] >= world.floor_dbz)
     lost = rng.random() < world.lost_frame_share
-    rain = np.where(site.seen[0] & (weather.rain_1km >= DRY_MMH) & (not lost), weather.rain_1km, 0)
+    rain = np.where(site.visible[0] & (weather.rain_1km >= DRY_MMH) & (not lost), weather.rain_1km, 0)
     return np.where(kept & (not lost), radar, 0).astype(np.float32), rain.astype(np.float32)
 
 
 def _process(world: StormWorld, radar: Real) -> None:
-    """Calibration and processing that an archive's values went through, (v, z, y, x), in place."""
+    """Apply an archive's calibration errors and processing to radar fields (v, z, y, x), in place."""
     radar[1] += np.float32(world.zdr_bias_db)
     radar[2] *= np.float32(world.kdp_scale)
     if world.kdp_smoothing_px > 1:
@@ -105,7 +103,7 @@ def _process(world: StormWorld, radar: Real) -> None:
 
 
 def _observe_rain(world: StormWorld, regime: Regime, site: Site, weather: Weather, height: int) -> Real:
-    """Noise-free zh, zdr, kdp in rain, (3, y, x), with the attenuation that correction left over."""
+    """Noise-free zh, zdr, kdp in rain, (3, y, x), with residual attenuation after correction."""
     rain, delta = ((weather.rain_1km, weather.delta_1km), (weather.rain_3km, weather.delta_3km))[height]
     wet = rain >= 0.3 * DRY_MMH
     scattered = scatter(world, rain[wet], delta[wet], weather.width[wet])
@@ -113,20 +111,20 @@ def _observe_rain(world: StormWorld, regime: Regime, site: Site, weather: Weathe
     fields[0] = -99.0
     for field, values in zip(fields, vars(scattered).values(), strict=True):
         field[wet] = values
-    left = np.float32(regime.residual_attenuation)
-    fields[0] -= left * path_integral(site, fields[3])
-    fields[1] -= left * path_integral(site, fields[4])
+    residual = np.float32(regime.residual_attenuation)
+    fields[0] -= residual * path_integral(site, fields[3])
+    fields[1] -= residual * path_integral(site, fields[4])
     return fields[:3]
 
 
 def scatter(world: StormWorld, rain: Real, delta: Real, width: Real) -> Observables:
-    """Radar quantities of rain (mm/h) whose drops deviate by `delta` in ln Dm and `width` in spectral width."""
+    """Compute radar quantities of rain (mm/h) with deviations `delta` of ln Dm and `width` of the spectral width."""
     dm = world.drops.dm(rain, delta)
     return observe_rain(dm, world.drops.mu(dm, width), rain)
 
 
 def _noise(world: StormWorld, zh: Real, rng: np.random.Generator) -> Real:
-    """Spatially correlated errors, (v, z, y, x); weak echoes are noisier."""
+    """Draw spatially correlated noise, (v, z, y, x); it is stronger in weak echo."""
     white = rng.standard_normal((3, *zh.shape), dtype=np.float32)
     smooth = white[..., 1:-1] * 2 + white[..., :-2] + white[..., 2:]
     white[..., 1:-1] = smooth * np.float32(6**-0.5)
@@ -139,9 +137,7 @@ def _noise(world: StormWorld, zh: Real, rng: np.random.Generator) -> Real:
 
 
 def _add_clutter(site: Site, radar: Real, rng: np.random.Generator) -> None:
-    """Ground clutter that slipped through the filter: each point shows up in half of the frames, at 1 km
-    only.
-    """
+    """Add unfiltered ground clutter: each point appears in half of the frames, at 1 km only."""
     shown = site.clutter[rng.random(len(site.clutter)) < 0.5]
     spurious = (rng.normal(28, 8, len(shown)), rng.normal(0, 2.5, len(shown)), rng.normal(0, 1.0, len(shown)))
     for field, values in zip(radar[:, 0], spurious, strict=True):

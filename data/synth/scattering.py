@@ -1,9 +1,8 @@
-"""What a C-band radar measures in rain of a given drop-size distribution (DSD).
+"""C-band radar quantities of rain with a given drop-size distribution (DSD).
 
-N(D) = Nw f(mu) (D/Dm)^mu exp(-(4+mu) D/Dm), the normalised gamma DSD (Testud et al. 2001, J. Appl. Meteor.
-40). Rain rate and all radar quantities but the logarithmic ones are proportional to Nw, so per unit of rain
-rate they depend on (Dm, mu) alone: two numbers, one small look-up table, built from the shipped scattering
-of 161 single drops.
+N(D) = Nw f(mu) (D/Dm)^mu exp(-(4+mu) D/Dm), the normalized gamma DSD (Testud et al. 2001, J. Appl. Meteor. 40). Rain
+rate and all linear radar quantities are proportional to Nw, so per unit of rain rate they depend only on (Dm, mu). A
+small look-up table over these two parameters is built from the shipped scattering of 161 single drops.
 """
 
 from collections.abc import Callable
@@ -31,16 +30,16 @@ _NODES = 128
 
 @dataclass(frozen=True)
 class Observables:
-    """Radar quantities of rain, each of the shape of the inputs they were computed from."""
+    """Radar quantities of rain, each with the shape of the inputs."""
 
     zh: Array
-    """Reflectivity at horizontal polarisation, dBZ."""
+    """Reflectivity at horizontal polarization, dBZ."""
     zdr: Array
     """Differential reflectivity, dB."""
     kdp: Array
     """Specific differential phase, deg/km."""
     ah: Array
-    """One-way specific attenuation at horizontal polarisation, dB/km."""
+    """One-way specific attenuation at horizontal polarization, dB/km."""
     adp: Array
     """One-way specific differential attenuation, dB/km."""
 
@@ -53,7 +52,7 @@ def fall_speed(diameter_mm: Array) -> Array:
 
 
 def gamma_dsd(diameter_mm: Array, dm_mm: Array, mu: Array, nw: Array | float = 1.0) -> Array:
-    """Number concentration N(D) in m^-3 mm^-1 of a normalised gamma DSD with intercept `nw` (m^-3 mm^-1)."""
+    """Number concentration N(D) in m^-3 mm^-1 of a normalized gamma DSD with intercept `nw` (m^-3 mm^-1)."""
     log_f = np.log(6 / 4**4) + (mu + 4) * np.log(mu + 4) - gammaln(mu + 4)
     x = diameter_mm / dm_mm
     return np.asarray(nw * np.exp(log_f + mu * np.log(x) - (4 + mu) * x))
@@ -61,8 +60,9 @@ def gamma_dsd(diameter_mm: Array, dm_mm: Array, mu: Array, nw: Array | float = 1
 
 @cache
 def _single_drops() -> dict[str, Callable[[Array], Array]]:
-    """Interpolants of single-drop scattering in diameter (mm); powers of D are taken out first, so splines
-    stay calm.
+    """Interpolants of single-drop scattering over diameter (mm).
+
+    Each quantity is divided by a power of D before interpolation, so that the splines do not oscillate.
     """
     with np.load(DROP_TABLE) as drops:
         d = drops["diameter_mm"]
@@ -77,10 +77,15 @@ def _single_drops() -> dict[str, Callable[[Array], Array]]:
 
 
 def integrate_dsd(dm_mm: Array, mu: Array) -> dict[str, Array]:
-    """Radar quantities per unit Nw by quadrature over drop diameter, at arrays of (Dm, mu) of one shape (n,).
+    """Integrate radar quantities per unit Nw over drop diameter, up to min(3 Dm, 8 mm).
 
-    Returns linear zh, zv (mm^6 m^-3), kdp (deg/km), ah, av (dB/km) and rain_rate (mm/h), each (n,) for Nw =
-    1 m^-3 mm^-1. Diameters run to min(3 Dm, 8 mm).
+    Args:
+        dm_mm: Mass-weighted mean drop diameter in mm, (n,).
+        mu: Shape parameter of the gamma DSD, (n,).
+
+    Returns:
+        Linear zh, zv (mm^6 m^-3), kdp (deg/km), ah, av (dB/km) and rain_rate (mm/h), each (n,), for
+        Nw = 1 m^-3 mm^-1.
     """
     dm, shape = np.asarray(dm_mm)[:, None], np.asarray(mu)[:, None]
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
@@ -94,16 +99,14 @@ def integrate_dsd(dm_mm: Array, mu: Array) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class DsdTable:
-    """Radar quantities per 1 mm/h of rain on a grid of (ln Dm, ln(mu+4)), with powers of Dm taken out."""
+    """Radar quantities per 1 mm/h of rain on a grid of (ln Dm, ln(mu+4)), divided by powers of Dm."""
 
     values: npt.NDArray[np.float32]
-    """Shape (ln Dm * ln(mu+4), 5): zh in dB, zdr in dB, and kdp, ah, adp as they are, divided by Dm^power."""
+    """Shape (ln Dm * ln(mu+4), 5): zh and zdr in dB; kdp, ah, adp in linear units; divided by Dm^power."""
     shape: tuple[int, int]
 
     def look_up(self, dm_mm: Array, mu: Array, rain_rate: Array) -> Observables:
-        """Bilinear interpolation; values beyond the table's ranges of Dm and mu take the value at its
-        edge.
-        """
+        """Interpolate bilinearly; Dm and mu outside the table's range are clipped to it."""
         ln_dm = np.log(np.clip(dm_mm, *DM_RANGE_MM), dtype=np.float32)
         flat = _interpolate(self.values, self.shape, *_grid_position(ln_dm, mu, self.shape))
         ratio = {k: np.exp(p * ln_dm) for k, p in _POWERS.items() if k not in ("zh", "zdr")}
@@ -150,21 +153,21 @@ def _build_table() -> DsdTable:
 
 @cache
 def dsd_table() -> DsdTable:
-    """The look-up table, built once per process (about 0.1 s)."""
+    """Return the look-up table, built once per process (about 0.1 s)."""
     return _build_table()
 
 
 def observe_rain(dm_mm: Array, mu: Array, rain_rate: Array) -> Observables:
-    """Radar quantities of rain at C band (5.35 cm, 20 C water, Thurai 2007 drop shapes, canting 7 deg).
+    """Compute radar quantities of rain at C band (5.35 cm, 20 C water, Thurai 2007 drop shapes, canting 7 deg).
 
     Args:
-        dm_mm: Mass-weighted mean drop diameter in mm, any shape; 0.45-3.6 mm, clipped beyond.
-        mu: Shape parameter of the gamma DSD, same shape; -1 to 18, clipped beyond.
-        rain_rate: mm/h, same shape.
+        dm_mm: Mass-weighted mean drop diameter in mm, any shape; clipped to 0.45-3.6 mm.
+        mu: Shape parameter of the gamma DSD, same shape; clipped to -1 ... 18.
+        rain_rate: Rain rate in mm/h, same shape.
     """
     return dsd_table().look_up(np.asarray(dm_mm), np.asarray(mu), np.asarray(rain_rate))
 
 
 def log10_nw(dm_mm: Array, mu: Array, rain_rate: Array) -> Array:
-    """log10 of the intercept Nw (m^-3 mm^-1) that gives `rain_rate` (mm/h), for 1-d arrays."""
+    """Compute log10 of the intercept Nw (m^-3 mm^-1) that gives `rain_rate` (mm/h), for 1-d arrays."""
     return np.log10(np.asarray(rain_rate) / integrate_dsd(np.asarray(dm_mm), np.asarray(mu))["rain_rate"])

@@ -1,4 +1,4 @@
-"""An archive and a synthetic preset, measured alike."""
+"""Comparison of an archive with a synthetic preset, using the same measurements."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,9 +26,16 @@ Real = npt.NDArray[np.floating]
 
 
 def roughness(zh: Real, other: Real, dbz: float, half_width: float = 1.5) -> float:
-    """Standard deviation of zdr or kdp about its 5 km mean where zh is near `dbz`: mostly noise.
+    """Standard deviation of zdr or kdp about its 5 km mean where zh is near `dbz`; mostly noise.
 
-    All fields (t, y, x); only squares full of echo count. NaN without any.
+    Args:
+        zh: Reflectivity, (t, y, x), dBZ.
+        other: zdr or kdp, (t, y, x).
+        dbz: Reflectivity at which to measure.
+        half_width: Tolerance around `dbz`.
+
+    Returns:
+        The standard deviation over pixels whose 5 km square is full of echo; NaN if there are none.
     """
     full = uniform_filter((zh != 0).astype(np.float32), (1, 5, 5)) > 0.999
     chosen = full & (np.abs(zh - dbz) < half_width)
@@ -37,7 +44,7 @@ def roughness(zh: Real, other: Real, dbz: float, half_width: float = 1.5) -> flo
 
 
 def describe(radar: Real) -> dict[str, float]:
-    """Numbers that characterise one event (t, v=3, z=3, y, x) in dBZ, dB, deg/km, by name and unit."""
+    """Compute statistics of one event (t, v=3, z=3, y, x) in dBZ, dB, deg/km, keyed by name and unit."""
     zh, zdr, kdp = radar[:, :, 1].swapaxes(0, 1)
     return {
         **_echo(zh),
@@ -61,7 +68,7 @@ def _echo(zh: Real) -> dict[str, float]:
 
 
 def _ice(radar: Real) -> dict[str, float]:
-    """The same at 7 km, (t, v=3, y, x)."""
+    """Statistics at 7 km, (t, v=3, y, x)."""
     zh, zdr, kdp = radar.swapaxes(0, 1)
     return {
         "7 km median ZH of echo (dBZ)": _median(zh[zh != 0]),
@@ -94,44 +101,46 @@ class Beside:
     archive: float
     """Mean over the archive's events."""
     median: float
-    """Of the synthetic events."""
+    """Median over the synthetic events."""
     least: float
+    """Minimum over the synthetic events."""
     greatest: float
+    """Maximum over the synthetic events."""
 
 
 def compare(archive: Iterable[Real], synthetic: Iterable[Real]) -> list[Beside]:
-    """Describe the events of both, radar (t, v=3, z=3, y, x) each, and set them beside each other."""
-    theirs, ours = [describe(r) for r in archive], [describe(r) for r in synthetic]
+    """Compare the statistics of archive events with those of synthetic events, radar (t, v=3, z=3, y, x) each."""
+    reference, generated = [describe(r) for r in archive], [describe(r) for r in synthetic]
     return [
-        Beside(name, float(np.nanmean([d[name] for d in theirs])), *_middle_and_ends([d[name] for d in ours]))
-        for name in theirs[0]
+        Beside(name, float(np.nanmean([d[name] for d in reference])), *_median_and_range([d[name] for d in generated]))
+        for name in reference[0]
     ]
 
 
 def beside_preset(archive: Archive, preset: str, events: int = 8, figure: Path | None = None) -> list[Beside]:
-    """An archive's first events beside as many synthetic ones of the same size and length.
+    """Compare an archive's first events with synthetic events of the same size and length.
 
     Args:
-        archive: With zh, zdr and kdp at 1, 3 and 7 km.
+        archive: Archive with zh, zdr and kdp at 1, 3 and 7 km.
         preset: Name of a world in `PRESETS`.
-        events: How many of each, at most.
-        figure: PNG to draw a frame of both into.
+        events: Maximum number of events of each.
+        figure: PNG file for a figure with one frame of each.
 
     Raises:
-        BadInput: an unknown preset, or unreadable frames.
+        BadInput: Unknown preset, or unreadable frames.
     """
     world = find_preset(preset)
     numbers = list(archive.frames)[:events]
-    theirs = [np.stack([archive.read_radar(e, f) for f in archive.frames[e]]) for e in numbers]
-    size, length = theirs[0].shape[-1], min(len(t) for t in theirs)
-    ours = [generate_event(world, 0, e, size, length).radar for e in range(events)]
+    reference = [np.stack([archive.read_radar(e, f) for f in archive.frames[e]]) for e in numbers]
+    size, length = reference[0].shape[-1], min(len(radar) for radar in reference)
+    generated = [generate_event(world, 0, e, size, length).radar for e in range(events)]
     if figure:
-        draw_beside(figure, {"archive": theirs[0][length // 2], preset: ours[0][length // 2]})
-    return compare(theirs, ours)
+        draw_beside(figure, {"archive": reference[0][length // 2], preset: generated[0][length // 2]})
+    return compare(reference, generated)
 
 
-def _middle_and_ends(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, least and greatest of the defined values; NaN where none is."""
+def _median_and_range(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, minimum and maximum of the finite values; NaN if there are none."""
     defined = np.array([v for v in values if np.isfinite(v)])
     if not len(defined):
         return np.nan, np.nan, np.nan

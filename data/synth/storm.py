@@ -1,10 +1,9 @@
-"""The latent weather: vigour v drives growth g, growth drives rain X, each a random field moving with the
-storm.
+"""Latent random fields of the storm: vigour v drives growth g, and growth drives rain X.
 
-Every wavenumber is a small linear system, so one frame's step is exact: z' = A z + L noise with A = expm(M
-dt/tau). The chain's matrix M is the same for all wavenumbers once time is counted in units of their lifetime
-tau. State is kept in the storm's own frame; a phase shift puts it over the ground at any displacement,
-without interpolation blur.
+Every wavenumber is a small linear system, so the step of one frame is exact: z' = A z + L noise with
+A = expm(M dt/tau). The matrix M is the same for all wavenumbers if time is measured in units of their lifetime tau.
+The state is stored in the storm's frame of reference. A phase shift moves it to any position over the ground without
+interpolation blur.
 """
 
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class Chain:
 
 
 def make_chain(growth_from_vigour: float, rain_from_growth: float) -> Chain:
-    """Couplings that give g and X unit variance and the wanted shares of it from their drivers.
+    """Solve for couplings that give g and X unit variance, with the given shares of it from their drivers.
 
     With a, b the relaxation rates of driver and driven, c = sqrt(share b / (correlation-time factor)),
     solved row by row.
@@ -59,7 +58,7 @@ class Modes:
     """The active Fourier modes of a square periodic domain, packed into vectors of length m."""
 
     size: int
-    """Pixels along each side of the domain."""
+    """Side length of the domain in pixels."""
     index: npt.NDArray[np.int64]
     """Position of each mode in the flattened half-spectrum of `rfft2`."""
     ky: Real
@@ -67,10 +66,10 @@ class Modes:
     kx: Real
     """Wavenumber along x, cycles per km."""
     weight: Real
-    """1, or sqrt 2 on the columns where `irfft2` keeps only the Hermitian half of what it is given."""
+    """1, or sqrt 2 on the columns where `irfft2` uses only the Hermitian part of its input."""
 
     def to_field(self, values: Complex, shift: tuple[float, float] = (0.0, 0.0)) -> Real:
-        """Field (size, size) of the packed modes, displaced by `shift` (y, x) km."""
+        """Transform the packed modes to a field (size, size), displaced by `shift` (y, x) km."""
         if shift != (0.0, 0.0):
             values = values * np.exp(-2j * np.pi * (self.ky * shift[0] + self.kx * shift[1])).astype(np.complex64)
         spectrum = np.zeros(self.size * (self.size // 2 + 1), np.complex64)
@@ -80,7 +79,7 @@ class Modes:
 
 
 def make_modes(size: int, cutoff_km: float) -> Modes:
-    """Modes longer than `cutoff_km`, without the mean of the domain."""
+    """Make the modes with wavelengths above `cutoff_km`, without the domain mean."""
     ky, kx = np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij")
     k = np.hypot(ky, kx)
     active = (k > 0) & (k <= 1 / cutoff_km)
@@ -91,13 +90,13 @@ def make_modes(size: int, cutoff_km: float) -> Modes:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """One frame's exact step of all modes, and their stationary distribution."""
+    """Exact one-frame step of all modes, and their stationary distribution."""
 
     modes: Modes
     transition: Real
     """A, (m, 3, 3)."""
     innovation: Real
-    """L with L L^T the covariance of one step's noise, (m, 3, 3)."""
+    """L, with L L^T the noise covariance of one step, (m, 3, 3)."""
     stationary: Real
     """Cholesky factor of the chain's stationary covariance, (3, 3)."""
     amplitude: Real
@@ -112,13 +111,13 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Bands:
-    """Rain bands: structures `stretch` times longer along `angle` (radians from +x to +y), shorter across."""
+    """Anisotropy of rain bands: `stretch` times longer along `angle` (radians from +x to +y), shorter across."""
 
     stretch: float = 1.0
     angle: float = 0.0
 
     def wavenumber(self, modes: Modes) -> npt.NDArray[np.float64]:
-        """Isotropic wavenumber (cycles per km) each mode is treated as."""
+        """Effective isotropic wavenumber of each mode, cycles per km."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         along, across = modes.kx * c + modes.ky * s, modes.ky * c - modes.kx * s
         return np.hypot(along * self.stretch, across / self.stretch).astype(np.float64)
@@ -128,7 +127,7 @@ ISOTROPIC = Bands()
 
 
 def make_dynamics(world: StormWorld, modes: Modes, bands: Bands = ISOTROPIC) -> Dynamics:
-    """The step of every mode on a periodic domain."""
+    """Compute the step of every mode on a periodic domain."""
     k = bands.wavenumber(modes)
     tau = world.lifetime_32km_min * (1 / k / 32.0) ** world.lifetime_exponent
     tau = np.clip(tau, *world.lifetime_range_min)
@@ -139,7 +138,7 @@ def make_dynamics(world: StormWorld, modes: Modes, bands: Bands = ISOTROPIC) -> 
         transition=transition,
         innovation=innovation,
         stationary=np.linalg.cholesky(chain.covariance).astype(np.float32),
-        amplitude=_organise(
+        amplitude=_organize(
             modes, _amplitude(modes, k, world.outer_scale_km, world.spectrum_exponent), world.organisation
         ),
         texture_amplitude=_amplitude(modes, k, world.texture_scale_km, world.spectrum_exponent),
@@ -153,7 +152,7 @@ def _tabulated_steps(
 ) -> tuple[Real, Real]:
     """A and L, (m, 3, 3) each, for steps dt/tau within `limits`.
 
-    Taken from the nearest of 2048 step lengths (0.2% apart), because thousands of modes share them.
+    Each mode uses the nearest of 2048 tabulated step lengths (0.2% apart), which avoids thousands of decompositions.
     """
     nodes = np.geomspace(limits.min(), limits.max(), 2048)
     transition = _transition(chain.drift, nodes)
@@ -165,7 +164,7 @@ def _tabulated_steps(
 
 
 def _transition(drift: npt.NDArray[np.float64], steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """expm(drift * s) for every s in `steps`; drift's eigenvalues are its distinct diagonal."""
+    """expm(drift * s) for every s in `steps`; the eigenvalues of `drift` are its distinct diagonal entries."""
     values, vectors = np.linalg.eig(drift)
     return np.einsum("ij,mj,jk->mik", vectors, np.exp(np.outer(steps, values)), np.linalg.inv(vectors)).real
 
@@ -173,27 +172,27 @@ def _transition(drift: npt.NDArray[np.float64], steps: npt.NDArray[np.float64]) 
 def _amplitude(modes: Modes, k: npt.NDArray[np.float64], outer_km: float, exponent: float) -> Real:
     """Standard deviations of complex modes that sum to a field of unit variance."""
     power = (k**2 + outer_km**-2) ** -exponent
-    # A half-spectrum mode and its mirror image both carry power; self-conjugate columns hold both already.
+    # A half-spectrum mode and its mirror image both carry power; self-conjugate columns already contain both.
     total = 2 * (power / modes.weight**2).sum()
     return np.asarray(np.sqrt(power / total) * modes.weight, dtype=np.float32)
 
 
-def _organise(modes: Modes, amplitude: Real, share: float) -> Real:
-    """Move `share` of the variance to the wavelengths above 150 km; on small domains, to the longest there are."""
+def _organize(modes: Modes, amplitude: Real, share: float) -> Real:
+    """Move `share` of the variance to wavelengths above 150 km; on small domains, to the longest wavelengths."""
     large = np.hypot(modes.ky, modes.kx) < max(1 / _ORGANISED_KM, 1.01 / modes.size)
     flat = large * modes.weight / np.sqrt(2 * (large / modes.weight**2).sum())
     return np.sqrt((1 - share) * amplitude**2 + share * flat**2).astype(np.float32)
 
 
 def draw_state(dynamics: Dynamics, rng: np.random.Generator) -> Complex:
-    """A state (4, m) of v, g, X, h from the stationary distribution."""
+    """Draw a state (4, m) of v, g, X, h from the stationary distribution."""
     noise = _complex_normal(rng, (4, len(dynamics.amplitude)))
     chain = dynamics.stationary @ noise[:3] * dynamics.amplitude
     return np.concatenate([chain, noise[3:] * dynamics.texture_amplitude]).astype(np.complex64)
 
 
 def step_state(dynamics: Dynamics, state: Complex, rng: np.random.Generator) -> Complex:
-    """The state one frame (6 min) later."""
+    """Advance the state by one frame (6 min)."""
     noise = _complex_normal(rng, state.shape)
     new = np.empty_like(state)
     for i in range(3):
@@ -205,24 +204,24 @@ def step_state(dynamics: Dynamics, state: Complex, rng: np.random.Generator) -> 
 
 
 def _complex_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Complex:
-    """Complex normal deviates of unit variance."""
+    """Draw complex normal deviates of unit variance."""
     pairs = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(np.sqrt(0.5))
     return pairs.view(np.complex64)[..., 0]
 
 
 @dataclass(frozen=True)
 class CoarseModes:
-    """The long modes of a domain, for fields on a grid of every `factor`-th pixel."""
+    """Long modes of a domain, for fields on a grid of every `factor`-th pixel."""
 
     modes: Modes
-    """Modes of the coarse grid; wavenumbers stay in cycles per km."""
+    """Modes of the coarse grid, with wavenumbers in cycles per km."""
     pick: npt.NDArray[np.int64]
-    """Their positions among the modes of the full domain."""
+    """Positions among the modes of the full domain."""
     factor: int
 
 
 def coarsen(modes: Modes, factor: int) -> CoarseModes:
-    """Modes that a grid `factor` times coarser still resolves; `factor` must divide the size."""
+    """Select the modes that a grid `factor` times coarser resolves; `factor` must divide the size."""
     size = modes.size // factor
     limit = 0.5 / factor
     pick = np.flatnonzero((np.abs(modes.ky) < limit) & (modes.kx < limit))

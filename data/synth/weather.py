@@ -1,4 +1,4 @@
-"""The true weather over the radar, frame by frame: rain and drop sizes at 1 and 3 km, ice at 7 km."""
+"""True weather over the radar, frame by frame: rain and drop sizes at 1 and 3 km, ice at 7 km."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,26 +30,25 @@ from polarcast.data.synth.storm import (
 from polarcast.data.synth.world import StormWorld
 
 MARGIN = 10
-"""Pixels around the picture in which the weather is known too: rain falls and ice drifts in from there."""
+"""Pixels simulated around the grid, because falling rain and drifting ice enter from there."""
 
 _SPIN_UP = 10
 _PADDING_KM = 128
 _BIRTH_SMOOTHING_KM = 5.0
 _RESERVOIR_SMOOTHING_KM = 15.0
-# Rain-weighted mean strength of the updraft; drop sizes read the deviation from it, so that Z-R stays
-# unbiased.
+# Rain-weighted mean updraft strength. Drop sizes depend on the deviation from it, so that Z-R stays unbiased.
 _MEAN_UPDRAFT = 0.6
 
 
 @dataclass(frozen=True)
 class Regime:
-    """What differs from event to event."""
+    """Parameters of one event, drawn from the ranges in `StormWorld`."""
 
     log_rain_mean: float
     log_rain_sd: float
     speed_km_min: float
     angle: float
-    """Direction of motion, radians from +x (east) towards +y (down the picture, south)."""
+    """Direction of motion, radians from +x (east) towards +y (south)."""
     size_offset: float
     ice_deficit_db: float
     residual_attenuation: float
@@ -58,34 +57,35 @@ class Regime:
 
     def drift(self, minutes: float) -> tuple[float, float]:
         """Displacement (y, x) in km within `minutes`."""
-        way = self.speed_km_min * minutes
-        return way * float(np.sin(self.angle)), way * float(np.cos(self.angle))
+        distance = self.speed_km_min * minutes
+        return distance * float(np.sin(self.angle)), distance * float(np.cos(self.angle))
 
 
 @dataclass(frozen=True)
 class Weather:
-    """One frame of truth; each field (y, x)."""
+    """True state of one frame; each field (y, x)."""
 
     rain_3km: Real
-    """mm/h."""
+    """Rain rate at 3 km, mm/h."""
     rain_1km: Real
-    """mm/h."""
+    """Rain rate at 1 km, mm/h."""
     delta_3km: Real
-    """Deviation of ln Dm from its median at the rain rate."""
+    """Deviation of ln Dm at 3 km from its median at the rain rate."""
     delta_1km: Real
+    """Deviation of ln Dm at 1 km from its median at the rain rate."""
     width: Real
-    """Standard normal deviate of the DSD's width."""
+    """Standard normal deviate of the DSD width."""
     ice_content: Real
-    """Rain-equivalent, mm/h."""
+    """Rain-equivalent ice content, mm/h."""
     ice_updraft: Real
-    """0 to about 1."""
+    """Updraft strength in the ice, 0 to about 1."""
     latents: Real
-    """v, g, X, h, (4, y, x): for tests of what is predictable."""
+    """v, g, X, h, (4, y, x), for tests of predictability."""
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """The periodic domain and its dynamics for one event."""
+    """Periodic domain and dynamics of one event."""
 
     dynamics: Dynamics
     births: CoarseModes
@@ -102,7 +102,7 @@ class _Grid:
 
 @lru_cache(maxsize=4)
 def _make_modes(size: int, cutoff_km: float) -> tuple[Modes, CoarseModes, CoarseModes]:
-    """Modes of the padded domain around a picture; of every 2nd pixel (births) and 4th (reservoir)."""
+    """Modes of the padded domain, of every 2nd pixel (births) and of every 4th pixel (reservoir)."""
     modes = make_modes(8 * fft.next_fast_len(-(-(size + _PADDING_KM) // 8)), cutoff_km)
     return modes, coarsen(modes, 2), coarsen(modes, 4)
 
@@ -126,7 +126,7 @@ def _gaussian(coarse: CoarseModes, sigma_km: float) -> Real:
 
 
 def draw_regime(world: StormWorld, rng: np.random.Generator) -> Regime:
-    """The traits of one event."""
+    """Draw the parameters of one event."""
     toward = np.radians(rng.normal(*world.direction_deg))
     return Regime(
         log_rain_mean=world.log_rain_mean[0] + world.log_rain_mean[1] * float(np.clip(rng.normal(), -2, 2)),
@@ -142,7 +142,7 @@ def draw_regime(world: StormWorld, rng: np.random.Generator) -> Regime:
 
 @dataclass(frozen=True)
 class _State:
-    """The storm in its own frame."""
+    """Storm state in its own frame of reference."""
 
     latents: Complex
     cells: convection.Cells
@@ -152,7 +152,7 @@ class _State:
 
 @dataclass(frozen=True)
 class _Region:
-    """Fields on the picture and its margin at one time."""
+    """Fields on the grid and its margin at one time."""
 
     rain: Real
     delta: Real
@@ -162,7 +162,7 @@ class _Region:
 
 
 def simulate(world: StormWorld, regime: Regime, size: int, rng: np.random.Generator) -> Iterator[Weather]:
-    """Endless frames of true weather, 6 min apart, on a picture of `size` x `size` pixels of 1 km.
+    """Simulate true weather: an infinite iterator of frames, 6 min apart, on `size` × `size` pixels of 1 km.
 
     Equal `rng` states give equal frames; a longer run starts with the frames of a shorter one.
     """
@@ -171,16 +171,16 @@ def simulate(world: StormWorld, regime: Regime, size: int, rng: np.random.Genera
     state = _State(latents, convection.no_cells(), np.zeros(latents.shape[1], np.complex64), 0.0)
     for _ in range(_SPIN_UP):
         state = _advance(world, regime, grid, state, rng)
-    before = _look(world, regime, grid, state)
+    before = _over_grid(world, regime, grid, state)
     while True:
         state = _advance(world, regime, grid, state, rng)
-        now = _look(world, regime, grid, state)
+        now = _over_grid(world, regime, grid, state)
         yield _fall(world, regime, before, now, size)
         before = now
 
 
 def _advance(world: StormWorld, regime: Regime, grid: _Grid, state: _State, rng: np.random.Generator) -> _State:
-    """One frame of the latents, the cells and the stratiform reservoir."""
+    """Advance the latents, the cells and the stratiform reservoir by one frame."""
     latents = step_state(grid.dynamics, state.latents, rng)
     cells = convection.age_cells(state.cells, FRAME_MIN)
     v, g = (latents[i][grid.births.pick] * grid.birth_filter for i in (V, G))
@@ -193,7 +193,7 @@ def _advance(world: StormWorld, regime: Regime, grid: _Grid, state: _State, rng:
 
 
 def _sources(world: StormWorld, grid: _Grid, cells: convection.Cells) -> Complex:
-    """Modes of the rain that cells give to the stratiform reservoir within one frame."""
+    """Modes of the rain that cells add to the stratiform reservoir in one frame."""
     factor, n = grid.sources.factor, grid.sources.modes.size
     mass = cells.peak * convection.intensity(world, cells.age) * np.float32(np.pi) * cells.major * cells.minor
     density = np.zeros((n, n), np.float32)
@@ -203,8 +203,8 @@ def _sources(world: StormWorld, grid: _Grid, cells: convection.Cells) -> Complex
     return np.asarray(spectrum * grid.source_filter)
 
 
-def _look(world: StormWorld, regime: Regime, grid: _Grid, state: _State) -> _Region:
-    """The storm over the ground: picture and margin."""
+def _over_grid(world: StormWorld, regime: Regime, grid: _Grid, state: _State) -> _Region:
+    """Compute the fields over the ground: grid and margin."""
     shift = regime.drift(state.minutes)
     border = MARGIN + convection.PATCH
     start = (grid.domain - grid.size) // 2 - border
@@ -221,22 +221,22 @@ def _look(world: StormWorld, regime: Regime, grid: _Grid, state: _State) -> _Reg
 def _over_ground(
     cells: convection.Cells, shift: tuple[float, float], start: int, domain: int, size: int
 ) -> convection.Cells:
-    """Cells that rain, at their pixel positions within the bordered window; the rest is left out."""
+    """Raining cells at their pixel positions within the bordered window; others are dropped."""
     y = (cells.y + np.float32(shift[0])) % np.float32(domain) - np.float32(start)
     x = (cells.x + np.float32(shift[1])) % np.float32(domain) - np.float32(start)
     low, high = convection.PATCH + 1, size - convection.PATCH - 2
-    seen = (y > low) & (y < high) & (x > low) & (x < high) & (cells.age > 0)
-    return replace(cells, y=y, x=x).take(seen)
+    inside = (y > low) & (y < high) & (x > low) & (x < high) & (cells.age > 0)
+    return replace(cells, y=y, x=x).take(inside)
 
 
 def _combine(
     world: StormWorld, regime: Regime, grid: _Grid, z: Real, cell: convection.CellRain, reservoir: Real
 ) -> _Region:
-    """Rain, drop sizes and ice from the latents, the cells and the reservoir."""
+    """Compute rain, drop sizes and ice from the latents, the cells and the reservoir."""
     f = np.float32
     mean, sd = f(regime.log_rain_mean), f(regime.log_rain_sd)
     grain = np.exp(f(0.45) * z[H] + f(0.7) * (z[X] - f(1.2)))
-    # Old convection leaves moist air: it multiplies the background instead of adding smooth blobs to it.
+    # Past convection moistens the air, so it multiplies the background instead of adding smooth blobs to it.
     boost = reservoir / f(world.stratiform_unit_mmh)
     moist = 1 + boost / (1 + boost / f(world.stratiform_limit))
     background = np.exp(mean + sd * z[X]) * moist
@@ -256,22 +256,22 @@ def _combine(
 
 
 def _evaporate(rain: Real, weak: np.float32) -> Real:
-    """What is left of rain (or ice) below cloud: nearly nothing where it is weaker than `weak` (mm/h)."""
+    """Rain (or ice) left after evaporation; almost none below a rate of `weak` (mm/h)."""
     return np.asarray(rain / (1 + (weak / np.maximum(rain, np.float32(1e-3))) ** 3))
 
 
 def _fall(world: StormWorld, regime: Regime, before: _Region, now: _Region, size: int) -> Weather:
-    """Rain that left 3 km one frame ago reaches 1 km now; ice drifts ahead of its rain.
+    """Make the frame: rain at 3 km one frame ago reaches 1 km now, and ice drifts ahead of its rain.
 
-    Whole-pixel shifts: the rain's own drift while falling differs from the storm's motion by more than half
-    a pixel.
+    Shifts are whole pixels, because the drift of falling rain differs from the storm's motion by more than half a
+    pixel.
     """
     memory = np.float32(world.fall_memory)
-    fallen = _picture(before, size, regime.drift(FRAME_MIN))
-    here = _picture(now, size)
+    fallen = _crop(before, size, regime.drift(FRAME_MIN))
+    here = _crop(now, size)
     rain = (1 - memory) * here.rain + memory * fallen.rain
     carried = (1 - memory) * here.rain * here.delta + memory * fallen.rain * fallen.delta
-    aloft = _picture(now, size, regime.drift(world.ice_shear_km / regime.speed_km_min))
+    aloft = _crop(now, size, regime.drift(world.ice_shear_km / regime.speed_km_min))
     return Weather(
         rain_3km=here.rain,
         rain_1km=rain,
@@ -284,8 +284,8 @@ def _fall(world: StormWorld, regime: Regime, before: _Region, now: _Region, size
     )
 
 
-def _picture(region: _Region, size: int, drift: tuple[float, float] = (0.0, 0.0)) -> _Region:
-    """The part of the region that `drift` (y, x; km, rounded, within the margin) carries onto the picture."""
+def _crop(region: _Region, size: int, drift: tuple[float, float] = (0.0, 0.0)) -> _Region:
+    """Crop the part of the region that `drift` (y, x; km, rounded, within the margin) moves onto the grid."""
     rows, columns = (slice(MARGIN - round(d), MARGIN - round(d) + size) for d in drift)
     fields = (region.rain, region.delta, region.ice_content, region.ice_updraft, region.latents)
     return _Region(*(a[..., rows, columns] for a in fields))

@@ -1,4 +1,4 @@
-"""All physical parameters of the synthetic storms, and the presets."""
+"""Physical parameters of the synthetic storms, and the presets."""
 
 from dataclasses import dataclass, field, replace
 
@@ -9,25 +9,25 @@ from polarcast.data.synth.drops import DropPrior
 
 @dataclass(frozen=True)
 class StormWorld:
-    """Climate, storm dynamics and radar of one synthetic archive."""
+    """Climate, storm dynamics and radar parameters of one synthetic archive."""
 
     # Latent chain vigour v -> growth g -> rain X
     lifetime_32km_min: float = 17.0
     """Decorrelation time tau of the rain latent at 32 km wavelength, min."""
     lifetime_exponent: float = 1.0
-    """tau grows as wavelength to this power."""
+    """Exponent of the growth of tau with wavelength."""
     lifetime_range_min: tuple[float, float] = (4.0, 400.0)
     """Bounds of tau, min."""
     growth_from_vigour: float = 0.9
-    """Share of the variance of g that v drives."""
+    """Share of the variance of g driven by v."""
     rain_from_growth: float = 0.95
-    """Share of the variance of X that g drives."""
+    """Share of the variance of X driven by g."""
     outer_scale_km: float = 110.0
     """Wavelength above which the latents' spectrum is flat, km."""
     spectrum_exponent: float = 1.45
-    """Spectral density of the latents falls as (k^2 + outer^-2)^-exponent."""
+    """Exponent of the latents' spectral density (k^2 + outer^-2)^-exponent."""
     organisation: float = 0.12
-    """Share of the latents' variance in wavelengths above 150 km: one large rain area instead of many."""
+    """Share of the latents' variance at wavelengths above 150 km; larger values give one large rain area."""
     cutoff_km: float = 3.0
     """Shortest wavelength of the latents, km."""
     texture_scale_km: float = 20.0
@@ -36,13 +36,13 @@ class StormWorld:
     """Lifetime of the texture's modes in units of tau."""
 
     band_stretch: tuple[float, float] = (1.0, 1.6)
-    """Range over events of the elongation of rain areas (length over width is its square)."""
+    """Range over events of the elongation of rain areas; the aspect ratio is its square."""
 
     # Motion
     speed_range_ms: tuple[float, float] = (5.0, 15.0)
-    """Speed of the storms over the ground, drawn per event, m/s."""
+    """Range over events of the storm speed over the ground, m/s."""
     direction_deg: tuple[float, float] = (70.0, 35.0)
-    """Mean and standard deviation of the direction the storms move to, degrees clockwise from north."""
+    """Mean and standard deviation over events of the storm heading, degrees clockwise from north."""
 
     # Stratiform background at 3 km
     log_rain_mean: tuple[float, float] = (-3.8, 0.3)
@@ -52,33 +52,31 @@ class StormWorld:
     rain_cap_mmh: float = 180.0
     """Soft upper bound of the rain rate, mm/h."""
     evaporation_mmh: float = 0.15
-    """Rain and ice weaker than this mostly evaporate, R / (1 + (this / R)^3): sharp edges, mm/h."""
+    """Rate below which rain and ice mostly evaporate, R / (1 + (this / R)^3), mm/h; it gives sharp edges."""
     fall_memory: float = 0.65
     """Share of the rain at 1 km that was at 3 km one frame earlier."""
 
     # Convective cells
     cell_threshold: float = 1.4
-    """Birth where the low-passed (g + 0.4 v), in units of its standard deviation, has a maximum above
-    this.
-    """
+    """Birth threshold of the maxima of low-passed (g + 0.4 v), in units of its standard deviation."""
     cell_spacing_km: float = 11.0
-    """No birth within this distance of a cell younger than 24 min."""
+    """Minimum distance of a birth from a cell younger than 24 min, km."""
     cell_radius_km: float = 2.5
     """Mean e-folding radius of a sub-cell, km."""
     cell_peak_mmh: float = 7.0
     """Peak rain rate of a cell born where v = 1, mm/h."""
     cell_vigour_gain: float = 0.45
-    """ln of the peak rain rate gained per unit of v at birth."""
+    """Increase of ln of the peak rain rate per unit of v at birth."""
     cell_peak_time_min: float = 13.0
     """Age of a sub-cell at its peak, min."""
     stratiform_share: float = 0.4
-    """Part of a cell's rain that feeds the decaying stratiform reservoir each frame."""
+    """Share of a cell's rain added to the decaying stratiform reservoir each frame."""
     stratiform_unit_mmh: float = 0.15
-    """Reservoir that doubles the background rain, mm/h."""
+    """Reservoir value that doubles the background rain, mm/h."""
     stratiform_limit: float = 14.0
-    """Largest factor by which the reservoir raises the background rain."""
+    """Maximum factor by which the reservoir increases the background rain."""
     stratiform_lifetime_min: float = 45.0
-    """Decay time of that reservoir, min."""
+    """Decay time of the stratiform reservoir, min."""
 
     # Drop sizes
     drops: DropPrior = field(default_factory=DropPrior)
@@ -88,61 +86,61 @@ class StormWorld:
     size_from_texture: float = 0.05
     """Deviation of ln Dm per unit of the texture h."""
     size_regime: tuple[float, float] = (0.015, 0.06)
-    """Mean and standard deviation over events of the deviation of ln Dm; the mean makes up for the vigour that is
-    spent by the time it rains."""
+    """Mean and standard deviation over events of the deviation of ln Dm; the mean compensates for the vigour lost
+    before it rains."""
     size_updraft: float = 0.22
-    """Excess of ln Dm in a cell's updraft (its first minutes)."""
+    """Increase of ln Dm in a cell's updraft (its first minutes)."""
     size_leading_edge: float = 0.09
-    """Excess of ln Dm per radius towards a cell's leading edge."""
+    """Increase of ln Dm per radius towards a cell's leading edge."""
 
     # Ice at 7 km
     ice_shear_km: float = 6.0
     """Displacement of the ice aloft along the motion, km."""
     ice_deficit_db: tuple[float, float] = (8.0, 13.0)
-    """Range over events by which Z of ice lies below 200 A^1.6, dB."""
+    """Range over events of the reflectivity deficit of ice relative to 200 A^1.6, dB."""
 
     ice_contrast: float = 1.0
     """Contrast of the ice between strong and weak areas, relative to that of the rain."""
     ice_zdr_db: float = 0.25
-    """Median ZDR of ice of 20 dBZ, dB."""
+    """Median ZDR of ice at 20 dBZ, dB."""
     ice_kdp_deg_km: float = 0.055
-    """KDP of ice of 20 dBZ, deg/km."""
+    """KDP of ice at 20 dBZ, deg/km."""
 
     # Radar
     noise: tuple[float, float, float] = (0.8, 0.2, 0.2)
-    """Standard deviation of correlated noise of zh (dB), zdr (dB), kdp (deg/km), at 38 dBZ and above."""
+    """Standard deviations of the correlated noise of zh (dB), zdr (dB), kdp (deg/km), at 38 dBZ and above."""
     noise_growth: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Factor by which the noise grows per 10 dB below 38 dBZ."""
+    """Noise factors of zh, zdr, kdp per 10 dB below 38 dBZ."""
     kdp_scale: float = 1.0
-    """Scale of kdp in this archive's processing (1 = physical)."""
+    """Factor on kdp in the archive's processing (1 = physical)."""
     kdp_smoothing_px: int = 1
-    """Width of the square over which this archive's processing averages kdp, pixels."""
+    """Width of the square over which the archive's processing averages kdp, pixels."""
     zdr_bias_db: float = 0.0
     """Calibration error of zdr, dB."""
     floor_dbz: float = 5.0
-    """Echoes below this are not kept, dBZ."""
+    """Reflectivity below which echo is removed, dBZ."""
     residual_attenuation: tuple[float, float] = (0.0, 0.15)
     """Range over events of the share of attenuation left uncorrected."""
     clutter_points: float = 60.0
-    """Clutter points within the 256 km square at 1 km height."""
+    """Number of clutter points within a 256 km square at 1 km height."""
     lost_frame_share: float = 0.004
     """Probability that a frame is lost (all fill)."""
     blocked_sectors: int = 2
-    """Beam-blockage sectors of the site."""
+    """Number of beam-blockage sectors of the site."""
     coverage_share: float = 145.0 / 256.0
-    """Radius of the coverage circle as a share of the picture's width."""
+    """Radius of the coverage circle as a fraction of the grid width."""
     cone_slope: float = 1.3
     """Radius of the cone of silence per km of height."""
 
     # Sampling
     default_size: int = 256
-    """Pixels of 1 km along each side where the caller names none."""
+    """Default side length in pixels of 1 km."""
     varied: tuple[tuple[str, float, float], ...] = ()
-    """Parameters that differ from event to event: name, least and greatest, drawn evenly in their logarithm."""
+    """Parameters that vary between events: name, minimum and maximum; drawn log-uniformly."""
 
 
 def draw_world(world: StormWorld, rng: np.random.Generator) -> StormWorld:
-    """The world of one event: its varied parameters drawn, the others as they are."""
+    """Draw the varied parameters of one event and keep the others."""
     drawn = {name: float(np.exp(rng.uniform(*np.log(limits)))) for name, *limits in world.varied}
     return replace(world, varied=(), **drawn)  # type: ignore[arg-type]
 
@@ -176,8 +174,9 @@ PRESETS: dict[str, StormWorld] = {
         zdr_bias_db=-0.27,
         floor_dbz=3.0,
     ),
-    # For nets that are to work on radars they have not seen: every event has a climate of its own, from small showers
-    # to wide rain, standing or fast. The ranges hold the other presets, drops apart, and are fitted to no radar.
+    # For networks that should generalize to new radars: every event has its own climate, from small showers to
+    # widespread rain, stationary or fast. Except for drop sizes, the ranges contain the other presets; they are not
+    # fitted to any radar.
     "varied": replace(
         _MEIYU,
         varied=(

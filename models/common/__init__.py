@@ -1,1 +1,1 @@
-"""Parts that models share."""
+"""Components shared by several models."""

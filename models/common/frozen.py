@@ -1,13 +1,12 @@
-"""A trained model inside another: used, never changed."""
+"""Freezing of a trained model that is part of another model."""
 
 from torch import nn
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Turn every parameter of a model into a buffer, in place.
+    """Convert every parameter of a model to a buffer, in place, and set the model to evaluation mode.
 
-    It is saved with what is built around it and goes where that goes, but no optimizer sees it, no process shares it
-    out, and it does not count among the trained parameters.
+    Buffers are saved and moved with the enclosing module, but optimizers, sharding and parameter counts ignore them.
     """
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):

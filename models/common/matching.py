@@ -1,4 +1,4 @@
-"""Matched compute: channel widths for which two arms have the same number of parameters."""
+"""Parameter matching: channel widths that give two arms the same number of parameters."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -9,39 +9,39 @@ import numpy.typing as npt
 
 Count = Callable[[Sequence[int]], int]
 _BASE = 16
-_REACHES = (3, 8)
-"""Channels by which a level may change in one step of the search; narrow nets need the longer."""
+_SEARCH_RADII = (3, 8)
+"""Largest change of a level's channels in one search step; narrow networks need the larger value."""
 
 
 def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: float = 0.01) -> list[int]:
-    """Widths near `widths`, about in their proportions, for which `count` comes closest to `target`.
+    """Return widths, roughly in the proportions of `widths`, whose parameter count is closest to `target`.
 
-    A bisection of one common factor comes near; then single channels are added or taken while that helps.
+    A bisection over a common factor gives a first guess; a local search over one or two levels then refines it.
 
     Args:
-        count: Number of parameters of the model with given widths; grows with each width.
-        widths: Channels of each level to start from.
-        target: Number of parameters to reach.
+        count: Function from widths to the model's number of parameters; increases with each width.
+        widths: Initial channels of each level.
+        target: Target number of parameters.
         tolerance: Largest relative difference that counts as matched.
 
     Raises:
-        ValueError: no widths come within the tolerance.
+        ValueError: no widths within the tolerance were found.
     """
     for quick in (as_quadratic(count, len(widths)), count):
         best = _search(quick, widths, target, tolerance)
         if abs(count(best) - target) <= tolerance * target:
             return list(best)
-    raise ValueError(f"no widths near {list(widths)} have {target} parameters; nearest {list(best)}: {count(best)}")
+    raise ValueError(f"no widths near {list(widths)} give {target} parameters; nearest {list(best)}: {count(best)}")
 
 
 def _search(count: Count, widths: Sequence[int], target: int, tolerance: float) -> tuple[int, ...]:
     @cache
     def gap(candidate: tuple[int, ...]) -> tuple[int, int]:
-        # Among equals the smallest change of the shape wins.
+        # Ties go to the smallest change of the widths.
         return abs(count(candidate) - target), sum(abs(a - b) for a, b in zip(candidate, widths, strict=True))
 
     best = min(tuple(widths), _scaled(count, widths, target), key=gap)
-    for reach in _REACHES:
+    for reach in _SEARCH_RADII:
         while (nearer := min(_neighbours(best, reach), key=gap)) and gap(nearer) < gap(best):
             best = nearer
         if gap(best)[0] <= tolerance * target:
@@ -50,10 +50,10 @@ def _search(count: Count, widths: Sequence[int], target: int, tolerance: float) 
 
 
 def as_quadratic(count: Count, levels: int) -> Count:
-    """The same count from a few models: of convolutions it is a polynomial of second degree in the widths.
+    """Return a fast version of `count`, a quadratic polynomial fitted to a few models.
 
-    That holds for widths of which no two are equal (a block between equal ones may have no shortcut). Where it doesn't
-    hold for other such widths, which is tried, the count itself is given back.
+    The parameter count of a convolutional network is quadratic in its widths as long as no two are equal: a block
+    between equal widths may have no shortcut. If the polynomial fails on either of two probes, `count` is returned.
     """
     unit, base = np.eye(levels, dtype=int), _BASE * (1 + np.arange(levels))
     points = [base + step for step in (0 * unit[0], *unit, *-unit)]
@@ -69,13 +69,13 @@ def as_quadratic(count: Count, levels: int) -> Count:
 
 
 def _terms(widths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """1, wᵢ and wᵢ wⱼ, relative to the point around which the polynomial is found."""
-    apart = widths.astype(float) - _BASE * (1 + np.arange(len(widths)))
-    return np.array([1.0, *apart, *(a * b for a, b in combinations_with_replacement(apart, 2))])
+    """Return the terms 1, wᵢ and wᵢ wⱼ, relative to the expansion point of the polynomial."""
+    offset = widths.astype(float) - _BASE * (1 + np.arange(len(widths)))
+    return np.array([1.0, *offset, *(a * b for a, b in combinations_with_replacement(offset, 2))])
 
 
 def _scaled(count: Count, widths: Sequence[int], target: int) -> tuple[int, ...]:
-    """The common factor at which `count` passes the target, applied to the widths."""
+    """Scale the widths by the common factor at which `count` crosses the target."""
     low, high = 0.1, 10.0
     for _ in range(12):
         middle = (low + high) / 2
@@ -91,7 +91,7 @@ def _times(widths: Sequence[int], factor: float) -> tuple[int, ...]:
 
 
 def _neighbours(widths: tuple[int, ...], reach: int) -> list[tuple[int, ...]]:
-    """Widths that differ by up to `reach` channels in one level, or in two of them."""
+    """Return all widths that differ by up to `reach` channels in one or two levels."""
     levels, nudges = range(len(widths)), [n for n in range(-reach, reach + 1) if n]
     single = [_nudge(widths, {i: n}) for i in levels for n in nudges]
     return single + [_nudge(widths, {i: n, j: m}) for i, j in combinations(levels, 2) for n in nudges for m in nudges]

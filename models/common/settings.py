@@ -1,4 +1,4 @@
-"""Fields of configurations, and whether a field's value is part of a run's digest."""
+"""Configuration fields and their role in the digest of a run."""
 
 import copy
 from dataclasses import field
@@ -6,23 +6,23 @@ from functools import partial
 from typing import Any
 
 ALWAYS = "always"
-"""The value is hashed whatever it is: for fields that the first runs had. Do not use it for new fields."""
+"""Always hash the value. For the fields of the first runs only; do not use it for new fields."""
 IF_CHANGED = "if changed"
-"""The value is hashed where it differs from the default; the rule for plain fields, too.
+"""Hash the value if it differs from the default; also the rule for plain dataclass fields.
 
-A field added later therefore leaves the digest of every earlier run as it was.
+Adding a field therefore does not change the digests of earlier runs.
 """
 NEVER = "never"
-"""The value shapes no result: where data come from, how steps are computed and recorded."""
+"""Never hash the value: it does not affect results, such as data location, compute settings or logging."""
 
 
 def setting(default: Any, digest: str = IF_CHANGED, was: str = "") -> Any:
-    """Return a dataclass field.
+    """Return a dataclass field with a digest rule.
 
     Args:
-        default: Its default value; a list or dict is copied for each instance.
-        digest: Whether the value is part of the digest: ALWAYS, IF_CHANGED or NEVER.
-        was: Former name. It is still read, and it is the name that is hashed.
+        default: Default value; a list or dict is copied for each instance.
+        digest: Digest rule: ALWAYS, IF_CHANGED or NEVER.
+        was: Former name, which is still accepted and is the name that is hashed.
     """
     metadata = {"digest": digest, "was": was}
     if isinstance(default, list | dict):

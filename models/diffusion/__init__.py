@@ -1,1 +1,1 @@
-"""Diffusion of rain fields: process, network, samplers, models."""
+"""Diffusion models of rain fields: process, network, samplers and models."""

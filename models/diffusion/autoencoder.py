@@ -1,4 +1,4 @@
-"""KL autoencoder of rain fields (Kingma & Welling 2014; Rombach et al. 2022, §3.1), the space of latent diffusion."""
+"""KL autoencoder of rain fields for latent diffusion (Kingma & Welling 2014; Rombach et al. 2022, §3.1)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from polarcast.models.qpe.unet import ResidualBlock, require_halvable
 
 @dataclass
 class AutoencoderConfig:
-    """Configuration of the autoencoder of rain."""
+    """Configuration of the rain autoencoder."""
 
     widths: list[int] = setting([64, 128, 256], ALWAYS)
     """Channels of each level, from full resolution down; each level after the first halves the grid."""
     latent_channels: int = setting(4, ALWAYS)
     """Channels of the latent fields."""
     kl_weight: float = setting(1e-3, ALWAYS)
-    """Weight of the Kullback–Leibler divergence, a mean over latent values, beside the mean squared error."""
+    """Weight of the Kullback–Leibler divergence (mean over latent values) relative to the mean squared error."""
     rain_transform: str = setting("log1p", ALWAYS)
-    """Space in which rain is encoded: log1p, sqrt or identity."""
+    """Transform of the encoded rain: log1p, sqrt or identity."""
 
 
 class Autoencoder(Forecaster):
-    """Rain → latent fields → rain. The radar is not looked at."""
+    """Autoencoder of rain fields; radar fields are not used."""
 
     def __init__(self, config: AutoencoderConfig, inputs: InputSpec) -> None:
         super().__init__()
@@ -45,11 +45,11 @@ class Autoencoder(Forecaster):
         self.decoder = rain_decoder(config.widths, config.latent_channels)
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn mean and standard deviation of transformed rain."""
+        """Fit mean and standard deviation of transformed rain."""
         self.standard.fit(self.space(last_rain(batch).float()) for batch in batches)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Squared error of standardised rain plus the weighted KL divergence of the latents from a standard normal."""
+        """Return the squared error of standardized rain plus the weighted KL divergence from a standard normal."""
         rain = self.standard(self.space(last_rain(batch)))
         mean, log_variance = self.encode(rain)
         noise = normal(training_keys(batch), NOISE, mean.shape[1:], mean.device)
@@ -58,30 +58,30 @@ class Autoencoder(Forecaster):
         return error + self.config.kl_weight * divergence
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """The batch's own *observed* rain, encoded and decoded, (b, 1, t = 1, y, x) in mm/h.
+        """Return the *observed* rain of the batch, encoded and decoded, (b, 1, t = 1, y, x) in mm/h.
 
-        No forecast: it is told the answer. It says how much a latent diffusion can get right at best.
+        This is not a forecast: its input is the target. Its score is an upper bound for latent diffusion.
         """
         mean, _ = self.encode(self.standard(self.space(last_rain(batch))))
         return self.decode(mean)[:, None]
 
     def encode(self, rain: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised rain (b, 1, y, x) → mean, log variance of its latents, both (b, latent_channels, y / f, x / f).
+        """Map standardized rain (b, 1, y, x) to mean and log variance, both (b, latent_channels, y / f, x / f).
 
         Raises:
-            BadInput: the grid can't be halved as often as the depth needs.
+            BadInput: the grid can't be halved once per level.
         """
         require_halvable(rain, self.halvings)
         mean, log_variance = self.encoder(rain).float().chunk(2, 1)
         return mean, log_variance.clamp(-20, 10)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents → rain rate in mm/h, (b, 1, y, x)."""
+        """Map latents to rain rate in mm/h, (b, 1, y, x)."""
         return self.space.rain_rate(self.standard.restore(self.decoder(latents).float()))
 
 
 def rain_encoder(widths: Sequence[int], out: int) -> nn.Sequential:
-    """(b, 1, y, x) → (b, out, y / f, x / f), f = 2^(levels − 1)."""
+    """Build the encoder: (b, 1, y, x) → (b, out, y / f, x / f), f = 2^(levels − 1)."""
     levels: list[nn.Module] = [nn.Conv2d(1, widths[0], 3, padding=1), ResidualBlock(widths[0], widths[0])]
     for upper, lower in pairwise(widths):
         levels += [nn.AvgPool2d(2), ResidualBlock(upper, lower)]
@@ -89,7 +89,7 @@ def rain_encoder(widths: Sequence[int], out: int) -> nn.Sequential:
 
 
 def rain_decoder(widths: Sequence[int], latents: int) -> nn.Sequential:
-    """(b, latents, y, x) → (b, 1, f y, f x), f = 2^(levels − 1)."""
+    """Build the decoder: (b, latents, y, x) → (b, 1, f y, f x), f = 2^(levels − 1)."""
     levels: list[nn.Module] = [nn.Conv2d(latents, widths[-1], 3, padding=1), ResidualBlock(widths[-1], widths[-1])]
     for lower, upper in pairwise(reversed(widths)):
         levels += [nn.Upsample(scale_factor=2.0, mode="nearest"), ResidualBlock(lower, upper)]

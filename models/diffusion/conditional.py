@@ -1,4 +1,4 @@
-"""Conditional diffusion of rain rates (source paper §7.3), singly or several fields at once (§7.4)."""
+"""Conditional diffusion of rain rate (source paper §7.3), for one field or several fields together (§7.4)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import InputSpec
 
 _RAIN_GUESS = {"log1p": (0.5, 0.9), "sqrt": (0.7, 1.2), "identity": (2.0, 6.0)}
-"""Mean and standard deviation of transformed rain, before they are fitted; about those of the synthetic storms."""
+"""Initial mean and standard deviation of transformed rain, close to those of the synthetic storms."""
 
 
 @dataclass
@@ -28,9 +28,9 @@ class DiffusionConfig(DenoisingConfig):
     scaling: str = setting("range", ALWAYS)
     """Scaling of the radar input: range or frame."""
     rain_transform: str = setting("log1p", ALWAYS)
-    """Space in which rain is diffused: log1p, sqrt or identity."""
+    """Transform of the diffused rain: log1p, sqrt or identity."""
     heavy_weight: float = setting(0.0, ALWAYS)
-    """Weight w of heavy rain in training, 1 + w·R/(10 mm/h) for each pixel; above 0 samples lean towards heavy rain."""
+    """Weight w in the pixel weight 1 + w·R/(10 mm/h); values above 0 bias samples toward heavy rain."""
 
 
 @dataclass
@@ -38,16 +38,16 @@ class CombinedDiffusionConfig(DiffusionConfig):
     """Configuration of the combined diffusion."""
 
     fields: int = setting(3, ALWAYS)
-    """Rain fields that are diffused together."""
+    """Number of rain fields diffused together."""
 
 
 def standard_rain(transform: str) -> Standard:
-    """A standardisation for transformed rain that has not seen any yet."""
+    """Return an unfitted standardization of transformed rain."""
     return Standard(1, *_RAIN_GUESS[transform])
 
 
 class Diffusion(Generative):
-    """Rain rate made of noise under the condition of radar fields of one time."""
+    """Conditional diffusion of rain rate given the radar fields."""
 
     def __init__(self, config: DiffusionConfig, inputs: InputSpec) -> None:
         super().__init__()
@@ -57,35 +57,34 @@ class Diffusion(Generative):
         self.denoising = Denoising(config, self.field_count, inputs.channels)
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn mean and standard deviation of transformed rain."""
+        """Fit mean and standard deviation of transformed rain."""
         self.standard.fit(self.space(last_rain(batch).float()) for batch in batches)
 
     def target(self, batch: Batch) -> Tensor:
-        """Transformed and standardised rain, (b, fields, y, x): every field is the same."""
+        """Return transformed, standardized rain, (b, fields, y, x); all fields are equal."""
         return self.standard(self.space(last_rain(batch))).expand(-1, self.field_count, -1, -1)
 
     def weight(self, batch: Batch) -> Tensor | None:
-        """More for heavy rain, if that is configured, (b, 1, y, x)."""
+        """Return the heavy-rain weight of each pixel, (b, 1, y, x), or None if it is not configured."""
         share = self.config.heavy_weight
         return rain_weight(last_rain(batch), share) if share else None
 
     def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
-        """Rain made of noise, (b, fields, y, x) in mm/h."""
+        """Sample rain, (b, fields, y, x) in mm/h."""
         noise = self.noise(keys, (self.field_count, *batch.radar.shape[-2:]), batch.radar.device)
-        least, most = (self.standard(limit) for limit in self.space.limits(noise))
-        made = self.denoising.sample(self.condition(batch), noise, sampler, (least, most))
-        return self.space.rain_rate(self.standard.restore(made))
+        low, high = (self.standard(limit) for limit in self.space.limits(noise))
+        sample = self.denoising.sample(self.condition(batch), noise, sampler, (low, high))
+        return self.space.rain_rate(self.standard.restore(sample))
 
 
 class CombinedDiffusion(Diffusion):
-    """Several noisy rain fields denoised together, and merged by their mean (source paper §7.4, "average ensemble").
+    """Several noisy rain fields denoised together and averaged (source paper §7.4, "average ensemble").
 
-    Each field has noise of its own, in training and in sampling, but there is one truth only, and it is the target of
-    all fields, as in the paper. So the network learns that all fields hide the same rain: the best denoiser takes their
-    mean, whose noise is √fields weaker, and gives one answer for all. What it makes are then several views of *one*
-    sample, which agree in the end up to the network's errors. Their mean takes off part of these errors; it is not the
-    mean of an ensemble. The honest control is `MemberMean` of a `Diffusion` at equal cost. For an ensemble ask for
-    members: each begins with noise of its own in all its fields.
+    Each field has independent noise in training and sampling, but all fields share one target, as in the paper. The
+    optimal denoiser therefore averages the fields, whose mean has √fields less noise, and predicts the same rain for
+    all. The fields are thus several estimates of *one* sample that differ by network error only. Their mean reduces
+    that error; it is not an ensemble mean. The fair control is `MemberMean` of a `Diffusion` at equal cost. For an
+    ensemble, request members: each member starts from independent noise in all its fields.
     """
 
     config: CombinedDiffusionConfig
@@ -95,10 +94,10 @@ class CombinedDiffusion(Diffusion):
 
     @property
     def field_count(self) -> int:
-        """Rain fields that are diffused together."""
+        """Number of rain fields diffused together."""
         return self.config.fields
 
     @torch.no_grad()
     def fields(self, batch: Batch, seed: int = 0) -> Tensor:
-        """The fields of the forecast's first member before they are merged, (b, fields, y, x) in mm/h."""
+        """Return the fields of the first member before averaging, (b, fields, y, x) in mm/h."""
         return self.make(batch, forecast_keys(batch, seed, 0), self.denoising.sampler)

@@ -1,4 +1,4 @@
-"""What every model that makes rain out of noise has in common: training, forecasts, judgement."""
+"""Base class of generative rain models: training loss, validation score and ensemble forecasts."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 from polarcast.data.batch import Batch
 from polarcast.data.scaling import make_scaling
 from polarcast.models.common.rain import last_rain
-from polarcast.models.diffusion.denoising import JUDGED_MEMBERS, Denoising
+from polarcast.models.diffusion.denoising import VALIDATION_MEMBERS, Denoising
 from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import RainSpace, collapse_alarm, score_of_members
 from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, normal, training_keys
@@ -21,7 +21,7 @@ _log = logging.getLogger("polarcast")
 
 
 class Generative(Forecaster):
-    """A forecaster around a `Denoising`; a subclass says what is diffused, given what, and how rain comes of it."""
+    """Forecaster around a `Denoising`; subclasses define target, condition and conversion to rain."""
 
     denoising: Denoising
     space: RainSpace
@@ -33,57 +33,58 @@ class Generative(Forecaster):
         self._has_warned = False
 
     def target(self, batch: Batch) -> Tensor:
-        """The standardised fields to be diffused, (b, c, y, x)."""
+        """Return the standardized fields to diffuse, (b, c, y, x)."""
         raise NotImplementedError
 
     def condition(self, batch: Batch) -> Tensor:
-        """What is known, on the grid of the diffused fields, (b, k, y, x)."""
+        """Return the condition channels on the grid of the diffused fields, (b, k, y, x)."""
         return self.radar(batch)
 
     def weight(self, batch: Batch) -> Tensor | None:
-        """Weight of each pixel in the loss, (b, 1, y, x); equal by default."""
+        """Return the weight of each pixel in the loss, (b, 1, y, x); None for equal weights, the default."""
         return None
 
     def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
-        """Rain made of the noise that the keys name, one key a window: (b, fields, y, x) in mm/h."""
+        """Sample rain, (b, fields, y, x) in mm/h, from noise given by one random key per window."""
         raise NotImplementedError
 
     @property
     def field_count(self) -> int:
-        """Rain fields that one sample consists of."""
+        """Number of rain fields per sample."""
         return 1
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the network for one member of a forecast."""
+        """Network evaluations per forecast member."""
         return self.denoising.evaluations()
 
     def radar(self, batch: Batch) -> Tensor:
-        """Scaled radar fields as channels, (b, t·v·z, y, x)."""
+        """Return scaled radar fields as channels, (b, t·v·z, y, x)."""
         return make_scaling(self.scaling, batch.variables, batch.radar).apply(batch.radar).flatten(1, 3)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Weighted squared error of the network's prediction at random noise levels."""
+        """Return the weighted squared error of the prediction at random noise levels."""
         keys = training_keys(batch)
         return self.denoising.loss(self.target(batch), self.condition(batch), keys, self.weight(batch))
 
     def validation_loss(self, batch: Batch) -> Tensor:
-        """Fair CRPS of two members made with at most 8 steps of the configured sampler; see `score_of_members`.
+        """Return the fair CRPS of two members sampled in at most 8 steps; see `score_of_members`.
 
-        The training loss hardly tells a good denoiser from one that makes poor rain. Two members suffice: the score is
-        fair, and its noise averages out over windows; it is the same noise at each validation.
+        The training loss barely distinguishes denoisers that generate good rain from those that generate poor rain.
+        Two members suffice: the score is fair and its noise averages out over windows. Every validation uses the same
+        noise.
         """
-        made = self._members(batch, JUDGED_MEMBERS, 0, self.denoising.judging_sampler)
-        self._warn(collapse_alarm(made, last_rain(batch)))
-        return score_of_members(made, last_rain(batch), self.space)
+        members = self._members(batch, VALIDATION_MEMBERS, 0, self.denoising.validation_sampler)
+        self._warn_once(collapse_alarm(members, last_rain(batch)))
+        return score_of_members(members, last_rain(batch), self.space)
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """Rain rate in mm/h, (b, m, t = 1, y, x); each member is the mean of the fields of one sample."""
+        """Return rain rate in mm/h, (b, m, t = 1, y, x); each member is the mean of the fields of one sample."""
         return self._members(batch, members, seed, self.denoising.sampler)
 
     @contextmanager
     def sampling_states(self) -> Iterator[list[Tensor]]:
-        """Record the noisy field that the network is given at each evaluation, (y, x) of the first window."""
+        """Record the noisy input of each network evaluation, (y, x) of the first window."""
         states: list[Tensor] = []
 
         def keep(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -93,15 +94,15 @@ class Generative(Forecaster):
             yield states
 
     def noise(self, keys: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
-        """What samples begin with, (b, *shape)."""
+        """Return the initial noise of the samples, (b, *shape)."""
         return normal(keys, FORECASTS, shape, device)
 
     @torch.no_grad()
     def _members(self, batch: Batch, members: int, seed: int, sampler: Sampler) -> Tensor:
-        made = [self.make(batch, forecast_keys(batch, seed, m), sampler) for m in range(members)]
-        return torch.stack([one.mean(1, keepdim=True) for one in made], 1)
+        samples = [self.make(batch, forecast_keys(batch, seed, m), sampler) for m in range(members)]
+        return torch.stack([sample.mean(1, keepdim=True) for sample in samples], 1)
 
-    def _warn(self, alarm: str | None) -> None:
+    def _warn_once(self, alarm: str | None) -> None:
         if alarm and not self._has_warned:
             _log.warning("%s: %s", type(self).__name__, alarm)
             self._has_warned = True

@@ -1,4 +1,4 @@
-"""Diffusion in the latent space of a trained autoencoder (Rombach et al. 2022; the source paper's listing)."""
+"""Diffusion in the latent space of a trained autoencoder (Rombach et al. 2022; source paper, code listing)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,23 +22,23 @@ from polarcast.models.qpe.unet import require_halvable
 
 @dataclass
 class LatentDiffusionConfig(DenoisingConfig):
-    """Configuration of the latent diffusion; its widths begin at the latents' resolution."""
+    """Configuration of the latent diffusion; `widths` start at the resolution of the latents."""
 
     scaling: str = setting("range", ALWAYS)
     """Scaling of the radar input: range or frame."""
 
 
 class LatentDiffusion(Generative):
-    """Latents of rain made of noise, then decoded: the network works on a grid that is 2^k times coarser.
+    """Conditional diffusion of rain latents, followed by decoding; the network runs on a 2^k times coarser grid.
 
-    What the autoencoder loses is lost, whatever the radar tells.
+    Detail that the autoencoder cannot reconstruct is lost, regardless of the radar input.
     """
 
     def __init__(self, config: LatentDiffusionConfig, inputs: InputSpec, base: Forecaster) -> None:
-        """Build around a trained autoencoder, which is frozen in place.
+        """Build around a trained autoencoder and freeze it in place.
 
         Raises:
-            BadInput: the base is no autoencoder.
+            BadInput: the base is not an autoencoder.
         """
         super().__init__()
         if not isinstance(base, Autoencoder):
@@ -51,20 +51,20 @@ class LatentDiffusion(Generative):
         self.denoising = Denoising(config, self.latents, config.widths[0])
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn mean and standard deviation of each latent channel."""
+        """Fit mean and standard deviation of each latent channel."""
         self.standard.fit(self._latents(batch) for batch in batches)
 
     def target(self, batch: Batch) -> Tensor:
-        """Standardised latents of the observed rain, (b, latent_channels, y / f, x / f)."""
+        """Return standardized latents of the observed rain, (b, latent_channels, y / f, x / f)."""
         return self.standard(self._latents(batch))
 
     def condition(self, batch: Batch) -> Tensor:
-        """Radar fields brought to the latents' grid by a trained encoder, (b, widths[0], y / f, x / f)."""
+        """Return radar features on the latent grid, from a trained encoder, (b, widths[0], y / f, x / f)."""
         require_halvable(batch.radar, self.base.halvings)
         return self.encoder(self.radar(batch))
 
     def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
-        """Rain made of noise, (b, 1, y, x) in mm/h."""
+        """Sample rain, (b, 1, y, x) in mm/h."""
         condition = self.condition(batch)
         noise = self.noise(keys, (self.latents, *condition.shape[-2:]), condition.device)
         return self.base.decode(self.standard.restore(self.denoising.sample(condition, noise, sampler)))
@@ -75,7 +75,7 @@ class LatentDiffusion(Generative):
 
 
 def condition_encoder(channels: int, width: int, halvings: int) -> nn.Sequential:
-    """(b, channels, y, x) → (b, width, y / 2^halvings, x / 2^halvings) by strided convolutions."""
+    """Build a strided convolutional encoder: (b, channels, y, x) → (b, width, y / 2^halvings, x / 2^halvings)."""
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
     for _ in range(halvings):
         layers += [nn.SiLU(), nn.Conv2d(width, width, 4, stride=2, padding=1)]

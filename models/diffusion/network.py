@@ -1,4 +1,4 @@
-"""The denoiser: a U-Net that is told the noise level, with the condition beside the noisy fields."""
+"""Denoising U-Net, conditioned on noise level and radar fields."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,21 @@ from torch.nn import functional as F
 from polarcast.models.qpe.unet import require_halvable
 
 _FREQUENCIES = 16
-_FASTEST = 200.0
-"""Radians of the fastest wave over the range of levels."""
+_MAX_FREQUENCY = 200.0
+"""Highest frequency of the level embedding, in radians over the range of levels."""
 
 
 class DenoisingUNet(nn.Module):
-    """Noisy fields, condition, level → prediction (source paper §7.4.1; Ho et al. 2020, appendix B)."""
+    """Denoising U-Net (source paper §7.4.1; Ho et al. 2020, appendix B)."""
 
     def __init__(self, noisy: int, condition: int, widths: Sequence[int]) -> None:
-        """Build one for so many noisy fields and condition channels; each of `widths` is a level, half as fine."""
+        """Build the network.
+
+        Args:
+            noisy: Number of noisy fields.
+            condition: Number of condition channels.
+            widths: Channels of each level, from full resolution down; each level halves the grid.
+        """
         super().__init__()
         hidden = 4 * widths[0]
         self.embedding = LevelEmbedding(hidden)
@@ -34,19 +40,19 @@ class DenoisingUNet(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, condition: Tensor, angle: Tensor, is_kept: Tensor) -> Tensor:
-        """Predict; the type of prediction is none of its business.
+        """Return the prediction, whose type is up to the process.
 
         Args:
             x: Noisy fields, (b, c, y, x).
-            condition: (b, k, y, x).
-            angle: Noise level of each sample, (b,), 0 for clean to 1 for noise alone.
-            is_kept: (b,), 1 where the condition is given, 0 where it is dropped.
+            condition: Condition channels, (b, k, y, x).
+            angle: Noise level of each sample, (b,), from 0 (clean) to 1 (pure noise).
+            is_kept: Condition mask, (b,): 1 to use the condition, 0 to drop it.
 
         Returns:
             (b, c, y, x).
 
         Raises:
-            BadInput: the grid can't be halved as often as the depth needs.
+            BadInput: the grid can't be halved once per level.
         """
         require_halvable(x, len(self.decoders))
         embedded = self.embedding(angle, is_kept)
@@ -63,26 +69,26 @@ class DenoisingUNet(nn.Module):
 
 
 class LevelEmbedding(nn.Module):
-    """Noise level, and whether there is a condition, → a vector (b, hidden)."""
+    """Embedding of noise level and condition mask, (b, hidden)."""
 
     frequencies: Tensor
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        waves = torch.exp(torch.linspace(0, math.log(_FASTEST), _FREQUENCIES))
+        waves = torch.exp(torch.linspace(0, math.log(_MAX_FREQUENCY), _FREQUENCIES))
         self.register_buffer("frequencies", waves, persistent=False)
         self.first = nn.Linear(2 * _FREQUENCIES + 1, hidden)
         self.second = nn.Linear(hidden, hidden)
 
     def forward(self, angle: Tensor, is_kept: Tensor) -> Tensor:
-        """Two (b,) → (b, hidden); a dropped condition is told, because a field of zeros may also be a clear sky."""
+        """Embed `angle` and `is_kept`, both (b,). The mask is needed because zeros may also be a clear sky."""
         waves = angle[:, None] * self.frequencies
-        known = torch.cat([waves.sin(), waves.cos(), is_kept[:, None]], 1)
-        return F.silu(self.second(F.silu(self.first(known))))
+        features = torch.cat([waves.sin(), waves.cos(), is_kept[:, None]], 1)
+        return F.silu(self.second(F.silu(self.first(features))))
 
 
 class DenoisingBlock(nn.Module):
-    """x → shortcut(x) + conv(SiLU(FiLM(norm(conv(SiLU(norm(x))))))), FiLM by the level (Perez et al. 2018)."""
+    """Residual block x → shortcut(x) + conv(SiLU(FiLM(norm(conv(SiLU(norm(x))))))) (FiLM: Perez et al. 2018)."""
 
     def __init__(self, channels: int, width: int, hidden: int) -> None:
         super().__init__()
@@ -91,7 +97,7 @@ class DenoisingBlock(nn.Module):
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.film = nn.Linear(hidden, 2 * width)
         self.shortcut = nn.Conv2d(channels, width, 1) if channels != width else nn.Identity()
-        # A deep network begins as its shortcuts.
+        # Zero initialization: the block starts as its shortcut.
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
@@ -104,9 +110,9 @@ class DenoisingBlock(nn.Module):
 
 
 class PixelNorm(nn.Module):
-    """Each pixel's channels divided by their root mean square, times a learned gain (Karras et al. 2018, §4.2).
+    """RMS normalization of each pixel over its channels, with a learned gain (Karras et al. 2018, §4.2).
 
-    Unlike a group norm it knows one pixel only: a storm keeps its rain when it stands in a larger frame.
+    Unlike group norm it uses a single pixel only, so the rain of a storm does not depend on the size of the frame.
     """
 
     def __init__(self, channels: int) -> None:
@@ -114,8 +120,8 @@ class PixelNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, channels, y, x), unchanged in shape."""
-        # With channels innermost the kernels run along memory, 4 times faster on a CPU. The gain is cast, or autocast
-        # would keep single precision from here on.
+        """Normalize x (b, channels, y, x); the shape is unchanged."""
+        # Channels last makes the kernels contiguous, 4 times faster on a CPU. Without the cast of the gain, autocast
+        # would continue in single precision.
         h = F.rms_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.gain.to(x), 1e-4)
         return h.permute(0, 3, 1, 2)

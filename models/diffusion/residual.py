@@ -1,4 +1,4 @@
-"""Diffusion of what a deterministic estimate leaves open (CorrDiff, Mardani et al. 2025; DiffCast, Yu et al. 2024)."""
+"""Diffusion of the residual of a deterministic estimate (CorrDiff, Mardani et al. 2025; DiffCast, Yu et al. 2024)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class ResidualDiffusionConfig(DiffusionConfig):
 class ResidualDiffusion(Generative):
     """Transformed rain = estimate of a trained, frozen base + a diffused residual.
 
-    The residual is standardised by its statistics over the training events. There the base has seen the answer, so on
-    new events residuals are somewhat larger than what is made here, the more the base has overfitted.
+    The residual is standardized by its statistics over the training events. The base was fitted to these, so residuals
+    on new events are larger than the generated ones, especially if the base overfits.
     """
 
     def __init__(self, config: ResidualDiffusionConfig, inputs: InputSpec, base: Forecaster) -> None:
-        """Build around a trained forecaster, which is frozen in place."""
+        """Build around a trained forecaster and freeze it in place."""
         super().__init__()
         freeze(base)
         self.config, self.base, self.scaling = config, base, config.scaling
@@ -40,29 +40,29 @@ class ResidualDiffusion(Generative):
         self.denoising = Denoising(config, 1, inputs.channels + 1)
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn mean and standard deviation of the residual."""
+        """Fit mean and standard deviation of the residual."""
         self.standard.fit(self._residual(batch) for batch in batches)
 
     def target(self, batch: Batch) -> Tensor:
-        """Standardised residual, (b, 1, y, x)."""
+        """Return the standardized residual, (b, 1, y, x)."""
         return self.standard(self._residual(batch))
 
     def condition(self, batch: Batch) -> Tensor:
-        """Radar fields and, last, the base's estimate of transformed rain, (b, k + 1, y, x)."""
+        """Return radar fields and, last, the base's estimate of transformed rain, (b, k + 1, y, x)."""
         return torch.cat([self.radar(batch), self._estimate(batch)], 1)
 
     def weight(self, batch: Batch) -> Tensor | None:
-        """More for heavy rain, if that is configured, (b, 1, y, x)."""
+        """Return the heavy-rain weight of each pixel, (b, 1, y, x), or None if it is not configured."""
         share = self.config.heavy_weight
         return rain_weight(last_rain(batch), share) if share else None
 
     def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
-        """Estimate plus a residual made of noise, (b, 1, y, x) in mm/h."""
+        """Return the estimate plus a sampled residual, (b, 1, y, x) in mm/h."""
         condition = self.condition(batch)
         estimate = condition[:, -1:]
         noise = self.noise(keys, estimate.shape[1:], estimate.device)
-        least, most = (self.standard(limit - estimate) for limit in self.space.limits(noise))
-        residual = self.standard.restore(self.denoising.sample(condition, noise, sampler, (least, most)))
+        low, high = (self.standard(limit - estimate) for limit in self.space.limits(noise))
+        residual = self.standard.restore(self.denoising.sample(condition, noise, sampler, (low, high)))
         return self.space.rain_rate(estimate + residual)
 
     def _residual(self, batch: Batch) -> Tensor:
@@ -70,5 +70,5 @@ class ResidualDiffusion(Generative):
 
     @torch.no_grad()
     def _estimate(self, batch: Batch) -> Tensor:
-        """The base's transformed rain, (b, 1, y, x); of a base with members the mean."""
+        """Return the base's transformed rain, (b, 1, y, x), averaged over its members."""
         return self.space(self.base.forecast(batch).float().mean(1))

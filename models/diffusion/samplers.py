@@ -1,6 +1,6 @@
-"""From noise to a sample, given x₀ as a denoiser sees it: three solvers of the probability-flow equation.
+"""Samplers: three solvers of the probability-flow ODE, given a denoiser that estimates x₀.
 
-All are deterministic given the noise. A grid is a list of (α, σ) from noise to (1, 0), as `Process.grid` gives it.
+All are deterministic given the noise. A grid is a list of (α, σ) from noise to (1, 0); see `Process.grid`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,18 @@ from polarcast.data.errors import BadInput
 
 NoiseLevels = Sequence[tuple[float, float]]
 Denoise = Callable[[Tensor, float, float], Tensor]
-"""(x, α, σ) → estimate of x₀, both (b, c, y, x)."""
+"""Denoiser (x, α, σ) → estimate of x₀; x and x₀ are (b, c, y, x)."""
 SAMPLERS = ("ddim", "dpm", "heun")
 _SMALLEST_SIGNAL = 2**-24
-"""In place of 0 where a solver needs a finite σ/α."""
+"""Replaces α = 0 in solvers that need a finite σ/α."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver and its number of steps.
+    """Solver name and number of steps.
 
     Raises:
-        BadInput: an unknown name, or no step.
+        BadInput: unknown name, or fewer than one step.
     """
 
     name: str
@@ -34,22 +34,22 @@ class Sampler:
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
-            raise BadInput(f"unknown sampler {self.name!r}", "model.sampler", f"use one of: {', '.join(SAMPLERS)}")
+            raise BadInput(f"unknown sampler {self.name!r}", "model.sampler", f"choose from: {', '.join(SAMPLERS)}")
         if self.steps < 1:
-            raise BadInput(f"{self.steps} steps", "model.steps", "use at least one")
+            raise BadInput(f"{self.steps} steps are too few", "model.steps", "give 1 or more")
 
     def evaluations(self, grid: NoiseLevels) -> int:
-        """How often the denoiser is asked on the way down a grid."""
+        """Return the number of denoiser evaluations over a grid."""
         return sum(1 + (self.name == "heun" and _has_two_slopes(*pair)) for pair in pairwise(grid))
 
     def run(self, denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
-        """A sample (b, c, y, x) from noise of that shape."""
+        """Return a sample (b, c, y, x) from noise of the same shape."""
         solve = {"ddim": ddim, "dpm": dpm, "heun": heun}[self.name]
         return solve(denoise, noise, grid)
 
 
 def ddim(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
-    """Song et al. (2021), eq. 12, with σ = 0: the source paper's sampler."""
+    """DDIM (Song et al. 2021, eq. 12, with σ = 0), the sampler of the source paper."""
     x = noise
     for (alpha, sigma), following in pairwise(grid):
         x = _step(x, denoise(x, alpha, sigma), (alpha, sigma), following)
@@ -57,10 +57,10 @@ def ddim(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
 
 
 def dpm(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
-    """DPM-Solver++ (2M) of Lu et al. (2022), algorithm 2, as diffusers has it, on our grid instead of its own."""
+    """DPM-Solver++ (2M) (Lu et al. 2022, algorithm 2), as implemented in diffusers, on the given grid."""
     from diffusers import DPMSolverMultistepScheduler
 
-    # A decorator hides from type checkers what the class offers.
+    # A decorator hides the class attributes from type checkers.
     solver: Any = DPMSolverMultistepScheduler(prediction_type="sample")
     solver.set_timesteps(len(grid) - 1)
     solver.set_begin_index(0)
@@ -73,9 +73,9 @@ def dpm(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
 
 
 def heun(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
-    """Karras et al. (2022), algorithm 1: Heun's method for y = x/α in s = σ/α, whose slope dy/ds is the noise.
+    """Heun's method (Karras et al. 2022, algorithm 1) for y = x/α in s = σ/α, whose slope dy/ds is the noise.
 
-    The step from noise alone, where y is infinite, and the one to s = 0 are DDIM's, which is Euler's method in s.
+    The step from pure noise, where y is infinite, and the step to s = 0 are DDIM steps (Euler's method in s).
     """
     x = noise
     for here, there in pairwise(grid):
@@ -93,23 +93,23 @@ def heun(denoise: Denoise, noise: Tensor, grid: NoiseLevels) -> Tensor:
 def guided(conditional: Tensor, unconditional: Tensor, scale: float, rescale: float) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2022), rescaled (Lin et al. 2023, eq. 14–16); for any prediction type.
 
-    ε̂ = ε_c + s (ε_c − ε_u): s = 0 is no guidance. Then the spread of each field is brought back to that of ε_c, by the
-    share φ. The source paper's eq. 7.10, ε_c + s' ε_u, has weights that do not sum to one, so that ε̂ is no noise
-    of unit variance; divided by their sum it is ours with s = −s'/(1 + s'), a pull *towards* the unconditional.
+    ε̂ = ε_c + s (ε_c − ε_u); s = 0 disables guidance. The spread of each field is then rescaled toward that of ε_c, by
+    the fraction φ. The weights of the source paper's eq. 7.10, ε_c + s' ε_u, do not sum to one, so ε̂ does not have
+    unit variance. Normalized by their sum, it is the above with s = −s'/(1 + s'): guidance *toward* the unconditional.
 
     Args:
-        conditional: Answer that knows the condition, (b, c, y, x).
-        unconditional: Answer that does not.
-        scale: s.
-        rescale: φ, from 0 to 1.
+        conditional: Network output with the condition, (b, c, y, x).
+        unconditional: Network output without the condition, (b, c, y, x).
+        scale: Guidance scale s.
+        rescale: Rescaling fraction φ, from 0 to 1.
     """
-    answer = conditional + scale * (conditional - unconditional)
-    spread, wanted = (a.std((1, 2, 3), keepdim=True) for a in (answer, conditional))
-    return answer * (rescale * wanted / spread.clamp(min=1e-8) + 1 - rescale)
+    output = conditional + scale * (conditional - unconditional)
+    spread, target = (a.std((1, 2, 3), keepdim=True) for a in (output, conditional))
+    return output * (rescale * target / spread.clamp(min=1e-8) + 1 - rescale)
 
 
 def _step(x: Tensor, x0: Tensor, here: tuple[float, float], there: tuple[float, float]) -> Tensor:
-    """Keep x₀ and the noise, change their shares."""
+    """Move to another level, with x₀ and the noise unchanged."""
     return there[0] * x0 + there[1] * _noise(x, x0, here)
 
 

@@ -1,4 +1,4 @@
-"""Bagging: networks that see views of the data of their own, and a learned convex combination (source paper §6.2)."""
+"""Bagging: networks trained on different views of the data, combined with learned weights (source paper §6.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,24 +18,25 @@ from polarcast.models.nowcast.views import VIEWS, View
 
 @dataclass
 class BaggingConfig(FURENetConfig):
-    """Configuration of members that are FURENets all of one size."""
+    """Configuration of bagging with FURENet members of equal size."""
 
     views: list[str] = setting(["raw", "edges", "stretch"], ALWAYS)
-    """What each member sees: raw, edges or stretch. Three times raw tells what the views are worth."""
+    """Input view of each member: raw, edges or stretch. Three times raw is the control for the views."""
 
     def __post_init__(self) -> None:
-        """Raises BadInput for a view there is not, or none at all."""
+        """Raise BadInput for an unknown view or an empty list."""
         super().__post_init__()
         unknown = [view for view in self.views if view not in VIEWS]
         if unknown or not self.views:
-            raise BadInput(f"unknown views {self.views!r}", "model.views", f"a list of: {', '.join(VIEWS)}")
+            fix = f"choose one or more from: {', '.join(VIEWS)}"
+            raise BadInput(f"empty list or unknown view: {self.views!r}", "model.views", fix)
 
 
 class Bagging(NetworkNowcast):
-    """Σ wₖ FURENetₖ(viewₖ), w ≥ 0, Σ w = 1.
+    """Convex combination of networks, Σ wₖ FURENetₖ(viewₖ), w ≥ 0, Σ w = 1.
 
-    Members are trained apart, each for itself on every sample, so that their errors differ; the weights alone are
-    trained on what the combination says.
+    Each member is trained with its own loss on every sample, so that errors differ between members. Only the weights
+    are trained with the loss of the combination.
     """
 
     def __init__(self, config: BaggingConfig, inputs: InputSpec) -> None:
@@ -47,31 +48,32 @@ class Bagging(NetworkNowcast):
 
     @property
     def weights(self) -> Tensor:
-        """w of each member."""
+        """Weight w of each member, (k,)."""
         return self.preference.softmax(0)
 
     @classmethod
     def input_views(cls, config: BaggingConfig) -> Mapping[str, View]:
-        """Return the members' views of the scaled fields, each once."""
+        """Return the views of the scaled fields that the members use, by name."""
         return {name: VIEWS[name] for name in config.views}
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
-        """Scaled zh of the coming frames, (b, t, z, y, x)."""
-        return self._combined(self._of_members(batch))
+        """Return scaled zh of the lead frames, (b, t, z, y, x)."""
+        return self._combined(self._member_forecasts(batch))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean of the members' own losses, and that of the combination, through which only the weights learn."""
-        cost, target, members = LOSSES[self.config.loss], scaled_target(self.config, batch), self._of_members(batch)
-        apart = torch.stack([cost(member, target) for member in members]).mean()
-        return apart + cost(self._combined(members.detach()), target)
+        """Return the mean loss of the members plus the loss of the combination, which trains the weights only."""
+        cost, target = LOSSES[self.config.loss], scaled_target(self.config, batch)
+        members = self._member_forecasts(batch)
+        member_loss = torch.stack([cost(member, target) for member in members]).mean()
+        return member_loss + cost(self._combined(members.detach()), target)
 
     def validation_loss(self, batch: Batch) -> Tensor:
-        """The configured loss of the combination."""
+        """Return the configured loss of the combination."""
         return super().loss(batch)
 
-    def _of_members(self, batch: Batch) -> Tensor:
-        """(k, b, t, z, y, x)"""
-        return torch.stack([net(seen) for net, seen in zip(self.members, self.seen(batch), strict=True)])
+    def _member_forecasts(self, batch: Batch) -> Tensor:
+        """Return the forecasts of all members, (k, b, t, z, y, x)."""
+        return torch.stack([net(x) for net, x in zip(self.members, self.network_inputs(batch), strict=True)])
 
     def _combined(self, members: Tensor) -> Tensor:
         return torch.einsum("k,k...->...", self.weights.to(members.dtype), members)

@@ -1,7 +1,7 @@
-"""Nowcasts of pysteps in which echo moves and changes, each spatial scale at its own pace: S-PROG, ANVIL and STEPS.
+"""Cascade nowcasts by pysteps, in which echo moves and evolves by spatial scale: S-PROG, ANVIL and STEPS.
 
-Where pysteps can't fit how echo changes, as on fields that are constant or don't change at all, the plain extrapolation
-stands in, as it is the limit of full persistence; an ensemble's members are then all the same.
+If pysteps cannot fit the evolution, as for constant or unchanging fields, the plain extrapolation is used instead, the
+limit of full persistence. All members of an ensemble are then equal.
 """
 
 from dataclasses import dataclass
@@ -14,34 +14,34 @@ from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.nowcast.extrapolation import Extrapolation, ExtrapolationConfig, at_least
 from polarcast.models.nowcast.pysteps_bridge import Fields, pysteps_library
 
-_OF_1_MM, _EXPONENT = 10 * log10(200), 1.6
+_DBZ_AT_1_MM, _EXPONENT = 10 * log10(200), 1.6
 """Z = 200 R^1.6 (Marshall, Langille & Palmer 1947), in decibels: dBZ = 23.0 + 1.6 · 10 log10 R."""
 _DRY_BELOW_THRESHOLD = 5.0
-"""A pixel without rain is so many dB of rain rate below the threshold, as pysteps has it."""
-_FEWEST_LEVELS = 3
-_NO_FIT = (ValueError, RuntimeError, IndexError)
-"""Raised by pysteps: for a scale without variance, for a process that is not stationary or singular; for one pixel."""
+"""Offset in dB of dry pixels below the rain-rate threshold, as in pysteps."""
+_MIN_LEVELS = 3
+_FIT_ERRORS = (ValueError, RuntimeError, IndexError)
+"""Errors of pysteps: a scale without variance, a non-stationary or singular process, a single pixel."""
 
 
 @dataclass
 class CascadeConfig(ExtrapolationConfig):
-    """Configuration of S-PROG, and what others have in common with it."""
+    """Configuration of S-PROG, and base of the other cascade configurations."""
 
     ar_order: int = setting(2, ALWAYS)
-    """Order of the autoregression, a number of frames; 1 or 2 is what pysteps advises."""
+    """Order of the autoregression in frames; pysteps recommends 1 or 2."""
     threshold: float = setting(0.1, ALWAYS)
-    """Rain rate in mm/h, by Z = 200 R^1.6, below which there is no rain, seen or forecast; 0.1 is 7 dBZ."""
+    """Rain rate in mm/h, by Z = 200 R^1.6, below which input and forecast are dry; 0.1 is 7 dBZ."""
     levels: int = setting(6, ALWAYS)
-    """Number of spatial scales; on a small grid no more than its side has octaves of wavelength, but 3 at least."""
+    """Number of spatial scales; on a small grid limited to the octaves of wavelength of its side, but at least 3."""
 
     def __post_init__(self) -> None:
-        """Raises BadInput for a value that is too small."""
+        """Raise BadInput for a value that is too small."""
         super().__post_init__()
         at_least("ar_order", self.ar_order, 1)
-        at_least("levels", self.levels, _FEWEST_LEVELS)
-        if not 10 * log10(max(self.threshold, 1e-9)) > -_OF_1_MM / _EXPONENT:
+        at_least("levels", self.levels, _MIN_LEVELS)
+        if not 10 * log10(max(self.threshold, 1e-9)) > -_DBZ_AT_1_MM / _EXPONENT:
             raise BadInput(
-                f"no echo, 0 dBZ, is more than {self.threshold} mm/h", "model.threshold", "give 0.04 or more"
+                f"{self.threshold} mm/h is below 0 dBZ, the value of no echo", "model.threshold", "give 0.04 or more"
             )
 
 
@@ -49,9 +49,9 @@ class CascadeConfig(ExtrapolationConfig):
 class ANVILConfig(CascadeConfig):
     """Configuration of ANVIL."""
 
-    # With order 2 pysteps divides 0 by 0 wherever a scale does not change.
+    # With order 2, pysteps divides 0 by 0 where a scale does not change.
     ar_order: int = setting(1, ALWAYS)
-    """Order of the autoregression of changes, a number of frames; 1 or 2 is what pysteps advises."""
+    """Order of the autoregression of changes, in frames; pysteps recommends 1 or 2."""
 
 
 @dataclass
@@ -59,45 +59,45 @@ class STEPSConfig(CascadeConfig):
     """Configuration of STEPS."""
 
     spacing_km: float = setting(1.0, ALWAYS)
-    """Side of a pixel in km: with the time step, how far motion is perturbed and rain may spread."""
+    """Pixel size in km; with the time step, it sets the perturbation of motion and the spread of rain."""
     step_minutes: float = setting(6.0, ALWAYS)
-    """Time from frame to frame in minutes."""
+    """Time between frames in minutes."""
 
     def __post_init__(self) -> None:
-        """Raises BadInput for a value that is too small."""
+        """Raise BadInput for a value that is too small."""
         super().__post_init__()
         _positive("spacing_km", self.spacing_km)
         _positive("step_minutes", self.step_minutes)
 
 
 class CascadeNowcast(Extrapolation):
-    """What these methods share: rain rates in dB, with a threshold, and a way out."""
+    """Base class of cascade methods: rain rates in dB, threshold, and fallback to extrapolation."""
 
     config: CascadeConfig
-    frames_besides_order = 1
-    """Frames that the autoregression needs besides its order."""
+    extra_frames = 1
+    """Frames that the autoregression needs in addition to its order."""
 
     @classmethod
     def frames_needed(cls, config: ExtrapolationConfig) -> int:
-        """Fewest frames that must be seen."""
+        """Return the minimum number of input frames."""
         assert isinstance(config, CascadeConfig)
-        return max(config.motion_frames, config.ar_order + cls.frames_besides_order)
+        return max(config.motion_frames, config.ar_order + cls.extra_frames)
 
     @property
     def floor_dbz(self) -> float:
-        """Reflectivity of the rain-rate threshold."""
-        return _OF_1_MM + _EXPONENT * self._threshold_db
+        """Reflectivity of the rain-rate threshold in dBZ."""
+        return _DBZ_AT_1_MM + _EXPONENT * self._threshold_db
 
     def advance(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
-        """The frames to come at one height, as `Extrapolation.advance`."""
-        needed = self.config.ar_order + self.frames_besides_order
+        """Forecast one height; see `Extrapolation.advance`."""
+        needed = self.config.ar_order + self.extra_frames
         try:
-            return self.changed(zh[-needed:], motion, members, seed)
-        except _NO_FIT:
-            return self.carried(zh, motion)
+            return self.evolve(zh[-needed:], motion, members, seed)
+        except _FIT_ERRORS:
+            return self.extrapolate(zh, motion)
 
-    def changed(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
-        """As `advance`, from as many frames as the order needs; raises what pysteps does where it can't fit."""
+    def evolve(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
+        """Forecast one height from the frames that the order needs; errors of pysteps are not caught."""
         raise NotImplementedError
 
     @property
@@ -105,23 +105,23 @@ class CascadeNowcast(Extrapolation):
         return 10 * log10(self.config.threshold)
 
     def _levels(self, zh: Fields) -> int:
-        return max(_FEWEST_LEVELS, min(self.config.levels, int(log2(min(zh.shape[1:]) / 2))))
+        return max(_MIN_LEVELS, min(self.config.levels, int(log2(min(zh.shape[1:]) / 2))))
 
     def _rain_db(self, zh: Fields) -> Fields:
-        """10 log10 of the rain rate in mm/h, as pysteps' examples feed S-PROG and STEPS."""
-        rain = (zh - _OF_1_MM) / _EXPONENT
+        """Convert dBZ to 10 log10 of the rain rate in mm/h, the input of S-PROG and STEPS in the pysteps examples."""
+        rain = (zh - _DBZ_AT_1_MM) / _EXPONENT
         return np.where(rain >= self._threshold_db, rain, self._threshold_db - _DRY_BELOW_THRESHOLD)
 
     def _dbz(self, rain_db: Fields) -> Fields:
-        """Back to dBZ, with 0 below the threshold and where pysteps has no number."""
-        return np.where(rain_db >= self._threshold_db, _OF_1_MM + _EXPONENT * rain_db, 0)
+        """Convert rain rate in dB to dBZ, 0 below the threshold and for missing values."""
+        return np.where(rain_db >= self._threshold_db, _DBZ_AT_1_MM + _EXPONENT * rain_db, 0)
 
 
 class SPROG(CascadeNowcast):
-    """S-PROG (Seed 2003): scales fade as fast as they were seen to; intensities stay distributed as they were."""
+    """S-PROG (Seed 2003): scales decay at their observed rates; the distribution of intensities is preserved."""
 
-    def changed(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
-        """(1, lead, y, x) in dBZ."""
+    def evolve(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
+        """Return the forecast, (1, lead, y, x) in dBZ."""
         ahead = pysteps_library().sprog(
             self._rain_db(zh),
             motion,
@@ -134,16 +134,16 @@ class SPROG(CascadeNowcast):
 
 
 class ANVIL(CascadeNowcast):
-    """ANVIL (Pulkkinen et al. 2020): scales go on growing or decaying, which differs from place to place.
+    """ANVIL (Pulkkinen et al. 2020): growth and decay continue, with rates that vary in space.
 
-    It runs on rain rates in mm/h, as in pysteps' example. It has no number wherever an earlier frame did not see what
-    the last one did, having been moved up; the plain extrapolation stands in there.
+    It uses rain rates in mm/h, as in the pysteps example. Where an earlier frame, advected to the last one, has no
+    data, ANVIL returns missing values; these are replaced by the plain extrapolation.
     """
 
-    frames_besides_order = 2
+    extra_frames = 2
 
-    def changed(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
-        """(1, lead, y, x) in dBZ."""
+    def evolve(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
+        """Return the forecast, (1, lead, y, x) in dBZ."""
         rain_db = self._rain_db(zh)
         ahead = pysteps_library().anvil(
             np.where(rain_db >= self._threshold_db, 10 ** (rain_db / 10), 0),
@@ -152,23 +152,23 @@ class ANVIL(CascadeNowcast):
             n_cascade_levels=self._levels(zh),
             ar_order=self.config.ar_order,
         )
-        # Dry pixels become -inf, which is below any threshold.
-        return np.where(np.isfinite(ahead), self._dbz(10 * np.log10(ahead)), self.carried(zh, motion))
+        # Dry pixels become -inf, below any threshold.
+        return np.where(np.isfinite(ahead), self._dbz(10 * np.log10(ahead)), self.extrapolate(zh, motion))
 
 
 class STEPS(CascadeNowcast):
-    """STEPS (Bowler, Pierce & Seed 2006): scales fade and noise takes their place; motion is perturbed, too.
+    """STEPS (Bowler, Pierce & Seed 2006): decaying scales are replaced by noise, and motion is perturbed.
 
-    All heights of a member have the same random numbers, so that a storm is displaced as one. Member k is the same
-    however many are asked for. Rain that the frame before did not have at all, or at the very edge alone, is clutter to
-    pysteps: it is forecast dry.
+    All heights of a member use the same random numbers, so that a storm is displaced as a whole. Member k does not
+    depend on the ensemble size. Rain that the previous frame lacks, or has only at the edge, is clutter to pysteps and
+    forecast dry.
     """
 
     ensemble = True
     config: STEPSConfig
 
-    def changed(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
-        """(m, lead, y, x) in dBZ."""
+    def evolve(self, zh: Fields, motion: Fields, members: int, seed: int) -> Fields:
+        """Return the forecast, (m, lead, y, x) in dBZ."""
         ahead = pysteps_library().steps(
             self._rain_db(zh),
             motion,

@@ -1,4 +1,4 @@
-"""Convolutional gated recurrent units, encoder and forecaster (Ballas et al. 2016; Shi et al. 2017)."""
+"""ConvGRU encoder-forecaster (Ballas et al. 2016; Shi et al. 2017)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from polarcast.models.qpe.unet import require_halvable
 
 @dataclass
 class ConvGRUConfig(NowcastConfig):
-    """Configuration of the recurrent network."""
+    """Configuration of the ConvGRU."""
 
     widths: list[int] = setting([64, 128, 192], ALWAYS)
     """Channels of the state at each level, from half resolution down; each level halves the grid."""
 
 
 class ConvGRU(NetworkNowcast):
-    """Reads the frames one after the other, then goes on by itself for as many as are to come."""
+    """Recurrent network that encodes the input frames one by one, then steps through the lead frames."""
 
     def __init__(self, config: ConvGRUConfig, inputs: InputSpec) -> None:
         super().__init__(config, inputs)
@@ -32,41 +32,41 @@ class ConvGRU(NetworkNowcast):
 
 
 class RecurrentNet(nn.Module):
-    """Scaled radar (b, t, v, z, y, x) → scaled zh (b, lead, z, y, x)."""
+    """Encoder-forecaster: scaled radar (b, t, v, z, y, x) → scaled zh (b, lead, z, y, x)."""
 
     def __init__(self, inputs: InputSpec, widths: Sequence[int]) -> None:
         super().__init__()
         self._lead_frames, heights = inputs.lead_frames, len(inputs.heights_km)
-        seen = len(inputs.variables) * heights
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise([seen, *widths]))
+        channels = len(inputs.variables) * heights
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise([channels, *widths]))
         self.readers = nn.ModuleList(GatedUnit(w, w) for w in widths)
-        # The deepest unit goes on from its state alone, each other one from what comes from below, too.
-        given = [*widths[:-1], 0]
-        self.writers = nn.ModuleList(GatedUnit(a, w) for a, w in zip(given, widths, strict=True))
+        # The deepest unit has only its state; the others also get the upsampled state below.
+        below = [*widths[:-1], 0]
+        self.writers = nn.ModuleList(GatedUnit(a, w) for a, w in zip(below, widths, strict=True))
         self.ups = nn.ModuleList(nn.ConvTranspose2d(b, a, 4, stride=2, padding=1) for a, b in pairwise(widths))
         self.last = nn.ConvTranspose2d(widths[0], widths[0], 4, stride=2, padding=1)
         self.head = nn.Conv2d(widths[0], heights, 3, padding=1)
 
     def forward(self, radar: Tensor) -> Tensor:
-        """Raises BadInput when the grid can't be halved as often as the depth needs."""
+        """Return the forecast. Raises BadInput if the grid can't be halved once per level."""
         require_halvable(radar, len(self.downs))
         states: list[Tensor | None] = [None] * len(self.downs)
         for frame in radar.flatten(2, 3).unbind(1):
-            states = self._read(frame, states)
+            states = self._encode_frame(frame, states)
         ahead = []
         for _ in range(self._lead_frames):
-            states = self._go_on(states)
-            ahead.append(self._show(states))
+            states = self._step_forecast(states)
+            ahead.append(self._decode(states))
         return torch.stack(ahead, 1)
 
-    def _read(self, frame: Tensor, states: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def _encode_frame(self, frame: Tensor, states: Sequence[Tensor | None]) -> list[Tensor | None]:
         x, after = frame, list[Tensor | None]()
         for down, reader, state in zip(self.downs, self.readers, states, strict=True):
             x = reader(F.leaky_relu(down(x), 0.2), state)
             after.append(x)
         return after
 
-    def _go_on(self, states: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def _step_forecast(self, states: Sequence[Tensor | None]) -> list[Tensor | None]:
         x, after = None, list[Tensor | None]()
         for level in reversed(range(len(states))):
             x = self.writers[level](x, states[level])
@@ -74,12 +74,12 @@ class RecurrentNet(nn.Module):
             x = F.leaky_relu(self.ups[level - 1](x), 0.2) if level else None
         return after
 
-    def _show(self, states: Sequence[Tensor | None]) -> Tensor:
+    def _decode(self, states: Sequence[Tensor | None]) -> Tensor:
         return self.head(F.leaky_relu(self.last(states[0]), 0.2))
 
 
 class GatedUnit(nn.Module):
-    """h′ = z h + (1 − z) tanh(W [x, r h]), with the gates r and z of [x, h], all by convolutions."""
+    """Convolutional GRU cell: h′ = z h + (1 − z) tanh(W [x, r h]), with gates r and z computed from [x, h]."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -87,12 +87,20 @@ class GatedUnit(nn.Module):
         self.candidate = nn.Conv2d(channels + width, width, 3, padding=1)
 
     def forward(self, x: Tensor | None, state: Tensor | None) -> Tensor:
-        """x (b, channels, y, x) or None where there are none, the state (b, width, y, x) or None for zeros → state."""
+        """Return the next state.
+
+        Args:
+            x: Input, (b, channels, y, x); None for a unit without input.
+            state: Previous state, (b, width, y, x); None for zeros.
+
+        Raises:
+            ValueError: both are None.
+        """
         if state is None:
             if x is None:
-                raise ValueError("neither input nor state")
+                raise ValueError("both input and state are None")
             state = x.new_zeros(len(x), self.candidate.out_channels, *x.shape[-2:])
-        given = () if x is None else (x,)
-        reset, keep = torch.sigmoid(self.gates(torch.cat([*given, state], 1))).chunk(2, 1)
-        new = torch.tanh(self.candidate(torch.cat([*given, reset * state], 1)))
+        inputs = () if x is None else (x,)
+        reset, keep = torch.sigmoid(self.gates(torch.cat([*inputs, state], 1))).chunk(2, 1)
+        new = torch.tanh(self.candidate(torch.cat([*inputs, reset * state], 1)))
         return keep * state + (1 - keep) * new

@@ -1,4 +1,4 @@
-"""What a nowcasting network is trained on: losses of scaled reflectivity, 0 to 1 over 0 to 65 dBZ."""
+"""Training losses of nowcasting networks, on reflectivity scaled from 0–65 dBZ to 0–1."""
 
 from collections.abc import Callable
 
@@ -14,13 +14,16 @@ _SHARP_SHARE = 0.5
 
 
 def mse(forecast: Tensor, observed: Tensor) -> Tensor:
-    """Mean squared error (source paper §5)."""
+    """Return the mean squared error (source paper §5)."""
     return F.mse_loss(forecast, observed)
 
 
 def balanced(forecast: Tensor, observed: Tensor) -> Tensor:
-    """Squared plus absolute error, both weighted by the class of what was observed (Shi et al. 2017, §3.3: B-MSE and
-    B-MAE), so that the few pixels of strong echo count; divided by the largest weight."""
+    """Return the balanced squared plus absolute error (Shi et al. 2017, §3.3: B-MSE and B-MAE).
+
+    Pixels are weighted by the class of the observed reflectivity, so that rare strong echo counts; the result is
+    divided by the largest weight.
+    """
     low, high = RANGES["zh"]
     edges = torch.tensor([(step - low) / (high - low) for step in _STEPS_DBZ], device=observed.device)
     weight = torch.tensor(_WEIGHTS, device=observed.device)[torch.bucketize(observed.contiguous(), edges, right=True)]
@@ -29,20 +32,20 @@ def balanced(forecast: Tensor, observed: Tensor) -> Tensor:
 
 
 def sharp(forecast: Tensor, observed: Tensor) -> Tensor:
-    """Squared error, and squared error of the amplitudes of each field's Fourier coefficients.
+    """Return the mean of the squared error and the squared error of the Fourier amplitudes of each field.
 
-    Of two forecasts equally wrong, the blurred one has lost the amplitude of small scales; the second term asks for it
-    wherever the phase can't be known (Yan et al. 2024, FACL: Fourier amplitude loss). The transform is orthonormal, so
-    that both terms are means over as many values of the same scale (Parseval).
+    A blurred forecast lacks amplitude at small scales. The second term penalizes this even where the phase is
+    unpredictable (Yan et al. 2024, FACL: Fourier amplitude loss). The transform is orthonormal, so both terms have the
+    same number of values and the same scale (Parseval).
     """
-    said, seen = (torch.fft.rfft2(field.float(), norm="ortho").abs() for field in (forecast, observed))
-    in_amplitude = _whole_plane_mse(said, seen, forecast.shape[-1])
-    return (1 - _SHARP_SHARE) * F.mse_loss(forecast, observed) + _SHARP_SHARE * in_amplitude
+    amplitudes = [torch.fft.rfft2(field.float(), norm="ortho").abs() for field in (forecast, observed)]
+    amplitude_error = _whole_plane_mse(amplitudes[0], amplitudes[1], forecast.shape[-1])
+    return (1 - _SHARP_SHARE) * F.mse_loss(forecast, observed) + _SHARP_SHARE * amplitude_error
 
 
 def _whole_plane_mse(forecast: Tensor, observed: Tensor, columns: int) -> Tensor:
-    """Mean over the whole plane of coefficients of the squared difference of those that `rfft2` gives."""
-    # Of a real field half of the plane is redundant: the other half counts twice.
+    """Return the mean squared difference over the full coefficient plane, given the half plane of `rfft2`."""
+    # Half of the plane is redundant for real fields: columns without a mirror image count once, all others twice.
     weight = torch.full((forecast.shape[-1],), 2.0, device=forecast.device)
     weight[0] = 1.0
     if columns % 2 == 0:
@@ -52,4 +55,4 @@ def _whole_plane_mse(forecast: Tensor, observed: Tensor, columns: int) -> Tensor
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "balanced": balanced, "sharp": sharp}
-"""Of scaled forecast and observation of equal shape, (…, y, x): a mean over all pixels."""
+"""Losses by name; each maps scaled forecast and observation, both (…, y, x), to a mean over all pixels."""

@@ -1,4 +1,4 @@
-"""What nowcasting networks share: scaled fields in, scaled zh of the coming frames out."""
+"""Base class of nowcasting networks: scaling, loss and forecast of zh."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,32 +17,38 @@ from polarcast.models.nowcast.views import View, raw
 
 _STANDARD = "standard"
 _SCALINGS = ("range", "frame", _STANDARD)
-STRONGEST_DBZ = 78.0
-"""More than hail gives. Nothing in a network keeps it from saying thousands where it is shown what it has hardly ever
-seen, such as a lost frame."""
+MAX_DBZ = 78.0
+"""Upper limit of forecasts in dBZ, above the reflectivity of hail.
+
+Networks may output thousands of dBZ for unusual input, such as a missing frame.
+"""
 
 
 @dataclass
 class NowcastConfig:
-    """How a network speaks of reflectivity and what its errors cost; configurations of networks inherit it."""
+    """Scaling and loss; base class of the nowcasting network configurations."""
 
     scaling: str = setting("range", ALWAYS)
-    """range; frame, which is inverted with the last frame seen; or standard: what goes in has mean 0 and variance 1
-    over training events, so that tenths of a dB of zdr count as much as some dBZ; the forecast is as with range."""
+    """Scaling of the radar input: range, frame or standard.
+
+    With `frame`, forecasts are scaled back with the limits of the last input frame. With `standard`, inputs have mean 0
+    and variance 1 over the training events, so that tenths of a dB of zdr count as much as several dBZ; forecasts are
+    scaled as with `range`.
+    """
     loss: str = setting("mse", ALWAYS)
-    """mse, balanced (weighted by echo strength), or sharp (with the amplitudes of the spectrum)."""
+    """Training loss: mse, balanced (weighted by echo strength) or sharp (with Fourier amplitudes)."""
 
     def __post_init__(self) -> None:
-        """Raises BadInput for a scaling or a loss there is not."""
-        for key, there in (("scaling", _SCALINGS), ("loss", tuple(LOSSES))):
-            if getattr(self, key) not in there:
+        """Raise BadInput for an unknown scaling or loss."""
+        for key, choices in (("scaling", _SCALINGS), ("loss", tuple(LOSSES))):
+            if getattr(self, key) not in choices:
                 raise BadInput(
-                    f"unknown value {getattr(self, key)!r}", f"model.{key}", f"there are: {', '.join(there)}"
+                    f"unknown value {getattr(self, key)!r}", f"model.{key}", f"choose from: {', '.join(choices)}"
                 )
 
 
 class NetworkNowcast(Forecaster):
-    """A forecaster around a network (b, t, v, z, y, x) → (b, lead, z, y, x), both scaled."""
+    """Forecaster around a network that maps scaled radar (b, t, v, z, y, x) to scaled zh (b, lead, z, y, x)."""
 
     net: nn.Module
 
@@ -53,65 +59,67 @@ class NetworkNowcast(Forecaster):
             self.standard = Standard(len(views) * len(inputs.variables) * len(inputs.heights_km))
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn mean and standard deviation of each view, variable and height, where the scaling needs them."""
+        """Fit mean and standard deviation of each view, variable and height, if the scaling needs them."""
         if self.config.scaling == _STANDARD:
             self.standard.fit(self._viewed(batch).flatten(0, 1).flatten(1, 3) for batch in batches)
 
-    def seen(self, batch: Batch) -> Sequence[Tensor]:
-        """What goes into the network, or into each of several: scaled radar (b, t, v, z, y, x) in one view each."""
+    def network_inputs(self, batch: Batch) -> Sequence[Tensor]:
+        """Return the input of each member network: scaled radar (b, t, v, z, y, x), one view per member."""
         viewed = self._viewed(batch)
         if self.config.scaling == _STANDARD:
             viewed = self.standard(viewed.flatten(2, 4)).view_as(viewed)
         return viewed.unbind(2)
 
-    def seen_zh(self, zh: Tensor) -> Tensor:
-        """Scaled zh (b, t, z, y, x) as its frames go into the network in the first view: standardised or not."""
+    def standardized_zh(self, zh: Tensor) -> Tensor:
+        """Return scaled zh (b, t, z, y, x) as it enters the network in the first view, standardized if configured."""
         if self.config.scaling != _STANDARD:
             return zh
-        # Channels are in the order of `seen`: view, variable, height.
+        # Order of channels in `network_inputs`: view, variable, height.
         heights = len(self.inputs.heights_km)
         first = self.inputs.variables.index("zh") * heights
-        of_zh = slice(first, first + heights)
-        return (zh - self.standard.mean[of_zh]) / self.standard.std[of_zh]
+        channels = slice(first, first + heights)
+        return (zh - self.standard.mean[channels]) / self.standard.std[channels]
 
     def _viewed(self, batch: Batch) -> Tensor:
-        """(b, t, view, v, z, y, x), between 0 and 1 before it is standardised."""
-        rule = _rule_of_forecasts(self.config)
+        """Return all views, (b, t, view, v, z, y, x), not yet standardized."""
+        rule = _scaling_rule(self.config)
         radar = make_scaling(rule, batch.variables, batch.radar).apply(batch.radar)
         views = [view(radar) for view in self._views]
-        return torch.stack(views, 2) if len(views) > 1 else views[0].unsqueeze(2)  # of one, nothing is copied
+        return torch.stack(views, 2) if len(views) > 1 else views[0].unsqueeze(2)  # a single view needs no copy
 
     def scaled_forecast(self, batch: Batch) -> Tensor:
-        """Scaled zh of the coming frames, (b, t, z, y, x)."""
-        return self.net(self.seen(batch)[0])
+        """Return scaled zh of the lead frames, (b, t, z, y, x)."""
+        return self.net(self.network_inputs(batch)[0])
 
     def loss(self, batch: Batch) -> Tensor:
-        """The configured loss of scaled zh. Raises BadInput for a grid that the network can't take."""
+        """Return the configured loss of scaled zh. Raises BadInput for an unsupported grid."""
         return LOSSES[self.config.loss](self.scaled_forecast(batch), scaled_target(self.config, batch))
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """zh in dBZ of the coming frames, (b, m = 1, t, z, y, x), from 0 (no echo) to `STRONGEST_DBZ`."""
+        """Return zh in dBZ of the lead frames, (b, m = 1, t, z, y, x), from 0 (no echo) to `MAX_DBZ`."""
         scaled = self.scaled_forecast(batch).float()
-        return zh_scaling(self.config, batch).invert(scaled[:, :, None])[:, :, 0].clamp(0, STRONGEST_DBZ)[:, None]
+        return zh_scaling(self.config, batch).invert(scaled[:, :, None])[:, :, 0].clamp(0, MAX_DBZ)[:, None]
 
 
 def scaled_target(config: NowcastConfig, batch: Batch) -> Tensor:
-    """Scaled zh of the coming frames, (b, t, z, y, x), as observed."""
+    """Return observed, scaled zh of the lead frames, (b, t, z, y, x)."""
     return zh_scaling(config, batch).apply(batch.required_target_zh[:, :, None])[:, :, 0]
 
 
 def zh_scaling(config: NowcastConfig, batch: Batch) -> Scaling:
-    """The scaling of zh alone, as (b, t, v = 1, z, y, x): of nothing but the last frame seen, so that no limit leaks.
+    """Return the scaling of zh alone, (b, t, v = 1, z, y, x).
+
+    Its limits come from the last input frame only, so that no target information leaks.
 
     Raises:
-        BadInput: the frame rule, without zh among the inputs.
+        BadInput: scaling is frame, but zh is not an input.
     """
     if config.scaling == "frame" and "zh" not in batch.variables:
-        raise BadInput("the limits of zh's frames are not known without zh", "model.scaling", "use range")
-    # The range rule does not look at what it is given.
+        raise BadInput("scaling by frame needs zh, which is not an input", "model.scaling", "use range")
+    # The range scaling ignores its fields.
     last = batch.variable("zh")[:, -1:, None] if "zh" in batch.variables else batch.radar
-    return make_scaling(_rule_of_forecasts(config), ("zh",), last)
+    return make_scaling(_scaling_rule(config), ("zh",), last)
 
 
-def _rule_of_forecasts(config: NowcastConfig) -> str:
+def _scaling_rule(config: NowcastConfig) -> str:
     return "range" if config.scaling == _STANDARD else config.scaling

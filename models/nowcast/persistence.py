@@ -1,4 +1,4 @@
-"""The least that a nowcast has to beat: that nothing changes."""
+"""Persistence: the simplest baseline, a forecast of no change."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from polarcast.models.forecaster import Forecaster, InputSpec
 
 @dataclass
 class PersistenceConfig:
-    """Persistence has nothing to configure."""
+    """Configuration of persistence, without options."""
 
 
 class Persistence(Forecaster):
-    """The last frame seen, at every lead time."""
+    """Forecast of the last input frame at every lead time."""
 
     def __init__(self, config: PersistenceConfig, inputs: InputSpec) -> None:
         super().__init__()
         self._lead_frames = inputs.lead_frames
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """zh in dBZ, (b, m = 1, t, z, y, x). Raises ValueError when zh is not among the variables."""
+        """Return zh in dBZ, (b, m = 1, t, z, y, x). Raises ValueError if zh is not an input."""
         last = batch.variable("zh")[:, None, -1:].clamp(min=0)
         return last.expand(-1, -1, self._lead_frames, -1, -1, -1)

@@ -1,4 +1,4 @@
-"""What is used of pysteps, without its banner, its prints and its hold on numpy's random numbers."""
+"""Wrapper of pysteps that suppresses its output and restores NumPy's global random state."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ Fields = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Library:
-    """The functions of pysteps that make nowcasts."""
+    """Functions of pysteps for motion and nowcasts."""
 
     lucas_kanade: Callable[..., Fields]
     extrapolation: Callable[..., Fields]
@@ -29,9 +29,13 @@ class Library:
 
 @cache
 def pysteps_library() -> Library:
-    """pysteps, imported when it is first asked for. Raises BadInput where it, or OpenCV, is not installed."""
+    """Import pysteps on first use.
+
+    Raises:
+        BadInput: pysteps or OpenCV is not installed.
+    """
     try:
-        # OpenCV is optional to pysteps, which would complain only when it looks for motion.
+        # pysteps imports without OpenCV and would fail only when it estimates motion.
         with contained():
             import cv2  # noqa: F401
             from pysteps.motion.lucaskanade import dense_lucaskanade
@@ -44,8 +48,8 @@ def pysteps_library() -> Library:
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """Run pysteps without a trace: nothing printed, no warnings, numpy's global random numbers as they were."""
-    state: Any = np.random.get_state()  # noqa: NPY002 - STEPS seeds these, whoever else may be drawing from them
+    """Suppress output and warnings of pysteps, and restore NumPy's global random state on exit."""
+    state: Any = np.random.get_state()  # noqa: NPY002 - STEPS seeds the global state
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Diffusion of what a deterministic nowcast leaves open: the field's answer to blur (DiffCast, Yu et al. 2024)."""
+"""Diffusion of the residual of a deterministic nowcast, against blur (DiffCast, Yu et al. 2024)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from polarcast.data.batch import Batch
 from polarcast.data.scaling import RANGES, RangeScaling
 from polarcast.models.common.frozen import freeze
 from polarcast.models.common.standardize import Standard
-from polarcast.models.diffusion.denoising import JUDGED_MEMBERS, Denoising, DenoisingConfig
+from polarcast.models.diffusion.denoising import VALIDATION_MEMBERS, Denoising, DenoisingConfig
 from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import fair_crps
 from polarcast.models.diffusion.random_numbers import FORECASTS, forecast_keys, normal, training_keys
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster, InputSpec
-from polarcast.models.nowcast.network import STRONGEST_DBZ
+from polarcast.models.nowcast.network import MAX_DBZ
 
 _ZH = RangeScaling(("zh",))
 _MEMBERS_ON_GPU = 8
@@ -28,15 +28,14 @@ class ResidualNowcastConfig(DenoisingConfig):
 
 
 class ResidualNowcast(Forecaster):
-    """zh = nowcast of a trained, frozen base + a diffused residual, all lead times and heights together.
+    """zh = nowcast of a trained, frozen base + a diffused residual, for all lead times and heights jointly.
 
-    The residual is standardised for each lead time and height by its statistics over the training events: it grows with
-    lead time. There the base has seen the answer, so on new events residuals are larger, the more the base has
-    overfitted.
+    The residual, which grows with lead time, is standardized for each lead time and height by its statistics over the
+    training events. The base was fitted to these, so residuals on new events are larger, especially if it overfits.
     """
 
     def __init__(self, config: ResidualNowcastConfig, inputs: InputSpec, base: Forecaster) -> None:
-        """Build around a trained nowcaster, which is frozen in place."""
+        """Build around a trained nowcaster and freeze it in place."""
         super().__init__()
         freeze(base)
         self.base, self.blocks = base, (DenoisingBlock,)
@@ -46,46 +45,47 @@ class ResidualNowcast(Forecaster):
         self.denoising = Denoising(config, fields, inputs.channels + fields)
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn mean and standard deviation of the residual at each lead time and height."""
+        """Fit mean and standard deviation of the residual at each lead time and height."""
         self.standard.fit(self._residual(batch) for batch in batches)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Squared error of the denoiser's prediction at random noise levels."""
+        """Return the squared error of the denoiser's prediction at random noise levels."""
         estimate = self._estimate(batch)
         residual = self.standard(_scaled(batch.required_target_zh) - estimate)
         return self.denoising.loss(residual, self._condition(batch, estimate), training_keys(batch))
 
     def validation_loss(self, batch: Batch) -> Tensor:
-        """Fair CRPS of two members made with at most 8 steps of the configured sampler, in units of 65 dBZ."""
-        members = self._members(batch, JUDGED_MEMBERS, 0, self.denoising.judging_sampler)
+        """Return the fair CRPS of two members sampled in at most 8 steps, in units of 65 dBZ."""
+        members = self._members(batch, VALIDATION_MEMBERS, 0, self.denoising.validation_sampler)
         return fair_crps(members, batch.required_target_zh) / (RANGES["zh"][1] - RANGES["zh"][0])
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """zh in dBZ, (b, m, t, z, y, x); each member begins with noise of its own."""
+        """Return zh in dBZ, (b, m, t, z, y, x); each member starts from independent noise."""
         return self._members(batch, members, seed, self.denoising.sampler)
 
     @torch.no_grad()
     def _members(self, batch: Batch, members: int, seed: int, sampler: Sampler) -> Tensor:
         estimate = self._estimate(batch)
         condition = self._condition(batch, estimate)
-        together, made = _together(estimate), []
-        for first in range(0, members, together):
-            chosen = range(first, min(first + together, members))
+        per_pass, samples = _members_per_pass(estimate), []
+        for first in range(0, members, per_pass):
+            chosen = range(first, min(first + per_pass, members))
             keys = [key for member in chosen for key in forecast_keys(batch, seed, member)]
             estimates, conditions = (field.repeat(len(chosen), 1, 1, 1) for field in (estimate, condition))
-            made.append(self._make(estimates, conditions, keys, sampler).unflatten(0, (len(chosen), len(batch))))
-        return torch.cat(made).movedim(0, 1)
+            sample = self._sample(estimates, conditions, keys, sampler)
+            samples.append(sample.unflatten(0, (len(chosen), len(batch))))
+        return torch.cat(samples).movedim(0, 1)
 
-    def _make(self, estimate: Tensor, condition: Tensor, keys: Sequence[int], sampler: Sampler) -> Tensor:
-        """A nowcast for each key, (b, t, z, y, x) in dBZ."""
+    def _sample(self, estimate: Tensor, condition: Tensor, keys: Sequence[int], sampler: Sampler) -> Tensor:
+        """Sample one nowcast for each key, (b, t, z, y, x) in dBZ."""
         noise = normal(keys, FORECASTS, estimate.shape[1:], estimate.device)
-        limits = tuple(self.standard(limit - estimate) for limit in (0.0, STRONGEST_DBZ / RANGES["zh"][1]))
+        limits = tuple(self.standard(limit - estimate) for limit in (0.0, MAX_DBZ / RANGES["zh"][1]))
         residual = self.standard.restore(self.denoising.sample(condition, noise, sampler, (limits[0], limits[1])))
         scaled = (estimate + residual).unflatten(1, self._shape)
         return _ZH.invert(scaled[:, :, None])[:, :, 0].clamp(min=0)
 
     def _condition(self, batch: Batch, estimate: Tensor) -> Tensor:
-        """Scaled radar fields and, last, the base's nowcast, (b, k, y, x)."""
+        """Return scaled radar fields and, last, the nowcast of the base, (b, k, y, x)."""
         return torch.cat([RangeScaling(batch.variables).apply(batch.radar).flatten(1, 3), estimate], 1)
 
     def _residual(self, batch: Batch) -> Tensor:
@@ -93,16 +93,16 @@ class ResidualNowcast(Forecaster):
 
     @torch.no_grad()
     def _estimate(self, batch: Batch) -> Tensor:
-        """The base's scaled nowcast, (b, t·z, y, x); of a base with members the mean."""
-        # Training turns on what is within, too: the base's normalisation would take up what it is shown.
+        """Return the scaled nowcast of the base, (b, t·z, y, x), averaged over its members."""
+        # `train()` also applies to the base, whose batch normalization would then update its statistics.
         return _scaled(self.base.eval().forecast(batch).float().mean(1))
 
 
-def _together(field: Tensor) -> int:
-    """Members at once: a GPU would wait for its host between the many small steps of each; a CPU's cache holds one."""
+def _members_per_pass(field: Tensor) -> int:
+    """Return the batch size in members: several on a GPU to hide launch overhead, one on a CPU to fit its cache."""
     return _MEMBERS_ON_GPU if field.is_cuda else 1
 
 
 def _scaled(zh: Tensor) -> Tensor:
-    """zh (b, t, z, y, x) in dBZ → scaled channels (b, t·z, y, x)."""
+    """Scale zh (b, t, z, y, x) in dBZ to channels (b, t·z, y, x)."""
     return _ZH.apply(zh[:, :, None]).flatten(1, 3)

@@ -1,6 +1,6 @@
-"""A strong simple video network: frames are encoded one by one, time is mixed at reduced resolution (Gao et al. 2022).
+"""SimVP (Gao et al. 2022): frames are encoded separately, and time is mixed at reduced resolution.
 
-The mixing is by gated large-kernel attention (Tan et al. 2022, SimVP v2; Guo et al. 2022).
+The mixing uses gated large-kernel attention (Tan et al. 2022, SimVP v2; Guo et al. 2022).
 """
 
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ _EXPANSION = 4
 
 @dataclass
 class SimVPConfig(NowcastConfig):
-    """Configuration of the video network."""
+    """Configuration of SimVP."""
 
     widths: list[int] = setting([64, 512], ALWAYS)
-    """Channels of a frame, and of all frames together where time is mixed."""
+    """Channels per encoded frame, and channels of all frames together where time is mixed."""
     halvings: int = setting(2, ALWAYS)
-    """How often the grid is halved before time is mixed."""
+    """Number of halvings of the grid before time is mixed."""
     depth: int = setting(8, ALWAYS)
-    """Blocks that mix time and space."""
+    """Number of blocks that mix time and space."""
 
     def __post_init__(self) -> None:
-        """Raises BadInput for other than two widths, or no blocks."""
+        """Raise BadInput unless there are two widths, and at least one halving and block."""
         super().__post_init__()
         if len(self.widths) != 2:
-            raise BadInput(f"{len(self.widths)} widths", "model.widths", "give two: of a frame, and of all together")
+            raise BadInput(f"got {len(self.widths)} widths", "model.widths", "give two: one frame, all frames")
         for key in ("halvings", "depth"):
             if getattr(self, key) < 1:
                 raise BadInput(f"{getattr(self, key)} is too few", f"model.{key}", "give 1 or more")
 
 
 class SimVP(NetworkNowcast):
-    """Forecasts all lead times and heights at once."""
+    """SimVP, which forecasts all lead times and heights at once."""
 
     def __init__(self, config: SimVPConfig, inputs: InputSpec) -> None:
         super().__init__(config, inputs)
@@ -48,23 +48,23 @@ class SimVP(NetworkNowcast):
 
 
 class VideoNet(nn.Module):
-    """Scaled radar (b, t, v, z, y, x) → scaled zh (b, lead, z, y, x)."""
+    """Network from scaled radar (b, t, v, z, y, x) to scaled zh (b, lead, z, y, x)."""
 
     def __init__(self, inputs: InputSpec, config: SimVPConfig) -> None:
         super().__init__()
-        of_frame, mixed = config.widths
+        frame_width, mixed = config.widths
         heights, self._lead_frames = len(inputs.heights_km), inputs.lead_frames
-        self.first = Layer(len(inputs.variables) * heights, of_frame, halve=True)
-        self.downs = nn.ModuleList(Layer(of_frame, of_frame, halve=True) for _ in range(config.halvings - 1))
-        self.into = nn.Conv2d(inputs.frames * of_frame, mixed, 1)
+        self.first = Layer(len(inputs.variables) * heights, frame_width, halve=True)
+        self.downs = nn.ModuleList(Layer(frame_width, frame_width, halve=True) for _ in range(config.halvings - 1))
+        self.into = nn.Conv2d(inputs.frames * frame_width, mixed, 1)
         self.mixing = nn.Sequential(*(MixingBlock(mixed) for _ in range(config.depth)))
-        self.out_of = nn.Conv2d(mixed, inputs.lead_frames * of_frame, 1)
-        self.ups = nn.ModuleList(Layer(of_frame, of_frame, double=True) for _ in range(config.halvings - 1))
-        self.last = Layer(2 * of_frame, of_frame)
-        self.head = nn.Sequential(nn.Conv2d(of_frame, 4 * heights, 3, padding=1), nn.PixelShuffle(2))
+        self.out_of = nn.Conv2d(mixed, inputs.lead_frames * frame_width, 1)
+        self.ups = nn.ModuleList(Layer(frame_width, frame_width, double=True) for _ in range(config.halvings - 1))
+        self.last = Layer(2 * frame_width, frame_width)
+        self.head = nn.Sequential(nn.Conv2d(frame_width, 4 * heights, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, radar: Tensor) -> Tensor:
-        """Raises BadInput when the grid can't be halved as often as configured."""
+        """Return the forecast. Raises BadInput if the grid can't be halved as often as configured."""
         require_halvable(radar, 1 + len(self.downs))
         b, t = radar.shape[:2]
         fine = x = self.first(radar.flatten(0, 1).flatten(1, 2))
@@ -74,13 +74,13 @@ class VideoNet(nn.Module):
         x = x.unflatten(1, (self._lead_frames, -1)).flatten(0, 1)
         for up in self.ups:
             x = up(x)
-        # What is fine comes from the last frame seen, to whatever lead time.
-        seen = fine.unflatten(0, (b, t))[:, -1].repeat_interleave(self._lead_frames, 0)
-        return self.head(self.last(torch.cat([x, seen], 1))).unflatten(0, (b, self._lead_frames))
+        # The skip connection gives every lead time the fine scales of the last input frame.
+        skip = fine.unflatten(0, (b, t))[:, -1].repeat_interleave(self._lead_frames, 0)
+        return self.head(self.last(torch.cat([x, skip], 1))).unflatten(0, (b, self._lead_frames))
 
 
 class Layer(nn.Module):
-    """Convolution, normalisation of each pixel over its channels, SiLU; at half, the same or twice the resolution."""
+    """Convolution, channel norm and SiLU, at half, the same or twice the resolution."""
 
     def __init__(self, channels: int, width: int, halve: bool = False, double: bool = False) -> None:
         super().__init__()
@@ -90,12 +90,12 @@ class Layer(nn.Module):
         self.norm = ChannelNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, channels, y, x) → (b, width, y′, x′)."""
+        """Map x (b, channels, y, x) to (b, width, y′, x′)."""
         return nn.functional.silu(self.norm(self.shuffle(self.conv(x))))
 
 
 class MixingBlock(nn.Module):
-    """x + gate(norm(x)); then x + perceptron(norm(x)): every pixel, all frames' channels."""
+    """Residual block, x + gate(norm(x)) followed by x + perceptron(norm(x)), over the channels of all frames."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -111,13 +111,13 @@ class MixingBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, width, y, x) → the same shape."""
+        """Return a tensor of the shape of x, (b, width, y, x)."""
         x = x + self.project(self.gate(x))
         return x + self.perceptron(x)
 
 
 class LargeKernelGate(nn.Module):
-    """What lies within 23 × 23 pixels, weighted by what lies there."""
+    """Gated large-kernel attention with a 23 × 23 receptive field."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -126,18 +126,18 @@ class LargeKernelGate(nn.Module):
         self.mix, self.gate = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, width, y, x) → the same shape."""
+        """Return a tensor of the shape of x, (b, width, y, x)."""
         around = self.far(self.near(x))
         return torch.sigmoid(self.gate(around)) * self.mix(around)
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation of each pixel over its channels: what stands elsewhere in a frame changes nothing here."""
+    """Layer normalization of each pixel over its channels, independent of the rest of the frame."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, y, x) → the same shape."""
+        """Return a tensor of the shape of x, (b, c, y, x)."""
         return self.norm(x.movedim(1, -1)).movedim(-1, 1)

@@ -1,4 +1,4 @@
-"""Views of the radar fields that members of an ensemble see in place of the fields themselves (source paper §6.2)."""
+"""Input views (transforms of the radar fields) for the members of bagging (source paper §6.2)."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -8,19 +8,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 View = Callable[[Tensor], Tensor]
-"""Of scaled radar (b, t, v, z, y, x), of the same shape."""
+"""Transform of scaled radar (b, t, v, z, y, x) that keeps its shape."""
 _KNOTS = ((0.0, 0.0), (0.3, 0.15), (0.7, 0.85), (1.0, 1.0))
-"""Of the stretch, (f, g): scaled values between 0.3 and 0.7 are pulled apart, those beyond pushed together."""
+"""Knots (f, g) of the stretch: contrast increases between scaled values 0.3 and 0.7 and decreases outside."""
 _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
 def raw(radar: Tensor) -> Tensor:
-    """The fields as they are."""
+    """Return the fields unchanged."""
     return radar
 
 
 def edges(radar: Tensor) -> Tensor:
-    """Mean of the two directional responses of the Sobel operator, eq. 6.6; edge pixels are repeated outwards."""
+    """Return the mean of the two directional Sobel responses (eq. 6.6), with replicated edge pixels."""
     along_x = radar.new_tensor(_SOBEL)
     # The mean of the two convolutions is the convolution with the mean of the two kernels.
     kernel = ((along_x + along_x.T) / 2)[None, None]
@@ -29,13 +29,13 @@ def edges(radar: Tensor) -> Tensor:
 
 
 def stretch(radar: Tensor) -> Tensor:
-    """Piecewise linear through `_KNOTS`, eq. 6.7, whose lines go on beyond 0 and 1.
+    """Apply the piecewise linear stretch through `_KNOTS` (eq. 6.7), extrapolated beyond 0 and 1.
 
-    As printed the equation jumps at its knots; here the lines meet, as the paper's figure 6.6 has it.
+    The printed equation is discontinuous at the knots; this version is continuous, as in figure 6.6 of the paper.
     """
     lines = [(g - slope * f, slope) for (f, g), slope in zip(_KNOTS[:-1], _slopes(), strict=True)]
-    edges_of = radar.new_tensor([f for f, _ in _KNOTS[1:-1]])
-    piece = torch.bucketize(radar.contiguous(), edges_of)
+    inner_knots = radar.new_tensor([f for f, _ in _KNOTS[1:-1]])
+    piece = torch.bucketize(radar.contiguous(), inner_knots)
     offset, slope = (radar.new_tensor(values)[piece] for values in zip(*lines, strict=True))
     return offset + slope * radar
 

@@ -1,1 +1,1 @@
-"""Models of rain rate."""
+"""QPE models, which estimate rain rate."""

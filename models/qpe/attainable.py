@@ -1,4 +1,4 @@
-"""The best estimate one pixel allows on synthetic storms: a row to hold every network against."""
+"""Best single-pixel estimate for synthetic storms, a reference for the networks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,20 +26,20 @@ class AttainableConfig:
     """Configuration of the attainable estimate."""
 
     noise: list[float] = setting([0.8, 0.2, 0.2], ALWAYS)
-    """Standard deviation of the noise of zh (dB), zdr (dB) and kdp (deg/km) in one pixel of the archive."""
+    """Standard deviation of the single-pixel noise of zh (dB), zdr (dB) and kdp (deg/km) in the archive."""
     particles: int = setting(50_000, ALWAYS)
-    """Particles of the posterior mean."""
+    """Number of particles of the posterior mean."""
 
 
 @dataclass(frozen=True)
 class ArchiveRain(RainPrior):
-    """The rain rates of an archive, in place of a log-normal law."""
+    """Empirical rain-rate prior of an archive, which replaces the log-normal law."""
 
     ln_density: tuple[float, ...] = ()
-    """Log of the density of ln R at the middles of the bins."""
+    """Log density of ln R at the bin centers."""
 
     def log_density(self, ln_rain: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Log of the density of ln R, up to a constant, within the limits."""
+        """Return the log density of ln R, up to a constant, within the limits."""
         middles = (_LN_RAIN_EDGES[1:] + _LN_RAIN_EDGES[:-1]) / 2
         return np.interp(ln_rain, middles, self.ln_density)
 
@@ -47,8 +47,8 @@ class ArchiveRain(RainPrior):
 class Attainable(Forecaster):
     """Posterior mean of the rain rate given ZH (and ZDR) of one pixel at the lowest height.
 
-    The prior is the rain of the training split and the drop sizes of the synthetic storms, so on any other archive this
-    is no bound. Nor is it one for a network that averages noise over neighbouring pixels.
+    The prior combines the rain of the training split with the drop sizes of the synthetic storms. The estimate is not
+    a bound for other archives, nor for networks that average noise over neighboring pixels.
     """
 
     table: Tensor
@@ -60,7 +60,7 @@ class Attainable(Forecaster):
         self.register_buffer("table", torch.zeros(len(ZDR_DB), len(ZH_DBZ), dtype=torch.float64))
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn which rain rates occur, and tabulate the posterior mean over ZH and ZDR."""
+        """Fit the rain-rate prior and tabulate the posterior mean over ZH and ZDR."""
         counts = sum(_rain_histogram(batch) for batch in batches)
         zdr = ZDR_DB if "zdr" in self.variables else ZDR_DB[:1]
         grid = np.stack(np.meshgrid(ZH_DBZ, zdr), -1).reshape(-1, 2)
@@ -70,7 +70,7 @@ class Attainable(Forecaster):
         self.table.copy_(torch.from_numpy(np.broadcast_to(means, self.table.shape).copy()))
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """Rain rate in mm/h, (b, 1, t, y, x)."""
+        """Return rain rate in mm/h, (b, 1, t, y, x)."""
         zh = batch.variable("zh")[:, :, 0]
         zdr = batch.variable("zdr")[:, :, 0] if "zdr" in self.variables else torch.zeros_like(zh)
         at = torch.stack([_unit(zh, ZH_DBZ), _unit(zdr, ZDR_DB)], -1).flatten(1, 2)
@@ -86,10 +86,10 @@ def _rain_histogram(batch: Batch) -> Array:
 
 def _prior(counts: Array) -> ArchiveRain:
     limits = (float(np.exp(_LN_RAIN_EDGES[0])), float(np.exp(_LN_RAIN_EDGES[-1])))
-    # A tenth of a pixel in every bin: what the training events lack is rare, not impossible.
+    # Add 0.1 pixels to every bin: rates missing in the training events are rare, not impossible.
     return ArchiveRain(limits_mmh=limits, ln_density=tuple(np.log(counts + 0.1)))
 
 
 def _unit(values: Tensor, grid: Array) -> Tensor:
-    """Coordinates of `grid_sample`: −1 at the first node, 1 at the last."""
+    """Convert values to `grid_sample` coordinates: −1 at the first node, 1 at the last."""
     return 2 * (values - float(grid[0])) / float(grid[-1] - grid[0]) - 1

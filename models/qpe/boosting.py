@@ -1,4 +1,4 @@
-"""Gradient boosting of single pixels (LightGBM; Ke et al. 2017): the row that shows what a network gains from space."""
+"""Gradient boosting of single pixels (LightGBM; Ke et al. 2017), a reference for the value of spatial context."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,43 +26,43 @@ OBJECTIVES = ("tweedie", "poisson", "regression")
 
 @dataclass
 class BoostingConfig:
-    """Configuration of gradient boosting on pixels."""
+    """Configuration of gradient boosting."""
 
     trees: int = setting(300, ALWAYS)
-    """Trees, each fitted to what the ones before leave."""
+    """Number of trees."""
     leaves: int = setting(31, ALWAYS)
-    """Leaves of a tree."""
+    """Maximum number of leaves per tree."""
     min_leaf: int = setting(20, ALWAYS)
-    """Fewest pixels in a leaf."""
+    """Minimum number of pixels per leaf."""
     learning_rate: float = setting(0.05, ALWAYS)
-    """Share of a tree's answer that is taken."""
+    """Shrinkage factor of each tree."""
     objective: str = setting("tweedie", ALWAYS)
-    """tweedie and poisson aim at the mean in mm/h with errors that grow with it; regression: least squares."""
+    """Loss: tweedie or poisson (mean in mm/h, with errors that grow with the mean), or regression (least squares)."""
     rain_transform: str = setting("identity", ALWAYS)
-    """Space of the target: identity, log1p or sqrt; the mean of another than identity comes back too low in mm/h."""
+    """Transform of the target: identity, log1p or sqrt; all but identity underestimate the mean in mm/h."""
     pixels: int = setting(200_000, ALWAYS)
-    """Training pixels that are kept from one pass over the training split."""
+    """Number of training pixels sampled in one pass over the training split."""
     heavy_odds: float = setting(1.0, ALWAYS)
-    """A pixel with rain R is kept with odds (1 + R)^this, and weighted against that: heavy rain is rare. 0: no."""
+    """Exponent p of the sampling odds (1 + R)^p, undone by weights; oversamples rare heavy rain. 0 is uniform."""
     neighbourhood: list[int] = setting([], ALWAYS)
-    """Sides in pixels, odd, of squares whose mean of each field is a feature too, such as [3, 7]."""
+    """Odd side lengths in pixels of squares whose field means are additional features, such as [3, 7]."""
 
     def __post_init__(self) -> None:
-        """Raises BadInput for a setting there is not."""
+        """Raise BadInput for an invalid setting."""
         _one_of("objective", self.objective, OBJECTIVES)
         _one_of("rain_transform", self.rain_transform, RAIN_TRANSFORMS)
         if any(side < 1 or side % 2 == 0 for side in self.neighbourhood):
-            raise BadInput(f"sides {self.neighbourhood} are not all odd", "model.neighbourhood", "for example [3,7]")
+            raise BadInput(f"sides {self.neighbourhood} are not all odd", "model.neighbourhood", "give odd sides")
         if self.pixels < 1:
-            raise BadInput(f"can't learn from {self.pixels} pixels", "model.pixels", "for example 200000")
+            raise BadInput(f"{self.pixels} pixels are too few", "model.pixels", "give a number such as 200000")
 
 
 class Reservoir:
-    """A bounded sample of an endless stream, with given odds and the weights that undo them.
+    """Weighted reservoir sample of bounded size from a stream.
 
-    Priority sampling (Duffield, Lund & Thorup 2007): an item has the key u / odds, u uniform; the smallest keys stay,
-    and an item weighs 1 / min(1, odds · τ), τ the smallest key that went. Sums so weighted are unbiased for the stream.
-    Which items stay depends on their keys alone, not on the order or the portions they come in.
+    Priority sampling (Duffield, Lund & Thorup 2007): an item has the key u / odds, u uniform. The items with the
+    smallest keys are kept, with weights 1 / min(1, odds · τ), where τ is the smallest dropped key. Weighted sums are
+    unbiased for the stream. The sample depends only on the keys, not on the order or chunking of the stream.
     """
 
     def __init__(self, size: int) -> None:
@@ -74,7 +74,7 @@ class Reservoir:
         return min(self._held, self.size)
 
     def offer(self, features: Array, rain: Array, odds: Array, random: np.random.Generator) -> None:
-        """Items with features (n, f) and rain (n,), kept with odds (n,) > 0 by the numbers of `random`."""
+        """Add items with features (n, f), rain (n,) and odds (n,) > 0; `random` draws their keys."""
         if len(rain):
             self._parts.append((features, rain, odds, random.random(len(rain)) / odds))
             self._held += len(rain)
@@ -82,26 +82,26 @@ class Reservoir:
             self._shrink()
 
     def drawn(self) -> tuple[Array, Array, Array]:
-        """Features (n, f), rain (n,) and weights (n,) of what stayed, in the order of their keys."""
+        """Return features (n, f), rain (n,) and weights (n,) of the sample, sorted by key."""
         self._shrink()
         features, rain, odds, keys = self._parts[0]
-        first_gone = keys[self.size] if len(keys) > self.size else np.inf
-        weights = 1 / np.minimum(1, odds * first_gone)
+        threshold = keys[self.size] if len(keys) > self.size else np.inf
+        weights = 1 / np.minimum(1, odds * threshold)
         return features[: self.size], rain[: self.size], weights[: self.size]
 
     def _shrink(self) -> None:
         whole = [np.concatenate(column) for column in zip(*self._parts, strict=True)]
-        # One more than asked for: its key is the threshold.
+        # Keep one more than the size: its key is the threshold.
         smallest = np.argsort(whole[-1], kind="stable")[: self.size + 1]
         self._parts = [tuple(column[smallest] for column in whole)]
         self._held = len(smallest)
 
 
 class Boosting(Forecaster):
-    """Rain rate of a pixel from all variables at all heights of that pixel, in a window's last frame.
+    """Rain rate of a pixel from all variables at all heights of that pixel, in the last frame of a window.
 
-    Where no height has an echo there is nothing to estimate from, and the rain is zero. Trees are kept as LightGBM's
-    own text in a buffer of bytes, so that a file of weights holds them and running code does not come with it.
+    Pixels without echo at any height are forecast dry. The trees are stored as LightGBM text in a byte buffer, so that
+    checkpoints need no pickled code.
     """
 
     trees: Tensor
@@ -110,15 +110,15 @@ class Boosting(Forecaster):
         super().__init__()
         self.config = config
         self.register_buffer("trees", torch.zeros(0, dtype=torch.uint8))
-        # Drawn as a network's weights are: another seed of the run keeps other pixels.
+        # Drawn from the global generator, as network weights are: the seed of the run determines the pixels.
         self._seed = int(torch.randint(2**31 - 1, (1,), device="cpu"))
         self._booster: Booster | None = None
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learn from pixels with an echo, of which those kept don't depend on how windows are batched.
+        """Fit the trees to sampled pixels with echo; the sample does not depend on the batching of windows.
 
         Raises:
-            BadInput: no pixel of the training windows has an echo, or none of them rain.
+            BadInput: no training window has an echo, or none has rain.
         """
         kept = Reservoir(self.config.pixels)
         for batch in batches:
@@ -131,13 +131,13 @@ class Boosting(Forecaster):
         features, rain, weights = kept.drawn()
         if not rain.any():
             raise BadInput("no training window has rain", "data.shards", "use shards with rain")
-        # Without the list of settings at its end: that names the threads, on which the trees do not depend.
+        # Drop the parameters at the end: they include the number of threads, on which the trees do not depend.
         text, _, _ = self._boost(features, rain, weights).model_to_string().partition("\nparameters:")
         self.trees = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).to(self.trees.device)
         self._booster = None
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """Rain rate in mm/h of the last frame, (b, 1, t = 1, y, x). Raises ValueError before it is fitted."""
+        """Return rain rate in mm/h of the last frame, (b, 1, t = 1, y, x). Raises ValueError before `fit`."""
         echo = _has_echo(batch)
         scaled = np.zeros(echo.shape, np.float32)
         if echo.any():
@@ -146,7 +146,7 @@ class Boosting(Forecaster):
         return rain[:, None, None]
 
     def _features(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """(b, y, x, features)."""
+        """Return the features of each pixel, (b, y, x, features)."""
         fields = batch.radar[:, -1].flatten(1, 2).float()
         means = [F.avg_pool2d(fields, n, 1, n // 2, count_include_pad=False) for n in self.config.neighbourhood]
         return torch.cat([fields, *means], 1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
@@ -167,13 +167,13 @@ class Boosting(Forecaster):
             "seed": self._seed,
             "num_threads": torch.get_num_threads(),
             "deterministic": True,
-            "force_row_wise": True,  # chosen by a timing otherwise
+            "force_row_wise": True,  # otherwise LightGBM chooses by timing
             "verbosity": -1,
         }
 
     def _trees(self) -> "Booster":
         if not len(self.trees):
-            raise ValueError("fit the trees, or load them, before asking for a forecast")
+            raise ValueError("there are no trees: call fit or load a checkpoint before forecast")
         if self._booster is None:
             import lightgbm
 
@@ -181,7 +181,7 @@ class Boosting(Forecaster):
         return self._booster
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        """Take trees of any length: a buffer is only filled, and must have room before."""
+        """Resize the buffer of trees before loading, which copies in place."""
         if (trees := state_dict.get(f"{prefix}trees")) is not None:
             self.trees = torch.empty_like(trees, device=self.trees.device)
             self._booster = None
@@ -189,16 +189,16 @@ class Boosting(Forecaster):
 
 
 def _has_echo(batch: Batch) -> npt.NDArray[np.bool_]:
-    """(b, y, x): whether the last frame has an echo at any height."""
+    """Return whether the last frame has an echo at any height, (b, y, x)."""
     return (batch.variable("zh")[:, -1] != 0).any(1).cpu().numpy()
 
 
 def _names(batch: Batch) -> list[tuple[int, int]]:
-    """Event and frame of each window's last frame."""
+    """Return event and frame number of the last frame of each window."""
     last = batch.frame + batch.radar.shape[1] - 1
     return list(zip(batch.event.long().tolist(), last.long().tolist(), strict=True))
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise BadInput(f"unknown {name} {value!r}", f"model.{name}", f"there are: {', '.join(known)}")
+        raise BadInput(f"unknown {name} {value!r}", f"model.{name}", f"choose from: {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Physical baselines: rain rate as a power law of reflectivity, and of reflectivity and differential reflectivity."""
+"""Physical baselines: rain rate as a power law of ZH, or of ZH and ZDR."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ class PowerLawConfig:
     """Configuration of a power law."""
 
     coefficients: str = setting("published", ALWAYS)
-    """published (Z = 200 R^1.6; R = 0.0058 Z^0.91 10^(−0.209 ZDR)) or fitted (least squares on the training split)."""
+    """Coefficients: published (Z = 200 R^1.6; R = 0.0058 Z^0.91 10^(−0.209 ZDR)) or fitted (least squares)."""
     cap_dbz: float = setting(55.0, ALWAYS)
-    """Reflectivity is capped here, in dBZ, as operational services do against hail and clutter."""
+    """Upper limit of reflectivity in dBZ; an operational measure against hail and clutter."""
     cap_zdr: float = setting(4.0, ALWAYS)
-    """Differential reflectivity is limited to 0 … this, in dB."""
+    """Upper limit of differential reflectivity in dB; the lower limit is 0."""
 
 
 class PowerLaw(Forecaster):
-    """R = a · Z^b · 10^(c·ZDR) at the lowest height; c is zero where ZDR is not among the inputs."""
+    """R = a · Z^b · 10^(c·ZDR) at the lowest height; c = 0 if ZDR is not an input."""
 
     coefficients: Tensor
 
@@ -47,7 +47,7 @@ class PowerLaw(Forecaster):
         self.register_buffer("coefficients", torch.tensor(law, dtype=torch.float64))
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Least squares of the rain rate in mm/h over pixels drawn from training batches; nothing when published."""
+        """Fit the coefficients by least squares in mm/h over sampled pixels; does nothing if they are published."""
         if self.config.coefficients == "published":
             return
         pairs = [self._pixels(batch, index) for index, batch in enumerate(batches)]
@@ -55,7 +55,7 @@ class PowerLaw(Forecaster):
         self.coefficients.copy_(torch.from_numpy(_least_squares(predictors, rain, self.uses_zdr)))
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """Rain rate in mm/h, (b, 1, t, y, x)."""
+        """Return rain rate in mm/h, (b, 1, t, y, x)."""
         zh, zdr = self._predictors(batch)
         a, b, c = self.coefficients.to(zh.dtype)
         rain = a * 10 ** (b * zh / 10 + c * zdr)
@@ -78,7 +78,7 @@ class PowerLaw(Forecaster):
 def _least_squares(
     predictors: npt.NDArray[np.float64], rain: npt.NDArray[np.float64], uses_zdr: bool
 ) -> npt.NDArray[np.float64]:
-    """Coefficients (a, b, c) that minimise Σ(R − a Z^b 10^(c ZDR))², started from the published law."""
+    """Return the coefficients (a, b, c) that minimize Σ(R − a Z^b 10^(c ZDR))², starting from the published law."""
     from scipy.optimize import least_squares
 
     zh, zdr = predictors.T

@@ -1,4 +1,4 @@
-"""U-Net for rain estimation: radar fields in, rain rate of the last frame out (source paper §7; Ronneberger 2015)."""
+"""U-Net for QPE: radar fields to rain rate of the last frame (source paper §7; Ronneberger et al. 2015)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class UNetConfig(RainConfig):
 
 
 class UNet(Forecaster):
-    """Rain rate of the last frame from the radar fields of all frames, at any grid size that the depth divides."""
+    """U-Net that estimates the rain rate of the last frame from the radar fields of all frames."""
 
     def __init__(self, config: UNetConfig, inputs: InputSpec) -> None:
         super().__init__()
@@ -36,11 +36,11 @@ class UNet(Forecaster):
         self.net = UNetBody(inputs.channels, 1, config.widths)
 
     def loss(self, batch: Batch) -> Tensor:
-        """`rain_loss` of the last frame; raises BadInput for a grid that can't be halved as often as needed."""
+        """Return the `rain_loss` of the last frame. Raises BadInput if the grid can't be halved once per level."""
         return rain_loss(self._scaled_rain(batch), last_rain(batch), self.config)
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """Rain rate in mm/h of the last frame, (b, 1, t = 1, y, x)."""
+        """Return rain rate in mm/h of the last frame, (b, 1, t = 1, y, x)."""
         return as_forecast(self._scaled_rain(batch), self.config)
 
     def _scaled_rain(self, batch: Batch) -> Tensor:
@@ -49,8 +49,10 @@ class UNet(Forecaster):
 
 
 class UNetBody(nn.Module):
-    """(b, c, y, x) → (b, out, y, x). No normalisation layers: rain rate is absolute, and a network that divides by a
-    frame's statistics answers differently when the same storm stands in a larger frame."""
+    """U-Net, (b, c, y, x) → (b, out, y, x), without normalization layers.
+
+    Rain rate is absolute: normalization by frame statistics would make the rain of a storm depend on the frame size.
+    """
 
     def __init__(self, channels: int, out: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -60,14 +62,14 @@ class UNetBody(nn.Module):
         self.head = nn.Conv2d(widths[0], out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raises BadInput when the grid can't be halved as often as the depth needs."""
+        """Return the output map. Raises BadInput if the grid can't be halved once per level."""
         require_halvable(x, len(self.decoders))
         *skips, deepest = encode(self.stem(x.contiguous(memory_format=torch.channels_last)), self.encoders)
         return self.head(decode(deepest, skips, self.decoders))
 
 
 class ResidualBlock(nn.Module):
-    """x → SiLU(conv(SiLU(conv(x))) + shortcut(x))."""
+    """Residual block, x → SiLU(conv(SiLU(conv(x))) + shortcut(x))."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -76,12 +78,12 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels, width, 1) if channels != width else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, channels, y, x) → (b, width, y, x)."""
+        """Map x (b, channels, y, x) to (b, width, y, x)."""
         return F.silu(self.second(F.silu(self.first(x))) + self.shortcut(x))
 
 
 def encode(x: Tensor, encoders: Iterable[nn.Module]) -> list[Tensor]:
-    """Maps of every level, from full resolution down; each level has half the grid of the one before."""
+    """Return the feature maps of every level, from full resolution down; each level halves the grid."""
     levels: list[Tensor] = []
     for encoder in encoders:
         x = encoder(F.avg_pool2d(x, 2) if levels else x)
@@ -90,14 +92,14 @@ def encode(x: Tensor, encoders: Iterable[nn.Module]) -> list[Tensor]:
 
 
 def decode(x: Tensor, skips: Sequence[Tensor], decoders: nn.ModuleList) -> Tensor:
-    """Back to full resolution from the deepest map; `decoders` and `skips` are listed from full resolution down."""
+    """Decode the deepest map to full resolution; `decoders` and `skips` are ordered from full resolution down."""
     for decoder, skip in zip(reversed(decoders), reversed(skips), strict=True):
         x = decoder(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
     return x
 
 
 def require_halvable(x: Tensor, times: int) -> None:
-    """Raises BadInput when the grid of (…, y, x) can't be halved that often."""
+    """Raise BadInput if the grid of x (…, y, x) can't be halved `times` times."""
     factor = 2**times
     if x.shape[-1] % factor or x.shape[-2] % factor:
         raise BadInput(

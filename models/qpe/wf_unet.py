@@ -1,7 +1,7 @@
-"""WF-UNet: a U-Net with one encoder stream for each group of variables, fused in the decoder.
+"""WF-UNet: U-Net with one encoder stream per variable, fused in the decoder.
 
-After the two-stream weather-fusion U-Net of Kaparakis & Mehrkanoon (2023), as the source paper §7 uses it: ZH and ZDR,
-at all heights, are encoded apart and meet where the decoder begins and at every skip.
+Based on the two-stream weather-fusion U-Net of Kaparakis & Mehrkanoon (2023) as used in the source paper, §7. ZH and
+ZDR, at all heights, are encoded separately and fused at the start of the decoder and at every skip connection.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ class WFUNetConfig(RainConfig):
     """Configuration of WF-UNet."""
 
     widths: list[int] = setting([64, 128, 256, 384], ALWAYS)
-    """Channels of each level, in each stream and in the decoder, from full resolution down; each halves the grid."""
+    """Channels of each level, in streams and decoder, from full resolution down; each level halves the grid."""
     scaling: str = setting("range", ALWAYS)
     """Scaling of the radar input: range or frame."""
 
 
 class WFUNet(Forecaster):
-    """Rain rate of the last frame from one stream for each variable, which sees it at all heights and frames.
+    """WF-UNet with one stream per variable, which covers all its heights and frames; estimates rain of the last frame.
 
-    With one variable, as on the radar arm, there is one stream, and the fusion mixes that stream's deepest maps.
+    With one variable, as in the radar arm, there is one stream, and the fusion block mixes its deepest maps.
     """
 
     def __init__(self, config: WFUNetConfig, inputs: InputSpec) -> None:
@@ -43,11 +43,11 @@ class WFUNet(Forecaster):
         self.net = WFUNetBody(streams, 1, config.widths)
 
     def loss(self, batch: Batch) -> Tensor:
-        """`rain_loss` of the last frame; raises BadInput for a grid that can't be halved as often as needed."""
+        """Return the `rain_loss` of the last frame. Raises BadInput if the grid can't be halved once per level."""
         return rain_loss(self._scaled_rain(batch), last_rain(batch), self.config)
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """Rain rate in mm/h of the last frame, (b, 1, t = 1, y, x)."""
+        """Return rain rate in mm/h of the last frame, (b, 1, t = 1, y, x)."""
         return as_forecast(self._scaled_rain(batch), self.config)
 
     def _scaled_rain(self, batch: Batch) -> Tensor:
@@ -56,10 +56,10 @@ class WFUNet(Forecaster):
 
 
 class WFUNetBody(nn.Module):
-    """(b, c_i, y, x) of each stream → (b, out, y, x). Without normalisation layers, as in `UNetBody`."""
+    """Multi-stream U-Net, [(b, c_i, y, x), …] → (b, out, y, x), without normalization layers, as `UNetBody`."""
 
     def __init__(self, channels: Sequence[int], out: int, widths: Sequence[int]) -> None:
-        """Draw the weights of one stream for each of `channels`."""
+        """Build one encoder stream for each entry of `channels`."""
         super().__init__()
         self.streams = nn.ModuleList(EncoderStream(c, widths) for c in channels)
         self.fusion = ResidualBlock(len(channels) * widths[-1], widths[-1])
@@ -67,7 +67,7 @@ class WFUNetBody(nn.Module):
         self.head = nn.Conv2d(widths[0], out, 1)
 
     def forward(self, fields: Sequence[Tensor]) -> Tensor:
-        """Raises BadInput when the grid can't be halved as often as the depth needs."""
+        """Return the output map. Raises BadInput if the grid can't be halved once per level."""
         require_halvable(fields[0], len(self.decoders))
         by_stream = [stream(x) for stream, x in zip(self.streams, fields, strict=True)]
         *skips, deepest = [torch.cat(maps, 1) for maps in zip(*by_stream, strict=True)]
@@ -75,7 +75,7 @@ class WFUNetBody(nn.Module):
 
 
 class EncoderStream(nn.Module):
-    """(b, channels, y, x) → maps of every level, from full resolution down."""
+    """Encoder, (b, channels, y, x) → feature maps of every level, from full resolution down."""
 
     def __init__(self, channels: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -83,5 +83,5 @@ class EncoderStream(nn.Module):
         self.encoders = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise([widths[0], *widths]))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Level i is (b, widths[i], y / 2^i, x / 2^i)."""
+        """Return the maps of each level i, (b, widths[i], y / 2^i, x / 2^i)."""
         return encode(self.stem(x.contiguous(memory_format=torch.channels_last)), self.encoders)

@@ -21,7 +21,7 @@ def _event(frames: int = 3, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=shape).astype(np.float32), rng.random((frames, size, size)).astype(np.float32)
 
 
-def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path) -> None:
+def test_write_and_read_round_trip_is_exact(tmp_path: Path) -> None:
     radar, rain = _event()
     write_event(tmp_path, 7, radar, rain)
     found = open_archive(tmp_path)
@@ -30,7 +30,7 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack([found.read_rain(7, f) for f in found.frames[7]]), rain)
 
 
-def test_radar_folders_may_lie_beside_the_rain_or_in_the_published_folder(tmp_path: Path) -> None:
+def test_radar_folders_next_to_the_rain_folder_are_found(tmp_path: Path) -> None:
     radar, rain = _event()
     write_event(tmp_path / "published", 0, radar, rain)
     flat = tmp_path / "flat"
@@ -39,13 +39,13 @@ def test_radar_folders_may_lie_beside_the_rain_or_in_the_published_folder(tmp_pa
     np.testing.assert_array_equal(open_archive(flat).read_radar(0, 1), radar[1])
 
 
-def test_the_folder_of_radar_grids_alone_finds_the_rain_beside_it(tmp_path: Path) -> None:
+def test_rain_is_found_next_to_the_radar_folder(tmp_path: Path) -> None:
     radar, rain = _event()
     write_event(tmp_path, 0, radar, rain)
     np.testing.assert_array_equal(open_archive(tmp_path / "NJU_CPOL_update2308").read_rain(0, 2), rain[2])
 
 
-def test_an_event_killed_before_its_rain_does_not_count_as_complete(tmp_path: Path) -> None:
+def test_an_event_without_rain_after_a_kill_is_not_complete(tmp_path: Path) -> None:
     radar, rain = _event()
     write_event(tmp_path, 0, radar, rain)
     write_event(tmp_path, 1, radar, rain)
@@ -57,7 +57,7 @@ def test_an_event_killed_before_its_rain_does_not_count_as_complete(tmp_path: Pa
     assert complete_events(tmp_path) == {0, 1}
 
 
-def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+def test_error_for_a_truncated_file_names_the_file(tmp_path: Path) -> None:
     radar, rain = _event()
     write_event(tmp_path, 0, radar, rain)
     found = open_archive(tmp_path)
@@ -69,26 +69,26 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "complaint"),
+    ("values", "message"),
     [
         (np.zeros((2, 4, 4), np.float32), "shape"),
         (np.full((4, 4), np.nan, np.float32), "100.0% of the values are not finite"),
         (np.array([[1, np.inf]], np.float32), "not finite"),
     ],
 )
-def test_unusable_values_are_refused(tmp_path: Path, values: np.ndarray, complaint: str) -> None:
+def test_invalid_values_are_rejected(tmp_path: Path, values: np.ndarray, message: str) -> None:
     np.save(tmp_path / "f.npy", values)
-    with pytest.raises(BadInput, match=complaint):
+    with pytest.raises(BadInput, match=message):
         read_field(tmp_path / "f.npy")
 
 
 @pytest.mark.parametrize("prepare", [lambda p: p / "nowhere", lambda p: p])
-def test_a_folder_that_is_no_archive_is_refused(tmp_path: Path, prepare) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_without_an_archive_is_rejected(tmp_path: Path, prepare) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(BadInput):
         open_archive(prepare(tmp_path))
 
 
-def test_fields_of_different_shape_within_a_frame_are_refused(tmp_path: Path) -> None:
+def test_fields_of_different_shape_within_a_frame_are_rejected(tmp_path: Path) -> None:
     radar, rain = _event()
     write_event(tmp_path, 0, radar, rain)
     found = open_archive(tmp_path)
@@ -98,7 +98,7 @@ def test_fields_of_different_shape_within_a_frame_are_refused(tmp_path: Path) ->
 
 
 @pytest.mark.real_data
-def test_the_real_event_is_an_archive(real_event: Path) -> None:
+def test_the_real_event_opens_as_an_archive(real_event: Path) -> None:
     found: Archive = open_archive(real_event)
     assert found.variables == ("zh", "zdr", "kdp")
     assert found.heights_km == (1.0, 3.0, 7.0)

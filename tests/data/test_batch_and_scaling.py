@@ -20,7 +20,7 @@ def test_range_scaling_inverts_exactly(seed: int) -> None:
     torch.testing.assert_close(scaling.invert(scaling.apply(radar)), radar, rtol=1e-5, atol=1e-5)
 
 
-def test_range_scaling_maps_the_contests_limits_to_zero_and_one() -> None:
+def test_range_scaling_maps_the_contest_limits_to_zero_and_one() -> None:
     low = torch.tensor([0.0, -1, -1]).reshape(1, 1, 3, 1, 1, 1)
     high = torch.tensor([65.0, 5, 6]).reshape(1, 1, 3, 1, 1, 1)
     scaling = RangeScaling(("zh", "zdr", "kdp"))
@@ -44,7 +44,7 @@ def test_frame_scaling_of_a_constant_frame_stays_finite() -> None:
 
 
 @given(seeds)
-def test_a_forecast_is_inverted_with_the_last_input_frame_never_the_targets(seed: int) -> None:
+def test_a_forecast_is_inverted_with_the_limits_of_the_last_input_frame(seed: int) -> None:
     radar = _radar(seed, frames=3)
     forecast = FrameScaling.of(radar).invert(torch.ones(2, 5, 3, 2, 5, 4))
     expected = radar[:, -1:].amax((-2, -1), keepdim=True).expand_as(forecast)
@@ -57,18 +57,18 @@ def test_rain_transforms_invert_exactly(seed: int, transform: str) -> None:
     torch.testing.assert_close(unscale_rain(scale_rain(rain, transform), transform), rain, rtol=2e-5, atol=1e-5)
 
 
-def test_negative_output_is_no_rain() -> None:
+def test_negative_output_is_clamped_to_no_rain() -> None:
     for transform in ("log1p", "sqrt", "identity"):
         assert unscale_rain(torch.tensor([-3.0]), transform).item() == 0
 
 
-def test_an_unknown_scaling_is_refused() -> None:
+def test_an_unknown_scaling_is_rejected() -> None:
     with pytest.raises(ValueError, match="unknown scaling"):
         make_scaling("percentile", ("zh",), _radar(0))
 
 
 @pytest.mark.parametrize(
-    ("radar", "rain", "event", "complaint"),
+    ("radar", "rain", "event", "message"),
     [
         ((2, 1, 1, 1, 4), (2, 1, 4, 4), (2,), r"\(b, t, v, z, y, x\)"),
         ((2, 1, 2, 1, 4, 4), (2, 1, 4, 4), (2,), "2 variables"),
@@ -76,8 +76,8 @@ def test_an_unknown_scaling_is_refused() -> None:
         ((2, 1, 1, 1, 4, 4), (2, 1, 4, 4), (3,), "event"),
     ],
 )
-def test_a_batch_says_what_is_wrong_with_its_shapes(
-    radar: tuple[int, ...], rain: tuple[int, ...], event: tuple[int, ...], complaint: str
+def test_wrong_shapes_of_a_batch_are_rejected(
+    radar: tuple[int, ...], rain: tuple[int, ...], event: tuple[int, ...], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         Batch(torch.zeros(radar), torch.zeros(rain), torch.zeros(event), torch.zeros(2), ("zh",), (1.0,))

@@ -1,4 +1,4 @@
-"""Archives that lack something, the paper's cleaning and the usual window filter."""
+"""Archives without some variable or height, cleaning of frames, and the window filter."""
 
 import shutil
 from pathlib import Path
@@ -19,13 +19,13 @@ WEAK, STRONG = 20.0, 40.0
 
 @pytest.fixture
 def copy(archive: Archive, tmp_path: Path) -> Path:
-    """An archive that a test may take apart."""
+    """Copy of the archive that a test may change."""
     shutil.copytree(archive.root, tmp_path / "archive")
     return tmp_path / "archive"
 
 
 def _storm(frames: int, strong_frames: set[int], strong_pixels: int = 256) -> np.ndarray:
-    """Radar (t, v, z, y, x) of 32 × 32 with weak echo everywhere, strong at 3 km in some frames."""
+    """Radar (t, v, z, y, x) of 32 × 32 pixels with weak echo everywhere, and strong echo at 3 km in some frames."""
     radar = np.full((frames, 3, 3, 32, 32), WEAK, np.float32)
     for frame in strong_frames:
         radar[frame, 0, 1].flat[:strong_pixels] = STRONG
@@ -33,7 +33,7 @@ def _storm(frames: int, strong_frames: set[int], strong_pixels: int = 256) -> np
 
 
 @pytest.mark.parametrize("absent", ["ZDR", "KDP"])
-def test_an_archive_without_a_variable_serves_those_who_do_not_need_it(copy: Path, absent: str, tmp_path: Path) -> None:
+def test_an_archive_without_a_variable_can_be_read_without_it(copy: Path, absent: str, tmp_path: Path) -> None:
     shutil.rmtree(copy / "NJU_CPOL_update2308" / absent)
     manifest = write_shards(open_archive(copy), tmp_path / "shards")
     assert absent.lower() not in manifest.variables
@@ -42,7 +42,7 @@ def test_an_archive_without_a_variable_serves_those_who_do_not_need_it(copy: Pat
         open_reader(manifest, "test", variables=("zh", absent.lower()), heights_km=(3.0,))
 
 
-def test_an_archive_without_rain_serves_nowcasting_alone(copy: Path, archive: Archive, tmp_path: Path) -> None:
+def test_an_archive_without_rain_can_be_read_for_nowcasting_only(copy: Path, archive: Archive, tmp_path: Path) -> None:
     shutil.rmtree(copy / "NJU_CPOL_kdpRain")
     found = open_archive(copy)
     assert found.frames == archive.frames
@@ -58,7 +58,7 @@ def test_an_archive_without_rain_serves_nowcasting_alone(copy: Path, archive: Ar
     assert members == {"radar.npy", "json"}
 
 
-def test_a_height_that_one_variable_lacks_can_be_had_of_the_others(copy: Path) -> None:
+def test_a_height_missing_for_one_variable_can_be_selected_for_the_others(copy: Path) -> None:
     shutil.rmtree(copy / "NJU_CPOL_update2308" / "KDP" / "7.0km")
     found = open_archive(copy)
     assert found.heights_km == (1.0, 3.0)
@@ -67,13 +67,13 @@ def test_a_height_that_one_variable_lacks_can_be_had_of_the_others(copy: Path) -
         found.select(["zh", "kdp"], [7.0])
 
 
-def test_an_archive_without_reflectivity_is_refused(copy: Path) -> None:
+def test_an_archive_without_reflectivity_is_rejected(copy: Path) -> None:
     shutil.rmtree(copy / "NJU_CPOL_update2308" / "dBZ")
     with pytest.raises(BadInput, match="no dBZ folder"):
         open_archive(copy)
 
 
-def test_cleaning_takes_out_a_frame_with_one_empty_field_and_says_so(tmp_path: Path) -> None:
+def test_cleaning_removes_and_records_a_frame_with_one_empty_field(tmp_path: Path) -> None:
     radar = _storm(5, {1})
     radar[2, 1, 2] = 0  # ZDR at 7 km
     write_event(tmp_path / "a", 4, radar, np.ones((5, 32, 32), np.float32))
@@ -93,7 +93,7 @@ def test_without_cleaning_every_frame_is_packed(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
 
 
-def test_the_window_filter_looks_at_target_frames_alone(tmp_path: Path) -> None:
+def test_the_window_filter_checks_target_frames_only(tmp_path: Path) -> None:
     write_event(tmp_path / "a", 0, _storm(8, {4}), np.ones((8, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s", selection=Selection(min_strong_pixels=256))
     reader = open_reader(manifest, "test", variables=("zh",), heights_km=(3.0,), frames=4, targets=2)
@@ -102,20 +102,20 @@ def test_the_window_filter_looks_at_target_frames_alone(tmp_path: Path) -> None:
     assert manifest.selection["min_strong_pixels"] == 256
 
 
-def test_one_strong_pixel_too_few_is_too_few(tmp_path: Path) -> None:
+def test_a_window_with_one_strong_pixel_too_few_is_filtered_out(tmp_path: Path) -> None:
     write_event(tmp_path / "a", 0, _storm(4, {1}, strong_pixels=255), np.ones((4, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s", selection=Selection(min_strong_pixels=256))
     with pytest.raises(BadInput, match="4 have too little strong echo"):
         open_reader(manifest, "test", variables=("zh",), heights_km=(3.0,))
 
 
-def test_the_window_filter_needs_its_height(copy: Path, tmp_path: Path) -> None:
+def test_the_window_filter_requires_its_height(copy: Path, tmp_path: Path) -> None:
     found = open_archive(copy).select(heights_km=[1.0])
     with pytest.raises(BadInput, match=r"counts pixels at 3\.0 km"):
         write_shards(found, tmp_path / "s", selection=Selection(min_strong_pixels=256))
 
 
-def test_ragged_events_keep_their_lengths(tmp_path: Path) -> None:
+def test_events_of_different_lengths_keep_their_lengths(tmp_path: Path) -> None:
     for event, frames in ((3, 23), (17, 40)):
         write_event(tmp_path / "a", event, _storm(frames, {0}), np.ones((frames, 32, 32), np.float32))
     manifest = write_shards(open_archive(tmp_path / "a"), tmp_path / "s")
@@ -123,7 +123,7 @@ def test_ragged_events_keep_their_lengths(tmp_path: Path) -> None:
     assert len(reader) == (23 - 19) + (40 - 19)
 
 
-def test_values_far_outside_the_nominal_ranges_survive(tmp_path: Path) -> None:
+def test_values_far_outside_the_nominal_ranges_are_kept(tmp_path: Path) -> None:
     radar = _storm(1, set())
     radar[0, :, 0, 0, :2] = [[-39.97, 99.68], [-32.3, 35.28], [-16.62, 52.45]]
     rain = np.full((1, 32, 32), 1225.708, np.float32)

@@ -14,37 +14,37 @@ def test_every_event_is_in_exactly_one_split(numbers: list[int], rule: str, seed
     assert sorted(e for members in splits.values() for e in members) == numbers
 
 
-def test_the_papers_split_tests_on_the_first_eleven_events() -> None:
+def test_the_paper_split_uses_the_first_eleven_events_for_test() -> None:
     splits = assign(range(258), "paper")
     assert splits["test"] == tuple(range(11))
     assert len(splits["validation"]) == 25
     assert set(splits["train"]).isdisjoint(splits["validation"])
 
 
-def test_few_events_still_give_one_to_each_share_that_is_wanted() -> None:
+def test_each_positive_share_gets_at_least_one_event() -> None:
     assert {name: len(events) for name, events in assign(range(4), "0.9/0.05/0.05").items()} == {
         "train": 2, "validation": 1, "test": 1,
     }  # fmt: skip
 
 
-def test_an_archive_too_small_to_split_is_all_test() -> None:
+def test_an_archive_too_small_to_split_is_all_test_events() -> None:
     assert default_rule([7]) == "all-test"
     assert assign(range(3), default_rule(range(3)))["train"]
 
 
-def test_the_seed_alone_decides() -> None:
+def test_the_split_depends_on_the_seed_only() -> None:
     assert assign(range(50), "0.6/0.2/0.2", 1) == assign(list(reversed(range(50))), "0.6/0.2/0.2", 1)
     assert assign(range(50), "0.6/0.2/0.2", 1) != assign(range(50), "0.6/0.2/0.2", 2)
 
 
 @pytest.mark.parametrize("rule", ["0.6/0.3/0.3", "1.2/-0.1/-0.1", "half", "0.5/0.5", "1/0/0"])
-def test_a_rule_that_makes_no_sense_is_refused(rule: str) -> None:
+def test_an_invalid_rule_is_rejected(rule: str) -> None:
     with pytest.raises(BadInput):
         assign(range(20), rule)
 
 
 @given(st.integers(2, 300), st.floats(0.05, 0.95))
-def test_held_out_events_and_the_others_are_all_events(count: int, share: float) -> None:
+def test_hold_out_partitions_the_events(count: int, share: float) -> None:
     if not 0 < round(share * count) < count:
         with pytest.raises(BadInput, match="hold_out"):
             hold_out(range(count), share)

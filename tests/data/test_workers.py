@@ -1,4 +1,4 @@
-"""What one job breaks costs no other job."""
+"""Worker pool: a crash in one job does not affect the others."""
 
 import os
 import time
@@ -11,19 +11,19 @@ from tests.support.crashing import pid, work
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_crash_and_bad_input_are_told_of_their_jobs_alone(workers: int) -> None:
+def test_a_crash_and_bad_input_are_reported_for_their_jobs_only(workers: int) -> None:
     outcomes = dict(run_all(work, range(8), workers))
     assert sorted(outcomes) == list(range(8))
     bad = {job: outcome.what for job, outcome in outcomes.items() if isinstance(outcome, BadInput)}
-    assert bad == {3: "reading it ended the process (a crash in a library, or out of memory)", 5: "five is right out"}
+    assert bad == {3: "reading it killed the process (a library crashed, or memory ran out)", 5: "bad job"}
     assert {job: r for job, r in outcomes.items() if job not in bad} == {j: j * j for j in range(8) if j not in (3, 5)}
 
 
-def test_a_process_that_dies_while_a_result_is_used_costs_no_other_job() -> None:
+def test_a_process_that_dies_while_a_result_is_used_affects_no_other_job() -> None:
     outcomes: dict[int, object] = {}
     for job, outcome in run_all(work, [2, 3, 4], 1):
         outcomes[job] = outcome
-        time.sleep(1.5 if job == 0 else 0.0)  # Long enough for the second job, which is in flight, to end the process.
+        time.sleep(1.5 if job == 0 else 0.0)  # Long enough for the second job, which is in flight, to kill its process.
     assert (outcomes[0], outcomes[2]) == (4, 16)
     assert isinstance(outcomes[1], BadInput)
 
@@ -33,5 +33,5 @@ def test_other_exceptions_are_raised() -> None:
         list(run_all(work, ["a"], 1))  # type: ignore[list-item]
 
 
-def test_without_isolation_thework_is_done_here() -> None:
+def test_without_isolation_jobs_run_in_this_process() -> None:
     assert dict(run_all(pid, [0, 1], 1, isolated=False)) == {0: os.getpid(), 1: os.getpid()}

@@ -1,4 +1,4 @@
-"""A job for worker processes, in a module that they can import."""
+"""Jobs for worker processes, in a module that these can import."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ from polarcast.data.errors import BadInput
 
 
 def work(job: int) -> int:
-    """The square; 3 crashes its process, 5 is bad input."""
+    """Return the square of the job; job 3 crashes its process, job 5 raises BadInput."""
     if job == 3:
         os.kill(os.getpid(), signal.SIGSEGV)
     if job == 5:
-        raise BadInput("five is right out")
+        raise BadInput("bad job")
     return job * job
 
 
 def pid(_: int) -> int:
-    """Where it is done."""
+    """Return the id of the process that runs the job."""
     return os.getpid()

@@ -1,4 +1,4 @@
-"""What an engine's optimizer and weights take on each rank, at every stage, after a step."""
+"""Measure the optimizer and weight memory of an engine on each rank, at every ZeRO stage, after a step."""
 
 from typing import Any
 

@@ -1,7 +1,6 @@
-"""A run that is killed over and over: `python killed_often.py SHARDS RUN KILLS SEED` prints what was seen as JSON.
+"""Kill a run repeatedly: `python killed_often.py SHARDS RUN KILLS SEED` prints the result as JSON.
 
-Each life is a fork of this process, which has everything imported: a life lasts as long as training does, not as long
-as Python takes to start. The kills are the kernel's own.
+Each attempt is a fork of this process, so that it starts without import time. Attempts are killed with SIGKILL.
 """
 
 import json
@@ -30,41 +29,41 @@ SETTINGS = [
 
 
 def begin(shards: str, folder: Path, steps: int) -> int:
-    """A life; returns its process."""
+    """Start an attempt in a child process; return its PID."""
     if child := os.fork():
         return child
     try:
         logging.disable(logging.ERROR)
         config = load_config("demo", [f"data.shards={shards}", f"train.steps={steps}", *SETTINGS])
         train(config, RunFolder(folder), World())
-    except BaseException:  # whatever it is, this process must not go on as its parent
+    except BaseException:  # on any error, the child must not continue as the parent
         logging.disable(logging.NOTSET)
-        logging.exception("a life ended by itself")
+        logging.exception("an attempt failed")
         os._exit(1)
     os._exit(0)
 
 
 def seconds_to_a_save(child: int, run: RunFolder) -> float:
-    """Let a life save once, and kill it; returns how long that took, which a busy machine makes long."""
-    born = time.time()
+    """Kill an attempt after its first save; return the time that took, which depends on the load of the machine."""
+    started = time.time()
     while newest(run.checkpoints) is None:
         time.sleep(0.01)
     end(child)
-    return time.time() - born
+    return time.time() - started
 
 
-def kill_at_random(child: int, folder: Path, rng: random.Random, longest_life: float) -> bool:
-    """Kill a life at any instant, or (half of the time) within a save; returns whether it was within one."""
-    born = time.time()
-    deadline = born + rng.uniform(0, longest_life)
+def kill_at_random(child: int, folder: Path, rng: random.Random, max_seconds: float) -> bool:
+    """Kill an attempt at a random time, half of the time within a save; return whether it was within a save."""
+    started = time.time()
+    deadline = started + rng.uniform(0, max_seconds)
     within_save, pause = rng.random() < 0.5, rng.uniform(0, 0.03)
-    while time.time() < deadline + longest_life * within_save:
-        if within_save and time.time() > deadline and is_saving(folder, born):
+    while time.time() < deadline + max_seconds * within_save:
+        if within_save and time.time() > deadline and is_saving(folder, started):
             time.sleep(pause)
             break
         time.sleep(0.001)
     end(child)
-    return is_saving(folder, born)
+    return is_saving(folder, started)
 
 
 def end(child: int) -> None:
@@ -73,12 +72,12 @@ def end(child: int) -> None:
 
 
 def is_saving(folder: Path, since: float) -> bool:
-    """Whether a save was begun since, and has not come to its end."""
+    """Return whether a save started after `since` and is incomplete."""
     return any(p.stat().st_ctime > since for p in (folder / "checkpoints").glob(".partial_*"))
 
 
 def reported(run: RunFolder) -> int:
-    """The newest step of which the run's log says that it is saved."""
+    """Return the newest step with a logged checkpoint."""
     return max((r["step"] for r in run.records() if r["event"] == "checkpoint"), default=0)
 
 
@@ -88,31 +87,31 @@ def step_of(path: Path | None) -> int:
 
 def main(shards: str, folder: Path, kills: int, seed: int) -> dict[str, object]:
     rng, run, steps = random.Random(seed), RunFolder(folder), STEPS_PER_KILL * kills
-    told = {"kills": 0, "within_save": 0, "lost": 0, "backwards": 0, "failed": 0, "steps": steps}
+    result = {"kills": 0, "within_save": 0, "lost": 0, "backwards": 0, "failed": 0, "steps": steps}
     furthest = 0
-    longest_life = 2 * seconds_to_a_save(begin(shards, folder, steps), run)
-    while told["kills"] < kills and not run.is_trained:
+    max_seconds = 2 * seconds_to_a_save(begin(shards, folder, steps), run)
+    while result["kills"] < kills and not run.is_trained:
         child = begin(shards, folder, steps)
-        told["within_save"] += kill_at_random(child, folder, rng, longest_life)
-        told["kills"] += 1
+        result["within_save"] += kill_at_random(child, folder, rng, max_seconds)
+        result["kills"] += 1
         saved = step_of(newest(run.checkpoints))
-        told["lost"] += saved < reported(run)
-        told["backwards"] += saved < furthest
+        result["lost"] += saved < reported(run)
+        result["backwards"] += saved < furthest
         furthest = max(furthest, saved)
     _, status = os.waitpid(begin(shards, folder, steps), 0)
-    told["failed"] = os.waitstatus_to_exitcode(status)
-    undisturbed = RunFolder(folder.with_name("undisturbed"))
-    os.waitpid(begin(shards, undisturbed.path, steps), 0)
-    losses = [{r["step"]: r["loss"] for r in one.records() if r["event"] == "step"} for one in (run, undisturbed)]
+    result["failed"] = os.waitstatus_to_exitcode(status)
+    uninterrupted = RunFolder(folder.with_name("uninterrupted"))
+    os.waitpid(begin(shards, uninterrupted.path, steps), 0)
+    losses = [{r["step"]: r["loss"] for r in one.records() if r["event"] == "step"} for one in (run, uninterrupted)]
     starts = [r["step"] for r in run.records() if r["event"] == "start"]
     equal = {"losses": losses[0] == losses[1] and len(losses[1]) == steps}
-    equal["weights"] = run.weights_file.read_bytes() == undisturbed.weights_file.read_bytes()
-    return {**told, "lives": len(starts), "resumed": sum(s > 0 for s in starts), "equal": equal}
+    equal["weights"] = run.weights_file.read_bytes() == uninterrupted.weights_file.read_bytes()
+    return {**result, "lives": len(starts), "resumed": sum(s > 0 for s in starts), "equal": equal}
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     import deepspeed  # noqa: F401
-    import torch._dynamo  # what the first optimizer of a process would import
+    import torch._dynamo  # imported by the first optimizer of a process
 
     print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))

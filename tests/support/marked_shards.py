@@ -1,4 +1,4 @@
-"""Shards in which every pixel tells its event and frame, so that a batch shows where it came from."""
+"""Shards in which every pixel encodes its event and frame, so that the source of a batch can be verified."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ SIZE = 8
 
 
 def marked_shards(folder: Path, frames: Sequence[int], shard_mb: int = 0, size: int = SIZE) -> Manifest:
-    """Shards of events with so many frames each, all of them to train on; shard_mb=0 gives each a shard of its own."""
+    """Write shards of training events with the given numbers of frames; shard_mb=0 gives each event its own shard."""
     for event, length in enumerate(frames):
         marks = (event * PER_EVENT + np.arange(length) + 1).astype(np.float32)
         radar = np.broadcast_to(marks[:, None, None, None, None], (length, 1, 1, size, size))
@@ -27,17 +27,17 @@ def marked_shards(folder: Path, frames: Sequence[int], shard_mb: int = 0, size: 
 
 
 def all_to_train(manifest: Manifest) -> Manifest:
-    """The same shards with every event in the training split."""
+    """Put every event in the training split."""
     events = tuple(sorted({int(e) for e in manifest.samples[:, 1]}))
     return replace(manifest, splits={"train": events, "validation": (), "test": ()})
 
 
 def samples_of(batch: Batch) -> list[tuple[int, int]]:
-    """(event, first frame) of a batch's windows, read off its pixels."""
+    """Decode (event, first frame) of a batch's windows from its pixels."""
     marks = batch.radar[:, 0, 0, 0, 0, 0].int() - 1
-    found = [divmod(int(mark), PER_EVENT) for mark in marks]
-    assert found == list(zip(batch.event.tolist(), batch.frame.tolist(), strict=True))
+    samples = [divmod(int(mark), PER_EVENT) for mark in marks]
+    assert samples == list(zip(batch.event.tolist(), batch.frame.tolist(), strict=True))
     steps = batch.radar[:, :, 0, 0, 0, 0] - batch.radar[:, :1, 0, 0, 0, 0]
     assert (steps == np.arange(batch.radar.shape[1])).all()
     assert (batch.rain_rate[..., 0, 0] == batch.radar[:, :, 0, 0, 0, 0]).all()
-    return found
+    return samples

@@ -1,4 +1,4 @@
-"""A net with batch normalisation stepped on several ranks: what does each of them judge by, and what is held?"""
+"""Step a network with batch normalization on several ranks; return the statistics in evaluation and in checkpoints."""
 
 import torch
 
@@ -12,7 +12,7 @@ from polarcast.hpc.training.engine import Engine
 
 
 def main(config_file: str) -> dict[str, object]:
-    """Statistics of each rank before and after judging, as sums, and whether those held are the latter."""
+    """Return sums of the statistics before and in evaluation, and whether the checkpoint has the latter."""
     torch.set_num_threads(1)
     config, world = load_config(config_file), detect()
     join(world)
@@ -21,8 +21,8 @@ def main(config_file: str) -> dict[str, object]:
     reader = build_reader(config, read_manifest(config.data.shards), "train")
     engine.step([reader.read([world.rank])], 1e-3)
     own = _statistics(model)
-    with engine.eval_model() as judged:
-        shared = _statistics(judged)
+    with engine.eval_model() as evaluated:
+        shared = _statistics(evaluated)
     held = engine.state_dict()
     kept = shared if held is None else [float(v.sum()) for n, v in held.weights.items() if "running" in n]
     return {"own": own, "shared": shared, "kept": kept == shared}

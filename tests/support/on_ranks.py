@@ -1,4 +1,4 @@
-"""Run a function of the tests on several real processes, through torchrun."""
+"""Run a test function on several processes with torchrun."""
 
 import json
 import os
@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def on_ranks(ranks: int, module: str, *arguments: object, out: Path) -> list[Any]:
-    """Call `main(*arguments)` of a module of this folder on `ranks` processes; return the result of each."""
+    """Call `main(*arguments)` of a module of this folder on `ranks` processes; return the results by rank."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}",
         "-m", "tests.support.on_ranks", module, str(out), *map(str, arguments),
@@ -25,8 +25,8 @@ def on_ranks(ranks: int, module: str, *arguments: object, out: Path) -> list[Any
 if __name__ == "__main__":
     import importlib
 
-    told = importlib.import_module(f"tests.support.{sys.argv[1]}").main(*sys.argv[3:])
-    (Path(sys.argv[2]) / f"{os.environ['RANK']}.json").write_text(json.dumps(told))
-    # DeepSpeed's teardown may wait for ranks that are gone.
+    result = importlib.import_module(f"tests.support.{sys.argv[1]}").main(*sys.argv[3:])
+    (Path(sys.argv[2]) / f"{os.environ['RANK']}.json").write_text(json.dumps(result))
+    # DeepSpeed's teardown may wait for ranks that have exited.
     sys.stdout.flush()
     os._exit(0)

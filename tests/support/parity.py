@@ -1,4 +1,4 @@
-"""Every way to step a model beside the same steps written out in plain torch, on however many ranks run this."""
+"""Compare every backend with a training loop in plain torch, on the ranks that run this."""
 
 from itertools import product
 
@@ -21,28 +21,28 @@ SETTINGS = ["model.widths=[4,8]", "match_params=false", f"train.global_batch={BA
 
 
 def main(shards: str, *overrides: str) -> dict[str, dict[str, float]]:
-    """Largest differences of the loss (relative) and of the weights, by `<engine> <stage> <accumulation>`."""
+    """Return the largest loss (relative) and weight differences, by `<engine> <stage> <accumulation>`."""
     torch.set_num_threads(1)
     config = load_config("demo", [f"data.shards={shards}", *SETTINGS, *overrides])
     reader = build_reader(config, read_manifest(shards), "train")
-    losses, weights, norms = by_hand(config, reader)
-    told = {}
+    losses, weights, norms = train_in_torch(config, reader)
+    result = {}
     for (engine, stage), accumulation in product(WAYS, (1, 2)):
         world = detect()
         changes = [f"train.engine={engine}", f"train.zero_stage={stage}"]
         one = load_config("demo", [f"data.shards={shards}", *SETTINGS, *overrides, *changes])
         micro = BATCH // world.size // accumulation
-        found, held = stepped(one, reader, micro)
-        told[f"{engine} {stage} {accumulation}"] = {
+        found, held = train_in_engine(one, reader, micro)
+        result[f"{engine} {stage} {accumulation}"] = {
             "loss": max(abs(a - b) / abs(b) for a, b in zip(found, losses, strict=True)),
             "weights": max(float((held[k] - weights[k]).abs().max()) for k in weights) if held else 0.0,
             "clipped": sum(n > config.train.clip_norm for n in norms),
         }
-    return told
+    return result
 
 
-def by_hand(config: RunConfig, reader: Reader) -> tuple[list[float], dict[str, torch.Tensor], list[float]]:
-    """Loss of each step, final weights, and gradient norms, by torch alone on whole batches."""
+def train_in_torch(config: RunConfig, reader: Reader) -> tuple[list[float], dict[str, torch.Tensor], list[float]]:
+    """Train with plain torch on whole batches; return losses, final weights and gradient norms."""
     model, settings = build_model(resolve(config)), config.train
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.weight_decay)
     bf16 = torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16")
@@ -59,8 +59,8 @@ def by_hand(config: RunConfig, reader: Reader) -> tuple[list[float], dict[str, t
     return losses, model.state_dict(), norms
 
 
-def stepped(config: RunConfig, reader: Reader, micro: int) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """The same by an engine; the weights on rank 0 only."""
+def train_in_engine(config: RunConfig, reader: Reader, micro: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Train with an engine; return losses, and final weights on rank 0."""
     world = detect()
     engine = Engine(build_model(resolve(config)), config.train, world, micro)
     losses = []
@@ -76,5 +76,5 @@ def stepped(config: RunConfig, reader: Reader, micro: int) -> tuple[list[float],
 
 
 def windows(step: int, reader: Reader) -> list[int]:
-    """Of one global batch."""
+    """Return the windows of one global batch."""
     return [(BATCH * step + i * 5) % len(reader) for i in range(BATCH)]

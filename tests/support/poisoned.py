@@ -1,4 +1,4 @@
-"""A step whose samples are poisoned on one rank only: what does each rank say, and does it say the same?"""
+"""Train on non-finite samples on one rank; return the error of each rank."""
 
 import math
 
@@ -16,7 +16,7 @@ BATCH, GOOD_STEPS = 4, 2
 
 
 def main(shards: str, *stages: str) -> list[str]:
-    """The error of the third step at each stage, whose samples are poisoned on the last rank."""
+    """Return the error of the third step at each ZeRO stage; its samples are non-finite on the last rank."""
     torch.set_num_threads(1)
     return [fail_at(shards, int(stage)) for stage in stages]
 
@@ -38,4 +38,4 @@ def fail_at(shards: str, stage: int, poison: float = math.nan) -> str:
             engine.step(batches, 1e-3)
         except WorkFailed as error:
             return str(error)
-    return "nothing was said"
+    return "no error"

@@ -1,4 +1,4 @@
-"""A run in pieces: each stops at a step, on every rank, and the next continues it another way; held against others."""
+"""Train a run in segments: each stops at a step on every rank, and the next resumes with other settings."""
 
 import json
 import os
@@ -21,11 +21,11 @@ SETTINGS = ["model.widths=[4,8]", "match_params=false", "train.global_batch=6", 
 
 
 class Stop(Exception):
-    """Raised in the middle of a run."""
+    """Stop in the middle of a run."""
 
 
 def main(shards: str, folder: str, *pieces: str) -> list[str]:
-    """Each piece is a JSON list: the step before which to stop, then overrides."""
+    """Train the pieces in turn; each is a JSON list of the step before which to stop, then overrides."""
     for piece in pieces:
         until, *overrides = json.loads(piece)
         try:

@@ -1,4 +1,4 @@
-"""Streams: every window once, few shards at a time, and no shard twice where lanes and ranks agree."""
+"""Block shuffle: every window once per epoch, few shards at a time, and each shard streamed by one rank."""
 
 import numpy as np
 from hypothesis import given
@@ -11,13 +11,13 @@ sizes = st.lists(st.integers(0, 7), min_size=1, max_size=8).filter(any)
 
 
 def shard_of(counts: list[int], seed: int) -> np.ndarray:
-    """The shard of each window, the windows not numbered shard by shard."""
+    """Shard of each window, with the windows of a shard in random positions."""
     shards = np.repeat(np.arange(len(counts)) * 3 + 1, counts)
     return np.random.default_rng(seed).permutation(shards)
 
 
 @given(sizes, st.integers(1, 6), st.integers(1, 4), st.integers(0, 50), st.booleans(), st.integers(0, 3))
-def test_an_epoch_has_every_window_as_often_as_its_weight_says(
+def test_each_window_occurs_in_an_epoch_in_proportion_to_its_weight(
     counts: list[int], lanes: int, together: int, seed: int, weighted: bool, epoch: int
 ) -> None:
     shards = shard_of(counts, seed)
@@ -31,20 +31,20 @@ def test_an_epoch_has_every_window_as_often_as_its_weight_says(
 
 
 @given(sizes, st.integers(1, 6), st.integers(1, 4), st.integers(0, 50), st.integers(0, 30))
-def test_the_shards_to_have_at_hand_are_told_and_are_few(
+def test_shards_at_covers_the_windows_with_few_shards(
     counts: list[int], lanes: int, together: int, seed: int, first: int
 ) -> None:
     shards = shard_of(counts, seed)
     order = BlockShuffle(EpochWeights(len(shards)), shards, seed, lanes, together)
     position = np.arange(first, first + lanes)
-    told = order.shards_at(position)
-    assert set(shards[order.at(position)].tolist()) <= told
+    announced = order.shards_at(position)
+    assert set(shards[order.at(position)].tolist()) <= announced
     for one in position:
-        # A block may be cut out of the shards of a lane's border.
+        # At the border of a lane, a block may contain only part of its shards.
         assert len(order.shards_at(np.array([one]))) <= together
 
 
-def test_with_a_lane_for_each_rank_a_shard_is_streamed_by_one_rank_but_for_borders() -> None:
+def test_with_one_lane_per_rank_each_shard_is_streamed_by_one_rank_except_at_borders() -> None:
     shards = np.repeat(np.arange(40), 5)
     order = BlockShuffle(EpochWeights(200), shards, 1, lanes=4, shards_per_block=2)
     by_rank = [set(shards[order.at(np.arange(rank, 200, 4))].tolist()) for rank in range(4)]

@@ -1,4 +1,4 @@
-"""One order of samples, however many ranks and workers read it, from files or streams, and wherever it was stopped."""
+"""The sample order does not depend on ranks, workers, reader or interruptions."""
 
 from collections import Counter
 from functools import cache
@@ -26,7 +26,7 @@ Step = list[tuple[int, int]]
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """Archives by the lengths of their events and the size of their shards, made once."""
+    """Factory of cached archives by the lengths of their events and the size of their shards."""
 
     @cache
     def make(frames: tuple[int, ...], shard_mb: int) -> Manifest:
@@ -36,7 +36,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
 
 
 def drawn(manifest: Manifest, data: DataConfig, frames: int, ranks: int, first: int, last: int) -> list[Step]:
-    """What each step has drawn, over all ranks, in the order of the ranks."""
+    """Samples of each step over all ranks, in the order of the ranks."""
     config = RunConfig(data=data, train=TrainConfig(global_batch=BATCH, steps=last))
     iterators = []
     for rank in range(ranks):
@@ -64,7 +64,7 @@ def drawn(manifest: Manifest, data: DataConfig, frames: int, ranks: int, first: 
     st.lists(st.tuples(st.sampled_from([1, 2, 3, 4]), st.integers(0, 4)), min_size=1, max_size=3),
     st.data(),
 )
-def test_a_run_that_changes_ranks_and_workers_draws_what_an_undisturbed_one_does(
+def test_changing_ranks_and_workers_does_not_change_the_samples(
     shards, lengths, shard_mb, frames, reader, balance, stints, data
 ) -> None:  # type: ignore[no-untyped-def]
     manifest = shards(lengths, shard_mb)
@@ -80,8 +80,8 @@ def test_a_run_that_changes_ranks_and_workers_draws_what_an_undisturbed_one_does
 
 @pytest.mark.parametrize("reader", ["mapped", "stream"])
 @pytest.mark.parametrize("lengths", ARCHIVES)
-def test_no_window_is_drawn_more_than_once_more_than_another(shards, reader, lengths) -> None:  # type: ignore[no-untyped-def]
-    """Epochs do not end where batches do."""
+def test_counts_of_windows_differ_by_at_most_one(shards, reader, lengths) -> None:  # type: ignore[no-untyped-def]
+    """Also if an epoch ends in the middle of a batch."""
     counted = Counter(s for step in drawn(shards(lengths, 0), DataConfig(reader=reader), 1, 3, 0, STEPS) for s in step)
     times = [counted[event, frame] for event, length in enumerate(lengths) for frame in range(length)]
     assert sum(times) == STEPS * BATCH

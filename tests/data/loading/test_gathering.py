@@ -1,4 +1,4 @@
-"""Batches hold what was asked for, touch only that, and are never overwritten while somebody has them."""
+"""Gathering of batches: only the requested fields are read, and batches in use are never overwritten."""
 
 from itertools import permutations
 from pathlib import Path
@@ -35,17 +35,17 @@ def test_runs_pick_any_variables_and_heights_in_any_order(v: tuple[int, ...], z:
 
 
 @pytest.mark.parametrize(("v", "z", "runs"), [((0, 1, 2), (0, 1, 2), 1), ((0, 1), (0, 1, 2), 1), ((0, 1, 2), (1,), 3)])
-def test_fields_side_by_side_are_one_copy(v: tuple[int, ...], z: tuple[int, ...], runs: int) -> None:
+def test_adjacent_fields_form_one_run(v: tuple[int, ...], z: tuple[int, ...], runs: int) -> None:
     assert len(runs_of(list(v), list(z), 3, 7)) == runs
 
 
 def _bytes_read() -> int:
-    """By this process, as the kernel counts them."""
+    """Bytes read by this process, as counted by the kernel."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def test_only_the_chosen_bytes_are_read(shards: Manifest) -> None:
-    """One height of three, one variable of three, and the rain: a fifth of the bytes of a frame."""
+    """One of nine radar fields and the rain are a fifth of the bytes of a frame."""
     read = []
     for variables, heights in ((("zdr",), (3.0,)), (VARIABLES, HEIGHTS)):
         reader = _reader(shards, variables, heights, budget=0)
@@ -57,17 +57,17 @@ def test_only_the_chosen_bytes_are_read(shards: Manifest) -> None:
 
 
 def test_threads_do_not_change_a_batch(shards: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polarcast.data.loading.reader._WORTH_THREADS", 0)
+    monkeypatch.setattr("polarcast.data.loading.reader._MIN_BYTES_FOR_THREADS", 0)
     one, three = (_reader(shards, VARIABLES, HEIGHTS, threads=threads).read(range(12)) for threads in (1, 3))
     assert torch.equal(one.radar, three.radar)
     assert torch.equal(one.rain_rate, three.rain_rate)
 
 
-def test_a_batch_that_is_kept_is_not_overwritten(shards: Manifest) -> None:
+def test_a_batch_in_use_is_not_overwritten(shards: Manifest) -> None:
     reader = _reader(shards, ("zh",), (1.0,))
     kept = reader.read([0, 1])
     before = kept.radar.clone()
-    part = reader.read([2, 3]).radar[1:, :1]  # all that is left of another batch
+    part = reader.read([2, 3]).radar[1:, :1]  # the only reference to another batch
     value = part.clone()
     for start in range(4, 14):
         reader.read([start, start + 1])
@@ -75,18 +75,18 @@ def test_a_batch_that_is_kept_is_not_overwritten(shards: Manifest) -> None:
     assert torch.equal(part, value)
 
 
-def test_memory_of_a_batch_that_is_gone_is_used_again() -> None:
+def test_memory_of_a_released_batch_is_reused() -> None:
     recycler = Recycler()
     first = recycler.take((4, 5))
-    place = first.ctypes.data
+    address = first.ctypes.data
     tensor = torch.from_numpy(first)
     del first
-    assert recycler.take((4, 5)).ctypes.data != place  # the tensor still has it
+    assert recycler.take((4, 5)).ctypes.data != address  # the tensor still uses it
     del tensor
-    assert recycler.take((5, 4)).ctypes.data == place
+    assert recycler.take((5, 4)).ctypes.data == address
 
 
-def test_memory_stays_flat_over_many_batches(shards: Manifest) -> None:
+def test_memory_does_not_grow_over_many_batches(shards: Manifest) -> None:
     reader = _reader(shards, VARIABLES, HEIGHTS)
     for _ in range(3):
         for start in range(0, 20, 4):

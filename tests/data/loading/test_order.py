@@ -13,7 +13,7 @@ def test_every_epoch_visits_every_sample_exactly_once(samples: int, seed: int, e
 
 
 @given(st.integers(1, 5000), st.integers(0, 999), st.data())
-def test_a_position_means_the_same_sample_however_it_is_asked_for(samples: int, seed: int, data: st.DataObject) -> None:
+def test_a_position_gives_the_same_sample_alone_or_in_a_batch(samples: int, seed: int, data: st.DataObject) -> None:
     position = data.draw(st.integers(0, 10 * samples))
     many = sample_at(np.arange(position, position + 50), samples, seed)
     assert sample_at(np.array([position + 17]), samples, seed)[0] == many[17]
@@ -31,20 +31,20 @@ def test_the_order_looks_shuffled() -> None:
     assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.03
 
 
-def test_an_enormous_archive_costs_no_memory() -> None:
+def test_a_huge_number_of_samples_needs_no_memory() -> None:
     samples = sample_at(np.arange(1000), 10**12, 0)
     assert len(np.unique(samples)) == 1000
     assert samples.max() < 10**12
 
 
 @given(st.integers(0, 100), st.sampled_from([(12, w) for w in (1, 2, 3, 4, 6, 12)]))
-def test_ranks_tile_the_global_batch(step: int, batch_and_world: tuple[int, int]) -> None:
+def test_ranks_partition_the_global_batch(step: int, batch_and_world: tuple[int, int]) -> None:
     batch, world = batch_and_world
     parts = [rank_slice(step, batch, rank, world) for rank in range(world)]
     assert {len(part) for part in parts} == {batch // world}
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), rank_slice(step, batch, 0, 1))
 
 
-def test_a_batch_that_ranks_can_not_share_is_refused() -> None:
+def test_a_batch_not_divisible_by_the_ranks_is_rejected() -> None:
     with pytest.raises(ValueError, match="3 ranks"):
         rank_slice(0, 8, 0, 3)

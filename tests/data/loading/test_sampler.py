@@ -1,4 +1,4 @@
-"""What can't be read is replaced by rule, counted, and limited."""
+"""Substitutes for windows in bad shards, the limit on bad shards, and random crops."""
 
 from dataclasses import replace
 from functools import partial
@@ -32,16 +32,16 @@ def reader_of(manifest: Manifest, stream: bool = False, budget: int | None = Non
     )
 
 
-def draw_of(reader: Reader, share: float, stream: bool = False) -> TrainSampler:
+def sampler_of(reader: Reader, share: float, stream: bool = False) -> TrainSampler:
     order = block_shuffle(reader, 0, 0.0, 2, 2) if stream else whole_shuffle(reader, 0)
     return TrainSampler(reader, order, seed=0, max_bad_share=share)
 
 
-def spoil(manifest: Manifest, shard: int, how: str) -> None:
+def damage(manifest: Manifest, shard: int, how: str) -> None:
     path = manifest.folder / manifest.shards[shard].name
     if how == "truncated":
         path.write_bytes(path.read_bytes()[:-600])
-    elif how == "gone":
+    elif how == "missing":
         path.unlink()
     else:
         content = bytearray(path.read_bytes())
@@ -51,16 +51,16 @@ def spoil(manifest: Manifest, shard: int, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("stream", "budget", "how"),
-    [(False, None, "truncated"), (False, None, "gone"), (False, 0, "truncated"), (False, 0, "gone")]
-    + [(True, None, how) for how in ("truncated", "gone", "changed")],
+    [(False, None, "truncated"), (False, None, "missing"), (False, 0, "truncated"), (False, 0, "missing")]
+    + [(True, None, how) for how in ("truncated", "missing", "changed")],
 )
-def test_windows_of_a_bad_shard_are_replaced_and_it_is_named(
+def test_windows_of_a_bad_shard_are_replaced_and_the_shard_is_reported(
     manifest: Manifest, stream: bool, budget: int | None, how: str
 ) -> None:
-    sound = draw_of(reader_of(manifest, stream), 0.0, stream)
-    before = [samples_of(sound.read(np.arange(p, p + 5))) for p in range(0, 50, 5)]
-    spoil(manifest, 3, how)
-    sampler = draw_of(reader_of(manifest, stream, budget), 0.2, stream)
+    intact = sampler_of(reader_of(manifest, stream), 0.0, stream)
+    before = [samples_of(intact.read(np.arange(p, p + 5))) for p in range(0, 50, 5)]
+    damage(manifest, 3, how)
+    sampler = sampler_of(reader_of(manifest, stream, budget), 0.2, stream)
     after = [samples_of(sampler.read(np.arange(p, p + 5))) for p in range(0, 50, 5)]
     flat = [(a, b) for one, two in zip(before, after, strict=True) for a, b in zip(one, two, strict=True)]
     assert all(b[0] != 3 for _, b in flat)
@@ -71,32 +71,32 @@ def test_windows_of_a_bad_shard_are_replaced_and_it_is_named(
     assert report["lost"] == "20.00%"
 
 
-def test_a_substitute_does_not_depend_on_what_was_known_before(manifest: Manifest) -> None:
-    spoil(manifest, 1, "gone")
-    spoil(manifest, 4, "gone")
-    knowing, finding = (draw_of(reader_of(manifest), 0.5) for _ in range(2))
-    knowing.exclude({1: "gone", 4: "gone"})
+def test_a_substitute_does_not_depend_on_earlier_reads(manifest: Manifest) -> None:
+    damage(manifest, 1, "missing")
+    damage(manifest, 4, "missing")
+    informed, uninformed = (sampler_of(reader_of(manifest), 0.5) for _ in range(2))
+    informed.exclude({1: "missing", 4: "missing"})
     for start in range(0, 100, 4):
         positions = np.arange(start, start + 4)
-        assert samples_of(knowing.read(positions)) == samples_of(finding.read(positions))
+        assert samples_of(informed.read(positions)) == samples_of(uninformed.read(positions))
 
 
-def test_too_many_bad_shards_end_the_work_and_say_so(manifest: Manifest) -> None:
-    spoil(manifest, 2, "gone")
-    sampler = draw_of(reader_of(manifest), 0.19)
+def test_too_many_bad_shards_raise_an_error(manifest: Manifest) -> None:
+    damage(manifest, 2, "missing")
+    sampler = sampler_of(reader_of(manifest), 0.19)
     with pytest.raises(BadInput, match=r"shard-000002\.tar.*20\.0% of the training windows"):
         sampler.read(np.arange(50))
 
 
-def test_a_file_that_is_cut_short_while_it_is_mapped_is_an_error_not_a_crash(manifest: Manifest) -> None:
+def test_truncating_a_mapped_file_raises_an_error_instead_of_crashing(manifest: Manifest) -> None:
     reader = reader_of(manifest)
     reader.read(range(25))
-    spoil(manifest, 0, "truncated")
+    damage(manifest, 0, "truncated")
     with pytest.raises(BadInput, match=r"shard-000000\.tar"):
         reader.read(range(25))
 
 
-def test_a_manifest_that_points_beyond_a_shard_is_an_error_not_a_crash(manifest: Manifest) -> None:
+def test_offsets_beyond_a_shard_raise_an_error_instead_of_crashing(manifest: Manifest) -> None:
     samples = manifest.samples.copy()
     samples[:, 3] += manifest.shards[0].bytes
     for budget in (None, 0):
@@ -106,7 +106,7 @@ def test_a_manifest_that_points_beyond_a_shard_is_an_error_not_a_crash(manifest:
 
 
 def test_an_event_in_two_shards_can_be_read_but_not_streamed(manifest: Manifest) -> None:
-    """As tars of a fixed number of samples have it, which stock WebDataset writes."""
+    """Stock WebDataset writes such tars, with a fixed number of samples each."""
     samples = manifest.samples.copy()
     second = samples[:, 1] == 1
     samples[second, 1], samples[second, 2] = 0, samples[second, 2] + 5
@@ -119,20 +119,20 @@ def test_an_event_in_two_shards_can_be_read_but_not_streamed(manifest: Manifest)
         block_shuffle(streamed, 0, 0.0, 1, 1)
 
 
-def test_the_manifest_survives_the_disk(manifest: Manifest) -> None:
+def test_manifest_write_and_read_round_trip(manifest: Manifest) -> None:
     again = read_manifest(manifest.folder)
     np.testing.assert_array_equal(again.samples, manifest.samples)
     assert again.to_json() == replace(manifest, splits=again.splits).to_json()
 
 
-def test_patches_follow_from_the_place_in_the_stream_alone(shards: Manifest) -> None:
+def test_patches_depend_only_on_seed_and_stream_position(shards: Manifest) -> None:
     reader = open_reader(shards, "train", variables=("zh", "zdr"), heights_km=(1.0, 3.0))
     order = whole_shuffle(reader, 0)
     patches = [partial(crop, side=12)]
-    whole, cut = TrainSampler(reader, order, seed=0), TrainSampler(reader, order, seed=0, transforms=patches)
-    together = cut.read(np.arange(16))
+    whole, cropped = TrainSampler(reader, order, seed=0), TrainSampler(reader, order, seed=0, transforms=patches)
+    together = cropped.read(np.arange(16))
     assert together.radar.shape == (16, 1, 2, 2, 12, 12)
-    one_by_one = [cut.read(np.arange(p, p + 1)) for p in range(16)]
+    one_by_one = [cropped.read(np.arange(p, p + 1)) for p in range(16)]
     places = set()
     for position, alone in enumerate(one_by_one):
         assert torch.equal(alone.radar[0], together.radar[position])
@@ -145,7 +145,7 @@ def test_patches_follow_from_the_place_in_the_stream_alone(shards: Manifest) -> 
             and torch.equal(field.radar[0, ..., y : y + 12, x : x + 12], alone.radar[0])
         ]
         assert found
-        # A patch without an echo may have been cut anywhere.
+        # The location of a patch without echo is ambiguous.
         places.update(found if len(found) == 1 else [])
     assert len(places) > 5
     assert not torch.equal(

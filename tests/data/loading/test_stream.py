@@ -1,4 +1,4 @@
-"""Shards from anywhere, whole: tried again when they fail, named when they are silent."""
+"""Streaming of shards from any location: retries after failures, and warnings about stalls."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.source import ShardSource
 from tests.support.marked_shards import all_to_train, marked_shards, samples_of
 
-HASTY = Patience(retries=2, first_pause_seconds=0.01, stall_seconds=60)
+SHORT_PAUSE = Patience(retries=2, first_pause_seconds=0.01, stall_seconds=60)
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return marked_shards(tmp_path_factory.mktemp("local"), (4, 3, 5))
 
 
-def streamed(location: str, patience: Patience = HASTY) -> Reader:
+def streamed(location: str, patience: Patience = SHORT_PAUSE) -> Reader:
     manifest = all_to_train(read_manifest(location))
     return open_reader(manifest, "train", variables=("zh",), heights_km=(3.0,), patience=patience)
 
 
 @pytest.fixture
 def server(local: Manifest) -> Iterator[str]:
-    """The shards over HTTP."""
+    """URL of an HTTP server of the shards."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -54,13 +54,13 @@ def same(one: Reader, other: Reader) -> bool:
     return torch.equal(a.radar, b.radar) and torch.equal(a.rain_rate, b.rain_rate) and samples_of(a) == samples_of(b)
 
 
-def test_a_stream_brings_what_files_hold(local: Manifest, server: str) -> None:
+def test_streams_and_files_give_equal_batches(local: Manifest, server: str) -> None:
     files = open_reader(local, "train", variables=("zh",), heights_km=(3.0,))
     for location in (str(local.folder), f"file:{local.folder}", f"pipe:cat {local.folder}/{{name}}", server):
         assert same(streamed(location), files), location
 
 
-def test_a_source_that_fails_now_and_then_is_tried_again(local: Manifest, tmp_path: Path) -> None:
+def test_a_flaky_source_is_retried(local: Manifest, tmp_path: Path) -> None:
     script = tmp_path / "flaky.sh"
     script.write_text(
         f"""
@@ -79,30 +79,30 @@ def test_a_source_that_fails_now_and_then_is_tried_again(local: Manifest, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         ("false", "exit 1"),
-        ("head -c 3000 {folder}/{{name}}", "3000 bytes, the manifest says"),
-        ("cat {folder}/{{name}} {folder}/{{name}}", "bytes, the manifest says"),
+        ("head -c 3000 {folder}/{{name}}", r"3000 bytes, expected \d+ from the manifest"),
+        ("cat {folder}/{{name}} {folder}/{{name}}", r"bytes, expected \d+ from the manifest"),
         ("tr a b < {folder}/{{name}}", "SHA-256 differs"),
     ],
 )
-def test_a_source_that_keeps_failing_is_named_with_the_reason(local: Manifest, command: str, told: str) -> None:
+def test_error_for_a_failing_source_names_the_shard_and_the_reason(local: Manifest, command: str, message: str) -> None:
     broken = f"test {{name}} = manifest.json && cat {local.folder}/{{name}} || " + command.format(folder=local.folder)
     reader = streamed(f"pipe:{broken}")
-    with pytest.raises(BadInput, match=told) as failed:
+    with pytest.raises(BadInput, match=message) as error:
         reader.read([0])
-    assert "shard-000000.tar" in str(failed.value)
-    assert "3 attempts" in str(failed.value)
+    assert "shard-000000.tar" in str(error.value)
+    assert "3 attempts" in str(error.value)
 
 
-def test_a_silent_source_is_told_by_name_and_tried_again(
+def test_a_stalled_source_is_reported_and_retried(
     local: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fetch, "_TELL_AFTER_SECONDS", 0.2)
-    monkeypatch.setattr(fetch, "_LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(fetch, "_WARN_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(fetch, "_POLL_SECONDS", 0.05)
     first = tmp_path / "tried"
-    script = tmp_path / "silent.sh"
+    script = tmp_path / "stalling.sh"
     script.write_text(
         f"if [ $1 != manifest.json ] && mkdir {first} 2>/dev/null; then sleep 300; fi; cat {local.folder}/$1"
     )
@@ -115,7 +115,7 @@ def test_a_silent_source_is_told_by_name_and_tried_again(
     assert all("shard-000000.tar" in message for message in caplog.messages)
 
 
-def test_shards_that_are_not_expected_are_let_go(local: Manifest) -> None:
+def test_shards_that_are_not_expected_are_dropped(local: Manifest) -> None:
     reader = streamed(str(local.folder))
     frames = reader.frames
     assert isinstance(frames, module.StreamedFrames)
@@ -127,17 +127,17 @@ def test_shards_that_are_not_expected_are_let_go(local: Manifest) -> None:
     assert samples_of(reader.read([0, 11])) == [(0, 0), (2, 4)]
 
 
-def test_only_the_wanted_fields_of_the_split_are_held(shards: Manifest) -> None:
-    reader = open_reader(shards, "test", variables=("zdr",), heights_km=(3.0,), patience=HASTY)
+def test_only_the_requested_fields_of_the_split_are_kept(shards: Manifest) -> None:
+    reader = open_reader(shards, "test", variables=("zdr",), heights_km=(3.0,), patience=SHORT_PAUSE)
     reader.read(range(len(reader)))
     frames = reader.frames
     assert isinstance(frames, module.StreamedFrames)
-    held = [v for load in frames._loads.values() for v in load.values.result().values()]
-    assert sum(v.nbytes for v in held) <= len(reader) * 2 * 32 * 32 * 2  # zdr at one height, and the rain
-    assert all(isinstance(v, np.ndarray) for v in held)
+    kept = [v for load in frames._loads.values() for v in load.values.result().values()]
+    assert sum(v.nbytes for v in kept) <= len(reader) * 2 * 32 * 32 * 2  # zdr at one height, and the rain
+    assert all(isinstance(v, np.ndarray) for v in kept)
 
 
-def test_a_url_is_no_folder() -> None:
+def test_a_url_source_has_file_urls_but_no_local_folder() -> None:
     assert ShardSource("https://host/x").url("a.tar") == "https://host/x/a.tar"
     assert ShardSource("pipe:aws s3 cp s3://b/{name} -").url("a.tar") == "pipe:aws s3 cp s3://b/a.tar -"
     with pytest.raises(BadInput, match=r"data\.reader=stream"):

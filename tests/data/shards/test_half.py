@@ -1,4 +1,4 @@
-"""Rounded as numpy rounds, bit for bit."""
+"""Conversion to half precision is bit-identical to numpy's."""
 
 import numpy as np
 from hypothesis import given
@@ -18,21 +18,21 @@ def same(values: np.ndarray) -> None:
 
 
 @given(st.lists(st.floats(-65504, 65504, width=32), min_size=1, max_size=50))
-def test_any_number_is_rounded_as_numpy_does(values: list[float]) -> None:
+def test_any_number_is_rounded_like_numpy(values: list[float]) -> None:
     same(np.array(values, np.float32))
 
 
-def test_every_half_and_what_lies_between_two_of_them() -> None:
+def test_every_half_and_the_midpoints_between_them() -> None:
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     exact = halves[np.isfinite(halves)].astype(np.float32)
     same(exact)
     size = np.sort(np.unique(np.abs(exact)))
-    middles = ((size[1:].astype(np.float64) + size[:-1]) / 2).astype(np.float32)
-    for values in (middles, np.nextafter(middles, np.float32(0)), np.nextafter(middles, np.float32(1e9))):
+    midpoints = ((size[1:].astype(np.float64) + size[:-1]) / 2).astype(np.float32)
+    for values in (midpoints, np.nextafter(midpoints, np.float32(0)), np.nextafter(midpoints, np.float32(1e9))):
         same(values)
         same(-values)
 
 
-def test_signs_of_zero_are_kept_and_shapes() -> None:
+def test_shapes_and_signs_of_zero_are_kept() -> None:
     values = np.array([[0.0, -0.0], [1e-9, -1e-9]], np.float32)
     same(values)

@@ -1,4 +1,4 @@
-"""Copies on the node's disk: once, checked, complete or not there, and never in the way."""
+"""Staging on the node's disk: copy once, verify, mark when complete, and fall back to the source."""
 
 import errno
 import logging
@@ -32,7 +32,7 @@ def staged_files(root: Path) -> list[str]:
     return sorted(p.name for p in root.rglob("*") if p.is_file())
 
 
-def test_the_copy_is_read_and_equals_the_source(manifest: Manifest, tmp_path: Path) -> None:
+def test_the_copy_can_be_read_and_equals_the_source(manifest: Manifest, tmp_path: Path) -> None:
     staged = stage(manifest, tmp_path / "nvme")
     assert staged.folder.is_relative_to(tmp_path / "nvme")
     assert staged.digest() == manifest.digest()
@@ -41,7 +41,7 @@ def test_the_copy_is_read_and_equals_the_source(manifest: Manifest, tmp_path: Pa
     assert all_to_train(read_manifest(staged.folder)).to_json() == manifest.to_json()
 
 
-def test_nothing_is_copied_twice(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_copy_is_reused(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = stage(manifest, tmp_path / "nvme")
     monkeypatch.setattr(staging, "_fill", lambda *_: pytest.fail("copied again"))
     assert stage(manifest, tmp_path / "nvme") == first
@@ -59,7 +59,7 @@ def _stage_and_count(manifest: Manifest, root: Path, counted: Path) -> None:
     assert stage(manifest, root).folder.is_relative_to(root)
 
 
-def test_processes_of_a_node_copy_once(manifest: Manifest, tmp_path: Path) -> None:
+def test_processes_of_a_node_copy_each_shard_once(manifest: Manifest, tmp_path: Path) -> None:
     (tmp_path / "counted").mkdir()
     arguments = (manifest, tmp_path / "nvme", tmp_path / "counted")
     processes = [multiprocessing.get_context("fork").Process(target=_stage_and_count, args=arguments) for _ in range(3)]
@@ -72,7 +72,7 @@ def test_processes_of_a_node_copy_once(manifest: Manifest, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
-def test_a_full_disk_falls_back_to_the_source_and_leaves_nothing(
+def test_a_full_disk_falls_back_to_the_source_and_leaves_no_files(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
     if when == "before":
@@ -93,7 +93,7 @@ def test_a_full_disk_falls_back_to_the_source_and_leaves_nothing(
     assert staged_files(tmp_path / "nvme") == [".lock"]
 
 
-def test_a_folder_that_can_not_be_made_falls_back_to_the_source(
+def test_a_folder_that_can_not_be_created_falls_back_to_the_source(
     manifest: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
@@ -102,18 +102,18 @@ def test_a_folder_that_can_not_be_made_falls_back_to_the_source(
     assert "can't be used" in caplog.text
 
 
-def test_a_shard_that_is_bad_at_its_source_is_left_out_and_named(
+def test_a_bad_source_shard_is_skipped_with_a_warning(
     manifest: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    victim = manifest.folder / manifest.shards[1].name
-    content = bytearray(victim.read_bytes())
+    damaged = manifest.folder / manifest.shards[1].name
+    content = bytearray(damaged.read_bytes())
     content[1500] ^= 1
-    victim.write_bytes(content)
+    damaged.write_bytes(content)
     with caplog.at_level(logging.WARNING, "polarcast"):
         staged = stage(manifest, tmp_path / "nvme", ONCE)
-    assert victim.name in caplog.text
+    assert damaged.name in caplog.text
     assert sorted(p.name for p in staged.folder.glob("*.tar")) == [
-        s.name for s in manifest.shards if s.name != victim.name
+        s.name for s in manifest.shards if s.name != damaged.name
     ]
 
 
@@ -127,18 +127,18 @@ save = Fetch.save
 def slow(self, path):
     save(self, path)
     if "000002" in path.name:
-        print("here", flush=True)
+        print("copying", flush=True)
         time.sleep(60)
 Fetch.save = slow
 stage(read_manifest(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_killed_while_copying_the_next_goes_on(manifest: Manifest, tmp_path: Path) -> None:
+def test_staging_resumes_after_a_kill(manifest: Manifest, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(manifest.folder), str(tmp_path / "nvme")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        assert process.stdout.readline() == "here\n"
+        assert process.stdout.readline() == "copying\n"
         process.send_signal(signal.SIGKILL)
     [folder] = (tmp_path / "nvme").iterdir()
     assert not (folder / "manifest.json").exists()
@@ -149,14 +149,14 @@ def test_killed_while_copying_the_next_goes_on(manifest: Manifest, tmp_path: Pat
     assert len(list(staged.folder.glob("*.tar"))) == 4
 
 
-def test_a_silent_source_is_named_and_tried_again(
+def test_a_stalled_source_is_reported_and_retried(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fetch, "_TELL_AFTER_SECONDS", 0.2)
-    monkeypatch.setattr(fetch, "_LOOK_EVERY_SECONDS", 0.05)
-    script = tmp_path / "silent.sh"
-    silent = f"[ $1 != manifest.json ] && mkdir {tmp_path}/tried 2>/dev/null && sleep 300"
-    script.write_text(f"{silent}; cat {manifest.folder}/$1")
+    monkeypatch.setattr(fetch, "_WARN_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(fetch, "_POLL_SECONDS", 0.05)
+    script = tmp_path / "stalling.sh"
+    stall_once = f"[ $1 != manifest.json ] && mkdir {tmp_path}/tried 2>/dev/null && sleep 300"
+    script.write_text(f"{stall_once}; cat {manifest.folder}/$1")
     remote = read_manifest(f"pipe:sh {script} {{name}}")
     with caplog.at_level(logging.WARNING, "polarcast"):
         staged = stage(remote, tmp_path / "nvme", Patience(retries=1, first_pause_seconds=0.01, stall_seconds=0.6))

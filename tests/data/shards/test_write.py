@@ -20,7 +20,7 @@ from polarcast.data.shards.write import write_shards
 
 @pytest.fixture
 def copied(shards: Manifest, tmp_path: Path) -> Manifest:
-    """Shards that a test may damage."""
+    """Copy of the shards that a test may damage."""
     shutil.copytree(shards.folder, tmp_path / "copy")
     return read_manifest(tmp_path / "copy")
 
@@ -37,7 +37,7 @@ def test_plain_webdataset_reads_the_shards(shards: Manifest, archive: Archive) -
         np.testing.assert_array_equal(rain, archive.read_rain(note["event"], note["frame"]).astype(np.float16))
 
 
-def test_mapped_frames_equal_the_archives(shards: Manifest, archive: Archive) -> None:
+def test_mapped_frames_equal_the_archive(shards: Manifest, archive: Archive) -> None:
     for split, events in shards.splits.items():
         reader = open_reader(shards, split, variables=("zdr", "zh"), heights_km=(7.0, 1.0))
         assert len(reader) == sum(len(archive.frames[e]) for e in events)
@@ -50,9 +50,9 @@ def test_mapped_frames_equal_the_archives(shards: Manifest, archive: Archive) ->
 def test_no_event_is_in_two_splits_or_two_shards(shards: Manifest) -> None:
     for one, other in combinations(shards.splits.values(), 2):
         assert set(one).isdisjoint(other)
-    of_shard = [set(shards.by_shard()[i][:, 1 + EVENT].tolist()) for i in range(len(shards.shards))]
-    assert len(of_shard) > 1
-    for a, b in combinations(of_shard, 2):
+    events = [set(shards.by_shard()[i][:, 1 + EVENT].tolist()) for i in range(len(shards.shards))]
+    assert len(events) > 1
+    for a, b in combinations(events, 2):
         assert a.isdisjoint(b)
 
 
@@ -61,7 +61,7 @@ def test_the_same_archive_gives_the_same_bytes(archive: Archive, shards: Manifes
     assert again.digest() == shards.digest()
 
 
-def test_another_split_is_other_data(archive: Archive, shards: Manifest, tmp_path: Path) -> None:
+def test_another_split_changes_the_digest(archive: Archive, shards: Manifest, tmp_path: Path) -> None:
     assert write_shards(archive, tmp_path / "s", split="all-test").digest() != shards.digest()
 
 
@@ -76,7 +76,7 @@ def test_statistics_are_of_the_training_events_only(shards: Manifest, archive: A
     assert (found["min"], found["max"]) == (expected.min(), expected.max())
 
 
-def test_a_bad_frame_leaves_nothing_behind(archive: Archive, tmp_path: Path) -> None:
+def test_a_bad_frame_leaves_no_files_behind(archive: Archive, tmp_path: Path) -> None:
     shutil.copytree(archive.root, tmp_path / "archive")
     broken = open_archive(tmp_path / "archive")
     np.save(broken.rain_file(5, 2), np.zeros((31, 32), np.float32))
@@ -85,14 +85,12 @@ def test_a_bad_frame_leaves_nothing_behind(archive: Archive, tmp_path: Path) -> 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["archive"]
 
 
-@pytest.mark.parametrize(("value", "complaint"), [(-1.0, "negative"), (1e6, "1e\\+06")])
-def test_values_that_no_shard_can_hold_are_refused(
-    archive: Archive, tmp_path: Path, value: float, complaint: str
-) -> None:
+@pytest.mark.parametrize(("value", "message"), [(-1.0, "negative"), (1e6, "1e\\+06")])
+def test_unphysical_values_are_rejected(archive: Archive, tmp_path: Path, value: float, message: str) -> None:
     shutil.copytree(archive.root, tmp_path / "archive")
     broken = open_archive(tmp_path / "archive")
     np.save(broken.rain_file(5, 2), np.full((32, 32), value, np.float32))
-    with pytest.raises(BadInput, match=complaint):
+    with pytest.raises(BadInput, match=message):
         write_shards(broken, tmp_path / "shards", split="all-test")
 
 
@@ -101,26 +99,26 @@ def test_shards_are_not_overwritten(shards: Manifest, archive: Archive) -> None:
         write_shards(archive, shards.folder)
 
 
-def test_sound_shards_pass_the_check(shards: Manifest) -> None:
+def test_intact_shards_pass_the_check(shards: Manifest) -> None:
     assert all(f.ok for f in check(shards))
 
 
 def test_the_check_finds_a_flipped_bit(copied: Manifest) -> None:
-    victim = copied.folder / copied.shards[1].name
-    content = bytearray(victim.read_bytes())
+    damaged = copied.folder / copied.shards[1].name
+    content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
-    victim.write_bytes(content)
-    assert [f.where for f in check(copied) if not f.ok] == [victim.name]
+    damaged.write_bytes(content)
+    assert [f.where for f in check(copied) if not f.ok] == [damaged.name]
 
 
-def test_a_truncated_shard_is_found_and_refused(copied: Manifest) -> None:
-    victim = copied.folder / copied.shards[0].name
-    victim.write_bytes(victim.read_bytes()[:-512])
-    assert [f.where for f in check(copied) if not f.ok] == [victim.name]
+def test_a_truncated_shard_is_found_by_check_and_reader(copied: Manifest) -> None:
+    truncated = copied.folder / copied.shards[0].name
+    truncated.write_bytes(truncated.read_bytes()[:-512])
+    assert [f.where for f in check(copied) if not f.ok] == [truncated.name]
     event = copied.by_shard()[0][0, 1 + EVENT]
     split = next(name for name, events in copied.splits.items() if event in events)
     reader = open_reader(copied, split, variables=("zh",), heights_km=(1.0,))
-    with pytest.raises(BadInput, match=victim.name):
+    with pytest.raises(BadInput, match=truncated.name):
         reader.read(range(len(reader)))
 
 
@@ -130,15 +128,13 @@ def test_the_check_finds_an_event_in_two_splits(shards: Manifest) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", '{"format": "polarcast-shards/0"}', "[]", '{"format": "polarcast-shards/3"}'])
-def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_damaged_manifest_is_rejected(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(BadInput, match=r"manifest\.json"):
         read_manifest(tmp_path)
 
 
-def test_the_shards_are_the_same_whatever_the_number_of_workers(
-    archive: Archive, shards: Manifest, tmp_path: Path
-) -> None:
+def test_the_shards_do_not_depend_on_the_number_of_workers(archive: Archive, shards: Manifest, tmp_path: Path) -> None:
     two = write_shards(archive, tmp_path / "two", split="0.5/0.25/0.25", shard_mb=0, workers=2)
     assert two.digest() == shards.digest()
     assert two.statistics == shards.statistics
@@ -146,7 +142,7 @@ def test_the_shards_are_the_same_whatever_the_number_of_workers(
 
 
 class _Killed(BaseException):
-    """What SIGKILL looks like from within: no handler cleans up after it."""
+    """Simulates SIGKILL: not caught by any handler, so nothing cleans up."""
 
 
 def _killed_after_three_events(archive: Archive, out: Path) -> Path:
@@ -159,7 +155,7 @@ def _killed_after_three_events(archive: Archive, out: Path) -> Path:
     return out.with_name(f".partial_{out.name}")
 
 
-def test_a_killed_run_leaves_no_shards_and_the_next_takes_over_what_was_done(
+def test_a_killed_run_leaves_no_shards_and_the_next_run_resumes(
     archive: Archive, shards: Manifest, tmp_path: Path
 ) -> None:
     partial = _killed_after_three_events(archive, tmp_path / "s")
@@ -173,7 +169,7 @@ def test_a_killed_run_leaves_no_shards_and_the_next_takes_over_what_was_done(
     assert not partial.exists()
 
 
-def test_what_a_killed_run_made_of_other_data_is_not_taken_over(archive: Archive, tmp_path: Path) -> None:
+def test_partial_shards_of_other_data_are_not_reused(archive: Archive, tmp_path: Path) -> None:
     shutil.copytree(archive.root, tmp_path / "archive")
     changed = open_archive(tmp_path / "archive")
     _killed_after_three_events(changed, tmp_path / "s")

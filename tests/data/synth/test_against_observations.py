@@ -1,4 +1,4 @@
-"""Synthetic storms and drops beside real ones; skipped where the real data are not at hand."""
+"""Comparison of synthetic storms and drops with real ones; skipped if the real data are not available."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.acceptance
 
 PROJECT = Path(__file__).parents[3]
 
-# How far the median of the preset's events may lie from the real event.
+# Tolerance of the difference between the median of the preset's events and the real event.
 CLOSE = {
     "median ZDR at 20 dBZ (dB)": 0.12,
     "median ZDR at 30 dBZ (dB)": 0.15,
@@ -44,13 +44,13 @@ def test_preset_njucpol_agrees_with_the_real_event(real_event):
     archive = open_archive(real_event)
     real = [np.stack([archive.read_radar(e, f) for f in frames]) for e, frames in archive.frames.items()]
     world = PRESETS["njucpol"]
-    ours = (generate_event(world, 0, e, 256, 14).radar for e in range(8))
-    rows = {row.quantity: (row.archive, row.median) for row in compare(real, ours)}
+    synthetic = (generate_event(world, 0, e, 256, 14).radar for e in range(8))
+    rows = {row.quantity: (row.archive, row.median) for row in compare(real, synthetic)}
     off = {n: rows[n] for n, tolerance in CLOSE.items() if not abs(rows[n][0] - rows[n][1]) <= tolerance}
     assert off == {}
 
 
-def test_a_preset_beside_its_own_archive_measures_the_same(tmp_path):
+def test_a_preset_compared_with_its_own_archive_gives_equal_statistics(tmp_path):
     write_archive(tmp_path, 1, size=64, seed=0, preset="tiny", frames=8)
     rows = beside_preset(open_archive(tmp_path), "tiny", events=1, figure=tmp_path / "beside.png")
     assert {"lifetime at 32 km (min)", "roughness of ZDR at 38 dBZ (dB)"} <= {row.quantity for row in rows}
@@ -61,11 +61,11 @@ def test_a_preset_beside_its_own_archive_measures_the_same(tmp_path):
 
 @pytest.mark.real_data
 def test_drop_sizes_agree_with_a_disdrometer():
-    """ln Dm against ln R of measured minutes: level, spread."""
+    """ln Dm given ln R of measured one-minute spectra: mean and spread."""
     shared = Path(os.environ.get("POLARCAST_SHARED", PROJECT.parent / "shared"))
     spectra = shared / "data" / "dsd_locarno_2018" / "locarno2018_dsd_1min.npz"
     if not spectra.is_file():
-        pytest.skip(f"no measured drop spectra: {spectra} is absent")
+        pytest.skip(f"no measured drop spectra: {spectra} is missing")
     with np.load(spectra) as f:
         number, d, width, rain = (np.nan_to_num(f[k]) for k in ("N", "D_center_mm", "D_width_mm", "R_from_dsd"))
     wet = (rain > 1) & (rain < 60)

@@ -1,4 +1,4 @@
-"""Events and archives: determinism, resuming, fill values, and what they refuse."""
+"""Synthetic events and archives: determinism, resuming, fill values, and errors."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ def _files(root):
     return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_event_has_the_archives_shapes_and_no_invalid_numbers(event):
+def test_event_has_the_archive_shapes_and_finite_values(event):
     assert event.radar.shape == (8, 3, 3, 64, 64)
     assert event.rain.shape == (8, 64, 64)
     assert event.radar.dtype == event.rain.dtype == np.float32
@@ -40,14 +40,14 @@ def test_event_has_the_archives_shapes_and_no_invalid_numbers(event):
     assert (event.rain >= 0).all()
 
 
-def test_no_echo_means_no_value_of_any_variable(event):
-    silent = event.radar[:, 0] == 0
-    assert (event.radar[:, 1][silent] == 0).all()
-    assert (event.radar[:, 2][silent] == 0).all()
-    assert event.radar[:, 0][~silent].min() >= WORLD.floor_dbz
+def test_all_variables_are_zero_without_echo(event):
+    no_echo = event.radar[:, 0] == 0
+    assert (event.radar[:, 1][no_echo] == 0).all()
+    assert (event.radar[:, 2][no_echo] == 0).all()
+    assert event.radar[:, 0][~no_echo].min() >= WORLD.floor_dbz
 
 
-def test_no_rain_is_labelled_where_the_radar_cannot_see(event):
+def test_rain_is_zero_outside_coverage(event):
     y, x = np.mgrid[:64, :64] - 32
     outside = np.hypot(y, x) > 145 / 256 * 64
     assert outside.any()
@@ -55,7 +55,7 @@ def test_no_rain_is_labelled_where_the_radar_cannot_see(event):
     assert (event.radar[..., outside] == 0).all()
 
 
-def test_same_seed_same_bytes_other_seed_or_event_other_storm(event):
+def test_equal_seeds_give_equal_bytes_and_other_seeds_or_events_differ(event):
     again = generate_event(WORLD, seed=3, event=0, size=64, frames=8)
     assert again.radar.tobytes() == event.radar.tobytes()
     assert again.rain.tobytes() == event.rain.tobytes()
@@ -63,26 +63,26 @@ def test_same_seed_same_bytes_other_seed_or_event_other_storm(event):
         assert not np.array_equal(generate_event(WORLD, seed, number, 64, 8).radar, event.radar)
 
 
-def test_longer_event_begins_with_the_shorter_one(event):
+def test_longer_event_starts_with_the_frames_of_the_shorter_one(event):
     short = generate_event(WORLD, seed=3, event=0, size=64, frames=3)
     np.testing.assert_array_equal(short.radar, event.radar[:3])
 
 
-def test_lost_frame_loses_everything():
+def test_lost_frame_has_neither_radar_nor_rain():
     lost = generate_event(replace(WORLD, lost_frame_share=1.0), seed=3, event=0, size=64, frames=2)
     assert not lost.radar.any()
     assert not lost.rain.any()
 
 
-def test_lengths_follow_the_real_events():
+def test_lengths_follow_the_distribution_of_the_real_events():
     lengths = [draw_length(0, e) for e in range(400)]
     assert 20 <= min(lengths) <= 23
     assert 197 <= max(lengths) <= 199
     assert np.median(lengths) == pytest.approx(89, abs=12)
 
 
-def test_zdr_and_kdp_tell_rain_that_zh_does_not():
-    """At equal zh, higher zdr means fewer, larger drops: less rain; higher kdp means more."""
+def test_zdr_and_kdp_add_information_about_rain_to_zh():
+    """At equal zh, higher zdr means fewer and larger drops, hence less rain; higher kdp means more rain."""
     events = [generate_event(replace(WORLD, noise=(0.2, 0.1, 0.05)), 0, e, 64, 6) for e in range(12)]
     radar, rain = np.concatenate([e.radar for e in events]), np.concatenate([e.rain for e in events])
     chosen = (np.abs(radar[:, 0, 0] - 38) < 1) & (rain > 0)
@@ -99,13 +99,13 @@ def test_archive_is_the_same_for_one_and_two_workers(tmp_path):
 
 
 def test_interrupted_archive_resumes_with_the_missing_events_only(tmp_path):
-    seen = []
+    progress = []
     options = {"size": 32, "seed": 5, "preset": "tiny", "frames": 2}
     write_archive(tmp_path, 2, **options)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
-    write_archive(tmp_path, 4, **options, on_event=seen.append)
+    write_archive(tmp_path, 4, **options, on_event=progress.append)
     assert complete_events(tmp_path) == {0, 1, 2, 3}
-    assert seen == [3, 4]
+    assert progress == [3, 4]
     assert all(p.stat().st_mtime_ns == t for p, t in before.items())
 
 
@@ -117,7 +117,7 @@ def test_kdp_rain_label_is_a_function_of_kdp_at_1_km(tmp_path):
     assert kdp_rain(np.zeros((1, 3, 3, 4, 4), np.float32)).shape == (1, 4, 4)
 
 
-def test_archive_describes_itself(tmp_path):
+def test_archive_json_holds_the_options(tmp_path):
     write_archive(tmp_path, 1, size=32, seed=5, preset="tiny", frames=1)
     note = json.loads((tmp_path / "archive.json").read_text())
     assert note["preset"] == "tiny"
@@ -125,7 +125,7 @@ def test_archive_describes_itself(tmp_path):
     assert (note["time_step_min"], note["spacing_km"]) == (6.0, 1.0)
 
 
-def test_a_varied_world_gives_each_event_a_climate_of_its_own_within_its_limits():
+def test_a_varied_world_draws_parameters_within_limits_per_event():
     world = PRESETS["varied"]
     drawn = [draw_world(world, np.random.default_rng(event)) for event in range(50)]
     for name, least, greatest in world.varied:
@@ -138,12 +138,12 @@ def test_a_varied_world_gives_each_event_a_climate_of_its_own_within_its_limits(
     )
 
 
-def test_a_world_that_is_not_varied_is_that_of_all_its_events():
+def test_a_world_without_varied_parameters_is_unchanged():
     assert draw_world(WORLD, np.random.default_rng(0)) == WORLD
 
 
-def test_truth_and_radar_of_a_varied_event_are_of_one_climate():
-    # Where rain falls at once and is seen everywhere, truth at 3 km is the label at 1 km.
+def test_truth_and_radar_of_a_varied_event_have_the_same_climate():
+    # If rain falls instantly and coverage is complete, truth at 3 km equals the label at 1 km.
     world = replace(
         PRESETS["varied"], fall_memory=0.0, coverage_share=1.0, cone_slope=0.0, blocked_sectors=0, lost_frame_share=0
     )
@@ -151,20 +151,20 @@ def test_truth_and_radar_of_a_varied_event_are_of_one_climate():
     np.testing.assert_array_equal(sample_truth(world, 5, 0, 64, 1, every=1).rain, rain[rain >= 0.1])
 
 
-def test_another_archive_in_the_folder_is_refused(tmp_path):
+def test_a_folder_with_another_archive_is_rejected(tmp_path):
     write_archive(tmp_path, 1, size=32, seed=5, preset="tiny", frames=1)
-    with pytest.raises(BadInput, match="seed is 5 there, 6 here"):
+    with pytest.raises(BadInput, match="seed is 5, requested 6"):
         write_archive(tmp_path, 1, size=32, seed=6, preset="tiny", frames=1)
 
 
 @pytest.mark.parametrize("note", ["{", "[]"])
-def test_damaged_description_is_refused(tmp_path, note):
+def test_damaged_description_is_rejected(tmp_path, note):
     (tmp_path / "archive.json").write_text(note)
     with pytest.raises(BadInput, match="make the archive again"):
         write_archive(tmp_path, 1, size=32, seed=0, preset="tiny", frames=1)
 
 
-def test_truth_of_an_archive_is_made_again_from_its_description(tmp_path):
+def test_truth_of_an_archive_is_regenerated_from_its_description(tmp_path):
     write_archive(tmp_path, 2, size=64, seed=5, preset="tiny", frames=2)
     truth = archive_truth(tmp_path, frames=1)
     expected = sample_truth(PRESETS["tiny"], 5, 0, 64, 1)
@@ -179,7 +179,7 @@ def test_truth_of_an_archive_is_made_again_from_its_description(tmp_path):
     [{"preset": "monsun"}, {"rain": "gauge"}, {"size": 8}, {"seed": -1}, {"workers": 0}, {"frames": 0}],
     ids=lambda w: next(iter(w)),
 )
-def test_wrong_options_are_named(tmp_path, wrong):
+def test_error_for_an_invalid_option_names_its_value(tmp_path, wrong):
     options = {"size": 32, "seed": 0, "preset": "tiny", "frames": 1} | wrong
     with pytest.raises(BadInput, match=str(next(iter(wrong.values())))):
         write_archive(tmp_path / "out", 1, **options)

@@ -1,4 +1,4 @@
-"""The parts of the nowcast information test on cases whose answer is known; the test itself takes minutes."""
+"""Parts of the nowcast information experiment on cases with known results; the full experiment takes minutes."""
 
 import numpy as np
 import pytest
@@ -18,13 +18,13 @@ from polarcast.data.synth.nowcast_information import (
 )
 
 
-def test_counts_and_csi_by_hand():
-    yes, hit = np.array([True, True, False, False]), np.array([True, False, True, False])
-    assert counts(yes, hit).tolist() == [1, 1, 1]
-    assert csi(counts(yes, hit)) == pytest.approx(1 / 3)
+def test_counts_and_csi_match_hand_calculation():
+    forecast, hit = np.array([True, True, False, False]), np.array([True, False, True, False])
+    assert counts(forecast, hit).tolist() == [1, 1, 1]
+    assert csi(counts(forecast, hit)) == pytest.approx(1 / 3)
 
 
-def test_interval_covers_no_gain_for_equal_arms_and_excludes_it_for_better_ones():
+def test_interval_contains_zero_for_equal_arms_and_excludes_it_for_a_better_arm():
     rng = np.random.default_rng(0)
     zh = rng.integers(20, 60, (120, 3)).astype(np.float32)
     same = compare(zh, zh[rng.permutation(120)], 30.0)
@@ -34,13 +34,13 @@ def test_interval_covers_no_gain_for_equal_arms_and_excludes_it_for_better_ones(
     assert 0 < gain.low < gain.gain < gain.high
 
 
-def test_anomaly_removes_what_zh_already_tells():
+def test_anomaly_is_uncorrelated_with_zh():
     rng = np.random.default_rng(0)
     zh = rng.uniform(10.1, 50, (4, 64, 64)).astype(np.float32)
     zdr = 0.03 * zh + rng.normal(0, 0.2, zh.shape).astype(np.float32)
-    left = anomaly(zh, zdr)
-    assert abs(np.corrcoef(left.ravel(), zh.ravel())[0, 1]) < 0.15
-    assert left.std() == pytest.approx(0.2, abs=0.02)
+    remainder = anomaly(zh, zdr)
+    assert abs(np.corrcoef(remainder.ravel(), zh.ravel())[0, 1]) < 0.15
+    assert remainder.std() == pytest.approx(0.2, abs=0.02)
     assert (anomaly(np.zeros_like(zh), zdr) == 0).all()
 
 
@@ -51,22 +51,22 @@ def test_smoothing_ignores_pixels_without_weight():
 
 
 def test_samples_follow_the_motion():
-    """A storm that only moves: zh at the forecast position is zh one lead time later."""
+    """For a storm that only moves, zh at the forecast position equals zh one lead time later."""
     rng = np.random.default_rng(0)
     blob = 45 * np.exp(-(((np.mgrid[:96, :96] - 40) / 9.0) ** 2).sum(axis=0)).astype(np.float32)
     frames = np.stack([np.roll(blob + rng.normal(0, 0.1, blob.shape), 3 * t, axis=1) for t in range(10)])
     radar = np.zeros((10, 3, 3, 96, 96), np.float32)
     radar[:, 0, 1] = frames
     samples = make_samples(radar, lead=4, start=4)
-    foreseen = samples.features[:, 0] >= 35
+    forecast = samples.features[:, 0] >= 35
     assert samples.hit.sum() > 20
-    assert (foreseen == samples.hit).mean() > 0.99
+    assert (forecast == samples.hit).mean() > 0.99
     joined = join([samples, samples])
     assert len(joined.hit) == 2 * len(samples.hit)
 
 
-def test_information_beyond_zh_is_found_where_there_is_some():
-    """Hits that depend on the first zdr feature alone: the dual arm sees them, the zh arm cannot."""
+def test_only_the_dual_arm_forecasts_hits_that_depend_on_zdr():
+    """Hits depend only on the first zdr feature, which the zh arm does not have."""
     rng = np.random.default_rng(0)
 
     def event() -> EchoPixels:

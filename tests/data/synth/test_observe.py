@@ -1,4 +1,4 @@
-"""What the radar adds to the truth, and what it takes away."""
+"""Radar observation of the truth: attenuation, noise, clutter, coverage and ice."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def _observe(world, rain, regime=REGIME, seed=0):
     return observe(world, regime, make_site(world, SIZE, np.random.default_rng(0)), _weather(rain), rng)
 
 
-def test_without_faults_the_radar_sees_scattering_theory():
+def test_without_errors_the_observation_equals_scattering_theory():
     radar, rain = _observe(CLEAR, 10.0)
     y, x = SIZE // 2 + 15, SIZE // 2
     dm = CLEAR.drops.dm(10.0, 0.0)
@@ -35,7 +35,7 @@ def test_without_faults_the_radar_sees_scattering_theory():
     assert rain[y, x] == pytest.approx(10.0)
 
 
-def test_attenuation_left_over_grows_with_range_and_spares_kdp():
+def test_residual_attenuation_increases_with_range_and_does_not_affect_kdp():
     radar, _ = _observe(CLEAR, 60.0, replace(REGIME, residual_attenuation=0.5))
     clean, _ = _observe(CLEAR, 60.0)
     middle = SIZE // 2
@@ -52,7 +52,7 @@ def test_path_integral_of_a_constant_is_twice_the_range():
     np.testing.assert_allclose(total, 0.2 * np.rint(np.hypot(y, x)), atol=1e-4)
 
 
-def test_noise_has_its_standard_deviation_and_grows_in_weak_echo():
+def test_noise_has_the_given_standard_deviation_and_is_larger_in_weak_echo():
     noisy = replace(CLEAR, noise=(0.8, 0.2, 0.3), noise_growth=(1.0, 1.5, 1.0))
     for rain, zdr_sd in ((30.0, 0.2), (0.5, None)):
         radar, _ = _observe(noisy, rain)
@@ -66,13 +66,13 @@ def test_noise_has_its_standard_deviation_and_grows_in_weak_echo():
 
 def test_cone_of_silence_widens_with_height():
     radar, _ = _observe(CLEAR, 10.0)
-    blind = [
+    silent = [
         (radar[0, z, SIZE // 2 - 12 : SIZE // 2 + 13, SIZE // 2 - 12 : SIZE // 2 + 13] == 0).sum() for z in range(3)
     ]
-    assert 0 < blind[0] < blind[1] < blind[2]
+    assert 0 < silent[0] < silent[1] < silent[2]
 
 
-def test_blocked_sectors_hide_rain_and_its_label_alike():
+def test_blocked_sectors_have_neither_echo_nor_rain_label():
     radar, rain = _observe(replace(CLEAR, blocked_sectors=6), 10.0)
     clear, label = _observe(CLEAR, 10.0)
     hidden = (label > 0) & (rain == 0)
@@ -81,7 +81,7 @@ def test_blocked_sectors_hide_rain_and_its_label_alike():
     assert (clear[0, 1] != 0)[hidden].mean() > 0.9
 
 
-def test_clutter_lies_at_1_km_on_fixed_points():
+def test_clutter_appears_at_1_km_on_fixed_points():
     cluttered = replace(CLEAR, clutter_points=800.0)
     shown = [_observe(cluttered, 0.0, seed=s)[0] for s in range(6)]
     points = np.stack([r[0, 0] != 0 for r in shown])
@@ -91,7 +91,7 @@ def test_clutter_lies_at_1_km_on_fixed_points():
     assert not any(r[:, 1:].any() for r in shown)
 
 
-def test_ice_reflects_less_than_rain_and_columns_raise_zdr():
+def test_ice_reflects_less_than_rain_and_updrafts_increase_zdr():
     content = np.array([0.5, 5.0, 50.0], np.float32)
     ice = observe_ice(content, np.zeros(3, np.float32), 10.0)
     np.testing.assert_allclose(ice.zh, 10 * np.log10(200 * content**1.6) - 10, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The latent chain, its fields on the ground, and the cells it gives birth to."""
+"""Latent chain, its fields over the ground, and convective cells."""
 
 from dataclasses import replace
 from itertools import islice
@@ -30,7 +30,7 @@ CALM = Regime(-3.8, 1.8, 0.6, 0.0, 0.0, 10.0, 0.0)
 
 
 @given(first=st.floats(0.05, 0.99), second=st.floats(0.05, 0.99))
-def test_chain_has_unit_variance_whatever_its_couplings(first, second):
+def test_chain_has_unit_variance_for_any_couplings(first, second):
     chain = make_chain(first, second)
     np.testing.assert_allclose(np.diag(chain.covariance), 1, rtol=1e-9)
     noise = -(chain.drift @ chain.covariance + chain.covariance @ chain.drift.T)
@@ -38,7 +38,7 @@ def test_chain_has_unit_variance_whatever_its_couplings(first, second):
     assert (np.diag(noise) > 0).all()
 
 
-def test_step_keeps_the_stationary_distribution():
+def test_step_preserves_the_stationary_distribution():
     dynamics = make_dynamics(WORLD, make_modes(64, WORLD.cutoff_km))
     chain = make_chain(WORLD.growth_from_vigour, WORLD.rain_from_growth).covariance
     step, kick = dynamics.transition, dynamics.innovation
@@ -62,7 +62,7 @@ def test_latents_have_unit_variance_and_vigour_leads_rain():
     assert (v0 * x1).mean() > (v1 * x0).mean() + 0.1
 
 
-def test_fields_move_by_exactly_their_shift():
+def test_fields_move_by_exactly_the_given_shift():
     dynamics = make_dynamics(WORLD, make_modes(64, WORLD.cutoff_km), Bands(1.4, 0.7))
     modes, state = dynamics.modes, draw_state(dynamics, np.random.default_rng(1))
     np.testing.assert_allclose(
@@ -94,25 +94,25 @@ def _births(potential):
     return cells.find_births(WORLD, potential, np.ones_like(potential), 2.0, cells.no_cells())
 
 
-def test_cells_are_born_at_maxima_above_the_threshold_only():
+def test_births_are_at_maxima_above_the_threshold_only():
     potential = np.zeros((40, 40), np.float32)
     potential[10, 20], potential[30, 5] = WORLD.cell_threshold + 0.5, WORLD.cell_threshold - 0.1
     y, x, v = _births(potential)
     assert (y.tolist(), x.tolist(), v.tolist()) == ([20.0], [40.0], [1.0])
 
 
-def test_no_cell_is_born_beside_a_young_one_even_across_the_edge():
+def test_no_birth_near_a_young_cell_even_across_the_periodic_boundary():
     potential = np.zeros((40, 40), np.float32)
     potential[0, 0] = 5.0
     young = cells.bear(WORLD, _births(potential), 0.0, np.random.default_rng(0))
-    beside = np.roll(potential, -2, axis=0)
-    assert len(cells.find_births(WORLD, beside, beside, 2.0, young)[0]) == 0
+    near = np.roll(potential, -2, axis=0)
+    assert len(cells.find_births(WORLD, near, near, 2.0, young)[0]) == 0
     old = cells.age_cells(young, 40.0)
-    assert len(cells.find_births(WORLD, beside, beside, 2.0, old)[0]) == 1
+    assert len(cells.find_births(WORLD, near, near, 2.0, old)[0]) == 1
     assert len(cells.age_cells(young, 200.0)) == 0
 
 
-def test_vigour_decides_how_strong_a_cell_grows():
+def test_peak_rain_of_a_cell_increases_with_vigour():
     spot = np.zeros(1, np.float32)
     weak, strong = (
         cells.bear(WORLD, (spot, spot, np.array([v], np.float32)), 0.0, np.random.default_rng(0)) for v in (0.0, 2.0)
@@ -120,7 +120,7 @@ def test_vigour_decides_how_strong_a_cell_grows():
     np.testing.assert_allclose(strong.peak / weak.peak, np.exp(2 * WORLD.cell_vigour_gain), rtol=1e-5)
 
 
-def test_a_cell_rains_most_in_its_middle_at_its_peak_time():
+def test_rain_of_a_cell_is_largest_in_its_center_at_its_peak_time():
     age = np.arange(0, 72, dtype=np.float32)
     life = cells.intensity(WORLD, age)
     assert life.max() == pytest.approx(1, abs=0.01)
@@ -144,12 +144,12 @@ def test_weather_is_physical(seed):
     assert np.abs(weather.delta_3km).max() < 2
 
 
-def test_rain_at_1_km_is_the_rain_at_3_km_on_its_way_down():
+def test_rain_at_1_km_was_at_3_km_one_frame_earlier():
     """Without memory both levels are equal; with full memory the lower one is the upper one a frame earlier, moved."""
-    now = replace(WORLD, fall_memory=0.0)
-    late = replace(WORLD, fall_memory=1.0)
-    weather = next(simulate(now, CALM, 48, np.random.default_rng(3)))
+    instant = replace(WORLD, fall_memory=0.0)
+    delayed = replace(WORLD, fall_memory=1.0)
+    weather = next(simulate(instant, CALM, 48, np.random.default_rng(3)))
     np.testing.assert_allclose(weather.rain_1km, weather.rain_3km, rtol=1e-5)
-    first, second = islice(simulate(late, CALM, 48, np.random.default_rng(3)), 2)
+    first, second = islice(simulate(delayed, CALM, 48, np.random.default_rng(3)), 2)
     shift = round(CALM.drift(6.0)[1])
     np.testing.assert_allclose(second.rain_1km[:, shift:], first.rain_3km[:, :-shift], rtol=1e-5)

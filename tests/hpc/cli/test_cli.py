@@ -1,4 +1,4 @@
-"""The command line as users meet it: words, exit codes, and nothing left half-written."""
+"""Messages and exit codes of the command line, and no partial output after errors."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from polarcast.data.archive import Archive, open_archive
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.distributed import doctor
 
-Told = tuple[int, str, str]
+Result = tuple[int, str, str]
 
 
 def polarcast(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -23,8 +23,8 @@ def polarcast(*arguments: object, cwd: Path | None = None) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line of an error in the input."""
+def error_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one-line message of an error in the input."""
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -34,21 +34,21 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture
 def broken(archive: Archive, tmp_path: Path) -> Archive:
-    """An archive that a test may damage."""
+    """Copy of an archive, to be damaged by a test."""
     shutil.copytree(archive.root, tmp_path / "archive")
     return open_archive(tmp_path / "archive")
 
 
-def test_a_truncated_frame_is_named_and_no_shards_are_left(broken: Archive, tmp_path: Path) -> None:
-    victim = broken.radar_file("zh", 1.0, 2, 0)
-    victim.write_bytes(victim.read_bytes()[:100])
-    assert str(victim) in refused(polarcast("data", "shard", broken.root, tmp_path / "shards"))
+def test_truncated_frame_is_named_and_leaves_no_shards(broken: Archive, tmp_path: Path) -> None:
+    damaged_file = broken.radar_file("zh", 1.0, 2, 0)
+    damaged_file.write_bytes(damaged_file.read_bytes()[:100])
+    assert str(damaged_file) in error_line(polarcast("data", "shard", broken.root, tmp_path / "shards"))
     assert [p.name for p in tmp_path.iterdir()] == ["archive"]
 
 
-def test_a_frame_of_another_shape_is_named(broken: Archive, tmp_path: Path) -> None:
+def test_frame_of_wrong_shape_is_named(broken: Archive, tmp_path: Path) -> None:
     np.save(broken.rain_file(1, 1), np.zeros((16, 16), np.float32))
-    assert "shape (16, 16)" in refused(polarcast("data", "shard", broken.root, tmp_path / "shards"))
+    assert "shape (16, 16)" in error_line(polarcast("data", "shard", broken.root, tmp_path / "shards"))
 
 
 @pytest.mark.parametrize(
@@ -63,45 +63,45 @@ def test_a_frame_of_another_shape_is_named(broken: Archive, tmp_path: Path) -> N
         (("train", "demo", "data.variables=[zh,kdp]"), "KDP is forbidden in QPE"),
         (("train", "nonsense"), "nonsense"),
         (("train", "demo", "data.shards=http://127.0.0.1:9/x"), "http://127.0.0.1:9/x/manifest.json: can't be read"),
-        (("train", "demo", "data.reader=fast"), "there are: mapped, stream"),
+        (("train", "demo", "data.reader=fast"), "choose from: mapped, stream"),
         (("train", "demo", "data.balance=2"), "give a number from 0 to 1"),
         (("train", "demo", "data.stream.lanes=0"), "data.stream"),
-        (("data", "index", "nowhere"), "nowhere: no tar is there"),
+        (("data", "index", "nowhere"), "nowhere: no tar found"),
         (("evaluate", "nowhere"), "nowhere"),
         (("bench", "nonsense"), "nonsense"),
     ],
 )
-def test_bad_input_is_one_line_and_code_two(
+def test_bad_input_prints_one_line_and_exits_with_code_two(
     tmp_path: Path,
     arguments: tuple[str, ...],
     words: str,
     monkeypatch: pytest.MonkeyPatch,
-    polarcast_here: Callable[..., Told],
+    polarcast_here: Callable[..., Result],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = polarcast_here(*arguments)
-    assert words in refused(subprocess.CompletedProcess(arguments, code, out, err))
+    assert words in error_line(subprocess.CompletedProcess(arguments, code, out, err))
     assert not list(tmp_path.rglob("*.tar"))
 
 
-def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = polarcast("--debug", "data", "check", tmp_path)
     assert "Traceback" in done.stderr
     assert done.returncode != 0
 
 
-def test_check_answers_in_json_and_fails_on_damage(shards: Manifest, tmp_path: Path) -> None:
+def test_check_prints_json_and_fails_on_damaged_shards(shards: Manifest, tmp_path: Path) -> None:
     sound = polarcast("data", "check", shards.folder, "--json")
     assert (sound.returncode, json.loads(sound.stdout)["ok"]) == (0, True)
     shutil.copytree(shards.folder, tmp_path / "s")
-    victim = next((tmp_path / "s").glob("*.tar"))
-    victim.write_bytes(b"\0" + victim.read_bytes()[1:])
+    damaged_file = next((tmp_path / "s").glob("*.tar"))
+    damaged_file.write_bytes(b"\0" + damaged_file.read_bytes()[1:])
     damaged = polarcast("data", "check", tmp_path / "s", "--json")
     assert (damaged.returncode, json.loads(damaged.stdout)["ok"]) == (1, False)
 
 
 @pytest.mark.multiprocess
-def test_doctor_finds_this_machine_fit() -> None:
+def test_doctor_passes_on_this_machine() -> None:
     done = polarcast("doctor", "--json")
     checks = {c["where"]: c for c in json.loads(done.stdout)["checks"]}
     assert [c for c in checks.values() if not c["ok"]] == []
@@ -109,35 +109,35 @@ def test_doctor_finds_this_machine_fit() -> None:
     assert set(checks) >= {"packages", "torch", "two processes", "free disk"}
 
 
-def test_more_processes_than_gpus_are_refused_before_any_starts(
-    shards: Manifest, tmp_path: Path, polarcast_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+def test_more_processes_than_gpus_are_rejected_before_start(
+    shards: Manifest, tmp_path: Path, polarcast_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polarcast.hpc.distributed.world.visible_gpus", lambda: 3)
     settings = (f"data.shards={shards.folder}", "train.global_batch=4", "--out", tmp_path / "run")
     code, out, err = polarcast_here("train", "demo", *settings, "--processes", "4")
-    line = refused(subprocess.CompletedProcess([], code, out, err))
+    line = error_line(subprocess.CompletedProcess([], code, out, err))
     assert "--processes: 4 processes can't share 3 GPUs" in line
     assert "CUDA_VISIBLE_DEVICES" in line
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.multiprocess
-def test_doctor_tells_what_a_failed_rank_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_the_error_of_a_failed_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_TALK", "raise ConnectionError('no wire between the two')")
-    [wire] = [finding for finding in doctor.examine() if finding.where == "two processes"]
-    assert not wire.ok
-    assert "ConnectionError: no wire between the two" in wire.found
+    [communication] = [finding for finding in doctor.examine() if finding.where == "two processes"]
+    assert not communication.ok
+    assert "ConnectionError: no wire between the two" in communication.found
 
 
-def test_doctor_says_how_much_room_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_free_and_required_disk_space(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1.25e9))
-    fits, told = doctor.free_disk()
+    fits, message = doctor.free_disk()
     assert not fits
-    assert "1.2 GB" in told
-    assert "5 are needed" in told
+    assert "1.2 GB" in message
+    assert "5 GB required" in message
 
 
-def test_brackets_in_a_path_are_told_as_they_are(tmp_path: Path) -> None:
+def test_brackets_in_a_path_are_printed_unchanged(tmp_path: Path) -> None:
     letter = tmp_path / "[red]letter[1]"
     letter.write_text("no radar")
     done = polarcast("data", "ingest", str(tmp_path / "out"), str(letter))
@@ -145,8 +145,8 @@ def test_brackets_in_a_path_are_told_as_they_are(tmp_path: Path) -> None:
     assert str(letter) in done.stdout.replace("\n", "")
 
 
-def test_foreign_tars_are_indexed_then_checked_fast(
-    shards: Manifest, tmp_path: Path, polarcast_here: Callable[..., Told]
+def test_tars_of_other_software_are_indexed_and_checked_fast(
+    shards: Manifest, tmp_path: Path, polarcast_here: Callable[..., Result]
 ) -> None:
     shutil.copytree(shards.folder, tmp_path / "s", ignore=shutil.ignore_patterns("manifest.json"))
     code, out, _ = polarcast_here("data", "index", tmp_path / "s", "--json")

@@ -1,4 +1,4 @@
-"""From nothing to a table, through the command line and real training."""
+"""From synthetic data to tables through the command line, with real training."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an undisturbed benchmark."""
+    """Folder of a benchmark that ran without interruption."""
     out = tmp_path_factory.mktemp("runs") / "small"
     done = run("bench", suite, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -61,7 +61,7 @@ def table(out: Path) -> str:
     return (out / "tables" / "table_8_1.json").read_text()
 
 
-def test_everything_promised_is_written(finished: Path) -> None:
+def test_all_outputs_are_written(finished: Path) -> None:
     assert {p.name for p in (finished / "tables").iterdir()} == {f"table_8_1.{s}" for s in ("json", "csv", "md")}
     assert (finished / "figures" / "cases.png").stat().st_size > 10_000
     for cell in (finished / "cells").iterdir():
@@ -74,7 +74,7 @@ def test_everything_promised_is_written(finished: Path) -> None:
     }
 
 
-def test_run_again_nothing_is_recomputed(suite: Path, finished: Path) -> None:
+def test_second_run_recomputes_nothing(suite: Path, finished: Path) -> None:
     kept = [*finished.glob("cells/*/*"), *finished.glob("data-*/shards/*")]
     stamps = {p: p.stat().st_mtime_ns for p in kept}
     first = table(finished)
@@ -90,7 +90,7 @@ def test_tables_only_needs_no_new_run(suite: Path, finished: Path, tmp_path: Pat
     assert run("bench", suite, "--out", tmp_path / "empty", "--tables-only").returncode == 2
 
 
-def test_a_suite_that_is_not_finished_shows_what_is_and_names_the_rest(
+def test_unfinished_suite_shows_finished_models_and_names_the_others(
     suite: Path, finished: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "half"
@@ -100,7 +100,7 @@ def test_a_suite_that_is_not_finished_shows_what_is_and_names_the_rest(
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)["tables"]["table_8_1"]
     assert {r["model"] for r in shown["records"]} == {"fitted"}
-    assert "3 of 4 runs are; not one seed of: U-Net" in shown["note"]
+    assert "3 of 4 runs are scored; left out, without a complete seed: U-Net" in shown["note"]
     for file in out.glob("cells/*/scores.parquet"):
         file.unlink()
     refused = run("bench", suite, "--out", out, "--tables-only")
@@ -108,9 +108,7 @@ def test_a_suite_that_is_not_finished_shows_what_is_and_names_the_rest(
 
 
 @pytest.mark.parametrize("moment", ["synthesis", "training"])
-def test_killed_and_run_again_the_table_is_the_same_digit_for_digit(
-    suite: Path, finished: Path, tmp_path: Path, moment: str
-) -> None:
+def test_table_is_identical_after_kill_and_rerun(suite: Path, finished: Path, tmp_path: Path, moment: str) -> None:
     out = tmp_path / "small"
     sign = {"synthesis": "data-*/archive/NJU_CPOL_kdpRain/*", "training": "cells/unet-*/checkpoints/step-*"}[moment]
     process = subprocess.Popen(command("bench", suite, "--out", out), stdout=subprocess.DEVNULL, start_new_session=True)
@@ -120,13 +118,13 @@ def test_killed_and_run_again_the_table_is_the_same_digit_for_digit(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "tables").exists()
-    _wait_for_the_orphans(process.pid)
+    _wait_for_orphans(process.pid)
     done = run("bench", suite, "--out", out)
     assert done.returncode == 0, done.stderr
     assert table(out) == table(finished)
 
 
-def test_a_cell_that_somebody_stops_is_told_to_be_stopped_and_has_saved(tmp_path: Path) -> None:
+def test_stopped_cell_is_reported_and_saved(tmp_path: Path) -> None:
     long = SUITE.replace("steps: 60", "steps: 20000").replace("label: U-Net", "label: U-Net\n    arms: [dualpol]")
     (tmp_path / "long.yaml").write_text(long)
     started = command("bench", tmp_path / "long.yaml", "--out", tmp_path / "long")
@@ -136,16 +134,16 @@ def test_a_cell_that_somebody_stops_is_told_to_be_stopped_and_has_saved(tmp_path
             assert time.monotonic() < deadline, "nothing was saved"
             time.sleep(0.05)
         cell = saved[0].parents[1]
-        subprocess.run(["pkill", "-TERM", "-f", f"bench.cell {cell}$"], check=True)
-        told, _ = bench.communicate(timeout=60)
-    assert bench.returncode == ENDED_EARLY, told
-    assert "unet-dualpol: stopped" in told
-    assert f"{cell.name} was stopped; it has saved what it had, and the same command continues it" in told
+        subprocess.run(["pkill", "-TERM", "-f", f"bench.worker {cell}$"], check=True)
+        printed, _ = bench.communicate(timeout=60)
+    assert bench.returncode == ENDED_EARLY, printed
+    assert "unet-dualpol: stopped" in printed
+    assert f"{cell.name} was stopped; its progress is saved — run the same command to continue" in printed
     assert not (cell / "scores.parquet").exists()
 
 
-def _wait_for_the_orphans(session: int) -> None:
-    """The cells and workers of a killed benchmark end themselves."""
+def _wait_for_orphans(session: int) -> None:
+    """Wait until the cells and workers of a killed benchmark have ended."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         listed = subprocess.run(["pgrep", "-s", str(session)], capture_output=True, text=True).stdout.split()
@@ -155,7 +153,7 @@ def _wait_for_the_orphans(session: int) -> None:
     raise AssertionError(f"processes outlived their benchmark: {listed}")
 
 
-def test_a_finished_suite_scores_another_archive(finished: Path, archive: Archive) -> None:
+def test_finished_suite_is_scored_on_another_archive(finished: Path, archive: Archive) -> None:
     done = run("evaluate", finished, "--archive", archive.root, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -163,7 +161,7 @@ def test_a_finished_suite_scores_another_archive(finished: Path, archive: Archiv
     assert Path(report["folder"]).is_relative_to(finished)
 
 
-def test_a_single_run_scores_its_validation_split(finished: Path) -> None:
+def test_single_run_is_scored_on_its_validation_split(finished: Path) -> None:
     cell = next(finished.glob("cells/unet-dualpol-*"))
     before = (cell / "scores.parquet").read_bytes()
     done = run("evaluate", cell, "--split", "validation", "--json")
@@ -176,7 +174,7 @@ def test_a_single_run_scores_its_validation_split(finished: Path) -> None:
     assert (cell / "scores.parquet").read_bytes() == before
 
 
-def test_scores_are_shown_from_the_records_alone(finished: Path, tmp_path: Path) -> None:
+def test_scores_are_shown_from_records_without_the_model(finished: Path, tmp_path: Path) -> None:
     cell = next(finished.glob("cells/unet-dualpol-*"))
     shutil.copytree(cell, tmp_path / "cell")
     (tmp_path / "cell" / "model.safetensors").unlink()
@@ -189,7 +187,7 @@ def test_scores_are_shown_from_the_records_alone(finished: Path, tmp_path: Path)
 
 
 @pytest.mark.real_data
-def test_the_real_event_is_scored_and_told_to_have_no_interval(finished: Path, real_event: Path) -> None:
+def test_single_real_event_has_no_interval(finished: Path, real_event: Path) -> None:
     done = run("evaluate", finished, "--archive", real_event)
     assert done.returncode == 0, done.stderr
     words = " ".join(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Storms whose rain a small network can learn by heart, and what it takes to do so."""
+"""Synthetic storms that a small network can overfit, and a training loop."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from polarcast.data.batch import Batch
 from polarcast.models.forecaster import Forecaster, InputSpec
 
-Learn = Callable[[Forecaster, Batch, int], tuple[float, float]]
+Train = Callable[[Forecaster, Batch, int], tuple[float, float]]
 
 
 def make_storms(b: int = 4, size: int = 16) -> Batch:
-    """Smooth reflectivity with rain that follows from it, and noise for ZDR."""
+    """Return smooth reflectivity, rain that is a function of it, and noise as ZDR."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(b, 3, size // 4, size // 4, generator=generator)
     zh = 55 * F.interpolate(coarse, scale_factor=4.0, mode="bilinear")
@@ -24,8 +24,8 @@ def make_storms(b: int = 4, size: int = 16) -> Batch:
     return Batch(torch.stack([zh, zdr], 1)[:, None], rain, window, window + 3, ("zh", "zdr"), (1.0, 3.0, 7.0))
 
 
-def learn_by_heart(model: Forecaster, batch: Batch, steps: int) -> tuple[float, float]:
-    """Train on one batch; returns the mean loss of the first and the last ten steps."""
+def overfit(model: Forecaster, batch: Batch, steps: int) -> tuple[float, float]:
+    """Train on one batch and return the mean loss of the first and the last ten steps."""
     model.fit([batch])
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
@@ -50,5 +50,5 @@ def storms() -> Batch:
 
 
 @pytest.fixture(scope="session")
-def learn() -> Learn:
-    return learn_by_heart
+def train() -> Train:
+    return overfit

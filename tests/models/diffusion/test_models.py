@@ -29,7 +29,7 @@ from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
 from polarcast.models.qpe.unet import UNet, UNetConfig
 
-Learn = Callable[[Forecaster, Batch, int], tuple[float, float]]
+Train = Callable[[Forecaster, Batch, int], tuple[float, float]]
 WIDTHS = [16, 24]
 MODELS = ("diffusion", "combined", "latent", "residual", "mean", "post", "post_combined", "autoencoder")
 GENERATIVE = MODELS[:4]
@@ -41,7 +41,7 @@ def make_diffusion(inputs: InputSpec, **settings: object) -> Diffusion:
 
 
 def make_model(name: str, inputs: InputSpec, bases: dict[str, Forecaster] | None = None) -> Forecaster:
-    """A model with fresh weights, around copies of given bases or around fresh ones."""
+    """Return an untrained model, around copies of the given bases or around untrained ones."""
 
     def base(kind: str) -> Forecaster:
         return copy.deepcopy(bases[kind]) if bases else make_base(kind, inputs)
@@ -72,8 +72,8 @@ def make_base(kind: str, inputs: InputSpec) -> Forecaster:
     return make_model(kind, inputs)
 
 
-def awake(model: Forecaster) -> Forecaster:
-    """Weights all drawn at random: layers that begin with zeros hide what depends on what."""
+def randomized(model: Forecaster) -> Forecaster:
+    """Replace zero-initialized weights by random ones: zeros would hide dependencies."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for tensor in [*model.parameters(), *(b for n, b in model.named_buffers() if n.endswith(("weight", "bias")))]:
@@ -82,7 +82,7 @@ def awake(model: Forecaster) -> Forecaster:
     return model.eval()
 
 
-def some(batch: Batch, chosen: list[int]) -> Batch:
+def subset(batch: Batch, chosen: list[int]) -> Batch:
     rain = batch.rain_rate[chosen]
     return replace(
         batch,
@@ -95,40 +95,40 @@ def some(batch: Batch, chosen: list[int]) -> Batch:
 
 
 def correlation(model: Forecaster, batch: Batch, members: int = 1) -> float:
-    made = model.forecast(batch, members).detach().mean(1)
-    return float(np.corrcoef(made.flatten(), batch.rain_rate.flatten())[0, 1])
+    forecast = model.forecast(batch, members).detach().mean(1)
+    return float(np.corrcoef(forecast.flatten(), batch.rain_rate.flatten())[0, 1])
 
 
 @pytest.fixture(scope="module")
-def bases(inputs: InputSpec, storms: Batch, learn: Learn) -> dict[str, Forecaster]:
-    """Models that have learnt the storms."""
+def bases(inputs: InputSpec, storms: Batch, train: Train) -> dict[str, Forecaster]:
+    """Base models trained on the storms."""
     steps = {"diffusion": 200, "combined": 200, "autoencoder": 60, "unet": 60}
     trained = {kind: make_base(kind, inputs) for kind in steps}
     for kind, model in trained.items():
-        before, after = learn(model, some(storms, [0, 1]), steps[kind])
+        before, after = train(model, subset(storms, [0, 1]), steps[kind])
         assert after < 0.5 * before
     return {kind: model.eval() for kind, model in trained.items()}
 
 
 @pytest.mark.parametrize("kind", ["diffusion", "combined", "autoencoder"])
-def test_one_batch_is_learnt_by_heart(kind: str, bases: dict[str, Forecaster], storms: Batch) -> None:
-    assert correlation(bases[kind], some(storms, [0, 1])) > 0.9
+def test_models_overfit_one_batch(kind: str, bases: dict[str, Forecaster], storms: Batch) -> None:
+    assert correlation(bases[kind], subset(storms, [0, 1])) > 0.9
 
 
 @pytest.mark.parametrize(
     ("name", "steps", "share"),
     [("latent", 110, 0.8), ("residual", 90, 0.6), ("post", 80, 0.5), ("post_combined", 80, 0.6)],
 )
-def test_one_batch_is_learnt_by_heart_around_a_base_that_stays(
-    name: str, steps: int, share: float, bases: dict[str, Forecaster], storms: Batch, inputs: InputSpec, learn: Learn
+def test_models_with_a_base_overfit_one_batch_and_keep_the_base(
+    name: str, steps: int, share: float, bases: dict[str, Forecaster], storms: Batch, inputs: InputSpec, train: Train
 ) -> None:
     model = make_model(name, inputs, bases)
     base = {k: v.clone() for k, v in model.state_dict().items() if k.startswith("base.")}
     assert not any(n.startswith("base.") for n, _ in model.named_parameters())
-    two = some(storms, [0, 1])
-    if isinstance(model, PostProcess):  # a sampler that leaves it something to do
+    two = subset(storms, [0, 1])
+    if isinstance(model, PostProcess):  # a poor sampler leaves errors to correct
         model.base.denoising.sampler = Sampler("ddim", 1)
-    before, after = learn(model, two, steps)
+    before, after = train(model, two, steps)
     assert after < share * before
     assert correlation(model.eval(), two) > 0.9
     assert base
@@ -136,24 +136,24 @@ def test_one_batch_is_learnt_by_heart_around_a_base_that_stays(
 
 
 @pytest.mark.parametrize("prediction", ["eps", "edm"])
-def test_other_predictions_are_learnt_too(prediction: str, inputs: InputSpec, storms: Batch, learn: Learn) -> None:
+def test_other_predictions_reduce_the_loss(prediction: str, inputs: InputSpec, storms: Batch, train: Train) -> None:
     torch.manual_seed(0)
-    before, after = learn(make_diffusion(inputs, prediction=prediction), some(storms, [0, 1]), 60)
+    before, after = train(make_diffusion(inputs, prediction=prediction), subset(storms, [0, 1]), 60)
     assert after < 0.75 * before
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_window_has_its_forecast_in_any_batch(name: str, inputs: InputSpec, storms: Batch) -> None:
-    model = awake(make_model(name, inputs))
-    whole, part = (model.forecast(batch, 2, seed=1) for batch in (storms, some(storms, [2, 0])))
+def test_forecast_does_not_depend_on_the_batch(name: str, inputs: InputSpec, storms: Batch) -> None:
+    model = randomized(make_model(name, inputs))
+    whole, part = (model.forecast(batch, 2, seed=1) for batch in (storms, subset(storms, [2, 0])))
     assert whole.shape[2:] == (1, 16, 16)
     assert (whole >= 0).all()
     torch.testing.assert_close(whole[[2, 0]], part, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "autoencoder"])
-def test_seeds_and_members_differ_and_repeat(name: str, inputs: InputSpec, storms: Batch) -> None:
-    model = awake(make_model(name, inputs))
+def test_seeds_and_members_are_distinct_and_reproducible(name: str, inputs: InputSpec, storms: Batch) -> None:
+    model = randomized(make_model(name, inputs))
     first, again, other = (model.forecast(storms, 2, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -161,24 +161,24 @@ def test_seeds_and_members_differ_and_repeat(name: str, inputs: InputSpec, storm
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "autoencoder"])
-def test_the_condition_is_used_and_the_truth_is_not(name: str, inputs: InputSpec, storms: Batch) -> None:
-    model = awake(make_model(name, inputs))
+def test_forecast_depends_on_radar_and_not_on_the_target(name: str, inputs: InputSpec, storms: Batch) -> None:
+    model = randomized(make_model(name, inputs))
     forecast = model.forecast(storms)
     assert not torch.allclose(forecast, model.forecast(replace(storms, radar=0 * storms.radar)))
     assert torch.equal(forecast, model.forecast(replace(storms, rain=1 + storms.rain_rate)))
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "mean"])
-def test_micro_batches_average_to_the_loss_of_the_whole(name: str, inputs: InputSpec, storms: Batch) -> None:
-    model = awake(make_model(name, inputs))
+def test_micro_batch_losses_average_to_the_batch_loss(name: str, inputs: InputSpec, storms: Batch) -> None:
+    model = randomized(make_model(name, inputs))
     with torch.no_grad():
-        parts = [model.loss(some(storms, chosen)) for chosen in ([0, 1], [2, 3])]
+        parts = [model.loss(subset(storms, chosen)) for chosen in ([0, 1], [2, 3])]
         torch.testing.assert_close(model.loss(storms), (parts[0] + parts[1]) / 2)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_saved_forecasts_the_same(name: str, inputs: InputSpec, storms: Batch) -> None:
-    model, saved = awake(make_model(name, inputs)), io.BytesIO()
+def test_loaded_model_gives_the_same_forecast(name: str, inputs: InputSpec, storms: Batch) -> None:
+    model, saved = randomized(make_model(name, inputs)), io.BytesIO()
     model.fit([storms])
     torch.save(model.state_dict(), saved)
     saved.seek(0)
@@ -188,28 +188,28 @@ def test_what_is_saved_forecasts_the_same(name: str, inputs: InputSpec, storms: 
 
 
 @pytest.mark.parametrize("name", GENERATIVE)
-def test_fit_standardises_what_is_diffused(name: str, inputs: InputSpec, storms: Batch) -> None:
+def test_fit_standardizes_the_diffused_fields(name: str, inputs: InputSpec, storms: Batch) -> None:
     model = make_model(name, inputs)
     assert isinstance(model, Generative)
-    model.fit([some(storms, [0]), some(storms, [1, 2, 3])])
+    model.fit([subset(storms, [0]), subset(storms, [1, 2, 3])])
     diffused = model.target(storms).detach().double().transpose(0, 1).flatten(1)
     torch.testing.assert_close(diffused.mean(1), torch.zeros_like(diffused[:, 0]), atol=1e-4, rtol=0)
     torch.testing.assert_close(diffused.std(1, correction=0), torch.ones_like(diffused[:, 0]), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", GENERATIVE)
-def test_judgement_is_of_generated_rain_and_the_same_each_time(name: str, inputs: InputSpec, storms: Batch) -> None:
-    model = awake(make_model(name, inputs))
-    judged = model.validation_loss(storms)
-    assert judged.shape == ()
-    assert torch.equal(judged, model.validation_loss(storms))
-    parts = [model.validation_loss(some(storms, chosen)) for chosen in ([0, 1], [2, 3])]
-    torch.testing.assert_close(judged, (parts[0] + parts[1]) / 2)
-
-
-def test_a_collapsed_model_is_warned_of_once(
-    inputs: InputSpec, storms: Batch, caplog: pytest.LogCaptureFixture
+def test_validation_loss_is_reproducible_and_averages_over_micro_batches(
+    name: str, inputs: InputSpec, storms: Batch
 ) -> None:
+    model = randomized(make_model(name, inputs))
+    score = model.validation_loss(storms)
+    assert score.shape == ()
+    assert torch.equal(score, model.validation_loss(storms))
+    parts = [model.validation_loss(subset(storms, chosen)) for chosen in ([0, 1], [2, 3])]
+    torch.testing.assert_close(score, (parts[0] + parts[1]) / 2)
+
+
+def test_collapsed_model_logs_one_warning(inputs: InputSpec, storms: Batch, caplog: pytest.LogCaptureFixture) -> None:
     model = make_diffusion(inputs)
     model.standard.mean.fill_(-50.0)
     with caplog.at_level(logging.WARNING, "polarcast"):
@@ -218,8 +218,8 @@ def test_a_collapsed_model_is_warned_of_once(
     assert [r.getMessage() for r in caplog.records] == ["Diffusion: generated rain is zero everywhere"]
 
 
-def test_no_guidance_is_guidance_of_zero_and_guidance_costs_twice(inputs: InputSpec, storms: Batch) -> None:
-    plain = awake(make_diffusion(inputs))
+def test_guidance_of_zero_has_no_effect_and_guidance_doubles_evaluations(inputs: InputSpec, storms: Batch) -> None:
+    plain = randomized(make_diffusion(inputs))
     weights = plain.state_dict()
     zero, guided = (make_diffusion(inputs, guidance=scale, drop=0.1) for scale in (0.0, 2.0))
     zero.load_state_dict(weights)
@@ -229,8 +229,8 @@ def test_no_guidance_is_guidance_of_zero_and_guidance_costs_twice(inputs: InputS
     assert (zero.evaluations, guided.evaluations) == (4, 8)
 
 
-def test_combined_fields_begin_apart_and_are_merged_by_their_mean(inputs: InputSpec, storms: Batch) -> None:
-    model = awake(make_model("combined", inputs))
+def test_combined_fields_are_distinct_and_averaged(inputs: InputSpec, storms: Batch) -> None:
+    model = randomized(make_model("combined", inputs))
     assert isinstance(model, CombinedDiffusion)
     fields = model.fields(storms, seed=3)
     assert fields.shape == (4, 3, 16, 16)
@@ -238,8 +238,8 @@ def test_combined_fields_begin_apart_and_are_merged_by_their_mean(inputs: InputS
     torch.testing.assert_close(fields.mean(1), model.forecast(storms, seed=3)[:, 0, 0])
 
 
-def test_the_mean_of_members_is_that_of_the_bases_members(inputs: InputSpec, storms: Batch) -> None:
-    base = awake(make_diffusion(inputs))
+def test_member_mean_averages_the_members_of_the_base(inputs: InputSpec, storms: Batch) -> None:
+    base = randomized(make_diffusion(inputs))
     members = base.forecast(storms, 4)
     model = MemberMean(MemberMeanConfig(samples=2), inputs, base)
     torch.testing.assert_close(
@@ -249,7 +249,7 @@ def test_the_mean_of_members_is_that_of_the_bases_members(inputs: InputSpec, sto
     assert model.evaluations == 8
 
 
-def test_post_processing_begins_as_the_mean_of_the_samples(inputs: InputSpec, storms: Batch) -> None:
+def test_untrained_post_processing_returns_the_mean_of_the_samples(inputs: InputSpec, storms: Batch) -> None:
     model = make_model("post_combined", inputs)
     assert isinstance(model, PostProcess)
     samples = model.base.make(
@@ -260,7 +260,7 @@ def test_post_processing_begins_as_the_mean_of_the_samples(inputs: InputSpec, st
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_costs_can_be_counted_without_content(name: str, inputs: InputSpec) -> None:
+def test_loss_runs_on_the_meta_device(name: str, inputs: InputSpec) -> None:
     with torch.device("meta"):
         model = make_model(name, inputs)
         number = torch.zeros(1, dtype=torch.int64)
@@ -271,32 +271,32 @@ def test_costs_can_be_counted_without_content(name: str, inputs: InputSpec) -> N
 
 
 @pytest.mark.parametrize("widths", [[1], [13], [7, 13], [5, 1, 3]])
-def test_any_widths_build_a_denoiser(widths: list[int], inputs: InputSpec, storms: Batch) -> None:
+def test_denoiser_supports_any_widths(widths: list[int], inputs: InputSpec, storms: Batch) -> None:
     model = Diffusion(DiffusionConfig(widths=widths, steps=1), inputs)
     model.loss(storms).backward()
     assert model.forecast(storms).shape == (4, 1, 1, 16, 16)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_grid_that_the_depth_does_not_divide_is_refused(name: str, inputs: InputSpec, storms: Batch) -> None:
+def test_indivisible_grid_raises(name: str, inputs: InputSpec, storms: Batch) -> None:
     odd = replace(storms, radar=storms.radar[..., :15], rain=storms.rain_rate[..., :15])
     with pytest.raises(BadInput, match="can't be halved"):
         make_model(name, inputs).forecast(odd)
 
 
-def test_a_base_of_the_wrong_kind_is_refused(inputs: InputSpec) -> None:
+def test_base_of_the_wrong_kind_raises(inputs: InputSpec) -> None:
     with pytest.raises(BadInput, match="UNet makes no samples"):
         MemberMean(MemberMeanConfig(), inputs, make_base("unet", inputs))
     with pytest.raises(BadInput, match="UNet has no latent space"):
         LatentDiffusion(LatentDiffusionConfig(widths=WIDTHS), inputs, make_base("unet", inputs))
 
 
-def test_guidance_without_training_for_it_is_refused(inputs: InputSpec) -> None:
+def test_guidance_without_condition_dropout_raises(inputs: InputSpec) -> None:
     with pytest.raises(BadInput, match="never dropped"):
         make_diffusion(inputs, guidance=1.0)
 
 
-def test_diffusers_is_imported_by_sampling_only() -> None:
+def test_diffusers_is_imported_only_when_sampling() -> None:
     for path in Path(diffusion.__file__).parent.glob("*.py"):
         at_import = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
         assert not any("diffusers" in ast.unparse(node) for node in at_import)

@@ -12,12 +12,12 @@ def make_batch(events: list[int], frames: list[int], draw: list[int] | None = No
     return Batch(radar, None, torch.tensor(events), torch.tensor(frames), ("zh",), (1.0,), places)
 
 
-def test_a_key_alone_decides_the_noise() -> None:
+def test_noise_depends_only_on_the_key() -> None:
     alone, among = normal([5], NOISE, (1, 4, 4), CPU), normal([3, 5, 8], NOISE, (1, 4, 4), CPU)
     assert torch.equal(alone[0], among[1])
 
 
-def test_keys_that_differ_anywhere_in_64_bits_give_other_noise() -> None:
+def test_keys_that_differ_in_any_of_64_bits_give_independent_noise() -> None:
     noise = normal([1, 1 + 2**32, 1 + 2**60, 2], NOISE, (64,), CPU)
     assert noise.corrcoef().fill_diagonal_(0).abs().max() < 0.6
 
@@ -29,25 +29,25 @@ def test_noise_is_standard_normal() -> None:
     assert abs(float((noise**4).mean()) - 3) < 0.1
 
 
-def test_numbers_in_another_order_mix_into_another_key() -> None:
+def test_mix_depends_on_the_order_of_numbers() -> None:
     keys = {mix(a, b) for a in range(100) for b in range(100)}
     assert len(keys) == 10_000
 
 
-def test_a_sample_is_known_by_its_draw_and_else_by_event_and_frame() -> None:
+def test_training_keys_come_from_the_sample_index_or_event_and_frame() -> None:
     assert training_keys(make_batch([1, 1], [0, 0], [7, 8])) == [7, 8]
     first, same, other = training_keys(make_batch([1, 1, 2], [3, 3, 3]))
     assert first == same != other
 
 
-def test_a_forecast_is_known_by_seed_window_and_member() -> None:
+def test_forecast_keys_depend_on_seed_window_and_member() -> None:
     batch = make_batch([4], [2])
     keys = {forecast_keys(batch, seed, member)[0] for seed in (0, 1) for member in (0, 1)}
     assert len(keys) == 4
     assert forecast_keys(batch, 0, 0) == forecast_keys(make_batch([4, 9], [2, 2], [1, 5]), 0, 0)[:1]
 
 
-def test_neighbouring_draws_fill_the_levels_evenly() -> None:
+def test_consecutive_keys_cover_the_levels_evenly() -> None:
     for start in (0, 1_000_003):
         gaps = evenly(range(start, start + 16)).sort().values.diff()
         assert gaps.max() < 2 / 16

@@ -1,4 +1,4 @@
-"""A FURENet on top of extrapolation: what it knows before it has learnt anything, and what is left for it to learn."""
+"""FURENet with advected echo: limits of full and no persistence, scaling and advection of its inputs."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,16 +14,16 @@ from polarcast.models.nowcast.advected import Advected, AdvectedConfig
 from tests.support.moving_storm import LEAD, SEEN, csi, storm, window
 
 
-def made(
-    variables: tuple[str, ...] = ("zh",), heights: int = 1, lead: int = LEAD, scaling: str = "range", **carrying: Any
+def make_model(
+    variables: tuple[str, ...] = ("zh",), heights: int = 1, lead: int = LEAD, scaling: str = "range", **carry: Any
 ) -> Advected:
     torch.manual_seed(0)
-    config = AdvectedConfig(widths=[8, 16], squeeze=4, scaling=scaling, **carrying)
+    config = AdvectedConfig(widths=[8, 16], squeeze=4, scaling=scaling, **carry)
     return Advected(config, InputSpec(variables, tuple(range(1, 1 + heights)), SEEN, lead)).eval()
 
 
-def saying(model: Advected, kept: float, change: float) -> Advected:
-    """Says the same of every pixel at every lead time: how much echo is kept (a logit), and what is added to it."""
+def with_output(model: Advected, kept: float, change: float) -> Advected:
+    """Make the model output constants: the fraction of echo kept (as a logit) and the added change."""
     last = model.net.decoders[-1]
     for layer in (last.resize, last.second):
         nn.init.zeros_(layer.weight)
@@ -33,98 +33,102 @@ def saying(model: Advected, kept: float, change: float) -> Advected:
     return model
 
 
-def test_where_all_is_kept_and_nothing_added_the_storm_is_where_its_motion_takes_it() -> None:
+def test_keeping_all_echo_gives_the_extrapolation() -> None:
     zh = storm(SEEN + 6, velocity=(3, -2))
-    ahead = saying(made(lead=6), 20, 0).forecast(window(zh[:SEEN]))[0, 0, :, 0].detach().numpy()
+    ahead = with_output(make_model(lead=6), 20, 0).forecast(window(zh[:SEEN]))[0, 0, :, 0].detach().numpy()
     assert csi(ahead[-1], zh[-1]) > 0.75 > 2 * csi(zh[SEEN - 1], zh[-1])
 
 
-def test_what_is_not_kept_is_what_is_said_anew() -> None:
-    ahead = saying(made(), -20, 0.5).forecast(window(storm()))
+def test_keeping_no_echo_gives_the_predicted_change() -> None:
+    ahead = with_output(make_model(), -20, 0.5).forecast(window(storm()))
     torch.testing.assert_close(ahead, torch.full_like(ahead, 65 / 2))
 
 
-def test_each_height_moves_with_its_own_motion_and_other_variables_move_nothing() -> None:
+def test_motion_is_that_of_zh_at_each_height() -> None:
     low, high = storm(velocity=(3, 1)), storm(velocity=(-2, 2))
     batch = window(low, high)
     with_zdr = replace(batch, radar=torch.cat([torch.rand_like(batch.radar), batch.radar], 2), variables=("zdr", "zh"))
-    both = saying(made(("zdr", "zh"), heights=2), 20, 0).forecast(with_zdr)
+    both = with_output(make_model(("zdr", "zh"), heights=2), 20, 0).forecast(with_zdr)
     for height, zh in enumerate((low, high)):
-        torch.testing.assert_close(both[..., height, :, :], saying(made(), 20, 0).forecast(window(zh))[..., 0, :, :])
+        torch.testing.assert_close(
+            both[..., height, :, :], with_output(make_model(), 20, 0).forecast(window(zh))[..., 0, :, :]
+        )
 
 
 @pytest.mark.parametrize("scaling", ["range", "standard"])
-def test_what_is_carried_along_goes_in_as_frames_do(scaling: str) -> None:
-    """A storm that stands still is, carried along, the last frame again; so it must be to the encoders."""
+def test_advected_frames_are_scaled_like_input_frames(scaling: str) -> None:
+    """The advected frames of a stationary storm equal the last frame, and so must their scaled values."""
     still = window(storm(change=0.0, velocity=(0, 0)))
     noise = torch.rand_like(still.radar)
     batch = replace(still, radar=torch.cat([noise, still.radar], 2), variables=("zdr", "zh"))
-    model = made(("zdr", "zh"), scaling=scaling)
+    model = make_model(("zdr", "zh"), scaling=scaling)
     model.fit([batch])
-    got: list[torch.Tensor] = []
-    model.net.register_forward_pre_hook(lambda _, fields: got.extend(fields))
+    net_inputs: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, fields: net_inputs.extend(fields))
     model.forecast(batch)
-    seen, ahead = got
-    torch.testing.assert_close(ahead, seen[:, -1:, 1].expand_as(ahead), atol=1e-2, rtol=0)
+    observed, ahead = net_inputs
+    torch.testing.assert_close(ahead, observed[:, -1:, 1].expand_as(ahead), atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("scaling", ["range", "standard"])
-def test_what_other_variables_tell_of_a_storm_is_carried_along_with_it(scaling: str) -> None:
-    """Each of its own height, by the motion of that height's zh: here zdr is told by zh, so that both move alike."""
+def test_other_variables_are_advected_with_the_zh_of_their_height(scaling: str) -> None:
+    """Here zdr is a linear function of zh at each height, so both must move together."""
     low, high = storm(velocity=(3, 1)), storm(velocity=(-2, 2))
     zh = window(low, high)
     batch = replace(zh, radar=torch.cat([6 / 65 * zh.radar - 1, zh.radar], 2), variables=("zdr", "zh"))
-    model = made(("zdr", "zh"), heights=2, scaling=scaling, carry="all")
+    model = make_model(("zdr", "zh"), heights=2, scaling=scaling, carry="all")
     model.fit([batch])
-    got: list[torch.Tensor] = []
-    model.net.register_forward_pre_hook(lambda _, fields: got.extend(fields))
+    net_inputs: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, fields: net_inputs.extend(fields))
     model.forecast(batch)
-    of_zh, of_zdr = got[1].chunk(2, 2)
+    zh_ahead, zdr_ahead = net_inputs[1].chunk(2, 2)
     frames = model._scaled_zh(batch)
-    within = model._carried([frames, torch.ones_like(frames)])[1][0] > 0.9999
+    within = model._advected([frames, torch.ones_like(frames)])[1][0] > 0.9999
     assert 0.5 < within.float().mean() < 1
-    torch.testing.assert_close(of_zdr[within], of_zh[within], atol=2e-3, rtol=0)
+    torch.testing.assert_close(zdr_ahead[within], zh_ahead[within], atol=2e-3, rtol=0)
 
 
-def test_from_zh_alone_it_is_one_net_whatever_else_would_be_carried_along() -> None:
+def test_carry_has_no_effect_with_zh_alone() -> None:
     batch = window(storm())
-    torch.testing.assert_close(made(carry="all").forecast(batch), made(carry="zh").forecast(batch), rtol=0, atol=0)
+    torch.testing.assert_close(
+        make_model(carry="all").forecast(batch), make_model(carry="zh").forecast(batch), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("carry", ["zh", "all"])
-def test_an_older_frame_is_carried_to_the_same_times(carry: str) -> None:
-    """Of a storm that only moves, it shows what the newest shows; of one that has grown by a fifth, a fifth less."""
+def test_older_frames_are_advected_to_the_same_lead_times(carry: str) -> None:
+    """For a storm that only moves, both ages agree; after growth by a fifth, the older is a fifth weaker."""
     zh = storm(change=0.0, velocity=(2, -1))
     for growth in (0.0, 0.2):
         grown = zh * np.linspace(1 - growth, 1, SEEN)[:, None, None]
-        newest, older = _shown_of(grown, carry)
+        newest, older = _advected_zh(grown, carry)
         strong = newest > 0.3
         assert float(older[strong].mean() / newest[strong].mean()) == pytest.approx(1 - growth, abs=0.05)
 
 
-def _shown_of(zh: Any, carry: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the last encoder is shown of the newest zh, and of that three frames before."""
+def _advected_zh(zh: Any, carry: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the input of the last encoder for the newest zh and for that three frames earlier."""
     only_zh = window(zh)
     batch = replace(only_zh, radar=only_zh.radar.repeat(1, 1, 2, 1, 1, 1), variables=("zh", "kdp"))
-    model = made(("zh", "kdp"), carry=carry, carry_back=[0, 3])
-    got: list[torch.Tensor] = []
-    model.net.register_forward_pre_hook(lambda _, fields: got.extend(fields))
+    model = make_model(("zh", "kdp"), carry=carry, carry_back=[0, 3])
+    net_inputs: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, fields: net_inputs.extend(fields))
     model.forecast(batch)
-    assert got[1].shape[2] == (4 if carry == "all" else 2)
-    return got[1][:, :, 0], got[1][:, :, 1]
+    assert net_inputs[1].shape[2] == (4 if carry == "all" else 2)
+    return net_inputs[1][:, :, 0], net_inputs[1][:, :, 1]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
-    [({"carry": "zdr"}, "there are: zh, all"), ({"carry_back": [3]}, "begin with 0"),
-     ({"carry_back": [0, -1]}, "go back from it"), ({"carry_back": []}, "begin with 0"),
+    ("settings", "message"),
+    [({"carry": "zdr"}, "choose from: zh, all"), ({"carry_back": [3]}, "start with 0"),
+     ({"carry_back": [0, -1]}, "negative age"), ({"carry_back": []}, "start with 0"),
      ({"carry_back": [0, SEEN]}, f"use at most {SEEN - 1}")],
 )  # fmt: skip
-def test_what_can_not_be_carried_is_refused(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
-        made(**wrong)
+def test_invalid_carry_settings_raise(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        make_model(**settings)
 
 
-def test_without_zh_there_is_nothing_to_carry_along() -> None:
-    with pytest.raises(BadInput, match="what is carried along is zh"):
-        made(("zdr", "kdp"))
+def test_inputs_without_zh_raise() -> None:
+    with pytest.raises(BadInput, match="advection needs zh"):
+        make_model(("zdr", "kdp"))

@@ -1,4 +1,4 @@
-"""S-PROG, ANVIL and STEPS: that they are pysteps' own numbers, what each does to echo, and whose members are whose."""
+"""S-PROG, ANVIL and STEPS: agreement with pysteps, evolution of echo and reproducibility of members."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ pytest.importorskip("cv2")
 NAMES = ("sprog", "anvil", "steps")
 
 
-def pysteps_itself(name: str, zh: Fields, levels: int, order: int, **noise: Any) -> Fields:
-    """As in pysteps' examples, with its own conversions: ([m,] t, y, x) in dBZ, NaN where it has no number."""
+def pysteps_reference(name: str, zh: Fields, levels: int, order: int, **noise: Any) -> Fields:
+    """Nowcast as in the pysteps examples, with pysteps conversions: ([m,] t, y, x) in dBZ, NaN where missing."""
     from pysteps import motion, nowcasts
     from pysteps.utils import conversion, transformation
 
@@ -42,34 +42,34 @@ def pysteps_itself(name: str, zh: Fields, levels: int, order: int, **noise: Any)
 @pytest.mark.parametrize("levels", [3, 5])
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_what_pysteps_says(name: str, order: int, levels: int) -> None:
-    seen = storm(velocity=(-4, -3))
+def test_nowcasts_equal_those_of_pysteps(name: str, order: int, levels: int) -> None:
+    observed = storm(velocity=(-4, -3))
     noise = {
         "n_ens_members": 3,
         "kmperpixel": 1.0,
         "timestep": 6.0,
-        "seed": forecast_keys(window(seen), 7, 0)[0] % 2**32,
+        "seed": forecast_keys(window(observed), 7, 0)[0] % 2**32,
     }
     with contained():
-        theirs = pysteps_itself(name, seen, levels, order, **(noise if name == "steps" else {}))
-    # A field of 64 pixels has five octaves.
-    ours = nowcast(name, seen, members=3, seed=7, ar_order=order, levels=3 if levels == 3 else 6)
+        theirs = pysteps_reference(name, observed, levels, order, **(noise if name == "steps" else {}))
+    # A side of 64 pixels has five octaves, which limits 6 levels to 5.
+    ours = nowcast(name, observed, members=3, seed=7, ar_order=order, levels=3 if levels == 3 else 6)
     assert len(ours) == (3 if name == "steps" else 1)
     gaps = np.isnan(theirs)
     assert 0.1 < gaps.mean() < 0.6
-    stands_in = nowcast("extrapolation", seen)[0] if name == "anvil" else np.zeros_like(theirs)
-    assert stands_in[gaps].any() == (name == "anvil")
-    np.testing.assert_allclose(ours.reshape(theirs.shape), np.where(gaps, stands_in, theirs), atol=1e-4)
+    fallback = nowcast("extrapolation", observed)[0] if name == "anvil" else np.zeros_like(theirs)
+    assert fallback[gaps].any() == (name == "anvil")
+    np.testing.assert_allclose(ours.reshape(theirs.shape), np.where(gaps, fallback, theirs), atol=1e-4)
 
 
-def test_spacing_and_time_step_reach_pysteps() -> None:
+def test_spacing_and_time_step_change_the_nowcast() -> None:
     plain = nowcast("steps", storm())
     for key in ("spacing_km", "step_minutes"):
         assert not np.array_equal(nowcast("steps", storm(), **{key: 2.0}), plain)
 
 
 def texture() -> Fields:
-    """Rain everywhere, with a pattern that stays and smaller ones that renew themselves, (t, y, x) in dBZ."""
+    """Return rain everywhere, with a constant large pattern and evolving small ones, (t, y, x) in dBZ."""
     random = np.random.default_rng(0)
     large = gaussian_filter(random.standard_normal((64, 64)), 8, mode="wrap")
     small = gaussian_filter(random.standard_normal((SEEN, 64, 64)), (0.7, 1, 1), mode="wrap")
@@ -77,30 +77,30 @@ def texture() -> Fields:
 
 
 def roughness(zh: Fields) -> Fields:
-    """Variance within a few pixels, (t,); away from the edges."""
+    """Return the small-scale variance away from the edges, (t,)."""
     fine = zh - gaussian_filter(zh, (0, 3, 3))
     return np.var(fine[:, 12:-12, 12:-12], axis=(1, 2))
 
 
-def test_sprog_loses_small_scales_with_lead_time_and_others_do_not() -> None:
-    seen = texture()
-    fades = roughness(nowcast("sprog", seen, lead=5)[0])
-    assert (np.diff(fades) < 0).all()
-    assert fades[-1] < 0.4 * roughness(seen)[-1]
+def test_only_sprog_loses_small_scales_with_lead_time() -> None:
+    observed = texture()
+    variance = roughness(nowcast("sprog", observed, lead=5)[0])
+    assert (np.diff(variance) < 0).all()
+    assert variance[-1] < 0.4 * roughness(observed)[-1]
     for name in ("extrapolation", "anvil", "steps"):
-        assert roughness(nowcast(name, seen, lead=5)[0])[-1] > 0.7 * roughness(seen)[-1]
+        assert roughness(nowcast(name, observed, lead=5)[0])[-1] > 0.7 * roughness(observed)[-1]
 
 
-def test_growth_goes_on_in_anvil() -> None:
-    seen = storm(velocity=(0, 0)) * np.array([0.85, 0.9, 0.95, 1.0])[:, None, None]
-    peaks = nowcast("anvil", seen)[0].max((1, 2))
-    assert peaks[-1] > peaks[0] > seen[-1].max() + 1
-    wanes = nowcast("anvil", seen[::-1])[0].max((1, 2))
-    assert wanes[-1] < wanes[0] < seen[0].max() - 1
+def test_anvil_continues_growth_and_decay() -> None:
+    observed = storm(velocity=(0, 0)) * np.array([0.85, 0.9, 0.95, 1.0])[:, None, None]
+    peaks = nowcast("anvil", observed)[0].max((1, 2))
+    assert peaks[-1] > peaks[0] > observed[-1].max() + 1
+    decayed = nowcast("anvil", observed[::-1])[0].max((1, 2))
+    assert decayed[-1] < decayed[0] < observed[0].max() - 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_rain_below_the_threshold_is_neither_seen_nor_forecast(name: str) -> None:
+def test_rain_below_the_threshold_is_ignored_and_not_forecast(name: str) -> None:
     least = 10 * np.log10(200 * 2.0**1.6)
     ahead = nowcast(name, storm(velocity=(0, 0)), members=2, threshold=2.0)
     assert least - 1e-4 < ahead[ahead > 0].min() < least + 3
@@ -108,12 +108,12 @@ def test_rain_below_the_threshold_is_neither_seen_nor_forecast(name: str) -> Non
     assert not nowcast(name, fades, threshold=2.0).any()
 
 
-def test_the_least_threshold_leaves_no_echo_dry() -> None:
+def test_smallest_threshold_keeps_no_echo_dry() -> None:
     ahead = nowcast("sprog", storm(velocity=(0, 0)), threshold=0.037)
     assert 0 < np.count_nonzero(ahead) < 0.5 * ahead.size
 
 
-def test_a_members_numbers_are_named_by_seed_event_frame_and_member() -> None:
+def test_members_depend_only_on_seed_event_frame_and_member() -> None:
     steps = model("steps", heights=2)
     one, other = (window(storm(side=32), storm(side=32, change=2.0), event=e) for e in (3, 4))
     first, second = (steps.forecast(b, 3, seed=1) for b in (one, other))
@@ -128,12 +128,12 @@ def test_a_members_numbers_are_named_by_seed_event_frame_and_member() -> None:
         assert not torch.isclose(changed, first).flatten(2).all(2).any()
 
 
-def test_heights_that_look_alike_are_displaced_alike() -> None:
+def test_equal_heights_get_equal_forecasts() -> None:
     ahead = model("steps", heights=2).forecast(window(storm(), storm()), 2, seed=1)
     assert torch.equal(ahead[:, :, :, 0], ahead[:, :, :, 1])
 
 
-def test_an_ensembles_spread_grows_and_its_mean_is_nearer_than_its_members() -> None:
+def test_spread_grows_and_the_ensemble_mean_beats_the_members() -> None:
     frames = storm(SEEN + 6)
     ahead = nowcast("steps", frames[:SEEN], members=6, lead=6)
     spread = ahead.std(0).mean((1, 2))
@@ -141,7 +141,7 @@ def test_an_ensembles_spread_grows_and_its_mean_is_nearer_than_its_members() -> 
     assert np.square(ahead.mean(0)[-1] - frames[-1]).mean() < np.square(ahead[:, -1] - frames[-1]).mean()
 
 
-def test_a_higher_order_needs_more_frames() -> None:
+def test_higher_order_needs_more_frames() -> None:
     assert STEPS.frames_needed(STEPSConfig(ar_order=1)) == 3
     assert STEPS.frames_needed(STEPSConfig(ar_order=3)) == 4
     assert ANVIL.frames_needed(ANVILConfig()) == 3
@@ -160,6 +160,6 @@ def test_a_higher_order_needs_more_frames() -> None:
         (STEPSConfig, "step_minutes", 0.0),
     ],
 )
-def test_values_that_are_too_small_are_refused(config: type, key: str, value: float) -> None:
+def test_too_small_values_raise(config: type, key: str, value: float) -> None:
     with pytest.raises(BadInput, match=rf"model\.{key}"):
         config(**{key: value})

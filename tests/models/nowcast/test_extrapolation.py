@@ -1,4 +1,4 @@
-"""Nowcasts by pysteps, all of them: where echo goes, what no field may bring about, and what they leave untouched."""
+"""All pysteps nowcasts: position of echo, unusual fields, output and random state, and missing dependencies."""
 
 import sys
 
@@ -25,64 +25,64 @@ DETERMINISTIC = NAMES[:3]
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
-def test_a_storm_that_moves_is_forecast_where_it_goes(name: str) -> None:
+def test_moving_storm_is_forecast_at_its_future_position(name: str) -> None:
     frames = storm(SEEN + LEAD)
     ahead = nowcast(name, frames[:SEEN])[0, -1]
-    stays = nowcast("persistence", frames[:SEEN])[0, -1]
-    assert csi(ahead, frames[-1]) > 0.8 > 0.5 > csi(stays, frames[-1])
-    assert np.hypot(*(centre(ahead) - centre(frames[-1]))) < 1 < np.hypot(*(centre(stays) - centre(frames[-1])))
+    persistence = nowcast("persistence", frames[:SEEN])[0, -1]
+    assert csi(ahead, frames[-1]) > 0.8 > 0.5 > csi(persistence, frames[-1])
+    assert np.hypot(*(centre(ahead) - centre(frames[-1]))) < 1 < np.hypot(*(centre(persistence) - centre(frames[-1])))
 
 
-def test_members_go_astray_around_where_the_storm_goes() -> None:
+def test_members_scatter_around_the_future_position() -> None:
     frames = storm(SEEN + LEAD)
     members = nowcast("steps", frames[:SEEN], members=12)[:, -1]
-    stays = nowcast("persistence", frames[:SEEN])[0, -1]
+    persistence = nowcast("persistence", frames[:SEEN])[0, -1]
     assert max(csi(m, frames[-1]) for m in members) > 0.7
-    assert csi(members.mean(0), frames[-1]) > csi(stays, frames[-1])
+    assert csi(members.mean(0), frames[-1]) > csi(persistence, frames[-1])
     assert np.hypot(*(centre(members.mean(0)) - centre(frames[-1]))) < 2
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
-def test_a_storm_that_stays_is_forecast_to_stay(name: str) -> None:
-    seen = storm(velocity=(0, 0), change=0.3)
-    ahead = nowcast(name, seen)[0]
-    assert min(csi(field, seen[-1]) for field in ahead) > 0.9
-    assert np.hypot(*(centre(ahead[-1]) - centre(seen[-1]))) < 0.5
+def test_stationary_storm_is_forecast_in_place(name: str) -> None:
+    observed = storm(velocity=(0, 0), change=0.3)
+    ahead = nowcast(name, observed)[0]
+    assert min(csi(field, observed[-1]) for field in ahead) > 0.9
+    assert np.hypot(*(centre(ahead[-1]) - centre(observed[-1]))) < 0.5
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_where_nothing_changes_there_is_no_autoregression_and_all_is_carried_along(name: str) -> None:
-    seen = np.stack([storm(1)[0]] * SEEN)
-    ahead = nowcast(name, seen, members=2)
-    # ANVIL alone can do without, and has its threshold.
-    stays = np.where(seen[-1] < 7.1, 0, seen[-1]) if name == "anvil" else seen[-1]
-    np.testing.assert_allclose(ahead, np.broadcast_to(stays, ahead.shape), atol=1e-4)
+def test_unchanging_fields_fall_back_to_extrapolation(name: str) -> None:
+    observed = np.stack([storm(1)[0]] * SEEN)
+    ahead = nowcast(name, observed, members=2)
+    # ANVIL can forecast unchanging fields, and applies its threshold.
+    persistence = np.where(observed[-1] < 7.1, 0, observed[-1]) if name == "anvil" else observed[-1]
+    np.testing.assert_allclose(ahead, np.broadcast_to(persistence, ahead.shape), atol=1e-4)
 
 
-def test_the_extrapolation_is_what_pysteps_says() -> None:
+def test_extrapolation_equals_that_of_pysteps() -> None:
     from pysteps import motion, nowcasts
 
-    seen = storm()
+    observed = storm()
     for config in ({}, {"motion_frames": 2}):
         with contained():
-            velocity = motion.get_method("lucaskanade")(seen[-config.get("motion_frames", 3) :])
-            theirs = nowcasts.get_method("extrapolation")(seen[-1], velocity, LEAD)
-        ours = nowcast("extrapolation", seen, **config)[0]
+            velocity = motion.get_method("lucaskanade")(observed[-config.get("motion_frames", 3) :])
+            theirs = nowcasts.get_method("extrapolation")(observed[-1], velocity, LEAD)
+        ours = nowcast("extrapolation", observed, **config)[0]
         assert 0.02 < np.isnan(theirs).mean() < 0.2
         np.testing.assert_allclose(ours, np.nan_to_num(theirs, nan=0.0), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_height_is_forecast_by_itself(name: str) -> None:
+def test_heights_are_forecast_independently(name: str) -> None:
     low, high = storm(), storm(velocity=(-1, 0))
-    together = model(name, heights=3).forecast(window(low, np.zeros_like(low), high), 2)
-    assert torch.equal(together[0, :, :, 0].double(), torch.from_numpy(nowcast(name, low, 2)))
-    assert not together[:, :, :, 1].any()
-    assert torch.equal(together[0, :, :, 2].double(), torch.from_numpy(nowcast(name, high, 2)))
+    both = model(name, heights=3).forecast(window(low, np.zeros_like(low), high), 2)
+    assert torch.equal(both[0, :, :, 0].double(), torch.from_numpy(nowcast(name, low, 2)))
+    assert not both[:, :, :, 1].any()
+    assert torch.equal(both[0, :, :, 2].double(), torch.from_numpy(nowcast(name, high, 2)))
 
 
 def bell(right: int, down: int) -> Fields:
-    """Without noise, by which pysteps finds a process that is not stationary."""
+    """Return a smooth bell, for which pysteps finds a non-stationary process."""
     y, x = np.mgrid[:64, :64]
     return 45 * np.exp(-((x - 31 - right) ** 2 + (y - 27 - down) ** 2) / 98)
 
@@ -118,24 +118,24 @@ CORNERS = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("corner", CORNERS)
-def test_no_field_is_too_odd(name: str, corner: str) -> None:
-    seen = CORNERS[corner]
-    ahead = nowcast(name, seen, members=2)
-    assert ahead.shape == (2 if name == "steps" else 1, LEAD, *seen.shape[1:])
+def test_unusual_fields_give_valid_forecasts(name: str, corner: str) -> None:
+    observed = CORNERS[corner]
+    ahead = nowcast(name, observed, members=2)
+    assert ahead.shape == (2 if name == "steps" else 1, LEAD, *observed.shape[1:])
     assert np.isfinite(ahead).all()
     assert (ahead >= 0).all()
     if corner in ("dry", "below zero", "rain before"):
         assert not ahead.any()
     if corner == "not a number":
-        np.testing.assert_array_equal(ahead, nowcast(name, np.nan_to_num(seen), members=2))
+        np.testing.assert_array_equal(ahead, nowcast(name, np.nan_to_num(observed), members=2))
     if corner in ("flat", "one pixel"):
-        np.testing.assert_allclose(ahead, np.broadcast_to(seen[-1], ahead.shape), atol=1e-4)
+        np.testing.assert_allclose(ahead, np.broadcast_to(observed[-1], ahead.shape), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(frames=st.lists(st.tuples(st.floats(0.3, 6), st.floats(-40, 40)), min_size=SEEN, max_size=SEEN))
-def test_any_field_gives_echo_that_is_finite_and_not_negative(name: str, frames: list[tuple[float, float]]) -> None:
+def test_any_field_gives_finite_non_negative_echo(name: str, frames: list[tuple[float, float]]) -> None:
     random = np.random.default_rng(0)
     noise = [(gaussian_filter(random.standard_normal((32, 32)), size), shift) for size, shift in frames]
     ahead = nowcast(name, np.stack([30 * field / field.std() + shift for field, shift in noise]), members=2)
@@ -144,7 +144,7 @@ def test_any_field_gives_echo_that_is_finite_and_not_negative(name: str, frames:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_half_precision_and_other_variables_change_nothing(name: str) -> None:
+def test_forecast_does_not_depend_on_precision_and_other_variables(name: str) -> None:
     batch = window(storm().astype(np.float16).astype(np.float64))
     radar = torch.cat([torch.ones_like(batch.radar), batch.radar], 2).half()
     dual = Batch(radar, None, batch.event, batch.frame, ("zdr", "zh"), batch.heights_km)
@@ -155,14 +155,14 @@ def test_half_precision_and_other_variables_change_nothing(name: str) -> None:
         model(name).forecast(Batch(radar, None, batch.event, batch.frame, ("zdr", "kdp"), batch.heights_km))
 
 
-def test_shapes_can_be_counted_without_content() -> None:
+def test_forecast_runs_on_the_meta_device() -> None:
     batch = window(storm(), storm()).to("meta")
     assert model("steps", 2).forecast(batch, 5).shape == (1, 5, LEAD, 2, 64, 64)
     assert model("sprog", 2).forecast(batch, 5).shape == (1, 1, LEAD, 2, 64, 64)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_printed_and_numpys_random_numbers_are_not_touched(
+def test_forecast_prints_nothing_and_keeps_the_numpy_random_state(
     name: str, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     np.random.seed(5)  # noqa: NPY002
@@ -172,7 +172,7 @@ def test_nothing_is_printed_and_numpys_random_numbers_are_not_touched(
     assert not recwarn.list
 
 
-def test_pysteps_keeps_its_banner_to_itself(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_import_of_pysteps_prints_no_banner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     pysteps_library.cache_clear()
     for name in [m for m in sys.modules if m.split(".")[0] == "pysteps"]:
         monkeypatch.delitem(sys.modules, name)
@@ -182,7 +182,7 @@ def test_pysteps_keeps_its_banner_to_itself(monkeypatch: pytest.MonkeyPatch, cap
     pysteps_library.cache_clear()
 
 
-def test_random_numbers_are_put_back_when_something_fails() -> None:
+def test_random_state_is_restored_after_an_error() -> None:
     np.random.seed(5)  # noqa: NPY002
     with pytest.raises(ValueError, match="Seed"), contained():
         np.random.seed(np.random.randint(9) - 99)  # noqa: NPY002
@@ -190,7 +190,7 @@ def test_random_numbers_are_put_back_when_something_fails() -> None:
 
 
 @pytest.mark.parametrize("missing", ["pysteps", "cv2"])
-def test_without_pysteps_one_line_says_what_to_do(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dependency_raises_with_the_install_command(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pysteps_library.cache_clear()
     for name in [missing, *(m for m in sys.modules if m.startswith(f"{missing}."))]:
         monkeypatch.setitem(sys.modules, name, None)
@@ -199,11 +199,11 @@ def test_without_pysteps_one_line_says_what_to_do(missing: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_zh_or_with_too_few_frames_it_is_refused(name: str) -> None:
+def test_inputs_without_zh_or_with_too_few_frames_raise(name: str) -> None:
     build, config = get_model(name).build, get_model(name).config()
-    with pytest.raises(BadInput, match=r"data\.variables: .* without zh"):
+    with pytest.raises(BadInput, match=r"data\.variables: .* needs zh"):
         build(config, InputSpec(("zdr", "kdp"), (1.0,), frames=4, lead_frames=1))
-    with pytest.raises(BadInput, match=r"data\.seen_frames: 2 frames are too few — give 3 or more"):
+    with pytest.raises(BadInput, match=r"data\.seen_frames: 2 input frames are too few — give 3 or more"):
         build(config, InputSpec(("zh",), (1.0,), frames=2, lead_frames=1))
 
 

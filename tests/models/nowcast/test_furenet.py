@@ -1,4 +1,4 @@
-"""FURENet: shapes and parameters by hand, what it refuses, and that it can learn."""
+"""FURENet: shapes, parameter counts, invalid grids and training."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ VARIABLES = ("zh", "zdr", "kdp")
 PAPER = InputSpec(VARIABLES, (3.0,), frames=10, lead_frames=10)
 
 
-def batch_of(variables: tuple[str, ...] = VARIABLES, heights: int = 1, side: int = 32, b: int = 2) -> Batch:
+def make_batch(variables: tuple[str, ...] = VARIABLES, heights: int = 1, side: int = 32, b: int = 2) -> Batch:
     drawn = torch.Generator().manual_seed(0)
     radar = 40 * torch.rand(b, 4, len(variables), heights, side, side, generator=drawn)
     future = 40 * torch.rand(b, 3, heights, side, side, generator=drawn)
@@ -25,11 +25,11 @@ def conv(a: int, b: int, side: int = 3) -> int:
 
 
 def block(a: int, b: int) -> int:
-    """Resizing convolution, two more, and a scale and shift for each channel."""
+    """Return the parameters of a block: three convolutions, and scale and shift of each channel."""
     return conv(a, b) + 2 * conv(b, b) + 2 * b
 
 
-def test_the_papers_net_has_the_parameters_that_can_be_counted_by_hand() -> None:
+def test_parameter_count_of_the_paper_configuration() -> None:
     widths = [64, 128, 192, 256, 384, 512]
     encoder = sum(block(a, b) for a, b in zip([10, *widths], widths, strict=False))
     into = [3 * 512, 384 + 3 * 384, 256 + 3 * 256, 192 + 3 * 192, 128 + 3 * 128, 64 + 3 * 64]
@@ -41,7 +41,7 @@ def test_the_papers_net_has_the_parameters_that_can_be_counted_by_hand() -> None
     assert parameter_count(rich) == parameter_count(plain) + attention + 4 * block(10, 10)
 
 
-def test_its_maps_have_the_papers_channels_and_sides() -> None:
+def test_encoder_maps_have_the_shapes_of_the_paper() -> None:
     with torch.device("meta"):
         net = FURENet(FURENetConfig(), PAPER).net
         maps = net.encoders[0](torch.zeros(1, 10, 1, 256, 256))
@@ -54,42 +54,40 @@ def test_its_maps_have_the_papers_channels_and_sides() -> None:
 
 @pytest.mark.parametrize("variables", [("zh",), ("zdr", "kdp"), VARIABLES])
 @pytest.mark.parametrize("attention", [False, True])
-def test_any_variables_and_heights_go_in_and_zh_at_every_height_comes_out(
-    variables: tuple[str, ...], attention: bool
-) -> None:
-    batch = batch_of(variables, heights=2)
+def test_any_variables_and_heights_give_zh_at_every_height(variables: tuple[str, ...], attention: bool) -> None:
+    batch = make_batch(variables, heights=2)
     inputs = InputSpec(variables, batch.heights_km, frames=4, lead_frames=3)
     model = FURENet(FURENetConfig(widths=[4, 6, 8], attention=attention), inputs)
     assert model.forecast(batch).shape == (2, 1, 3, 2, 32, 32)
     assert model.loss(batch).isfinite()
 
 
-def test_a_grid_that_can_not_be_halved_as_often_is_refused() -> None:
+def test_indivisible_grid_raises() -> None:
     model = FURENet(FURENetConfig(widths=[4, 6, 8]), InputSpec(VARIABLES, (1,), frames=4, lead_frames=3))
     with pytest.raises(BadInput, match="can't be halved 3 times"):
-        model.loss(batch_of(side=36))
+        model.loss(make_batch(side=36))
 
 
-def test_each_variable_reaches_the_forecast() -> None:
+def test_forecast_depends_on_every_variable() -> None:
     model = FURENet(FURENetConfig(widths=[4, 6, 8]), InputSpec(VARIABLES, (1,), frames=4, lead_frames=3)).eval()
-    batch = batch_of()
+    batch = make_batch()
     batch.radar.requires_grad_()
     model.scaled_forecast(batch).sum().backward()
     assert (batch.radar.grad.abs().amax((0, 3, 4, 5)) > 0).all()
 
 
 @pytest.mark.parametrize("attention", [False, True])
-def test_it_learns_one_batch_by_heart(attention: bool) -> None:
+def test_model_overfits_one_batch(attention: bool) -> None:
     torch.manual_seed(0)
-    batch = batch_of(side=16)
+    batch = make_batch(side=16)
     smooth = torch.nn.functional.avg_pool2d(batch.target_zh.flatten(0, 2), 5, 1, 2).view_as(batch.target_zh)
     batch = Batch(batch.radar, None, batch.event, batch.frame, VARIABLES, batch.heights_km, target_zh=smooth)
     inputs = InputSpec(VARIABLES, batch.heights_km, frames=4, lead_frames=3)
     model = FURENet(FURENetConfig(widths=[24, 48], attention=attention), inputs)
-    steps = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     first = float(model.loss(batch))
     for _ in range(150):
-        steps.zero_grad()
+        optimizer.zero_grad()
         model.loss(batch).backward()
-        steps.step()
+        optimizer.step()
     assert float(model.loss(batch)) < 0.02 * first

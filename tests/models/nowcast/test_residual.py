@@ -1,4 +1,4 @@
-"""Residual diffusion of nowcasts: what it adds up to, its scales by lead time, its random numbers."""
+"""Residual diffusion of nowcasts: standardization, members and frozen base."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ from polarcast.models.nowcast.residual import ResidualNowcast, ResidualNowcastCo
 INPUTS = InputSpec(("zh", "zdr"), (1.0, 3.0), frames=3, lead_frames=4)
 
 
-def batch_of(b: int = 3, side: int = 16) -> Batch:
-    """zh whose change from the last frame seen has a spread that grows with lead time: 2, 4, 6, 8 dB."""
+def make_batch(b: int = 3, side: int = 16) -> Batch:
+    """Return zh whose change from the last input frame has a standard deviation of 2, 4, 6, 8 dB by lead time."""
     drawn = torch.Generator().manual_seed(0)
     radar = 20 + 5 * torch.randn(b, 3, 2, 2, side, side, generator=drawn)
     grows = 2.0 * torch.arange(1, 5)[:, None, None, None]
@@ -28,52 +28,50 @@ def batch_of(b: int = 3, side: int = 16) -> Batch:
 def model() -> ResidualNowcast:
     torch.manual_seed(0)
     base = Persistence(PersistenceConfig(), INPUTS)
-    made = ResidualNowcast(ResidualNowcastConfig(widths=[8, 12], steps=3), INPUTS, base)
-    made.fit([batch_of(16)])
-    return made.eval()
+    model = ResidualNowcast(ResidualNowcastConfig(widths=[8, 12], steps=3), INPUTS, base)
+    model.fit([make_batch(16)])
+    return model.eval()
 
 
-def test_residuals_are_standardised_for_each_lead_time_and_height(model: ResidualNowcast) -> None:
+def test_residuals_are_standardized_for_each_lead_time_and_height(model: ResidualNowcast) -> None:
     spread = 65 * model.standard.std.flatten()
     assert spread.view(4, 2) == pytest.approx(torch.tensor([[2.0, 2], [4, 4], [6, 6], [8, 8]]), rel=0.05)
 
 
 def test_members_have_the_shape_and_range_of_reflectivity(model: ResidualNowcast) -> None:
-    made = model.forecast(batch_of(), members=2)
-    assert made.shape == (3, 2, 4, 2, 16, 16)
-    assert made.isfinite().all()
-    assert made.min() >= 0
-    assert made.max() <= 1.2 * 65
-    assert not made[:, 0].equal(made[:, 1])
+    members = model.forecast(make_batch(), members=2)
+    assert members.shape == (3, 2, 4, 2, 16, 16)
+    assert members.isfinite().all()
+    assert members.min() >= 0
+    assert members.max() <= 1.2 * 65
+    assert not members[:, 0].equal(members[:, 1])
 
 
-def test_a_window_is_forecast_alike_in_any_batch(model: ResidualNowcast) -> None:
-    batch = batch_of()
+def test_forecast_does_not_depend_on_the_batch(model: ResidualNowcast) -> None:
+    batch = make_batch()
     one = slice(1, 2)
     alone = replace(batch, radar=batch.radar[one], target_zh=batch.required_target_zh[one], event=batch.event[one],
                     frame=batch.frame[one])  # fmt: skip
     assert model.forecast(alone, 2, seed=3)[0] == pytest.approx(model.forecast(batch, 2, seed=3)[1], abs=1e-3)
 
 
-def test_members_are_the_same_made_together_and_one_by_one(
-    model: ResidualNowcast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one_by_one = model.forecast(batch_of(), members=3)
-    monkeypatch.setattr("polarcast.models.nowcast.residual._together", lambda _: 2)
-    assert model.forecast(batch_of(), members=3) == pytest.approx(one_by_one, abs=1e-3)
+def test_members_do_not_depend_on_the_number_per_pass(model: ResidualNowcast, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_by_one = model.forecast(make_batch(), members=3)
+    monkeypatch.setattr("polarcast.models.nowcast.residual._members_per_pass", lambda _: 2)
+    assert model.forecast(make_batch(), members=3) == pytest.approx(one_by_one, abs=1e-3)
 
 
-def test_the_base_stays_as_it_is_and_the_loss_reaches_the_denoiser(model: ResidualNowcast) -> None:
+def test_loss_trains_the_denoiser_and_not_the_base(model: ResidualNowcast) -> None:
     model.zero_grad()
-    model.loss(batch_of()).backward()
+    model.loss(make_batch()).backward()
     assert any(p.grad is not None and p.grad.any() for p in model.denoising.parameters())
-    assert model.validation_loss(batch_of()).isfinite()
+    assert model.validation_loss(make_batch()).isfinite()
     assert not any(p.requires_grad for p in model.base.parameters())
 
 
-def test_a_base_with_normalisation_is_not_touched_by_training() -> None:
+def test_training_does_not_update_batch_norm_of_the_base() -> None:
     base = FURENet(FURENetConfig(widths=[4, 6], squeeze=2), INPUTS)
     model = ResidualNowcast(ResidualNowcastConfig(widths=[8, 12]), INPUTS, base).train()
     before = {name: value.clone() for name, value in base.state_dict().items()}
-    model.loss(batch_of())
+    model.loss(make_batch())
     assert all(value.equal(before[name]) for name, value in base.state_dict().items())

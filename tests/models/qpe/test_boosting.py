@@ -19,16 +19,18 @@ SMALL = {"trees": 60, "pixels": 4000}
 
 
 def make_batch(b: int = 8, seed: int = 0, t: int = 1, noise: float = 0.1) -> Batch:
-    """Rain that is a power law below 40 dBZ and less steep above, with noise, and echoes in half of the pixels."""
+    """Return noisy rain, a power law below 40 dBZ and less steep above, with echo in half of the pixels."""
     draw = np.random.default_rng(seed)
     zh = draw.uniform(10, 52, (b, t, 1, 24, 24)) + draw.normal(0, 1, (b, t, 2, 24, 24))
     zdr = draw.uniform(0, 2.5, (b, t, 1, 24, 24)) + draw.normal(0, 0.1, (b, t, 2, 24, 24))
-    bent = np.minimum(zh[:, :, 0], 40) + 0.2 * np.maximum(zh[:, :, 0] - 40, 0)
-    rain = 0.02 * 10 ** (0.07 * bent - 0.2 * zdr[:, :, 0]) * draw.lognormal(0, noise, (b, t, 24, 24))
+    effective_zh = np.minimum(zh[:, :, 0], 40) + 0.2 * np.maximum(zh[:, :, 0] - 40, 0)
+    rain = 0.02 * 10 ** (0.07 * effective_zh - 0.2 * zdr[:, :, 0]) * draw.lognormal(0, noise, (b, t, 24, 24))
     dry = draw.random((b, t, 24, 24)) < 0.5
     radar = torch.from_numpy(np.stack([zh, zdr], 2)).float().masked_fill(torch.from_numpy(dry)[:, :, None, None], 0)
-    fallen = torch.from_numpy(rain).float().masked_fill(torch.from_numpy(dry), 0)
-    return Batch(radar, fallen, torch.arange(b) + 100 * seed, torch.full((b,), 5), INPUTS.variables, INPUTS.heights_km)
+    observed = torch.from_numpy(rain).float().masked_fill(torch.from_numpy(dry), 0)
+    return Batch(
+        radar, observed, torch.arange(b) + 100 * seed, torch.full((b,), 5), INPUTS.variables, INPUTS.heights_km
+    )
 
 
 def part(batch: Batch, rows: Sequence[int]) -> Batch:
@@ -57,40 +59,40 @@ def bias(model: Forecaster, batch: Batch) -> float:
     return float(model.forecast(batch).sum() / batch.rain_rate[:, -1:].sum()) - 1
 
 
-def test_it_beats_the_fitted_power_law_where_rain_is_no_power_law(fitted: Boosting) -> None:
+def test_boosting_beats_the_fitted_power_law_on_other_relations(fitted: Boosting) -> None:
     law = PowerLaw(PowerLawConfig(coefficients="fitted"), INPUTS)
     law.fit([make_batch()] * 8)
-    unseen = make_batch(seed=1)
-    assert rmse(fitted, unseen) < 0.9 * rmse(law, unseen)
+    test = make_batch(seed=1)
+    assert rmse(fitted, test) < 0.9 * rmse(law, test)
 
 
-def test_the_forecast_is_rain_where_there_is_an_echo_and_none_elsewhere(fitted: Boosting) -> None:
+def test_forecast_is_wet_exactly_where_there_is_echo(fitted: Boosting) -> None:
     batch = make_batch(seed=2)
     forecast = fitted.forecast(batch)
     assert forecast.shape == (8, 1, 1, 24, 24)
     assert (forecast >= 0).all()
     assert torch.equal(forecast[:, 0] == 0, batch.radar[:, :, 0, 0] == 0)
-    still = replace(batch, radar=torch.zeros_like(batch.radar))
-    assert not fitted.forecast(still).any()
+    no_echo = replace(batch, radar=torch.zeros_like(batch.radar))
+    assert not fitted.forecast(no_echo).any()
 
 
-def test_a_mean_in_mm_per_hour_is_not_biased_and_one_of_logarithms_is() -> None:
-    noisy, unseen = make_batch(noise=0.8), make_batch(seed=1, noise=0.8)
+def test_tweedie_is_unbiased_and_log_regression_is_biased() -> None:
+    noisy, test = make_batch(noise=0.8), make_batch(seed=1, noise=0.8)
     straight, logarithmic = make_boosting(), make_boosting(objective="regression", rain_transform="log1p")
     for model in (straight, logarithmic):
         model.fit([noisy])
-    assert abs(bias(straight, unseen)) < 0.05
-    assert bias(logarithmic, unseen) < -0.1
+    assert abs(bias(straight, test)) < 0.05
+    assert bias(logarithmic, test) < -0.1
 
 
-def test_batches_of_any_size_and_order_give_the_same_trees(fitted: Boosting) -> None:
+def test_trees_do_not_depend_on_batch_size_and_order(fitted: Boosting) -> None:
     whole, again = make_batch(), make_boosting()
     again.fit([part(whole, rows) for rows in ([7, 2], [0], [1, 3, 4], [6, 5])])
     assert torch.equal(fitted.trees, again.trees)
 
 
-def test_the_number_of_threads_does_not_change_the_trees() -> None:
-    # Little to do: threads that wait for each other are slow where others want the cores too.
+def test_trees_do_not_depend_on_the_number_of_threads() -> None:
+    # Small trees: synchronizing threads is slow on busy cores.
     one, two = (make_boosting(trees=2, leaves=4) for _ in range(2))
     one.fit([make_batch()])
     torch.set_num_threads(2)
@@ -101,7 +103,7 @@ def test_the_number_of_threads_does_not_change_the_trees() -> None:
     assert torch.equal(one.trees, two.trees)
 
 
-def test_another_seed_keeps_other_pixels(fitted: Boosting) -> None:
+def test_seed_determines_the_sampled_pixels(fitted: Boosting) -> None:
     other = make_boosting(seed=1, pixels=500)
     same = make_boosting(seed=0, pixels=500)
     for model in (other, same):
@@ -109,7 +111,7 @@ def test_another_seed_keeps_other_pixels(fitted: Boosting) -> None:
     assert not torch.equal(other.trees, same.trees)
 
 
-def test_trees_come_back_from_a_file_of_weights(fitted: Boosting) -> None:
+def test_trees_load_from_a_weights_file(fitted: Boosting) -> None:
     weights = load(save(fitted.state_dict()))
     for model in (make_boosting(), refitted()):
         model.load_state_dict(weights)
@@ -118,24 +120,24 @@ def test_trees_come_back_from_a_file_of_weights(fitted: Boosting) -> None:
 
 
 def refitted() -> Boosting:
-    """Trees of another length, that have been used."""
+    """Return a model with fewer trees that has already made a forecast."""
     model = make_boosting(trees=5)
     model.fit([make_batch()])
     model.forecast(make_batch())
     return model
 
 
-def test_weights_without_trees_are_refused() -> None:
+def test_weights_without_trees_raise() -> None:
     with pytest.raises(RuntimeError, match="trees"):
         make_boosting().load_state_dict({})
 
 
-def test_a_forecast_before_the_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="fit the trees"):
+def test_forecast_before_fit_raises() -> None:
+    with pytest.raises(ValueError, match="there are no trees"):
         make_boosting().forecast(make_batch())
 
 
-def test_storms_without_an_echo_or_without_rain_teach_nothing() -> None:
+def test_fit_without_echo_or_rain_raises() -> None:
     batch = make_batch()
     with pytest.raises(BadInput, match="no training window has an echo"):
         make_boosting().fit([replace(batch, radar=torch.zeros_like(batch.radar))])
@@ -143,7 +145,7 @@ def test_storms_without_an_echo_or_without_rain_teach_nothing() -> None:
         make_boosting().fit([replace(batch, rain=torch.zeros_like(batch.rain_rate))])
 
 
-def test_only_the_last_frame_of_a_window_counts() -> None:
+def test_only_the_last_frame_of_a_window_is_used() -> None:
     batch, model, same = make_batch(t=3), make_boosting(), make_boosting()
     model.fit([batch])
     same.fit([replace(batch, radar=torch.cat([0 * batch.radar[:, :-1], batch.radar[:, -1:]], 1))])
@@ -151,7 +153,7 @@ def test_only_the_last_frame_of_a_window_counts() -> None:
     assert model.forecast(batch).shape == (8, 1, 1, 24, 24)
 
 
-def test_means_over_the_neighbourhood_are_features() -> None:
+def test_neighbourhood_means_are_features() -> None:
     model = make_boosting(neighbourhood=[3, 5], trees=5)
     model.fit([make_batch()])
     text = model.trees.numpy().tobytes().decode()
@@ -162,13 +164,13 @@ def test_means_over_the_neighbourhood_are_features() -> None:
 @pytest.mark.parametrize(
     "settings", [{"objective": "l1"}, {"rain_transform": "cube"}, {"neighbourhood": [4]}, {"pixels": 0}]
 )
-def test_senseless_settings_are_refused_by_name(settings: dict[str, object]) -> None:
+def test_invalid_settings_raise_with_their_name(settings: dict[str, object]) -> None:
     with pytest.raises(BadInput, match=f"model.{next(iter(settings))}"):
         make_boosting(**settings)
 
 
 @given(st.integers(0, 1000), st.permutations(range(60)))
-def test_a_reservoir_keeps_the_same_whatever_the_order(seed: int, order: list[int]) -> None:
+def test_reservoir_does_not_depend_on_the_order(seed: int, order: list[int]) -> None:
     kept, other = (fill(Reservoir(20), seed, items) for items in (range(60), order))
     assert all(np.array_equal(a, b) for a, b in zip(kept, other, strict=True))
     assert len(kept[1]) == 20
@@ -181,7 +183,7 @@ def fill(reservoir: Reservoir, seed: int, order: Sequence[int]) -> tuple[np.ndar
     return reservoir.drawn()
 
 
-def test_the_weights_of_a_reservoir_undo_its_odds() -> None:
+def test_reservoir_weights_give_unbiased_sums() -> None:
     values = np.arange(200.0)
     sums = []
     for seed in range(400):
@@ -192,7 +194,7 @@ def test_the_weights_of_a_reservoir_undo_its_odds() -> None:
     assert np.mean(sums) == pytest.approx(values.sum(), rel=0.02)
 
 
-def test_a_stream_shorter_than_the_reservoir_stays_whole_and_unweighted() -> None:
+def test_short_stream_is_kept_whole_with_unit_weights() -> None:
     values = np.arange(10.0)
     reservoir = Reservoir(30)
     reservoir.offer(values[:, None], values, 1 + values, np.random.default_rng(0))

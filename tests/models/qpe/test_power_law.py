@@ -25,12 +25,12 @@ def test_marshall_palmer_is_inverted(rain: float) -> None:
     assert make_law(batch).forecast(batch).flatten().tolist() == pytest.approx([rain] * 4, rel=1e-5)
 
 
-def test_published_dual_pol_law_by_hand() -> None:
+def test_published_dual_pol_law() -> None:
     batch = make_batch(torch.full((1, 1), 40.0), torch.full((1, 1), 1.5))
     assert float(make_law(batch).forecast(batch)) == pytest.approx(0.0058 * 1e4**0.91 * 10 ** (-0.209 * 1.5), rel=1e-5)
 
 
-def test_no_echo_is_no_rain_and_hail_is_capped() -> None:
+def test_no_echo_gives_no_rain_and_hail_is_capped() -> None:
     batch = make_batch(torch.tensor([[0.0, 55.0, 80.0]]))
     dry, capped, hail = make_law(batch).forecast(batch).flatten().tolist()
     assert dry == 0

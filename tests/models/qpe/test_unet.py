@@ -37,7 +37,7 @@ def make_unet(widths: tuple[int, ...] = (4, 6, 8)) -> UNet:
 
 
 def make_rainy_unet(frames: int = 1) -> UNet:
-    """One that forecasts some rain before it has learnt: two fields without rain are all too equal."""
+    """Return a U-Net that forecasts rain before training: comparisons of dry fields would be trivial."""
     torch.manual_seed(0)
     net = UNet(UNetConfig(widths=[4, 6, 8]), replace(INPUTS, frames=frames))
     torch.nn.init.constant_(net.net.head.bias, 2.0)
@@ -45,39 +45,39 @@ def make_rainy_unet(frames: int = 1) -> UNet:
 
 
 @pytest.mark.parametrize("size", [(4, 4), (16, 24), (64, 64)])
-def test_any_grid_that_the_depth_divides_gives_a_rain_field(size: tuple[int, int]) -> None:
+def test_divisible_grids_give_a_rain_field(size: tuple[int, int]) -> None:
     forecast = make_rainy_unet().forecast(make_batch(size=size))
     assert forecast.shape == (2, 1, 1, *size)
     assert (forecast >= 0).all()
     assert forecast.any()
 
 
-def test_a_grid_that_the_depth_does_not_divide_is_refused() -> None:
+def test_indivisible_grid_raises() -> None:
     with pytest.raises(BadInput, match="divisible by 4"):
         make_unet().forecast(make_batch(size=(16, 18)))
 
 
-def test_the_forecast_does_not_look_at_the_target() -> None:
+def test_forecast_does_not_depend_on_the_target() -> None:
     net, batch = make_rainy_unet(), make_batch()
     other = with_fields(batch, batch.radar, 7 + batch.rain_rate)
     torch.testing.assert_close(net.forecast(batch), net.forecast(other), rtol=0, atol=0)
 
 
-def test_micro_batches_average_to_the_loss_of_the_whole() -> None:
+def test_micro_batch_losses_average_to_the_batch_loss() -> None:
     net, batch = make_unet(), make_batch(4)
     parts = [net.loss(with_fields(batch, batch.radar[i : i + 2], batch.rain_rate[i : i + 2])) for i in (0, 2)]
     torch.testing.assert_close(net.loss(batch), (parts[0] + parts[1]) / 2)
 
 
-def test_a_storm_in_a_larger_frame_gets_the_same_rain() -> None:
+def test_rain_of_a_storm_does_not_depend_on_the_frame_size() -> None:
     net, storm = make_rainy_unet(), make_batch(1, (32, 32))
-    still = torch.zeros_like(storm.radar)
-    wide = with_fields(storm, torch.cat([storm.radar, still], -1), torch.zeros(1, 1, 32, 64))
-    # Away from the seam only: there the neighbourhoods truly differ.
+    no_echo = torch.zeros_like(storm.radar)
+    wide = with_fields(storm, torch.cat([storm.radar, no_echo], -1), torch.zeros(1, 1, 32, 64))
+    # Compare away from the seam, where the neighborhoods differ.
     torch.testing.assert_close(net.forecast(storm)[..., :8], net.forecast(wide)[..., :8])
 
 
-def test_it_learns() -> None:
+def test_training_reduces_the_loss() -> None:
     net, batch = make_unet(), make_batch(4)
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     before = float(net.loss(batch).detach())
@@ -101,20 +101,20 @@ def count(widths: Sequence[int]) -> int:
     return sum(9 * a * b for a, b in pairwise([6, *widths])) + 9 * widths[-1] ** 2
 
 
-# Below 16 channels two levels are too coarse for one percent, and such a target is refused.
+# Below 16 channels, two levels are too coarse to match within one percent, and `match_widths` raises.
 @given(st.lists(st.integers(16, 64), min_size=2, max_size=4).map(sorted), st.floats(0.9, 1.3))
 @example([16, 25], 0.9064)
-def test_solved_widths_hit_the_target(widths: list[int], factor: float) -> None:
+def test_matched_widths_reach_the_target(widths: list[int], factor: float) -> None:
     target = round(factor * count(widths))
     assert abs(count(match_widths(count, widths, target)) - target) <= 0.01 * target
 
 
-def test_a_target_that_no_widths_hit_is_refused() -> None:
+def test_unreachable_target_raises() -> None:
     with pytest.raises(ValueError, match="nearest"):
         match_widths(lambda w: 1000 * sum(w), [1, 1], 2500)
 
 
-def test_a_seed_draws_the_weights_and_gives_the_loss_it_always_did() -> None:
+def test_weights_and_loss_of_a_seed_are_unchanged() -> None:
     net = make_unet()
     assert sum(float(p.detach().double().abs().sum()) for p in net.parameters()) == pytest.approx(
         270.812119831, rel=1e-9
@@ -122,15 +122,15 @@ def test_a_seed_draws_the_weights_and_gives_the_loss_it_always_did() -> None:
     assert float(net.loss(make_batch()).detach()) == pytest.approx(6.9198027, rel=1e-6)
 
 
-def test_earlier_frames_help_to_estimate_the_last_one() -> None:
+def test_forecast_uses_earlier_frames_and_loss_only_the_last() -> None:
     net = make_rainy_unet(frames=3)
     frames = [make_batch(seed=seed) for seed in range(3)]
     radar, rain = torch.cat([f.radar for f in frames], 1), torch.cat([f.rain_rate for f in frames], 1)
     batch = with_fields(frames[0], radar, rain)
     forecast = net.forecast(batch)
     assert forecast.shape == (2, 1, 1, 16, 16)
-    blind = with_fields(batch, torch.cat([0 * radar[:, :1], radar[:, 1:]], 1), rain)
-    assert not torch.allclose(forecast, net.forecast(blind))
+    without_first = with_fields(batch, torch.cat([0 * radar[:, :1], radar[:, 1:]], 1), rain)
+    assert not torch.allclose(forecast, net.forecast(without_first))
     early, late = (
         with_fields(batch, radar, rain + 7 * torch.tensor(at)[:, None, None]) for at in ([1, 1, 0], [0, 0, 1])
     )
@@ -138,7 +138,7 @@ def test_earlier_frames_help_to_estimate_the_last_one() -> None:
     assert not torch.equal(net.loss(batch), net.loss(late))
 
 
-def test_the_same_seed_draws_the_same_weights() -> None:
+def test_seed_determines_the_weights() -> None:
     one, same = (build_model(resolve(load_config("demo", ["seed=3"]))).state_dict() for _ in range(2))
     other = build_model(resolve(load_config("demo", ["seed=4"]))).state_dict()
     assert all(torch.equal(one[k], same[k]) for k in one)

@@ -26,12 +26,12 @@ def make_batch(
 def make_net(variables: Sequence[str] = ("zh", "zdr"), widths: Sequence[int] = (4, 6, 8), frames: int = 1) -> WFUNet:
     torch.manual_seed(0)
     net = WFUNet(WFUNetConfig(widths=list(widths)), InputSpec(tuple(variables), HEIGHTS, frames))
-    torch.nn.init.constant_(net.net.head.bias, 2.0)  # so that it speaks of some rain before it has learnt
+    torch.nn.init.constant_(net.net.head.bias, 2.0)  # forecast some rain before training
     return net
 
 
 def count(streams: int, widths: Sequence[int]) -> int:
-    """Parameters by hand, for a search that asks hundreds of times."""
+    """Closed-form parameter count, for a search with hundreds of evaluations."""
 
     def block(channels: int, width: int) -> int:
         shortcut = (channels + 1) * width if channels != width else 0
@@ -51,14 +51,14 @@ def test_any_number_of_variables_gives_a_rain_field(variables: tuple[str, ...]) 
     assert (net.forecast(batch) >= 0).all()
 
 
-def test_a_grid_that_the_depth_does_not_divide_is_refused() -> None:
+def test_indivisible_grid_raises() -> None:
     with pytest.raises(BadInput, match="divisible by 4"):
         make_net().forecast(make_batch(size=(18, 16)))
 
 
 @pytest.mark.parametrize("variable", [0, 1])
 @pytest.mark.parametrize("height", [0, 1, 2])
-def test_every_variable_at_every_height_matters(variable: int, height: int) -> None:
+def test_forecast_depends_on_every_variable_and_height(variable: int, height: int) -> None:
     net, batch = make_net(), make_batch()
     radar = batch.radar.clone()
     radar[:, :, variable, height] = 0
@@ -70,12 +70,12 @@ def test_both_streams_reach_the_decoder_at_every_level(level: int) -> None:
     net, batch = make_net(), make_batch()
     before = net.forecast(batch)
     for stream in net.net.streams:
-        silence = stream.encoders[level].register_forward_hook(lambda module, x, y: torch.zeros_like(y))
+        hook = stream.encoders[level].register_forward_hook(lambda module, x, y: torch.zeros_like(y))
         assert not torch.allclose(before, net.forecast(batch))
-        silence.remove()
+        hook.remove()
 
 
-def test_streams_meet_in_the_decoder_only() -> None:
+def test_streams_are_independent_before_the_decoder() -> None:
     net, batch = make_net(), make_batch()
     maps: list[torch.Tensor] = []
     net.net.streams[0].register_forward_hook(lambda module, x, y: maps.extend(y))
@@ -87,7 +87,7 @@ def test_streams_meet_in_the_decoder_only() -> None:
 
 
 @pytest.mark.parametrize("widths", [[8, 12, 20], [16, 32, 64], [64, 128, 256, 384]])
-def test_the_radar_arm_reaches_the_parameters_of_dual_pol_within_one_percent(widths: list[int]) -> None:
+def test_radar_arm_matches_the_parameters_of_dual_pol_within_one_percent(widths: list[int]) -> None:
     target = parameter_count(make_net(widths=widths))
     assert target == count(2, widths)
     assert parameter_count(make_net(["zh"], widths)) < 0.9 * target
@@ -95,7 +95,7 @@ def test_the_radar_arm_reaches_the_parameters_of_dual_pol_within_one_percent(wid
     assert parameter_count(make_net(["zh"], matched)) == pytest.approx(target, rel=0.01)
 
 
-def test_it_learns() -> None:
+def test_training_reduces_the_loss() -> None:
     net, batch = make_net(), make_batch(size=(8, 8))
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     before = float(net.loss(batch).detach())
@@ -107,7 +107,7 @@ def test_it_learns() -> None:
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())
 
 
-def test_earlier_frames_help_to_estimate_the_last_one() -> None:
+def test_forecast_uses_earlier_frames_and_loss_only_the_last() -> None:
     net, batch = make_net(frames=3), make_batch(t=3)
     before = net.forecast(batch)
     assert before.shape == (2, 1, 1, 16, 16)

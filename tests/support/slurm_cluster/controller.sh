@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The controller of a two-node Slurm: process 1 of its own network, mount, PID and UTS namespaces, so that every
-# daemon, job, mount and network link of the cluster ends with this script, whatever way it ends.
+# Controller of a two-node Slurm cluster: process 1 of its own network, mount, PID and UTS namespaces, so that every
+# daemon, job, mount and network link of the cluster ends with this script, even if it is killed.
 # Usage: unshare --net --mount --pid --uts --fork --kill-child --mount-proc controller.sh FOLDER
 # FOLDER gets the logs and the nodes' /etc/hosts. The script prints `up`, and ends when its standard input closes.
 set -euo pipefail
@@ -8,7 +8,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$1"
 
-# Sockets, keys and state go to a /run of our own, whose folders have the owners and modes that munged insists on.
+# Use a private /run for sockets, keys and state; its folders have the owners and modes that munged requires.
 mount -t tmpfs -o mode=755 run /run
 mkdir /run/{cluster,netns,munge,slurm} /run/slurm/{state,n1,n2}
 mount --bind . /run/cluster

@@ -6,7 +6,7 @@ hostname "$1"
 mount --bind "/run/cluster/hosts.$1" /etc/hosts
 mount -t tmpfs shm /dev/shm
 slurmd -D -N "$1" -f /run/slurm/slurm.conf &
-# What a job leaves behind is adopted by this process: wait for all of it, not only for slurmd.
+# This process adopts orphaned job processes: reap all of them, not only slurmd.
 while :; do
     sleep 1000 &
     wait

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts one node of the cluster in the background, inside the controller's namespaces. Usage: start_node.sh NAME
-# Not `ip netns exec`: it mounts a new /sys, with which slurmd does not start.
+# Start one node of the cluster in the background, inside the controller's namespaces. Usage: start_node.sh NAME
+# `ip netns exec` would mount a new /sys, with which slurmd does not start.
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
