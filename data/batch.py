@@ -73,6 +73,10 @@ class Batch:
         )
         return replace(self, radar=change(self.radar), rain=rain, target_zh=target_zh, last_zh=last_zh)
 
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory; a `DataLoader(pin_memory=True)` calls this."""
+        return self.map(torch.Tensor.pin_memory)
+
     def to(self, device: torch.device | str) -> "Batch":
         """Copy the batch to a device and convert it to float32; half precision only saves transfer bandwidth."""
         return self.map(lambda field: field.to(device, non_blocking=True).float())

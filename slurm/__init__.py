@@ -1,1 +1,1 @@
-"""Turn a verb into a Slurm job. Imports nothing of the other folders, and no torch."""
+"""Turn a verb into a Slurm job. Imports neither the other packages nor torch."""

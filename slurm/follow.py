@@ -1,4 +1,4 @@
-"""Following a job: its state, and how far the training in it is."""
+"""Follow a job: its Slurm state and the progress of its training."""
 
 import json
 import subprocess
@@ -14,23 +14,23 @@ _CLIENT_SECONDS = 60
 
 @dataclass(frozen=True)
 class View:
-    """What there is to see of a job at one moment."""
+    """State and progress of a job at one moment."""
 
     job: str
     state: str
-    """Slurm's word, with the reason where it waits."""
+    """Slurm's job state, with the reason of a pending job."""
     step: int = 0
     steps: int = 0
-    """In all; 0 where that is not known."""
+    """Total steps; 0 if unknown."""
     loss: float | None = None
     samples_per_second: float | None = None
     starts: int = 0
-    """How often the training has begun or gone on."""
+    """Number of starts and resumes of the training."""
     validation: float | None = None
 
     @property
     def line(self) -> str:
-        """In one line."""
+        """One-line summary."""
         parts = [f"job {self.job} {self.state.lower()}"]
         if self.starts:
             parts.append(f"step {self.step}" + (f" of {self.steps}" if self.steps else ""))
@@ -42,21 +42,21 @@ class View:
 
 
 def follow(job: str, run: Path | None, show: Callable[[View], None], seconds: float = 2.0) -> str:
-    """Show a job until it has ended; returns its last state."""
+    """Show a job until it ends; return its final state."""
     while True:
         state, reason = job_state(job)
-        waiting = f"{state} ({reason})" if state == "PENDING" and reason not in ("", "None") else state
-        show(seen(job, waiting, run))
+        shown = f"{state} ({reason})" if state == "PENDING" and reason not in ("", "None") else state
+        show(observe(job, shown, run))
         if state in ENDED:
             return state
         time.sleep(seconds)
 
 
 def job_state(job: str) -> tuple[str, str]:
-    """State and reason, by squeue; by scontrol where squeue has forgotten the job. COMPLETED where both have."""
-    told = _client("squeue", "--noheader", "--states=all", "--format=%T %r", "--jobs", job)
-    if told:
-        state, _, reason = told.splitlines()[0].partition(" ")
+    """Return state and reason from squeue, else the state from scontrol; COMPLETED if neither lists the job."""
+    output = _client("squeue", "--noheader", "--states=all", "--format=%T %r", "--jobs", job)
+    if output:
+        state, _, reason = output.splitlines()[0].partition(" ")
         return state, reason
     for word in _client("scontrol", "show", "job", job).split():
         if word.startswith("JobState="):
@@ -64,10 +64,10 @@ def job_state(job: str) -> tuple[str, str]:
     return "COMPLETED", ""
 
 
-def seen(job: str, state: str, run: Path | None) -> View:
-    """The job's state beside what its run has logged."""
+def observe(job: str, state: str, run: Path | None) -> View:
+    """Combine the job's state with the latest records of its run's log."""
     records = _records(run / "log.jsonl") if run else []
-    steps, size = _asked(run / "config.yaml") if run else (0, 0)
+    steps, size = _steps_and_batch(run / "config.yaml") if run else (0, 0)
     last: dict[str, dict[str, Any]] = {record["event"]: record for record in records}
     starts = sum(record["event"] == "start" for record in records)
     step = last.get("step", {})
@@ -76,8 +76,8 @@ def seen(job: str, state: str, run: Path | None) -> View:
     return View(job, state, step.get("step", 0), steps, loss, rate, starts, validation)
 
 
-def _asked(path: Path) -> tuple[int, int]:
-    """Steps in all, and samples in each, by a run's configuration."""
+def _steps_and_batch(path: Path) -> tuple[int, int]:
+    """Return total steps and global batch size from a run's configuration; 0, 0 if it can't be read."""
     import yaml
 
     try:
@@ -88,17 +88,17 @@ def _asked(path: Path) -> tuple[int, int]:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    found = []
+    records = []
     try:
         lines = path.read_text().splitlines()
     except OSError:
         return []
     for line in lines:
         try:
-            found.append(json.loads(line))
+            records.append(json.loads(line))
         except ValueError:
             continue
-    return found
+    return records
 
 
 def _client(*command: str) -> str:

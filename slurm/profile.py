@@ -1,4 +1,4 @@
-"""What a cluster is like: how to ask it for nodes, and what a job needs there before it can start."""
+"""Cluster profiles: resource requests, and the environment that a job needs."""
 
 import difflib
 from dataclasses import dataclass, field, fields
@@ -12,90 +12,90 @@ CONTAINERS = ("apptainer", "pyxis")
 
 @dataclass
 class Container:
-    """An image that the job runs in."""
+    """Container image of a job."""
 
     kind: str = "apptainer"
     """apptainer, or pyxis (enroot, through options of srun)."""
     image: str = ""
-    """File or registry address of the image; it must have polarcast in it."""
+    """File or registry address of the image; polarcast must be installed in it."""
     mounts: list[str] = field(default_factory=list)
-    """Folders to see inside, such as /scratch or /data:/data."""
+    """Folders to mount, such as /scratch or /data:/data."""
 
 
 @dataclass
 class Profile:
-    """One cluster. What is left out is not asked for."""
+    """Settings of one cluster. Options that are not set are not requested."""
 
     partition: str | None = None
     """Name of the partition."""
     account: str | None = None
-    """Whom the time is charged to."""
+    """Account to charge."""
     qos: str | None = None
     """Quality of service."""
     constraint: str | None = None
-    """Features of nodes, such as a100."""
+    """Required node features, such as a100."""
     time: str = "04:00:00"
     """Time limit of a job, [days-]hours:minutes:seconds."""
     nodes: int = 1
-    """Nodes of a training, unless the command line says otherwise."""
+    """Default number of nodes of a training."""
     gpus_per_node: int = 0
-    """GPUs of each node; a process for each."""
+    """GPUs per node; one process each."""
     tasks_per_node: int | None = None
-    """Processes on each node: one for each GPU by default, or one."""
+    """Processes per node; default: one per GPU, or one without GPUs."""
     cpus_per_task: int = 4
-    """CPU cores of each process."""
+    """CPU cores per process."""
     memory: str | None = None
-    """Memory of each node, such as 120G."""
+    """Memory per node, such as 120G."""
     modules: list[str] = field(default_factory=list)
     """Environment modules to load."""
     setup: list[str] = field(default_factory=list)
-    """Further lines of shell before the work, such as: source /path/to/.venv/bin/activate"""
+    """Further shell lines before the command, such as: source /path/to/.venv/bin/activate"""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables to set."""
+    """Environment variables to set."""
     container: Container | None = None
-    """An image to run in."""
+    """Container to run in."""
     scratch: str | None = None
-    """Disk of each node, such as /local/nvme: trainings stage their shards there."""
+    """Node-local disk, such as /local/nvme, where trainings stage their shards."""
     interface: str | None = None
-    """Network interface between nodes, such as ib0; found by itself by default."""
+    """Network interface between nodes, such as ib0; default: detected."""
     signal_seconds: int = 120
-    """Seconds before its end at which a job is warned, to save and to go back into the queue."""
+    """Seconds before the end of a job at which it is signaled, to save and requeue."""
     requeue: bool = True
-    """Whether a job that was preempted, or has lost a node, goes back into the queue."""
+    """Whether a job is requeued after preemption or a node failure."""
     wandb_mode: str = "offline"
-    """WANDB_MODE of jobs: compute nodes often can't reach the internet."""
+    """WANDB_MODE of jobs; offline, because compute nodes often can't reach the internet."""
     options: list[str] = field(default_factory=list)
-    """Further options of sbatch, such as --exclusive."""
+    """Further sbatch options, such as --exclusive."""
 
 
 def load_profile(source: str) -> Profile:
-    """A profile that comes with polarcast, by its name, or one in a YAML file.
+    """Load a bundled profile by name, or a profile from a YAML file.
 
     Raises:
-        ValueError: there is no such profile, or it holds what no profile has; told in one line.
+        ValueError: the profile does not exist or is invalid; the message is one line.
     """
     import yaml
 
     path = Path(source) if Path(source).suffix in (".yaml", ".yml") else PROFILES / f"{source}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ValueError(f"{source}: no such cluster profile — there are: {names}; or give a YAML file")
+        raise ValueError(f"{source}: no such cluster profile — choose from: {names}; or give a YAML file")
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}) — mend the file") from None
-    return _filled(Profile, content, str(path))
+        raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}) — correct the file") from None
+    return _build(Profile, content, str(path))
 
 
-def _filled(kind: type[Any], content: Any, where: str) -> Any:
-    """An instance of a dataclass from plain values, each of the type of its default."""
+def _build(kind: type[Any], content: Any, where: str) -> Any:
+    """Build a dataclass from plain values; check their keys and types."""
     if not isinstance(content, dict):
         raise ValueError(f"{where}: expected keys and values — see slurm/profiles for examples")
     known = [f.name for f in fields(kind)]
     for key, value in content.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            fix = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+            fix = f"did you mean {near[0]}?" if near else f"choose from: {', '.join(known)}"
             raise ValueError(f"{where}: unknown key {key!r} — {fix}")
         _check_type(key, value, kind, where)
     values = dict(content)
@@ -105,15 +105,17 @@ def _filled(kind: type[Any], content: Any, where: str) -> Any:
 
 
 def _container(content: Any, where: str) -> Container:
-    found: Container = _filled(Container, content, where)
-    if found.kind not in CONTAINERS or not found.image:
-        raise ValueError(f"{where}: container needs an image and a kind of {', '.join(CONTAINERS)} — add them")
-    return found
+    container: Container = _build(Container, content, where)
+    if container.kind not in CONTAINERS or not container.image:
+        raise ValueError(
+            f"{where}: container needs an image, and a kind — choose the kind from: {', '.join(CONTAINERS)}"
+        )
+    return container
 
 
 def _check_type(key: str, value: Any, kind: type[Any], where: str) -> None:
-    wanted = get_type_hints(kind)[key]
-    options = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+    hint = get_type_hints(kind)[key]
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     allowed = tuple(get_origin(option) or option for option in options)
     if Container in allowed:
         allowed = (*allowed, dict)

@@ -1,4 +1,4 @@
-"""The script of a job, as text: a pure function of cluster, resources and command."""
+"""Render job scripts: a pure function of cluster profile, resources and command."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,23 +7,26 @@ from dataclasses import dataclass, replace
 from polarcast.slurm.profile import Profile
 
 MULTI_PROCESS_VERBS = ("train", "evaluate", "perf", "doctor")
-"""Verbs that many processes do together; any other has a job's first node to itself."""
+"""Verbs that run on all processes of a job; any other verb runs on one node only."""
 TASK = "{task}"
-"""In a command: the number of this element of a job array."""
+"""Placeholder in a command for the index of the array element."""
 
 IGNORE_USR2 = 'trap "" USR2; exec "$0" "$@"'
-"""A shell that becomes a command. Who is warned while still importing would die of it: the warning is ignored until
-there is something to save. srun's tasks do not inherit that from the batch shell."""
+"""Shell wrapper of a command that ignores USR2 until the command sets a handler.
+
+The signal would kill a process that is still importing, and there is nothing to save yet. srun's tasks do not inherit
+the trap of the batch shell.
+"""
 
 
 RAY = """\
 head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
-# A port, a folder and a password of this job's own: nodes may be shared with others who use Ray.
+# Use a port, folder and token specific to this job: nodes may be shared with other Ray users.
 export RAY_ADDRESS="$head:$((20000 + SLURM_JOB_ID % 20000))"
 export RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID"
-# Many nodes that import from one file system take their time.
+# Imports are slow when many nodes share one file system.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
-# Trials are the work itself, and yield to nobody.
+# Trials are the main workload: run them at normal priority.
 export RAY_worker_niceness=0
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1)"
 """
@@ -31,37 +34,37 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$(head -c 32 /dev/urandom | sha256sum
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run, and on how much."""
+    """A command to run, and its resources."""
 
     command: tuple[str, ...]
     """Verb and arguments of polarcast."""
     name: str
     nodes: int | None = None
-    """The profile's by default."""
+    """Number of nodes; default: the profile's."""
     time: str | None = None
     array: str | None = None
-    """Numbers of an array's elements, such as 0-9%4; TASK in the command is the number."""
+    """Indices of a job array, such as 0-9%4; TASK in the command stands for the index."""
     after: str | None = None
-    """Numbers of jobs that must have ended well before, such as 12:13."""
+    """Ids of jobs that must complete first, such as 12:13."""
 
     @property
     def is_together(self) -> bool:
-        """Whether all processes of the job do it together."""
+        """Whether all processes of the job run the command together."""
         return self.command[0] in MULTI_PROCESS_VERBS
 
     @property
     def is_spread(self) -> bool:
-        """Whether one process, on the first node, hands work to all nodes: a sweep, but for a worker of an array."""
+        """Whether one process distributes work to all nodes: true of a sweep, unless it is an array worker."""
         return self.command[0] == "sweep" and not self.is_worker
 
     @property
     def is_worker(self) -> bool:
-        """Whether it is one of a sweep's workers, who try one point at a time, on one GPU."""
+        """Whether the job is a worker of a sweep, which tries one point at a time on one GPU."""
         return self.command[0] == "sweep" and "--worker" in self.command
 
     @property
     def run_folder(self) -> str | None:
-        """Where a training writes."""
+        """Output folder of a training; None for other verbs."""
         if self.command[0] != "train":
             return None
         given = [b for a, b in zip(self.command, self.command[1:], strict=False) if a == "--out"]
@@ -69,22 +72,22 @@ class Job:
 
 
 def tasks_per_node(profile: Profile, job: Job) -> int:
-    """Processes on each node."""
+    """Return the number of processes per node."""
     return (profile.tasks_per_node or profile.gpus_per_node or 1) if job.is_together else 1
 
 
 def nodes(profile: Profile, job: Job) -> int:
-    """Nodes of a job."""
+    """Return the number of nodes of a job."""
     return (job.nodes or profile.nodes) if job.is_together or job.is_spread else 1
 
 
 def gpus_per_node(profile: Profile, job: Job) -> int:
-    """GPUs of each node that the job asks for."""
+    """Return the number of GPUs that the job requests per node."""
     return min(1, profile.gpus_per_node) if job.is_worker else profile.gpus_per_node
 
 
 def completed(profile: Profile, job: Job) -> Job:
-    """The job with what a training on this cluster needs: where it writes, and where it stages its shards."""
+    """Return the job with the output and staging folders of a training added to its command."""
     command = list(job.command)
     if job.command[0] == "train":
         if profile.scratch and not any(word.startswith("data.stage_to=") for word in command):
@@ -95,14 +98,14 @@ def completed(profile: Profile, job: Job) -> Job:
 
 
 def sbatch_text(profile: Profile, job: Job) -> str:
-    """The script that `sbatch` takes.
+    """Return the script to submit with `sbatch`.
 
     Args:
-        profile: The cluster.
-        job: What to run on it.
+        profile: Profile of the cluster.
+        job: Command and resources.
 
     Raises:
-        ValueError: no command, or more processes than GPUs; told in one line.
+        ValueError: the command is empty, or the numbers of processes and GPUs differ; the message is one line.
     """
     _check(profile, job)
     job = completed(profile, job)
@@ -111,25 +114,25 @@ def sbatch_text(profile: Profile, job: Job) -> str:
 
 
 def options(profile: Profile, job: Job) -> dict[str, str | None]:
-    """Options of sbatch; None for those that have no value."""
+    """Return the sbatch options; None marks an option without a value."""
     log = "%x-%A_%a.log" if job.array else "%x-%j.log"
-    # Tasks are warned by Slurm itself; the batch shell, where the work is in it, only if that is asked for.
-    warned = "" if job.is_together or _by_ray(profile, job) else "B:"
-    wanted: dict[str, object] = {
+    # Slurm signals the tasks of srun by default. A command that runs in the batch shell needs the prefix B:.
+    target = "" if job.is_together or _by_ray(profile, job) else "B:"
+    values: dict[str, object] = {
         "job-name": job.name, "nodes": nodes(profile, job), "ntasks-per-node": tasks_per_node(profile, job),
         "cpus-per-task": profile.cpus_per_task, "gpus-per-node": gpus_per_node(profile, job) or None,
         "mem": profile.memory, "time": job.time or profile.time, "partition": profile.partition,
         "account": profile.account, "qos": profile.qos, "constraint": profile.constraint, "array": job.array,
         "dependency": f"afterok:{job.after}" if job.after else None,
-        "signal": f"{warned}USR2@{profile.signal_seconds}",
+        "signal": f"{target}USR2@{profile.signal_seconds}",
         "output": log, "open-mode": "append",
     }  # fmt: skip
     flags: dict[str, str | None] = {"requeue" if profile.requeue else "no-requeue": None}
-    return {key: str(value) for key, value in wanted.items() if value is not None} | flags
+    return {key: str(value) for key, value in values.items() if value is not None} | flags
 
 
 def preparation(profile: Profile) -> list[str]:
-    """Lines of shell before the work."""
+    """Return the shell lines before the command."""
     variables = {"WANDB_MODE": profile.wandb_mode, **profile.environment}
     if profile.interface:
         variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}
@@ -138,18 +141,21 @@ def preparation(profile: Profile) -> list[str]:
 
 
 def srun_options(profile: Profile) -> list[str]:
-    """Options of srun: a rank that dies takes the others down at once, or they would wait for it."""
-    # srun has not taken the number of CPUs from the batch job since Slurm 22.05.
-    asked = ["--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus_per_task}"]
+    """Return the srun options.
+
+    --kill-on-bad-exit ends all ranks when one dies, because the others would wait for it forever.
+    """
+    # Since Slurm 22.05, srun no longer inherits --cpus-per-task from the batch job.
+    arguments = ["--kill-on-bad-exit=1", f"--cpus-per-task={profile.cpus_per_task}"]
     if profile.container and profile.container.kind == "pyxis":
-        asked.append(f"--container-image={profile.container.image}")
+        arguments.append(f"--container-image={profile.container.image}")
         if profile.container.mounts:
-            asked.append(f"--container-mounts={','.join(profile.container.mounts)}")
-    return asked
+            arguments.append(f"--container-mounts={','.join(profile.container.mounts)}")
+    return arguments
 
 
 def container_prefix(profile: Profile) -> list[str]:
-    """What stands before a command that is to run inside an apptainer image."""
+    """Return the words that run a command in an apptainer image; empty without one."""
     if not profile.container or profile.container.kind != "apptainer":
         return []
     binds = [f"--bind={mount}" for mount in profile.container.mounts]
@@ -159,11 +165,11 @@ def container_prefix(profile: Profile) -> list[str]:
 
 def _check(profile: Profile, job: Job) -> None:
     if not job.command:
-        raise ValueError("nothing to run — give a verb after --, such as: polarcast submit -- train demo")
+        raise ValueError("no command — give a verb after --, for example: polarcast submit -- train demo")
     tasks = tasks_per_node(profile, job)
     if profile.gpus_per_node and job.is_together and tasks != profile.gpus_per_node:
-        problem = f"{profile.gpus_per_node} GPUs a node, but {tasks} processes"
-        raise ValueError(f"tasks_per_node: {problem} — leave tasks_per_node out of the profile")
+        problem = f"{profile.gpus_per_node} GPUs per node, but {tasks} processes"
+        raise ValueError(f"tasks_per_node: {problem} — remove tasks_per_node from the profile")
 
 
 def _header(profile: Profile, job: Job) -> list[str]:
@@ -181,7 +187,7 @@ def _work(profile: Profile, job: Job) -> str:
     if _by_ray(profile, job):
         ray = _quoted(_ray_command(profile, job)).replace("RAY_ADDRESS", '"$RAY_ADDRESS"')
         return f"{RAY}{_quoted(together)} sh -c {shlex.quote(IGNORE_USR2)} {ray} {command}"
-    # Alone it is the job's own shell that becomes the work: no srun is needed, and its children are the job's.
+    # A single process replaces the batch shell: it needs no srun, and Slurm ends its children with the job.
     return f"{_quoted(together)} sh -c {shlex.quote(IGNORE_USR2)} {command}" if job.is_together else f"exec {command}"
 
 
@@ -190,15 +196,15 @@ def _by_ray(profile: Profile, job: Job) -> bool:
 
 
 def _ray_command(profile: Profile, job: Job) -> list[str]:
-    """Ray on all nodes, and what follows on the first of them."""
+    """Return the command that starts Ray on all nodes and runs the following words on the first."""
     count = ["--min-nodes", str(nodes(profile, job)), "--num-cpus", str(profile.cpus_per_task)]
     gpus = ["--num-gpus", str(profile.gpus_per_node)] if profile.gpus_per_node else []
-    # Nothing but numbers goes through Ray's object store.
+    # Only numbers go through Ray's object store.
     store = ["--object-store-memory", str(100 * 2**20)]
     return ["ray", "symmetric-run", "--address", "RAY_ADDRESS", *count, *gpus, *store, "--"]
 
 
 def _quoted(words: Sequence[str]) -> str:
-    """For the shell; TASK becomes the variable that Slurm sets."""
-    number = '"${SLURM_ARRAY_TASK_ID}"'
-    return " ".join(number.join(shlex.quote(p) if p else "" for p in word.split(TASK)) or "''" for word in words)
+    """Quote words for the shell; replace TASK with the variable that Slurm sets."""
+    index = '"${SLURM_ARRAY_TASK_ID}"'
+    return " ".join(index.join(shlex.quote(p) if p else "" for p in word.split(TASK)) or "''" for word in words)

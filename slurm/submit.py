@@ -1,4 +1,4 @@
-"""Handing a job to Slurm: by sbatch, or by submitit. Both run the same command with the same options."""
+"""Submit a job to Slurm with sbatch or submitit. Both run the same command with the same options."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ _SUBMITIT_SETS = ("job-name", "nodes", "ntasks-per-node", "cpus-per-task", "gpus
 
 
 def has_slurm() -> bool:
-    """Whether there is a Slurm to submit to, and it answers."""
+    """Whether sbatch is installed and the Slurm controller responds."""
     if shutil.which("sbatch") is None:
         return False
     try:
@@ -34,34 +34,34 @@ def has_slurm() -> bool:
 
 
 def by_sbatch(text: str) -> str:
-    """Submit a script; returns the job's number. Raises RuntimeError with what sbatch complained of."""
+    """Submit a script; return the job id. Raise RuntimeError with the message of sbatch if it fails."""
     return _sbatch(text, "--parsable").split(";")[0].strip()
 
 
 def tested(text: str) -> str:
-    """What sbatch would do with a script: when it would start, and where. Raises RuntimeError with its complaint."""
+    """Return when and where sbatch would start a script. Raise RuntimeError with the message of sbatch if it fails."""
     return _sbatch(text, "--test-only")
 
 
 def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
-    """Submit through submitit, which keeps its files in `folder`; returns the job's number.
+    """Submit through submitit, which keeps its files in `folder`; return the job id.
 
     Raises:
-        ValueError: an array was asked for.
-        RuntimeError: sbatch refused; with its complaint.
+        ValueError: the job is an array.
+        RuntimeError: sbatch rejected the job; the message includes that of sbatch.
     """
     import submitit
 
     if job.array:
-        raise ValueError("--array: not by submitit — leave --by out")
+        raise ValueError("--array: not supported by submitit — remove --by")
 
     job = completed(profile, job)
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
-    asked = options(profile, job)
-    more = {key: True if value is None else value for key, value in asked.items() if key not in _SUBMITIT_SETS}
+    sbatch_options = options(profile, job)
+    more = {key: True if value is None else value for key, value in sbatch_options.items() if key not in _SUBMITIT_SETS}
     parameters = {
         "name": job.name, "nodes": nodes(profile, job), "tasks_per_node": tasks_per_node(profile, job),
-        "cpus_per_task": profile.cpus_per_task, "slurm_time": asked["time"],
+        "cpus_per_task": profile.cpus_per_task, "slurm_time": sbatch_options["time"],
         "slurm_signal_delay_s": profile.signal_seconds, "slurm_srun_args": srun_options(profile),
         "slurm_setup": preparation(profile), "slurm_additional_parameters": more,
     }  # fmt: skip
@@ -73,12 +73,12 @@ def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
     try:
         return str(executor.submit(Verb(job.command)).job_id)
     except submitit.core.utils.FailedJobError as error:
-        raise RuntimeError(f"sbatch refused the job: {str(error).strip()}") from None
+        raise RuntimeError(f"sbatch rejected the job: {str(error).strip()}") from None
 
 
-def _sbatch(text: str, *wanted: str) -> str:
-    done = subprocess.run(["sbatch", *wanted], input=text, capture_output=True, text=True, timeout=_CLIENT_SECONDS)
+def _sbatch(text: str, *arguments: str) -> str:
+    done = subprocess.run(["sbatch", *arguments], input=text, capture_output=True, text=True, timeout=_CLIENT_SECONDS)
     if done.returncode:
-        raise RuntimeError(f"sbatch refused the job: {done.stderr.strip() or done.stdout.strip()}")
-    print(done.stderr, file=sys.stderr, end="") if "--test-only" not in wanted else None
-    return done.stdout + (done.stderr if "--test-only" in wanted else "")
+        raise RuntimeError(f"sbatch rejected the job: {done.stderr.strip() or done.stdout.strip()}")
+    print(done.stderr, file=sys.stderr, end="") if "--test-only" not in arguments else None
+    return done.stdout + (done.stderr if "--test-only" in arguments else "")

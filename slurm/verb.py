@@ -1,4 +1,4 @@
-"""A verb of polarcast as a function of a submitit job."""
+"""A polarcast verb as the callable of a submitit job."""
 
 import os
 import signal
@@ -11,35 +11,35 @@ _FORWARDED = (signal.SIGUSR2, signal.SIGTERM)
 
 
 class Verb:
-    """Runs `polarcast <command>` in each task of a job; what stops it in time is the verb's own affair.
+    """Run `polarcast <command>` in each task of a job.
 
-    submitit's handler of signals acts on one rank only, but a checkpoint is written by all of them: so signals are
-    handed on to the verb, whose ranks agree, save, and put the job back into the queue once. `checkpoint` is for the
-    moments before that: a job that is warned while it is still starting is put back as it is.
+    submitit's signal handler acts on one rank only, but all ranks write a checkpoint. Signals are therefore forwarded
+    to the verb, whose ranks agree, save, and requeue the job once. `checkpoint` covers the time before that: a job
+    that is signaled during startup is requeued unchanged.
     """
 
     def __init__(self, command: tuple[str, ...]) -> None:
-        """Verb and arguments; TASK stands for the number of an array's element."""
+        """Store verb and arguments; `{task}` stands for the index of the array element."""
         self.command = command
 
     def __call__(self) -> None:
-        """Run it; raises RuntimeError when it fails."""
+        """Run the command. Raise RuntimeError if it fails."""
         task = os.environ.get("SLURM_ARRAY_TASK_ID", "")
         words = [word.replace("{task}", task) for word in self.command]
-        # A warning that it can't hear yet is no reason to die: there is nothing to save.
+        # Ignore the signal until the verb can handle it: it would kill the process, and there is nothing to save yet.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         process = subprocess.Popen([sys.executable, "-m", "polarcast.hpc.cli", *words])
 
-        def hand_on(number: int, _: FrameType | None) -> None:
+        def forward(number: int, _: FrameType | None) -> None:
             process.send_signal(number)
 
         for number in _FORWARDED:
-            signal.signal(number, hand_on)
+            signal.signal(number, forward)
         if code := process.wait():
-            raise RuntimeError(f"polarcast {' '.join(words)} ended with code {code}")
+            raise RuntimeError(f"polarcast {' '.join(words)} exited with code {code}")
 
     def checkpoint(self) -> Any:
-        """The same again: submitit calls this when a job is warned."""
+        """Resubmit the same command; submitit calls this when a job is signaled."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

@@ -15,25 +15,30 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    space: Annotated[str, typer.Argument(help="A space that comes with polarcast (tiny, furenet, …), or a YAML file.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="For every run.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; runs/sweep-<space> by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that is in the folder.")] = False,
-    paired: Annotated[bool, typer.Option("--paired", help="Train every point on both arms, side by side.")] = False,
-    trials: Annotated[int | None, typer.Option(help="Points to try, in place of the space's own number.")] = None,
+    space: Annotated[str, typer.Argument(help="Name of a bundled space (tiny, furenet, …), or a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Overrides for every run.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: runs/sweep-<space>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the sweep in the folder.")] = False,
+    paired: Annotated[bool, typer.Option("--paired", help="Train every point on both arms, in parallel.")] = False,
+    trials: Annotated[int | None, typer.Option(help="Number of points to try; overrides the space.")] = None,
     worker: Annotated[
-        bool, typer.Option("--worker", help="Be one of several workers, as in a job array; without Ray.")
+        bool,
+        typer.Option("--worker", help="Run as one of several independent workers, as in a job array; without Ray."),
     ] = False,
-    at_once: Annotated[int, typer.Option(help="Trials side by side; 0: as many as there are CPUs or GPUs for.")] = 0,
-    results_only: Annotated[bool, typer.Option("--results-only", help="Table and figures of what there is.")] = False,
+    at_once: Annotated[int, typer.Option(help="Trials to run in parallel; 0: as many as CPUs or GPUs allow.")] = 0,
+    results_only: Annotated[
+        bool, typer.Option("--results-only", help="Only write the table and figures of the existing trials.")
+    ] = False,
     as_json: bool = Json,
 ) -> None:
-    """Search a space of configurations by their validation score; every trial is an ordinary run.
+    """Search a space of configurations by validation score; every trial is an ordinary run.
 
-    Example: polarcast sweep tiny --out runs/tiny, later: polarcast sweep tiny --out runs/tiny --resume
+    Example: polarcast sweep tiny --out runs/tiny; to resume: polarcast sweep tiny --out runs/tiny --resume
 
-    On Slurm, one allocation: polarcast submit --nodes 2 -- sweep furenet; workers: polarcast submit --array 0-7 --
-    sweep furenet --worker
+    On Slurm, in one allocation: polarcast submit --nodes 2 -- sweep furenet; as independent workers: polarcast submit
+    --array 0-7 -- sweep furenet --worker
     """
     from polarcast.sweeps.result import result_of, write_result
     from polarcast.sweeps.space import load_space
@@ -53,13 +58,13 @@ def _run(folder: Path, space: "Space", resume: bool, worker: bool, at_once: int)
     from polarcast.sweeps.study import points_of
 
     if worker and space.is_population:
-        fix = "leave --worker out: Ray runs it, also over the nodes of a job"
-        raise BadInput("a population is trained together, not by workers", space.name, fix)
+        fix = "remove --worker: Ray runs the population, also across the nodes of a job"
+        raise BadInput("independent workers can't train a population", space.name, fix)
     was_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     space = begin(folder, space, resume or worker or was_requeued, stderr())
     with progress("sweep", points_of(space)) as show, Interrupts():
 
-        def tell() -> None:
+        def show_progress() -> None:
             trials = read_trials(folder)
             best = next(iter(ranked(trials, space.smaller_is_better)), None)
             show(
@@ -71,11 +76,11 @@ def _run(folder: Path, space: "Space", resume: bool, worker: bool, at_once: int)
         if worker:
             from polarcast.sweeps.worker import work
 
-            work(folder, space, tell)
+            work(folder, space, show_progress)
         else:
             from polarcast.sweeps.tune import run
 
-            run(folder, space, at_once, tell)
+            run(folder, space, at_once, show_progress)
 
 
 def _show(folder: Path, result: "Result", as_json: bool) -> None:
@@ -87,10 +92,10 @@ def _show(folder: Path, result: "Result", as_json: bool) -> None:
         return
     print_text(table(result))
     spent, saved = result.hours
-    print_text(f"{spent:.3g} process-hours spent, {saved:.3g} saved by stopping early")
+    print_text(f"{spent:.3g} process-hours used, {saved:.3g} saved by early stopping")
     if line := paired_line(result):
         print_text(line)
     figures(folder, result)
     if result.best:
-        print_text(f"train the best at any length with: polarcast train {plain(folder / 'best.yaml')}")
-    print_text(f"all trials: {plain(folder / 'trials.csv')}, pictures: {plain(folder / 'figures')}")
+        print_text(f"train the best configuration with: polarcast train {plain(folder / 'best.yaml')}")
+    print_text(f"all trials: {plain(folder / 'trials.csv')}, figures: {plain(folder / 'figures')}")

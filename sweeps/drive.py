@@ -1,4 +1,4 @@
-"""Before and around a sweep: its folder, its data, and what asks it to stop."""
+"""Sweep setup: output folder, data, and signal handling."""
 
 import json
 import signal
@@ -15,27 +15,25 @@ from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.distributed.preemption import requeue, wait_to_be_ended
 from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.sweeps.space import Space
-from polarcast.sweeps.study import asking
+from polarcast.sweeps.study import sweep_lock
 
 _FILE = "space.json"
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 
-def begin(folder: Path, space: Space, goes_on: bool, console: Any) -> Space:
-    """Make the sweep's folder and data, or find them; gives the space with its shards.
+def begin(folder: Path, space: Space, resume: bool, console: Any) -> Space:
+    """Create or reopen the sweep folder and its data; return the space with its shards set.
 
     Raises:
-        BadInput: the folder holds a sweep already that is not to be gone on with, another one, or the data are missing.
+        BadInput: the folder holds a sweep and `resume` is false, it holds another space's sweep, or data are missing.
     """
-    # A sweep may be made longer.
+    # `trials` is not compared: a sweep may be extended.
     content = {k: v for k, v in json.loads(json.dumps(asdict(space.file))).items() if k != "trials"}
     known = folder / _FILE
-    with asking(folder):
+    with sweep_lock(folder):
         if known.is_file():
-            if not goes_on:
-                raise BadInput(
-                    "holds a sweep already", folder, "add --resume to go on with it, or choose another folder"
-                )
+            if not resume:
+                raise BadInput("already holds a sweep", folder, "add --resume to continue it, or choose another folder")
             if json.loads(known.read_text()) != content:
                 raise BadInput("holds a sweep of another space", folder, "choose another folder")
         space = _with_data(folder, space, console)
@@ -54,7 +52,7 @@ def _with_data(folder: Path, space: Space, console: Any) -> Space:
 
 
 class Interrupts:
-    """What asks a process to stop becomes an exception: trials save, and a job of Slurm's goes back into the queue."""
+    """Turn stop signals into an exception, so that trials save, and requeue the Slurm job."""
 
     def __enter__(self) -> None:
         self._before = {number: signal.signal(number, _raise) for number in _SIGNALS}
@@ -67,6 +65,4 @@ class Interrupts:
 
 
 def _raise(number: int, _: FrameType | None) -> None:
-    raise Stopped(
-        f"stopped by {signal.Signals(number).name}: trials have saved what they had; --resume goes on with them"
-    )
+    raise Stopped(f"stopped by {signal.Signals(number).name}: trials have saved checkpoints; continue with --resume")

@@ -1,7 +1,7 @@
-"""Population based training: members that do badly go on from a copy of one that does well, with other values.
+"""Population based training: poor members continue from a copy of a good one, with changed hyperparameters.
 
-Source: Jaderberg et al. (2017), arXiv:1711.09846. Ray Tune decides when and from whom; what is copied is a portable
-checkpoint, so that a branch is an ordinary run that begins where another was.
+Source: Jaderberg et al. (2017), arXiv:1711.09846. Ray Tune decides when to copy and from which member. A copy is a
+portable checkpoint, so a branch is an ordinary run that starts at the step of its donor.
 """
 
 import itertools
@@ -16,36 +16,36 @@ from polarcast.data.errors import BadInput
 from polarcast.hpc.runs import checkpoint
 from polarcast.sweeps.parameters import Choice, Parameter, Point, Range, suggest
 from polarcast.sweeps.record import REPLACED, RUNNING, Trial, read_trials, write_trial
-from polarcast.sweeps.trial import TrialAtWork
+from polarcast.sweeps.trial import TrialRunner
 
 if TYPE_CHECKING:
     from polarcast.sweeps.space import Space
 
 POINT, MARK = "point", "mark"
-"""What Ray knows of a member: its values, and a number that is new with each change of them."""
+"""Keys of a member's configuration in Ray: its point, and a marker that changes with the point."""
 _RESAMPLED = 0.25
 _FACTOR = 1.2
 _SECONDS_TO_SAVE = 120
 
 
 def explore(parameters: Sequence[Parameter], point: Mapping[str, Any], draw: random.Random) -> Point:
-    """Values near those of a point; of each, once in four times any at all.
+    """Perturb a point; each value is resampled with probability 1/4, otherwise replaced by a neighbor.
 
-    Numbers go up or down by a fifth of themselves, or of their range when it is linear and holds zero; of choices, one
-    beside it in the order of the space.
+    Numbers are multiplied or divided by 1.2. In a linear range with a lower bound of 0 or less they move by 20% of the
+    range. A choice moves to an adjacent value in the order of the space.
     """
     near = {p.key: _near(p, point[p.key], draw) for p in parameters if p.key in point}
-    # A condition may hold now that did not.
+    # A condition may hold now that did not hold for `point`.
     missing = {p.key: _anywhere(p, draw) for p in parameters if p.key not in near}
-    found: Point = {}
+    changed: Point = {}
     for parameter in parameters:
-        if parameter.is_chosen(found):
-            found[parameter.key] = (near | missing)[parameter.key]
-    return found
+        if parameter.is_chosen(changed):
+            changed[parameter.key] = (near | missing)[parameter.key]
+    return changed
 
 
 def explorer(space: "Space") -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """As Ray calls it: another configuration from one that does well."""
+    """Return the explore function that Ray calls with the configuration of a good member."""
     draw, marks = random.Random(space.file.seed), itertools.count(1)
 
     def changed(config: dict[str, Any]) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def explorer(space: "Space") -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def members(folder: Path, space: "Space") -> list[Trial]:
-    """Who is still to be trained: those begun as they are, the others from the space, the same for a seed."""
+    """Return the unfinished members: started ones as recorded, new ones sampled from the space by its seed."""
     by_member: dict[int, Trial] = {}
     for trial in read_trials(folder):
-        # One that was being replaced when all was killed is older than its branch.
+        # If the sweep was killed during a replacement, the branch comes later and overrides the replaced trial.
         if trial.member >= 0 and trial.state != REPLACED:
             by_member[trial.member] = trial
     started = _first(space)
@@ -66,24 +66,24 @@ def members(folder: Path, space: "Space") -> list[Trial]:
     return [trial for trial in wanted if trial.state == RUNNING]
 
 
-def branch(folder: Path, space: "Space", point: Point, member: int, donor: str, step: int) -> TrialAtWork:
-    """A trial that begins with another's checkpoint; what the member was before is written down as replaced.
+def branch(folder: Path, space: "Space", point: Point, member: int, donor: str, step: int) -> TrialRunner:
+    """Create a trial that starts from a checkpoint of another; record the member's previous trial as replaced.
 
     Raises:
-        BadInput: there is no such checkpoint.
+        BadInput: the donor has no such checkpoint.
     """
-    work = TrialAtWork(folder, space, point, member, f"{donor}@{step}")
-    for arm, target in work.checkpoints.items():
+    runner = TrialRunner(folder, space, point, member, f"{donor}@{step}")
+    for arm, target in runner.checkpoints.items():
         if checkpoint.newest(target) is None:
             state, progress = checkpoint.load(_saved(folder / "trials" / donor / arm / "checkpoints", step))
-            # The donor's best weights stay with it.
+            # The donor's best weights are not copied, so its best score does not apply.
             checkpoint.save(target, state, replace(progress, best_step=-1, best_score=float("inf")), keep=1)
-    write_trial(work.folder, work.trial)
+    write_trial(runner.folder, runner.trial)
     for trial in read_trials(folder):
-        if trial.member == member and trial.state == RUNNING and trial.key != work.trial.key:
-            told = replace(trial, state=REPLACED, reason=f"goes on as {work.trial.key}, from {donor}")
-            write_trial(folder / "trials" / trial.key, told)
-    return work
+        if trial.member == member and trial.state == RUNNING and trial.key != runner.trial.key:
+            replaced = replace(trial, state=REPLACED, reason=f"continued as {runner.trial.key}, from {donor}")
+            write_trial(folder / "trials" / trial.key, replaced)
+    return runner
 
 
 def _first(space: "Space") -> list[Point]:
@@ -95,11 +95,11 @@ def _first(space: "Space") -> list[Point]:
 
 
 def _saved(checkpoints: Path, step: int) -> Path:
-    """A checkpoint is written while training goes on: it may be a moment younger than its validation."""
+    """Wait for a checkpoint: it is written in the background and may complete after its validation is logged."""
     path, deadline = checkpoints / checkpoint.name_of(step), time.monotonic() + _SECONDS_TO_SAVE
     while checkpoint.problem_of(path):
         if time.monotonic() > deadline:
-            raise BadInput("no whole checkpoint to go on from", path, "see output.txt of that run")
+            raise BadInput("no complete checkpoint to continue from", path, "see output.txt of that run")
         time.sleep(0.1)
     return path
 

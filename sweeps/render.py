@@ -1,4 +1,4 @@
-"""A sweep's result as people look at it: a table, and three figures."""
+"""Sweep results as a table and three figures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +12,14 @@ _SHOWN = 20
 
 
 def table(result: Result) -> Any:
-    """The best trials first; for rich."""
+    """Return a rich table of the top trials, best first."""
     from rich.table import Table
 
     space = result.space
-    told = ", ".join(
+    counts = ", ".join(
         f"{result.count(state)} {state}" for state in (COMPLETE, STOPPED, REPLACED, FAILED) if result.count(state)
     )
-    shown = Table(title=f"{space.name}: {space.file.objective} ({told})")
+    shown = Table(title=f"{space.name}: {space.file.objective} ({counts})")
     arms = space.arms if len(space.arms) > 1 else ()
     for name in ("trial", space.objective, *arms, "step"):
         shown.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
@@ -32,12 +32,12 @@ def table(result: Result) -> Any:
 
 
 def paired_line(result: Result) -> str:
-    """Both arms against each other, in a sentence; empty for a sweep of one."""
+    """Return one sentence that compares both arms; empty for a sweep of one arm."""
     if not (paired := result.paired):
         return ""
     interval = "" if paired.low is None else f" [{paired.low:+.3g}, {paired.high:+.3g}]"
     return (
-        f"dualpol − radar over {paired.points} points trained on both: {paired.difference:+.3g}{interval} "
+        f"dualpol − radar over {paired.points} points completed on both arms: {paired.difference:+.3g}{interval} "
         f"{result.space.objective}; dual-pol is better at {paired.better:.0%} of them"
     )
 
@@ -58,8 +58,8 @@ def _row(trial: Trial, result: Result, arms: tuple[str, ...]) -> list[str]:
 def _remark(trial: Trial) -> str:
     if trial.reason:
         return trial.reason
-    came = f"from {trial.parent}" if trial.parent else ""
-    return came if trial.state == COMPLETE else trial.state
+    origin = f"from {trial.parent}" if trial.parent else ""
+    return origin if trial.state == COMPLETE else trial.state
 
 
 def _number(value: float | None) -> str:
@@ -71,7 +71,7 @@ def _short(value: Any) -> str:
 
 
 def figures(folder: Path, result: Result) -> None:
-    """History, parallel coordinates and importance, as PNG files; those that so few trials can't fill are left out."""
+    """Save history, parallel coordinates and importance as PNG files; skip those that need more trials."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -83,7 +83,7 @@ def figures(folder: Path, result: Result) -> None:
 
 
 def as_study(result: Result) -> Any:
-    """Trials that came to their end, as a study of Optuna's."""
+    """Return the completed trials as an Optuna study."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -126,7 +126,7 @@ _FIGURES: tuple[tuple[str, int, Callable[[Any, str], Any]], ...] = (
     ("parallel_coordinates", 2, _parallel),
     ("importance", 4, _importance),
 )
-"""Name, trials that it needs, how it is drawn."""
+"""Name, minimum number of trials, and drawing function of each figure."""
 
 
 def _save(path: Path, draw: Callable[[Any, str], Any], study: Any, objective: str) -> None:
@@ -135,7 +135,7 @@ def _save(path: Path, draw: Callable[[Any, str], Any], study: Any, objective: st
     import matplotlib.pyplot as plt
 
     with warnings.catch_warnings():
-        # Optuna calls its figures experimental, each time.
+        # Optuna warns each time that its figures are experimental.
         warnings.simplefilter("ignore")
         axes = draw(study, objective)
     figure = axes.figure

@@ -1,4 +1,4 @@
-"""What a sweep has come to: a pure function of its trials' records."""
+"""Sweep results, computed from the trial records alone."""
 
 import csv
 import io
@@ -20,14 +20,14 @@ _DRAWS = 5000
 
 @dataclass(frozen=True)
 class Paired:
-    """Dual-pol minus radar over all points that were trained to their end on both arms.
+    """Dual-pol minus radar over all points completed on both arms.
 
     Attributes:
-        difference: Mean over the points.
-        low: Lower end of its 95% interval, by bootstrap over points; None for fewer than three.
-        high: Upper end.
-        better: Share of the points at which dual-pol does better.
-        points: How many.
+        difference: Mean difference of the objective.
+        low: Lower bound of its 95% bootstrap interval over points; None for fewer than three points.
+        high: Upper bound of that interval.
+        better: Fraction of the points where dual-pol is better.
+        points: Number of points.
     """
 
     difference: float
@@ -39,12 +39,12 @@ class Paired:
 
 @dataclass(frozen=True)
 class Result:
-    """All trials, and what they are together.
+    """All trials of a sweep, with their comparison.
 
     Attributes:
-        space: What was sought.
-        trials: The best first, then those that were stopped, failed or are not done.
-        paired: Both arms against each other; None for a sweep of one.
+        space: The searched space.
+        trials: Completed trials, best first; then stopped, replaced, failed and running ones.
+        paired: Comparison of both arms; None for a sweep of one arm.
     """
 
     space: Space
@@ -53,20 +53,20 @@ class Result:
 
     @property
     def best(self) -> Trial | None:
-        """The best of those that came to their end."""
+        """Best completed trial; None if there is none."""
         return self.trials[0] if self.trials and self.trials[0].state == COMPLETE else None
 
     @property
     def hours(self) -> tuple[float, float]:
-        """Process-hours spent, and saved by stopping early."""
+        """Process-hours used, and saved by early stopping."""
         return sum(t.seconds for t in self.trials) / 3600, sum(t.saved_seconds for t in self.trials) / 3600
 
     def count(self, state: str) -> int:
-        """Trials in a state."""
+        """Return the number of trials in a state."""
         return sum(trial.state == state for trial in self.trials)
 
     def as_record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the content of result.json."""
         spent, saved = self.hours
         return {
             "space": self.space.name,
@@ -80,7 +80,7 @@ class Result:
 
 
 def result_of(folder: Path, space: Space) -> Result:
-    """The result as it is now."""
+    """Return the current result of a sweep folder."""
     trials = read_trials(folder)
     best_first = ranked(trials, space.smaller_is_better)
     order = (STOPPED, REPLACED, FAILED, RUNNING)
@@ -90,7 +90,7 @@ def result_of(folder: Path, space: Space) -> Result:
 
 
 def compare(trials: Sequence[Trial], smaller_is_better: bool) -> Paired | None:
-    """The two arms of points that were trained on both; None where there is no such point."""
+    """Compare the two arms over the given completed trials; None without trials."""
     pairs = np.array([[t.reports[-1].by_arm[arm] for arm in ("radar", "dualpol")] for t in trials])
     if not len(pairs):
         return None
@@ -104,7 +104,7 @@ def compare(trials: Sequence[Trial], smaller_is_better: bool) -> Paired | None:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """result.json, trials.csv, and best.yaml: a configuration that `polarcast train` takes."""
+    """Write result.json, trials.csv and best.yaml, a configuration for `polarcast train`."""
     write_json(folder / "result.json", result.as_record())
     rows = [_as_row(trial) for trial in result.trials]
     keys = list(dict.fromkeys(key for row in rows for key in row))

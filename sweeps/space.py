@@ -1,4 +1,4 @@
-"""A space (YAML): which runs, what may be chosen in them, what is sought, and for how long."""
+"""Search spaces (YAML): base configuration, parameters, objective and budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,51 +23,54 @@ SEARCHES = ("optuna", "random", "grid", "pbt")
 _VALIDATION = "validation/"
 _LOSS = "loss"
 _TWO_SIDED = ("nb", "bias", "lost_variance", "power", "spread_skill")
-"""Too little of these is as bad as too much."""
+"""Scores whose optimum lies inside their range, so that neither direction is better."""
 _WHILE_TRAINING = ("train.learning_rate", "train.weight_decay", "train.clip_norm", "model.loss", "model.drop")
-"""What may change from one step to the next, as a population does it."""
+"""Keys that may change during training; a population may only search these."""
 _CHECKPOINTS_TO_COPY = 8
 
 
 @dataclass
 class SpaceFile:
-    """What a space's file may say."""
+    """Keys of a space file."""
 
     preset: str = "demo"
-    """Preset that every run starts from."""
+    """Base preset of every run."""
     set: dict[str, Any] = field(default_factory=dict)
-    """Values that replace the preset's, nested as in a preset."""
+    """Values that override the preset, nested as in a preset."""
     data: DataSpec | None = None
-    """Data to make, as in a suite; without it data.shards must be there."""
+    """Data to prepare, as in a suite; without it, data.shards must exist."""
     objective: str = "validation/loss"
-    """validation/loss, or a score on the validation split such as validation/csi@threshold=35."""
+    """Objective: validation/loss, or a validation score such as validation/csi@threshold=35."""
     search: str = "optuna"
-    """optuna (TPE), random, grid, or pbt: a population of `trials`, of which the worst quarter goes on, at each
-    validation, from a copy of one of the best quarter."""
+    """Search method: optuna (TPE), random, grid, or pbt.
+
+    pbt trains a population of `trials` members. At each validation, the worst quarter continues from copies of members
+    of the best quarter.
+    """
     early_stopping: bool = True
-    """Successive halving (ASHA): of three trials that come to a rung, one goes on."""
+    """Stop trials by successive halving (ASHA): one of three trials continues past each rung."""
     trials: int = 16
-    """Points to try; a grid tries all."""
+    """Number of points to try; a grid tries all."""
     grid: int = 3
-    """Values over each range of a grid."""
+    """Number of values per range of a grid."""
     seed: int = 0
-    """Of the search."""
+    """Seed of the search."""
     processes: int = 1
-    """Processes of each training."""
+    """Processes per training."""
     paired: bool = False
     """Train every point on both arms, radar and dualpol."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    """Key of the configuration → choice, uniform, log_uniform, integer or log_integer."""
+    """Configuration key → choice, uniform, log_uniform, integer or log_integer."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """A checked space.
+    """A validated space.
 
     Attributes:
-        name: Of the space.
-        file: What its file says.
-        parameters: What may be chosen, in the order of the file.
+        name: Name of the space.
+        file: Content of its file.
+        parameters: Search parameters, in the order of the file.
     """
 
     name: str
@@ -76,29 +79,29 @@ class Space:
 
     @property
     def objective(self) -> str:
-        """`loss`, or the score's name."""
+        """`loss`, or the name of the score."""
         return self.file.objective.removeprefix(_VALIDATION)
 
     @property
     def smaller_is_better(self) -> bool:
-        """Which way the objective goes."""
+        """Whether the objective is minimized."""
         return self.objective == _LOSS or METRICS[parse_score(self.objective).name].perfect == 0
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that each point is trained on; one, unless the sweep is paired."""
+        """Arms that each point is trained on; one, unless the sweep is paired."""
         return ("radar", "dualpol") if self.file.paired else (self.config({}).arm,)
 
     @property
     def is_population(self) -> bool:
-        """Whether trials go on from others'."""
+        """Whether the search is population based training."""
         return self.file.search == "pbt"
 
     def config(self, point: Mapping[str, Any], arm: str | None = None) -> RunConfig:
-        """The configuration of a point.
+        """Return the run configuration of a point.
 
         Raises:
-            BadInput: it is not valid.
+            BadInput: the configuration is invalid.
         """
         values = OmegaConf.create(self.file.set)
         for key, value in point.items():
@@ -117,24 +120,24 @@ def load_space(source: str, overrides: Sequence[str] = (), paired: bool = False,
     """Read and check a space.
 
     Args:
-        source: Name or file.
-        overrides: `key=value`, which every run is to have in place of what the space sets.
-        paired: Makes it one of both arms.
-        trials: In place of the space's own number.
+        source: Name of a bundled space, or path of a YAML file.
+        overrides: `key=value` settings of every run; they override the space.
+        paired: Whether to train every point on both arms.
+        trials: Number of points; overrides the space.
 
     Raises:
-        BadInput: no such space, an unknown key, a value that the configuration refuses, or an objective that is no
-            validation score with a better side.
+        BadInput: the space does not exist, a key is unknown, the configuration rejects a value, or the objective is not
+            a validation score with a clear direction.
     """
     path = Path(source) if Path(source).suffix in (".yaml", ".yml") else SPACES / f"{source}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in SPACES.glob("*.yaml")))
-        raise BadInput("no such space", source, f"there are: {names}; or give a YAML file")
+        raise BadInput("no such space", source, f"choose from: {names}; or give a YAML file")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(SpaceFile), OmegaConf.load(path))
         file: SpaceFile = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
-        raise BadInput(str(error).splitlines()[0], path, "see the spaces that come with polarcast") from None
+        raise BadInput(str(error).splitlines()[0], path, "see the bundled spaces for examples") from None
     own = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(file.set), parse_overrides(overrides)))
     file = replace(file, set=own, paired=file.paired or paired, trials=trials or file.trials)  # type: ignore[arg-type]
     space = Space(path.stem, file, tuple(parse_parameter(k, v) for k, v in file.parameters.items()))
@@ -145,10 +148,12 @@ def load_space(source: str, overrides: Sequence[str] = (), paired: bool = False,
 def _check(space: Space, path: Path) -> None:
     file = space.file
     if file.search not in SEARCHES:
-        raise BadInput(f"unknown search {file.search!r}", f"{path}, search", f"there are: {', '.join(SEARCHES)}")
+        raise BadInput(f"unknown search {file.search!r}", f"{path}, search", f"choose from: {', '.join(SEARCHES)}")
     if not space.parameters:
         raise BadInput(
-            "nothing to choose", f"{path}, parameters", "such as train.learning_rate: {log_uniform: [1e-4, 1e-2]}"
+            "no parameters to search",
+            f"{path}, parameters",
+            "add for example train.learning_rate: {log_uniform: [1e-4, 1e-2]}",
         )
     if space.is_population:
         _check_population(space, path)
@@ -156,8 +161,8 @@ def _check(space: Space, path: Path) -> None:
     known: set[str] = set()
     for parameter in space.parameters:
         if missing := [key for key in parameter.when if key not in known]:
-            problem = f"depends on {missing[0]}, which is not chosen before it"
-            raise BadInput(problem, f"{path}, {parameter.key}", "put that first, or leave the condition out")
+            problem = f"depends on {missing[0]}, which is not defined before it"
+            raise BadInput(problem, f"{path}, {parameter.key}", f"move {missing[0]} before it, or remove the condition")
         known.add(parameter.key)
         for value, point in product(parameter.extremes, _settings(space, parameter)):
             _check_value(space, path, {**point, parameter.key: value}, parameter.key)
@@ -165,14 +170,14 @@ def _check(space: Space, path: Path) -> None:
 
 def _check_population(space: Space, path: Path) -> None:
     if fixed := [p.key for p in space.parameters if p.key not in _WHILE_TRAINING]:
-        fix = f"choose it by another search; pbt may change {', '.join(_WHILE_TRAINING)}"
-        raise BadInput("can't change while a net is trained", f"{path}, {fixed[0]}", fix)
+        fix = f"use another search; pbt may change {', '.join(_WHILE_TRAINING)}"
+        raise BadInput("can't change during training", f"{path}, {fixed[0]}", fix)
     if space.file.trials < 2:
-        raise BadInput("a population has two members at least", f"{path}, trials", "give it more")
+        raise BadInput("a population needs at least two members", f"{path}, trials", "give 2 or more")
 
 
 def _settings(space: Space, parameter: Parameter) -> list[Point]:
-    """What else must be chosen for a parameter to be; the first choice of each key is enough."""
+    """Return a point that satisfies the condition of a parameter; the first choice of each key is enough."""
     by_key = {p.key: p for p in space.parameters}
     needed: Point = {}
     for key, values in parameter.when.items():
@@ -184,16 +189,20 @@ def _check_value(space: Space, path: Path, point: Point, key: str) -> None:
     try:
         model_config(space.config(point))
     except BadInput as error:
-        raise BadInput(f"{point[key]!r} is not accepted ({error})", f"{path}, {key}", "mend the space") from None
+        raise BadInput(f"{point[key]!r} is not accepted ({error})", f"{path}, {key}", "correct the value") from None
 
 
 def _check_objective(space: Space, path: Path) -> None:
     where = f"{path}, objective"
     if not space.file.objective.startswith(_VALIDATION):
-        fix = f"choose by the validation split: {_VALIDATION}{space.file.objective.split('/')[-1]}"
-        raise BadInput(f"{space.file.objective!r} is no validation score", where, fix)
+        fix = f"use the validation split: {_VALIDATION}{space.file.objective.split('/')[-1]}"
+        raise BadInput(f"{space.file.objective!r} is not a validation score", where, fix)
     if space.objective == _LOSS:
         return
     check_single([space.objective], where)
     if parse_score(space.objective).name in _TWO_SIDED:
-        raise BadInput(f"{space.objective} has no better side", where, "choose an error or a skill score, such as rmse")
+        raise BadInput(
+            f"{space.objective} can't be optimized: neither smaller nor larger is better",
+            where,
+            "choose an error or skill score, such as rmse",
+        )

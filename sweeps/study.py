@@ -1,4 +1,4 @@
-"""What the searcher knows: an Optuna study in one file of the sweep's folder, which any number of workers may share."""
+"""The Optuna study of a sweep, stored in one file that any number of workers may share."""
 
 import fcntl
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _LOCK = ".asking"
 
 
 def storage(folder: Path) -> "BaseStorage":
-    """A journal: appended to under a lock, so that a kill leaves what was told before."""
+    """Return the journal storage; it is appended to under a lock, so a kill keeps earlier results."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -33,7 +33,7 @@ def storage(folder: Path) -> "BaseStorage":
 
 
 def sampler(space: Space, tried: int) -> "BaseSampler":
-    """The searcher; `tried` points before it don't come again by its seed."""
+    """Return the sampler; `tried` changes its seed, so that a resumed sweep does not repeat points."""
     from optuna.samplers import RandomSampler, TPESampler
 
     seed = space.file.seed * 100_003 + tried
@@ -41,13 +41,13 @@ def sampler(space: Space, tried: int) -> "BaseSampler":
 
 
 def open_study(folder: Path, space: Space) -> "Study":
-    """The study of a sweep, made where there is none; of a grid, with all its points to be tried."""
+    """Open or create the study of a sweep; a new grid study gets all its points enqueued."""
     import optuna
 
     kept = storage(folder)
     direction: Literal["minimize", "maximize"] = "minimize" if space.smaller_is_better else "maximize"
     pruner = optuna.pruners.SuccessiveHalvingPruner(reduction_factor=3) if space.file.early_stopping else None
-    with asking(folder):
+    with sweep_lock(folder):
         names = [summary.study_name for summary in optuna.get_all_study_summaries(kept)]
         study = optuna.create_study(
             storage=kept, study_name=NAME, load_if_exists=True, direction=direction,
@@ -60,38 +60,38 @@ def open_study(folder: Path, space: Space) -> "Study":
 
 
 def points_of(space: Space) -> int:
-    """How many points a sweep tries."""
+    """Return the number of points that a sweep tries."""
     return len(grid(space.parameters, space.file.grid)) if space.file.search == "grid" else space.file.trials
 
 
 def unfinished(folder: Path) -> list[Point]:
-    """Points that were begun, and that nobody is at work on."""
+    """Return the points that were started but that no worker is training."""
     running = [trial for trial in read_trials(folder) if trial.state == RUNNING]
     return [trial.point for trial in running if _is_free(folder / "trials" / trial.key)]
 
 
 class FixedPoint:
-    """In place of Optuna's trial: values that are known already."""
+    """A stand-in for an Optuna trial, with given values."""
 
     def __init__(self, values: dict[str, object]) -> None:
         self._values = values
 
     def suggest_categorical(self, name: str, choices: list[str]) -> object:
-        """What was chosen."""
+        """Return the given value."""
         return self._values[name]
 
     def suggest_int(self, name: str, low: int, high: int, log: bool = False) -> object:
-        """What was chosen."""
+        """Return the given value."""
         return self._values[name]
 
     def suggest_float(self, name: str, low: float, high: float, log: bool = False) -> object:
-        """What was chosen."""
+        """Return the given value."""
         return self._values[name]
 
 
 @contextmanager
-def asking(folder: Path) -> Iterator[None]:
-    """One worker at a time."""
+def sweep_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of the sweep folder: one worker at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

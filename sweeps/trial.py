@@ -1,4 +1,4 @@
-"""A trial at work: an ordinary training for each arm, as processes of their own, watched through their logs."""
+"""Run a trial: one training process per arm, monitored through its log."""
 
 import os
 import signal
@@ -35,13 +35,13 @@ from polarcast.sweeps.space import Space
 
 _POLL_SECONDS = 0.2
 _SECONDS_TO_SAVE = 120
-_TOLD = 300
+_REASON_LENGTH = 300
 _NOT_FOR_RUNS = ("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_")
-"""A trial is a job of its own within whatever starts it: no rank of another, and not what is requeued."""
+"""Prefixes of variables that a trial must not inherit: it is neither a rank of its parent nor the job to requeue."""
 
 
 class TrialFailed(Exception):
-    """A training of the trial has ended badly; its message says how."""
+    """A training of the trial failed; the message gives the reason."""
 
 
 @dataclass
@@ -52,14 +52,14 @@ class _Run:
     process: "subprocess.Popen[bytes] | None" = None
 
 
-class TrialAtWork:
-    """Starts the trainings of a point, or continues them, and writes down what they come to.
+class TrialRunner:
+    """Start or resume the trainings of a point, and record their results.
 
-    Arms are trained side by side and reported together, so that both always get the same steps.
+    Arms are trained in parallel and reported together, so that both always get the same steps.
     """
 
     def __init__(self, sweep: Path, space: Space, point: Point, member: int = -1, parent: str = "") -> None:
-        """For the point's folder within the sweep's; nothing starts yet."""
+        """Read the trial's record from its folder, or create one; start nothing yet."""
         key = key_of(point, member, parent)
         self.folder = sweep / "trials" / key
         self._space = space
@@ -68,40 +68,40 @@ class TrialAtWork:
         steps = next(iter(configs.values())).train.steps
         fresh = Trial(key, point, steps, time.time(), member=member, parent=parent)
         known = read_trial(self.folder) or fresh
-        self._before, self._begun = known.seconds, time.monotonic()
+        self._before, self._started = known.seconds, time.monotonic()
         self._trial = replace(known, state=RUNNING, reason="", reports=[])
         self._held, self._is_claimed = ExitStack(), False
 
     @property
     def trial(self) -> Trial:
-        """As it is now."""
+        """Current record of the trial."""
         return self._trial
 
     @property
     def checkpoints(self) -> dict[str, Path]:
-        """Arm → folder of its run's checkpoints."""
+        """Arm → checkpoint folder of its run."""
         return {run.arm: run.folder.checkpoints for run in self._runs}
 
     def claim(self) -> None:
-        """Keep others off this trial, unless one is at work on it already."""
+        """Lock this trial for this process, unless another process is training it."""
         with suppress(BadInput):
             self._held.enter_context(sole_writer(self.folder))
             self._is_claimed = True
             self._write()
 
     def reports(self) -> Generator[TrialReport, None, None]:
-        """Work, and give what each validation came to; the runs save and end when this is closed early.
+        """Train, and yield the report of each validation; closing the generator early makes the runs save and end.
 
-        Of a point that is at work elsewhere its end is waited for, and told again.
+        If another process trains the point, wait for it to end, then report its results.
 
         Raises:
-            TrialFailed: a training has failed; the trial is written down as such.
+            TrialFailed: a training failed; the trial is recorded as failed.
         """
         with self._held:
             while not self._is_claimed:
                 time.sleep(_POLL_SECONDS)
                 self.claim()
-            self._begun = time.monotonic()
+            self._started = time.monotonic()
             try:
                 for run in self._runs:
                     run.process = _start(run, self._space.file.processes)
@@ -114,12 +114,12 @@ class TrialAtWork:
                 self._stop()
 
     def stop_early(self) -> None:
-        """Others do better."""
+        """Stop the runs, and record the trial as stopped early."""
         self._stop()
         self._write(state=STOPPED)
 
     def _stop(self) -> None:
-        """Have the runs save and end."""
+        """Make the runs save and end."""
         alive = [run.process for run in self._runs if run.process and run.process.poll() is None]
         for process in alive:
             process.terminate()
@@ -132,8 +132,8 @@ class TrialAtWork:
 
     def _follow(self) -> Generator[TrialReport, None, None]:
         while True:
-            # Whether they are at work is looked at first: what they wrote last must not be missed.
-            states = [_is_at_work(run) for run in self._runs]
+            # Check the processes before reading the logs: otherwise the last records could be missed.
+            states = [_is_running(run) for run in self._runs]
             for report in self._new_reports():
                 self._trial.reports.append(report)
                 self._write()
@@ -143,26 +143,26 @@ class TrialAtWork:
             time.sleep(_POLL_SECONDS)
 
     def _new_reports(self) -> list[TrialReport]:
-        """Of steps that all arms have come to and that were not told yet."""
+        """Return the reports of steps that all arms have reached and that were not reported yet."""
         by_arm = {run.arm: _validations(run.folder, self._space.objective) for run in self._runs}
         steps = sorted(set.intersection(*(set(values) for values in by_arm.values())))
-        told = {arm: {step: values[step] for step in steps} for arm, values in by_arm.items()}
+        common = {arm: {step: values[step] for step in steps} for arm, values in by_arm.items()}
         return [
             TrialReport(
-                step, fmean(values[step] for values in told.values()), {arm: v[step] for arm, v in told.items()}
+                step, fmean(values[step] for values in common.values()), {arm: v[step] for arm, v in common.items()}
             )
             for step in steps
             if step > self._trial.step
         ]
 
     def _write(self, **changes: object) -> None:
-        spent = (time.monotonic() - self._begun) * len(self._runs) * self._space.file.processes
+        spent = (time.monotonic() - self._started) * len(self._runs) * self._space.file.processes
         self._trial = replace(self._trial, seconds=round(self._before + spent, 1), **changes)  # type: ignore[arg-type]
         write_trial(self.folder, self._trial)
 
 
 def _start(run: _Run, processes: int) -> "subprocess.Popen[bytes] | None":
-    """The training as a process that saves and ends with this one; None for one that is done."""
+    """Start the training as a process that saves and ends with this one; return None if it is already trained."""
     if run.folder.is_trained:
         return None
     run.folder.path.mkdir(parents=True, exist_ok=True)
@@ -180,11 +180,11 @@ def _start(run: _Run, processes: int) -> "subprocess.Popen[bytes] | None":
         )
 
 
-def _is_at_work(run: _Run) -> bool:
-    """Raises TrialFailed for a run that has ended before its end."""
+def _is_running(run: _Run) -> bool:
+    """Whether the run's process is alive. Raises TrialFailed if it ended early or with an error."""
     code = run.process.poll() if run.process else 0
     if code == ENDED_EARLY:
-        raise TrialFailed(f"{run.arm}: was asked to stop")
+        raise TrialFailed(f"{run.arm}: stopped by a signal")
     if code:
         raise TrialFailed(f"{run.arm}: {_reason(run, code)}")
     return code is None
@@ -193,20 +193,20 @@ def _is_at_work(run: _Run) -> bool:
 def _reason(run: _Run, code: int) -> str:
     lines = (run.folder.path / "output.txt").read_text(errors="replace").strip().splitlines()
     if code == -signal.SIGKILL:
-        return "killed, most likely for want of memory"
-    return lines[-1][:_TOLD] if lines else f"ended with code {code}"
+        return "killed, most likely out of memory"
+    return lines[-1][:_REASON_LENGTH] if lines else f"exited with code {code}"
 
 
 def _validations(run: RunFolder, objective: str) -> dict[int, float]:
-    """Step → value of the objective there.
+    """Return step → objective, from the validation records of a run.
 
     Raises:
-        TrialFailed: it is undefined.
+        TrialFailed: the objective is undefined at a step.
     """
-    told = {record["step"]: record for record in run.records() if record["event"] == "validation"}
+    records = {record["step"]: record for record in run.records() if record["event"] == "validation"}
     values = {
         step: record["loss"] if objective == "loss" else record.get("scores", {}).get(objective)
-        for step, record in told.items()
+        for step, record in records.items()
     }
     if undefined := [step for step, value in values.items() if value is None]:
         raise TrialFailed(f"{objective} is undefined at step {undefined[0]}")
@@ -214,10 +214,10 @@ def _validations(run: RunFolder, objective: str) -> dict[int, float]:
 
 
 def check_data(space: Space) -> None:
-    """Raises BadInput when the runs' shards are not there."""
+    """Raise BadInput if the shards of the runs are missing."""
     from polarcast.data.shards.manifest import read_manifest
 
     shards = space.config({}).data.shards
     if not shards:
-        raise BadInput("no shards", "data.shards", "name them, or give the space data to make")
+        raise BadInput("no shards", "data.shards", "set data.shards, or add a data section to the space")
     read_manifest(shards)

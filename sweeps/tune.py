@@ -1,4 +1,4 @@
-"""A sweep by Ray Tune: trials side by side on this machine, or on all nodes of an allocation."""
+"""Run a sweep with Ray Tune: parallel trials on this machine, or on all nodes of an allocation."""
 
 import logging
 import math
@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Ray reads these when it is imported.
+# Ray reads these on import.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-# Trials are the work itself, and yield to nobody who shares the machine.
+# Trials are the main workload: run them at normal priority.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
@@ -30,100 +30,100 @@ from polarcast.sweeps.population import MARK, POINT
 from polarcast.sweeps.record import FAILED, RUNNING, STOPPED, Trial, key_of, read_trial, read_trials, write_trial
 from polarcast.sweeps.space import Space
 from polarcast.sweeps.study import NAME, points_of, sampler, storage, unfinished
-from polarcast.sweeps.trial import TrialAtWork, TrialFailed
+from polarcast.sweeps.trial import TrialFailed, TrialRunner
 
 _OBJECTIVE, _STEP = "objective", "step"
 _HALVING = 3
 _STORE_BYTES = 100 * 2**20
-"""Of Ray's object store: nothing but numbers goes through it."""
+"""Size of Ray's object store, which holds only numbers here."""
 
 
 class TuneTrial(tune.Trainable):
-    """A trial as Ray Tune drives it: a step of Tune's is a validation of ours."""
+    """A trial driven by Ray Tune; one Tune step ends at the next validation."""
 
     def setup(self, config: dict[str, Any], sweep: str = "", space: Space | None = None) -> None:
-        """Nothing starts before the first step."""
+        """Prepare the trial; training starts with the first step."""
         assert space is not None
         self._worst = math.inf if space.smaller_is_better else -math.inf
-        self._take(TrialAtWork(Path(sweep), space, point_of(space, config)))
+        self._take(TrialRunner(Path(sweep), space, point_of(space, config)))
 
-    def _take(self, work: TrialAtWork) -> None:
-        self._work, self._reports = work, work.reports()
+    def _take(self, runner: TrialRunner) -> None:
+        self._runner, self._reports = runner, runner.reports()
 
     def step(self) -> dict[str, Any]:
-        """Work until the next validation. A trial that fails is the worst of all, and does not end the sweep."""
-        trial = self._work.trial
+        """Train until the next validation. A failed trial reports the worst value and does not end the sweep."""
+        trial = self._runner.trial
         try:
             report = next(self._reports, None)
             if report is None or report.step >= trial.steps:
                 for _ in self._reports:
                     pass
-                last = report or self._work.trial.reports[-1]
+                last = report or self._runner.trial.reports[-1]
                 return {_OBJECTIVE: last.value, _STEP: last.step, "done": True}
         except TrialFailed:
-            return {_OBJECTIVE: self._worst, _STEP: self._work.trial.step, "done": True}
+            return {_OBJECTIVE: self._worst, _STEP: self._runner.trial.step, "done": True}
         return {_OBJECTIVE: report.value, _STEP: report.step}
 
     def cleanup(self) -> None:
-        """Stopped early, or done."""
+        """Stop the runs of the trial."""
         self._reports.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Nothing: the runs keep their own."""
+        """Save nothing: the runs write their own checkpoints."""
         return {}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing: the runs go on from their own."""
+        """Load nothing: the runs resume from their own checkpoints."""
 
 
 class PopulationMember(TuneTrial):
-    """A trial of a population: it may go on as a branch of another, or be paused for want of processors."""
+    """A trial of a population: it may continue as a branch of another, or be paused until processors are free."""
 
     def setup(
         self, config: dict[str, Any], sweep: str = "", space: Space | None = None, starts: Sequence[Trial] = ()
     ) -> None:
-        """As it is to start, or was when the sweep was stopped; Ray numbers its trials in their order."""
+        """Start or resume the member of this trial; Ray numbers its trials in the order of `starts`."""
         super().setup(config, sweep, space)
         assert space is not None
         start = starts[int(self.trial_id.rsplit("_", 1)[-1])]
         self._sweep, self._space, self._config, self._member = Path(sweep), space, config, start.member
-        self._take(TrialAtWork(self._sweep, space, start.point, start.member, start.parent))
+        self._take(TrialRunner(self._sweep, space, start.point, start.member, start.parent))
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Where the run's own is."""
-        return {"key": self._work.trial.key, _STEP: self._work.trial.step, MARK: self._config[MARK]}
+        """Return a reference to the run's own checkpoint."""
+        return {"key": self._runner.trial.key, _STEP: self._runner.trial.step, MARK: self._config[MARK]}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Go on from the member's own, or with other values from another's."""
+        """Resume from the member's own checkpoint, or branch from another's with changed values."""
         assert checkpoint is not None
         key, step = checkpoint["key"], checkpoint[_STEP]
         if checkpoint[MARK] != self._config[MARK]:
             point = self._config[POINT]
             self._take(population.branch(self._sweep, self._space, point, self._member, key, step))
         elif own := read_trial(self._sweep / "trials" / key):
-            self._take(TrialAtWork(self._sweep, self._space, own.point, own.member, own.parent))
+            self._take(TrialRunner(self._sweep, self._space, own.point, own.member, own.parent))
 
 
 class TrialRecorder(tune.Callback):
-    """Writes down how trials end, and tells how far the sweep is."""
+    """Record how trials end, and report the progress of the sweep."""
 
     def __init__(self, folder: Path, space: Space, on_trials: Callable[[], None]) -> None:
         self._folder, self._space, self._on_trials = folder, space, on_trials
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """A validation."""
+        """Report progress after a validation."""
         self._on_trials()
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """One that did not come to its end was stopped by the scheduler."""
+        """Record a trial that did not reach its last step as stopped by the scheduler."""
         self._close(trial, STOPPED, "")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Whatever happened was not of the training's own making."""
-        self._close(trial, FAILED, "its process in Ray died")
+        """Record a failure outside the training itself, such as a dead Ray process."""
+        self._close(trial, FAILED, "its Ray process died")
 
     def _close(self, trial: Any, state: str, reason: str) -> None:
-        if self._space.is_population:  # whose members are never stopped early
+        if self._space.is_population:  # members are never stopped early
             return
         folder = self._folder / "trials" / key_of(point_of(self._space, trial.config))
         if (known := read_trial(folder)) and known.state == RUNNING:
@@ -132,28 +132,28 @@ class TrialRecorder(tune.Callback):
 
 
 def point_of(space: Space, config: Mapping[str, Any]) -> Point:
-    """A point as the searcher has told it to Ray: choices as text, all of a grid's at once."""
+    """Return the point of a Ray configuration: a grid point, or encoded values from the searcher."""
     if POINT in config:
         return dict(config[POINT])
     from polarcast.sweeps.study import FixedPoint
 
-    known = FixedPoint(dict(config))
-    return suggest(space.parameters, known)  # type: ignore[arg-type]
+    fixed = FixedPoint(dict(config))
+    return suggest(space.parameters, fixed)  # type: ignore[arg-type]
 
 
 def run(folder: Path, space: Space, at_once: int, on_trials: Callable[[], None]) -> None:
-    """Try all points that are still to be tried, those first that were begun.
+    """Try all remaining points, starting with the unfinished ones.
 
     Args:
-        folder: Of the sweep.
-        space: What is sought.
-        at_once: Trials side by side; 0 for as many as there are processors, or GPUs, for.
-        on_trials: Called whenever something was written of a trial.
+        folder: Sweep folder.
+        space: Space to search.
+        at_once: Number of parallel trials; 0 for as many as CPUs or GPUs allow.
+        on_trials: Called after a trial record may have changed.
     """
-    work = _population(folder, space) if space.is_population else _search(folder, space)
-    if not work:
+    plan = _population(folder, space) if space.is_population else _search(folder, space)
+    if not plan:
         return
-    trainable, search, param_space, count = work
+    trainable, search, param_space, count = plan
     with _cluster(folder):
         tune.Tuner(
             tune.with_resources(trainable, _resources(space)),
@@ -169,11 +169,11 @@ def run(folder: Path, space: Space, at_once: int, on_trials: Callable[[], None])
         ).fit()  # fmt: skip
 
 
-_Work = tuple[type[tune.Trainable], OptunaSearch | None, dict[str, Any], int]
-"""What runs, who suggests, or a grid's points, and how many are asked for."""
+_Plan = tuple[type[tune.Trainable], OptunaSearch | None, dict[str, Any], int]
+"""Trainable, searcher, parameter space of Ray, and number of samples."""
 
 
-def _population(folder: Path, space: Space) -> _Work | None:
+def _population(folder: Path, space: Space) -> _Plan | None:
     starts = population.members(folder, space)
     if not starts:
         return None
@@ -182,9 +182,9 @@ def _population(folder: Path, space: Space) -> _Work | None:
     return trainable, None, first, 1
 
 
-def _search(folder: Path, space: Space) -> _Work | None:
-    """The searcher, or the whole grid; None when all points were tried."""
-    begun = unfinished(folder)
+def _search(folder: Path, space: Space) -> _Plan | None:
+    """Return the plan for a searcher or a grid; None if all points were tried."""
+    started = unfinished(folder)
     ended = [trial for trial in read_trials(folder) if trial.state != RUNNING]
     left = max(0, points_of(space) - len(ended))
     if not left:
@@ -196,14 +196,14 @@ def _search(folder: Path, space: Space) -> _Work | None:
         return trainable, None, {POINT: tune.grid_search(points)}, 1
     searcher = OptunaSearch(
         space=partial(suggest_to_ray, space), metric=_OBJECTIVE, mode="min" if space.smaller_is_better else "max",
-        study_name=NAME, storage=storage(folder), sampler=sampler(space, len(ended) + len(begun)),
-        points_to_evaluate=[encoded(space.parameters, point) for point in begun] or None,
+        study_name=NAME, storage=storage(folder), sampler=sampler(space, len(ended) + len(started)),
+        points_to_evaluate=[encoded(space.parameters, point) for point in started] or None,
     )  # fmt: skip
     return trainable, searcher, {}, left
 
 
 def suggest_to_ray(space: Space, trial: Any) -> None:
-    """Ray takes down what is asked of Optuna's trial; choices are known to it as text."""
+    """Define the space for Ray, which records the values suggested to the Optuna trial."""
     suggest(space.parameters, trial)
 
 
@@ -224,19 +224,19 @@ def _resources(space: Space) -> dict[str, float]:
     import torch
 
     processes = space.file.processes * len(space.arms)
-    # Two arms of a pair share a GPU: they are one trial.
+    # The two arms of a trial share its GPUs.
     return {"cpu": processes, "gpu": space.file.processes if torch.cuda.is_available() else 0}
 
 
 @contextmanager
 def _cluster(folder: Path) -> Iterator[None]:
-    """Ray on this machine alone, unless there is one already (RAY_ADDRESS) that spans the nodes of an allocation."""
+    """Start Ray on this machine, or connect to the cluster at RAY_ADDRESS that spans an allocation."""
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         yield
         ray.shutdown()
         return
-    # Its sockets' paths may have 107 bytes at the most: nothing deeper than this will do.
+    # Paths of Unix sockets are limited to 107 bytes, so the folder must be short.
     place = tempfile.mkdtemp(prefix="polarcast-", dir="/tmp")
     try:
         ray.init(

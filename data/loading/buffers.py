@@ -8,6 +8,7 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.data import get_worker_info
 
 Halves = npt.NDArray[np.float16]
 _Free = tuple[Halves, torch.cuda.Event | None]
@@ -24,7 +25,9 @@ class Recycler:
         self._free: dict[int, list[_Free]] = defaultdict(list)
         self._lock = threading.Lock()
         # New threads use GPU 0 instead of the process's own, so every rank would allocate memory on GPU 0.
-        self._gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
+        # A forked worker of a DataLoader can't use CUDA; its DataLoader pins what it receives.
+        uses_gpu = get_worker_info() is None and torch.cuda.is_available()
+        self._gpu = torch.cuda.current_device() if uses_gpu else None
 
     def take(self, shape: tuple[int, ...]) -> Halves:
         """Return an array of the given shape with arbitrary content; page-locked if there is a GPU."""

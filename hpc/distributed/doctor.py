@@ -1,4 +1,4 @@
-"""Can this machine do the work? Each check tries the real thing."""
+"""Environment checks of `polarcast doctor`; each check runs the real operation."""
 
 import os
 import re
@@ -16,25 +16,25 @@ from polarcast.hpc.distributed.world import World
 from polarcast.hpc.utils.versions import package_versions
 
 _PACKAGES = ("torch", "deepspeed", "ray", "webdataset", "numpy", "wandb", "submitit")
-_LEAST_FREE_GB = 5
+_MIN_FREE_GB = 5
 _TALK = """
 import torch
 from polarcast.hpc.training.backends.deepspeed import deepspeed_for
-from polarcast.hpc.utils.console import leave
+from polarcast.hpc.utils.console import exit_process
 from polarcast.hpc.distributed.world import detect, device_of
 world = detect()
 with deepspeed_for(world):
     value = torch.ones(1, device=device_of(world))
     torch.distributed.all_reduce(value)
 assert value.item() == world.size == 2
-leave(0)
+exit_process(0)
 """
-_SAID = re.compile(r"^(?:\[rank\d\]: )?(?!torch\.)[\w.]+(?:Error|Exception)\b.*|Signal \d+ \(\w+\)", re.MULTILINE)
-"""What a rank said of its end."""
+_ERROR_LINE = re.compile(r"^(?:\[rank\d\]: )?(?!torch\.)[\w.]+(?:Error|Exception)\b.*|Signal \d+ \(\w+\)", re.MULTILINE)
+"""Error or signal in the output of a failed rank."""
 
 
 def examine() -> list[Finding]:
-    """Run all checks; one that raises is a finding, not a crash."""
+    """Run all checks; a check that raises becomes a failed finding."""
     checks: dict[str, Callable[[], tuple[bool, str]]] = {
         "packages": _packages,
         "torch": _torch,
@@ -47,25 +47,27 @@ def examine() -> list[Finding]:
 
 
 def examine_nodes(world: World) -> list[Finding]:
-    """Hold the nodes of a job against each other; with all its processes."""
+    """Compare the nodes of a job. Collective: call it on all ranks."""
     join(world)
     try:
-        found = preflight(Path.cwd(), world)
+        facts = preflight(Path.cwd(), world)
     except BadInput as error:
         return [Finding("nodes", False, str(error))]
     return [
-        Finding("nodes", True, f"{world.size} processes on {', '.join(found['hosts'])}, the same versions on all"),
-        Finding("free disk", True, f"{found['free_gb']:g} GB in {Path.cwd()}, which all see"),
-        Finding("all-reduce", True, f"{found['all_reduce_gb_per_s']:g} GB/s of 16 MiB over all processes"),
+        Finding(
+            "nodes", True, f"{world.size} processes on {', '.join(facts['hosts'])}, with the same package versions"
+        ),
+        Finding("free disk", True, f"{facts['free_gb']:g} GB in {Path.cwd()}, visible to all nodes"),
+        Finding("all-reduce", True, f"{facts['all_reduce_gb_per_s']:g} GB/s for 16 MiB over all processes"),
     ]
 
 
 def free_disk() -> tuple[bool, str]:
-    """Whether the working directory has room for a demo's archive, shards and runs, and how much."""
+    """Return whether the working directory has space for the archive, shards and runs of a demo, and a message."""
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    if free > _LEAST_FREE_GB:
-        return True, f"{free:.0f} GB here"
-    return False, f"{free:.1f} GB in {Path.cwd()}, {_LEAST_FREE_GB} are needed: make room"
+    if free > _MIN_FREE_GB:
+        return True, f"{free:.0f} GB in {Path.cwd()}"
+    return False, f"{free:.1f} GB in {Path.cwd()}, {_MIN_FREE_GB} GB required: free some space"
 
 
 def _attempt(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:
@@ -83,7 +85,7 @@ def _packages() -> tuple[bool, str]:
 def _torch() -> tuple[bool, str]:
     import torch
 
-    return _computes("cpu"), f"computes; {torch.get_num_threads()} threads, {torch.__version__}"
+    return _computes("cpu"), f"{torch.__version__}, {torch.get_num_threads()} threads"
 
 
 def _accelerator() -> tuple[bool, str]:
@@ -92,12 +94,12 @@ def _accelerator() -> tuple[bool, str]:
     if not torch.cuda.is_available():
         return True, "no GPU visible: training runs on the CPU"
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    told = ", ".join(f"{gpu.name} of {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus)
-    return all(_computes(f"cuda:{i}") for i in range(len(gpus))), f"computes on {told}"
+    names = ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
+    return all(_computes(f"cuda:{i}") for i in range(len(gpus))), names
 
 
 def _computes(device: str) -> bool:
-    """Whether a convolution comes out right."""
+    """Whether a convolution gives the correct result."""
     import torch
 
     ones = torch.ones(1, 1, 8, 8, device=device)
@@ -105,7 +107,7 @@ def _computes(device: str) -> bool:
 
 
 def _two_processes() -> tuple[bool, str]:
-    """DeepSpeed on two local processes: an all-reduce that must come back right; on GPUs where there are two."""
+    """Check a DeepSpeed all-reduce between two local processes, on two GPUs if available."""
     import torch
 
     has_two = torch.cuda.device_count() > 1
@@ -122,15 +124,15 @@ def _two_processes() -> tuple[bool, str]:
         [*launcher, sys.executable, "-c", _TALK], capture_output=True, text=True, timeout=180, env=environment
     )
     if done.returncode:
-        said = _SAID.search(done.stderr)
-        return False, said[0].strip() if said else f"exit code {done.returncode}"
+        error = _ERROR_LINE.search(done.stderr)
+        return False, error[0].strip() if error else f"exit code {done.returncode}"
     return True, f"DeepSpeed all-reduce between two processes, on {'GPUs' if has_two else 'the CPU'}"
 
 
 def _slurm() -> tuple[bool, str]:
     if shutil.which("sinfo") is None:
-        return True, "no Slurm here: runs start on this machine"
+        return True, "not installed: runs start on this machine"
     done = subprocess.run(["sinfo", "--noheader", "-o", "%P %D nodes %t"], capture_output=True, text=True, timeout=20)
     if done.returncode:
-        return True, "Slurm is installed, but no cluster answers: runs start on this machine"
+        return True, "installed, but no cluster responds: runs start on this machine"
     return True, "; ".join(done.stdout.splitlines()[:4])

@@ -1,4 +1,4 @@
-"""Several processes on this machine, through torchrun."""
+"""Launch several processes on this machine with torchrun."""
 
 import os
 import signal
@@ -15,38 +15,38 @@ def launch_local(arguments: Sequence[str], processes: int) -> None:
     """Run a polarcast verb as `processes` ranks on this machine.
 
     Raises:
-        SystemExit: a rank failed; carries its exit code, its own words are on standard error.
+        SystemExit: a rank failed; carries its exit code. The error message of the rank is on standard error.
     """
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", "polarcast.hpc.cli", *arguments,
     ]  # fmt: skip
-    # torchrun says aloud that it sets this where nobody has; each rank takes its share of the cores anyway.
+    # torchrun prints a warning if this is not set. Each rank sets its own number of threads later.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    # torchrun ends its ranks when it is asked to end: by SIGTERM, at which they save.
+    # On SIGTERM, torchrun sends SIGTERM to its ranks, which then save.
     process = subprocess.Popen(command, env=environment, preexec_fn=lambda: end_with_parent(signal.SIGTERM))
-    asked = _handed_on(process)
+    signals = _forward_signals(process)
     if code := process.wait():
-        raise SystemExit(ENDED_EARLY if asked else code)
+        raise SystemExit(ENDED_EARLY if signals else code)
 
 
-def _handed_on(process: "subprocess.Popen[bytes]") -> list[int]:
-    """The signals that ask this process to stop, which are handed on to another; a list that grows as they come."""
-    seen: list[int] = []
+def _forward_signals(process: "subprocess.Popen[bytes]") -> list[int]:
+    """Forward stop signals to a process; return a list to which received signals are appended."""
+    received: list[int] = []
 
-    def hand_on(number: int, _: FrameType | None) -> None:
-        seen.append(number)
+    def forward(number: int, _: FrameType | None) -> None:
+        received.append(number)
         process.terminate()
 
     for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, hand_on)
-    return seen
+        signal.signal(number, forward)
+    return received
 
 
 def end_with_launcher(env: Mapping[str, str] = os.environ) -> None:
-    """End this process, if torchrun has started it, whatever way torchrun ends.
+    """End this process when torchrun ends, if torchrun started it.
 
-    Ranks are sessions of their own: a SIGKILL for the launcher's would leave them at work in the run's folder.
+    Ranks run in sessions of their own: if the launcher is killed, they would otherwise keep writing to the run folder.
     """
     if "TORCHELASTIC_RUN_ID" in env:
         end_with_parent(signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""The network interface that leads to the other nodes of a job.
+"""Select the network interface to the other nodes of a job.
 
-gloo and NCCL look up the node's own name to find it. Where that name stands for 127.0.0.1, as Debian's installer has
-it, other nodes are told to meet this one on themselves, and the job fails or hangs.
+gloo and NCCL resolve the node's own host name to find it. If the name resolves to a loopback address, as the Debian
+installer configures it, other nodes connect to themselves, and the job fails or hangs.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ _ANY_PORT = 9
 
 
 def name_interface(world: World, env: MutableMapping[str, str] = os.environ) -> None:
-    """Tell gloo and NCCL which interface to take in a job of several nodes; what is set already stays."""
+    """Set the interface for gloo and NCCL in a job of several nodes; keep variables that are already set."""
     if world.size == world.local_size:
         return
     if found := interface_towards((*world.hosts, world.address)):
@@ -27,7 +27,7 @@ def name_interface(world: World, env: MutableMapping[str, str] = os.environ) -> 
 
 
 def interface_towards(hosts: Iterable[str]) -> str | None:
-    """Name of the interface on the way to the first of the hosts that is not reached by loopback; None for none."""
+    """Return the interface towards the first host that is not reached by loopback; None if there is none."""
     for host in hosts:
         address = _own_address_towards(host)
         if address and not address.startswith("127."):
@@ -36,13 +36,13 @@ def interface_towards(hosts: Iterable[str]) -> str | None:
 
 
 def interface_of(address: str) -> str | None:
-    """Name of the interface that has this IPv4 address; None where none has."""
+    """Return the name of the interface with this IPv4 address; None if there is none."""
     names = [name for _, name in socket.if_nameindex()]
     return next((name for name in names if _address_of(name) == address), None)
 
 
 def _own_address_towards(host: str) -> str | None:
-    """This node's address on the way to a host. Nothing is sent: to connect a datagram socket looks up the route."""
+    """Return this node's address on the route to a host. Connecting a datagram socket sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((host, _ANY_PORT))
@@ -55,6 +55,6 @@ def _address_of(interface: str) -> str | None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             reply = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
-        except OSError:  # it has no IPv4 address
+        except OSError:  # no IPv4 address
             return None
     return socket.inet_ntoa(reply[20:24])

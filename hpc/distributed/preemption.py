@@ -1,8 +1,8 @@
-"""Stopping in time: a signal or the approaching time limit, seen by any rank, ends training on all at a step boundary.
+"""Graceful stop: a signal to any rank, or the approaching time limit, stops training on all ranks at a step boundary.
 
-Slurm's `--signal=USR2@120` warns every task of a job before its end; preemption warns with the same signal, or with
-SIGTERM. Whoever sees one raises a flag. The flags are compared after each step, so that all ranks save the same step,
-and rank 0 puts the job back into the queue, once.
+With `--signal=USR2@120`, Slurm signals every task of a job before its end. Preemption sends the same signal, or
+SIGTERM. A rank that receives a signal sets a flag. The flags are reduced after each step, so that all ranks save the
+same step, and rank 0 requeues the job once.
 """
 
 import os
@@ -23,25 +23,25 @@ TIME_LIMIT = "the time limit"
 REASONS = ("", TIME_LIMIT, "SIGUSR2", "SIGTERM", "SIGINT")
 _SIGNALS: dict[int, int] = {signal.SIGUSR2: 2, signal.SIGTERM: 3, signal.SIGINT: 4}
 _SHARE_OF_LIMIT = 0.25
-"""A short job does not spend more of its time than that on stopping early."""
+"""Largest fraction of the time limit by which a job stops early; matters for short jobs."""
 _CLIENT_SECONDS = 60
 _SECONDS_TO_BE_ENDED = 60
 
 
 class StopFlag:
-    """Raised by signals while it is entered, and by the time limit; compared between all ranks."""
+    """Flag set by signals (while entered) and by the time limit; shared by all ranks."""
 
     def __init__(self, world: World, lead_seconds: float, env: Mapping[str, str] = os.environ) -> None:
-        """`lead_seconds` before the time limit of its Slurm job, if it has one, a run is to stop."""
-        self._world, self._seen = world, 0
+        """Stop `lead_seconds` before the time limit of the Slurm job, if there is one."""
+        self._world, self._reason = world, 0
         self._deadline = _deadline(lead_seconds, env) if world.is_first else None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopFlag":
         for number in _SIGNALS:
-            # Who starts it in the background has it ignore SIGINT; USR2 a job's script has it ignore only until now.
+            # Keep SIGINT ignored, as in a background process. Job scripts ignore USR2 only until this handler is set.
             if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -49,37 +49,37 @@ class StopFlag:
             signal.signal(number, handler)
 
     def agreed(self) -> str:
-        """Why to stop, as any rank has seen; empty for nothing. Collective."""
+        """Return the reason to stop that any rank has recorded; empty if there is none. Collective."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            self._seen = max(self._seen, REASONS.index(TIME_LIMIT))
+            self._reason = max(self._reason, REASONS.index(TIME_LIMIT))
         if self._world.size == 1:
-            return REASONS[self._seen]
-        flag = torch.tensor(self._seen)
+            return REASONS[self._reason]
+        flag = torch.tensor(self._reason)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return REASONS[int(flag)]
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self._seen == _SIGNALS[signal.SIGINT] == _SIGNALS[number]:
-            raise KeyboardInterrupt  # asked twice
-        self._seen = max(self._seen, _SIGNALS[number])
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._reason == _SIGNALS[signal.SIGINT] == _SIGNALS[number]:
+            raise KeyboardInterrupt  # second Ctrl-C
+        self._reason = max(self._reason, _SIGNALS[number])
 
 
 def requeue(env: Mapping[str, str] = os.environ) -> bool:
-    """Put this process's Slurm job back into the queue, if it is still one that runs; whether that was done.
+    """Requeue the Slurm job of this process if it is still running; return whether that was done.
 
-    A job that somebody has cancelled is told so by SIGTERM, too: it is no longer running, and stays cancelled.
+    Cancelling a job also sends SIGTERM. A cancelled job is no longer in the state RUNNING, and is not requeued.
     """
     job = env.get("SLURM_JOB_ID")
     if not job or _slurm("squeue", "--noheader", "--format=%T", "--jobs", job) != "RUNNING":
         return False
-    # An element of a job array is known by the two numbers of it.
+    # An array element is identified by array job id and index.
     if "SLURM_ARRAY_JOB_ID" in env:
         job = f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
     return _slurm("scontrol", "requeue", job) is not None
 
 
 def wait_to_be_ended() -> None:
-    """After a requeue: Slurm ends the job. Whoever left by itself before that could make it a finished one."""
+    """Wait after a requeue until Slurm ends the job. A process that exits first could mark the job as completed."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(_SECONDS_TO_BE_ENDED)
 
@@ -93,7 +93,7 @@ def _deadline(lead_seconds: float, env: Mapping[str, str]) -> float | None:
 
 
 def seconds_of(text: str) -> int | None:
-    """Slurm's [[days-]hours:]minutes:seconds in seconds; None for UNLIMITED and what is no time."""
+    """Parse Slurm's [[days-]hours:]minutes:seconds; return seconds, or None for UNLIMITED and other text."""
     found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", text)
     if not found:
         return None
@@ -102,7 +102,7 @@ def seconds_of(text: str) -> int | None:
 
 
 def _slurm(*command: str) -> str | None:
-    """What a client of Slurm says; None, and its complaint on standard error, when it fails."""
+    """Return the output of a Slurm command. If it fails, print its error to standard error and return None."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_CLIENT_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:

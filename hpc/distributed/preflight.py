@@ -1,4 +1,4 @@
-"""Before the first step of a job of several processes: do all of them see the same, and reach each other?"""
+"""Checks before the first step of a job: compare the nodes, and time an all-reduce between the ranks."""
 
 import shutil
 import socket
@@ -18,16 +18,18 @@ from polarcast.hpc.utils.versions import package_versions
 _PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
 _BYTES = 2**24
 _REPEATS = 3
-_LEAST_FREE_GB = 1.0
+_MIN_FREE_GB = 1.0
 
 Result = TypeVar("Result")
 
 
 def on_every_rank(work: Callable[[], Result], world: World) -> Result:
-    """This rank's result of something that may be wrong with its node; all ranks learn of it, none is left waiting.
+    """Call `work` on every rank; return this rank's result, or raise on all ranks if any rank failed.
+
+    This keeps ranks from waiting for a rank whose node has a problem.
 
     Raises:
-        BadInput: it could not be done somewhere; names the hosts where that is not all of them.
+        BadInput: `work` failed on a rank; the message names the hosts unless all failed.
     """
     join(world)
     result: Result | None = None
@@ -37,7 +39,7 @@ def on_every_rank(work: Callable[[], Result], world: World) -> Result:
     except BadInput as error:
         problem = error
     problems = gather((socket.gethostname(), problem and (problem.what, problem.where, problem.fix)), world)
-    failed = [(host, told) for host, told in problems if told]
+    failed = [(host, parts) for host, parts in problems if parts]
     if failed:
         what, where, fix = failed[0][1]
         only = "" if len(failed) == world.size else f" (on {', '.join(sorted({host for host, _ in failed}))} only)"
@@ -46,27 +48,28 @@ def on_every_rank(work: Callable[[], Result], world: World) -> Result:
 
 
 def preflight(folder: Path, world: World) -> dict[str, Any]:
-    """Hold the nodes of a job against each other; returns what was found.
+    """Compare the nodes of a job; return hosts, free disk space and all-reduce bandwidth. Collective.
 
     Args:
-        folder: Where the run will write.
-        world: This process's place.
+        folder: Run folder.
+        world: Rank and size of this process's job.
 
     Raises:
-        BadInput: versions of packages differ, processes share a GPU, a node does not see the folder, or there is no
-            room in it.
+        BadInput: package versions differ, processes share a GPU, the folder is missing on a node, or its disk is full.
     """
-    seen = gather((socket.gethostname(), _facts(folder)), world)
-    hosts, facts = [host for host, _ in seen], [fact for _, fact in seen]
-    _same(hosts, [tuple(sorted(fact["versions"].items())) for fact in facts])
+    gathered = gather((socket.gethostname(), _facts(folder)), world)
+    hosts, facts = [host for host, _ in gathered], [fact for _, fact in gathered]
+    _check_versions(hosts, [tuple(sorted(fact["versions"].items())) for fact in facts])
     gpus = {fact["gpu"] for fact in facts}
     if None not in gpus:
         one_gpu_each(world.size, len(gpus), ", ".join(sorted(set(hosts))))
-    if blind := sorted({host for host, fact in seen if fact["free_gb"] is None}):
-        raise BadInput(f"not there on {', '.join(blind)}", folder, "give a folder on storage that all nodes share")
+    if missing := sorted({host for host, fact in gathered if fact["free_gb"] is None}):
+        raise BadInput(
+            f"not visible on {', '.join(missing)}", folder, "choose a folder on storage that all nodes share"
+        )
     free = min(fact["free_gb"] for fact in facts)
-    if free < _LEAST_FREE_GB:
-        raise BadInput(f"only {free:.2f} GB free", folder, "make room for checkpoints, or choose another folder")
+    if free < _MIN_FREE_GB:
+        raise BadInput(f"only {free:.2f} GB free", folder, "free space for checkpoints, or choose another folder")
     seconds = _all_reduce(world)
     return {
         "hosts": sorted(set(hosts)),
@@ -81,31 +84,33 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _gpu() -> str | None:
-    """What no other GPU is called: where a scheduler shows each process one only, all are number 0."""
+    """Return the UUID of the current GPU. Its index is not unique: if each process sees only one GPU, all are 0."""
     if not torch.cuda.is_available():
         return None
     return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
 
 
-def _same(hosts: Sequence[str], versions: Sequence[tuple[tuple[str, str], ...]]) -> None:
-    """Raises BadInput when a package is not the same everywhere."""
+def _check_versions(hosts: Sequence[str], versions: Sequence[tuple[tuple[str, str], ...]]) -> None:
+    """Raise BadInput if the version of a package differs between hosts."""
     for name in dict(versions[0]):
         by_version = grouped(hosts, [dict(v)[name] for v in versions])
         if len(by_version) > 1:
-            told = ", ".join(f"{version} on {' '.join(sorted(set(of)))}" for version, of in by_version.items())
-            raise BadInput(f"not the same everywhere: {told}", name, "install the same versions on all nodes")
+            versions_text = ", ".join(f"{version} on {' '.join(sorted(set(on)))}" for version, on in by_version.items())
+            raise BadInput(
+                f"version differs between nodes: {versions_text}", name, "install the same version on all nodes"
+            )
 
 
 def grouped(hosts: Sequence[str], values: Sequence[Hashable]) -> Mapping[Hashable, list[str]]:
-    """Hosts by value."""
-    found = defaultdict(list)
+    """Group hosts by value."""
+    by_value = defaultdict(list)
     for host, value in zip(hosts, values, strict=True):
-        found[value].append(host)
-    return found
+        by_value[value].append(host)
+    return by_value
 
 
 def _all_reduce(world: World) -> float:
-    """Seconds of summing 16 MiB over all ranks, at best; the slowest rank's."""
+    """Return the time of a 16 MiB all-reduce in seconds: the minimum over repeats, the maximum over ranks."""
     values, best = torch.ones(_BYTES // 4, device=device_of(world)), float("inf")
     for _ in range(_REPEATS):
         barrier(world)

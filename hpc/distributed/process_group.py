@@ -1,4 +1,4 @@
-"""The process group: where all ranks of a job meet, and what they know brought together."""
+"""Process group: initialization and collectives."""
 
 import os
 from typing import TypeVar
@@ -13,11 +13,11 @@ Item = TypeVar("Item")
 
 
 def join(world: World, even_alone: bool = False) -> None:
-    """Join the process group, unless that is done: gloo for what is in memory, NCCL for what is on GPUs.
+    """Initialize the process group, unless it exists: gloo for CPU tensors, NCCL for GPU tensors.
 
     Args:
-        world: This process's place.
-        even_alone: Whether a process that has nobody to meet needs a group, too; wrappers of models do.
+        world: Rank and size of this process's job.
+        even_alone: Whether to create a group for a single process, too, as model wrappers need it.
     """
     if torch.distributed.is_initialized() or (world.size == 1 and not even_alone):
         return
@@ -26,18 +26,18 @@ def join(world: World, even_alone: bool = False) -> None:
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     if world.size == 1:
-        # Alone there is nobody to meet: no port, which another process could take first.
+        # A single process needs no TCP port, which another process could take.
         store = torch.distributed.HashStore()  # type: ignore[attr-defined]
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
         return
     name_interface(world)
-    # torchrun has a store running there already, which only its own variables lead to.
-    here = "env://" if "TORCHELASTIC_RUN_ID" in os.environ else f"tcp://{world.address}:{world.port}"
-    torch.distributed.init_process_group(backend, init_method=here, rank=world.rank, world_size=world.size)
+    # torchrun already runs a store at this address; it is only reachable through its environment variables.
+    address = "env://" if "TORCHELASTIC_RUN_ID" in os.environ else f"tcp://{world.address}:{world.port}"
+    torch.distributed.init_process_group(backend, init_method=address, rank=world.rank, world_size=world.size)
 
 
 def gather(item: Item, world: World) -> list[Item]:
-    """Every rank's item, in order of rank, on every rank. The process group must have been joined."""
+    """Return the items of all ranks, in order of rank. Collective; needs the process group."""
     if world.size == 1:
         return [item]
     items = [item] * world.size
@@ -52,10 +52,10 @@ def barrier(world: World) -> None:
 
 
 def share_statistics(model: nn.Module, world: World) -> None:
-    """Give all ranks the mean of their batch normalisations' running statistics; collective.
+    """Average the running statistics of batch normalization over all ranks. Collective.
 
-    Each has gathered them from its own share of the samples: judged by its own, a model would be another on each rank.
-    Those of a frozen model are the same everywhere, and stay as they are.
+    Each rank computes them from its own samples, so the models would otherwise differ between ranks. Those of a frozen
+    model are equal on all ranks, and are not changed.
     """
     if world.size == 1:
         return

@@ -1,4 +1,4 @@
-"""Who am I among how many: rank, world size and device from torchrun, from Slurm, or alone."""
+"""Rank, world size and device, from torchrun, from Slurm, or for a single process."""
 
 import os
 import subprocess
@@ -10,26 +10,26 @@ from polarcast.data.errors import BadInput
 
 @dataclass(frozen=True)
 class World:
-    """This process's place in the job."""
+    """Rank of this process and size of its job."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
     address: str = "127.0.0.1"
-    """Where the processes meet; a process alone meets nobody."""
+    """Address of rank 0; unused by a single process."""
     port: int = 0
     hosts: tuple[str, ...] = ()
-    """Names of the job's nodes, where the scheduler tells them."""
+    """Host names of the job's nodes, if the scheduler lists them."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0, the one that writes."""
+        """Whether this is rank 0, which writes the files."""
         return self.rank == 0
 
 
 def detect(env: Mapping[str, str] = os.environ) -> World:
-    """The world as torchrun's or srun's environment tells it; one process without either."""
+    """Read the world from the environment of torchrun or srun; a single process without either."""
     if "RANK" in env and "WORLD_SIZE" in env:
         return _from_torchrun(env)
     if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
@@ -38,46 +38,47 @@ def detect(env: Mapping[str, str] = os.environ) -> World:
 
 
 def device_name() -> str:
-    """`cuda` where a GPU is visible, else `cpu`."""
+    """Return `cuda` if a GPU is visible, else `cpu`."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_of(world: World) -> str:
-    """The device of this process: the GPU of its local rank, or `cpu`."""
+    """Return the device of this process: the GPU of its local rank, or `cpu`."""
     import torch
 
-    # Where a scheduler shows each process one GPU only, that is number 0 to all of them.
+    # If the scheduler exposes only one GPU to each process, its index is 0 in all of them.
     return f"cuda:{world.local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
 def one_gpu_each(processes: int, gpus: int, where: str) -> None:
-    """Raises BadInput unless there are as many GPUs as processes, or none: NCCL lets no two processes talk over one."""
+    """Raise BadInput if there are GPUs, but fewer than processes: NCCL allows only one process per GPU."""
     if 0 < gpus < processes:
         raise BadInput(
             f"{processes} processes can't share {gpus} GPU{'s' * (gpus > 1)}",
             where,
-            "start one for each GPU, or hide the GPUs: CUDA_VISIBLE_DEVICES=''",
+            "start one process per GPU, or hide the GPUs with CUDA_VISIBLE_DEVICES=''",
         )
 
 
 def visible_gpus() -> int:
-    """How many GPUs this process sees."""
+    """Return the number of GPUs visible to this process."""
     import torch
 
     return torch.cuda.device_count()
 
 
-def set_up_torch(wanted: int, world: World) -> int:
-    """Give this process its share of the cores (or `wanted`), and all digits of fp32; returns the number of threads.
+def set_up_torch(threads: int, world: World) -> int:
+    """Set the number of threads (0: this process's share of the cores) and full fp32 precision; return the threads.
 
-    Unless told otherwise, torch convolves fp32 fields on GPUs in TF32, with ten bits: scores would not be a CPU's.
+    By default, torch computes fp32 convolutions on GPUs in TF32, with a 10-bit mantissa. Scores would differ from those
+    of a CPU.
     """
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
-    threads = wanted or max(1, len(os.sched_getaffinity(0)) // world.local_size)
+    threads = threads or max(1, len(os.sched_getaffinity(0)) // world.local_size)
     torch.set_num_threads(threads)
     return threads
 
@@ -106,7 +107,7 @@ def _from_slurm(env: Mapping[str, str]) -> World:
         local_rank=int(env["SLURM_LOCALID"]),
         local_size=int(env["SLURM_STEP_NUM_TASKS"]) // len(hosts),
         address=hosts[0],
-        # Jobs that share a node must not meet on one port, and every rank must compute the same.
+        # Jobs that share a node need different ports, and all ranks of a job must compute the same one.
         port=20_000 + int(env["SLURM_JOB_ID"]) % 20_000,
         hosts=tuple(hosts),
     )

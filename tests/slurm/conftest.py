@@ -1,4 +1,4 @@
-"""The cluster of all tests here, and what it logged beside every test that fails."""
+"""Fixtures: the test cluster and training jobs on it; failed tests show the cluster's logs."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -17,13 +17,13 @@ SETTINGS = [
     "model.widths=[4,8]", "match_params=false", "train.global_batch=4", "train.warmup_steps=2", "train.steps=60",
     "train.validate_every=20", "train.checkpoint_every=4", "train.log_every=1", "train.threads=1",
 ]  # fmt: skip
-# Most of it is two imports of torch on a machine whose cores may be busy.
+# Mostly two imports of torch, on a machine whose cores may be busy.
 TRAIN_SECONDS = 150
 DOWN_SECONDS = 20
 
 
 class Training:
-    """What a training job has logged; and the jobs that did it."""
+    """The log of a training run."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -37,7 +37,7 @@ class Training:
 
     @property
     def starts(self) -> list[tuple[int, int]]:
-        """Step and world size of each."""
+        """Step and world size of each start."""
         return [(r["step"], r["world_size"]) for r in self.of("start")]
 
     @property
@@ -48,7 +48,7 @@ class Training:
         self.wait_until(lambda: max(self.losses, default=0) >= step, f"step {step} was not reached")
 
     def wait_until(self, holds: Callable[[], bool], problem: str, seconds: float = TRAIN_SECONDS) -> float:
-        """Seconds that took."""
+        """Wait until `holds` is true; return the elapsed seconds."""
         began = time.monotonic()
         while not holds():
             assert time.monotonic() < began + seconds, problem
@@ -58,7 +58,7 @@ class Training:
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A real Slurm of two nodes; skips where none can be started."""
+    """A real two-node Slurm cluster; skip if it can't be started."""
     if reason := what_is_missing():
         pytest.skip(reason)
     with cluster(tmp_path_factory.mktemp("slurm")) as running:
@@ -67,7 +67,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def alone(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[int, float]]:
-    """The loss of every step of an undisturbed run of one process, of so many steps."""
+    """Return a function from a number of steps to the losses of an uninterrupted single-process run."""
     known: dict[int, dict[int, float]] = {}
 
     def losses(steps: int = 60) -> dict[int, float]:
@@ -84,13 +84,13 @@ def alone(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 @pytest.fixture
 def training(tmp_path: Path) -> Training:
-    """Of the job called `train`, submitted from `tmp_path`."""
+    """The run of the job `train`, submitted from `tmp_path`."""
     return Training(RunFolder(tmp_path / "runs" / "train"))
 
 
 @pytest.fixture
 def tidy(slurm: Cluster, tmp_path: Path) -> Iterator[None]:
-    """No job outlives its test; what the jobs printed is shown with a test that fails."""
+    """Cancel all jobs after a test, and print their output."""
     yield
     slurm.run("scancel", "--user=root")
     for file in sorted([*tmp_path.glob("*.log"), *tmp_path.glob("submitit/*.out"), *tmp_path.glob("submitit/*.err")]):
@@ -99,14 +99,14 @@ def tidy(slurm: Cluster, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def submit(slurm: Cluster, shards: Manifest, tmp_path: Path, tidy: None) -> Callable[..., int]:
-    """Submits a training by `polarcast submit`; overrides come last, options of submit by name."""
+    """Return a function that submits a training with `polarcast submit`, given overrides and submit options."""
 
     def submit_training(*overrides: str, **options: str) -> int:
-        asked = [f"--{key.replace('_', '-')}={value}" for key, value in {"cluster": "test", **options}.items()]
+        flags = [f"--{key.replace('_', '-')}={value}" for key, value in {"cluster": "test", **options}.items()]
         verb = ["--", "train", "demo", f"data.shards={shards.folder}", *SETTINGS, *overrides]
-        told = slurm.run("bash", "-c", 'cd "$1" && shift && exec "$@"', "bash", tmp_path, "polarcast", "submit",
-                         "--name=train", *asked, *verb, seconds=60)  # fmt: skip
-        return int(told.split()[1])
+        output = slurm.run("bash", "-c", 'cd "$1" && shift && exec "$@"', "bash", tmp_path, "polarcast", "submit",
+                           "--name=train", *flags, *verb, seconds=60)  # fmt: skip
+        return int(output.split()[1])
 
     return submit_training
 

@@ -1,4 +1,4 @@
-"""slurm/bench.sbatch as a user submits it."""
+"""slurm/bench.sbatch on a real cluster."""
 
 import json
 import time
@@ -35,7 +35,7 @@ tables:
 
 
 @pytest.mark.slurm
-def test_a_warned_suite_has_its_cells_save_and_goes_on(slurm: Cluster, tmp_path: Path) -> None:
+def test_signaled_suite_saves_its_cells_and_resumes(slurm: Cluster, tmp_path: Path) -> None:
     (tmp_path / "trained.yaml").write_text(TRAINED)
     job = slurm.submit(SCRIPT, "trained.yaml", "--workers=1", chdir=tmp_path)
     deadline = time.monotonic() + 120
@@ -53,7 +53,7 @@ def test_a_warned_suite_has_its_cells_save_and_goes_on(slurm: Cluster, tmp_path:
 
 
 @pytest.mark.slurm
-def test_a_suite_leaves_its_tables(slurm: Cluster, archive: Archive, tmp_path: Path) -> None:
+def test_suite_writes_its_tables(slurm: Cluster, archive: Archive, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SUITE)
     split = ["--split", "0.5/0.25/0.25"]
     job = slurm.submit(SCRIPT, "small.yaml", "--archive", archive.root, *split, chdir=tmp_path)

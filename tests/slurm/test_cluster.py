@@ -1,4 +1,4 @@
-"""The test cluster itself: two nodes that are apart, and nothing left of it whatever happens."""
+"""The test cluster: two separate nodes, and complete cleanup."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from tests.support.slurm_cluster.cluster import NODES, Cluster, what_is_missing
 
 HOLD = """
 import signal, sys, time
-# Whoever runs these tests in the background has them ignore it.
+# Tests that run in the background inherit an ignored SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from tests.support.slurm_cluster.cluster import cluster
@@ -31,21 +31,21 @@ def descendants(process: int) -> list[int]:
 
 
 @pytest.mark.slurm
-def test_the_nodes_are_two_hosts(slurm: Cluster) -> None:
-    words = slurm.run("srun", "--nodes=2", "bash", "-c", "hostname; readlink /proc/self/ns/net").split()
-    assert sorted(w for w in words if w in NODES) == list(NODES)
-    assert len({w for w in words if w.startswith("net:")}) == 2
+def test_nodes_are_two_hosts(slurm: Cluster) -> None:
+    output = slurm.run("srun", "--nodes=2", "bash", "-c", "hostname; readlink /proc/self/ns/net").split()
+    assert sorted(w for w in output if w in NODES) == list(NODES)
+    assert len({w for w in output if w.startswith("net:")}) == 2
 
 
 @pytest.mark.slurm
-def test_a_command_that_fails_tells_what_it_wrote(slurm: Cluster) -> None:
+def test_failed_command_error_includes_its_output(slurm: Cluster) -> None:
     with pytest.raises(RuntimeError, match="invalid partition"):
         slurm.run("srun", "--partition=nowhere", "true")
 
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_nothing_is_left_when_the_tests_are_killed(slurm: Cluster, tmp_path: Path, how: signal.Signals) -> None:
+def test_cluster_ends_when_the_tests_are_killed(slurm: Cluster, tmp_path: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     tests = subprocess.Popen(command, cwd=module.HERE.parents[2], stdout=subprocess.PIPE, text=True)
     assert tests.stdout
@@ -61,7 +61,7 @@ def test_nothing_is_left_when_the_tests_are_killed(slurm: Cluster, tmp_path: Pat
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SYSTEM_PATH", "/nowhere")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert what_is_missing() == "no iproute2, munge, slurm-wlm: apt-get install slurm-wlm munge iproute2"

@@ -1,4 +1,4 @@
-"""The text of a job's script: held against files that were read by a person, and by its laws."""
+"""Job scripts: golden files and general properties."""
 
 import shlex
 import subprocess
@@ -40,12 +40,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_script_is_the_one_that_was_read(name: str) -> None:
+def test_script_equals_golden_file(name: str) -> None:
     assert sbatch_text(*CASES[name]) == (GOLDEN / f"{name}.sbatch").read_text()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_script_is_one_that_bash_understands(name: str) -> None:
+def test_script_is_valid_bash(name: str) -> None:
     subprocess.run(["bash", "-n"], input=sbatch_text(*CASES[name]), text=True, check=True)
 
 
@@ -53,7 +53,7 @@ words = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_
 
 
 @given(st.lists(words, min_size=1, max_size=5))
-def test_every_word_reaches_the_work_as_it_was_given(arguments: list[str]) -> None:
+def test_arguments_are_quoted_unchanged(arguments: list[str]) -> None:
     job = Job(("bench", *arguments), "any")
     last = sbatch_text(Profile(), job).splitlines()[-1] if all("\n" not in a for a in arguments) else ""
     expected = [word.replace("{task}", "7") for word in ("polarcast", "bench", *arguments)]
@@ -61,7 +61,7 @@ def test_every_word_reaches_the_work_as_it_was_given(arguments: list[str]) -> No
 
 
 @pytest.mark.parametrize("profile", sorted(p.stem for p in PROFILES.glob("*.yaml")))
-def test_every_profile_that_comes_with_it_renders(profile: str) -> None:
+def test_bundled_profiles_render(profile: str) -> None:
     assert "srun" in sbatch_text(load_profile(profile), Job(TRAIN, "t"))
 
 
@@ -77,20 +77,20 @@ def test_every_profile_that_comes_with_it_renders(profile: str) -> None:
         ("a: [", "not readable as YAML"),
     ],
 )
-def test_a_profile_that_is_wrong_is_told_in_one_line(tmp_path: Path, text: str, problem: str) -> None:
+def test_invalid_profile_error_is_one_line(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(ValueError, match=problem) as told:
+    with pytest.raises(ValueError, match=problem) as raised:
         load_profile(str(tmp_path / "mine.yaml"))
-    assert "\n" not in str(told.value)
-    assert "mine.yaml" in str(told.value)
+    assert "\n" not in str(raised.value)
+    assert "mine.yaml" in str(raised.value)
 
 
-def test_processes_that_are_no_one_gpu_each_are_refused() -> None:
-    with pytest.raises(ValueError, match="4 GPUs a node, but 2 processes"):
+def test_processes_must_equal_gpus() -> None:
+    with pytest.raises(ValueError, match="4 GPUs per node, but 2 processes"):
         sbatch_text(Profile(gpus_per_node=4, tasks_per_node=2), Job(TRAIN, "t"))
 
 
-def test_a_dry_run_prints_the_script_without_torch(tmp_path: Path) -> None:
+def test_dry_run_prints_the_script_without_importing_torch(tmp_path: Path) -> None:
     probe = (
         "import sys; sys.argv = ['polarcast', 'submit', '--dry-run', '--cluster', 'cpu', '--', 'train', 'demo']\n"
         "from polarcast.hpc.cli.app import main\n"

@@ -1,4 +1,4 @@
-"""`polarcast submit` as a user types it."""
+"""`polarcast submit` on a real cluster."""
 
 import json
 import time
@@ -21,41 +21,41 @@ def polarcast(slurm: Cluster, folder: Path, *arguments: object, seconds: float =
                      seconds=seconds)  # fmt: skip
 
 
-def test_waiting_shows_the_job_to_its_end(
+def test_wait_follows_the_job_to_its_end(
     slurm: Cluster, shards: Manifest, tmp_path: Path, training: Training, alone: Callable[..., dict[int, float]]
 ) -> None:
     verb = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS]
-    told = polarcast(slurm, tmp_path, "submit", "--cluster=test", "--name=train", "--wait", "--json", "--", *verb,
+    output = polarcast(slurm, tmp_path, "submit", "--cluster=test", "--name=train", "--wait", "--json", "--", *verb,
                      seconds=TRAIN_SECONDS)  # fmt: skip
-    result = json.loads(told[told.index("{") :])
+    result = json.loads(output[output.index("{") :])
     assert (result["state"], result["run"]) == ("COMPLETED", "runs/train")
-    assert f"job {result['job']} running" in told
-    assert "step 60 of 60" in told
+    assert f"job {result['job']} running" in output
+    assert "step 60 of 60" in output
     assert (tmp_path / result["log"]).exists()
     assert training.losses == pytest.approx(alone(), rel=1e-5, abs=1e-7)
 
 
-def test_a_dry_run_asks_slurm_what_it_thinks(slurm: Cluster, tmp_path: Path) -> None:
-    told = polarcast(slurm, tmp_path, "submit", "--cluster=test", "--dry-run", "--", "train", "demo")
-    assert "srun --kill-on-bad-exit=1" in told
-    assert "to start at" in told
+def test_dry_run_tests_the_script_with_sbatch(slurm: Cluster, tmp_path: Path) -> None:
+    output = polarcast(slurm, tmp_path, "submit", "--cluster=test", "--dry-run", "--", "train", "demo")
+    assert "srun --kill-on-bad-exit=1" in output
+    assert "to start at" in output
     (tmp_path / "mine.yaml").write_text("partition: nowhere")
     with pytest.raises(RuntimeError, match="invalid partition"):
         polarcast(slurm, tmp_path, "submit", "--cluster=mine.yaml", "--dry-run", "--", "train", "demo")
 
 
-def test_an_array_trains_a_seed_in_each_element_and_a_dependent_job_follows(
+def test_array_trains_one_seed_per_element_and_dependent_job_follows(
     slurm: Cluster, shards: Manifest, tmp_path: Path
 ) -> None:
     (tmp_path / "one.yaml").write_text("nodes: 1\ncpus_per_task: 1\ntime: '00:10:00'")
     train = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS, "train.steps=4", "seed={task}"]
-    told = polarcast(slurm, tmp_path, "submit", "--cluster=one.yaml", "--name=seeds", "--array=3-4", "--", *train)
-    array = told.split()[1]
+    output = polarcast(slurm, tmp_path, "submit", "--cluster=one.yaml", "--name=seeds", "--array=3-4", "--", *train)
+    array = output.split()[1]
     evaluate = ["evaluate", "runs/seeds-4", "--json"]
-    told = polarcast(
+    output = polarcast(
         slurm, tmp_path, "submit", "--cluster=one.yaml", "--name=score", f"--after={array}", "--", *evaluate
     )
-    slurm.wait_for(int(told.split()[1]), "COMPLETED", TRAIN_SECONDS)
+    slurm.wait_for(int(output.split()[1]), "COMPLETED", TRAIN_SECONDS)
     for seed in (3, 4):
         run = tmp_path / "runs" / f"seeds-{seed}"
         assert f"seed: {seed}" in (run / "config.yaml").read_text()
@@ -63,32 +63,37 @@ def test_an_array_trains_a_seed_in_each_element_and_a_dependent_job_follows(
     assert (tmp_path / "runs" / "seeds-4" / "scores.parquet").exists()
 
 
-def test_a_process_for_each_gpu_sees_the_gpus_of_its_node(slurm: Cluster, tmp_path: Path) -> None:
-    """What Slurm shows as GPUs here are device files that every machine has."""
-    (tmp_path / "fake.yaml").write_text("nodes: 2\ngpus_per_node: 2\ncpus_per_task: 1\nsetup: ['srun env > seen.txt']")
+def test_each_process_sees_the_gpus_of_its_node(slurm: Cluster, tmp_path: Path) -> None:
+    """The GPUs of the test cluster are ordinary device files."""
+    (tmp_path / "fake.yaml").write_text(
+        "nodes: 2\ngpus_per_node: 2\ncpus_per_task: 1\nsetup: ['srun env > environments.txt']"
+    )
     job = int(polarcast(slurm, tmp_path, "submit", "--cluster=fake.yaml", "--name=d", "--", "doctor").split()[1])
     deadline = time.monotonic() + 60
-    while not (tmp_path / "seen.txt").exists() or "SLURM_PROCID=3" not in (tmp_path / "seen.txt").read_text():
+    while (
+        not (tmp_path / "environments.txt").exists()
+        or "SLURM_PROCID=3" not in (tmp_path / "environments.txt").read_text()
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    seen = (tmp_path / "seen.txt").read_text().splitlines()
-    assert seen.count("CUDA_VISIBLE_DEVICES=0,1") == 4
-    assert sorted(line for line in seen if line.startswith("SLURM_LOCALID=")) == [
+    environments = (tmp_path / "environments.txt").read_text().splitlines()
+    assert environments.count("CUDA_VISIBLE_DEVICES=0,1") == 4
+    assert sorted(line for line in environments if line.startswith("SLURM_LOCALID=")) == [
         f"SLURM_LOCALID={i}" for i in (0, 0, 1, 1)
     ]
     slurm.run("scancel", job)
 
 
-def test_the_doctor_holds_the_nodes_of_a_job_against_each_other(slurm: Cluster, tmp_path: Path) -> None:
-    told = slurm.run(
+def test_doctor_compares_the_nodes_of_a_job(slurm: Cluster, tmp_path: Path) -> None:
+    output = slurm.run(
         "srun", "--nodes=2", "--ntasks-per-node=1", f"--chdir={tmp_path}", "polarcast", "doctor", seconds=60
     )
-    assert "2 processes on n1, n2, the same versions on all" in told
-    assert "GB/s of 16 MiB" in told
+    assert "2 processes on n1, n2, with the same package versions" in output
+    assert "GB/s for 16 MiB" in output
 
 
-def test_a_node_without_the_shards_is_named(slurm: Cluster, shards: Manifest, tmp_path: Path) -> None:
-    """The folder is there, but one node has something else mounted over it."""
+def test_error_names_the_node_without_shards(slurm: Cluster, shards: Manifest, tmp_path: Path) -> None:
+    """The folder exists on all nodes, but another file system is mounted over it on one of them."""
     verb = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS]
     slurm.run_on("n2", "mount", "-t", "tmpfs", "none", shards.folder)
     try:
@@ -96,6 +101,6 @@ def test_a_node_without_the_shards_is_named(slurm: Cluster, shards: Manifest, tm
         slurm.wait_for(job, "FAILED", TRAIN_SECONDS)
     finally:
         slurm.run_on("n2", "umount", shards.folder)
-    told = (tmp_path / f"train-{job}.log").read_text()
-    assert "(on n2 only)" in told
-    assert str(shards.folder) in told
+    output = (tmp_path / f"train-{job}.log").read_text()
+    assert "(on n2 only)" in output
+    assert str(shards.folder) in output

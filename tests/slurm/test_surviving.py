@@ -1,4 +1,4 @@
-"""What befalls a training on two real nodes, submitted by `polarcast submit`: each ends with the undisturbed losses."""
+"""Interrupted trainings on two real nodes: each ends with the losses of an uninterrupted run."""
 
 import time
 from collections.abc import Callable
@@ -17,19 +17,20 @@ Alone = Callable[..., dict[int, float]]
 
 
 def finish(slurm: Cluster, job: int, training: Training, expected: dict[int, float], what: str, began: float) -> None:
-    """Wait for the job that goes on, hold its losses against the undisturbed ones, and tell how long it was away."""
-    known = len(training.starts)
-    training.wait_until(lambda: len(training.starts) > known - (known > 1), "it never went on")
-    back = time.monotonic() - began
+    """Wait for the resumed job, compare its losses with the expected ones, and print its downtime."""
+    starts = len(training.starts)
+    training.wait_until(lambda: len(training.starts) > starts - (starts > 1), "it never resumed")
+    downtime = time.monotonic() - began
     slurm.wait_for(job, "COMPLETED", TRAIN_SECONDS)
     last = max(expected)
-    print(f"\n{what}: back after {back:.1f} s; last loss {training.losses[last]:.9f}, undisturbed {expected[last]:.9f}")
+    reached = training.losses[last]
+    print(f"\n{what}: resumed after {downtime:.1f} s; last loss {reached:.9f}, expected {expected[last]:.9f}")
     assert [size for _, size in training.starts] == [2] * len(training.starts)
     assert training.losses == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
 def hold_at_step(slurm: Cluster, job: int, training: Training, step: int) -> tuple[str, int]:
-    """Stop a rank, so that no machine is too fast for what is to come; node and process id of it."""
+    """Pause rank 1, so that training can't finish before the interruption; return its node and process id."""
     training.wait_for_step(1)
     node, process = slurm.task_process(job, rank=1)
     training.wait_for_step(step)
@@ -38,19 +39,19 @@ def hold_at_step(slurm: Cluster, job: int, training: Training, step: int) -> tup
 
 
 def wake_before_limit(slurm: Cluster, job: int, training: Training, node: str, process: int, left: int) -> None:
-    """Let a stopped process go on so many seconds before its job's time limit, if Slurm's warning has not woken it."""
+    """Continue a paused process `left` seconds before the time limit, unless Slurm's signal already has."""
 
     def is_time() -> bool:
         seconds = seconds_of(slurm.run("squeue", "--noheader", "--format=%L", "--jobs", job).strip())
         return bool(training.of("stopped")) or (seconds is not None and seconds <= left)
 
-    training.wait_until(is_time, "its time never came")
+    training.wait_until(is_time, "the time limit did not approach")
     if not training.of("stopped"):
         slurm.run_on(node, "kill", "-CONT", process)
 
 
-def warn_while_it_imports(slurm: Cluster, job: int, training: Training) -> None:
-    """Send the warning as soon as there is a Python that could hear it, but does not yet."""
+def signal_during_import(slurm: Cluster, job: int, training: Training) -> None:
+    """Send the signal when Python has started, but has not set its handler yet."""
     slurm.wait_for(job, "RUNNING", DOWN_SECONDS)
 
     def is_python() -> bool:
@@ -60,18 +61,18 @@ def warn_while_it_imports(slurm: Cluster, job: int, training: Training) -> None:
         except (LookupError, RuntimeError):  # not started yet
             return False
 
-    training.wait_until(is_python, "it never became a Python", DOWN_SECONDS)
+    training.wait_until(is_python, "Python never started", DOWN_SECONDS)
     assert not training.starts
     slurm.run("scancel", "--signal=USR2", job)
 
 
 @pytest.mark.parametrize("by", ["sbatch", "submitit"])
-def test_a_warned_job_saves_where_it_is_and_goes_back_once(
+def test_signaled_job_saves_and_is_requeued_once(
     slurm: Cluster, submit: Submit, training: Training, alone: Alone, by: str
 ) -> None:
     job = submit("train.checkpoint_every=0", by=by)
     if by == "sbatch":
-        warn_while_it_imports(slurm, job, training)
+        signal_during_import(slurm, job, training)
     training.wait_for_step(7)
     began = time.monotonic()
     slurm.run("scancel", "--signal=USR2", job)
@@ -83,7 +84,7 @@ def test_a_warned_job_saves_where_it_is_and_goes_back_once(
     assert slurm.run("scontrol", "show", "job", job).count("Restarts=1 ") == 1
 
 
-def test_a_job_makes_room_for_one_of_higher_priority_and_goes_on(
+def test_preempted_job_resumes(
     slurm: Cluster, submit: Submit, training: Training, alone: Alone, tmp_path: Path
 ) -> None:
     job = submit("train.checkpoint_every=0")
@@ -96,31 +97,31 @@ def test_a_job_makes_room_for_one_of_higher_priority_and_goes_on(
     assert training.starts[1][0] == training.of("stopped")[0]["step"] >= 5
 
 
-def test_a_job_that_comes_to_its_time_limit_goes_on(
+def test_job_at_its_time_limit_resumes(
     slurm: Cluster, submit: Submit, training: Training, alone: Alone, tmp_path: Path
 ) -> None:
-    # Slurm looks every 30 s for whom to warn: here 29 to 59 s after the start. The run by itself minds the limit, too.
+    # Slurm checks every 30 s which jobs to signal: here 29 to 59 s after the start. The run also checks the limit.
     (tmp_path / "short.yaml").write_text("nodes: 2\ncpus_per_task: 1\ntime: '00:01:00'\nsignal_seconds: 1\n")
     job = submit("train.checkpoint_every=0", cluster="short.yaml")
     node, process = hold_at_step(slurm, job, training, 3)
     wake_before_limit(slurm, job, training, node, process, left=7)
-    training.wait_until(lambda: bool(training.of("stopped")), "it was not stopped", DOWN_SECONDS)
+    training.wait_until(lambda: bool(training.of("stopped")), "the run was not stopped", DOWN_SECONDS)
     began = time.monotonic()
     assert training.of("stopped")[0]["reason"] in ("SIGUSR2", "the time limit")
     finish(slurm, job, training, alone(), "time limit", began)
     assert training.starts[1][0] == training.of("stopped")[0]["step"] < 60
 
 
-def test_a_cancelled_job_saves_and_stays_cancelled(slurm: Cluster, submit: Submit, training: Training) -> None:
+def test_cancelled_job_stays_cancelled(slurm: Cluster, submit: Submit, training: Training) -> None:
     job = submit("train.steps=5000", "train.checkpoint_every=0")
     training.wait_for_step(5)
     slurm.run("scancel", job)
     slurm.wait_for(job, "CANCELLED", DOWN_SECONDS)
-    time.sleep(8)  # longer than a job that was put back would have to wait
+    time.sleep(8)  # longer than a requeued job would have to wait
     assert slurm.state(job) == "CANCELLED"
 
 
-def test_a_killed_rank_ends_the_job_and_the_same_command_continues_it(
+def test_killed_rank_ends_the_job_and_the_same_command_resumes(
     slurm: Cluster, submit: Submit, training: Training, alone: Alone, tmp_path: Path
 ) -> None:
     job = submit()
@@ -137,7 +138,7 @@ def test_a_killed_rank_ends_the_job_and_the_same_command_continues_it(
     assert training.starts[1][0] >= step >= 4
 
 
-def test_a_rank_that_hangs_is_named_and_the_same_command_continues(
+def test_hanging_rank_is_reported_and_the_same_command_resumes(
     slurm: Cluster, submit: Submit, training: Training, alone: Alone, tmp_path: Path
 ) -> None:
     job = submit("train.heartbeat_seconds=8")
@@ -147,16 +148,14 @@ def test_a_rank_that_hangs_is_named_and_the_same_command_continues(
     began = time.monotonic()
     slurm.run_on(node, "kill", "-STOP", process)
     slurm.wait_for(job, "FAILED", 40)
-    print(f"\nfailed {time.monotonic() - began:.1f} s after it was stopped")
-    told = f"rank 1 on {node} has stopped at step"
-    assert told in (tmp_path / f"train-{job}.log").read_text()
-    assert told in training.of("hang")[0]["told"]
+    print(f"\nfailed {time.monotonic() - began:.1f} s after the rank was paused")
+    message = f"rank 1 on {node} has stopped at step"
+    assert message in (tmp_path / f"train-{job}.log").read_text()
+    assert message in training.of("hang")[0]["told"]
     finish(slurm, submit(), training, alone(), "hang", began)
 
 
-def test_a_node_that_loses_its_power_is_waited_for(
-    slurm: Cluster, submit: Submit, training: Training, alone: Alone
-) -> None:
+def test_job_resumes_after_a_node_failure(slurm: Cluster, submit: Submit, training: Training, alone: Alone) -> None:
     job = submit("train.steps=300", "train.validate_every=300")
     training.wait_for_step(8)
     began = time.monotonic()
@@ -168,7 +167,7 @@ def test_a_node_that_loses_its_power_is_waited_for(
     assert training.starts[1][0] >= step >= 8
 
 
-def test_a_job_does_not_notice_that_slurmctld_is_restarted(
+def test_restart_of_slurmctld_does_not_affect_a_job(
     slurm: Cluster, submit: Submit, training: Training, alone: Alone
 ) -> None:
     job = submit("train.steps=300", "train.validate_every=300")

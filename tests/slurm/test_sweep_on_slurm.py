@@ -1,4 +1,4 @@
-"""Both ways to sweep on a real Slurm: Ray over the nodes of an allocation, and an array of workers."""
+"""Sweeps on a real Slurm: Ray on the nodes of an allocation, and an array of workers."""
 
 import json
 import time
@@ -33,7 +33,7 @@ def space_file(folder: Path, shards: Manifest, steps: int = 16) -> str:
     return "small.yaml"
 
 
-def result(folder: Path) -> dict:
+def read_result(folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
@@ -41,19 +41,17 @@ def result(folder: Path) -> dict:
 def test_ray_spans_the_nodes_of_an_allocation(slurm: Cluster, shards: Manifest, tmp_path: Path) -> None:
     space = space_file(tmp_path, shards)
     submit = f"polarcast submit --cluster test --nodes 2 --name swept --json -- sweep {space} --out found"
-    told = slurm.run("bash", "-c", f"cd {tmp_path} && {submit}")
-    slurm.wait_for(int(json.loads(told.splitlines()[-1])["job"]), "COMPLETED", SECONDS)
-    told = result(tmp_path / "found")
-    assert told["states"] == {"complete": 3, "stopped": 0, "replaced": 0, "failed": 0, "running": 0}
+    output = slurm.run("bash", "-c", f"cd {tmp_path} && {submit}")
+    slurm.wait_for(int(json.loads(output.splitlines()[-1])["job"]), "COMPLETED", SECONDS)
+    found = read_result(tmp_path / "found")
+    assert found["states"] == {"complete": 3, "stopped": 0, "replaced": 0, "failed": 0, "running": 0}
     assert (tmp_path / "found" / "best.yaml").is_file()
     hosts = {json.loads(path.read_text())["host"] for path in tmp_path.glob("found/trials/*/radar/provenance.json")}
     assert hosts == {"n1", "n2"}
 
 
 @pytest.mark.slurm
-def test_workers_of_an_array_share_a_sweep_and_survive_a_warning(
-    slurm: Cluster, shards: Manifest, tmp_path: Path
-) -> None:
+def test_array_workers_share_a_sweep_and_survive_a_signal(slurm: Cluster, shards: Manifest, tmp_path: Path) -> None:
     space = space_file(tmp_path, shards, steps=200)
     job = slurm.submit(SCRIPT, space, "--out", "found", chdir=tmp_path, options=("--array=0-1", "--cpus-per-task=1"))
     deadline = time.monotonic() + SECONDS
@@ -68,5 +66,5 @@ def test_workers_of_an_array_share_a_sweep_and_survive_a_warning(
         assert time.monotonic() < deadline, states
         assert not {"FAILED", "CANCELLED", "TIMEOUT"} & set(states), states
         time.sleep(0.5)
-    told = result(tmp_path / "found")
-    assert told["states"] == {"complete": 3, "stopped": 0, "replaced": 0, "failed": 0, "running": 0}
+    found = read_result(tmp_path / "found")
+    assert found["states"] == {"complete": 3, "stopped": 0, "replaced": 0, "failed": 0, "running": 0}

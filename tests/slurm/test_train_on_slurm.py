@@ -1,4 +1,4 @@
-"""slurm/train.sbatch as a user submits it by hand, on two real nodes."""
+"""slurm/train.sbatch on two real nodes."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "slurm" / "train.sbatch"
 
 @pytest.fixture
 def sbatch(slurm: Cluster, shards: Manifest, tmp_path: Path) -> Submit:
-    """Submits the script with options of sbatch."""
+    """Return a function that submits the script with sbatch options."""
     arguments = ["demo", f"data.shards={shards.folder}", *SETTINGS]
 
     def submit_script(*options: str) -> int:
@@ -28,7 +28,7 @@ def sbatch(slurm: Cluster, shards: Manifest, tmp_path: Path) -> Submit:
 
 @pytest.fixture
 def loopback_names(slurm: Cluster) -> Iterator[None]:
-    """Each node takes its own name for 127.0.1.1, as Debian's installer writes it; the other's it knows."""
+    """Make each node resolve its own name to 127.0.1.1, as the Debian installer configures it."""
     files = {node: slurm.folder / f"hosts.{node}" for node in NODES}
     before = {node: file.read_text() for node, file in files.items()}
     # Written in place: the file is mounted over the node's /etc/hosts.
@@ -41,7 +41,7 @@ def loopback_names(slurm: Cluster) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("loopback_names")
-def test_two_nodes_that_take_their_own_names_for_loopback_have_the_loss_curve_of_one_process(
+def test_nodes_with_loopback_names_give_the_losses_of_one_process(
     slurm: Cluster, sbatch: Submit, training: Training, alone: Callable[..., dict[int, float]]
 ) -> None:
     slurm.wait_for(sbatch(), "COMPLETED", TRAIN_SECONDS)
@@ -56,7 +56,7 @@ def test_two_nodes_that_take_their_own_names_for_loopback_have_the_loss_curve_of
         assert slowest["seconds"] == max(step["own_seconds"]) > 0
 
 
-def test_a_job_put_back_into_the_queue_continues(
+def test_requeued_job_resumes(
     slurm: Cluster, sbatch: Submit, training: Training, alone: Callable[..., dict[int, float]]
 ) -> None:
     job = sbatch()
@@ -70,7 +70,7 @@ def test_a_job_put_back_into_the_queue_continues(
     assert training.losses == pytest.approx(alone(), rel=1e-5, abs=1e-7)
 
 
-def test_gpus_without_a_task_each_are_refused(slurm: Cluster, sbatch: Submit, tmp_path: Path) -> None:
+def test_gpus_must_equal_tasks(slurm: Cluster, sbatch: Submit, tmp_path: Path) -> None:
     job = sbatch("--gpus-per-node=2")
     slurm.wait_for(job, "FAILED", DOWN_SECONDS)
-    assert "2 GPUs a node, but 1 tasks" in (tmp_path / f"train-{job}.log").read_text()
+    assert "2 GPUs per node, but 1 tasks" in (tmp_path / f"train-{job}.log").read_text()

@@ -1,4 +1,4 @@
-"""What a search may choose: kinds of parameters, conditions, grids."""
+"""Search parameters: kinds, conditions, grids and perturbation."""
 
 import random
 from typing import Any
@@ -22,7 +22,7 @@ KINDS = [
 ]
 
 
-def test_kinds_are_told_apart() -> None:
+def test_parameter_kinds_are_parsed() -> None:
     net, depth, rate, widths = KINDS
     assert isinstance(net, Choice)
     assert widths.extremes == [[8, 16], [16]]
@@ -34,7 +34,7 @@ def test_kinds_are_told_apart() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
-def test_what_is_suggested_lies_within_and_conditions_hold(seed: int) -> None:
+def test_suggestions_are_in_range_and_satisfy_conditions(seed: int) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     for _ in range(3):
         trial = study.ask()
@@ -43,7 +43,7 @@ def test_what_is_suggested_lies_within_and_conditions_hold(seed: int) -> None:
         assert point["widths"] in ([8, 16], [16])
         assert ("depth" in point) == (point["net"] == "b")
         assert point.get("depth", 1) in range(1, 6)
-        # What Optuna keeps leads back to the same point.
+        # The values stored by Optuna decode to the same point.
         assert encoded(KINDS, point) == trial.params
         again = suggest(KINDS, FixedPoint(trial.params))  # type: ignore[arg-type]
         assert key_of(again) == key_of(point)
@@ -52,7 +52,7 @@ def test_what_is_suggested_lies_within_and_conditions_hold(seed: int) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000))
-def test_what_a_branch_tries_is_near_or_anywhere_and_conditions_hold(seed: int) -> None:
+def test_explored_points_are_in_range_and_satisfy_conditions(seed: int) -> None:
     draw, point = random.Random(seed), {"net": "b", "depth": 2, "rate": 2e-3, "widths": [16]}
     for _ in range(5):
         point = explore(KINDS, point, draw)
@@ -62,14 +62,14 @@ def test_what_a_branch_tries_is_near_or_anywhere_and_conditions_hold(seed: int) 
         assert point.get("depth", 1) in range(1, 6)
 
 
-def test_most_branches_move_every_number_by_a_fifth() -> None:
+def test_explore_scales_most_numbers_by_a_fifth() -> None:
     start, draw = {"net": "b", "depth": 3, "rate": 1e-3, "widths": [16]}, random.Random(0)
     rates = [explore(KINDS, start, draw)["rate"] for _ in range(400)]
     near = [rate for rate in rates if rate == pytest.approx(1.2e-3) or rate == pytest.approx(1e-3 / 1.2)]
     assert 0.65 < len(near) / len(rates) < 0.85
 
 
-def test_a_grid_is_every_combination_once_and_knows_conditions() -> None:
+def test_grid_has_every_valid_combination_once() -> None:
     points = grid(KINDS, 3)
     assert len(points) == 3 * 2 + 3 * 3 * 2
     assert len({key_of(point) for point in points}) == len(points)
@@ -78,7 +78,7 @@ def test_a_grid_is_every_combination_once_and_knows_conditions() -> None:
     assert not any("depth" in point for point in points if point["net"] == "a")
 
 
-def test_integers_of_a_short_range_come_once() -> None:
+def test_integer_grid_has_no_duplicates() -> None:
     assert parse_parameter("n", {"integer": [1, 2]}).grid(5) == [1, 2]
     assert parse_parameter("n", {"log_integer": [1, 64]}).grid(4) == [1, 4, 16, 64]
 
@@ -90,6 +90,6 @@ def test_integers_of_a_short_range_come_once() -> None:
         {"log_uniform": [0, 1]}, {"integer": [1.5, 3]}, {"choice": [1], "uniform": [0, 1]}, 3, {"uniform": [True, 2]},
     ],
 )  # fmt: skip
-def test_what_is_no_parameter_is_refused_by_its_key(content: Any) -> None:
+def test_invalid_parameter_is_rejected_with_its_key(content: Any) -> None:
     with pytest.raises(BadInput, match=r"model\.key"):
         parse_parameter("model.key", content)

@@ -1,4 +1,4 @@
-"""What a sweep has come to, from its trials' records alone."""
+"""Sweep results from trial records."""
 
 import csv
 import json
@@ -39,12 +39,12 @@ def space(tmp_path: Path) -> Space:
 def trial(number: int, values: list[tuple[float, float]], state: str = COMPLETE, steps: int = 90) -> Trial:
     point = {"train.learning_rate": 1e-3 * (1 + number)}
     reports = [TrialReport(30 * (1 + i), sum(v) / 2, dict(zip(ARMS, v, strict=True))) for i, v in enumerate(values)]
-    return Trial(key_of(point), point, steps, float(number), state, "out of luck" * (state == FAILED), reports, 60.0)
+    return Trial(key_of(point), point, steps, float(number), state, "out of memory" * (state == FAILED), reports, 60.0)
 
 
-def written(folder: Path, trials: list[Trial]) -> Path:
-    for one in trials:
-        write_trial(folder / "trials" / one.key, one)
+def write_trials(folder: Path, trials: list[Trial]) -> Path:
+    for each in trials:
+        write_trial(folder / "trials" / each.key, each)
     return folder
 
 
@@ -59,12 +59,12 @@ MANY = [
 ]
 
 
-def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
-    assert read_trials(written(tmp_path, MANY)) == MANY
+def test_trial_records_round_trip(tmp_path: Path) -> None:
+    assert read_trials(write_trials(tmp_path, MANY)) == MANY
 
 
-def test_the_best_comes_first_and_what_was_saved_is_counted(space: Space, tmp_path: Path) -> None:
-    result = result_of(written(tmp_path, MANY), space)
+def test_trials_are_ranked_and_saved_hours_counted(space: Space, tmp_path: Path) -> None:
+    result = result_of(write_trials(tmp_path, MANY), space)
     assert [t.value for t in result.trials[:4]] == pytest.approx([1.2, 1.3, 1.5, 2.1])
     assert [t.state for t in result.trials[4:]] == [STOPPED, FAILED, RUNNING]
     spent, saved = result.hours
@@ -72,8 +72,8 @@ def test_the_best_comes_first_and_what_was_saved_is_counted(space: Space, tmp_pa
     assert saved == pytest.approx(2 * 60 / 3600)
 
 
-def test_arms_are_compared_point_by_point(space: Space, tmp_path: Path) -> None:
-    paired = result_of(written(tmp_path, MANY), space).paired
+def test_arms_are_compared_pairwise(space: Space, tmp_path: Path) -> None:
+    paired = result_of(write_trials(tmp_path, MANY), space).paired
     assert paired is not None
     differences = [-0.6, -0.4, 0.2, -0.6]
     assert paired.difference == pytest.approx(np.mean(differences))
@@ -86,8 +86,8 @@ def test_arms_are_compared_point_by_point(space: Space, tmp_path: Path) -> None:
     assert (worse.better, worse.low) == (0.0, None)
 
 
-def test_files_and_pictures_are_made_and_best_yaml_trains(space: Space, tmp_path: Path) -> None:
-    folder = written(tmp_path, MANY)
+def test_result_files_and_figures_are_written(space: Space, tmp_path: Path) -> None:
+    folder = write_trials(tmp_path, MANY)
     result = result_of(folder, space)
     best = result.trials[0]
     config = space.config(best.point, "dualpol")
@@ -97,9 +97,9 @@ def test_files_and_pictures_are_made_and_best_yaml_trains(space: Space, tmp_path
     rows = list(csv.DictReader((folder / "trials.csv").open()))
     assert [row["trial"] for row in rows] == [t.key for t in result.trials]
     assert float(rows[0]["dualpol"]) == 1.0
-    told = json.loads((folder / "result.json").read_text())
-    assert told["states"] == {"complete": 4, "stopped": 1, "replaced": 0, "failed": 1, "running": 1}
-    assert told["best"]["trial"] == best.key
+    record = json.loads((folder / "result.json").read_text())
+    assert record["states"] == {"complete": 4, "stopped": 1, "replaced": 0, "failed": 1, "running": 1}
+    assert record["best"]["trial"] == best.key
     figures(folder, result)
     assert {path.stem for path in (folder / "figures").iterdir()} == {"history", "parallel_coordinates", "importance"}
     assert table(result).row_count == len(MANY)
@@ -107,7 +107,7 @@ def test_files_and_pictures_are_made_and_best_yaml_trains(space: Space, tmp_path
     assert OmegaConf.load(folder / "best.yaml").train.learning_rate == best.point["train.learning_rate"]
 
 
-def test_a_sweep_without_trials_has_a_result(space: Space, tmp_path: Path) -> None:
+def test_sweep_without_trials_has_an_empty_result(space: Space, tmp_path: Path) -> None:
     result = result_of(tmp_path, space)
     write_result(tmp_path, result)
     figures(tmp_path, result)

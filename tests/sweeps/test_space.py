@@ -1,4 +1,4 @@
-"""Spaces are held against the configuration before anything starts."""
+"""Validation of search spaces."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ def space_file(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SPACES.glob("*.yaml")))
-def test_every_space_that_comes_along_is_valid_on_both_arms(name: str) -> None:
+def test_bundled_spaces_are_valid_on_both_arms(name: str) -> None:
     space = load_space(name, paired=True)
     assert space.arms == ("radar", "dualpol")
     assert {space.config({}, arm).arm for arm in space.arms} == set(space.arms)
 
 
-def test_a_point_becomes_a_configuration_that_records_the_objective(tmp_path: Path) -> None:
+def test_point_becomes_a_configuration_that_scores_the_objective(tmp_path: Path) -> None:
     space = load_space(
         space_file(tmp_path, f"objective: validation/csi@threshold=10\n{PARAMETERS}"), ["data.shards=here"]
     )
@@ -37,33 +37,33 @@ def test_a_point_becomes_a_configuration_that_records_the_objective(tmp_path: Pa
     ("objective", "smaller"),
     [("loss", True), ("rmse", True), ("csi@threshold=10", False), ("cc", False), ("crps", True)],
 )
-def test_the_better_side_of_an_objective_is_known(tmp_path: Path, objective: str, smaller: bool) -> None:
+def test_direction_of_objective(tmp_path: Path, objective: str, smaller: bool) -> None:
     space = load_space(space_file(tmp_path, f"objective: validation/{objective}\n{PARAMETERS}"))
     assert space.smaller_is_better == smaller
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        (f"objective: test/rmse\n{PARAMETERS}", "'test/rmse' is no validation score .*validation/rmse"),
-        (f"objective: rmse\n{PARAMETERS}", "'rmse' is no validation score"),
-        (f"objective: validation/nb\n{PARAMETERS}", "nb has no better side"),
+        (f"objective: test/rmse\n{PARAMETERS}", "'test/rmse' is not a validation score .*validation/rmse"),
+        (f"objective: rmse\n{PARAMETERS}", "'rmse' is not a validation score"),
+        (f"objective: validation/nb\n{PARAMETERS}", "nb can't be optimized"),
         (f"objective: validation/csi@threshold=*\n{PARAMETERS}", "many scores"),
         (f"objective: validation/rsme\n{PARAMETERS}", "unknown metric 'rsme'"),
-        (f"search: magic\n{PARAMETERS}", "there are: optuna, random, grid"),
-        ("parameters: {}", "nothing to choose"),
+        (f"search: magic\n{PARAMETERS}", "choose from: optuna, random, grid"),
+        ("parameters: {}", "no parameters to search"),
         ("parameters: {train.learning_rat: {uniform: [0.1, 1]}}", "did you mean train.learning_rate"),
         ("parameters: {model.widths: {choice: [[4, 8], [a]]}}", "is not accepted"),
         ("parameters: {model.rain_transform: {choice: [log1p, magic]}}", "'magic' is not accepted"),
-        ("parameters: {data.crop: {integer: [1, 2], when: {data.flip_rotate: true}}}", "not chosen before it"),
+        ("parameters: {data.crop: {integer: [1, 2], when: {data.flip_rotate: true}}}", "not defined before it"),
         ("trails: 3", "trails"),
     ],
 )
-def test_a_bad_space_is_refused_before_anything_starts(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_invalid_space_is_rejected(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         load_space(space_file(tmp_path, text))
 
 
-def test_an_unknown_space_is_told_with_those_there_are() -> None:
-    with pytest.raises(BadInput, match="there are: diffusion, furenet, qpe_unet, tiny"):
+def test_unknown_space_error_lists_the_bundled_ones() -> None:
+    with pytest.raises(BadInput, match="choose from: diffusion, furenet, qpe_unet, tiny"):
         load_space("tinny")

@@ -1,4 +1,4 @@
-"""Sweeps with real trainings: by Ray, by workers, killed and gone on with, paired, with trials that fail."""
+"""Sweeps with real trainings: Ray, workers, kill and resume, paired arms, failing trials."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def losses(trial: Trial, folder: Path, arm: str = "radar") -> list[float]:
     return [record["loss"] for record in records if record["event"] == "step"]
 
 
-def test_a_killed_sweep_keeps_what_is_done_and_goes_on_where_it_was(shards: Manifest, tmp_path: Path) -> None:
+def test_killed_sweep_keeps_complete_trials_and_resumes(shards: Manifest, tmp_path: Path) -> None:
     space, folder = space_file(tmp_path, shards), tmp_path / "killed"
     process = subprocess.Popen(
         [sys.executable, "-m", "polarcast.hpc.cli", "sweep", space, "--out", str(folder), "--at-once", "1"],
@@ -72,8 +72,8 @@ def test_a_killed_sweep_keeps_what_is_done_and_goes_on_where_it_was(shards: Mani
     )  # fmt: skip
     deadline = time.monotonic() + 180
     while not any(trial.state == RUNNING and trial.step for trial in read_trials(folder)[1:]):
-        assert time.monotonic() < deadline, "no second trial has come to a validation"
-        assert process.poll() is None, "the sweep has ended"
+        assert time.monotonic() < deadline, "no second trial reached a validation"
+        assert process.poll() is None, "the sweep ended"
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -81,45 +81,45 @@ def test_a_killed_sweep_keeps_what_is_done_and_goes_on_where_it_was(shards: Mani
     done = [trial for trial in before.values() if trial.state == COMPLETE]
     assert done
     assert polarcast("sweep", space, "--out", folder).returncode == 2
-    told = sweep(space, "--out", folder, "--resume", "--at-once", "1")
-    assert told["states"] == {"complete": 3, "stopped": 0, "replaced": 0, "failed": 0, "running": 0}
+    result = sweep(space, "--out", folder, "--resume", "--at-once", "1")
+    assert result["states"] == {"complete": 3, "stopped": 0, "replaced": 0, "failed": 0, "running": 0}
     after = {trial.key: trial for trial in read_trials(folder)}
     assert all(after[trial.key] == trial for trial in done)
-    # What was interrupted came to what it would have come to: the same configuration in a folder of its own.
-    [cut] = [key for key, trial in before.items() if trial.state == RUNNING]
+    # The interrupted trial has the losses of an uninterrupted run of the same configuration.
+    [interrupted] = [key for key, trial in before.items() if trial.state == RUNNING]
     again = tmp_path / "again"
-    assert polarcast("train", folder / "trials" / cut / "radar" / "config.yaml", "--out", again).returncode == 0
+    assert polarcast("train", folder / "trials" / interrupted / "radar" / "config.yaml", "--out", again).returncode == 0
     expected = [record["loss"] for record in RunFolder(again).records() if record["event"] == "step"]
-    assert losses(after[cut], folder) == pytest.approx(expected, rel=1e-5)
-    done_again = sweep(space, "--out", folder, "--resume")
-    assert done_again["trials"] == told["trials"]
+    assert losses(after[interrupted], folder) == pytest.approx(expected, rel=1e-5)
+    resumed = sweep(space, "--out", folder, "--resume")
+    assert resumed["trials"] == result["trials"]
 
 
-def test_two_workers_share_a_sweep_and_one_takes_up_what_a_dead_one_left(shards: Manifest, tmp_path: Path) -> None:
+def test_worker_takes_over_the_trial_of_a_killed_worker(shards: Manifest, tmp_path: Path) -> None:
     space, folder = space_file(tmp_path, shards, trials=4), tmp_path / "shared"
     command = [sys.executable, "-m", "polarcast.hpc.cli", "sweep", space, "--out", str(folder), "--worker"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     first, second = (subprocess.Popen(command, **quiet, start_new_session=True) for _ in range(2))
     deadline = time.monotonic() + 180
     while len([trial for trial in read_trials(folder) if trial.state == RUNNING]) < 2:
-        assert time.monotonic() < deadline, "two trials were never at work at once"
+        assert time.monotonic() < deadline, "two trials never ran at the same time"
         time.sleep(0.02)
     first.kill()
     assert second.wait(300) == 0
     trials = read_trials(folder)
     assert [trial.state for trial in trials] == [COMPLETE] * 4
     assert all([report.step for report in trial.reports] == [8, 16, 24] for trial in trials)
-    # A worker that comes late finds nothing to do.
+    # A late worker has nothing left to do.
     assert sweep(space, "--out", folder, "--worker")["states"]["complete"] == 4
 
 
-def test_both_arms_of_a_paired_sweep_get_the_same_points_and_steps(shards: Manifest, tmp_path: Path) -> None:
+def test_paired_sweep_trains_both_arms_on_the_same_points_and_steps(shards: Manifest, tmp_path: Path) -> None:
     rates = "{log_uniform: [1.0e-6, 1.0e-2]}"
     space = space_file(tmp_path, shards, trials=4, stops="true", search="optuna", learning_rate=rates)
-    told = sweep(space, "--out", tmp_path / "pairs", "--paired", "--worker")
+    result = sweep(space, "--out", tmp_path / "pairs", "--paired", "--worker")
     trials = read_trials(tmp_path / "pairs")
     assert {trial.state for trial in trials} <= {COMPLETE, STOPPED}
-    assert told["paired"]["points"] == sum(trial.state == COMPLETE for trial in trials) > 0
+    assert result["paired"]["points"] == sum(trial.state == COMPLETE for trial in trials) > 0
     for trial in trials:
         assert all(set(report.by_arm) == {"radar", "dualpol"} for report in trial.reports)
         configs = [RunFolder(tmp_path / "pairs" / "trials" / trial.key / arm).config() for arm in ("radar", "dualpol")]
@@ -128,27 +128,27 @@ def test_both_arms_of_a_paired_sweep_get_the_same_points_and_steps(shards: Manif
         assert configs[0].model == configs[1].model
 
 
-def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_sweep_goes_on(shards: Manifest, tmp_path: Path) -> None:
+def test_failed_trial_is_recorded_and_the_sweep_continues(shards: Manifest, tmp_path: Path) -> None:
     space = space_file(tmp_path, shards, search="grid", widths="[[4, 8]]", learning_rate="{choice: [0.003, 1.0e+30]}")
-    told = sweep(space, "--out", tmp_path / "fails")
-    assert told["states"] == {"complete": 1, "stopped": 0, "replaced": 0, "failed": 1, "running": 0}
+    result = sweep(space, "--out", tmp_path / "fails")
+    assert result["states"] == {"complete": 1, "stopped": 0, "replaced": 0, "failed": 1, "running": 0}
     [failed] = [trial for trial in read_trials(tmp_path / "fails") if trial.state == FAILED]
     assert failed.point["train.learning_rate"] == 1e30
     assert "lower train.learning_rate" in failed.reason
-    assert told["best"]["train.learning_rate"] == 0.003
+    assert result["best"]["train.learning_rate"] == 0.003
 
 
-def test_a_population_goes_on_from_those_that_do_well(shards: Manifest, tmp_path: Path) -> None:
-    # One of the two learns next to nothing: it is replaced at a validation while the other is at work, too. They don't
-    # wait for each other: training takes longer here than one of them may start after the other.
+def test_population_continues_from_good_members(shards: Manifest, tmp_path: Path) -> None:
+    # One of the two members hardly learns, and is replaced at a validation while the other trains. Members don't wait
+    # for each other, so training must take longer than the difference between their starts.
     rates, length = "{log_uniform: [1.0e-8, 3.0e-3]}", {"steps": 800, "every": 200}
     space = space_file(tmp_path, shards, search="pbt", trials=2, widths="WIDTHS", learning_rate=rates, **length)
     Path(space).write_text(Path(space).read_text().replace("  model.widths: {choice: WIDTHS}\n", ""))
     folder = tmp_path / "population"
-    told = sweep(space, "--out", folder)
+    result = sweep(space, "--out", folder)
     trials = {trial.key: trial for trial in read_trials(folder)}
-    assert told["states"]["complete"] == 2
-    assert told["states"]["replaced"] == len(trials) - 2 > 0
+    assert result["states"]["complete"] == 2
+    assert result["states"]["replaced"] == len(trials) - 2 > 0
     for trial in filter(lambda trial: trial.parent, trials.values()):
         donor, step = trial.parent.split("@")
         assert trials[donor].member != trial.member
@@ -160,10 +160,10 @@ def test_a_population_goes_on_from_those_that_do_well(shards: Manifest, tmp_path
     replaced = [trial for trial in trials.values() if trial.state == REPLACED]
     assert all(any(t.member == r.member and t.key in r.reason for t in trials.values() if t.parent) for r in replaced)
     assert polarcast("sweep", space, "--out", folder, "--resume", "--worker").returncode == 2
-    assert sweep(space, "--out", folder, "--resume")["trials"] == told["trials"]
+    assert sweep(space, "--out", folder, "--resume")["trials"] == result["trials"]
 
 
-def test_another_space_in_the_same_folder_is_refused(shards: Manifest, tmp_path: Path) -> None:
+def test_another_space_in_the_same_folder_is_rejected(shards: Manifest, tmp_path: Path) -> None:
     space = space_file(tmp_path, shards, trials=1)
     sweep(space, "--out", tmp_path / "one", "--worker")
     other = space_file(tmp_path, shards, trials=1, learning_rate="{uniform: [0.001, 0.002]}")

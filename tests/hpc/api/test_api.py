@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from omegaconf import OmegaConf
 
 import polarcast as pc
 from polarcast.data.archive import Archive
 from polarcast.data.shards.manifest import Manifest
 
+PROJECT = Path(__file__).resolve().parents[3]
 SMALL = ["model.widths=[4,8]", "train.steps=4", "train.validate_every=2", "train.global_batch=4", "train.micro_batch=4"]
 
 
@@ -59,34 +60,31 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         pc.nonsense  # noqa: B018
 
 
-def test_the_documented_example_runs(shards: Manifest, archive: Archive, tmp_path: Path) -> None:
-    data = pc.open_shards(shards.folder, split="test", variables=["zh", "zdr"])
-    batch = next(iter(DataLoader(data, batch_size=8, collate_fn=data.collate))).to("cpu")
-
-    config = pc.load_config("demo", [f"data.shards={shards.folder}", "arm=dualpol", *SMALL])
-    run = pc.train(config, out=tmp_path / "dualpol")
-    run = pc.open_run(tmp_path / "dualpol")
-    model = run.load_model(device="cpu")
-    rain = model.forecast(batch, members=8, seed=0)
+def test_the_documented_example_runs(
+    runs: dict[str, pc.Run], shards: Manifest, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of docs/python.md, on a CPU, a small archive and a small network, and without a Slurm to submit to."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shards").symlink_to(shards.folder)
+    OmegaConf.save(OmegaConf.from_dotlist(SMALL), tmp_path / "small.yaml")
+    code = (PROJECT / "docs" / "python.md").read_text().split("```python\n")[1].split("```")[0]
+    for theirs, here in {
+        '"cuda"': '"cpu"', '"standard"': '"small.yaml"', '"/data/NJU-CPOL", event=12': f'"{archive.root}", event=1',
+        'pc.submit(config, cluster="gpu", nodes=4)\n': "", "threshold=10": "threshold=1",
+    }.items():  # fmt: skip
+        assert theirs in code
+        code = code.replace(theirs, here)
+    names = {"radar_scores": runs["radar"].evaluate()}
+    exec(compile(code, "docs/python.md", "exec"), names)
+    batch, rain, scores = names["batch"], names["rain"], names["scores"]
     assert rain.shape == (8, 1, 1, 32, 32)
-    assert not model.training
-
-    forecast = run.predict(archive.root, event=1, members=8)
-    assert forecast.to_xarray()["rain_rate"].dims == ("member", "time", "y", "x")
-    forecast.to_netcdf(tmp_path / "rain.nc")
-    assert (tmp_path / "rain.nc").is_file()
-
-    csi = pc.scores.csi(rain.mean(1), batch.rain, threshold=1)
-    fss = pc.scores.fss(rain.mean(1), batch.rain, threshold=1, window=9)
-    assert 0 <= csi <= 1
-    assert 0 <= fss <= 1
-    records = run.evaluate(split="test")
-    assert records["csi@threshold=1"] == pytest.approx(csi)
-    assert records.by_event("rmse").shape == (2,)
-    assert run.scores["rmse"] == records["rmse"]
-    value, low, high, p = pc.compare(records, records, "csi@threshold=1")
-    assert value == 0
-    assert np.isnan([low, high, p]).all()  # two events are too few for an interval
+    assert not names["model"].training
+    assert pc.scores.csi(rain.mean(1), batch.rain, threshold=1) == pytest.approx(scores["csi@threshold=1"])
+    assert scores.by_event("rmse").shape == (2,)
+    assert names["run"].scores["rmse"] == scores["rmse"]
+    assert names["forecast"].to_xarray()["rain_rate"].dims == ("member", "time", "y", "x")
+    assert {path.name for path in tmp_path.iterdir()} >= {"rain.nc", "rain.png"}
+    assert np.isnan([names["low"], names["high"], names["p"]]).all()  # two events are too few for an interval
 
 
 def test_a_run_tells_what_it_is(runs: dict[str, pc.Run]) -> None:

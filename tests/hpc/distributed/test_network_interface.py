@@ -1,4 +1,4 @@
-"""The interface towards other nodes; on real interfaces of this machine."""
+"""Selection of the network interface, on the real interfaces of this machine."""
 
 import socket
 
@@ -10,40 +10,40 @@ from polarcast.hpc.distributed.world import World
 
 @pytest.fixture
 def outward() -> tuple[str, str]:
-    """Name and address of an interface that is not loopback; skips on a machine without a network."""
+    """Name and address of an interface that is not loopback; skip without a network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
         except OSError:
-            pytest.skip("no route to any other machine")
+            pytest.skip("no route to another machine")
         address = probe.getsockname()[0]
     name = interface_of(address)
     assert name is not None
     return name, address
 
 
-def test_loopback_is_known_by_its_address() -> None:
+def test_loopback_interface_is_found_by_address() -> None:
     assert interface_of("127.0.0.1") == "lo"
 
 
-def test_an_address_nobody_has_is_no_interface() -> None:
+def test_unknown_address_has_no_interface() -> None:
     assert interface_of("192.0.2.77") is None
 
 
-def test_a_host_that_stands_for_this_machine_is_passed_over(outward: tuple[str, str]) -> None:
+def test_loopback_hosts_are_skipped(outward: tuple[str, str]) -> None:
     name, address = outward
     assert interface_towards(["localhost", "no-such-host.invalid", "127.0.1.1", address]) == name
     assert interface_towards(["localhost"]) is None
 
 
-def test_it_is_named_to_both_libraries_in_a_job_of_several_nodes(outward: tuple[str, str]) -> None:
+def test_interface_is_set_for_gloo_and_nccl_on_several_nodes(outward: tuple[str, str]) -> None:
     name, address = outward
     env: dict[str, str] = {"NCCL_SOCKET_IFNAME": "ib0"}
     name_interface(World(size=4, local_size=2, address="localhost", hosts=("localhost", address)), env)
     assert env == {"NCCL_SOCKET_IFNAME": "ib0", "GLOO_SOCKET_IFNAME": name}
 
 
-def test_on_one_node_nothing_is_named() -> None:
+def test_interface_is_not_set_on_one_node() -> None:
     env: dict[str, str] = {}
     name_interface(World(size=4, local_size=4, address="192.0.2.1"), env)
     assert env == {}

@@ -1,4 +1,4 @@
-"""Stopping in time, by real signals to real processes; what Slurm's clients say is tested on a real Slurm."""
+"""Graceful stop and preflight, with real signals and processes; tests/slurm covers Slurm itself."""
 
 import os
 import signal
@@ -24,12 +24,12 @@ SETTINGS = ["model.widths=[4,8]", "match_params=false", "train.global_batch=4", 
     ("text", "seconds"),
     [("1:00", 60), ("00:15", 15), ("2:03:04", 7384), ("1-00:00:01", 86401), ("UNLIMITED", None), ("", None)],
 )
-def test_slurms_times_are_read(text: str, seconds: int | None) -> None:
+def test_slurm_times_are_parsed(text: str, seconds: int | None) -> None:
     assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
-def test_a_signal_raises_the_flag_and_the_handlers_are_put_back(number: signal.Signals) -> None:
+def test_signal_sets_the_flag_and_handlers_are_restored(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with StopFlag(World(), 60, env={}) as stop:
         assert stop.agreed() == ""
@@ -38,17 +38,17 @@ def test_a_signal_raises_the_flag_and_the_handlers_are_put_back(number: signal.S
     assert signal.getsignal(number) is before
 
 
-def test_without_slurm_nothing_is_requeued() -> None:
+def test_nothing_is_requeued_without_slurm() -> None:
     assert requeue(env={}) is False
 
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize(("processes", "number"), [(1, signal.SIGINT), (1, signal.SIGUSR2), (2, signal.SIGTERM)])
-def test_a_run_that_is_asked_to_stop_saves_where_it_is_and_tells_how_to_go_on(
+def test_signaled_run_saves_and_reports_how_to_resume(
     shards: Manifest, tmp_path: Path, processes: int, number: signal.Signals
 ) -> None:
     arguments = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS, "--out", str(tmp_path / "run")]
-    # Whoever runs these tests in the background has them ignore it.
+    # Tests that run in the background inherit an ignored SIGINT.
     start = (
         "import signal, sys, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "sys.argv = sys.argv[1:]; runpy.run_module('polarcast.hpc.cli', run_name='__main__', alter_sys=True)"
@@ -61,28 +61,26 @@ def test_a_run_that_is_asked_to_stop_saves_where_it_is_and_tells_how_to_go_on(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     [stopped] = [r for r in run.records() if r["event"] == "stopped"]
     assert stopped["reason"] == number.name
     assert (run.checkpoints / f"step-{stopped['step']:08d}" / "sums.json").exists()
-    assert f"after step {stopped['step']}, which is saved: the same command continues it" in told
+    assert f"saved step {stopped['step']} — run the same command to continue" in errors
     assert process.returncode == 143
 
 
-def test_nodes_are_held_against_each_other(tmp_path: Path) -> None:
+def test_preflight_measures_the_nodes_and_rejects_a_missing_folder(tmp_path: Path) -> None:
     found = preflight_alone(tmp_path)
     assert found["free_gb"] > 0
     assert found["all_reduce_gb_per_s"] > 0
-    with pytest.raises(BadInput, match="not there on"):
+    with pytest.raises(BadInput, match="not visible on"):
         preflight_alone(tmp_path / "nowhere")
 
 
-def test_processes_that_share_a_gpu_are_refused_before_they_wait_for_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_that_share_a_gpu_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polarcast.hpc.distributed.preflight._gpu", lambda: "7b0f")
     monkeypatch.setattr("polarcast.hpc.distributed.preflight.gather", lambda item, _: [item, item])
-    with pytest.raises(BadInput, match="2 processes can't share 1 GPU — start one for each"):
+    with pytest.raises(BadInput, match="2 processes can't share 1 GPU — start one process per GPU"):
         preflight(tmp_path, World(size=2))
 
 
@@ -93,13 +91,13 @@ def preflight_alone(folder: Path) -> dict:
     return preflight(folder, World())
 
 
-def test_versions_that_differ_are_told_with_their_hosts() -> None:
+def test_hosts_are_grouped_by_version() -> None:
     assert grouped(["n1", "n2", "n3"], ["2.9", "2.13", "2.9"]) == {"2.9": ["n1", "n3"], "2.13": ["n2"]}
 
 
-def test_what_fails_everywhere_is_told_as_it_is() -> None:
+def test_error_of_all_ranks_is_raised_unchanged() -> None:
     def fail() -> None:
-        raise BadInput("there is nothing", "here", "look there")
+        raise BadInput("no such file", "here", "look there")
 
-    with pytest.raises(BadInput, match=r"^here: there is nothing — look there$"):
+    with pytest.raises(BadInput, match=r"^here: no such file — look there$"):
         on_every_rank(fail, World())

@@ -12,12 +12,12 @@ from polarcast.hpc.training.micro_batch import choose_micro_batch, share_of
 from polarcast.hpc.training.train import learning_rate
 
 
-def test_alone_without_a_launcher() -> None:
+def test_single_process_without_a_launcher() -> None:
     world = detect({})
     assert (world.rank, world.size, world.is_first) == (0, 1, True)
 
 
-def test_torchrun_tells_rank_and_meeting_point() -> None:
+def test_rank_and_address_are_read_from_torchrun() -> None:
     env = {
         "RANK": "3",
         "WORLD_SIZE": "4",
@@ -33,7 +33,7 @@ def test_torchrun_tells_rank_and_meeting_point() -> None:
     ("batch", "micro", "world", "expected"),
     [(8, 8, 1, (8, 1)), (8, 8, 2, (4, 1)), (64, 8, 2, (8, 4)), (12, 8, 1, (6, 2)), (6, 4, 2, (3, 1))],
 )
-def test_micro_batches_make_up_the_global_batch(
+def test_micro_batches_add_up_to_the_global_batch(
     shards: Manifest, batch: int, micro: int, world: int, expected: tuple[int, int]
 ) -> None:
     config = load_config("demo", [f"train.global_batch={batch}", f"train.micro_batch={micro}"])
@@ -41,12 +41,12 @@ def test_micro_batches_make_up_the_global_batch(
     assert (found, share_of(config.train, world) // found) == expected
 
 
-def test_a_global_batch_that_ranks_can_not_share_is_refused() -> None:
+def test_indivisible_global_batch_is_rejected() -> None:
     with pytest.raises(BadInput, match="3 processes"):
         share_of(TrainConfig(global_batch=8), 3)
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+def test_learning_rate_warms_up_and_decays_to_zero() -> None:
     settings = TrainConfig(steps=100, warmup_steps=10, learning_rate=2.0)
     rates = [learning_rate(settings, s) for s in range(100)]
     assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
