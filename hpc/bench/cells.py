@@ -1,4 +1,4 @@
-"""Cells of a suite: one run each."""
+"""Cells of a suite, one run each."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from polarcast.models.registry import get_model
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a suite: a model on an arm with a seed, and the cell that it builds on."""
+    """One run of a suite: a model, an arm, a seed, and the cell it builds on."""
 
     model: str
     arm: str
@@ -29,27 +29,27 @@ class Cell:
     base: "Cell | None" = None
 
     @property
-    def is_by_chance(self) -> bool:
-        """Whether another seed would make another model."""
+    def is_random(self) -> bool:
+        """Whether the run depends on its seed."""
         return self.base is not None or get_model(self.config.model["name"]).trained
 
     def folder(self, runs: Path, data_digest: str) -> Path:
-        """Its run folder, keyed by the hash of its configuration and of the data."""
+        """Return the run folder, keyed by the hashes of the configuration and of the data."""
         key = f"{digest(self.config)[:8]}-{data_digest[:8]}"
         return runs / f"{self.model}-{self.arm}-s{self.seed}-{key}"
 
 
 def cells_of(suite: Suite, shards: Path) -> list[Cell]:
-    """All runs a suite needs, each once however many tables show it; a cell comes after the one it builds on.
+    """Return all runs of a suite, each once; a cell follows the one it builds on.
 
     Raises:
-        BadInput: a model's settings are not valid, or models build on each other in a circle.
+        BadInput: a model's settings are invalid, or models build on each other in a cycle.
     """
     cells: dict[tuple[str, str, int], Cell] = {}
     for name in suite.models:
         for arm in suite.arms_of(name):
             for seed in suite.seeds_of(name):
-                if not _add_cell(cells, suite, shards, (name, arm, seed), ()).is_by_chance:
+                if not _add_cell(cells, suite, shards, (name, arm, seed), ()).is_random:
                     break
     return list(cells.values())
 
@@ -63,11 +63,11 @@ def _add_cell(
 ) -> Cell:
     name, arm, seed = key
     if name in above:
-        raise BadInput(f"{' builds on '.join((*above, name))}", "models", "let one of them stand alone")
+        raise BadInput(f"{' builds on '.join((*above, name))}", "models", "remove one `base` from the cycle")
     if key not in cells:
         spec = suite.models[name]
         base = _add_cell(cells, suite, shards, (spec.base, arm, seed), (*above, name)) if spec.base else None
-        # Where a base lies is known when the data are.
+        # The folder of the base depends on the data, which may not exist yet.
         base_run = BaseRun("", base.config) if base else None
         like = next((cell.config for (n, a, _), cell in cells.items() if (n, a) == (name, arm)), None)
         config = like or _config(suite, spec, arm, shards, base_run)
@@ -77,23 +77,23 @@ def _add_cell(
 
 
 def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, base: BaseRun | None) -> RunConfig:
-    of_cell = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, "base": base and asdict(base)}
-    return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, of_cell)))  # type: ignore[arg-type]
+    overrides = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, "base": base and asdict(base)}
+    return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, overrides)))  # type: ignore[arg-type]
 
 
 class SuiteFolder:
-    """Where a suite keeps its data, runs, tables and figures."""
+    """Folder layout of a suite: data, runs, tables and figures."""
 
     def __init__(self, path: Path, data: DataSpec) -> None:
         key = hashlib.sha256(json.dumps(asdict(data), sort_keys=True).encode()).hexdigest()[:8]
         self.path = Path(path)
         data_folder = self.path / f"data-{key}"
         self.archive = data_folder / "archive"
-        # Absolute, because it is written into every run: a run is scored from any folder.
+        # Absolute, because every run stores it and may be scored from any working directory.
         self.shards = data_folder.resolve() / "shards"
         self.cells = self.path / "cells"
         self.suite_file = self.path / "suite.yaml"
 
     def cell(self, cell: Cell, manifest: Manifest) -> RunFolder:
-        """The run folder of one cell."""
+        """Return the run folder of one cell."""
         return RunFolder(cell.folder(self.cells, manifest.digest()))

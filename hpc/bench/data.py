@@ -12,36 +12,36 @@ from polarcast.hpc.utils.progress import ProgressBoard
 
 @dataclass
 class SynthSpec:
-    """A synthetic archive to make."""
+    """Settings of a synthetic archive."""
 
     events: int = 240
     """Number of events."""
     frames: int | None = None
-    """Frames of each event; drawn from the real archive's lengths by default."""
+    """Frames per event; by default drawn from the lengths of the real archive's events."""
     size: int = 256
-    """Pixels a side."""
+    """Pixels per side."""
     preset: str = "meiyu"
-    """Climate of the storms."""
+    """Preset: climate of the storms."""
     seed: int = 0
     """Seed of the archive."""
 
 
 @dataclass
 class DataSpec:
-    """Where a suite's shards come from."""
+    """Source of a suite's shards."""
 
     archive: str | None = None
-    """Folder of an NJU-CPOL tree; without one a synthetic archive is made."""
+    """Folder in the layout of NJU-CPOL; without one, a synthetic archive is generated."""
     synth: SynthSpec = field(default_factory=SynthSpec)
-    """The synthetic archive."""
+    """Settings of the synthetic archive."""
     split: str = "0.6/0.15/0.25"
     """Rule that assigns events to train, validation and test."""
 
 
 def prepare_data(spec: DataSpec, archive_folder: Path, shards: Path, workers: int, board: ProgressBoard) -> Manifest:
-    """Shard the archive of a suite into `shards`; synthesize it into `archive_folder` first where none is given.
+    """Open the shards of a suite, or write them from its archive.
 
-    Shards that exist are opened as they are.
+    Without an archive in `spec`, a synthetic one is generated in `archive_folder` first.
     """
     if (shards / NAME).is_file():
         return read_manifest(shards)

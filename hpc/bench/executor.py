@@ -1,4 +1,4 @@
-"""Cells as processes, a few at a time."""
+"""Run cells as processes, several at a time."""
 
 import os
 import signal
@@ -21,12 +21,18 @@ _POLL_SECONDS = 0.2
 _TRAIN_SHARE = 0.95
 _LEAD_SECONDS = 120.0
 _STOPPED = (ENDED_EARLY, -signal.SIGTERM)
-"""How a cell ends that was asked to: while it trains, and while it is scored."""
+"""Exit codes of a cell that was stopped: during training, and during evaluation."""
 
 
 @dataclass(frozen=True)
 class CellJob:
-    """A cell to run: its folder, the seconds of one core that it is expected to take, and the one it must wait for."""
+    """A cell to run.
+
+    Attributes:
+        folder: Run folder.
+        seconds: Expected time on one core.
+        after: Run folder of the cell that must finish first.
+    """
 
     folder: Path
     seconds: float
@@ -41,16 +47,16 @@ class _Running:
 
 
 def run_processes(jobs: Sequence[CellJob], workers: int, board: ProgressBoard) -> None:
-    """Run cells, `workers` at a time; one that fails doesn't stop the others.
+    """Run cells, `workers` at a time; a failed cell does not stop the others.
 
-    A signal, or the approaching time limit of a Slurm job, has all cells save what they have.
+    On a signal, or shortly before the time limit of a Slurm job, all cells save their progress and end.
 
     Raises:
-        Stopped: that has happened, in Slurm the job is back in the queue; or somebody has stopped a cell by itself.
-        BadInput: a cell failed on its input; the message is the cell's own.
-        WorkFailed: a cell failed otherwise; names the file with its output.
+        Stopped: all cells were stopped (in Slurm, the job is requeued), or a single cell was stopped.
+        BadInput: a cell failed because of its input; the message is the cell's own.
+        WorkFailed: a cell failed for another reason; the message names the file with its output.
     """
-    waiting, whole = list(jobs), sum(job.seconds for job in jobs)
+    waiting, total = list(jobs), sum(job.seconds for job in jobs)
     running: list[_Running] = []
     ended: list[_Running] = []
     flag = StopFlag(World(), _LEAD_SECONDS)
@@ -67,27 +73,27 @@ def run_processes(jobs: Sequence[CellJob], workers: int, board: ProgressBoard) -
             ended += [cell for cell in running if _has_ended(cell)]
             running = [cell for cell in running if cell not in ended]
             done(len(ended))
-            past = sum(cell.job.seconds for cell in ended)
-            board.advance("cells", (past + sum(_share(c.job.folder) * c.job.seconds for c in running)) / whole)
-    if bad := [cell for cell in ended if cell.process.returncode]:
-        _explain(min(bad, key=lambda cell: cell.process.returncode in _STOPPED))
+            finished = sum(cell.job.seconds for cell in ended)
+            board.advance("cells", (finished + sum(_share(c.job.folder) * c.job.seconds for c in running)) / total)
+    if failures := [cell for cell in ended if cell.process.returncode]:
+        _raise_failure(min(failures, key=lambda cell: cell.process.returncode in _STOPPED))
 
 
 def _ready(waiting: Sequence[CellJob], running: Sequence[_Running]) -> CellJob | None:
-    """The first cell that waits for no other."""
+    """Return the first cell that waits for no other."""
     unfinished = {job.folder for job in waiting} | {cell.job.folder for cell in running}
     return next((job for job in waiting if job.after not in unfinished), None)
 
 
 def _stop_all(running: Sequence[_Running], reason: str) -> None:
-    """Have all cells save and end; then put the job back into the queue."""
+    """Stop all cells, which save their progress; then requeue the Slurm job."""
     for cell in running:
         cell.process.terminate()
     for cell in running:
         cell.process.wait()
     if requeue():
         wait_to_be_ended()
-    raise Stopped(f"stopped by {reason}; all cells have saved what they had, and the same command continues them")
+    raise Stopped(f"stopped by {reason}; all cells saved their progress — run the same command to continue")
 
 
 def _start(job: CellJob, board: ProgressBoard) -> _Running:
@@ -99,7 +105,7 @@ def _start(job: CellJob, board: ProgressBoard) -> _Running:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # The job is ours to put back into the queue, not each cell's.
+            # This process requeues the Slurm job; its cells must not.
             env={name: value for name, value in os.environ.items() if not name.startswith("SLURM_")},
             preexec_fn=end_with_parent,
         )
@@ -107,7 +113,7 @@ def _start(job: CellJob, board: ProgressBoard) -> _Running:
 
 
 def _has_ended(cell: _Running) -> bool:
-    """Pass a cell's progress on; True once it has ended."""
+    """Report a cell's progress; return whether its process has ended."""
     code = cell.process.poll()
     if code is None:
         cell.report(*read_progress(cell.job.folder))
@@ -117,17 +123,17 @@ def _has_ended(cell: _Running) -> bool:
 
 
 def _share(folder: Path) -> float:
-    """Share of a cell's work that is done."""
+    """Return the share of a cell's work that is done."""
     stage, done, total = read_progress(folder)
     if stage == "evaluate":
         return _TRAIN_SHARE + (1 - _TRAIN_SHARE) * done / total
     return _TRAIN_SHARE * done / total
 
 
-def _explain(cell: _Running) -> None:
+def _raise_failure(cell: _Running) -> None:
     folder = cell.job.folder
     if cell.process.returncode in _STOPPED:
-        raise Stopped(f"{folder.name} was stopped; it has saved what it had, and the same command continues it")
+        raise Stopped(f"{folder.name} was stopped; its progress is saved — run the same command to continue")
     if (folder / ERROR).is_file():
         raise BadInput((folder / ERROR).read_text().strip(), folder.name)
-    raise WorkFailed(f"{folder.name} ended with code {cell.process.returncode}; see {folder / 'output.txt'}")
+    raise WorkFailed(f"{folder.name} failed with exit code {cell.process.returncode} — see {folder / 'output.txt'}")

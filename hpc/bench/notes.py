@@ -1,4 +1,4 @@
-"""How much of what dual polarization can give on synthetic storms a model has won."""
+"""Notes on tables: share of the attainable dual-pol gain, and rain grids that are a function of KDP."""
 
 from collections.abc import Sequence
 
@@ -12,37 +12,39 @@ from polarcast.hpc.bench.table import Record
 ATTAINABLE, SCORE = "attainable", "rmse"
 
 
-def attained(records: Sequence[Record]) -> str:
-    """Share of the attainable gain in RMSE that each model's dual-pol arm recovers, and how far its radar arm is off.
+def gain_note(records: Sequence[Record]) -> str:
+    """Return the share of the attainable RMSE gain that each model's dual-pol arm reaches.
 
-    The gain is that of the estimate attainable from one pixel: its RMSE from ZH less its RMSE from ZH and ZDR. A model
-    recovers (attainable RMSE from ZH − own dual-pol RMSE) / gain, whatever its own radar arm does: one that is trained
-    badly on ZH alone does not look better for it. More than 1 is possible, for a network sees more than one pixel.
+    The attainable gain is that of the estimate from one pixel: its RMSE from ZH minus its RMSE from ZH and ZDR. A model
+    reaches (attainable RMSE from ZH − its own dual-pol RMSE) / gain. Its radar arm does not enter, so that a poorly
+    trained radar arm cannot raise the share. Shares above 1 are possible, because a network uses more than one pixel.
 
     Returns:
-        A sentence; empty where the table has no such row or score.
+        A sentence; empty if the table lacks these rows or this score.
     """
     rmse = {(r.model, r.arm): r.value for r in records if r.metric == SCORE and r.value is not None}
     radar, dualpol = rmse.get((ATTAINABLE, "radar")), rmse.get((ATTAINABLE, "dualpol"))
     if radar is None or dualpol is None or radar <= dualpol:
         return ""
     labels = {r.model: r.label for r in records if r.model != ATTAINABLE}
-    told = [
+    shares = [
         f"{label} {(radar - rmse[model, 'dualpol']) / (radar - dualpol):.2f} ({rmse[model, 'radar'] / radar - 1:+.0%})"
         for model, label in labels.items()
         if {(model, "radar"), (model, "dualpol")} <= rmse.keys()
     ]
-    gain = f"RMSE {radar:.3g} → {dualpol:.3g} mm/h"
-    return f"share of the gain attainable from one pixel ({gain}), and radar arm against it: {', '.join(told)}"
+    return (
+        f"share of the gain attainable from one pixel (RMSE {radar:.3g} → {dualpol:.3g} mm/h) that the dual-pol arm "
+        f"reaches; in parentheses, radar RMSE relative to {radar:.3g} mm/h: {', '.join(shares)}"
+    )
 
 
 _FRAMES = 24
 
 
 def rain_note(task: str, manifest: Manifest) -> str:
-    """A sentence when the rain grid turns out to be a function of KDP; empty otherwise, and for tasks without rain.
+    """Return a warning if the rain grid is a function of KDP; empty otherwise, and for tasks without rain.
 
-    A few frames are enough to tell; shards without KDP, and synthetic ones with true rain, are not asked.
+    A few frames are enough. Shards without KDP, and synthetic shards with true rain, are not tested.
     """
     if (
         task != "qpe"
@@ -56,6 +58,6 @@ def rain_note(task: str, manifest: Manifest) -> str:
     batch = reader.read(windows).to("cpu")
     kdp = batch.radar[:, 0, 0].movedim(1, -1).flatten(0, -2).numpy()
     rain = batch.rain_rate.flatten().numpy()
-    there = (kdp != 0).any(1) | (rain != 0)
-    relations = fit_rain_relations(kdp[there], rain[there], manifest.heights_km)
+    has_echo = (kdp != 0).any(1) | (rain != 0)
+    relations = fit_rain_relations(kdp[has_echo], rain[has_echo], manifest.heights_km)
     return verdict(relations) if any(r.is_product for r in relations) else ""

@@ -1,4 +1,4 @@
-"""Records → a table for the terminal, Markdown, CSV and JSON."""
+"""Render tables of scores for the terminal, Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -23,7 +23,13 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class TableLayout:
-    """A table as text: heads, lines, and how many of the first columns are labels."""
+    """A table as text.
+
+    Attributes:
+        head: Column headings.
+        lines: Cells of each row.
+        labels: Number of leading columns that are labels.
+    """
 
     head: list[str]
     lines: list[list[str]]
@@ -31,9 +37,10 @@ class TableLayout:
 
 
 def lay_out(table: ComparisonTable) -> TableLayout:
-    """Rows and columns by the table's dimensions: model, metric, arm, and any axis of the scores.
+    """Lay out a table by its dimensions: model, metric, arm, and any axis of the scores.
 
-    Where `arm` is the last dimension of the columns, the interval of the difference (or of the only arm) stands beside.
+    If `arm` is the last dimension of the columns, a further column shows the interval of the difference (or of the only
+    arm).
     """
     keys = [_keys(record, table) for record in table.records]
     rows = list(dict.fromkeys(row for row, _ in keys))
@@ -115,7 +122,7 @@ def write_table(folder: Path, table: ComparisonTable) -> None:
 
 
 def markdown(table: ComparisonTable) -> str:
-    """The table as Markdown."""
+    """Return the table as Markdown."""
     grid = lay_out(table)
     rule = "|" + "---|" * grid.labels + "---:|" * (len(grid.head) - grid.labels)
     lines = [f"**{table.title}**", "", "| " + " | ".join(grid.head) + " |", rule]
@@ -124,7 +131,7 @@ def markdown(table: ComparisonTable) -> str:
 
 
 def terminal_table(table: ComparisonTable) -> Table:
-    """The table for a terminal: each label of the first column is named once, and its rows are set apart."""
+    """Return the table for a terminal; rows that share the first label are grouped, and the label is printed once."""
     shown = Table(title=table.title, caption=escape(footnote(table)), title_justify="left", caption_justify="left")
     grid = lay_out(table)
     for position, name in enumerate(grid.head):
@@ -143,16 +150,19 @@ def _add_rows(shown: Table, grid: TableLayout) -> None:
 
 
 def footnote(table: ComparisonTable) -> str:
-    """How it was put together, what the marks mean, what it could have shown, and what must be said about the data."""
+    """Return the notes of a table: sample, aggregation, intervals, markers, detectable differences, and its data."""
     first = table.records[0]
-    how = {"pooled": "scores of all events' sums (pooled)", "mean": "means of the events' scores"}[first.aggregation]
+    how = {
+        "pooled": "scores from sums over all events (pooled)",
+        "mean": "scores averaged over events (mean)",
+    }[first.aggregation]
     seeds = sorted({r.seeds for r in table.records})
     count = f"{first.events} test event{'s' * (first.events != 1)}, {_range(seeds)} seed{'s' * (seeds != [1])}; {how}"
     if first.events < 2:
         parts = [f"{count}: no interval can be given for a single event."]
     else:
-        seeds_too = "" if seeds[-1] == 1 else ", and Student's t over seeds"
-        parts = [f"{count}; 95% intervals by paired bootstrap over events{seeds_too}.", *_about_differences(table)]
+        over_seeds = "" if seeds[-1] == 1 else ", and Student's t over seeds"
+        parts = [f"{count}; 95% intervals by paired bootstrap over events{over_seeds}.", *_about_differences(table)]
     return "\n".join(parts + ([f"Note: {table.note}."] if table.note else []))
 
 
@@ -164,16 +174,20 @@ def _about_differences(table: ComparisonTable) -> list[str]:
     found = [r for r in table.records if r.arm == DIFFERENCE and r.p_value is not None]
     if not found:
         return []
-    told = [f"* the interval excludes zero; ** also after Holm's correction for the table's {len(found)} differences."]
+    count = f"{len(found)} difference{'s' * (len(found) != 1)}"
+    notes = [f"* 95% interval excludes zero; ** also after Holm correction for the {count} of this table."]
     if any(r.seeds == 1 for r in found):
-        told.append("With one seed they leave out the luck of training, which may be larger: give seeds: [0, 1, 2].")
+        notes.append(
+            "Intervals of models with one seed exclude the variation between training runs, which may be larger; "
+            "set seeds: [0, 1, 2] to include it."
+        )
     detectable = _detectable(table, found)
     shown = "; ".join(detectable[:_DETECTABLE_SHOWN]) + ("; …" if len(detectable) > _DETECTABLE_SHOWN else "")
-    return [*told, f"Found with 80% power by so many events and seeds, in every row: {shown}."]
+    return [*notes, f"Smallest difference detected with 80% power in every row, for these events and seeds: {shown}."]
 
 
 def _detectable(table: ComparisonTable, differences: Sequence[Record]) -> list[str]:
-    """Smallest true difference of each score that is found in the noisiest row."""
+    """Return the smallest true difference of each score that is detected in the noisiest row."""
     by_metric: dict[str, float] = {}
     for r in differences:
         by_metric[r.metric] = max(by_metric.get(r.metric, 0.0), r.detectable or 0.0)

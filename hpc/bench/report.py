@@ -1,4 +1,4 @@
-"""One page with everything a suite found: tables, pictures, configuration. It needs no other file and no network."""
+"""Write the report of a suite: tables, figures and configuration in one self-contained HTML page."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,21 +36,21 @@ def write_report(
     tables: Mapping[str, ComparisonTable],
     figures: Sequence[Path],
     about: Mapping[str, str],
-    beside_paper: bool,
+    with_paper: bool,
 ) -> None:
     """Write `report.html`.
 
     Args:
         path: File to write.
-        title: Its heading.
-        tables: By name.
-        figures: PNG files, which are put into the page.
-        about: Texts that are folded away at the end, such as configuration and provenance, by their headings.
-        beside_paper: Whether the source paper's numbers stand below the tables that it has, too.
+        title: Heading of the page.
+        tables: Tables by name.
+        figures: PNG and GIF files to embed.
+        about: Texts by heading, such as configuration and provenance, collapsed at the end of the page.
+        with_paper: Whether to show the source paper's numbers below the tables that it has as well.
     """
     parts = [f"<h1>{escape(title)}</h1>", *_contents(tables, figures)]
     for name, table in tables.items():
-        parts += _table(name, table) + (_of_paper(name) if beside_paper else [])
+        parts += _table(name, table) + (_paper_table(name) if with_paper else [])
     parts += [f'<h2 id="figures">{_FIGURES}</h2>', *map(_figure, figures)] if figures else []
     parts += [
         f"<details><summary>{escape(k)}</summary><pre>{escape(text)}</pre></details>" for k, text in about.items()
@@ -85,14 +85,14 @@ def _cells(tag: str, texts: Sequence[str], labels: int) -> str:
     return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
 
 
-def _of_paper(name: str) -> list[str]:
+def _paper_table(name: str) -> list[str]:
     from omegaconf import OmegaConf
 
     known: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(_PAPER))  # type: ignore[assignment]
     if name not in known:
         return []
     lines = [[model, *map(str, values)] for model, values in known[name]["rows"].items()]
-    return ["<h3>The source paper's numbers</h3>", _grid(["model", *known[name]["columns"]], lines, 1)]
+    return ["<h3>Numbers in the source paper</h3>", _grid(["model", *known[name]["columns"]], lines, 1)]
 
 
 def _figure(file: Path) -> str:

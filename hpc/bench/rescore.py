@@ -1,4 +1,4 @@
-"""A finished suite, scored as it stands on another archive: does what was learned there hold here?"""
+"""Score the trained models of a finished suite on another archive."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.bench.cells import SuiteFolder, cells_of
 from polarcast.hpc.bench.notes import rain_note
-from polarcast.hpc.bench.run import Tables, is_papers_archive, write_tables
+from polarcast.hpc.bench.run import Tables, is_paper_archive, write_tables
 from polarcast.hpc.bench.suite import Suite, load_suite, without_synthetic_rows
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
@@ -15,12 +15,12 @@ from polarcast.hpc.utils.progress import ProgressBoard
 
 
 def is_suite(path: Path) -> bool:
-    """Whether a folder is that of a suite, not of a single run."""
+    """Return whether a folder is that of a suite, not of a single run."""
     return (Path(path) / "suite.yaml").is_file()
 
 
 def saved_suite(path: Path) -> Suite:
-    """The suite that was run in a folder. Raises BadInput when there is none."""
+    """Load the suite that was run in a folder. Raises BadInput if there is none."""
     return load_suite(str(Path(path) / "suite.yaml"))
 
 
@@ -30,13 +30,13 @@ def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Pa
     Args:
         path: Folder of a finished suite.
         archive: An archive or a folder of shards.
-        board: Shows the progress.
+        board: Progress board.
 
     Returns:
-        Its tables, with titles that name the archive, and the folder they were written to.
+        The tables, with titles that name the archive, and the folder they were written to.
 
     Raises:
-        BadInput: the suite is not finished, or the archive lacks what its runs read.
+        BadInput: the suite is not finished, or the archive lacks variables or heights that its runs read.
     """
     suite = saved_suite(path)
     folder = SuiteFolder(path, suite.data)
@@ -56,4 +56,4 @@ def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Pa
             done(number)
     titled = {n: replace(t, title=f"{t.title}; scored on {archive.resolve().name}") for n, t in suite.tables.items()}
     rescored = replace(suite, tables=titled)
-    return write_tables(rescored, out, outputs, rain_note(suite.task, manifest), is_papers_archive(manifest)), out
+    return write_tables(rescored, out, outputs, rain_note(suite.task, manifest), is_paper_archive(manifest)), out

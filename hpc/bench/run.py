@@ -1,4 +1,4 @@
-"""Run a suite: data, cells, tables, figures; what is there and complete is never made again."""
+"""Run a suite: data, cells, tables and figures. Complete parts are not repeated."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.executor import CellJob, run_processes
-from polarcast.hpc.bench.notes import attained, rain_note
+from polarcast.hpc.bench.notes import gain_note, rain_note
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.bench.table import ComparisonTable, build_table
@@ -27,24 +27,24 @@ from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.models.registry import get_model
 
 Tables = dict[str, ComparisonTable]
-_PAPERS_GRID = (256, 256)
+_PAPER_GRID = (256, 256)
 
 
 def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: ProgressBoard) -> Tables:
     """Make the data, run every cell, and write tables and figures.
 
     Args:
-        suite: What to run.
-        folder: Where.
-        workers: Processes at a time; what the machine bears by default.
-        board: Shows the progress.
+        suite: Suite to run.
+        folder: Folder of the suite.
+        workers: Processes at a time; by default chosen for the machine.
+        board: Progress board.
 
     Returns:
-        The records of each table.
+        Tables by name.
 
     Raises:
-        BadInput: unusable data or settings, or a cell that failed for such a reason.
-        WorkFailed: a cell failed for any other reason.
+        BadInput: data or settings are invalid, or a cell failed because of its input.
+        WorkFailed: a cell failed for another reason.
     """
     cells = cells_of(suite, folder.shards)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -54,28 +54,28 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Pro
     manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
     run_cells(cells, folder, manifest, workers, board)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells]
-    return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_papers_archive(manifest))
+    return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_paper_archive(manifest))
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
-    """Tables from the records of what is finished of a suite. Raises BadInput when that is nothing."""
+    """Build the tables of the finished part of a suite. Raises BadInput if no model is finished."""
     manifest = read_manifest(folder.shards)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells_of(suite, folder.shards)]
     part, scored, missing = finished_part(suite, outputs, folder.path)
     note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
-    return write_tables(part, folder.path, scored, note, is_papers_archive(manifest))
+    return write_tables(part, folder.path, scored, note, is_paper_archive(manifest))
 
 
-def is_papers_archive(manifest: Manifest) -> bool:
-    """Whether shards are of NJU-CPOL as published: of its grid and heights, without a note of who generated it."""
+def is_paper_archive(manifest: Manifest) -> bool:
+    """Return whether shards are of NJU-CPOL as published: its grid and heights, and no recorded generator."""
     grid = (manifest.shape, manifest.heights_km)
-    return manifest.provenance.get("generator") == NOT_RECORDED and grid == (_PAPERS_GRID, HEIGHTS_KM)
+    return manifest.provenance.get("generator") == NOT_RECORDED and grid == (_PAPER_GRID, HEIGHTS_KM)
 
 
 def run_cells(
     cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: ProgressBoard
 ) -> None:
-    """Train and score the cells that are not complete: seed by seed, for whole tables early, and the longest first."""
+    """Train and score the incomplete cells, seed by seed so that tables fill early, and the longest first."""
     jobs = []
     pending = _pending(cells, folder)
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
@@ -90,19 +90,19 @@ def run_cells(
 
 
 def write_tables(
-    suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]], note: str, beside_paper: bool = False
+    suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]], note: str, with_paper: bool = False
 ) -> Tables:
     """Write `tables/`, `figures/` and `report.html` below a folder, from the score records and kept cases alone.
 
     Args:
-        suite: Which tables.
-        folder: Where to write.
-        outputs: What every cell's evaluation wrote.
-        note: What must be said about the data.
-        beside_paper: Whether the report shows the source paper's numbers, too.
+        suite: Suite that defines the tables.
+        folder: Output folder.
+        outputs: Files that the evaluation of each cell wrote.
+        note: Note on the data, shown below each table.
+        with_paper: Whether the report also shows the source paper's numbers.
 
     Raises:
-        BadInput: a record is missing or damaged, or cells were scored on different events.
+        BadInput: records are missing or damaged, or cells were scored on different events.
     """
     from polarcast.hpc.bench.figures.draw import draw_figures
     from polarcast.hpc.bench.figures.source import FigureData, Kept
@@ -111,7 +111,7 @@ def write_tables(
     scores: dict[tuple[str, str], list[Records]] = {}
     for cell, output in outputs:
         scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
-    tables = {name: _noted(build_table(name, suite, scores, note)) for name in suite.tables}
+    tables = {name: _with_gain_note(build_table(name, suite, scores, note)) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
     kept: dict[tuple[str, str], Kept] = {}
@@ -119,25 +119,25 @@ def write_tables(
         kept.setdefault((cell.model, cell.arm), Kept(cell.model, cell.arm, output.cases))
     figures = draw_figures(folder / "figures", FigureData(suite, scores, list(kept.values())))
     title, about = f"polarcast: {suite.name}", _about(suite, outputs)
-    write_report(folder / "report.html", title, tables, figures, about, beside_paper=beside_paper)
+    write_report(folder / "report.html", title, tables, figures, about, with_paper=with_paper)
     return tables
 
 
 def _about(suite: Suite, outputs: Sequence[tuple[Cell, Output]]) -> dict[str, str]:
-    """Configuration of a suite, and where the results of its first run come from."""
-    about = {"The suite": OmegaConf.to_yaml(OmegaConf.structured(suite))}
-    made = read_provenance(outputs[0][1].scores.with_name("provenance.json"))
-    return about | ({"Provenance of the first run": json.dumps(made, indent=1)} if made else {})
+    """Return the configuration of a suite and the provenance of its first run, by heading."""
+    about = {"Configuration of the suite": OmegaConf.to_yaml(OmegaConf.structured(suite))}
+    provenance = read_provenance(outputs[0][1].scores.with_name("provenance.json"))
+    return about | ({"Provenance of the first run": json.dumps(provenance, indent=1)} if provenance else {})
 
 
-def _noted(table: ComparisonTable) -> ComparisonTable:
-    """With what the table itself lets one say."""
-    notes = [note for note in (table.note, attained(table.records)) if note]
+def _with_gain_note(table: ComparisonTable) -> ComparisonTable:
+    """Append the note that follows from the table's own records."""
+    notes = [note for note in (table.note, gain_note(table.records)) if note]
     return replace(table, note="; ".join(notes))
 
 
 def default_workers(cells: Sequence[Cell]) -> int:
-    """Processes at a time: one to a GPU, or as many as share the cores at each cell's wish for threads."""
+    """Return the number of processes at a time: one with a GPU, otherwise cores divided by threads per cell."""
     import torch
 
     if torch.cuda.is_available():
@@ -147,15 +147,15 @@ def default_workers(cells: Sequence[Cell]) -> int:
 
 
 def expected_seconds(cell: Cell) -> float:
-    """Seconds one core took for such a cell of the demo; only the proportions matter, the board finds the scale."""
+    """Return a cell's expected seconds on one core; only proportions matter, the board measures the speed."""
     settings, cost = cell.config.train, get_model(cell.config.model["name"]).cost
     return 6.0 * cost + (0.016 * cost * settings.steps * settings.global_batch if _is_trained(cell) else 0.0)
 
 
 def _seconds_from(cell: Cell, pending: Sequence[Cell]) -> float:
-    """Until all is done that begins with this cell: the longest such chain is to start first."""
-    further = [_seconds_from(other, pending) for other in pending if other.base == cell]
-    return expected_seconds(cell) + max(further, default=0.0)
+    """Return the seconds of the longest chain of cells that starts with this one."""
+    following = [_seconds_from(other, pending) for other in pending if other.base == cell]
+    return expected_seconds(cell) + max(following, default=0.0)
 
 
 def _is_trained(cell: Cell) -> bool:
@@ -163,7 +163,7 @@ def _is_trained(cell: Cell) -> bool:
 
 
 def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], workers: int, board: ProgressBoard) -> None:
-    """Tell the board what lies ahead, in seconds as one core took them for a 64 × 64 demo."""
+    """Announce the expected work to the board, in seconds of one core for a 64 × 64 demo."""
     if not (folder.shards / NAME).is_file():
         if suite.data.archive is None:
             board.expect("synthesize", 0.16 * suite.data.synth.events / workers)
@@ -173,7 +173,7 @@ def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], workers: int
 
 
 def _pending(cells: Sequence[Cell], folder: SuiteFolder) -> list[Cell]:
-    """The cells without scores; all of them before there are shards."""
+    """Return the cells without scores; all cells if there are no shards yet."""
     if not (folder.shards / NAME).is_file():
         return list(cells)
     manifest = read_manifest(folder.shards)

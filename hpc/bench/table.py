@@ -1,4 +1,4 @@
-"""Score records → a table of arms and their difference, with intervals. Pure functions of the records."""
+"""Build tables of scores by arm and of their differences, with intervals. Pure functions of the records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +14,7 @@ from polarcast.hpc.scores.stats.paired import Pair, Sums, compared, of_events, o
 from polarcast.hpc.scores.stats.significance import holm, minimum_detectable_effect
 
 Scores = Mapping[tuple[str, str], Sequence[Records]]
-"""(model, arm) → records of each seed."""
+"""Records of each seed, by (model, arm)."""
 DIFFERENCE = "difference"
 ARM_NAMES = {"radar": "radar", "dualpol": "dual-pol", DIFFERENCE: "dual-pol − radar"}
 
@@ -24,17 +24,17 @@ class Record:
     """One number of a table.
 
     Attributes:
-        table, model, label, arm: Where it stands; `arm` is radar, dualpol or difference (dualpol − radar).
-        metric: Score and coordinates, as `csi@threshold=10`.
-        unit: Of the value.
-        value, low, high: With its 95% interval; None where undefined.
-        events, support: Events scored, and those of them on which the score alone is defined.
-        seeds: Runs that differ in their seed.
-        aggregation: pooled (the score of all events' sums) or mean (the mean of the events' scores).
-        p_value, p_holm: Of a difference: bootstrap p-value, and as corrected for all differences of the table.
-        detectable: Of a difference: the smallest true one that so many events would show with 80% power.
-        improved: Of a difference: share of events on which dualpol is better.
-        cross_check: Of a difference of continuous scores: p-value by Hering & Genton's Diebold–Mariano test.
+        table, model, label, arm: Position in the table; `arm` is radar, dualpol or difference (dualpol − radar).
+        metric: Score and coordinates, such as `csi@threshold=10`.
+        unit: Unit of the value.
+        value, low, high: Value and its 95% interval; None where undefined.
+        events, support: Number of events scored, and number of events whose own score is defined.
+        seeds: Number of runs that differ only in their seed.
+        aggregation: pooled (score of the sums over all events) or mean (mean of the events' scores).
+        p_value, p_holm: Bootstrap p-value of a difference, without and with Holm correction over the table.
+        detectable: Smallest true difference that these events would detect with 80% power.
+        improved: Share of events on which dualpol is better; only for differences.
+        cross_check: p-value of a difference of continuous scores by Hering & Genton's Diebold–Mariano test.
     """
 
     table: str
@@ -58,17 +58,17 @@ class Record:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval; False where there is none."""
+        """Whether the interval excludes zero; False without an interval."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     def as_row(self) -> dict[str, object]:
-        """For JSON, CSV and Parquet."""
+        """Return plain values for JSON, CSV and Parquet."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """A table as it is shown: its heading, records, layout, and what must be said about the data it stands on."""
+    """A table to show: title, records, layout, and a note on its data."""
 
     title: str
     records: list[Record]
@@ -78,21 +78,21 @@ class ComparisonTable:
     columns: Sequence[str] = field(default_factory=lambda: ["arm"])
 
     def as_record(self) -> dict[str, object]:
-        """For JSON."""
+        """Return plain values for JSON."""
         return {"title": self.title, "note": self.note, "records": [r.as_row() for r in self.records]}
 
 
 def build_table(name: str, suite: Suite, scores: Scores, note: str = "") -> ComparisonTable:
-    """A table: each arm, and dualpol − radar where both were run.
+    """Build a table: each arm, and dualpol − radar where both were run.
 
     Args:
-        name: Of the table.
-        suite: Which models it shows, which scores, how put together and laid out.
-        scores: The records of every run.
-        note: What must be said about the data.
+        name: Name of the table.
+        suite: Suite that defines the table's models, scores, aggregation and layout.
+        scores: Records of every run.
+        note: Note on the data.
 
     Raises:
-        BadInput: runs were scored on different events, or their records don't hold a score.
+        BadInput: runs were scored on different events, or their records lack a score.
     """
     spec = suite.tables[name]
     runs = {model: _by_arm(suite, model, spec.arms or suite.arms, scores) for model in suite.shown(spec)}
@@ -110,8 +110,8 @@ def build_table(name: str, suite: Suite, scores: Scores, note: str = "") -> Comp
 
 
 def _by_arm(suite: Suite, model: str, arms: Sequence[str], scores: Scores) -> dict[str, Sequence[Records]]:
-    """Records of each arm shown; of another model's only the seeds that this one has, too."""
-    found = {arm: scores[of, arm] for arm, of in suite.beside(model).items() if arm in arms}
+    """Return the records of each arm shown; of another model's radar arm, only as many seeds as this model has."""
+    found = {arm: scores[source, arm] for arm, source in suite.model_by_arm(model).items() if arm in arms}
     seeds = min(len(runs) for runs in found.values())
     return {arm: runs[:seeds] if suite.models[model].radar_of else runs for arm, runs in found.items()}
 
@@ -161,7 +161,7 @@ def _difference(plain: Record, pair: Pair) -> Record:
 
 
 def _corrected(records: Sequence[Record]) -> list[Record]:
-    """With Holm's correction over the differences of the table."""
+    """Add p-values with Holm's correction over the differences of the table."""
     adjusted = holm([np.nan if r.p_value is None else r.p_value for r in records])
     return [replace(r, p_holm=_number(p)) for r, p in zip(records, adjusted, strict=True)]
 

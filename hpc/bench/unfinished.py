@@ -1,4 +1,4 @@
-"""A suite that is not run to its end: the part of it that can be told already."""
+"""Select the finished part of a suite, for tables of a suite that is still running."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,26 +13,26 @@ Outputs = Sequence[tuple[Cell, Output]]
 
 
 def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, Outputs, str]:
-    """Models with the seeds that are scored on all their arms; a model without any is left out of every table.
+    """Keep the seeds of each model that are scored on all its arms; leave out models without such a seed.
 
     Args:
-        suite: As it was asked for.
-        outputs: What each cell writes, or has written.
-        where: Folder of the suite, for the message.
+        suite: Suite as requested.
+        outputs: Output files of each cell, whether they exist or not.
+        where: Folder of the suite, for the error message.
 
     Returns:
-        The suite and the outputs that remain, and a sentence on what is missing; empty where nothing is.
+        The remaining suite, the remaining outputs, and a note on what is missing; empty if nothing is.
 
     Raises:
-        BadInput: nothing is finished.
+        BadInput: no model is finished.
     """
     scored = {(c.model, c.arm, c.seed) for c, output in outputs if output.scores.is_file()}
-    asked: dict[str, list[int]] = {}
+    requested: dict[str, list[int]] = {}
     for cell, _ in outputs:
-        asked.setdefault(cell.model, []).append(cell.seed)
+        requested.setdefault(cell.model, []).append(cell.seed)
     seeds = {
-        model: [s for s in dict.fromkeys(of) if all((model, arm, s) in scored for arm in suite.arms_of(model))]
-        for model, of in asked.items()
+        model: [s for s in dict.fromkeys(wanted) if all((model, arm, s) in scored for arm in suite.arms_of(model))]
+        for model, wanted in requested.items()
     }
     for model in list(seeds):
         if (other := suite.models[model].radar_of) is not None:
@@ -40,14 +40,14 @@ def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, O
     if not any(seeds.values()):
         raise BadInput("no model of this suite is scored on all its arms yet", where, "run it without --tables-only")
     kept = [(c, output) for c, output in outputs if c.seed in seeds[c.model]]
-    without = [suite.models[model].label for model, of in seeds.items() if not of]
-    note = f"the suite is not finished, {len(scored)} of {len(outputs)} runs are" if len(scored) < len(outputs) else ""
-    note += f"; not one seed of: {', '.join(without)}" if without else ""
-    return _only(suite, {model for model, of in seeds.items() if of}), kept, note
+    without = [suite.models[model].label for model, finished in seeds.items() if not finished]
+    note = f"unfinished suite, {len(scored)} of {len(outputs)} runs are scored" if len(scored) < len(outputs) else ""
+    note += f"; left out, without a complete seed: {', '.join(without)}" if without else ""
+    return _keep_models(suite, {model for model, finished in seeds.items() if finished}), kept, note
 
 
-def _only(suite: Suite, models: set[str]) -> Suite:
-    """With the tables that still show something."""
+def _keep_models(suite: Suite, models: set[str]) -> Suite:
+    """Return the suite with these models only, and the tables that still show any."""
     shown = {name: [m for m in suite.shown(table) if m in models] for name, table in suite.tables.items()}
-    tables = {name: replace(suite.tables[name], models=of) for name, of in shown.items() if of}
+    tables = {name: replace(suite.tables[name], models=names) for name, names in shown.items() if names}
     return replace(suite, models={name: m for name, m in suite.models.items() if name in models}, tables=tables)

@@ -1,4 +1,4 @@
-"""One cell as a process of its own: train, evaluate, tell how far it is. `python -m polarcast.hpc.bench.worker RUN`."""
+"""Train and evaluate one cell in its own process: `python -m polarcast.hpc.bench.worker RUN`."""
 
 import json
 import sys
@@ -16,14 +16,14 @@ _SECONDS_BETWEEN_REPORTS = 0.25
 
 
 class Reporter:
-    """Writes `progress.json` a few times a second; whoever started the cell reads it."""
+    """Write `progress.json` at most a few times a second, for the parent process."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / PROGRESS
         self._next = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Tell that `done` of `total` steps of a stage are done."""
+        """Record that `done` of `total` steps of a stage are done."""
         now = time.monotonic()
         if now >= self._next or done == total:
             self._next = now + _SECONDS_BETWEEN_REPORTS
@@ -31,7 +31,7 @@ class Reporter:
 
 
 def run_cell(folder: Path) -> None:
-    """Train and evaluate the run whose configuration lies in `folder`; what is done already is not done again."""
+    """Train and evaluate the run configured in `folder`; complete parts are not repeated."""
     from polarcast.hpc.distributed.world import detect
     from polarcast.hpc.evaluation.evaluate import evaluate
     from polarcast.hpc.runs.build import open_shards
@@ -45,7 +45,7 @@ def run_cell(folder: Path) -> None:
 
 
 def read_progress(folder: Path) -> tuple[str, int, int]:
-    """Stage, steps done and steps in all of a cell; ("", 0, 1) before it has told anything."""
+    """Return the stage, steps done and total steps of a cell; ("", 0, 1) before its first report."""
     try:
         report = json.loads((folder / PROGRESS).read_text())
         return report["stage"], report["done"], report["total"]
@@ -54,7 +54,7 @@ def read_progress(folder: Path) -> tuple[str, int, int]:
 
 
 def main() -> int:
-    """Entry point of the process; bad input ends it with one line and code 2."""
+    """Run the process; invalid input ends it with one line and exit code 2."""
     try:
         with sole_writer(Path(sys.argv[1])):
             run_cell(Path(sys.argv[1]))

@@ -1,1 +1,1 @@
-"""The command line: one verb a module."""
+"""The command line, one verb per module."""

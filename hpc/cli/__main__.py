@@ -1,4 +1,4 @@
-"""`python -m polarcast.hpc.cli`: the command, for launchers that start modules."""
+"""Entry point `python -m polarcast.hpc.cli`, for launchers that start modules."""
 
 from polarcast.hpc.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The command `polarcast`: one module a verb, which imports what is heavy when it runs, so that `--help` is fast."""
+"""The command `polarcast`. Verbs import heavy packages only when they run, so that `--help` is fast."""
 
 import os
 from importlib.metadata import entry_points
@@ -21,11 +21,11 @@ from polarcast.hpc.cli import (
 from polarcast.hpc.utils.console import print_text, run_app
 
 VERBS = "polarcast.verbs"
-"""Entry points of this group are verbs, too: a function for typer, or a `Typer` with sub-commands."""
+"""Entry-point group for further verbs: a function for typer, or a `Typer` with subcommands."""
 
 app = typer.Typer(
     name="polarcast",
-    help="What does dual polarization contribute to nowcasting and rain estimation, and how sure are we?",
+    help="Train and benchmark nowcasting and rain estimation from dual-polarization weather radar.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -10,15 +10,17 @@ from polarcast.hpc.utils.console import Json
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(help="Name of a suite that comes with polarcast (demo), or a YAML file.")],
-    archive: Annotated[Path | None, typer.Option(help="An NJU-CPOL folder, in place of the suite's data.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split rule, such as paper or 0.6/0.15/0.25.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; runs/<suite> by default.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Runs at a time; by default what the machine bears.")] = None,
-    tables_only: Annotated[bool, typer.Option("--tables-only", help="Tables from finished runs, nothing new.")] = False,
+    suite: Annotated[str, typer.Argument(help="Built-in suite such as demo, or a YAML file.")],
+    archive: Annotated[
+        Path | None, typer.Option(help="Archive in the layout of NJU-CPOL to use instead of the suite's data.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split rule: paper, or shares such as 0.6/0.15/0.25.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; runs/<suite> by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Runs at a time; chosen for the machine by default.")] = None,
+    tables_only: Annotated[bool, typer.Option("--tables-only", help="Write tables of finished runs only.")] = False,
     as_json: bool = Json,
 ) -> None:
-    """Run every cell of a suite and print the radar-vs-dual-pol tables; what is complete is not run again.
+    """Run every cell of a suite and print tables of radar vs dual-pol; complete cells are not run again.
 
     Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
     """

@@ -33,17 +33,19 @@ app.command()(ingest)
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder of the archive to make, or to complete.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the archive to write or to complete.")],
     events: Annotated[int, typer.Option(help="Number of events.")] = 120,
-    size: Annotated[int, typer.Option(help="Pixels of 1 km a side.")] = 256,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    size: Annotated[int, typer.Option(help="Pixels per side, of 1 km.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same bytes.")] = 0,
     preset: Annotated[str, typer.Option(help="meiyu, continental, njucpol, varied or tiny.")] = "meiyu",
-    frames: Annotated[int | None, typer.Option(help="Frames of each event; real lengths by default.")] = None,
-    rain: Annotated[str, typer.Option(help="Label: true_R, or kdp_rain as in the real archive.")] = "true_R",
-    workers: Annotated[int | None, typer.Option(help="Processes; the files do not depend on it.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Frames per event; by default drawn from the lengths of real events.")
+    ] = None,
+    rain: Annotated[str, typer.Option(help="Rain grid: true_R, or kdp_rain as in the real archive.")] = "true_R",
+    workers: Annotated[int | None, typer.Option(help="Number of processes; it does not change the files.")] = None,
     as_json: bool = Json,
 ) -> None:
-    """Make synthetic dual-pol storms in the layout of NJU-CPOL; continues where it was stopped.
+    """Generate synthetic dual-pol storms in the layout of NJU-CPOL; resume after an interruption.
 
     Example: polarcast data synth archive --events 240 --size 64 --preset tiny --frames 10
     """
@@ -58,7 +60,7 @@ def synth(
     if as_json:
         print_json({"archive": str(out), "events": events})
     else:
-        print_text(f"{events} events in {out}\nshard them with: polarcast data shard {out} shards")
+        print_text(f"{events} events in {out}\nnext: polarcast data shard {out} shards")
 
 
 @app.command()
@@ -66,17 +68,21 @@ def shard(
     archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL.")],
     out: Annotated[Path, typer.Argument(help="New folder for the shards.")],
     split: Annotated[
-        str | None, typer.Option(help="Shares such as 0.7/0.1/0.2 (the default), paper, or all-test.")
+        str | None, typer.Option(help="Split rule: shares such as 0.7/0.1/0.2 (default), paper, or all-test.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events stay whole.")] = 64,
-    variables: Annotated[str | None, typer.Option(help="Such as zh,zdr; all by default.")] = None,
-    heights: Annotated[str | None, typer.Option(help="Such as 1,3 in km; those all variables have by default.")] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="Leave out frames in which any field is all zero.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes; the shards do not depend on it.")] = None,
+    shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events are not divided.")] = 64,
+    variables: Annotated[str | None, typer.Option(help="Variables such as zh,zdr; all by default.")] = None,
+    heights: Annotated[
+        str | None, typer.Option(help="Heights in km such as 1,3; by default those of all variables.")
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Leave out frames with a field that is zero everywhere.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Number of processes; it does not change the shards.")] = None,
     min_strong_pixels: Annotated[
         int,
-        typer.Option(help="Take only windows with a target frame of so many pixels ≥ 35 dBZ at 3 km; usual: 256."),
+        typer.Option(help="Keep only windows with a target frame of at least N pixels ≥ 35 dBZ at 3 km, usually 256."),
     ] = 0,
     as_json: bool = Json,
 ) -> None:
@@ -109,16 +115,16 @@ def shard(
 
 @app.command()
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of WebDataset tars that somebody else has written.")],
-    variables: Annotated[str, typer.Option(help="Along the first axis of radar.npy.")] = "zh,zdr,kdp",
-    heights: Annotated[str, typer.Option(help="Along the second axis, in km.")] = "1,3,7",
-    step_minutes: Annotated[float, typer.Option(help="Between frames.")] = 6.0,
-    spacing_km: Annotated[float, typer.Option(help="Between pixels.")] = 1.0,
-    split: Annotated[str | None, typer.Option(help="As in shard.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of WebDataset tars written by other software.")],
+    variables: Annotated[str, typer.Option(help="Variables along the first axis of radar.npy.")] = "zh,zdr,kdp",
+    heights: Annotated[str, typer.Option(help="Heights along the second axis, in km.")] = "1,3,7",
+    step_minutes: Annotated[float, typer.Option(help="Minutes between frames.")] = 6.0,
+    spacing_km: Annotated[float, typer.Option(help="Distance between pixels in km.")] = 1.0,
+    split: Annotated[str | None, typer.Option(help="Split rule, as in `data shard`.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     as_json: bool = Json,
 ) -> None:
-    """Write the manifest for stock WebDataset tars: samples KEY.radar.npy, KEY.rain.npy, KEY.json in float16.
+    """Write a manifest for stock WebDataset tars with samples KEY.radar.npy, KEY.rain.npy, KEY.json in float16.
 
     Example: polarcast data index /data/their-shards --variables zh,zdr --heights 3 --split 0.7/0.1/0.2
     """
@@ -132,20 +138,20 @@ def index(
     if as_json:
         print_json({"shards": str(folder), "frames": len(manifest.samples), "events": sizes})
     else:
-        told = ", ".join(f"{name} {n}" for name, n in sizes.items())
-        print_text(f"{len(manifest.samples)} frames in {len(manifest.shards)} tars of {folder}; events: {told}")
+        counts = ", ".join(f"{name} {n}" for name, n in sizes.items())
+        print_text(f"{len(manifest.samples)} frames in {len(manifest.shards)} tars of {folder}; events: {counts}")
 
 
 @app.command()
 def explore(
     archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL, real or synthetic.")],
     out: Annotated[Path, typer.Argument(help="Folder for report.json and the figures.")],
-    events: Annotated[int | None, typer.Option(help="Events to look at, evenly spaced; all by default.")] = None,
-    beside: Annotated[str | None, typer.Option(help="Preset of synthetic storms to set beside it.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    events: Annotated[int | None, typer.Option(help="Number of events to read, evenly spaced; all by default.")] = None,
+    beside: Annotated[str | None, typer.Option(help="Preset of synthetic storms to compare it with.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of processes.")] = None,
     as_json: bool = Json,
 ) -> None:
-    """Does the archive behave like weather, and is its rain grid rain? Figures 5.1, 5.2, 7.1 and 7.2 of the paper.
+    """Test the statistics of an archive and its rain grid; draw figures 5.1, 5.2, 7.1 and 7.2 of the source paper.
 
     Example: polarcast data explore /data/NJU-CPOL explored --events 20 --beside njucpol
     """
@@ -159,33 +165,33 @@ def explore(
         find_preset(beside)
     processes = workers or len(os.sched_getaffinity(0))
     with progress("events", min(events or len(found.frames), len(found.frames))) as done:
-        seen = explore_archive(
+        result = explore_archive(
             found, out, truth=archive_truth(archive), events=events, workers=processes, on_event=done
         )  # fmt: skip
     rows = beside_preset(found, beside, figure=out / "beside.png") if beside else []
     if as_json:
-        record = {"archive": str(archive), "out": str(out), **seen.as_record()}
+        record = {"archive": str(archive), "out": str(out), **result.as_record()}
         print_json({**record, **({"beside": [asdict(row) for row in rows]} if rows else {})})
         return
 
-    print_text(_acceptance_table(seen))
+    print_text(_acceptance_table(result))
     if beside:
         print_text(_beside_table(rows, beside))
-    print_text(f"{seen.verdict}\nfigures and report.json in {out}")
+    print_text(f"{result.verdict}\nfigures and report.json in {out}")
 
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="An archive, or a folder of shards.")],
-    workers: Annotated[int | None, typer.Option(help="Processes, for an archive.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Of shards: sizes, offsets and splits only.")] = False,
+    path: Annotated[Path, typer.Argument(help="Archive, or folder of shards.")],
+    workers: Annotated[int | None, typer.Option(help="Number of processes, for archives.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="For shards: check sizes, offsets and splits only.")] = False,
     as_json: bool = Json,
 ) -> None:
-    """Is it whole, and plausible weather? Exit code 1 if not.
+    """Check that an archive or shards are complete and plausible; exit with code 1 otherwise.
 
-    Of shards: sizes, sums, offsets, statistics and splits against the manifest. Of both: unreadable files, swapped
-    variables, wrong units, flipped axes, frames out of order, constant fields, frames that are in two events, values
-    no radar gives.
+    Shards: sizes, checksums, offsets, statistics and splits against the manifest. Archives and shards: unreadable
+    files, swapped variables, wrong units, flipped axes, frames out of order, constant fields, frames in two events,
+    values outside the range of a radar.
 
     Example: polarcast data check /data/NJU-CPOL
     """
@@ -208,12 +214,12 @@ def check(
 
 
 def _acceptance_table(found: "Exploration") -> "Table":
-    """The acceptance table: what was measured, the accepted range, and whether it lies within."""
+    """Return the acceptance table: measured values, accepted ranges, and whether they match."""
     from rich.markup import escape
     from rich.table import Table
 
     count = f"{found.events} event{'s' * (found.events != 1)}"
-    table = Table(title=f"Does it behave like warm-season rain at C band? {count}", title_justify="left")
+    table = Table(title=f"Statistics compared with warm-season rain at C band, {count}", title_justify="left")
     for name in ("measured", "value", "accepted", ""):
         table.add_column(name, justify="left" if name == "measured" else "right")
     for row in found.acceptance:
@@ -223,11 +229,11 @@ def _acceptance_table(found: "Exploration") -> "Table":
 
 
 def _beside_table(rows: "Sequence[Beside]", preset: str) -> "Table":
-    """An archive beside synthetic events of a preset."""
+    """Return a table of an archive and of synthetic events of a preset."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Beside synthetic events of the preset {preset}", title_justify="left")
+    table = Table(title=f"Comparison with synthetic events of the preset {preset}", title_justify="left")
     for name in ("measured", "archive", preset, "least … greatest event"):
         table.add_column(name, justify="left" if name == "measured" else "right")
     for row in rows:

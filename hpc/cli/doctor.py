@@ -4,9 +4,9 @@ from polarcast.hpc.utils.console import Json, report_findings
 
 
 def doctor(as_json: bool = Json) -> None:
-    """Check that this machine can do the work: packages, DeepSpeed, two talking processes, disk, GPU, Slurm.
+    """Check this machine: packages, DeepSpeed, communication of two processes, disk, GPU, Slurm.
 
-    Under srun or torchrun, the nodes are held against each other: versions, this folder, and how fast they talk.
+    Under srun or torchrun, compare the nodes: versions, access to the current folder, and speed of communication.
 
     Example: polarcast doctor --json, or: srun -N2 polarcast doctor
     """

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of a suite such as runs/demo.")],
-    archive: Annotated[Path | None, typer.Option(help="Score on all events of this archive (or shards).")] = None,
+    run: Annotated[Path, typer.Argument(help="Run folder, or folder of a suite such as runs/demo.")],
+    archive: Annotated[Path | None, typer.Option(help="Score on all events of this archive or shards.")] = None,
     split: Annotated[str, typer.Option(help="Split of the run's own shards.")] = "test",
     scores: Annotated[
-        list[str] | None, typer.Option(help="usual, all, or scores such as csi@threshold=10,window=*; may be repeated.")
+        list[str] | None, typer.Option(help="usual, all, or scores such as csi@threshold=10,window=*; repeatable.")
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Axis: lead_time, class (of what was observed), threshold, height.")
+        str | None, typer.Option(help="Axis: lead_time, class (of the observation), threshold, height.")
     ] = None,
-    aggregation: Annotated[str, typer.Option(help="pooled over events, or mean of the events' scores.")] = "pooled",
-    recorded: Annotated[bool, typer.Option("--recorded", help="From the records of the last evaluation.")] = False,
-    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
+    aggregation: Annotated[
+        str, typer.Option(help="pooled: scores of sums over events; mean: mean of the events' scores.")
+    ] = "pooled",
+    recorded: Annotated[bool, typer.Option("--recorded", help="Use the records of the last evaluation.")] = False,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun start their own.")] = 1,
     as_json: bool = Json,
 ) -> None:
     """Score a trained run, or all runs of a suite, on their test events or on another archive.
@@ -41,8 +43,8 @@ def evaluate(
 
     end_with_launcher()
     if processes > 1 and "RANK" not in os.environ and not is_suite(run):
-        asked = [("--archive", archive), ("--split", split), ("--by", by), ("--aggregation", aggregation)]
-        options = [text for name, value in asked if value is not None for text in (name, str(value))]
+        given = [("--archive", archive), ("--split", split), ("--by", by), ("--aggregation", aggregation)]
+        options = [text for name, value in given if value is not None for text in (name, str(value))]
         options += [text for score in scores or () for text in ("--scores", score)]
         flags = ["--recorded"] * recorded + ["--json"] * as_json
         launch_local(["evaluate", str(run), *options, *flags], processes)
@@ -58,7 +60,7 @@ def evaluate(
         if archive is None:
             from polarcast.data.errors import BadInput
 
-            raise BadInput("a suite is scored by bench", run, "give --archive, or one run folder below cells/")
+            raise BadInput("bench scores a suite on its own data", run, "give --archive, or a run folder below cells/")
         tables, folder = rescore(run, archive, board)
     show_tables(tables, folder, as_json)
 

@@ -1,4 +1,4 @@
-"""`polarcast data ingest`."""
+"""The verb `polarcast data ingest`."""
 
 import os
 from pathlib import Path
@@ -12,53 +12,60 @@ from polarcast.hpc.utils.exit_codes import BAD_INPUT, FAILED
 if TYPE_CHECKING:
     from polarcast.data.ingest.run import IngestReport
 
-_OF_VOLUMES, _OF_SEQUENCES = "Radar volumes", "Gridded sequences"
+_VOLUMES, _SEQUENCES = "Radar volumes", "Gridded sequences"
 
 
 def ingest(
-    out: Annotated[Path, typer.Argument(help="Folder of the archive to make, or to add to.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the archive to write or to extend.")],
     inputs: Annotated[list[Path], typer.Argument(help="Files, Zarr folders, or folders of files.", metavar="VOLUME…")],
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
-    min_dbz: Annotated[float, typer.Option(help="Weaker echo counts as none.")] = 5.0,
-    step_minutes: Annotated[float, typer.Option(help="Between frames.")] = 6.0,
-    max_gap_minutes: Annotated[float, typer.Option(help="A longer gap begins a new event.")] = 15.0,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Draw every event, before and after.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes; the files do not depend on it.")] = None,
-    variables: Annotated[
-        str, typer.Option(help="What every event shall have.", rich_help_panel=_OF_VOLUMES)
-    ] = "zh,zdr,kdp",
-    heights: Annotated[str, typer.Option(help="Levels above the radar, km.", rich_help_panel=_OF_VOLUMES)] = "1,3,7",
+    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
+    min_dbz: Annotated[float, typer.Option(help="Threshold in dBZ; weaker echo counts as none.")] = 5.0,
+    step_minutes: Annotated[float, typer.Option(help="Minutes between frames.")] = 6.0,
+    max_gap_minutes: Annotated[
+        float, typer.Option(help="Longest gap within an event; a longer one starts a new event.")
+    ] = 15.0,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Draw each event before and after processing.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Number of processes; it does not change the files.")] = None,
+    variables: Annotated[str, typer.Option(help="Variables of every event.", rich_help_panel=_VOLUMES)] = "zh,zdr,kdp",
+    heights: Annotated[str, typer.Option(help="Heights above the radar in km.", rich_help_panel=_VOLUMES)] = "1,3,7",
     spacing_km: Annotated[
-        float | None, typer.Option(help="Of volumes' grids, 1 by default; of a sequence's pixels where it has no axes.")
+        float | None, typer.Option(help="Pixel size: of the grid of volumes (default 1), or of sequences without axes.")
     ] = None,
-    min_rhohv: Annotated[float, typer.Option(help="Less is no precipitation.", rich_help_panel=_OF_VOLUMES)] = 0.8,
+    min_rhohv: Annotated[float, typer.Option(help="Lowest RhoHV of precipitation.", rich_help_panel=_VOLUMES)] = 0.8,
     max_texture: Annotated[
-        float, typer.Option(help="A noisier phase (degrees) is no precipitation.", rich_help_panel=_OF_VOLUMES)
+        float, typer.Option(help="Largest phase texture of precipitation, degrees.", rich_help_panel=_VOLUMES)
     ] = 20.0,
     attenuation: Annotated[
-        bool, typer.Option("--attenuation", help="Correct zh and zdr by the phase.", rich_help_panel=_OF_VOLUMES)
+        bool,
+        typer.Option(
+            "--attenuation", help="Correct zh and zdr for attenuation by the phase.", rich_help_panel=_VOLUMES
+        ),
     ] = False,
     band: Annotated[
-        str | None, typer.Option(help="S, C, X, if the files don't tell.", rich_help_panel=_OF_VOLUMES)
+        str | None, typer.Option(help="S, C or X; by default read from the files.", rich_help_panel=_VOLUMES)
     ] = None,
     rain: Annotated[
-        str, typer.Option(help="Rain grid: kdp, a product as in NJU-CPOL, or none.", rich_help_panel=_OF_VOLUMES)
+        str, typer.Option(help="Rain grid: kdp (R(KDP) as in NJU-CPOL), or none.", rich_help_panel=_VOLUMES)
     ] = "kdp",
     variable: Annotated[
-        str | None, typer.Option(help="Name in the file, where it is ambiguous.", rich_help_panel=_OF_SEQUENCES)
+        str | None, typer.Option(help="Name in the file, if it is ambiguous.", rich_help_panel=_SEQUENCES)
     ] = None,
     units: Annotated[
-        str | None, typer.Option(help="Such as dBZ, mm/h, 'mm per 5 min'.", rich_help_panel=_OF_SEQUENCES)
+        str | None, typer.Option(help="Units such as dBZ, mm/h, 'mm per 5 min'.", rich_help_panel=_SEQUENCES)
     ] = None,
-    height_km: Annotated[float, typer.Option(help="The level it is filed under.", rich_help_panel=_OF_SEQUENCES)] = 1.0,
-    min_coverage: Annotated[float, typer.Option(help="Least share seen.", rich_help_panel=_OF_SEQUENCES)] = 0.5,
+    height_km: Annotated[
+        float, typer.Option(help="Height under which it is stored.", rich_help_panel=_SEQUENCES)
+    ] = 1.0,
+    min_coverage: Annotated[
+        float, typer.Option(help="Smallest share of valid pixels.", rich_help_panel=_SEQUENCES)
+    ] = 0.5,
     as_json: bool = Json,
 ) -> None:
-    """Turn radar volumes, or gridded sequences, into an archive in the layout of NJU-CPOL; continues where it stopped.
+    """Convert radar volumes or gridded sequences to an archive in the layout of NJU-CPOL; resume after an interruption.
 
     Volumes: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS, also gzip, bzip2 and zip. Sequences: NetCDF,
-    Zarr, npz with a time axis, in dBZ or rain rate. What can't be used is told in a line, the rest goes in (exit code
-    1, or 2 if nothing did). Needs the extra `ingest` of the package.
+    Zarr, npz with a time axis, in dBZ or rain rate. Unusable files are listed and left out (exit code 1, or 2 if no
+    file could be used). Requires the extra `ingest` of the package.
 
     Example: polarcast data ingest archive /data/KLBB/*_V06 --pictures
     """
@@ -81,10 +88,10 @@ def ingest(
     )  # fmt: skip
     with stages() as bars:
         report = run.ingest(out, inputs, settings, workers or len(os.sched_getaffinity(0)), bars)
-    _tell(out, report, as_json)
+    _report(out, report, as_json)
 
 
-def _tell(out: Path, report: "IngestReport", as_json: bool) -> None:
+def _report(out: Path, report: "IngestReport", as_json: bool) -> None:
     if as_json:
         print_json({"archive": str(out), **report.as_record()})
     else:
@@ -93,9 +100,9 @@ def _tell(out: Path, report: "IngestReport", as_json: bool) -> None:
         for reason, number in report.dropped.items():
             print_text(f"dropped {number}: {reason}")
         if report.known:
-            print_text(f"{len(report.known)} files were in the archive already")
+            print_text(f"{len(report.known)} files are already in the archive")
         print_text(f"{len(report.events)} new events in {plain(out)}")
         if report.events:
-            print_text(f"look at them with: polarcast data check {plain(out)}")
+            print_text(f"next: polarcast data check {plain(out)}")
     if report.failed:
         raise typer.Exit(FAILED if report.events or report.known else BAD_INPUT)

@@ -31,16 +31,16 @@ def _group() -> None:
 
 @app.command()
 def rank(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, at any depth.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders that contain runs, at any depth.")],
     score: Annotated[
-        str | None, typer.Option(help="Ranked by; rmse for rain, csi@threshold=35 for nowcasts by default.")
+        str | None, typer.Option(help="Score to rank by; default: rmse for rain, csi@threshold=35 for nowcasts.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with filters.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML page with filters.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write a CSV file.")] = None,
-    wandb: Annotated[str | None, typer.Option(help="Project of W&B to send it to; offline unless WANDB_MODE.")] = None,
+    wandb: Annotated[str | None, typer.Option(help="W&B project to log to; offline unless WANDB_MODE is set.")] = None,
     as_json: bool = Json,
 ) -> None:
-    """Rank runs that were scored on the same data; those that can't be told apart share a rank.
+    """Rank runs that were scored on the same data; runs without a significant difference share a rank.
 
     Example: polarcast leaderboard runs --score csi@threshold=10 --html board.html
     """
@@ -68,11 +68,13 @@ def rank(
 @app.command()
 def add(
     run: Annotated[Path, typer.Argument(help="Folder of a run made elsewhere.")],
-    forecasts: Annotated[Path | None, typer.Option(help="Its forecasts: .npz with event, frame and forecast.")] = None,
-    shards: Annotated[str | None, typer.Option(help="The shards that it was scored on.")] = None,
+    forecasts: Annotated[
+        Path | None, typer.Option(help="Forecasts of the run: .npz with event, frame and forecast.")
+    ] = None,
+    shards: Annotated[str | None, typer.Option(help="Shards that it was scored on.")] = None,
     as_json: bool = Json,
 ) -> None:
-    """Verify the scores of a run made elsewhere, so that it takes its place among yours.
+    """Verify the scores of a run made elsewhere, and add it to the leaderboard.
 
     Example: polarcast leaderboard add runs/theirs --forecasts theirs.npz --shards shards
     """

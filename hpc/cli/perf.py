@@ -12,20 +12,21 @@ from polarcast.hpc.utils.console import Json, print_json, print_text, progress
 if TYPE_CHECKING:
     from polarcast.hpc.perf.measure import Measured
 
-app = typer.Typer(help="Measure speed, side by side with what others reach.", no_args_is_help=True)
+app = typer.Typer(help="Measure speed, compared with other software.", no_args_is_help=True)
 
 
 @app.command()
 def loader(
-    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 7,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
-    folder: Annotated[Path | None, typer.Option(help="Where to make the data; a temporary folder by default.")] = None,
+    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 7,
+    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
+    folder: Annotated[Path | None, typer.Option(help="Folder for temporary data; the system's by default.")] = None,
     peers: Annotated[
-        bool, typer.Option("--peers", help="With litdata and MosaicML Streaming, in an environment made for them.")
+        bool,
+        typer.Option("--peers", help="Include litdata and MosaicML Streaming, in an environment created for them."),
     ] = False,
     as_json: bool = Json,
 ) -> None:
-    """Collated nowcasting batches: mapped shards beside a plain copy and its peers; start-up and memory.
+    """Measure loading of nowcasting batches: mapped shards, a plain copy and other libraries; start-up and memory.
 
     Example: polarcast perf loader --peers --folder /local/nvme
     """
@@ -39,12 +40,12 @@ def loader(
 
 @app.command()
 def writer(
-    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 5,
-    workers: Annotated[int | None, typer.Option(help="Processes; the cores by default.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where to make the data; a temporary folder by default.")] = None,
+    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 5,
+    workers: Annotated[int | None, typer.Option(help="Number of processes; all cores by default.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder for temporary data; the system's by default.")] = None,
     as_json: bool = Json,
 ) -> None:
-    """Packing an archive into shards beside plain tar of the same bytes.
+    """Measure packing of an archive into shards, compared with plain tar of the same bytes.
 
     Example: polarcast perf writer --folder /local/nvme
     """
@@ -58,15 +59,15 @@ def writer(
 
 @app.command()
 def step(
-    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose net is stepped.")] = "demo",
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Configuration of the network.")] = "demo",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
-    steps: Annotated[int, typer.Option(help="Of each way in each round.")] = 4,
-    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 15,
-    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
+    size: Annotated[int, typer.Option(help="Pixels per side.")] = 64,
+    steps: Annotated[int, typer.Option(help="Steps of each contender in each round.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 15,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun start their own.")] = 1,
     as_json: bool = Json,
 ) -> None:
-    """Optimizer steps: DeepSpeed's stages beside DDP and torch alone; use of the device; waiting for data.
+    """Measure optimizer steps: DeepSpeed's stages, DDP and torch alone; device utilization; waiting for data.
 
     Example: polarcast perf step standard --size 128 --processes 2
     """
@@ -86,18 +87,18 @@ def step(
 
 @app.command()
 def scaling(
-    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose net is stepped.")] = "demo",
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Configuration of the network.")] = "demo",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
-    steps: Annotated[int, typer.Option(help="Of each contender in each round.")] = 4,
-    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 9,
-    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 2,
-    latency_us: Annotated[float, typer.Option(help="Of a message on the machine to be modelled, in µs.")] = 10.0,
-    gb_per_s: Annotated[float, typer.Option(help="Bandwidth of each of its GPUs to the others, in GB/s.")] = 25.0,
-    tflops: Annotated[float, typer.Option(help="What one of its GPUs reaches on such a model, in TFLOP/s.")] = 50.0,
+    size: Annotated[int, typer.Option(help="Pixels per side.")] = 64,
+    steps: Annotated[int, typer.Option(help="Steps of each contender in each round.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 9,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun start their own.")] = 2,
+    latency_us: Annotated[float, typer.Option(help="Latency of a message on the modeled machine, in µs.")] = 10.0,
+    gb_per_s: Annotated[float, typer.Option(help="Bandwidth of each of its GPUs, in GB/s.")] = 25.0,
+    tflops: Annotated[float, typer.Option(help="Speed of each of its GPUs on such a model, in TFLOP/s.")] = 50.0,
     as_json: bool = Json,
 ) -> None:
-    """Strong and weak scaling: measured on the processes at hand, modelled up to 1,024 GPUs.
+    """Measure strong and weak scaling on the available processes; model it up to 1,024 GPUs.
 
     Example: polarcast perf scaling paper --size 256 --gb-per-s 12.5 --tflops 40
     """
@@ -113,7 +114,7 @@ def scaling(
 
     world, config = detect(), load_config(source, overrides or [])
     if world.size == 1:
-        raise BadInput("one process has nothing to scale", "--processes", "give 2 or more")
+        raise BadInput("scaling needs several processes", "--processes", "give 2 or more")
     network = Network(latency_us / 1e6, gb_per_s * 1e9)
     with progress("rounds", rounds, world.is_first) as done:
         measured = measure_scaling(config, size, steps, rounds, world, network, tflops, done)
@@ -123,14 +124,14 @@ def scaling(
 
 @app.command()
 def scores(
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
-    leads: Annotated[int, typer.Option(help="Frames.")] = 10,
-    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 5,
+    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
+    leads: Annotated[int, typer.Option(help="Number of frames.")] = 10,
+    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 5,
     as_json: bool = Json,
 ) -> None:
-    """FSS and multi-event contingency tables over 11 windows × 6 thresholds, beside pysteps and scores.
+    """Measure FSS and multi-event contingency tables over 11 windows × 6 thresholds, compared with pysteps and scores.
 
-    Both must be installed: pip install 'polarcast\\[nowcast]' scores
+    Requires both: pip install 'polarcast\\[nowcast]' scores
 
     Example: polarcast perf scores --rounds 9
     """
@@ -145,10 +146,10 @@ def scores(
 def sampler(
     run: Annotated[Path, typer.Argument(help="Run folder of a trained diffusion.")],
     members: Annotated[int, typer.Option(help="Ensemble size.")] = 8,
-    windows: Annotated[int, typer.Option(help="Validation windows.")] = 64,
+    windows: Annotated[int, typer.Option(help="Number of validation windows.")] = 64,
     as_json: bool = Json,
 ) -> None:
-    """Skill against evaluations of the network: ddim, dpm and heun with few steps, beside 100 steps of ddim.
+    """Measure skill by network evaluations: ddim, dpm and heun with few steps, compared with 100 steps of ddim.
 
     Example: polarcast perf sampler runs/demo/cells/diffusion-dualpol-s0-…
     """
@@ -162,14 +163,16 @@ def sampler(
 
 @app.command()
 def inference(
-    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Whose U-Net, and whose widths.")] = "demo",
+    source: Annotated[
+        str, typer.Argument(metavar="PRESET|FILE", help="Configuration of the U-Net; the diffusion uses its widths.")
+    ] = "demo",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
+    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
     members: Annotated[int, typer.Option(help="Ensemble size.")] = 8,
-    rounds: Annotated[int, typer.Option(help="That count, after one to warm up.")] = 7,
+    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 7,
     as_json: bool = Json,
 ) -> None:
-    """One frame by the U-Net, and an ensemble by a diffusion of equal widths, beside plain torch: time and memory.
+    """Measure time and memory of one U-Net estimate and one diffusion ensemble, compared with plain torch.
 
     Example: polarcast perf inference demo train.threads=2 --members 8
     """
@@ -183,7 +186,7 @@ def inference(
 
 
 def _launched(arguments: list[str], processes: int) -> bool:
-    """Run the same verb on several processes, unless this is one of them."""
+    """Start the same verb on several processes; return False if this process should run it."""
     from polarcast.hpc.distributed.launch import end_with_launcher, launch_local
     from polarcast.hpc.distributed.world import one_gpu_each, visible_gpus
 

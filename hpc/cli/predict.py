@@ -14,43 +14,41 @@ _RANGE = re.compile(r"(\d*):(\d*)")
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder of a trained model, or of a physical baseline.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of a trained model or a physical baseline.")],
     given: Annotated[
         Path,
-        typer.Argument(
-            metavar="INPUT", help="An event's folder, an archive, shards or one of them, or a radar volume."
-        ),
+        typer.Argument(metavar="INPUT", help="Folder of an event, archive, shards, one shard, or radar volume."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.nc", help="File to write; a picture, OUT.png, comes beside it.")],
-    event: Annotated[int | None, typer.Option(help="Number of the event, where the input has several.")] = None,
+    out: Annotated[Path, typer.Argument(metavar="OUT.nc", help="Output file; a figure is written to OUT.png.")],
+    event: Annotated[int | None, typer.Option(help="Number of the event, if the input has several.")] = None,
     members: Annotated[int | None, typer.Option(help="Ensemble size; the run's evaluate.members by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Of a generative model; same seed, same forecast.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of generative models; the same seed gives the same forecast.")] = 0,
     frames: Annotated[
-        str | None, typer.Option(help="Frames FIRST:END of the event to estimate, without END; all by default.")
+        str | None, typer.Option(help="Frames FIRST:END of the event to estimate, excluding END; all by default.")
     ] = None,
     issued: Annotated[
-        int | None, typer.Option(help="Last frame that a nowcast sees; the event's newest by default.")
+        int | None, typer.Option(help="Last input frame of a nowcast; the newest of the event by default.")
     ] = None,
-    size: Annotated[int, typer.Option(help="Pixels of 1 km a side to which a radar volume is gridded.")] = 256,
+    size: Annotated[int, typer.Option(help="Pixels per side, of 1 km, of the grid of a radar volume.")] = 256,
     no_picture: Annotated[bool, typer.Option("--no-picture", help="Write the netCDF file only.")] = False,
     as_json: bool = Json,
 ) -> None:
-    """Rain rate of one event by a trained run, or the reflectivity to come, as CF netCDF with a picture beside it.
+    """Write the rain rate or nowcast of one event by a trained run as CF netCDF, with a figure.
 
     INPUT is data_dir_NNN of an archive in the layout of NJU-CPOL, such an archive, shards of `polarcast data shard`, or
-    a volume that `polarcast data ingest` reads. What is unusual about it is told on standard error, and in the file.
+    a volume that `polarcast data ingest` reads. Warnings about the input go to standard error and into the file.
 
     Example: polarcast predict runs/dualpol /data/NJU-CPOL rain.nc --event 12 --members 8
 
     Example: polarcast predict runs/furenet /data/NJU-CPOL/NJU_CPOL_update2308/dBZ/1.0km/data_dir_012 next_hour.nc
     """
-    from polarcast.hpc.inference.predict import Asked, Written
+    from polarcast.hpc.inference.predict import PredictOptions, Written
     from polarcast.hpc.inference.predict import predict as predict_event
     from polarcast.hpc.runs.folder import RunFolder
 
-    asked = Asked(event, members, seed, _split_range(frames), issued, size, not no_picture)
+    options = PredictOptions(event, members, seed, _split_range(frames), issued, size, not no_picture)
     with stages() as bars:
-        done: Written = predict_event(RunFolder(run), given, out, asked, bars)
+        done: Written = predict_event(RunFolder(run), given, out, options, bars)
     for warning in done.warnings:
         print(f"polarcast: warning: {warning}", file=sys.stderr)
     if as_json:
@@ -62,14 +60,14 @@ def predict(
     most = most if done.zh_max is None else f", up to {done.zh_max:.1f} dBZ"
     print_text(f"{done.frames} {what} event {done.event:03d}{many}{most} in {plain(out)}")
     if done.picture:
-        print_text(f"picture {plain(done.picture)}")
+        print_text(f"figure {plain(done.picture)}")
 
 
 def _split_range(text: str | None) -> tuple[int | None, int | None]:
-    """`3:9` → (3, 9); an end that is left out is None. Raises BadInput for anything else."""
+    """Parse `3:9` as (3, 9); an omitted end is None. Raises BadInput for other text."""
     if text is None:
         return None, None
     if not (found := _RANGE.fullmatch(text)):
-        raise BadInput(f"{text!r} is no range", "--frames", "give it like 3:9, 3: or :9")
+        raise BadInput(f"{text!r} is not a range", "--frames", "give it as 3:9, 3: or :9")
     first, end = (int(part) if part else None for part in found.groups())
     return first, end

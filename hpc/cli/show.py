@@ -1,4 +1,4 @@
-"""Progress and tables that several verbs print."""
+"""Progress and tables printed by several verbs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ def open_board(quiet: bool = False) -> "ProgressBoard":
 
 
 def show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:
-    """Print the tables of a suite, and where its report lies."""
+    """Print the tables of a suite and the path of its report."""
     from polarcast.hpc.bench.render import terminal_table
 
     if as_json:
@@ -28,4 +28,4 @@ def show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:
         return
     for table in tables.values():
         print_text(terminal_table(table))
-    print_text(f"all tables and pictures: {folder}/report.html; also {folder}/tables and {folder}/figures")
+    print_text(f"report: {folder}/report.html; tables: {folder}/tables; figures: {folder}/figures")

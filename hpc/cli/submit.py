@@ -15,29 +15,33 @@ if TYPE_CHECKING:
 
 
 def submit(
-    command: Annotated[list[str], typer.Argument(metavar="-- VERB …", help="What to run: train, bench, evaluate, …")],
-    cluster: Annotated[
-        str, typer.Option(help="Profile that comes with polarcast (gpu, cpu, test), or a file.")
-    ] = "gpu",
-    nodes: Annotated[int | None, typer.Option(help="Nodes of a training; the profile's by default.")] = None,
+    command: Annotated[list[str], typer.Argument(metavar="-- VERB …", help="Verb to run: train, bench, evaluate, …")],
+    cluster: Annotated[str, typer.Option(help="Built-in profile (gpu, cpu, test), or a YAML file.")] = "gpu",
+    nodes: Annotated[int | None, typer.Option(help="Number of nodes of a training; the profile's by default.")] = None,
     time: Annotated[str | None, typer.Option(help="Time limit, [days-]hours:minutes:seconds.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the job and its run folder; verb and preset by default.")] = None,
-    array: Annotated[str | None, typer.Option(help="Elements such as 0-4%2; {task} in the command is one's.")] = None,
-    after: Annotated[str | None, typer.Option(help="Jobs that must have ended well before, such as 12:13.")] = None,
-    by: Annotated[str, typer.Option(help="sbatch, or submitit.")] = "sbatch",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script, and what Slurm thinks of it.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the job and its run folder; verb and preset by default.")
+    ] = None,
+    array: Annotated[
+        str | None, typer.Option(help="Job array such as 0-4%2; {task} in the command is the index.")
+    ] = None,
+    after: Annotated[str | None, typer.Option(help="Jobs that must succeed first, such as 12:13.")] = None,
+    by: Annotated[str, typer.Option(help="Submit by sbatch or submitit.")] = "sbatch",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the script and Slurm's test of it; submit nothing.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it ends.")] = False,
     as_json: bool = Json,
 ) -> None:
-    """Submit a verb to Slurm: the script is printed with --dry-run, anywhere, and is what you may submit by hand.
+    """Submit a verb to Slurm; --dry-run prints the batch script, also on machines without Slurm.
 
     Example: polarcast submit --cluster gpu --nodes 4 -- train paper data.shards=/scratch/shards arm=dualpol
     """
     from polarcast.slurm.profile import load_profile
     from polarcast.slurm.render import Job, sbatch_text
 
-    told_name = name or "-".join(Path(word).stem for word in command[:2] if not word.startswith("-"))
-    job = Job(tuple(command), told_name, nodes, time, array, after)
+    job_name = name or "-".join(Path(word).stem for word in command[:2] if not word.startswith("-"))
+    job = Job(tuple(command), job_name, nodes, time, array, after)
     with _slurm_errors():
         profile = load_profile(cluster)
         text = sbatch_text(profile, job)
@@ -48,17 +52,17 @@ def submit(
     folder = None if job.run_folder is None or array else Path(job.run_folder)
     state = _follow(number, folder) if wait else "SUBMITTED"
     if as_json:
-        print_json({"job": number, "run": folder and str(folder), "log": f"{told_name}-{number}.log", "state": state})
+        print_json({"job": number, "run": folder and str(folder), "log": f"{job_name}-{number}.log", "state": state})
     else:
-        where = f", its run in {folder}" if folder else ""
-        print_text(f"job {number} {state.lower()}: its words are in {told_name}-{number}.log{where}")
+        where = f", run folder {folder}" if folder else ""
+        print_text(f"job {number} {state.lower()}: log {job_name}-{number}.log{where}")
     if wait and state != "COMPLETED":
         raise typer.Exit(1)
 
 
 @contextmanager
 def _slurm_errors() -> Iterator[None]:
-    """What slurm/, which knows nothing of the other folders, has to say, as the command line says it."""
+    """Convert the built-in exceptions of slurm/, which imports no other folder, to those of the command line."""
     from polarcast.data.errors import BadInput, WorkFailed
 
     try:
@@ -73,14 +77,14 @@ def _submitted(profile: "Profile", job: "Job", text: str, by: str) -> str:
     from polarcast.slurm.submit import by_sbatch, by_submitit, has_slurm
 
     if by not in ("sbatch", "submitit"):
-        raise ValueError(f"--by {by}: unknown — there are: sbatch, submitit")
+        raise ValueError(f"--by {by}: unknown — choose from: sbatch, submitit")
     if not has_slurm():
-        raise ValueError("no Slurm here — submit from a login node, or see the script with --dry-run")
+        raise ValueError("Slurm is not available — submit from a login node, or print the script with --dry-run")
     return by_sbatch(text) if by == "sbatch" else by_submitit(profile, job, Path("submitit"))
 
 
 def _show_script(text: str) -> None:
-    """The script on standard output; what Slurm makes of it, if there is one, on standard error."""
+    """Print the script on standard output, and Slurm's test of it, if available, on standard error."""
     from polarcast.slurm.submit import has_slurm, tested
 
     typer.echo(text, nl=False)

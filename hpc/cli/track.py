@@ -12,18 +12,18 @@ app = typer.Typer(help="Mirror runs in W&B or TensorBoard.", no_args_is_help=Tru
 
 @app.callback()
 def _group() -> None:
-    """Keep `replay` a verb of its own."""
+    """Keep `replay` as a subcommand."""
 
 
 @app.command()
 def replay(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, at any depth.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders that contain runs, at any depth.")],
     to: Annotated[str, typer.Option(help="wandb or tensorboard.")] = "wandb",
-    project: Annotated[str, typer.Option(help="Of W&B.")] = "polarcast",
+    project: Annotated[str, typer.Option(help="W&B project.")] = "polarcast",
     mode: Annotated[str, typer.Option(help="online or offline; WANDB_MODE by default, or offline.")] = "",
     as_json: bool = Json,
 ) -> None:
-    """Send what was recorded, from a node that has a network; what was sent is not sent again.
+    """Send recorded runs to a tracker, from a node with network access; skip records already sent.
 
     Example: polarcast track replay runs/demo --project radar --mode online
     """
@@ -31,16 +31,16 @@ def replay(
     from polarcast.hpc.runs.folder import RunFolder
     from polarcast.hpc.tracking.mirror import open_mirror, runs_in
 
-    told, lost = {}, ""
+    sent, lost = {}, ""
     for path in runs_in(runs):
         mirror = open_mirror(RunFolder(path), to, mode, project)
-        told[str(path)] = mirror.update()
+        sent[str(path)] = mirror.update()
         mirror.finish()
         lost = lost or mirror.lost
     if as_json:
-        print_json({"sent": told})
+        print_json({"sent": sent})
     else:
-        for run, count in told.items():
+        for run, count in sent.items():
             print_text(f"{run}: {count} records sent" if count else f"{run}: nothing new")
     if lost:
         raise WorkFailed(f"{to}: {lost}")

@@ -13,10 +13,10 @@ def train(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="demo, standard, paper, or a YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<preset>-<arm>-s<seed> by default.")] = None,
-    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun set their own.")] = 1,
+    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun start their own.")] = 1,
     as_json: bool = Json,
 ) -> None:
-    """Train one model, or continue where its run folder stopped.
+    """Train one model, or resume from its run folder.
 
     Example: polarcast train demo data.shards=shards arm=radar train.steps=500 --out runs/radar
     """
@@ -32,7 +32,7 @@ def train(
     config = load_config(source, overrides or [])
     folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
     if processes > 1 and "RANK" not in os.environ:
-        # What is wrong is better told once than by every rank.
+        # Report invalid input once, not on every rank.
         read_manifest(config.data.shards)
         share_of(config.train, processes)
         one_gpu_each(processes, visible_gpus(), "--processes")
@@ -58,5 +58,5 @@ def _report_training(folder: Path, as_json: bool) -> None:
         print_json({"run": str(folder), "best": best, "bad_shards": list(bad.values())})
     else:
         at = f"; best validation loss {best['loss']:.4f} at step {best['step']}" if best else ""
-        lost = f"; {len(bad)} bad shards were left out: {', '.join(bad)}" if bad else ""
-        print_text(f"trained {folder}{at}{lost}\nscore it with: polarcast evaluate {folder}")
+        lost = f"; {len(bad)} bad shards left out: {', '.join(bad)}" if bad else ""
+        print_text(f"trained {folder}{at}{lost}\nnext: polarcast evaluate {folder}")

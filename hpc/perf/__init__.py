@@ -1,1 +1,1 @@
-"""Speed, measured side by side with other software."""
+"""Benchmarks of speed against other software."""

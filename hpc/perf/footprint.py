@@ -1,4 +1,4 @@
-"""What a reader costs besides time: start-up on very many shards, and memory over many epochs."""
+"""Costs of a reader besides throughput: start-up with many shards, and memory over many epochs."""
 
 import os
 import time
@@ -22,7 +22,7 @@ _EPOCHS = 4
 
 
 def startup(folder: Path, like: Manifest, rounds: int) -> PerfRow:
-    """Seconds from a manifest of `SHARDS` shards on disk to the first windows of the order."""
+    """Measure the seconds from a manifest of `SHARDS` shards on disk to the first windows of the order."""
     (folder / NAME).write_text(_large(folder, like).to_json())
     seconds = []
     for _ in range(rounds):
@@ -36,8 +36,8 @@ def startup(folder: Path, like: Manifest, rounds: int) -> PerfRow:
 
 
 def growth(manifest: Manifest, frames: int, budget: int) -> PerfRow:
-    """Largest growth of resident memory over epochs of windows of a data set larger than the budget, in MiB."""
-    # In a process of its own: here there may be memory to be freed, which would hide what is taken.
+    """Measure the growth of resident memory over epochs of a data set larger than the budget, in MiB."""
+    # In a new process, because memory freed in this one would hide the growth.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         grown = pool.submit(_grown, manifest, frames, budget).result()
     size = sum(s.bytes for s in manifest.shards) / 2**20
@@ -46,7 +46,7 @@ def growth(manifest: Manifest, frames: int, budget: int) -> PerfRow:
 
 
 def _grown(manifest: Manifest, frames: int, budget: int) -> list[float]:
-    """Resident memory at the end of each epoch, above that after the first batch, in MiB."""
+    """Return resident memory at the end of each epoch minus that after the first batch, in MiB."""
     reader = open_reader(
         manifest, "test", variables=manifest.variables, heights_km=manifest.heights_km, frames=frames, rain=False,
         budget=budget,
@@ -66,7 +66,7 @@ def _resident() -> int:
 
 
 def _large(folder: Path, like: Manifest) -> Manifest:
-    """A manifest of many shards that are not there, of events of the usual length."""
+    """Return a manifest of many shards that do not exist, with events of the usual length."""
     number = np.arange(SHARDS * _FRAMES_PER_SHARD)
     shard, within = np.divmod(number, _FRAMES_PER_SHARD)
     event, frame = np.divmod(number, _FRAMES_PER_EVENT)

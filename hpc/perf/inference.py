@@ -1,4 +1,4 @@
-"""Forecasts of one frame beside the loop over the bare network that one would write by hand: time and memory."""
+"""Time and memory of forecasts of one frame, compared with a hand-written loop over the bare network."""
 
 import gc
 from collections.abc import Callable
@@ -28,13 +28,13 @@ OURS, PLAIN = "polarcast", "plain torch"
 def measure_inference(
     config: RunConfig, size: int, members: int, rounds: int, on_round: Callable[[int], None] | None = None
 ) -> Measured:
-    """Time the U-Net's estimate of one frame, and an ensemble of a diffusion with equal widths, with untrained weights.
+    """Measure a U-Net's estimate of one frame and an ensemble of a diffusion of equal widths, with untrained weights.
 
     Args:
-        config: Of the U-Net; the diffusion takes its arm, heights and widths.
-        size: Pixels a side.
+        config: Configuration of the U-Net; the diffusion uses its arm, heights and widths.
+        size: Pixels per side.
         members: Ensemble size.
-        rounds: That count.
+        rounds: Measured rounds, after one warm-up round.
         on_round: Called with the number of rounds done.
     """
     set_up_torch(config.train.threads, World())
@@ -42,8 +42,8 @@ def measure_inference(
     with torch.no_grad():
         peaks = [PerfRow(f"memory, {name}", peak, "MiB", peak, peak) for name, peak in _peaks(works)]
         rows = interleaved({name: _run(work) for name, work in works.items()}, rounds, "frames/s", on_round)
-    of = {name.partition(", ")[2] for name in works}
-    ratios = {f"time of {OURS} / {PLAIN}, {what}": ratio(rows, f"{PLAIN}, {what}", f"{OURS}, {what}") for what in of}
+    tasks = {name.partition(", ")[2] for name in works}
+    ratios = {f"time of {OURS} / {PLAIN}, {task}": ratio(rows, f"{PLAIN}, {task}", f"{OURS}, {task}") for task in tasks}
     notes = {"network": f"widths {config.model['widths']}, {size} × {size} pixels, {device_of(World())}"}
     return Measured("inference", machine(), [*rows, *peaks], dict(sorted(ratios.items())), notes)
 
@@ -76,21 +76,21 @@ def _ready(resolved: ResolvedConfig) -> Forecaster:
 
 
 def _by_hand(model: Diffusion, scaled: Tensor, members: int) -> Tensor:
-    """Noise, solver and network, as in the examples of diffusers, with as many evaluations of the network."""
+    """Sample as in the examples of diffusers, with the same number of evaluations of the network."""
     from diffusers import DPMSolverMultistepScheduler
 
-    made = []
+    samples = []
     for _ in range(members):
-        # A decorator hides from type checkers what the class offers.
+        # Any, because a decorator hides the class's methods from type checkers.
         solver: Any = DPMSolverMultistepScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2")
         solver.set_timesteps(model.evaluations)
         x = torch.randn(len(scaled), 1, *scaled.shape[-2:], device=scaled.device)
         kept = torch.ones(len(scaled), device=scaled.device)
         for time in solver.timesteps:
-            answer = model.denoising.net(x, scaled, kept * (time / 1000), kept)
-            x = solver.step(answer, time, x).prev_sample
-        made.append(x.expm1().clamp(0, MOST_MMH))
-    return torch.stack(made, 1)
+            output = model.denoising.net(x, scaled, kept * (time / 1000), kept)
+            x = solver.step(output, time, x).prev_sample
+        samples.append(x.expm1().clamp(0, MOST_MMH))
+    return torch.stack(samples, 1)
 
 
 def _run(work: Work) -> Run:
@@ -104,10 +104,10 @@ def _run(work: Work) -> Run:
 
 
 def _peaks(works: dict[str, Work]) -> list[tuple[str, float]]:
-    """MiB taken at the most by each, above what it began with."""
+    """Return the peak memory of each in MiB, above the memory in use before it."""
     found = []
     for name, work in works.items():
-        work()  # once before, so that what is only loaded the first time does not count
+        work()  # warm up, to exclude memory that is allocated only once
         gc.collect()
         found.append((name, (_on_gpu if torch.cuda.is_available() else _on_host)(work) / 2**20))
     return found
@@ -121,7 +121,7 @@ def _on_gpu(work: Work) -> int:
 
 
 def _on_host(work: Work) -> int:
-    # Linux then counts the peak of resident memory from now on.
+    # Reset the peak of resident memory (Linux).
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     work()
@@ -129,7 +129,7 @@ def _on_host(work: Work) -> int:
 
 
 def _status(field: str) -> int:
-    """Bytes that Linux tells of this process."""
+    """Return a memory field of this process in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     [line] = [line for line in lines if line.startswith(f"{field}:")]
     return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""Collated nowcasting batches: memory-mapped shards beside a plain copy, stock WebDataset, and files of frames."""
+"""Speed of loading nowcasting batches: memory-mapped shards, a plain copy, stock WebDataset, files of frames."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,17 +30,17 @@ FLOOR, MAPPED, FILES = "copy of the bytes", "mapped shards", "np.load of every f
 def measure_loader(
     folder: Path, spec: LoaderSpec, rounds: int, on_round: Callable[[int], None] | None = None, with_peers: bool = False
 ) -> Measured:
-    """Time all ways to the same batches, in turn; then start-up and memory.
+    """Time all ways to load the same batches, in turn; then measure start-up and memory.
 
     Args:
-        folder: Where to make the data; kept by the caller or thrown away.
+        folder: Folder for the data; the caller keeps or deletes it.
         spec: Sizes.
-        rounds: That count.
+        rounds: Measured rounds, after one warm-up round.
         on_round: Called with the number of rounds done.
-        with_peers: Whether litdata and MosaicML Streaming take part, in an environment that is made for them.
+        with_peers: Whether to include litdata and MosaicML Streaming, in an environment created for them.
 
     Raises:
-        WorkFailed: the peers' environment can't be made.
+        WorkFailed: the environment of the peers cannot be created.
     """
     archive, manifest = _make(folder, spec)
     contenders: dict[str, Run] = {
@@ -49,8 +49,8 @@ def measure_loader(
         **{f"webdataset, {w} workers": _webdataset(manifest, spec, w) for w in WORKERS},
         FILES: _files(archive, spec),
     }
-    taking_part = peers(folder / "peers", _frames(manifest), spec) if with_peers else nullcontext(dict[str, Run]())
-    with taking_part as others:
+    peer_runs = peers(folder / "peers", _frames(manifest), spec) if with_peers else nullcontext(dict[str, Run]())
+    with peer_runs as others:
         rows = interleaved({**contenders, **others}, rounds, "GB/s", on_round, spec.rest_seconds, spec.least_seconds)
     rivals = [FLOOR, *(_best(rows, name) for name in ("webdataset", *(PEERS if with_peers else ()))), FILES]
     ratios = {f"{MAPPED} / {other}": ratio(rows, MAPPED, other) for other in rivals}
@@ -60,7 +60,7 @@ def measure_loader(
 
 
 def _best(rows: Sequence[PerfRow], library: str) -> str:
-    """The name of a library's fastest row."""
+    """Return the name of a library's fastest row."""
     return max((row for row in rows if row.name.startswith(library)), key=lambda row: row.value).name
 
 
@@ -69,13 +69,13 @@ def _size(manifest: Manifest) -> int:
 
 
 def _frames(manifest: Manifest) -> Any:
-    """All frames of the shards, (n, v, y, x) float16."""
+    """Return all frames of the shards, (n, v, y, x) float16."""
     reader = open_reader(only_test(manifest), "test", variables=VARIABLES, heights_km=(HEIGHT_KM,), rain=False)
     return reader.read(range(len(reader))).radar[:, 0, :, 0].numpy()
 
 
 def _make(folder: Path, spec: LoaderSpec) -> tuple[Archive, Manifest]:
-    """An archive of noise: a reader's speed does not depend on the weather."""
+    """Write an archive of noise and its shards; a reader's speed does not depend on the values."""
     rng = np.random.default_rng(0)
     shape = (spec.frames_per_event, len(VARIABLES), 1, spec.size, spec.size)
     for event in range(spec.events):
@@ -85,8 +85,8 @@ def _make(folder: Path, spec: LoaderSpec) -> tuple[Archive, Manifest]:
 
 
 def _floor(spec: LoaderSpec) -> Run:
-    """The same bytes copied from memory to memory by as many threads: no reader can be faster."""
-    # As much source as the shards hold, so that neither finds it in the processor's cache.
+    """Copy the same bytes within memory with the same number of threads: an upper bound for all readers."""
+    # As large as the shards, so that neither source fits into the processor's cache.
     values = len(VARIABLES) * spec.size**2
     source = np.ones((spec.events * spec.frames_per_event, values), np.float16)
     out = np.zeros((spec.batch * spec.frames, source.shape[1]), np.float16)
@@ -124,13 +124,13 @@ def _mapped(manifest: Manifest, spec: LoaderSpec) -> Run:
 
 
 def _webdataset(manifest: Manifest, spec: LoaderSpec, workers: int) -> Run:
-    """Stock WebDataset in order, windows side by side: shuffling and overlap would only cost it more."""
+    """Read with stock WebDataset in order, in disjoint windows: shuffling and overlap would only slow it down."""
     import webdataset as wds
 
     urls = [str(manifest.folder / shard.name) for shard in manifest.shards]
     data = wds.WebDataset(urls, shardshuffle=False, empty_check=False).decode()
     data = data.compose(lambda samples: _windows(samples, spec.frames)).batched(spec.batch, partial=False)
-    # What workers have read ahead when a round begins counts for them; little of it, though.
+    # Batches read ahead before a round count in favor of WebDataset; keep their number small.
     ahead = {"prefetch_factor": 1, "persistent_workers": True} if workers else {}
     batches = _repeated(wds.WebLoader(data, batch_size=None, num_workers=workers, **ahead))
 
@@ -163,7 +163,7 @@ def _files(archive: Archive, spec: LoaderSpec) -> Run:
         return torch.from_numpy(np.stack(frames).astype(np.float16))
 
     def run() -> float:
-        # One batch is enough to tell: it is the slowest by far.
+        # One batch is enough, because this is the slowest by far.
         torch.stack([window() for _ in range(spec.batch)])
         return spec.batch_bytes / 1e9
 

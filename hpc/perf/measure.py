@@ -1,4 +1,4 @@
-"""Contenders that are timed in turn, so that a busy machine is busy for all of them."""
+"""Time contenders in turn, so that other load on the machine affects all of them."""
 
 import os
 import platform
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 Run = Callable[[], float]
-"""Does the work once and returns its amount in the row's unit times seconds."""
+"""Function that does the work once and returns its amount, in the row's unit times seconds."""
 
 
 @dataclass(frozen=True)
 class PerfRow:
-    """One contender's speed: median over the rounds, and the quartiles."""
+    """Speed of one contender: median and quartiles over the rounds."""
 
     name: str
     value: float
@@ -24,22 +24,22 @@ class PerfRow:
     low: float
     high: float
     rounds: tuple[float, ...] = ()
-    """Of each round."""
+    """Speed in each round."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What `--json` prints of a measurement."""
+    """Result of a measurement, as `--json` prints it."""
 
     perf: str
     machine: dict[str, Any]
     rows: list[PerfRow]
     ratios: dict[str, float]
     notes: dict[str, str] = field(default_factory=dict)
-    """What can't be told, and why; what was assumed."""
+    """Assumptions, agreement checks, and what could not be measured."""
 
     def as_record(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
@@ -51,11 +51,10 @@ def interleaved(
     rest_seconds: float = 0.0,
     least_seconds: float = 0.0,
 ) -> list[PerfRow]:
-    """Run all contenders in turn, several times; the first round warms up and does not count.
+    """Run all contenders in turn, several times; the first round is a warm-up and does not count.
 
-    A turn is repeated until it has lasted `least_seconds`.
-
-    After each there is a rest, in which whatever reads ahead in the background comes to an end.
+    A turn repeats the work until it has lasted `least_seconds`. A pause of `rest_seconds` follows each turn, so that
+    background read-ahead ends before the next.
     """
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
@@ -72,12 +71,12 @@ def interleaved(
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Return the system, the Python version and the number of cores."""
     return {"system": platform.platform(), "python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
 
 
 def ratio(rows: Sequence[PerfRow], one: str, other: str) -> float:
-    """How many times as fast one contender is as another: the median over the rounds, each held against itself."""
+    """Return how many times as fast one contender is as another: the median over rounds of the ratio in a round."""
     by_name = {row.name: row.rounds for row in rows}
     return statistics.median(a / b for a, b in zip(by_name[one], by_name[other], strict=True))
 
@@ -96,15 +95,15 @@ _PEAKS = {
     "L40S": (362e12, 91.6e12),
     "A40": (149.7e12, 37.4e12),
 }
-"""By a part of the name NVIDIA's driver gives: FLOP/s in bfloat16 on tensor cores without sparsity, and in float32 off
-them (data sheets). The first that matches counts."""
+"""Peak FLOP/s from data sheets, by a part of the driver's device name: bfloat16 on tensor cores without sparsity, and
+float32 without tensor cores. The first match counts."""
 
 
 def peak_flops(device: torch.device, bf16: bool) -> float | None:
-    """Most FLOP/s of a device by its maker's word; None for one that is not known, as every CPU."""
+    """Return the peak FLOP/s of a device from its data sheet; None for unknown devices and CPUs."""
     return peak_by_name(torch.cuda.get_device_name(device), bf16) if device.type == "cuda" else None
 
 
 def peak_by_name(name: str, bf16: bool) -> float | None:
-    """The same by the name of a GPU."""
+    """Return the peak FLOP/s of a GPU by its name; None if unknown."""
     return next((peaks[0 if bf16 else 1] for part, peaks in _PEAKS.items() if part in name), None)

@@ -1,8 +1,8 @@
-"""What exchanging gradients costs on more processes than there are at hand: an α–β model, with its assumptions.
+"""Cost of gradient exchange on more processes than are available: an α–β model.
 
-A message of n bytes takes α + n / b: latency and bandwidth (Hockney 1994). An all-reduce among p takes, by a ring,
-2(p − 1)α + 2(p − 1)/p · n/b, and by a pipelined double tree about 2 log₂(p) α + 2 n/b (Thakur et al. 2005; Sanders et
-al. 2009). Libraries take the faster.
+A message of n bytes takes α + n / b, with latency α and bandwidth b (Hockney 1994). An all-reduce among p processes
+takes 2(p − 1)α + 2(p − 1)/p · n/b by a ring, and about 2 log₂(p) α + 2 n/b by a pipelined double tree (Thakur et al.
+2005; Sanders et al. 2009). Libraries use the faster one.
 """
 
 import math
@@ -21,7 +21,7 @@ class Network:
 
 
 def all_reduce_seconds(network: Network, processes: int, size: float) -> float:
-    """Time to sum `size` bytes over all processes, on all of them."""
+    """Return the seconds of an all-reduce of `size` bytes."""
     if processes == 1:
         return 0.0
     p = processes
@@ -30,8 +30,8 @@ def all_reduce_seconds(network: Network, processes: int, size: float) -> float:
     return min(ring, tree)
 
 
-def fitted(sizes: Sequence[float], seconds: Sequence[float], processes: int) -> Network:
-    """The network whose ring explains these times of all-reduces best, each by its relative error."""
+def fit_network(sizes: Sequence[float], seconds: Sequence[float], processes: int) -> Network:
+    """Fit the network to times of all-reduces by a ring, by least squares of the relative errors."""
     p, y = processes, np.asarray(seconds)
     design = np.stack([np.full(len(y), 2.0 * (p - 1)), 2 * (p - 1) / p * np.asarray(sizes)], 1) / y[:, None]
     latency, per_byte = np.linalg.lstsq(design, np.ones(len(y)), rcond=None)[0]
@@ -39,9 +39,9 @@ def fitted(sizes: Sequence[float], seconds: Sequence[float], processes: int) -> 
 
 
 def efficiency(compute_seconds: float, exchange_seconds: float, overlap: float) -> float:
-    """Share of the time that is computing, where a share of the exchange hides behind the backward pass.
+    """Return the share of the time spent computing, if a share `overlap` of the exchange overlaps the backward pass.
 
-    The backward pass is two thirds of the computing: no more than that can hide an exchange.
+    The backward pass is two thirds of the computation, which limits the overlap.
     """
     hidden = min(overlap * exchange_seconds, 2 / 3 * compute_seconds)
     return compute_seconds / (compute_seconds + exchange_seconds - hidden)

@@ -1,4 +1,4 @@
-"""Runs `peers.py` in an environment of its own, made on request."""
+"""Run `peers.py` in its own environment, which is created on first use."""
 
 import json
 import os
@@ -24,15 +24,15 @@ REQUIREMENTS = ("litdata==0.2.76", "mosaicml-streaming==0.13.0")
 
 @contextmanager
 def peers(folder: Path, frames: np.ndarray, spec: "LoaderSpec") -> Iterator[dict[str, Run]]:
-    """Contenders of other libraries, alive for as long as the block.
+    """Start the contenders of other libraries in a process that ends with the block.
 
     Args:
-        folder: An empty folder for their data.
-        frames: (n, v, y, x) float16: what they store.
-        spec: What a batch is.
+        folder: Folder for their data, which must not exist.
+        frames: Frames to store, (n, v, y, x) float16.
+        spec: Sizes of a batch.
 
     Raises:
-        WorkFailed: their environment can't be made, or they ended early.
+        WorkFailed: their environment cannot be created, or the process ended early.
     """
     folder.mkdir()
     np.save(folder / "frames.npy", frames)
@@ -42,7 +42,7 @@ def peers(folder: Path, frames: np.ndarray, spec: "LoaderSpec") -> Iterator[dict
             [str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         )
         try:
-            names = json.loads(_answer(process, folder))
+            names = json.loads(_read_line(process, folder))
             yield {name: partial(_deliver, process, folder, name, spec) for name in names}
         finally:
             process.kill()
@@ -53,21 +53,21 @@ def _deliver(process: subprocess.Popen[str], folder: Path, name: str, spec: "Loa
     assert process.stdin
     process.stdin.write(f"{name}\n")
     process.stdin.flush()
-    _answer(process, folder)
+    _read_line(process, folder)
     return spec.batches * spec.batch_bytes / 1e9
 
 
-def _answer(process: subprocess.Popen[str], folder: Path) -> str:
+def _read_line(process: subprocess.Popen[str], folder: Path) -> str:
     assert process.stdout
     line = process.stdout.readline()
     if not line:
         last = (folder / "log").read_text().strip().splitlines()[-1:]
-        raise WorkFailed(f"litdata and mosaicml-streaming ended early: {' '.join(last)}")
+        raise WorkFailed(f"the process of litdata and mosaicml-streaming ended early: {' '.join(last)}")
     return line
 
 
 def _environment() -> Path:
-    """Python with the peers installed, in the user's cache; torch is of our version."""
+    """Return a Python with the peers installed, in the user's cache, with the torch version of this process."""
     from importlib.metadata import version
 
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polarcast" / "peers"
@@ -79,6 +79,6 @@ def _environment() -> Path:
     for step in ([sys.executable, "-m", "venv", root], install):
         finished = subprocess.run([str(part) for part in step], capture_output=True, text=True)
         if finished.returncode:
-            raise WorkFailed(f"the peers' environment {root} can't be made: {finished.stderr.strip()[-300:]}")
+            raise WorkFailed(f"cannot create the environment {root}: {finished.stderr.strip()[-300:]}")
     done.write_text(wanted)
     return python

@@ -1,7 +1,7 @@
-"""litdata and MosaicML Streaming on the same frames, in an environment and a process of their own.
+"""Run litdata and MosaicML Streaming on the same frames, in their own environment and process.
 
-They want other versions of numpy than ours, so this file imports nothing of polarcast: it is run by its path. Each line
-on standard input names a contender, which then delivers its batches once; `done` answers when it has.
+They require other versions of numpy than polarcast, so this file imports nothing of polarcast and is run by its path.
+Each line on standard input names a contender, which delivers its batches once; the reply is `done`.
 """
 
 import importlib.machinery
@@ -19,7 +19,7 @@ _CHUNK_BYTES = 64_000_000
 
 
 def contenders(folder: Path, spec: dict[str, Any]) -> dict[str, Callable[[], None]]:
-    """All of them, by name; their data are written first. Batches are consecutive frames: shuffling costs only more."""
+    """Write the data and return all contenders by name. Batches are consecutive frames; shuffling would be slower."""
     import numpy as np
 
     frames = np.load(folder / "frames.npy")
@@ -33,7 +33,7 @@ def contenders(folder: Path, spec: dict[str, Any]) -> dict[str, Callable[[], Non
 
 
 def read_frame(index: int) -> dict[str, Any]:
-    """One frame of the file that the parent has left; at the top level, for litdata's own processes."""
+    """Return one frame of the parent's file; at the top level, because litdata calls it in its own processes."""
     import numpy as np
 
     return {"radar": np.load(_FRAMES, mmap_mode="r")[index].copy()}
@@ -98,8 +98,8 @@ def _mds(folder: Path, batch: int, workers: int) -> Any:
 
 
 def _without_torchvision() -> None:
-    """Both import it for data sets of pictures only, and it is particular about its torch."""
-    import torch  # noqa: F401 — before: it looks at every module there is
+    """Replace torchvision, which both import for image data sets only and which requires its own torch version."""
+    import torch  # noqa: F401 — first, because it inspects all loaded modules
 
     for name in ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional"):
         module = types.ModuleType(name)
@@ -115,16 +115,16 @@ def _any_class(name: str) -> type:
 
 
 def main() -> None:
-    """Answer line by line. What the libraries print must not be taken for an answer: it goes to standard error."""
-    answers, sys.stdout = sys.stdout, sys.stderr
+    """Reply line by line. Output of the libraries goes to standard error, so that it is not mistaken for a reply."""
+    replies, sys.stdout = sys.stdout, sys.stderr
     made = contenders(Path(sys.argv[1]), json.loads(sys.argv[2]))
-    print(json.dumps(list(made)), file=answers, flush=True)
+    print(json.dumps(list(made)), file=replies, flush=True)
     for line in sys.stdin:
         made[line.strip()]()
-        print("done", file=answers, flush=True)
+        print("done", file=replies, flush=True)
 
 
-if __name__ in ("__main__", "__mp_main__"):  # their worker processes, too
+if __name__ in ("__main__", "__mp_main__"):  # also in their worker processes
     _without_torchvision()
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Skill of a trained diffusion against evaluations of its network: which sampler, and how many steps, are enough?"""
+"""Skill of a trained diffusion by sampler and number of network evaluations."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -45,28 +45,29 @@ def measure_sampler(
     """Score a run's ensembles on validation windows with every sampler, and with 100 steps of DDIM.
 
     Args:
-        run: A trained diffusion of any kind.
+        run: Run of a trained diffusion model.
         members: Ensemble size.
-        windows: Windows, evenly over the split.
+        windows: Number of windows, spread evenly over the split.
         on_setting: Called with the number of settings done.
 
     Raises:
-        BadInput: the run is not trained, or makes no samples.
+        BadInput: the run is not trained, or its model draws no samples.
     """
     config, model = run.config(), load_model(run, World())
     if not isinstance(model, Generative):
-        raise BadInput(f"{config.model['name']} makes no samples", run.path, "give a run of a diffusion")
+        raise BadInput(f"{config.model['name']} draws no samples", run.path, "give a run of a diffusion model")
     manifest = open_shards(config)
     reader = build_reader(config, manifest, _SPLIT)
     chosen = np.unique(np.linspace(0, len(reader) - 1, min(windows, len(reader))).round().astype(int))
-    windows_of_some = replace(reader.windows, starts=reader.windows.starts[chosen])
-    some = Reader(manifest, windows_of_some, reader.fields, reader.frames)
+    subset = Reader(
+        manifest, replace(reader.windows, starts=reader.windows.starts[chosen]), reader.fields, reader.frames
+    )
     found = []
     for number, setting in enumerate((REFERENCE, *SETTINGS), start=1):
-        found.append(_measure(model, setting, members, some))
+        found.append(_measure(model, setting, members, subset))
         if on_setting:
             on_setting(number)
-    return _told(found, str(Path(run.path)), members, len(chosen))
+    return _as_measured(found, str(Path(run.path)), members, len(chosen))
 
 
 def _measure(model: Generative, sampler: Sampler, members: int, reader: Reader) -> _Found:
@@ -87,17 +88,17 @@ def _pooled(records: Records, name: str) -> float:
     return float(wanted.of(wanted.sums(records).sum(0), records.protocol))
 
 
-def _told(found: Sequence[_Found], run: str, members: int, windows: int) -> Measured:
+def _as_measured(found: Sequence[_Found], run: str, members: int, windows: int) -> Measured:
     reference, *others = found
     rows = [_row(f.name, "CRPS", f.crps, f) for f in found]
     rows += [_row(f.name, "RMSE of the mean", f.rmse, f) for f in found]
     ratios = {f"CRPS, {f.name} / {reference.name}": f.crps / reference.crps for f in others}
     enough = [f for f in others if f.evaluations <= _FEW and f.crps <= (1 + _ENOUGH) * reference.crps]
     best = min(enough, key=lambda f: (f.evaluations, f.crps), default=None)
-    told = f"{best.name} ({best.evaluations} evaluations)" if best else "none"
+    cheapest = f"{best.name} ({best.evaluations} evaluations)" if best else "none"
     notes = {
         "run": f"{run}, {members} members, {windows} {_SPLIT} windows",
-        f"within {_ENOUGH:.0%} of {reference.name} with at most {_FEW} evaluations": told,
+        f"within {_ENOUGH:.0%} of {reference.name} with at most {_FEW} evaluations": cheapest,
     }
     return Measured("sampler", machine(), rows, ratios, notes)
 

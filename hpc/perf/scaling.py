@@ -1,4 +1,4 @@
-"""Strong and weak scaling: measured on the processes at hand, modelled beyond them."""
+"""Strong and weak scaling: measured on the available processes, modeled beyond them."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from polarcast.hpc.config.schema import RunConfig, TrainConfig
 from polarcast.hpc.distributed.process_group import barrier, gather, join
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
 from polarcast.hpc.perf.measure import Measured, PerfRow, Run, interleaved, machine, ratio
-from polarcast.hpc.perf.network_model import Network, all_reduce_seconds, efficiency, fitted
+from polarcast.hpc.perf.network_model import Network, all_reduce_seconds, efficiency, fit_network
 from polarcast.hpc.perf.step import example, stepping
 from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.training.backends.ddp import DDPBackend
@@ -39,20 +39,20 @@ def measure_scaling(
     tflops: float,
     on_round: Callable[[int], None] | None = None,
 ) -> Measured:
-    """Time the default engine on one process and on all, in turn; and tell what a larger machine would do.
+    """Time the default engine on one process and on all, in turn, and model a larger machine.
 
     Args:
-        config: The net; its global batch is that of one process.
-        size: Pixels a side.
-        steps: Of each contender in each round.
-        rounds: That count.
-        world: This process's place, among at least two.
-        network: Of the machine that is modelled.
-        tflops: What one of its GPUs reaches, in TFLOP/s.
+        config: Configuration of the network; its global batch is that of one process.
+        size: Pixels per side.
+        steps: Steps of each contender in each round.
+        rounds: Measured rounds, after one warm-up round.
+        world: Rank of this process among at least two.
+        network: Network of the modeled machine.
+        tflops: Speed of each of its GPUs, in TFLOP/s.
         on_round: Called with the number of rounds done.
 
     Raises:
-        BadInput: the batch can't be divided among the processes.
+        BadInput: the batch cannot be divided among the processes.
     """
     join(world)
     set_up_torch(config.train.threads, world)
@@ -67,9 +67,9 @@ def measure_scaling(
     here, fit = _network_here(world)
     counted = count(resolved, (size, size))
     by_name = {row.name: row for row in rows}
-    said = _foretold(config.train, counted, by_name[QUIET], world, here)
+    predicted = _predicted(config.train, counted, by_name[QUIET], world, here)
     modelled = _modelled(config.train, counted, network, tflops)
-    notes = {"all-reduce here": fit, "the model of it": said, "assumed beyond": _assumed(network, tflops)}
+    notes = {"all-reduce here": fit, "the model of it": predicted, "assumed beyond": _assumed(network, tflops)}
     return Measured("scaling", {**machine(), "processes": world.size}, [*rows, *modelled], measured, notes)
 
 
@@ -93,7 +93,7 @@ def _contenders(resolved: ResolvedConfig, size: int, steps: int, world: World) -
 
 
 def _all_done(run: Run, world: World) -> Run:
-    """A turn ends when the last process has ended it."""
+    """Extend a turn until all processes have finished it."""
 
     def turn() -> float:
         amount = run()
@@ -104,12 +104,12 @@ def _all_done(run: Run, world: World) -> Run:
 
 
 def _network_here(world: World) -> tuple[Network, str]:
-    """Latency and bandwidth between the processes at hand, by all-reduces of several sizes."""
+    """Measure latency and bandwidth between the available processes by all-reduces of several sizes."""
     seconds = [median(gather(median(_reduced(size, world) for _ in range(_REPEATS)), world)) for size in _SIZES]
-    network = fitted(_SIZES, seconds, world.size)
+    network = fit_network(_SIZES, seconds, world.size)
     errors = [abs(all_reduce_seconds(network, world.size, n) / t - 1) for n, t in zip(_SIZES, seconds, strict=True)]
-    told = f"latency {1e6 * network.latency:.3g} µs, bandwidth {network.bandwidth / 1e9:.3g} GB/s"
-    return network, f"{told} (fitted to {len(_SIZES)} sizes, median error {100 * median(errors):.0f}%)"
+    text = f"latency {1e6 * network.latency:.3g} µs, bandwidth {network.bandwidth / 1e9:.3g} GB/s"
+    return network, f"{text} (fitted to {len(_SIZES)} sizes, median error {100 * median(errors):.0f}%)"
 
 
 def _reduced(size: int, world: World) -> float:
@@ -121,16 +121,18 @@ def _reduced(size: int, world: World) -> float:
     return perf_counter() - started
 
 
-def _foretold(train: TrainConfig, counted: Counted, quiet: PerfRow, world: World, here: Network) -> str:
-    """The weak efficiency the model would have said for the processes at hand."""
+def _predicted(train: TrainConfig, counted: Counted, quiet: PerfRow, world: World, here: Network) -> str:
+    """Return the effect of the exchange on weak efficiency that the model predicts for the available processes."""
     compute = train.global_batch * world.size / quiet.value
     exchange = all_reduce_seconds(here, world.size, _FP32 * counted.parameters)
-    return f"exchanging leaves {efficiency(compute, exchange, 0):.3f} of what the machine's own gives"
+    return f"the exchange leaves {efficiency(compute, exchange, 0):.3f} of the efficiency without exchange"
 
 
 def _modelled(train: TrainConfig, counted: Counted, network: Network, tflops: float) -> list[PerfRow]:
-    """Efficiency in %, as the global batch stays (strong) or grows with the processes (weak); from nothing of the
-    exchange hidden behind the backward pass to all that can be."""
+    """Return the efficiency in %, for a constant global batch (strong) or one that grows with the processes (weak).
+
+    `low` assumes no overlap of the exchange with the backward pass, `high` the largest possible overlap.
+    """
     rows = []
     for kind in ("weak", "strong"):
         for p in (2**k for k in range(1, int(math.log2(MOST)) + 1)):
@@ -146,8 +148,8 @@ def _modelled(train: TrainConfig, counted: Counted, network: Network, tflops: fl
 
 def _assumed(network: Network, tflops: float) -> str:
     return (
-        f"{tflops:g} TFLOP/s a GPU whatever the batch, latency {1e6 * network.latency:g} µs, bandwidth "
-        f"{network.bandwidth / 1e9:g} GB/s a GPU, one all-reduce of fp32 gradients a step by ring or double tree, "
-        "whichever is faster; no stragglers, no congestion, data always there; low: nothing hidden behind the backward "
-        "pass, high: all that can be"
+        f"{tflops:g} TFLOP/s per GPU for any batch size, latency {1e6 * network.latency:g} µs, bandwidth "
+        f"{network.bandwidth / 1e9:g} GB/s per GPU, one all-reduce of fp32 gradients per step by ring or double tree, "
+        "whichever is faster; no stragglers, no congestion, no waiting for data; low: no overlap of the exchange with "
+        "the backward pass, high: the largest possible overlap"
     )

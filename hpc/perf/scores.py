@@ -1,4 +1,4 @@
-"""Spatial verification beside the libraries people use for it: the same numbers, by all of them, on the same fields."""
+"""Speed of spatial verification compared with pysteps and scores, on equal fields and with equal results."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,18 +17,18 @@ THRESHOLDS = (0.5, 1.0, 5.0, 10.0, 20.0, 40.0)
 WINDOWS = (1, 3, 5, 7, 9, 13, 17, 25, 33, 49, 65)
 OURS, PYSTEPS, SCORES = "polarcast", "pysteps", "scores"
 _AGREE, _ONE_MORE_ROW = 1e-6, 5e-3
-"""With its zero padding, scores 2.7.0 sums over one row and one column of windows more than there are pixels."""
+"""Tolerances. With zero padding, scores 2.7.0 sums over one row and one column of windows more than pixels."""
 
 Work = Callable[[], Any]
 
 
 def measure_scores(size: int, leads: int, rounds: int, on_round: Callable[[int], None] | None = None) -> Measured:
-    """Time FSS, and contingency tables of a widened forecast with their scores, over all windows and thresholds.
+    """Time FSS and multi-event contingency tables with their scores, over all windows and thresholds.
 
     Args:
-        size: Pixels a side.
-        leads: Frames.
-        rounds: That count.
+        size: Pixels per side.
+        leads: Number of frames.
+        rounds: Measured rounds, after one warm-up round.
         on_round: Called with the number of rounds done.
 
     Raises:
@@ -57,21 +57,26 @@ def measure_scores(size: int, leads: int, rounds: int, on_round: Callable[[int],
 
 
 def _agreement(contenders: dict[str, Work]) -> dict[str, str]:
-    """Largest difference of theirs from ours. Raises BadInput for a missing library, ValueError if not small."""
+    """Return the largest difference of each library from polarcast.
+
+    Raises:
+        BadInput: a library is not installed.
+        ValueError: a difference exceeds its tolerance.
+    """
     try:
         values = {name: np.asarray(work(), float) for name, work in contenders.items()}
     except ImportError as error:
         fix = "pip install 'polarcast[nowcast]' scores"
         raise BadInput(f"{error.name} is not installed", "perf scores", fix) from None
-    told = {}
+    notes = {}
     for name, theirs in values.items():
         ours = values[f"{name.split(',')[0]}, {OURS}"]
-        apart = float(np.nanmax(np.abs(ours - theirs), initial=0))
-        if apart > (_ONE_MORE_ROW if name == f"FSS, {SCORES}" else _AGREE):
-            raise ValueError(f"{name} differs by {apart}: what is timed is not the same")
+        difference = float(np.nanmax(np.abs(ours - theirs), initial=0))
+        if difference > (_ONE_MORE_ROW if name == f"FSS, {SCORES}" else _AGREE):
+            raise ValueError(f"{name} differs from polarcast by {difference}: the timings are not comparable")
         if theirs is not ours:
-            told[f"largest difference, {name}"] = f"{apart:.1e}"
-    return told
+            notes[f"largest difference, {name}"] = f"{difference:.1e}"
+    return notes
 
 
 def _counted(work: Work, amount: float) -> Run:
@@ -83,7 +88,7 @@ def _counted(work: Work, amount: float) -> Run:
 
 
 def _rain(seed: int, frames: int, size: int) -> Tensor:
-    """Patches of rain, (n, y, x) in mm/h."""
+    """Return patches of rain, (n, y, x) in mm/h."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(frames, 1, size // 16, size // 16, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic")[:, 0]
@@ -129,9 +134,9 @@ def _widened(forecast: Tensor) -> list[Any]:
 def _csi_pysteps(forecast: Tensor, observed: Tensor) -> Any:
     from pysteps.verification.detcatscores import det_cat_fct
 
-    seen = observed.numpy()
+    fields = observed.numpy()
     by_window = [
-        [[det_cat_fct(f, o, t)["CSI"] for t in THRESHOLDS] for f, o in zip(wide, seen, strict=True)]
+        [[det_cat_fct(f, o, t)["CSI"] for t in THRESHOLDS] for f, o in zip(wide, fields, strict=True)]
         for wide in _widened(forecast)
     ]
     return np.moveaxis(np.array(by_window), 0, 2)
@@ -142,14 +147,14 @@ def _csi_scores(forecast: Tensor, observed: Tensor) -> Any:
     from scores.categorical import ThresholdEventOperator
 
     dims = ("frame", "y", "x")
-    seen = xr.DataArray(observed.numpy(), dims=dims)
+    observation = xr.DataArray(observed.numpy(), dims=dims)
     operator = ThresholdEventOperator()
     by_window = []
     for wide in _widened(forecast):
-        said = xr.DataArray(wide, dims=dims)
-        managers = [operator.make_contingency_manager(said, seen, event_threshold=t) for t in THRESHOLDS]
+        widened = xr.DataArray(wide, dims=dims)
+        managers = [operator.make_contingency_manager(widened, observation, event_threshold=t) for t in THRESHOLDS]
         tables = [m.transform(preserve_dims="frame") for m in managers]
-        for table in tables:  # as many scores as the others make
+        for table in tables:  # the same scores as the other contenders
             table.heidke_skill_score(), table.hanssen_and_kuipers_discriminant(), table.equitable_threat_score()
         by_window.append(np.stack([t.critical_success_index().values for t in tables], -1))
     return np.moveaxis(np.array(by_window), 0, 2)

@@ -7,7 +7,7 @@ VARIABLES = ("zh", "zdr", "kdp")
 
 @dataclass(frozen=True)
 class LoaderSpec:
-    """What is read: windows of `frames` frames of `size`² pixels, `batch` of them at a time."""
+    """Sizes of the loader benchmark: windows of `frames` frames of `size`² pixels, `batch` of them at a time."""
 
     events: int = 32
     frames_per_event: int = 40
@@ -15,13 +15,13 @@ class LoaderSpec:
     frames: int = 20
     batch: int = 8
     batches: int = 8
-    """In a round."""
+    """Batches in a round."""
     rest_seconds: float = 1.5
-    """After each contender's turn."""
+    """Pause after each contender's turn."""
     least_seconds: float = 0.5
-    """Of a turn."""
+    """Shortest turn."""
 
     @property
     def batch_bytes(self) -> int:
-        """Of the radar fields of one batch, float16."""
+        """Bytes of the radar fields of one batch, float16."""
         return 2 * self.batch * self.frames * len(VARIABLES) * self.size**2

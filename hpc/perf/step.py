@@ -1,4 +1,4 @@
-"""One optimizer step: DeepSpeed's stages beside DDP and torch alone, in turn, on equal batches."""
+"""Speed of optimizer steps: DeepSpeed's stages, DDP and torch alone, in turn on equal batches."""
 
 import tempfile
 from collections.abc import Callable
@@ -39,25 +39,27 @@ _STEPS_WAITING = 40
 def measure_step(
     config: RunConfig, size: int, steps: int, rounds: int, world: World, on_round: Callable[[int], None] | None = None
 ) -> Measured:
-    """Time all ways to step, in turn; every process of the world does so.
+    """Time all backends in turn; every process of the world calls this.
 
     Args:
-        config: The net, and its batch.
-        size: Pixels a side.
-        steps: Of each way in each round.
-        rounds: That count.
-        world: This process's place.
+        config: Configuration of the network and its batch.
+        size: Pixels per side.
+        steps: Steps of each backend in each round.
+        rounds: Measured rounds, after one warm-up round.
+        world: Rank of this process among all.
         on_round: Called with the number of rounds done.
     """
     join(world, even_alone=True)
     set_up_torch(config.train.threads, world)
     share = share_of(config.train, world.size)
-    asked = config.train.micro_batch
-    micro = max(divisors(share, share if isinstance(asked, str) else asked))
+    requested = config.train.micro_batch
+    micro = max(divisors(share, share if isinstance(requested, str) else requested))
     resolved = resolve(config)
     batches = [example(resolved.inputs, size, micro, world)] * (share // micro)
-    ways = _ways(resolved, micro, len(batches), world)
-    contenders = {name: stepping(backend, batches, steps, config.train.global_batch) for name, backend in ways.items()}
+    backends = _backends(resolved, micro, len(batches), world)
+    contenders = {
+        name: stepping(backend, batches, steps, config.train.global_batch) for name, backend in backends.items()
+    }
     rows = interleaved(contenders, rounds, "samples/s", on_round)
     ratios = {f"time of {name} / {DDP}": ratio(rows, DDP, name) for name in contenders if name != DDP}
     extra, notes = _use_of_the_device(resolved, size, rows, world)
@@ -66,19 +68,19 @@ def measure_step(
 
 
 def stage_name(stage: int) -> str:
-    """As it stands in the table."""
+    """Return the row name of a ZeRO stage."""
     return f"DeepSpeed, stage {stage}"
 
 
 def example(inputs: InputSpec, size: int, samples: int, world: World) -> Batch:
-    """A batch of noise on this process's device: speed does not depend on the weather."""
+    """Return a batch of noise on this process's device; speed does not depend on the values."""
     batch = example_batch(inputs, (size, size), samples)
     batch.radar.copy_(40 * torch.rand(batch.radar.shape, generator=torch.Generator().manual_seed(world.rank)))
     return batch.to(device_of(world))
 
 
-def _ways(resolved: ResolvedConfig, micro: int, accumulation: int, world: World) -> dict[str, Backend]:
-    """Torch alone has nobody to exchange gradients with: where there are several processes, it leaves that out."""
+def _backends(resolved: ResolvedConfig, micro: int, accumulation: int, world: World) -> dict[str, Backend]:
+    """Build a backend per contender. Torch alone exchanges no gradients, even with several processes."""
     config, alone = resolved.run, World(local_rank=world.local_rank)
     stages = {stage: replace(config.train, zero_stage=stage) for stage in STAGES}
     return {
@@ -89,7 +91,7 @@ def _ways(resolved: ResolvedConfig, micro: int, accumulation: int, world: World)
 
 
 def stepping(backend: Backend, batches: list[Batch], steps: int, samples: int) -> Run:
-    """So many optimizer steps of so many samples (of all processes) each."""
+    """Return a run of `steps` optimizer steps with `samples` samples each over all processes."""
     last = len(batches) - 1
 
     def run() -> float:
@@ -105,7 +107,7 @@ def stepping(backend: Backend, batches: list[Batch], steps: int, samples: int) -
 def _use_of_the_device(
     resolved: ResolvedConfig, size: int, rows: list[PerfRow], world: World
 ) -> tuple[list[PerfRow], dict[str, str]]:
-    """FLOP/s that the default way reaches on each device, and their share of what the maker promises."""
+    """Return the FLOP/s that the default backend reaches per device, and their share of the device's peak."""
     default = next(row for row in rows if row.name == stage_name(0))
     counted = count(resolved, (size, size))
     reached = replace(default, name="stage 0: computed", unit="GFLOP/s", rounds=())
@@ -113,17 +115,17 @@ def _use_of_the_device(
     device = torch.device(device_of(world))
     peak = peak_flops(device, wants_bf16(resolved.run.train, device))
     if peak is None:
-        return [reached], {"model FLOPs utilisation": "n/a: nobody has told what this device can do at most"}
+        return [reached], {"model FLOPs utilisation": "n/a: the peak FLOP/s of this device are unknown"}
     return [reached, scaled(replace(reached, name="model FLOPs utilisation", unit="%"), 100e9 / peak)], {}
 
 
 def scaled(row: PerfRow, factor: float) -> PerfRow:
-    """A row in another unit."""
+    """Return a row scaled to another unit."""
     return replace(row, value=factor * row.value, low=factor * row.low, high=factor * row.high)
 
 
 def _waiting(resolved: ResolvedConfig, size: int, world: World) -> PerfRow:
-    """Share of a real training's time that it waits for data, from shards in the page cache."""
+    """Measure the share of training time spent waiting for data, with shards in the page cache."""
     frames = resolved.inputs.frames + resolved.inputs.lead_frames
     with tempfile.TemporaryDirectory(prefix="polarcast-perf-") as folder:
         shares = _waits(resolved, _shards(Path(folder), size, frames), Path(folder), world)
@@ -134,25 +136,25 @@ def _waiting(resolved: ResolvedConfig, size: int, world: World) -> PerfRow:
 
 
 def _shards(folder: Path, size: int, frames: int) -> Manifest:
-    """Six events with at least five windows of so many frames each."""
+    """Write shards of six events with at least five windows of `frames` frames each."""
     write_archive(folder / "archive", 6, size=size, seed=0, preset="tiny", frames=max(16, frames + 4))
     return write_shards(open_archive(folder / "archive"), folder / "shards", split="0.6/0.2/0.2")
 
 
 def _waits(resolved: ResolvedConfig, manifest: Manifest, folder: Path, world: World) -> list[float]:
-    """Share of waiting in each of several stretches, after a first one to warm up."""
+    """Return the share of waiting in each of several intervals, after a warm-up."""
     config = replace(resolved.run, train=replace(resolved.run.train, steps=10**9))
     share = share_of(config.train, world.size)
     reader = build_reader(config, manifest, "train")
     batches = TrainLoader(build_sampler(config, reader), RunFolder(folder), world).batches(config, share, 0)
     engine = Engine(build_model(resolved), config.train, world, share)
-    stretches = []
+    shares = []
     for _ in range(6):
-        waited, begun = 0.0, perf_counter()
+        waited, started = 0.0, perf_counter()
         for _ in range(_STEPS_WAITING // 5):
-            asked = perf_counter()
+            before = perf_counter()
             drawn = list(islice(batches, engine.accumulation))
-            waited += perf_counter() - asked
+            waited += perf_counter() - before
             engine.step(drawn, _RATE)
-        stretches.append(waited / (perf_counter() - begun))
-    return stretches[1:]
+        shares.append(waited / (perf_counter() - started))
+    return shares[1:]

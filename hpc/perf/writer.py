@@ -1,4 +1,4 @@
-"""Packing an archive into shards beside plain `tar` of the very bytes that come out."""
+"""Speed of packing an archive into shards, compared with plain `tar` of the same bytes."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ TAR, SYNCED = "tar of the same bytes", "tar, brought to the disk as shards are"
 
 @dataclass(frozen=True)
 class WriterSpec:
-    """An archive of all variables and heights, with rain."""
+    """Size of an archive with all variables and heights, and rain."""
 
     events: int = 24
     frames_per_event: int = 40
@@ -29,13 +29,13 @@ class WriterSpec:
 def measure_writer(
     folder: Path, spec: WriterSpec, rounds: int, workers: int, on_round: Callable[[int], None] | None = None
 ) -> Measured:
-    """Time both, in turn; what is packed is in the page cache for both.
+    """Time both in turn, with the input in the page cache.
 
     Args:
-        folder: Where to make the data; kept by the caller or thrown away.
+        folder: Folder for the data; the caller keeps or deletes it.
         spec: Sizes.
-        rounds: That count.
-        workers: Processes that pack.
+        rounds: Measured rounds, after one warm-up round.
+        workers: Number of processes that pack.
         on_round: Called with the number of rounds done.
     """
     archive = _make(folder, spec)
@@ -53,7 +53,7 @@ def measure_writer(
 
 
 def _make(folder: Path, spec: WriterSpec) -> Archive:
-    """Echo in a third of the pixels, as in rain."""
+    """Write an archive with echo in a third of the pixels, as in rain."""
     rng = np.random.default_rng(0)
     shape = (spec.frames_per_event, len(VARIABLES), len(HEIGHTS_KM), spec.size, spec.size)
     for event in range(spec.events):

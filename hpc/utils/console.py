@@ -1,4 +1,4 @@
-"""What all verbs share: the terminal, progress bars, `--json`, and errors told in one line."""
+"""Terminal output of all verbs: text, progress, `--json`, and one-line errors."""
 
 import errno
 import json
@@ -33,27 +33,29 @@ def print_text(text: Any) -> None:
 
 
 def split_names(text: str | None) -> list[str] | None:
-    """`zh,zdr` → its names; None stays None."""
+    """Split `zh,zdr` into its names; None stays None."""
     return (text and [name.strip() for name in text.split(",")]) or None
 
 
 def split_numbers(text: str | None, option: str) -> list[float] | None:
-    """`1,3` → its numbers; None stays None. Raises BadInput, naming the option, for anything else."""
+    """Split `1,3` into its numbers; None stays None. Raises BadInput, which names the option, for other text."""
     try:
         return (text and [float(number) for number in text.split(",")]) or None
     except ValueError:
-        raise BadInput(f"{text!r} is not a list of numbers", option, "give them like 1,3,7") from None
+        raise BadInput(
+            f"{text!r} is not a list of numbers", option, "separate numbers by commas, such as 1,3,7"
+        ) from None
 
 
 def plain(text: object) -> str:
-    """Text of others, such as a path, in which brackets are brackets and not markup."""
+    """Escape text such as a path, so that rich prints its brackets as they are."""
     from rich.markup import escape
 
     return escape(str(text))
 
 
 def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
-    """Print what was checked; exits with code 1 if anything does not hold."""
+    """Print the findings of a check; exit with code 1 if any failed."""
     ok = all(f.ok for f in findings)
     if as_json:
         print_json({"ok": ok, "checks": [f.as_row() for f in findings]})
@@ -66,14 +68,14 @@ def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
 
 
 def stdout() -> Any:
-    """The console for results; wide enough for tables when it is not a terminal."""
+    """Return the console for results; 140 columns wide if it is not a terminal."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def stderr() -> Any:
-    """The console for progress and errors."""
+    """Return the console for progress and errors."""
     from rich.console import Console
 
     return Console(stderr=True)
@@ -81,9 +83,10 @@ def stderr() -> Any:
 
 @contextmanager
 def progress(what: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """Progress on standard error; yields a function of (done, total, note).
+    """Show progress on standard error; yield a function of (done, total, note).
 
-    On a terminal a bar with the remaining time; in a log file a line now and then, so that a batch job can be followed.
+    A terminal shows a bar with the remaining time. A log file gets a line every 20 s, so that a batch job can be
+    followed.
     """
     console = stderr()
     if not shown:
@@ -98,19 +101,19 @@ def progress(what: str, total: int, shown: bool = True) -> Iterator[Callable[...
 
 @contextmanager
 def live() -> Iterator[Callable[[str], None]]:
-    """One line that changes in a terminal; elsewhere a line whenever it says something new, not too often."""
+    """Show one line of status: updated in place on a terminal, otherwise printed on change, at most every 20 s."""
     console = stderr()
     if console.is_terminal:
         with console.status("") as status:
             yield lambda text: status.update(plain(text))
         return
-    told, due = "", 0.0
+    last, due = "", 0.0
 
     def show(text: str) -> None:
-        nonlocal told, due
-        # A new state is told at once.
-        if text.split(",")[0] != told.split(",")[0] or (text != told and time.monotonic() >= due):
-            told, due = text, time.monotonic() + _SECONDS_BETWEEN_LINES
+        nonlocal last, due
+        # Print a new state at once.
+        if text.split(",")[0] != last.split(",")[0] or (text != last and time.monotonic() >= due):
+            last, due = text, time.monotonic() + _SECONDS_BETWEEN_LINES
             print(text, file=sys.stderr, flush=True)
 
     yield show
@@ -118,7 +121,7 @@ def live() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress of one stage of work after another; yields a function of (stage, done, total)."""
+    """Show the progress of consecutive stages; yield a function of (stage, done, total)."""
     with ExitStack() as stack:
         current: dict[str, Callable[..., None]] = {}
 
@@ -140,7 +143,7 @@ def _bar(console: Any) -> Any:
 
 
 class _Lines:
-    """A line of progress every `_SECONDS_BETWEEN_LINES`."""
+    """Print a line of progress every `_SECONDS_BETWEEN_LINES`."""
 
     def __init__(self, what: str, total: int) -> None:
         self._what, self._total = what, total
@@ -154,7 +157,7 @@ class _Lines:
 
 
 def run_app(app: Callable[[], Any]) -> NoReturn:
-    """Run the command line; what went wrong through the input is one line and exit code 2."""
+    """Run the command line; an error in the input ends it with one line and exit code 2."""
     try:
         app()
     except SystemExit as end:
@@ -162,7 +165,7 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
     except BadInput as error:
         _stop(str(error), BAD_INPUT)
     except KeyboardInterrupt:
-        _stop("interrupted: run the same command again to continue", INTERRUPTED)
+        _stop("interrupted — run the same command to continue", INTERRUPTED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
@@ -178,9 +181,10 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
 
 
 def exit_process(code: str | int | None) -> NoReturn:
-    """End this process; one that has talked to others, without Python's teardown.
+    """End this process; skip Python's teardown if torch.distributed is initialized.
 
-    In it, a gloo thread that still lets go of a tensor aborts the process (pytorch issue 190489), and with it the job.
+    During teardown, a gloo thread that still releases a tensor aborts the process (pytorch issue 190489), and thereby
+    the job.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_initialized() or isinstance(code, str):

@@ -1,4 +1,4 @@
-"""One look for all pictures: colours, panels, and how a file is written."""
+"""Style of all figures: colors, panels, axes and output files."""
 
 import io
 import math
@@ -13,19 +13,19 @@ RAIN_LEVELS_MM_H = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 80, 120)
 ZH_LEVELS_DBZ = tuple(range(5, 66, 5))
 ZDR_LEVELS_DB = (-1, -0.5, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4)
 RAIN_COLORS, ZH_COLORS, ZDR_COLORS = "magma_r", "viridis_r", "cividis_r"
-"""Ever darker with the value: told apart by all eyes, and in grey."""
+"""Darker with the value; readable with color-vision deficiency and in grayscale."""
 ARM_COLORS = {"radar": "#D55E00", "dualpol": "#0072B2"}
-"""Of Okabe & Ito (2008), told apart by all eyes."""
+"""From Okabe & Ito (2008), readable with color-vision deficiency."""
 ARM_MARKERS = {"radar": "s", "dualpol": "o"}
 ARM_HATCHES = {"radar": "////", "dualpol": ""}
 ARM_LINES = {"radar": "--", "dualpol": "-"}
 _ACROSS = 5
 _LETTERS_PER_INCH = 13
-"""Of a panel's heading."""
+"""Characters per inch of a panel's heading."""
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot without a screen."""
+    """Return matplotlib.pyplot with a backend that needs no display."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -35,7 +35,7 @@ def pyplot() -> Any:
 
 
 def save(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all, and forget it."""
+    """Write a figure as PNG atomically, and close it."""
     content = io.BytesIO()
     figure.savefig(content, dpi=130, format="png")
     pyplot().close(figure)
@@ -45,7 +45,7 @@ def save(figure: Any, path: Path) -> Path:
 
 
 def panels(titles: Sequence[str], width: float = 2.6, height: float = 2.3, rows_each: int = 1) -> tuple[Any, Any]:
-    """A figure with a panel for each title, a few in a row; or with a column of panels for each.
+    """Create a figure with a panel for each title, several in a row; or a column of panels for each title.
 
     Returns:
         The figure, and its axes (title, rows_each).
@@ -65,13 +65,13 @@ def panels(titles: Sequence[str], width: float = 2.6, height: float = 2.3, rows_
         column[0].set_title(textwrap.fill(title, int(_LETTERS_PER_INCH * width)), fontsize=8)
     for axis in axes.flat:
         axis.tick_params(labelsize=7, which="both")
-        # A panel below which there is none shows the scale of its column.
+        # Shared axes label only the bottom row, but a column may end above it.
         axis.xaxis.set_tick_params(labelbottom=True)
     return figure, axes[: len(titles)]
 
 
 def finish(figure: Any, axes: Iterable[Any], title: str, x: str = "", y: str = "") -> None:
-    """Heading, names of the axes, and one legend outside of all panels: in none of them it could hide anything."""
+    """Add the heading, the axis labels, and one legend outside of all panels, where it hides no data."""
     named = {label: drawn for axis in axes for drawn, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.suptitle(title, fontsize=9)
     if x:
@@ -83,7 +83,7 @@ def finish(figure: Any, axes: Iterable[Any], title: str, x: str = "", y: str = "
 
 
 def plain_ticks(axis: Any, digits: Sequence[int] = (1, 2, 5)) -> None:
-    """Numbers of a logarithmic axis as people write them: 0.2, 0.5, 1, 2."""
+    """Label a logarithmic axis with plain numbers: 0.2, 0.5, 1, 2."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=digits))
@@ -92,7 +92,7 @@ def plain_ticks(axis: Any, digits: Sequence[int] = (1, 2, 5)) -> None:
 
 
 def field_style(levels: Sequence[float], colors: str = RAIN_COLORS) -> dict[str, Any]:
-    """How imshow draws values by levels."""
+    """Return the arguments with which imshow draws values by levels."""
     import matplotlib as mpl
     from matplotlib.colors import BoundaryNorm
 
@@ -101,10 +101,10 @@ def field_style(levels: Sequence[float], colors: str = RAIN_COLORS) -> dict[str,
 
 
 def draw_field(axis: Any, field: Any, style: dict[str, Any]) -> Any:
-    """A field (y, x) without axes; what lies below the lowest level stays blank."""
+    """Draw a field (y, x) without axes; values below the lowest level stay blank."""
     import numpy as np
 
     axis.set(xticks=[], yticks=[])
     shown = np.ma.masked_less(field, style["norm"].vmin) if "norm" in style else field
-    # Row 0 of the archive is the top of the picture.
+    # Row 0 of the archive is the top of the map.
     return axis.imshow(shown, origin="upper", **style)

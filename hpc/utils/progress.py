@@ -1,4 +1,4 @@
-"""The suite's progress board: a bar for each stage and running cell, and an honest remaining time for the whole."""
+"""Progress board of a suite: a bar for each stage and running cell, and the remaining time of the suite."""
 
 import time
 from collections import deque
@@ -14,10 +14,10 @@ _LEAST_SECONDS = 5.0
 
 
 class ProgressBoard:
-    """Progress of a suite on a terminal; in a log file, a line when a stage starts and ends.
+    """Progress of a suite: bars on a terminal; in a log file, a line when a stage starts and ends.
 
-    The remaining time is the work left over the speed of the last minute, with work weighted by the expected cost of
-    each stage: it corrects itself to the machine's real speed, and a resumed run does not count what was done before.
+    The remaining time is the remaining work divided by the speed of the last minute. Work is weighted by the expected
+    cost of each stage. The estimate therefore adapts to the machine, and a resumed run ignores earlier work.
     """
 
     def __init__(self, console: Console) -> None:
@@ -46,12 +46,12 @@ class ProgressBoard:
 
     @contextmanager
     def stage(self, name: str, unit: str, total: int, weighted: bool = False) -> Iterator[Callable[[int], None]]:
-        """A bar for one stage; yields a function that takes the number of units done.
+        """Show a bar for one stage; yield a function of the number of units done.
 
-        The units are equal pieces of its work, unless it is `weighted`: then the caller tells its share by `advance`.
+        Units are equal parts of the work. If `weighted`, they are not, and the caller sets the share done by `advance`.
         """
         started = time.monotonic()
-        self._say(f"{name}: {total} {unit} …")
+        self._log(f"{name}: {total} {unit} …")
         bar = self._bars.add_task(name, total=total, note=unit)
 
         def done(units: int) -> None:
@@ -62,33 +62,33 @@ class ProgressBoard:
         yield done
         self.advance(name, 1.0)
         self._bars.remove_task(bar)
-        self._say(f"{name}: done in {time.monotonic() - started:.0f} s")
+        self._log(f"{name}: done in {time.monotonic() - started:.0f} s")
 
     def advance(self, stage: str, share: float) -> None:
-        """Tell which share of a stage is done, and with it the remaining time of all."""
+        """Set the share of a stage that is done, and update the remaining time."""
         self._share[stage] = share
         self._bars.update(self._total, completed=int(1000 * self.done_share()), note=self.remaining())
 
     def cell_bar(self, name: str) -> Callable[[str, int, int], None]:
-        """A bar for one cell; call it with (stage, done, total); stage `done`, `stopped` or `failed` removes it."""
+        """Add a bar for one cell; return a function of (stage, done, total). `done`, `stopped`, `failed` remove it."""
         bar = self._bars.add_task(name, total=None, note="starting")
 
         def report(stage: str, done: int, total: int) -> None:
             if stage in ("done", "stopped", "failed"):
                 self._bars.remove_task(bar)
-                self._say(f"{name}: {stage}")
+                self._log(f"{name}: {stage}")
             else:
                 self._bars.update(bar, completed=done, total=total, note=stage)
 
         return report
 
     def done_share(self) -> float:
-        """Share of the expected work that is done."""
+        """Return the share of the expected work that is done."""
         whole = sum(self._expected.values())
         return sum(self._expected[s] * self._share.get(s, 0.0) for s in self._expected) / whole if whole else 0.0
 
     def remaining(self) -> str:
-        """Remaining time in words."""
+        """Return the remaining time as text."""
         now, share = time.monotonic(), self.done_share()
         self._past.append((now, share))
         while now - self._past[0][0] > _WINDOW_SECONDS:
@@ -99,6 +99,6 @@ class ProgressBoard:
         seconds = (1 - share) * (now - then) / (share - before)
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         if not self._console.is_terminal:
             self._console.print(line, highlight=False)

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def package_versions(names: tuple[str, ...]) -> dict[str, str]:
-    """Return the installed version of each package; `missing` where there is none."""
+    """Return the installed version of each package, or `missing`."""
     return {name: _version(name) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""The command line within the test's own process: importing torch anew for each call would take the most time."""
+"""Run the command line in the process of the test: importing torch for each call would take most of the time."""
 
 import sys
 from collections.abc import Callable
@@ -7,20 +7,20 @@ import pytest
 
 from polarcast.hpc.cli.app import main
 
-Told = tuple[int, str, str]
+Result = tuple[int, str, str]
 
 
 @pytest.fixture
-def polarcast_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
-    """Runs a command; returns its exit code, standard output and standard error."""
-    # A process that has trained something is left without Python's teardown: that would be the end of the tests.
+def polarcast_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Return a function that runs a command and returns its exit code, standard output and standard error."""
+    # After training, exit_process skips Python's teardown, which would end the tests.
     monkeypatch.setattr("polarcast.hpc.utils.console.exit_process", sys.exit)
 
-    def run(*arguments: object) -> Told:
+    def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["polarcast", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
 
     return run

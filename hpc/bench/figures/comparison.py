@@ -1,4 +1,4 @@
-"""Radar beside dual-pol, model by model, with 95% intervals (source paper, figures 7.8, 8.1 and 8.2)."""
+"""Scores from radar and from dual-pol by model, with 95% intervals (source paper, figures 7.8, 8.1 and 8.2)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,32 +17,32 @@ _BAR = 0.38
 
 
 def draw_arms(path: Path, source: FigureData) -> list[Path]:
-    """The paper's four scores of each model's two arms (figure 8.1)."""
+    """The source paper's four scores by model and arm (figure 8.1)."""
     return _by_model(path, source, _ARMS_SHOWN, _dots, "Radar and dual-pol")
 
 
 def draw_classes(path: Path, source: FigureData) -> list[Path]:
-    """RMSE by class of what was observed, each class on a scale of its own (figure 7.8 shows its square)."""
+    """RMSE by observed class, each class on its own scale (figure 7.8 shows the MSE)."""
     score, protocol = parse_score("rmse@class=*"), source.protocol(source.shown[0])
     metrics = [*map(str, expand(score, protocol)), "rmse"]
     return _by_model(path, source, metrics, _bars, f"Error by observed {source.quantity}")
 
 
 def draw_windows(path: Path, source: FigureData) -> list[Path]:
-    """Hanssen–Kuipers score of events, the forecast made fuzzy within windows (figure 8.2)."""
+    """Hanssen–Kuipers score (HK) by window of the multi-event contingency table (figure 8.2)."""
     first = source.shown[0]
     score = f"hk@threshold={source.threshold(first)},window=*"
     event = coordinate_label("threshold", source.threshold(first), source.protocol(first))
-    return draw_along(path, source, score, f"HK of events {event}, the forecast made fuzzy within a window")
+    return draw_along(path, source, score, f"HK of events {event} by window (multi-event contingency table)")
 
 
 def draw_thresholds(path: Path, source: FigureData) -> list[Path]:
-    """Critical success index by threshold."""
+    """Critical success index (CSI) by threshold."""
     return draw_along(path, source, "csi@threshold=*", "CSI by threshold")
 
 
 def _by_model(path: Path, source: FigureData, metrics: Sequence[str], draw: Draw, title: str) -> list[Path]:
-    """A panel for each score, models below each other, their arms side by side."""
+    """Draw a panel for each score, with a row for each model and both arms in it."""
     numbers = source.numbers(metrics, source.shown)
     models = source.shown[::-1]
     across = len(metrics)
@@ -63,14 +63,14 @@ def _by_model(path: Path, source: FigureData, metrics: Sequence[str], draw: Draw
 
 
 def draw_along(path: Path, source: FigureData, score: str, title: str) -> list[Path]:
-    """A panel for each model, its arms with their intervals along the axis on which a score asks for `*`."""
+    """Draw a panel for each model: its arms and their intervals along the axis that is `*` in the score."""
     numbers = source.numbers([score], source.shown)
     figure, axes = panels([source.label(m) for m in source.shown])
     protocol = source.protocol(source.shown[0])
     labels: list[str] = []
     for (axis,), model in zip(axes, source.shown, strict=True):
         for arm in source.arms(model):
-            found = _of(numbers, model, arm)
+            found = _records_of(numbers, model, arm)
             _line(axis, arm, found)
             labels = [_coordinate(r.metric, protocol) for r in found]
         axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=6)
@@ -79,7 +79,7 @@ def draw_along(path: Path, source: FigureData, score: str, title: str) -> list[P
     return [save(figure, path)]
 
 
-def _of(numbers: Numbers, model: str, arm: str) -> list[Record]:
+def _records_of(numbers: Numbers, model: str, arm: str) -> list[Record]:
     return [record for (m, a, _), record in numbers.items() if (m, a) == (model, arm)]
 
 
@@ -112,7 +112,7 @@ def _bars(axis: Any, found: Sequence[tuple[int, Record]], arm: str) -> None:
 
 
 def _reach(found: Sequence[tuple[int, Record]]) -> list[list[float]]:
-    """How far the intervals reach below and above: (2, n), also of nothing."""
+    """Return the lengths of the intervals below and above their values: (2, n), also for n = 0."""
     return [[_whiskers(r)[end] for _, r in found] for end in (0, 1)]
 
 
@@ -122,6 +122,6 @@ def _value(record: Record, what: str = "value") -> float:
 
 
 def _whiskers(record: Record) -> tuple[float, float]:
-    """How far the interval reaches below and above; not at all where there is none."""
+    """Return the length of the interval below and above the value; (0, 0) without an interval."""
     value, low, high = (_value(record, what) for what in ("value", "low", "high"))
     return (0.0, 0.0) if low != low or high != high else (max(0.0, value - low), max(0.0, high - value))

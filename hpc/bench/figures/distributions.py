@@ -1,4 +1,4 @@
-"""Forecast against observation (source paper, figure 7.6), spectra and histograms, and what an ensemble's ranks say."""
+"""Scatter plots (source paper, figure 7.6), spectra, histograms, and ranks and reliability of ensembles."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def draw_scatter(path: Path, source: FigureData) -> list[Path]:
                 axis.axis("off")
                 continue
             images.append(_density(axis, source.family(model, arm, "joint")[1:-1, 1:-1, 0], edges, source.axis_scale))
-            axis.text(0.04, 0.96, f"{ARM_NAMES[arm]}\n{_told(source, model, arm)}", va="top", fontsize=5.5,
+            axis.text(0.04, 0.96, f"{ARM_NAMES[arm]}\n{_score_text(source, model, arm)}", va="top", fontsize=5.5,
                       transform=axis.transAxes, color=ARM_COLORS[arm],
                       bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
     _share_colors(images)
@@ -38,7 +38,7 @@ def draw_scatter(path: Path, source: FigureData) -> list[Path]:
 
 def _density(axis: Any, counts: Any, edges: Any, scale: str) -> Any:
     image = axis.pcolormesh(edges, edges, np.ma.masked_equal(counts, 0), cmap="viridis_r")
-    for width, color in ((2, "white"), (0.8, "black")):  # seen on light and on dark bins
+    for width, color in ((2, "white"), (0.8, "black")):  # visible on light and on dark bins
         axis.plot(edges[[0, -1]], edges[[0, -1]], color=color, lw=width)
     axis.set(xscale=scale, yscale=scale, aspect="equal")
     if scale == "log":
@@ -48,7 +48,7 @@ def _density(axis: Any, counts: Any, edges: Any, scale: str) -> Any:
 
 
 def _share_colors(images: Sequence[Any]) -> None:
-    """One logarithmic scale, up to the fullest bin of all panels."""
+    """Set one logarithmic color scale for all panels, up to the fullest bin."""
     from matplotlib.colors import LogNorm
 
     norm = LogNorm(1, max(2, *(image.get_array().max() for image in images)))
@@ -56,13 +56,13 @@ def _share_colors(images: Sequence[Any]) -> None:
         image.set_norm(norm)
 
 
-def _told(source: FigureData, model: str, arm: str) -> str:
+def _score_text(source: FigureData, model: str, arm: str) -> str:
     ev, cc, rmse = (source.pooled(model, arm, name) for name in ("explained_variance", "cc", "rmse"))
     return f"EV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:#.3g} {source.protocol(model).unit}"
 
 
 def draw_spectra(path: Path, source: FigureData) -> list[Path]:
-    """Power of the forecast over that of what was observed, by wavelength: below 1 where detail is lost."""
+    """Power spectrum of the forecast divided by that of the observation; below 1 where detail is lost."""
     figure, axes = panels([source.label(m) for m in source.shown])
     for (axis,), model in zip(axes, source.shown, strict=True):
         protocol = source.protocol(model)
@@ -83,18 +83,18 @@ def draw_spectra(path: Path, source: FigureData) -> list[Path]:
 
 
 def draw_histograms(path: Path, source: FigureData) -> list[Path]:
-    """How often each value is forecast and observed; with the share of the observed variance that is lost."""
+    """Histograms of forecast and observed values, with the share of the observed variance that is lost."""
     figure, axes = panels([source.label(m) for m in source.shown])
     for (axis,), model in zip(axes, source.shown, strict=True):
         edges = np.array(source.protocol(model).edges)
         for arm in source.arms(model):
             pixels = source.family(model, arm, "histogram")[0]
-            # Shares, because seeds add up and not every model has as many.
-            said, seen = quotient(pixels[1:], pixels.sum(0)).T
+            # Shares, because models differ in their number of seeds.
+            forecast, observed = quotient(pixels[1:], pixels.sum(0)).T
             if arm == source.arms(model)[0]:
-                axis.step(edges, seen, where="post", color="black", lw=1, label="observed")
+                axis.step(edges, observed, where="post", color="black", lw=1, label="observed")
             lost = source.pooled(model, arm, "lost_variance")
-            axis.step(edges, said, ARM_LINES[arm], where="post", color=ARM_COLORS[arm],
+            axis.step(edges, forecast, ARM_LINES[arm], where="post", color=ARM_COLORS[arm],
                       label=f"{ARM_NAMES[arm]}, lost {lost:+.0%}")  # fmt: skip
         axis.set(xscale=source.axis_scale, yscale="log")
         axis.grid(alpha=0.3)
@@ -103,12 +103,12 @@ def draw_histograms(path: Path, source: FigureData) -> list[Path]:
             plain_ticks(axis.xaxis, (1,))
     figure.supxlabel(source.axis_name, fontsize=8)
     figure.supylabel("share of pixels", fontsize=8)
-    figure.suptitle(f"How often each {source.quantity}, and the variance lost: {source.counted}", fontsize=9)
+    figure.suptitle(f"Histograms of {source.quantity}, with the variance lost: {source.counted}", fontsize=9)
     return [save(figure, path)]
 
 
 def draw_ensembles(path: Path, source: FigureData) -> list[Path]:
-    """Ranks of the observation among the members, and how often an event occurs that is forecast with a probability."""
+    """Ranks of the observation among the members, and reliability of the forecast probability of an event."""
     models = source.ensembles
     if not source.holds(("ranks", "probability", "spread"), models):
         return []

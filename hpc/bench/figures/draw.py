@@ -1,4 +1,4 @@
-"""All pictures of a suite."""
+"""Draw all figures of a suite."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ from polarcast.hpc.bench.figures.views import draw_views
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, the families of sums that all its models' records must hold, and the task it is of, where of one."""
+    """A figure of a suite.
+
+    Attributes:
+        draw: Function that draws and writes it; the first line of its docstring is the caption in the report.
+        needs: Families of sums that the records of all its models must hold.
+        task: Task it belongs to; empty for any task.
+    """
 
     draw: Callable[[Path, FigureData], list[Path]]
     needs: tuple[str, ...] = ()
@@ -45,11 +51,11 @@ FIGURES: dict[str, Figure] = {
 
 
 def draw_figures(folder: Path, source: FigureData) -> list[Path]:
-    """Draw `<name>.png` (an animation: `.gif`) of each picture for which there are data.
+    """Draw each figure for which there are data, as `<name>.png` (`.gif` for the animation).
 
     Args:
-        folder: Where to write.
-        source: Records and cases.
+        folder: Output folder.
+        source: Records and kept cases.
 
     Returns:
         The files written.

@@ -1,4 +1,4 @@
-"""How a nowcast fades with lead time (source paper, figures 5.6–5.9 and 6.8–6.11)."""
+"""Scores of nowcasts by lead time (source paper, figures 5.6–5.9 and 6.8–6.11)."""
 
 import math
 import textwrap
@@ -18,13 +18,13 @@ _SCORES = ("paper_mse", "paper_mre", "paper_rbias", "paper_csi", "csi@threshold=
 _ACROSS = 4
 _NAMES_ACROSS = 3
 _LETTERS = 44
-"""Of a model's name in a line: what a third of the width has room for."""
+"""Characters per line of a model's name in the legend, which has three columns."""
 _INCHES_PER_NAME = 0.17
 _MARKERS = "os^vD<>Px*"
 
 
 def draw_lead_times(path: Path, source: FigureData) -> list[Path]:
-    """Scores against lead time, a line for each model: from dual-pol where it was run on both arms."""
+    """Scores by lead time, a line for each model: from dual-pol where both arms were run."""
     scores = [score.format(source.threshold(source.shown[0])) for score in _SCORES]
     lines = math.ceil(len(source.shown) / _NAMES_ACROSS)
     figure, axes = pyplot().subplots(
@@ -43,20 +43,20 @@ def draw_lead_times(path: Path, source: FigureData) -> list[Path]:
 
 
 def draw_arms_by_lead_time(path: Path, source: FigureData) -> list[Path]:
-    """CSI of heavy echo against lead time, from radar and from dual-pol."""
+    """CSI of heavy echo by lead time, from radar and from dual-pol."""
     threshold = source.threshold(source.shown[0])
     return draw_along(path, source, f"csi@threshold={threshold},lead_time=*", f"CSI of echo ≥ {threshold} dBZ")
 
 
 def _draw_models(axis: Any, source: FigureData, score: str) -> None:
-    asked = parse_score(score)
+    parsed = parse_score(score)
     colors = pyplot().get_cmap("tab20").colors
     for number, model in enumerate(source.shown):
-        protocol, joined = source.protocol(model), "," if asked.at else "@"
+        protocol, joined = source.protocol(model), "," if parsed.at else "@"
         values = source.along(model, source.arms(model)[-1], f"{score}{joined}lead_time=*")
         axis.plot(protocol.lead_time, values, color=colors[number % len(colors)], lw=1.1, label=source.label(model),
                   marker=_MARKERS[number % len(_MARKERS)], ms=3)  # fmt: skip
-    axis.set_title(asked.heading(source.protocol(source.shown[0])), fontsize=7)
+    axis.set_title(parsed.heading(source.protocol(source.shown[0])), fontsize=7)
     axis.tick_params(labelsize=7)
     axis.set_xticks(_spread(source.protocol(source.shown[0]).lead_time))
     axis.grid(alpha=0.3)

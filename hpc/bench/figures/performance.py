@@ -1,4 +1,4 @@
-"""All that a contingency table tells, in one plane: hits, false alarms, CSI and bias (Roebber 2009)."""
+"""Performance diagram: POD, false alarms, CSI and frequency bias in one plane (Roebber 2009)."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ _BIAS_SHOWN = (0.25, 0.5, 1, 2, 4)
 
 
 def draw_performance(path: Path, source: FigureData) -> list[Path]:
-    """POD and FAR by threshold; curves of equal CSI (named), rays of frequency bias ¼, ½, 1, 2 and 4 (dotted)."""
+    """POD and FAR by threshold; curves of equal CSI (labeled), rays of frequency bias ¼, ½, 1, 2 and 4 (dotted)."""
     numbers = source.numbers(["pod@threshold=*", "far@threshold=*"], source.shown)
     figure, axes = panels([source.label(m) for m in source.shown], height=2.6)
     for (axis,), model in zip(axes, source.shown, strict=True):
@@ -41,7 +41,7 @@ def _draw_arm(axis: Any, source: FigureData, numbers: Numbers, model: str, arm: 
         success[0], pod[0], xerr=abs(success[1:] - success[0]), yerr=abs(pod[1:] - pod[0]), fmt=ARM_MARKERS[arm],
         ls=ARM_LINES[arm], ms=2.5, lw=1, elinewidth=0.5, color=color, label=ARM_NAMES[arm],
     )  # fmt: skip
-    # The arms lie side by side: their thresholds are written on either side of them.
+    # The curves of the arms are close together: label their thresholds on opposite sides.
     where = {"xytext": (-4, -5), "ha": "right"} if arm == ARMS[0] else {"xytext": (4, 2), "ha": "left"}
     for i, threshold in enumerate(thresholds):
         if i in (0, len(thresholds) - 1) and np.isfinite([success[0, i], pod[0, i]]).all():
@@ -55,7 +55,7 @@ def _with_interval(numbers: Numbers, key: tuple[str, str, str]) -> list[float]:
 
 
 def _background(axis: Any) -> None:
-    """What every point of the plane means: per event observed, `pod` hits and `pod · (1/success − 1)` false alarms."""
+    """Draw lines of equal CSI and bias; per observed event, `pod` hits and `pod · (1/success − 1)` false alarms."""
     success, pod = np.meshgrid(np.linspace(0.005, 1, 200), np.linspace(0.005, 1, 200))
     parts = {"hits": pod, "false_alarms": pod * (1 / success - 1), "misses": 1 - pod}
     table = np.stack([parts.get(name, np.zeros_like(pod)) for name in COUNTS], -1)

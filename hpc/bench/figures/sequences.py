@@ -1,4 +1,4 @@
-"""Nowcasts as they unfold: frames beside truth (source paper, figures 5.10, 5.11 and 6.13), and an animation."""
+"""Sequences of observed and nowcast frames (source paper, figures 5.10, 5.11 and 6.13), and an animation."""
 
 import io
 import textwrap
@@ -16,14 +16,14 @@ from polarcast.hpc.utils.plot_style import ZH_COLORS, ZH_LEVELS_DBZ, draw_field,
 
 Field = npt.NDArray[Any]
 Sequences = dict[str, Field]
-"""Name of a row → its fields (t, z, y, x) in dBZ, what was observed first."""
+"""Fields (t, z, y, x) in dBZ by row label, the observation first."""
 _HEIGHT_KM = 3.0
 _SIDE, _SHOWN, _LETTERS = 1.25, 5, 16
 _MILLISECONDS, _LAST_MILLISECONDS = 350, 1400
 
 
 def draw_frames(path: Path, source: FigureData) -> list[Path]:
-    """Five frames of the wettest case: what was observed, and every model's nowcast below it (figure 5.10)."""
+    """Five frames of the wettest case: the observation, and each model's nowcast below it (figure 5.10)."""
     rows = _sequences(source)
     if not rows:
         return []
@@ -49,7 +49,7 @@ def draw_heights(path: Path, source: FigureData) -> list[Path]:
 
 
 def animate(path: Path, source: FigureData) -> list[Path]:
-    """The wettest case in motion: what was observed beside every model's nowcast."""
+    """Animation of the wettest case: the observation and each model's nowcast."""
     rows = _sequences(source)
     if not rows:
         return []
@@ -70,14 +70,14 @@ def animate(path: Path, source: FigureData) -> list[Path]:
 
 
 def _sequences(source: FigureData) -> Sequences:
-    """What was observed of the wettest case and each model's nowcast of it, from dual-pol where both arms were run."""
+    """Return observation and nowcasts of the wettest case; models run on both arms are shown from dual-pol."""
     best = {kept.model: kept for kept in sorted(source.kept, key=lambda k: k.arm == "dualpol")}
     loaded: Mapping[str, Any] = {m: np.load(best[m].cases) for m in source.shown if m in best}
     if not loaded:
         return {}
     observed = {"observed": next(iter(loaded.values()))["observed"][0]}
-    both = {m: f" ({ARM_NAMES[best[m].arm]})" if len(source.arms(m)) > 1 else "" for m in loaded}
-    return observed | {f"{source.label(m)}{both[m]}": cases["forecast"][0] for m, cases in loaded.items()}
+    suffix = {m: f" ({ARM_NAMES[best[m].arm]})" if len(source.arms(m)) > 1 else "" for m in loaded}
+    return observed | {f"{source.label(m)}{suffix[m]}": cases["forecast"][0] for m, cases in loaded.items()}
 
 
 def _level(heights: Sequence[float]) -> int:
@@ -99,12 +99,12 @@ def _draw(path: Path, rows: Mapping[str, Sequence[Field]], heads: Sequence[str],
     bar = figure.colorbar(image, ax=axes, shrink=0.5, ticks=ZH_LEVELS_DBZ[::2])
     bar.set_label("reflectivity in dBZ", fontsize=7)
     bar.ax.tick_params(labelsize=6)
-    figure.suptitle(f"{title}: the wettest of the kept cases, first seed", fontsize=8)
+    figure.suptitle(f"{title}: wettest of the kept cases, first seed", fontsize=8)
     return save(figure, path)
 
 
 def _picture(fields: Mapping[str, Field], across: int, title: str) -> Any:
-    """One frame of the animation, as an image with few colours."""
+    """Return one frame of the animation as an image with a small palette."""
     from PIL import Image
 
     down = -(-len(fields) // across)

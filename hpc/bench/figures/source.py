@@ -1,4 +1,4 @@
-"""What pictures are drawn from: the records of every run, and the numbers that tables make of them."""
+"""Data of the figures: the records of every run, and scores computed from them as in tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ ARMS = ("radar", "dualpol")
 _HEAVY = ("10", "35")
 """Thresholds of rain in mm/h, and of reflectivity in dBZ, that are heavy but not rare."""
 Numbers = dict[tuple[str, str, str], Record]
-"""(model, arm, score) → number with its interval."""
+"""Values with their intervals, by (model, arm, score)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class FigureData:
 
     @cached_property
     def shown(self) -> list[str]:
-        """Models with one estimate for each window, in the order of the suite, that stand in any of its tables."""
+        """Models with one estimate per window that any table of the suite shows, in the order of the suite."""
         named = {m for table in self.suite.tables.values() for m in self.suite.shown(table)}
         return [m for m in self.suite.models if m in named and self.arms(m) and self.protocol(m).members == 1]
 
@@ -51,82 +51,82 @@ class FigureData:
 
     @property
     def counted(self) -> str:
-        """How many events and seeds stand behind a picture."""
+        """Number of events and seeds of the models shown, as text."""
         return self.counted_of(self.shown)
 
     def counted_of(self, models: Sequence[str]) -> str:
-        """How many events and seeds stand behind a picture of some models."""
+        """Return the number of events and seeds of some models, as text."""
         runs = [self.scores[key] for key in self.scores if key[0] in models]
-        seeds = sorted({len(of) for of in runs})
-        told = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}–{seeds[-1]}"
-        return f"{len(runs[0][0].events)} test events, {told} seed{'s' * (told != '1')}"
+        seeds = sorted({len(by_seed) for by_seed in runs})
+        count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}–{seeds[-1]}"
+        return f"{len(runs[0][0].events)} test events, {count} seed{'s' * (count != '1')}"
 
     def arms(self, model: str) -> list[str]:
-        """The arms a model was run on."""
+        """Return the arms a model was run on."""
         return [arm for arm in ARMS if (model, arm) in self.scores]
 
     def protocol(self, model: str) -> Protocol:
-        """How a model was scored."""
+        """Return the protocol a model was scored with."""
         return self.scores[model, self.arms(model)[0]][0].protocol
 
     @property
     def is_rain(self) -> bool:
-        """Whether rain rate is forecast; else it is reflectivity."""
+        """Whether the suite forecasts rain rate; otherwise it forecasts reflectivity."""
         return self.suite.task != "nowcast"
 
     @property
     def quantity(self) -> str:
-        """What is forecast, in words."""
+        """Name of the forecast quantity."""
         return "rain rate" if self.is_rain else "reflectivity"
 
     @property
     def axis_name(self) -> str:
-        """What is forecast, with its unit."""
+        """Name of the forecast quantity with its unit."""
         return f"{self.quantity} in {'mm/h' if self.is_rain else 'dBZ'}"
 
     @property
     def axis_scale(self) -> str:
-        """Of a picture's axis: logarithmic for what is not logarithmic already."""
+        """Scale of axes of the forecast quantity: logarithmic for rain rate, linear for dBZ."""
         return "log" if self.is_rain else "linear"
 
     def label(self, model: str) -> str:
-        """Its name in tables."""
+        """Return a model's name in tables."""
         return self.suite.models[model].label
 
     def holds(self, families: Sequence[str], models: Sequence[str] | None = None) -> bool:
-        """Whether there are such models, by default those shown, and all of their records hold these sums."""
-        of = self.shown if models is None else models
-        runs = [run for m in of for arm in self.arms(m) for run in self.runs(m, arm)]
+        """Return whether all records of some models (by default those shown, at least one) hold these sums."""
+        chosen = self.shown if models is None else models
+        runs = [run for m in chosen for arm in self.arms(m) for run in self.runs(m, arm)]
         return bool(runs) and all(set(families) <= set(run.sums) for run in runs)
 
     def threshold(self, model: str) -> str:
-        """Of events that are heavy but not rare: 10 mm/h or 35 dBZ, or what is scored in its place."""
+        """Return the threshold of heavy events: 10 mm/h or 35 dBZ, or the middle threshold if that is not scored."""
         known = [f"{t:g}" for t in self.protocol(model).threshold]
         return next((heavy for heavy in _HEAVY if heavy in known), known[len(known) // 2])
 
     def numbers(self, metrics: Sequence[str], models: Sequence[str]) -> Numbers:
-        """Scores with their intervals, as a table would show them."""
+        """Return scores with their intervals, as tables show them."""
         table = TableSpec(title="figure", models=list(models), metrics=list(metrics))
         built = build_table("figure", replace(self.suite, tables={"figure": table}), self.scores)
         return {(r.model, r.arm, r.metric): r for r in built.records if r.arm != DIFFERENCE}
 
     def pooled(self, model: str, arm: str, score: str) -> float:
-        """A score of all events and seeds together."""
-        asked = parse_score(score)
-        return float(asked.of(self._added(asked, model, arm), self.protocol(model)))
+        """Return a score pooled over all events and seeds."""
+        parsed = parse_score(score)
+        return float(parsed.of(self._summed(parsed, model, arm), self.protocol(model)))
 
     def along(self, model: str, arm: str, score: str) -> list[float]:
-        """A score at each coordinate where it asks for `*`."""
-        asked = expand(parse_score(score), self.protocol(model))
-        return [float(one.of(self._added(one, model, arm), self.protocol(model))) for one in asked]
+        """Return a score at each coordinate of the axis that is `*` in it."""
+        scores = expand(parse_score(score), self.protocol(model))
+        return [float(one.of(self._summed(one, model, arm), self.protocol(model))) for one in scores]
 
     def family(self, model: str, arm: str, name: str) -> Array:
-        """A family's sums over all events, seeds, lead times and heights: (*axes, columns)."""
+        """Return a family's sums over all events, seeds, lead times and heights: (*axes, columns)."""
         return sum(run.sums[name].sum((0, 1, 2)) for run in self.runs(model, arm))  # type: ignore[return-value]
 
     def runs(self, model: str, arm: str) -> Sequence[Records]:
-        """Records of each seed."""
+        """Return the records of each seed."""
         return self.scores[model, arm]
 
-    def _added(self, score: Score, model: str, arm: str) -> Array:
+    def _summed(self, score: Score, model: str, arm: str) -> Array:
         return np.sum([score.sums(run).sum(0) for run in self.runs(model, arm)], axis=0)

@@ -1,4 +1,4 @@
-"""What the members of a bagging ensemble are shown of the same fields (source paper, figures 6.5 and 6.7)."""
+"""Input views of the members of a bagging ensemble (source paper, figures 6.5 and 6.7)."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,11 +16,11 @@ from polarcast.models.registry import get_model
 
 _SIDE, _EDGE_COLORS = 1.7, "RdBu_r"
 _STRONGEST = 0.995
-"""Quantile of edges that has the darkest colour."""
+"""Quantile of edge strength that gets the darkest color."""
 
 
 def draw_views(path: Path, source: FigureData) -> list[Path]:
-    """Each view of each variable in the last frame seen of the wettest case, at the lowest height."""
+    """Views of each variable in the last input frame of the wettest case, at the lowest height (figures 6.5, 6.7)."""
     if not (kept := _most_views(source)):
         return []
     config = RunFolder(kept.cases.parent.parent).config()
@@ -42,12 +42,12 @@ def draw_views(path: Path, source: FigureData) -> list[Path]:
     for axis, variable in zip(axes[:, 0], variables, strict=True):
         axis.set_ylabel(variable.upper(), fontsize=8)
     height = f"{config.data.heights_km[0]:g} km"
-    figure.suptitle(f"Views of the last frame seen at {height}, scaled: the wettest of the kept cases", fontsize=8)
+    figure.suptitle(f"Views of the last input frame at {height}, scaled: wettest of the kept cases", fontsize=8)
     return [save(figure, path)]
 
 
 def _most_views(source: FigureData) -> Kept | None:
-    """Return the kept cases of the model with the most views, of its dual-pol arm where both were run."""
+    """Return the kept cases of the model with the most views, from its dual-pol arm where both were run."""
     found = [kept for kept in source.kept if kept.model in source.shown and _views_of(kept)]
     return max(found, key=lambda kept: (len(_views_of(kept)), kept.arm == "dualpol"), default=None)
 

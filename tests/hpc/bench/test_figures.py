@@ -1,4 +1,4 @@
-"""Pictures show the numbers of tables, and what they show is there; the report holds all of it."""
+"""Figures show the values of the tables and are drawn only where there are data; the report contains all of them."""
 
 import base64
 import re
@@ -18,7 +18,7 @@ from polarcast.hpc.bench.figures import cases, comparison, distributions, perfor
 from polarcast.hpc.bench.figures.draw import FIGURES, draw_figures
 from polarcast.hpc.bench.figures.source import FigureData, Kept
 from polarcast.hpc.bench.report import write_report
-from polarcast.hpc.bench.run import is_papers_archive
+from polarcast.hpc.bench.run import is_paper_archive
 from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec
 from polarcast.hpc.bench.table import build_table
 from polarcast.hpc.scores.protocol import Protocol
@@ -37,7 +37,7 @@ SUITE = Suite(
 
 
 def records(error: float, seed: int, members: int = 1, **protocol_of: Any) -> Records:
-    """Six events whose forecast is off by a factor."""
+    """Six events with a multiplicative error of the forecast."""
     observed = rain(seed, 6)
     noise = torch.randn(6, members, *observed.shape[1:], generator=torch.Generator().manual_seed(seed))
     forecast = observed[:, None] * (error * noise).exp()
@@ -70,7 +70,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> FigureData:
 
 @contextmanager
 def figures_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Figures as they are when they would be written."""
+    """Collect the figures instead of writing them."""
     kept: list[Any] = []
 
     def keep(figure: Any, path: Path) -> Path:
@@ -90,14 +90,14 @@ def drawn(source: FigureData, tmp_path_factory: pytest.TempPathFactory) -> list[
     return draw_figures(tmp_path_factory.mktemp("figures"), source)
 
 
-def test_every_picture_is_drawn_of_what_there_is(drawn: list[Path]) -> None:
+def test_all_figures_with_data_are_drawn(drawn: list[Path]) -> None:
     assert [path.stem for path in drawn] == OF_RAIN
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     assert {path.name for path in drawn[0].parent.iterdir()} == {f"{name}.png" for name in OF_RAIN}
 
 
-def test_what_there_is_no_data_for_is_left_out(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No sampler, no ensemble, no cases, and records from before there were joint histograms."""
+def test_figures_without_data_are_left_out(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suites without samplers, ensembles or cases, and records without joint histograms."""
     older = {
         key: [replace(run, sums={k: v for k, v in run.sums.items() if k != "joint"}) for run in runs]
         for key, runs in source.scores.items()
@@ -111,8 +111,8 @@ def test_what_there_is_no_data_for_is_left_out(source: FigureData, monkeypatch: 
     assert [path.stem for path in of_ensembles] == ["ensembles"]
 
 
-def test_other_thresholds_are_taken_where_the_usual_one_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nothing is drawn of an ensemble whose records lack its ranks."""
+def test_another_threshold_is_used_if_the_usual_one_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ensemble whose records lack ranks is not drawn."""
     coarse = {("net", arm): [records(0.5, 1, threshold=(2.0, 20.0))] for arm in ("radar", "dualpol")}
     whole = {("several", "radar"): records(0.5, 1, members=3, threshold=(2.0, 20.0))}
     bare = replace(whole["several", "radar"], sums={"continuous": whole["several", "radar"].sums["continuous"]})
@@ -124,7 +124,7 @@ def test_other_thresholds_are_taken_where_the_usual_one_is_not_scored(monkeypatc
         assert not draw_figures(Path(), FigureData(SUITE, {("several", "radar"): [bare]}))
 
 
-def test_bars_and_whiskers_are_the_numbers_of_the_table(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_and_whiskers_are_the_values_of_the_table(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
     with figures_kept(monkeypatch) as kept:
         comparison.draw_classes(Path("classes.png"), source)
         bars = [axis.containers for axis in kept[0].axes]
@@ -139,7 +139,7 @@ def test_bars_and_whiskers_are_the_numbers_of_the_table(source: FigureData, monk
     assert [len(drawn) for drawn in lengths] == [2, 1] * 5
 
 
-def test_points_of_the_performance_diagram_are_the_numbers_of_the_table(
+def test_points_of_the_performance_diagram_are_the_values_of_the_table(
     source: FigureData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with figures_kept(monkeypatch) as kept:
@@ -158,29 +158,29 @@ def test_an_arm_that_was_not_run_is_not_drawn(source: FigureData, monkeypatch: p
     assert (both, radar) == (2, 1)
 
 
-def test_the_scatter_tells_the_scores_of_all_pixels(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scatter_shows_the_scores_of_all_pixels(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
     with figures_kept(monkeypatch) as kept:
         distributions.draw_scatter(Path("scatter.png"), source)
-        told = kept[0].axes[0].texts[0].get_text()
+        shown = kept[0].axes[0].texts[0].get_text()
         drawn = kept[0].axes[0].collections[0].get_array()
     spec = TableSpec(title="", models=["net"], metrics=["explained_variance", "cc", "rmse"])
     records = build_table("t", replace(SUITE, tables={"t": spec}), source.scores).records
     ev, cc, rmse = (r.value for r in records if r.arm == "radar")
-    assert told == f"radar\nEV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:#.3g} mm/h"
+    assert shown == f"radar\nEV {ev:.3f}\nCC {cc:.3f}\nRMSE {rmse:#.3g} mm/h"
     joint = sum(run.sums["joint"][..., 1:-1, 1:-1, 0].sum((0, 1, 2)) for run in source.scores["net", "radar"])
     assert np.array_equal(drawn.filled(0), joint)
 
 
-def test_states_that_guidance_shows_twice_are_drawn_once() -> None:
+def test_states_repeated_by_guidance_are_drawn_once() -> None:
     states = rain(3, 5).numpy()
     kept = cases._states({"process": np.repeat(states, 2, axis=0)})
     assert np.array_equal(kept, states)
 
 
-def test_the_report_holds_everything_and_needs_nothing(source: FigureData, drawn: list[Path], tmp_path: Path) -> None:
+def test_report_is_complete_and_self_contained(source: FigureData, drawn: list[Path], tmp_path: Path) -> None:
     tables = {"table_8_1": build_table("table_8_1", SUITE, source.scores)}
     about = {"The suite": "name: s <b>"}
-    write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, beside_paper=False)
+    write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, with_paper=False)
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:|#)|https?://|@import|url\(", page)
     images = re.findall(r"data:image/png;base64,([^\"]+)", page)
@@ -188,21 +188,21 @@ def test_the_report_holds_everything_and_needs_nothing(source: FigureData, drawn
     assert "A net &lt;with&gt; context" in page
     assert "name: s &lt;b&gt;" in page
     assert "41.616" not in page
-    write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, beside_paper=True)
+    write_report(tmp_path / "report.html", "polarcast: s", tables, drawn, about, with_paper=True)
     assert "41.616" in (tmp_path / "report.html").read_text()
 
 
-def test_the_papers_numbers_are_shown_on_its_own_archive_alone() -> None:
+def test_only_the_published_archive_counts_as_the_papers() -> None:
     grid = {"shape": (256, 256), "heights_km": (1.0, 3.0, 7.0)}
     published, synthetic, coarse = (
         SimpleNamespace(provenance={"generator": made}, **(grid | other))
         for made, other in (("not recorded", {}), ("polarcast", {}), ("not recorded", {"shape": (64, 64)}))
     )
-    assert [is_papers_archive(m) for m in (published, synthetic, coarse)] == [True, False, False]  # type: ignore[arg-type]
+    assert [is_paper_archive(m) for m in (published, synthetic, coarse)] == [True, False, False]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("width", [2.1, 2.6])
-def test_long_names_of_models_stand_beside_each_other_without_touching(width: float) -> None:
+def test_long_model_names_do_not_overlap(width: float) -> None:
     figure, axes = style.panels(["FURENet on top of extrapolation, probability-matched"] * 5, width=width)
     figure.canvas.draw()
     boxes = [axis.title.get_window_extent() for axis in axes[:, 0]]

@@ -1,4 +1,4 @@
-"""The suites that come with polarcast are valid, and train each arm alike."""
+"""The built-in suites are valid and train both arms equally; invalid suites are rejected."""
 
 from dataclasses import asdict
 from functools import cache
@@ -23,49 +23,51 @@ def cells(name: str) -> list[Cell]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_table_has_cells_for_all_it_shows(name: str) -> None:
+def test_every_table_has_cells_for_all_its_models(name: str) -> None:
     suite = load_suite(name)
-    there = {(cell.model, cell.arm) for cell in cells(name)}
+    existing = {(cell.model, cell.arm) for cell in cells(name)}
     for table in suite.tables.values():
-        assert {(m, arm) for m in suite.shown(table) for arm in suite.arms_of(m)} <= there
+        assert {(m, arm) for m in suite.shown(table) for arm in suite.arms_of(m)} <= existing
     real = without_synthetic_rows(suite)
     assert "attainable" not in {m for table in real.tables.values() for m in real.shown(table)}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_arms_are_trained_alike(name: str) -> None:
-    """Same steps, samples, events and settings; only what they see differs."""
+def test_both_arms_are_trained_equally(name: str) -> None:
+    """Same steps, samples, events and settings; only the input variables differ."""
     by_model: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells(name):
         by_model.setdefault((cell.model, cell.seed), []).append(cell)
     suite = load_suite(name)
     for (model, seed), of_model in by_model.items():
         other = suite.models[model].radar_of
-        beside = [cell for cell in by_model[other, seed] if cell.arm == "radar"] if other else []
-        said = [_without_arm(cell, of_model[0]) for cell in (*of_model, *beside)]
-        assert all(one == said[0] for one in said)
+        radar = [cell for cell in by_model[other, seed] if cell.arm == "radar"] if other else []
+        settings = [_without_arm(cell, of_model[0]) for cell in (*of_model, *radar)]
+        assert all(one == settings[0] for one in settings)
 
 
 def _without_arm(cell: Cell, first: Cell) -> dict[str, Any]:
     settings = {**asdict(cell.config), "arm": "", "base": None}
     model = dict(settings["model"])
-    if cell.arm == "radar" and "carry" in model:  # from zh alone it is one net, as the test of that says
+    if (
+        cell.arm == "radar" and "carry" in model
+    ):  # with ZH alone, `carry` does not change the network (tested elsewhere)
         model["carry"] = first.config.model["carry"]
     return {**settings, "data": {**settings["data"], "variables": None}, "model": model}
 
 
 @pytest.mark.parametrize("name", OF_RAIN)
-def test_what_corrects_samples_learns_from_events_that_the_sampler_has_not_seen(name: str) -> None:
-    correcting = [c for c in cells(name) if c.config.model["name"] == "post_process"]
-    assert correcting
-    for cell in correcting:
+def test_post_processing_trains_on_events_held_out_from_the_sampler(name: str) -> None:
+    post_processors = [c for c in cells(name) if c.config.model["name"] == "post_process"]
+    assert post_processors
+    for cell in post_processors:
         assert cell.base is not None
         assert cell.config.data.only_held_out
         assert cell.config.data.hold_out == cell.base.config.data.hold_out > 0
         assert cell.config.data.shards == cell.base.config.data.shards
 
 
-def test_a_model_without_chance_is_run_with_one_seed() -> None:
+def test_deterministic_models_run_with_one_seed() -> None:
     seeds: dict[str, set[int]] = {}
     for cell in cells("standard"):
         seeds.setdefault(cell.model, set()).add(cell.seed)
@@ -75,14 +77,14 @@ def test_a_model_without_chance_is_run_with_one_seed() -> None:
     assert {"unet", "three_unet"} <= trained
 
 
-def test_a_suite_names_the_model_it_does_not_have(tmp_path: Path) -> None:
+def test_unknown_model_is_named(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("models: {a: {label: A}}\ntables: {t: {title: T, models: [b]}}\n")
     with pytest.raises(BadInput, match="unknown model 'b'"):
         load_suite(str(file))
 
 
-def test_the_shipped_suite_asks_for_each_run_once() -> None:
+def test_demo_suite_contains_each_run_once() -> None:
     suite = load_suite("demo")
     cells = cells_of(suite, Path("shards"))
     keys = [c.folder(Path(), "0" * 64).name for c in cells]
@@ -90,7 +92,7 @@ def test_the_shipped_suite_asks_for_each_run_once() -> None:
     assert round(suite.data.synth.events * float(suite.data.split.split("/")[2])) >= 40
 
 
-def test_a_cell_comes_after_the_one_it_builds_on_and_is_named_by_it(tmp_path: Path) -> None:
+def test_cells_follow_their_base_and_depend_on_its_configuration(tmp_path: Path) -> None:
     def cells(steps: int) -> dict[str, Cell]:
         models = f"""models:
   late: {{label: L, base: early, set: {{model: {{name: member_mean}}}}, arms: [radar]}}
@@ -108,14 +110,14 @@ tables: {{t: {{title: T}}}}"""
     assert digest(few["late-radar"].config) == digest(cells(5)["late-radar"].config)
 
 
-def test_models_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+def test_cyclic_bases_are_rejected(tmp_path: Path) -> None:
     post = "set: {model: {name: post_process}}"
     (tmp_path / "s.yaml").write_text(f"models: {{a: {{label: A, base: b, {post}}}, b: {{label: B, base: a, {post}}}}}")
     with pytest.raises(BadInput, match="a builds on b builds on a"):
         cells_of(load_suite(str(tmp_path / "s.yaml")), Path("shards"))
 
 
-def test_a_changed_setting_is_another_cell(tmp_path: Path) -> None:
+def test_changed_setting_gives_another_cell(tmp_path: Path) -> None:
     def keys(steps: int) -> set[str]:
         (tmp_path / "s.yaml").write_text(
             f"models: {{a: {{label: A, set: {{train: {{steps: {steps}}}}}}}}}\ntables: {{t: {{title: T}}}}"
@@ -139,23 +141,23 @@ def test_a_changed_setting_is_another_cell(tmp_path: Path) -> None:
         "models: {a: {label: A, base: nobody}}",
     ],
 )
-def test_a_suite_with_a_mistake_is_refused(tmp_path: Path, content: str) -> None:
+def test_invalid_suite_is_rejected(tmp_path: Path, content: str) -> None:
     (tmp_path / "s.yaml").write_text(content)
     with pytest.raises(BadInput, match=r"s\.yaml"):
         load_suite(str(tmp_path / "s.yaml"))
 
 
 @pytest.mark.parametrize(
-    ("net", "told"),
+    ("net", "message"),
     [
-        ("seeds: [1]", "net is not run with the seeds of less"),
-        ("arms: [dualpol]", "net has no radar arm to stand beside less"),
+        ("seeds: [1]", "the seeds of net do not begin with those of less"),
+        ("arms: [dualpol]", "less shows the radar arm of net, which has none"),
     ],
 )
-def test_a_radar_arm_of_another_model_must_be_there_with_the_same_seeds(tmp_path: Path, net: str, told: str) -> None:
+def test_radar_of_requires_a_radar_arm_with_the_same_seeds(tmp_path: Path, net: str, message: str) -> None:
     file = tmp_path / "suite.yaml"
     file.write_text(
         f"models: {{net: {{label: Net, {net}}}, less: {{label: Less, radar_of: net}}}}\ntables: {{t: {{title: T}}}}\n"
     )
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         load_suite(str(file))

@@ -8,7 +8,7 @@ import torch
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.cells import cells_of
-from polarcast.hpc.bench.notes import attained
+from polarcast.hpc.bench.notes import gain_note
 from polarcast.hpc.bench.render import markdown, terminal_table, write_table
 from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec, check_table, load_suite, without_synthetic_rows
 from polarcast.hpc.bench.table import ComparisonTable, Record, build_table
@@ -24,7 +24,7 @@ SPEC = TableSpec(title="T", metrics=["rmse", "nb"])
 
 
 def scores(error: float, events: int = 12, rain: float = 5.0) -> Records:
-    """Events whose forecast is off by about `error` mm/h everywhere."""
+    """Records of events with a forecast error of about `error` mm/h everywhere."""
     observed = torch.full((events, 4, 4), rain) * torch.linspace(0.5, 1.5, events)[:, None, None]
     off = error * (1 + 0.1 * torch.linspace(-1, 1, events))[:, None, None]
     protocol = Protocol(unit="mm/h", shape=(4, 4))
@@ -43,7 +43,7 @@ def table(radar: Records, dualpol: Records, **settings: object) -> dict[tuple[st
     return {(r.arm, r.metric): r for r in built(radar, dualpol, **settings).records}
 
 
-def test_a_table_has_both_arms_and_their_difference() -> None:
+def test_table_has_both_arms_and_their_difference() -> None:
     found = table(scores(2.0), scores(1.0))
     assert found["radar", "rmse"].value == pytest.approx(2.0, rel=0.01)
     assert found["dualpol", "rmse"].value == pytest.approx(1.0, rel=0.01)
@@ -72,7 +72,7 @@ def test_without_rain_ratios_are_null_not_zero() -> None:
     assert table(scores(1.0, rain=0.0), scores(1.0, rain=0.0))["radar", "nb"].value is None
 
 
-def test_arms_scored_on_different_events_are_refused() -> None:
+def test_arms_scored_on_different_events_are_rejected() -> None:
     with pytest.raises(BadInput, match="different events"):
         table(scores(1.0, events=12), scores(1.0, events=11))
 
@@ -90,25 +90,25 @@ def test_written_tables_agree_with_the_records(tmp_path: Path) -> None:
     assert "\\[" not in text
 
 
-def test_a_table_of_one_seed_says_what_its_intervals_leave_out() -> None:
+def test_note_of_one_seed_mentions_the_variation_between_training_runs() -> None:
     one = markdown(built(scores(2.0), scores(1.0)))
     assert "bootstrap over events." in one
-    assert "leave out the luck of training" in one
+    assert "exclude the variation between training runs" in one
     suite = Suite(name="s", models={"net": ModelSpec(label="Net")}, tables={"t": SPEC})
     runs = {("net", arm): [scores(error), scores(error + 0.1)] for arm, error in (("radar", 2.0), ("dualpol", 1.0))}
     two = markdown(build_table("t", suite, runs))
     assert "2 seeds" in two
     assert "bootstrap over events, and Student's t over seeds." in two
-    assert "luck" not in two
+    assert "variation between training runs" not in two
 
 
-def test_only_a_difference_whose_interval_excludes_zero_is_starred() -> None:
+def test_only_differences_whose_interval_excludes_zero_are_starred() -> None:
     clear, none = built(scores(2.0), scores(1.0)), built(scores(2.0), scores(2.0))
     assert "-1.00**" in markdown(clear)
     assert "*" not in markdown(none).split("\n\n")[1]
 
 
-def test_the_terminal_shows_every_number() -> None:
+def test_terminal_table_shows_every_value() -> None:
     from rich.console import Console
 
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -117,7 +117,7 @@ def test_the_terminal_shows_every_number() -> None:
     assert all(word in shown for word in ("Net", "dual-pol − radar", "RMSE", "[mm/h]", "-1.00**"))
 
 
-def test_rows_about_synthetic_storms_are_not_shown_for_real_ones() -> None:
+def test_synthetic_only_models_are_left_out_for_real_data() -> None:
     suite = load_suite("demo")
     real = without_synthetic_rows(suite)
     assert "attainable" in suite.shown(suite.tables["table_8_1"])
@@ -125,31 +125,31 @@ def test_rows_about_synthetic_storms_are_not_shown_for_real_ones() -> None:
     assert len(cells_of(real, Path("shards"))) == 16
 
 
-def test_the_share_of_the_attainable_gain_does_not_reward_a_poor_radar_arm() -> None:
-    def told(radar: float, dualpol: float) -> str:
+def test_share_of_the_attainable_gain_ignores_a_poor_radar_arm() -> None:
+    def note(radar: float, dualpol: float) -> str:
         plain = table(scores(1.0), scores(1.0))["radar", "rmse"]
         values = {("attainable", "radar"): 2.0, ("attainable", "dualpol"): 1.0, ("net", "radar"): radar}
         values["net", "dualpol"] = dualpol
-        return attained([replace(plain, model=m, arm=a, label=m, value=v) for (m, a), v in values.items()])
+        return gain_note([replace(plain, model=m, arm=a, label=m, value=v) for (m, a), v in values.items()])
 
-    assert "net 0.75 (+10%)" in told(2.2, 1.25)
-    assert "net 0.75 (+50%)" in told(3.0, 1.25)
-    assert "net 1.10 (+0%)" in told(2.0, 0.9)
-    assert attained(list(table(scores(2.0), scores(1.0)).values())) == ""
+    assert "net 0.75 (+10%)" in note(2.2, 1.25)
+    assert "net 0.75 (+50%)" in note(3.0, 1.25)
+    assert "net 1.10 (+0%)" in note(2.0, 0.9)
+    assert gain_note(list(table(scores(2.0), scores(1.0)).values())) == ""
 
 
-def test_the_mean_of_the_events_scores_is_not_the_score_of_their_sums() -> None:
+def test_mean_of_event_scores_differs_from_pooled_score() -> None:
     radar, dualpol = scores(2.0), scores(1.0)
     of_events = [float(parse_score("nb").of(row, radar.protocol)) for row in parse_score("nb").sums(radar)]
     mean, pooled = (table(radar, dualpol, aggregation=a)["radar", "nb"] for a in ("mean", "pooled"))
     assert mean.value == pytest.approx(np.mean(of_events))
     assert mean.value > pooled.value + 1  # type: ignore[operator]
     assert (mean.aggregation, pooled.aggregation) == ("mean", "pooled")
-    assert "means of the events' scores" in markdown(built(radar, dualpol, aggregation="mean"))
+    assert "scores averaged over events (mean)" in markdown(built(radar, dualpol, aggregation="mean"))
     assert "(pooled)" in markdown(built(radar, dualpol))
 
 
-def test_a_difference_is_looked_at_in_more_than_one_way() -> None:
+def test_difference_has_p_values_power_and_cross_check() -> None:
     found = table(scores(2.0), scores(1.0))["difference", "rmse"]
     assert found.improved == 1
     assert found.p_value is not None
@@ -159,10 +159,10 @@ def test_a_difference_is_looked_at_in_more_than_one_way() -> None:
     assert 0 < found.detectable < 1
     assert found.cross_check is not None
     assert found.cross_check < 0.01
-    assert "Found with 80% power" in markdown(built(scores(2.0), scores(1.0)))
+    assert "detected with 80% power" in markdown(built(scores(2.0), scores(1.0)))
 
 
-def test_holm_takes_a_star_away_from_one_of_many() -> None:
+def test_holm_correction_raises_p_values() -> None:
     records = [replace(r, p_value=0.03) for r in table(scores(2.0), scores(1.9)).values() if r.arm == "difference"]
     adjusted = holm([r.p_value for r in records])  # type: ignore[misc]
     assert [round(p, 3) for p in adjusted] == [0.06, 0.06]
@@ -170,13 +170,13 @@ def test_holm_takes_a_star_away_from_one_of_many() -> None:
 
 def test_support_counts_the_events_on_which_a_score_is_defined() -> None:
     found = table(scores(1.0), scores(2.0), metrics=["csi@threshold=5", "rmse@class=10"])
-    # In the driest four events the forecast, too, stays below 5 mm/h.
+    # In the driest four events, forecast and observation both stay below 5 mm/h.
     assert (found["radar", "csi@threshold=5"].events, found["radar", "csi@threshold=5"].support) == (12, 8)
     assert found["radar", "rmse@class=10"].support == 0
     assert found["radar", "rmse@class=10"].value is None
 
 
-def test_rows_and_columns_go_by_any_dimension() -> None:
+def test_rows_and_columns_can_be_any_dimension() -> None:
     radar, dualpol = scores(3.0, rain=9.0), scores(1.0, rain=9.0)
     by_class = built(radar, dualpol, metrics=["rmse@class=*"], rows=["model", "arm"], columns=["class"])
     lines = [line for line in markdown(by_class).splitlines() if line.startswith("|")]
@@ -200,24 +200,24 @@ def test_rows_and_columns_go_by_any_dimension() -> None:
         {"aggregation": "median"},
     ],
 )
-def test_a_layout_that_would_hide_numbers_is_refused(settings: dict[str, object]) -> None:
+def test_layout_that_hides_values_is_rejected(settings: dict[str, object]) -> None:
     with pytest.raises(BadInput):
         check_table(replace(SPEC, **settings))  # type: ignore[arg-type]
 
 
-def test_a_summary_goes_by_class_and_says_what_is_undefined() -> None:
+def test_summary_by_class_marks_undefined_values() -> None:
     found, without = summarize(scores(2.0), ["rmse", "csi@threshold=5", "usual", "rmse@class=10"], "class")
     rows = {str(row.score): row for row in found.rows}
     assert rows["rmse"].values[0] == pytest.approx(2.0, rel=0.02)
     assert rows["rmse"].values[1:] == [None] * 3
     assert (rows["rmse"].whole, rows["rmse"].support) == (pytest.approx(2.0, rel=0.02), 12)
     assert found.as_record()["rows"][0]["values"]["10"] is None
-    # Those without classes, and those of one class alone, would be rows of empty columns.
+    # Scores without classes, or of one class, go to a second table: here they would have empty columns.
     assert (without.by, list(without.coordinates)) == ("", [])
     assert {"csi@threshold=5", "rmse@class=10"} <= {str(row.score) for row in without.rows}
 
 
-def test_a_summary_goes_by_each_scores_own_axis() -> None:
+def test_summary_uses_the_axis_of_each_score() -> None:
     by_class, by_threshold, plain = summarize(scores(2.0), ["rmse", "csi@threshold=*", "crps"], None)
     assert [by_class.by, by_threshold.by, plain.by] == ["class", "threshold", ""]
     at_five = summarize(scores(2.0), ["csi@threshold=5"], None)[0].rows[0].whole
@@ -225,19 +225,19 @@ def test_a_summary_goes_by_each_scores_own_axis() -> None:
     assert by_threshold.as_record()["rows"][0]["score"] == "csi@threshold=*"
 
 
-def test_a_summary_of_all_has_every_metric_the_records_hold() -> None:
+def test_summary_of_all_has_every_metric_in_the_records() -> None:
     names = {row.score.name for table in summarize(scores(2.0), ["all"], None) for row in table.rows}
     for_ensembles = {"spread_skill", "rank_distance", "brier", "reliability", "resolution", "roc_area", "value"}
     assert names == set(METRICS) - for_ensembles
 
 
-def test_a_wrong_score_is_refused_before_anything_is_computed() -> None:
+def test_unknown_score_axis_or_aggregation_is_rejected() -> None:
     for wanted, by, aggregation in ((["rmsee"], None, "pooled"), (["all"], "week", "pooled"), (["all"], None, "max")):
         with pytest.raises(BadInput):
             check_wanted(wanted, by, aggregation)
 
 
-def test_a_model_is_held_against_the_radar_arm_of_another() -> None:
+def test_model_is_compared_with_the_radar_arm_of_another() -> None:
     models = {"net": ModelSpec(label="Net"), "less": ModelSpec(label="Net, ZDR only", radar_of="net")}
     suite = Suite(name="s", seeds=[0, 1], models=models, tables={"t": SPEC})
     assert suite.arms_of("less") == ["dualpol"]

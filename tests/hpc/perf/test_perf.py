@@ -1,4 +1,4 @@
-"""A measurement measures: its contenders deliver the same amount, and its ratios are of its rows."""
+"""Contenders of a benchmark do equal work, and ratios agree with rows."""
 
 import json
 from pathlib import Path
@@ -28,18 +28,18 @@ def test_contenders_run_in_turn_and_the_first_round_does_not_count() -> None:
     assert all(row.high < 1e12 for row in rows)
 
 
-def test_a_ratio_is_the_median_over_rounds() -> None:
-    """A round in which the machine was slow was slow for both."""
+def test_ratio_is_the_median_over_rounds() -> None:
+    """A slow round is slow for both contenders."""
     a, b = (PerfRow(name, 0, "GB/s", 0, 0, rounds) for name, rounds in (("a", (6.0, 0.6, 8.0)), ("b", (2.0, 0.2, 1.0))))
     assert ratio([a, b], "a", "b") == pytest.approx(3)
 
 
-def test_a_turn_lasts_long_enough_to_be_timed() -> None:
+def test_turn_lasts_at_least_the_given_time() -> None:
     [row] = interleaved({"a": lambda: 1.0}, rounds=1, unit="1/s", least_seconds=0.02)
     assert row.value > 100
 
 
-def test_the_loader_is_measured_beside_its_floor_and_its_peers(tmp_path: Path) -> None:
+def test_loader_is_compared_with_floor_and_webdataset(tmp_path: Path) -> None:
     spec = LoaderSpec(
         events=2, frames_per_event=8, size=32, frames=4, batch=2, batches=2, rest_seconds=0, least_seconds=0
     )
@@ -54,28 +54,28 @@ def test_the_loader_is_measured_beside_its_floor_and_its_peers(tmp_path: Path) -
     assert [row["unit"] for row in record["rows"][-2:]] == ["s", "MiB"]
 
 
-def test_the_writer_is_measured_beside_tar_of_as_many_bytes(tmp_path: Path) -> None:
+def test_writer_is_compared_with_tar_of_as_many_bytes(tmp_path: Path) -> None:
     measured = measure_writer(tmp_path, WriterSpec(events=3, frames_per_event=3, size=32), rounds=1, workers=1)
     assert [row.name for row in measured.rows] == ["polarcast data shard, 1 workers", TAR, SYNCED]
     [shard] = (tmp_path / "shards").glob("*.tar")
-    # tar has entries for folders, too.
+    # tar also has entries for folders.
     assert abs(shard.stat().st_size - (tmp_path / "plain.tar").stat().st_size) <= 10 * 10240
 
 
-def test_spatial_scores_are_measured_beside_libraries_that_give_the_same_numbers() -> None:
+def test_spatial_scores_agree_with_the_compared_libraries() -> None:
     from polarcast.hpc.perf.scores import measure_scores
 
-    told = measure_scores(size=96, leads=1, rounds=1)
-    assert [row.name for row in told.rows] == [
+    measured = measure_scores(size=96, leads=1, rounds=1)
+    assert [row.name for row in measured.rows] == [
         "FSS, polarcast", "FSS, pysteps", "FSS, scores",
         "tables, polarcast", "tables, pysteps on scipy", "tables, scores on scipy",
     ]  # fmt: skip
-    assert all(row.value > 0 for row in told.rows)
-    assert float(told.notes["largest difference, FSS, pysteps"]) < 1e-6
-    assert float(told.notes["largest difference, tables, scores on scipy"]) < 1e-6
+    assert all(row.value > 0 for row in measured.rows)
+    assert float(measured.notes["largest difference, FSS, pysteps"]) < 1e-6
+    assert float(measured.notes["largest difference, tables, scores on scipy"]) < 1e-6
 
 
-def test_inference_is_measured_beside_a_loop_with_as_many_evaluations() -> None:
+def test_inference_is_compared_with_a_loop_of_as_many_evaluations() -> None:
     counted: list[nn.Module] = []
 
     def count(module: nn.Module, _: object) -> None:
