@@ -1,10 +1,10 @@
-"""Fixtures made once for a test session, and a guard against groups of tests that silently run nothing."""
+"""Session fixtures, and an option that fails the session if a group of tests runs nothing."""
 
 import os
 from collections import Counter
 from pathlib import Path
 
-# What is computed on a CPU is the same on every machine. Tests on a GPU are asked for: POLARCAST_TEST_GPU=1.
+# CPU results are reproducible across machines, so GPU tests are opt-in: POLARCAST_TEST_GPU=1.
 if not os.environ.get("POLARCAST_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -20,7 +20,7 @@ from polarcast.data.synth.generate import write_archive
 PROJECT = Path(__file__).resolve().parents[1]
 _passed: Counter[str] = Counter()
 
-# A shared machine may stall any single example; time is measured elsewhere.
+# A busy machine may stall any example, so examples have no deadline.
 torch.set_num_threads(1)
 settings.register_profile("polarcast", deadline=None, max_examples=50)
 settings.load_profile("polarcast")
@@ -31,18 +31,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    # A report's own keywords hold the names of folders too, and tests/slurm is one.
+    # The keywords of a report also contain folder names, such as tests/slurm.
     item.user_properties.append(("groups", [mark.name for mark in item.iter_markers()]))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: a file's tests stay together, and all that need the one Slurm; those take longest."""
+    """Skip GPU tests without a GPU. For `--dist loadgroup`, group tests by file, and all Slurm tests; run those first.
+
+    There is one Slurm cluster, and its tests take longest.
+    """
     if not torch.cuda.is_available():
-        without = pytest.mark.skip(reason="no GPU, or POLARCAST_TEST_GPU=1 is not set")
+        skip = pytest.mark.skip(reason="no GPU, or POLARCAST_TEST_GPU=1 is not set")
         for item in items:
             if item.get_closest_marker("gpu"):
-                item.add_marker(without)
+                item.add_marker(skip)
     groups = {item: "slurm" if item.get_closest_marker("slurm") else item.location[0] for item in items}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
@@ -50,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # pytest-xdist 3.8 writes groups into a private attribute, which pytest 9.2 no longer reads: two Slurms at once.
+    # pytest-xdist 3.8 sets groups in a private attribute that pytest 9.2 ignores: two Slurm clusters would start.
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError("pytest-xdist can't keep groups together under this pytest: see constraints.txt")
 
@@ -61,18 +64,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workerinput"):  # one of several workers: the controller hears of every test
+    if hasattr(session.config, "workerinput"):  # an xdist worker: the controller receives all reports
         return
-    wanted = [m for m in session.config.getoption("--require").split(",") if m]
-    silent = [m for m in wanted if not _passed[m]]
-    if silent and not session.config.getoption("collectonly"):
-        print(f"\nno test of these groups ran and passed: {', '.join(silent)}")
+    required = [m for m in session.config.getoption("--require").split(",") if m]
+    missing = [m for m in required if not _passed[m]]
+    if missing and not session.config.getoption("collectonly"):
+        print(f"\nno test with these markers passed: {', '.join(missing)}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
-    """Eight synthetic events of four frames, 32 × 32."""
+    """Archive of eight synthetic events of four frames, 32 × 32."""
     root = tmp_path_factory.mktemp("archive")
     write_archive(root, 8, size=32, seed=3, preset="tiny", frames=4)
     return open_archive(root)
@@ -80,7 +83,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 
 @pytest.fixture(scope="session")
 def shards(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """The archive in several small shards: 4 events train, 2 validate, 2 test."""
+    """Several small shards of the archive: 4 training, 2 validation and 2 test events."""
     out = tmp_path_factory.mktemp("shards") / "shards"
     write_shards(archive, out, split="0.5/0.25/0.25", shard_mb=0)
     return read_manifest(out)
@@ -88,7 +91,7 @@ def shards(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Manife
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data; skips where it is not at hand."""
+    """Folder of real data; skip if it is absent."""
     shared = Path(os.environ.get("POLARCAST_SHARED", PROJECT.parent / "shared")) / "data"
     if not shared.is_dir():
         pytest.skip(f"no real data: {shared} is absent")
@@ -97,7 +100,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def real_event(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One real NJU-CPOL event in the published layout; skips where the frames are not at hand."""
+    """One real NJU-CPOL event in the published layout; skip if the frames are absent."""
     import runpy
     import sys
     from unittest import mock

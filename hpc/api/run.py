@@ -35,7 +35,7 @@ class Run:
         """The configuration."""
 
     def __repr__(self) -> str:
-        state = "trained" if self.is_trained else "not trained to its end"
+        state = "trained" if self.is_trained else "not fully trained"
         return f"Run({str(self.path)!r}: {self.config.model['name']}, {self.config.arm}, {state})"
 
     @property
@@ -73,7 +73,7 @@ class Run:
             device: Where to, such as cpu or cuda:1; the GPU where there is one by default.
 
         Raises:
-            BadInput: the run is not trained to its end.
+            BadInput: the run is not fully trained.
         """
         model = load_model(self._folder, World()).requires_grad_(False)
         return model if device is None else model.to(device)

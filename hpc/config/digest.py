@@ -1,6 +1,6 @@
-"""Digest of a configuration: the name of everything that shapes a result.
+"""Digest of a configuration: a hash of all settings that affect the result.
 
-Each field says itself whether its value is hashed (`models.common.settings`): there is no list of fields here.
+Each field declares in its metadata whether it is hashed (see `models.common.settings`).
 """
 
 import hashlib
@@ -15,10 +15,9 @@ from polarcast.models.registry import get_model
 
 
 def digest(config: RunConfig) -> str:
-    """Return the SHA-256 of all settings that shape the result of a run, those of its base included.
+    """Return the SHA-256 of all settings that affect the result of a run, including those of its base.
 
-    Two runs of the same digest on the same data are the same run, wherever their data are stored and however their
-    steps are computed.
+    Runs with the same digest and data give the same result, regardless of storage location and parallelism.
     """
     content = _content(type(config), vars(config))
     content["model"] = {"name": config.model["name"], **_content(get_model(config.model["name"]).config, config.model)}
@@ -28,7 +27,7 @@ def digest(config: RunConfig) -> str:
 
 
 def _content(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hashed values of a dataclass by the names that they are hashed under, nested as its parts are."""
+    """Return the hashed values of a dataclass as a nested dict; renamed fields keep their former name."""
     plain, content = kind(), dict[str, Any]()
     for field in fields(kind):
         value, default = values[field.name], getattr(plain, field.name)

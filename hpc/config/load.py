@@ -1,4 +1,4 @@
-"""Typed configuration: dataclasses, presets, files and `key=value` overrides, checked before anything starts."""
+"""Load and validate a configuration from presets, YAML files and `key=value` overrides."""
 
 import difflib
 import logging
@@ -26,16 +26,16 @@ def load_config(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     advise: bool = True,
 ) -> RunConfig:
-    """Build a checked configuration.
+    """Load and validate a configuration.
 
     Args:
-        source: A preset's name, a YAML file, or values.
-        overrides: `key=value` with dotted keys, such as `train.steps=100` (the last one wins), or nested values. Naming
-            another model drops the source's settings of its own model.
-        advise: Whether to log a line for each former name of a key; what is stored in a run can't be renamed.
+        source: Name of a preset, path of a YAML file, or nested values.
+        overrides: `key=value` with dotted keys, such as `train.steps=100` (the last one wins), or nested values. A
+            different `model.name` drops the model settings of the source.
+        advise: Whether to log a warning for each former name of a key; pass False for stored configurations.
 
     Raises:
-        BadInput: an unknown preset, key or model, a value of the wrong type, or KDP asked for in QPE.
+        BadInput: unknown preset, key or model, value of the wrong type, or KDP as an input of QPE.
     """
     base, changes = (_with_current_names(part, advise) for part in (_read(source), parse_overrides(overrides)))
     if OmegaConf.select(changes, "model.name") not in (None, OmegaConf.select(base, "model.name")):
@@ -60,7 +60,7 @@ def load_config(
 
 
 def model_config(config: RunConfig) -> Any:
-    """The model's own configuration dataclass, filled from `config.model`."""
+    """Return the configuration dataclass of the model, filled from `config.model`."""
     from polarcast.models.registry import get_model
 
     values = {k: v for k, v in config.model.items() if k != "name"}
@@ -73,32 +73,32 @@ def _read(source: str | Path | Mapping[str, Any]) -> DictConfig:
     path = Path(source) if Path(source).suffix in (".yaml", ".yml") else PRESETS / f"{source}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise BadInput("no such preset or file", source, f"presets: {names}; or give a YAML file")
+        raise BadInput("no such preset or file", source, f"choose a preset ({names}), or give a YAML file")
     try:
         loaded = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
-        raise BadInput(f"not readable as YAML ({str(error).splitlines()[0]})", path, "mend the file") from None
+        raise BadInput(f"not readable as YAML ({str(error).splitlines()[0]})", path, "correct the file") from None
     if not isinstance(loaded, DictConfig):
-        raise BadInput("expected keys and values", path, "see the presets for an example")
+        raise BadInput("expected keys and values", path, "use a preset as an example")
     return loaded
 
 
 def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> DictConfig:
-    """`key=value` with dotted keys, or nested values, as one tree. Raises BadInput for what is neither."""
+    """Parse `key=value` with dotted keys, or nested values, into a tree. Raises BadInput for malformed overrides."""
     if isinstance(overrides, Mapping):
         return OmegaConf.create(dict(overrides))
     for override in overrides:
         if "=" not in override:
-            raise BadInput(f"{override!r} is not key=value", "override", "for example train.steps=100")
+            raise BadInput(f"{override!r} is not key=value", "override", "write for example train.steps=100")
     try:
         return OmegaConf.from_dotlist(list(overrides))
     except OmegaConfBaseException as error:
-        raise BadInput(str(error).splitlines()[0], "override", "for example train.steps=100") from None
+        raise BadInput(str(error).splitlines()[0], "override", "write for example train.steps=100") from None
 
 
 @cache
 def _former_names() -> dict[str, str]:
-    """Dotted keys that configurations had before, and their names today."""
+    """Return the mapping from former dotted keys to current ones."""
 
     def walk(config: Any, prefix: str) -> Iterator[tuple[str, str]]:
         for field in fields(config):
@@ -111,7 +111,7 @@ def _former_names() -> dict[str, str]:
 
 
 def _with_current_names(values: DictConfig, advise: bool) -> DictConfig:
-    """Read former keys under their present names; log the advice to rename them, once for each key."""
+    """Rename former keys to current ones; if `advise`, log a warning, once per key."""
     for former, name in _former_names().items():
         part, _, key = former.rpartition(".")
         section = OmegaConf.select(values, part) if part else values
@@ -125,7 +125,7 @@ def _with_current_names(values: DictConfig, advise: bool) -> DictConfig:
 
 @cache
 def _advise(former: str, name: str) -> None:
-    _log.warning("polarcast: %s is called %s now; the former name is still read", former, name)
+    _log.warning("polarcast: %s was renamed to %s; the former name still works", former, name)
 
 
 def _model_schema(values: Any) -> DictConfig:
@@ -142,7 +142,7 @@ def _model_schema(values: Any) -> DictConfig:
 def _unknown_key(key: str, schema: DictConfig) -> BadInput:
     known = _dotted(OmegaConf.to_container(schema))
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    fix = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+    fix = f"did you mean {near[0]}?" if near else f"choose from: {', '.join(known)}"
     return BadInput(f"unknown key {key!r}", "configuration", fix)
 
 
@@ -153,7 +153,7 @@ def _dotted(tree: Any, prefix: str = "") -> list[str]:
 
 
 def _read_base(base: Any) -> BaseRun | None:
-    """Return the run to build on, from its folder or from `{run, config}` as it is stored.
+    """Return the base run, given its folder or the stored `{run, config}`; None without a base.
 
     Raises:
         BadInput: the folder is not a run.

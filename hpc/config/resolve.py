@@ -1,4 +1,4 @@
-"""Resolve a configuration: work out, once, everything that a model is built from."""
+"""Resolve a configuration into the model class, channel widths, input specification and base."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,45 +16,46 @@ from polarcast.models.registry import RegisteredModel, get_model
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """A configuration, and what follows from it: training, estimate, micro-batch and card all take this."""
+    """A configuration with all derived values. Training, estimate, micro-batch and model card use it."""
 
     run: RunConfig
-    """The configuration as it was given."""
+    """The configuration as given."""
     model: RegisteredModel
-    """The model's place in the registry."""
+    """Registry entry of the model."""
     settings: Any
-    """The model's own configuration, with the channel widths of this arm."""
+    """Configuration of the model, with the channel widths of this arm."""
     inputs: InputSpec
-    """What the model sees and forecasts."""
+    """Variables, heights, input frames and forecast frames."""
     base: "ResolvedConfig | None" = None
-    """The run that the model builds on."""
+    """Resolved configuration of the base run; None without a base."""
 
 
 def resolve(config: RunConfig) -> ResolvedConfig:
-    """Return a configuration with its model, channel widths, inputs and base worked out.
+    """Resolve the model, channel widths, inputs and base of a configuration.
 
     Raises:
         BadInput: `match_params` can't be met near the configured widths.
     """
     base = resolve(config.base.config) if config.base else None
     settings = model_config(config)
-    found = ResolvedConfig(config, get_model(config.model["name"]), settings, _inputs(config, config.variables()), base)
-    if found.model.has_widths:
-        settings.widths = _widths(found)
-    return found
+    inputs = _inputs(config, config.variables())
+    resolved = ResolvedConfig(config, get_model(config.model["name"]), settings, inputs, base)
+    if resolved.model.has_widths:
+        settings.widths = _widths(resolved)
+    return resolved
 
 
 def _widths(resolved: ResolvedConfig) -> list[int]:
-    """Widths as configured for the dual-pol arm; for any other, widths that match its parameter count."""
+    """Return the configured widths for the dual-pol arm; for others, widths that match its parameter count."""
     config, widths = resolved.run, list(resolved.settings.widths)
     reference = config.arm_variables("dualpol")
     if not config.match_params or config.variables() == reference:
         return widths
     target = _count(resolved, _inputs(config, reference), widths)
     try:
-        return match_widths(lambda some: _count(resolved, resolved.inputs, some), widths, target)
+        return match_widths(lambda candidate: _count(resolved, resolved.inputs, candidate), widths, target)
     except ValueError as error:
-        raise BadInput(str(error), "match_params", "use wider layers, or match_params=false") from None
+        raise BadInput(str(error), "match_params", "use wider layers, or set match_params=false") from None
 
 
 def _count(resolved: ResolvedConfig, inputs: InputSpec, widths: Sequence[int]) -> int:

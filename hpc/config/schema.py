@@ -1,4 +1,4 @@
-"""What a run reads, how it is trained and how it is scored: the parts of its configuration."""
+"""Configuration of a run: data, model, training and evaluation."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -7,184 +7,183 @@ from polarcast.data.archive import HEIGHTS_KM
 from polarcast.models.common.settings import ALWAYS, NEVER, setting
 
 DUALPOL = {"qpe": ("zh", "zdr"), "nowcast": ("zh", "zdr", "kdp")}
-"""The variables of the dual-pol arm of each task."""
+"""Variables of the dual-pol arm of each task."""
 
 
 @dataclass
 class StreamConfig:
-    """How shards are streamed (`data.reader=stream`)."""
+    """Settings for streaming shards (`data.reader=stream`)."""
 
     lanes: int = setting(4, ALWAYS)
-    """Shards read side by side over all processes; best a multiple of their number. The order depends on it."""
+    """Shards read in parallel over all processes, ideally a multiple of their number. Affects the sample order."""
     shuffle_shards: int = setting(2, ALWAYS)
-    """Whole shards that are held and shuffled together in each lane. The order depends on it."""
+    """Shards held in memory and shuffled together in each lane. Affects the sample order."""
     retries: int = setting(4, NEVER)
-    """Further attempts at a shard after the first; the pauses between them double from 0.5 s."""
+    """Retries per shard after the first attempt, with exponential backoff from 0.5 s."""
     stall_seconds: float = setting(60.0, NEVER)
-    """Seconds without a byte after which a stream is tried again."""
+    """Timeout for a stream that delivers no bytes, in seconds; the stream is then retried."""
 
 
 @dataclass
 class DataConfig:
-    """What the model sees."""
+    """Settings for shards, readers, augmentation and the input of the model."""
 
     shards: str = setting("shards", NEVER)
-    """Folder of shards with its manifest.json, or a URL: https://host/shards, pipe:aws s3 cp s3://bucket/{name} -"""
+    """Folder of shards with a manifest.json, or a URL: https://host/shards, pipe:aws s3 cp s3://bucket/{name} -"""
     reader: str = setting("mapped", ALWAYS)
-    """mapped: any window from a folder's files; stream: whole shards, from anywhere WebDataset can open."""
+    """Shard reader. mapped: random access to local files; stream: whole shards from any source WebDataset can open."""
     stage_to: str | None = setting(None, NEVER)
-    """Folder on a disk of the node to which the shards are copied once, such as /local/nvme."""
+    """Folder on a node-local disk to copy the shards to, once, such as /local/nvme."""
     verify: str = setting("sums", NEVER)
-    """sums: SHA-256 of every shard before the first step, once until a file changes; sizes: only their sizes."""
+    """Shard check before the first step. sums: SHA-256, repeated only after a file changes; sizes: file sizes only."""
     max_bad_share: float = setting(0.01, NEVER)
-    """Share of the training windows that may lie in bad shards, which are left out and counted."""
+    """Maximum fraction of training windows in bad shards, 0 to 1. Bad shards are skipped and logged."""
     balance: float = setting(0.0, ALWAYS)
-    """Share of the training draws that go by a window's heavy rain, 0 to 1. Evaluation never does."""
+    """Fraction of training samples drawn in proportion to heavy rain, 0 to 1. Does not affect evaluation."""
     workers: int = setting(2, NEVER)
-    """Threads that read ahead; 0 reads when a step asks."""
+    """Prefetch threads; 0: read when a step needs the batch."""
     map_gib: float | None = setting(None, NEVER)
-    """GiB of shards a process may hold mapped, a 16th of the memory by default; larger splits are read, not mapped."""
+    """Maximum size of memory-mapped shards per process, in GiB; default: 1/16 of the memory. Larger splits are read."""
     stream: StreamConfig = field(default_factory=StreamConfig)
     crop: int = 0
-    """Side of the random patch that is cut out of each training sample, in pixels; 0: the whole field."""
+    """Side of the random crop of each training sample, in pixels; 0: no crop."""
     flip_rotate: bool = setting(False, was="turn")
-    """Flip and rotate each training sample at random: one of the eight symmetries of a square."""
+    """Randomly flip and rotate each training sample (the eight symmetries of a square)."""
     concentration_jitter_db: float = setting(0.0, was="thicken_db")
-    """Scale the drop concentration of each training sample at random, by up to this many dB: zh shifts, kdp and rain
-    scale."""
+    """Maximum random change of the drop concentration per training sample, in dB: shifts zh, scales kdp and rain."""
     seen_frames: int = 10
-    """Frames that a nowcast is made from."""
+    """Input frames of a nowcast."""
     lead_frames: int = 10
-    """Frames that a nowcast is made of."""
+    """Forecast frames of a nowcast."""
     context: int = 0
-    """Earlier frames that a model of rain rate also sees; where an event begins, its first frame in their place."""
+    """Earlier frames in the input of a QPE model; at the start of an event its first frame is repeated."""
     hold_out: float = 0.0
-    """Share of the training events that is kept from this model, for one that builds on it."""
+    """Fraction of training events withheld from this model, 0 to 1, for training a model on top of it."""
     only_held_out: bool = False
-    """Train on those events, and on no others."""
+    """Train only on the events withheld by `hold_out`."""
     variables: list[str] | None = setting(None, ALWAYS)
-    """Variables read, in place of the arm's own: any of zh, zdr, kdp."""
+    """Input variables instead of those of the arm: any of zh, zdr, kdp."""
     heights_km: list[float] = setting(list(HEIGHTS_KM), ALWAYS)
-    """Heights read, in km."""
+    """Heights of the input fields, in km."""
 
 
 @dataclass
 class TrainConfig:
-    """How it is trained. Cost grows with steps × global_batch, whatever the number of processes."""
+    """Settings for training. The cost is proportional to steps × global_batch, for any number of processes."""
 
     steps: int = setting(10_000, ALWAYS)
     """Optimizer steps."""
     global_batch: int = setting(32, ALWAYS)
-    """Samples in one optimizer step, over all processes."""
+    """Samples per optimizer step, over all processes."""
     micro_batch: int | str = setting(32, NEVER)
-    """Most samples a process computes at once, the rest is accumulated; auto: as many as memory holds."""
+    """Maximum samples per forward pass of a process, with gradient accumulation; auto: as many as fit in memory."""
     learning_rate: float = setting(1e-3, ALWAYS)
     """Peak learning rate of AdamW."""
     warmup_steps: int = setting(100, ALWAYS)
-    """Steps of linear warm-up; a cosine to zero follows."""
+    """Steps of linear warm-up, followed by cosine decay to zero."""
     weight_decay: float = setting(0.01, ALWAYS)
     """Decoupled weight decay of AdamW."""
     clip_norm: float = setting(1.0, ALWAYS)
-    """Gradients are scaled down to this norm."""
+    """Maximum gradient norm for clipping; 0: no clipping."""
     average_decay: float = setting(0.0, ALWAYS)
-    """Decay of a running mean of the weights, such as 0.999; it is what is validated, kept and scored then. 0: none."""
+    """Decay of an exponential moving average of the weights, such as 0.999; used for validation and scores. 0: none."""
     precision: str = setting("auto", ALWAYS)
-    """bf16: the network computes in bfloat16, weights and moments stay fp32; fp32; auto: bf16 on GPUs."""
+    """Compute precision. bf16: autocast, with fp32 weights and moments; fp32; auto: bf16 on GPUs, fp32 on CPUs."""
     engine: str = setting("deepspeed", NEVER)
-    """deepspeed; ddp: torch's DistributedDataParallel, for comparison."""
+    """Training backend: deepspeed, or ddp (torch DistributedDataParallel) for comparison."""
     zero_stage: int = setting(0, NEVER)
-    """What DeepSpeed's processes share: 1 the moments, 2 also gradients, 3 also weights. Slower; see estimate."""
+    """ZeRO stage: shard moments (1), also gradients (2), also weights (3). Saves memory, but is slower."""
     offload_optimizer: bool = setting(False, NEVER)
-    """Keep the optimizer's state in the host's memory (stages 1 to 3)."""
+    """Keep the optimizer state in host memory (stages 1 to 3)."""
     checkpoint_activations: bool = setting(False, NEVER)
-    """Compute the blocks of a network twice, in place of keeping what is within them for the backward pass."""
+    """Recompute the activations within blocks during the backward pass, to save memory."""
     compile: bool = setting(False, NEVER)
-    """Compile the network: a minute or more at the start, for faster steps on GPUs."""
+    """Use torch.compile: a minute or more at startup, for faster steps on GPUs."""
     stop_seconds: float = setting(120.0, NEVER)
-    """Seconds before the time limit of its Slurm job at which a run saves and goes back into the queue; 0: never."""
+    """Seconds before the Slurm time limit at which to save and requeue the job; 0: never."""
     heartbeat_seconds: float = setting(480.0, NEVER)
-    """Seconds without progress after which a run on several processes ends, naming the one that stopped; 0: never."""
+    """Timeout without progress of a multi-process run, in seconds; the error names the stuck process. 0: never."""
     explode: float = setting(1000.0, NEVER)
-    """A loss this many times the median of the last hundred stops the run; 0: only one that is not finite does."""
+    """Stop at a loss above this multiple of the median of the last 100 losses; 0: only at a non-finite loss."""
     validate_every: int = setting(500, ALWAYS)
     """Steps between validations; each also writes a checkpoint."""
     validate_windows: int = 0
-    """Windows that a validation scores, spread over the split; 0: all. Those that sample take seconds a window."""
+    """Windows per validation, evenly spaced over the split; 0: all. Generative models take seconds per window."""
     validate_scores: list[str] = setting([], NEVER)
-    """Scores that each validation records of those windows, such as csi@threshold=35; they choose nothing."""
+    """Scores to log with each validation, such as csi@threshold=35. They do not select the best checkpoint."""
     checkpoint_every: int = setting(0, NEVER)
-    """Steps between further checkpoints; 0: none."""
+    """Steps between additional checkpoints; 0: none."""
     keep_checkpoints: int = setting(2, NEVER)
-    """Newest checkpoints that are kept, besides the best one."""
+    """Number of newest checkpoints to keep, in addition to the best one."""
     log_every: int = setting(10, NEVER)
     """Steps between log records."""
     track: list[str] = setting([], NEVER)
-    """Mirrors of the log, written with each validation: wandb (offline unless WANDB_MODE says so), tensorboard."""
+    """Trackers to update with each validation: wandb (offline unless WANDB_MODE is set), tensorboard."""
     threads: int = setting(0, NEVER)
-    """CPU threads of a process; 0 shares the cores among the local processes. The last digits depend on it."""
+    """CPU threads per process; 0: divide the cores among the local processes. Affects the last digits."""
 
 
 @dataclass
 class EvaluateConfig:
-    """How it is scored."""
+    """Settings for evaluation."""
 
     members: int = 1
-    """Ensemble size asked of a generative model; others give one forecast."""
+    """Ensemble size of a generative model; other models return one forecast."""
 
 
 @dataclass
 class RunConfig:
-    """One training run."""
+    """Configuration of one run: task, arm, data, model, training and evaluation."""
 
     task: str = setting("qpe", ALWAYS)
-    """qpe: rain rate from the radar fields of the same time; nowcast: zh of the next hour from those of the last."""
+    """Task. qpe: rain rate from radar fields of the same time; nowcast: future zh from past radar fields."""
     arm: str = setting("dualpol", ALWAYS)
-    """radar (ZH alone) or dualpol (QPE: ZH and ZDR; nowcast: ZH, ZDR and KDP)."""
+    """Set of input variables: radar (ZH) or dualpol (QPE: ZH and ZDR; nowcast: ZH, ZDR and KDP)."""
     match_params: bool = setting(True, ALWAYS)
-    """Solve the channel widths so that both arms have the parameter count of the dual-pol arm within 1%."""
+    """Choose channel widths so that both arms have the parameter count of the dual-pol arm, within 1%."""
     seed: int = setting(0, ALWAYS)
-    """Seed of initial weights and of the order of samples."""
+    """Seed of the initial weights and of the sample order."""
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = setting({"name": "unet"}, ALWAYS)
-    """`name`, and the fields of that model's own configuration."""
+    """`name`, and the settings of that model."""
     base: Any = None
-    """Folder of a trained run that the model builds on, for models that need one; a `BaseRun` once it is loaded."""
+    """Folder of the trained run that the model builds on, if it needs one; a `BaseRun` after loading."""
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def variables(self) -> tuple[str, ...]:
-        """The variables this run reads."""
+        """Return the input variables of this run."""
         return tuple(self.data.variables or self.arm_variables(self.arm))
 
     def arm_variables(self, arm: str) -> tuple[str, ...]:
-        """The variables an arm reads unless `data.variables` says otherwise."""
+        """Return the input variables of an arm, ignoring `data.variables`."""
         return ("zh",) if arm == "radar" else DUALPOL[self.task]
 
     @property
     def is_nowcast(self) -> bool:
-        """Whether frames are forecast that come after those seen."""
+        """Whether the task is to forecast future frames."""
         return self.task == "nowcast"
 
     @property
     def frames(self) -> int:
-        """Frames a model sees."""
+        """Number of input frames."""
         return self.data.seen_frames if self.is_nowcast else 1 + self.data.context
 
     @property
     def lead_frames(self) -> int:
-        """Frames it forecasts after them; 0 for an estimate."""
+        """Number of forecast frames; 0 for QPE."""
         return self.data.lead_frames if self.is_nowcast else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain dictionaries and lists, to be written and hashed."""
+        """Return nested dicts and lists, for files and hashing."""
         return asdict(self)
 
 
 @dataclass
 class BaseRun:
-    """A trained run that another model builds on. Its configuration is stored with that model's."""
+    """A trained run that another model builds on. Its configuration is stored with that of the model."""
 
     run: str
-    """Its folder."""
+    """Folder of the run."""
     config: RunConfig
-    """Its configuration."""
+    """Configuration of the run."""

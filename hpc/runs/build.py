@@ -1,4 +1,4 @@
-"""Configuration → reader and model."""
+"""Build the reader, sampler and model of a configuration."""
 
 from dataclasses import replace
 from functools import partial
@@ -23,33 +23,33 @@ _PIXELS_SCORED = 2**17
 
 
 def open_shards(config: RunConfig) -> Manifest:
-    """The manifest of the run's shards, staged to the node's own disk where that is asked for.
+    """Read the manifest of the run's shards; with `data.stage_to`, copy the shards to the node-local disk first.
 
     Raises:
-        BadInput: there are no shards, or their manifest is damaged.
+        BadInput: no shards found, or a damaged manifest.
     """
     manifest = read_manifest(config.data.shards)
     return stage(manifest, Path(config.data.stage_to)) if config.data.stage_to else manifest
 
 
 def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool = True) -> Reader:
-    """The reader of one split, with the variables and heights of the run.
+    """Open the reader of one split, with the variables and heights of the run.
 
     Args:
-        config: Of the run.
-        manifest: The shards.
+        config: Configuration of the run.
+        manifest: Manifest of the shards.
         split: `train`, `validation` or `test`.
-        rain: Whether the rain rate is read, which a forecast alone does not need.
+        rain: Whether to read the rain rate; a forecast without scores does not need it.
 
     Raises:
-        BadInput: the shards lack something, or hold a reflectivity that was computed from the rain itself.
+        BadInput: shards without a required variable or height, or with zh derived from the rain rate.
     """
     derived = manifest.provenance.get("derived", {}).get("zh")
     if derived and not config.is_nowcast:
         raise BadInput(
-            f"its zh is not measured ({derived})",
+            f"zh is derived, not measured ({derived})",
             manifest.source.location,
-            "estimating rain from it would be going in a circle: use an archive of measured reflectivity",
+            "use an archive of measured reflectivity: estimating rain from this zh would be circular",
         )
     return open_reader(
         _without_held_out(config, manifest) if split == "train" else manifest,
@@ -67,7 +67,7 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool =
 
 
 def _without_held_out(config: RunConfig, manifest: Manifest) -> Manifest:
-    """The shards with the training events that this model may see."""
+    """Return the manifest with only the training events that this model may use."""
     if not config.data.hold_out:
         return manifest
     kept, held_out = hold_out(manifest.splits["train"], config.data.hold_out)
@@ -76,12 +76,12 @@ def _without_held_out(config: RunConfig, manifest: Manifest) -> Manifest:
 
 
 def scoring_batch(manifest: Manifest) -> int:
-    """Samples that are scored at once: by their pixels alone, so that no score depends on the machine."""
+    """Return the batch size for scoring; it depends only on the grid, so that scores do not depend on the machine."""
     return max(1, _PIXELS_SCORED // manifest.pixels)
 
 
 def build_sampler(config: RunConfig, reader: Reader) -> TrainSampler:
-    """The order of training samples. Raises BadInput when the shards can't be read in it, or patches don't fit."""
+    """Build the sampler of training samples. Raises BadInput for unsupported shards, or crops larger than the grid."""
     data = config.data
     if data.reader == "stream":
         lanes, together = data.stream.lanes, data.stream.shuffle_shards
@@ -89,7 +89,8 @@ def build_sampler(config: RunConfig, reader: Reader) -> TrainSampler:
     else:
         order = whole_shuffle(reader, config.seed, data.balance)
     if data.crop > min(reader.manifest.shape):
-        raise BadInput(f"{data.crop} of {min(reader.manifest.shape)} pixels", "data.crop", "cut out smaller patches")
+        least = min(reader.manifest.shape)
+        raise BadInput(f"{data.crop} pixels exceed the grid", "data.crop", f"give at most {least}")
     transforms: list[Transform] = [partial(crop, side=data.crop)] if data.crop else []
     transforms += [flip_rotate] if data.flip_rotate else []
     transforms += (
@@ -99,14 +100,14 @@ def build_sampler(config: RunConfig, reader: Reader) -> TrainSampler:
 
 
 def _patience(config: RunConfig) -> Patience | None:
-    """How patient streams are; None where files are read."""
+    """Return the retry settings of streams; None for mapped files."""
     settings = config.data.stream
     is_stream = config.data.reader == "stream"
     return Patience(retries=settings.retries, stall_seconds=settings.stall_seconds) if is_stream else None
 
 
 def build_model(resolved: ResolvedConfig) -> Forecaster:
-    """Return the run's model with freshly drawn weights: the same seed gives the same weights."""
+    """Build the model of a run with initial weights, determined by the seed."""
     base = build_model(resolved.base) if resolved.base else None
     torch.manual_seed(resolved.run.seed)
     return resolved.model.build(resolved.settings, resolved.inputs, base)

@@ -1,9 +1,9 @@
-"""Portable checkpoints: weights, their running mean and Adam's moments by parameter name, and the position in the data.
+"""Write and read portable checkpoints: weights, their moving average, Adam moments and progress.
 
-A checkpoint is a folder `step-NNNNNNNN`, written under another name, synced, and renamed once its `sums.json` lists
-every file's SHA-256. It does not know how many processes wrote it or at which ZeRO stage. The learning rate and
-all random states are functions of seed, step and rank (`train.learning_rate`, `train.seed_step`): the position says
-them all. Nothing in it is ever unpickled.
+A checkpoint is a folder `step-NNNNNNNN`. It is written under a temporary name, synced, and renamed after its
+`sums.json` lists the SHA-256 of every file. Tensors are stored whole, by parameter name, so the number of processes and
+the ZeRO stage may change. The learning rate and all random states are functions of seed, step and rank
+(`train.learning_rate`, `train.seed_step`), so the step suffices to restore them. No file is unpickled.
 """
 
 import hashlib
@@ -33,49 +33,52 @@ _PROGRESS, _ORIGIN = "progress.json", "origin.json"
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """Progress of a run."""
 
     step: int = 0
-    """Optimizer steps done; with the global batch it is the position in the data."""
+    """Completed optimizer steps; with the global batch size, this gives the position in the data."""
     best_step: int = -1
-    """Step of the best validation so far; −1 before the first."""
+    """Step of the best validation so far; −1 before the first validation."""
     best_score: float = float("inf")
     """Validation loss at that step."""
     recent_losses: list[float] = field(default_factory=list)
-    """Of rank 0, by which a loss is known to have exploded."""
+    """Last 100 losses on rank 0; the loss guard compares new losses with their median."""
 
 
 @dataclass
 class TrainState:
-    """What a checkpoint keeps of a model: whole, on the CPU, fp32, by parameter name."""
+    """State of a model in training: unsharded fp32 tensors on the CPU, by parameter name."""
 
     step: int
-    """Steps of the optimizer that led there."""
+    """Completed optimizer steps."""
     weights: Tensors
     """Parameters and buffers."""
     average: Tensors
-    """The same of the running mean; empty without one."""
+    """Moving average of the weights, and buffers; empty without an average."""
     moments: Tensors
-    """Adam's, as `<parameter>/exp_avg` and `<parameter>/exp_avg_sq`."""
+    """Adam moments, as `<parameter>/exp_avg` and `<parameter>/exp_avg_sq`."""
 
 
 def save(
     folder: Path, state: TrainState, progress: Progress, keep: int, origin: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a checkpoint and drop the ones no longer needed; for one process of the world.
+    """Write a checkpoint and delete those no longer needed. Call this on one process only.
 
     Args:
-        folder: Where the run's checkpoints are.
-        state: The model's state.
-        progress: The step it belongs to, and which is the best so far.
-        keep: How many of the newest stay, besides the best.
-        origin: Configuration, provenance and world that led there, to be read by people.
+        folder: Folder of the run's checkpoints.
+        state: State of the model.
+        progress: Step of the checkpoint, and the best step so far.
+        keep: Number of newest checkpoints to keep, in addition to the best one.
+        origin: Configuration, provenance and world size, for human readers.
+
+    Returns:
+        Folder of the checkpoint.
     """
     final = folder / name_of(progress.step)
-    if not problem_of(final):  # it was saved before
+    if not problem_of(final):
         return final
-    for left in folder.glob(".partial_*"):
-        shutil.rmtree(left)
+    for leftover in folder.glob(".partial_*"):
+        shutil.rmtree(leftover)
     partial = folder / f".partial_{final.name}"
     partial.mkdir(parents=True)
     for name, tensors in ((_WEIGHTS, state.weights), (_AVERAGE, state.average), (_MOMENTS, state.moments)):
@@ -89,16 +92,16 @@ def save(
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint whose files are all there and undamaged, None without one; says which it passes over."""
+    """Return the newest valid checkpoint, or None; log a warning for each invalid one that is skipped."""
     for path in sorted((p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)), reverse=True):
         if not (problem := problem_of(path)):
             return path
-        _log.warning("polarcast: %s: %s; the checkpoint before it is taken", path, problem)
+        _log.warning("polarcast: %s: %s; using the previous checkpoint", path, problem)
     return None
 
 
 def problem_of(path: Path) -> str:
-    """What is wrong with a checkpoint; empty for nothing."""
+    """Return what is wrong with a checkpoint; empty if it is valid."""
     try:
         sums = json.loads((path / _SUMS).read_text())
     except (OSError, ValueError):
@@ -113,29 +116,29 @@ def problem_of(path: Path) -> str:
 
 
 def load(path: Path) -> tuple[TrainState, Progress]:
-    """Read a checkpoint back."""
+    """Read a checkpoint."""
     progress = Progress(**json.loads((path / _PROGRESS).read_text()))
     average = load_file(path / _AVERAGE) if (path / _AVERAGE).exists() else {}
     return TrainState(progress.step, load_file(path / _WEIGHTS), average, load_file(path / _MOMENTS)), progress
 
 
 def name_of(step: int) -> str:
-    """Name of the checkpoint of a step."""
+    """Return the folder name of the checkpoint at a step."""
     return f"step-{step:08d}"
 
 
 def evaluation_weights(path: Path) -> Tensors:
-    """The weights a checkpoint is judged by: the running mean where there is one."""
+    """Read the weights to evaluate: the moving average if there is one, else the weights."""
     return load_file(path / (_AVERAGE if (path / _AVERAGE).exists() else _WEIGHTS))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the weights of a file into a model."""
+    """Load the weights of a file into a model."""
     model.load_state_dict(load_file(path))
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write weights in one step."""
+    """Write weights to a file atomically."""
     with replacing(path) as partial:
         save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
 

@@ -1,4 +1,4 @@
-"""A run is a folder: what went in, what happened, what came out."""
+"""Run folder: configuration, provenance, log, checkpoints, weights and scores."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from polarcast.hpc.config.schema import RunConfig
 
 @dataclass(frozen=True)
 class Output:
-    """Where an evaluation writes: the table of scores, and a few forecasts for figures."""
+    """Output files of an evaluation: score records, and selected forecasts for figures."""
 
     scores: Path
     cases: Path
@@ -36,41 +36,44 @@ class RunFolder:
 
     @property
     def is_trained(self) -> bool:
-        """Whether training came to its end."""
+        """Whether training is complete."""
         return self.weights_file.is_file()
 
     def start(self, config: RunConfig) -> None:
-        """Write the configuration into a new run, or hold it against that of the run to continue.
+        """Write the configuration of a new run, or check it against that of the run to continue.
 
-        Where the shards lie may have changed since.
+        Settings that are not part of the digest may differ, such as the location of the shards; they are updated.
 
         Raises:
-            BadInput: the folder holds a run with another configuration.
+            BadInput: the folder contains a run with another configuration.
         """
         from omegaconf import OmegaConf
 
         self.path.mkdir(parents=True, exist_ok=True)
         if self.config_file.exists():
-            known = self.config()
-            if digest(known) != digest(config):
-                raise BadInput("holds a run with another configuration", self.path, "choose another folder")
-            if known == config:
+            self.require(config)
+            if self.config() == config:
                 return
         write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
 
+    def require(self, config: RunConfig) -> None:
+        """Raise BadInput if the folder contains a run with another configuration."""
+        if digest(self.config()) != digest(config):
+            raise BadInput("contains a run with another configuration", self.path, "choose another folder")
+
     def config(self) -> RunConfig:
-        """The run's configuration. Raises BadInput when the folder is not a run."""
+        """Read the configuration. Raises BadInput if the folder is not a run."""
         if not self.config_file.is_file():
-            raise BadInput("not a run: it has no config.yaml", self.path, "start one with: polarcast train PRESET")
+            raise BadInput("not a run: it has no config.yaml", self.path, "start a run with: polarcast train PRESET")
         return load_config(self.config_file, advise=False)
 
     def log(self, **record: Any) -> None:
-        """Append one record to log.jsonl, with the time in seconds since 1970."""
+        """Append one record to log.jsonl, with the Unix time in seconds."""
         with self.log_file.open("a") as stream:
             stream.write(json.dumps({**record, "time": round(time.time(), 2)}) + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """All records of log.jsonl but a last line that a kill cut short."""
+        """Yield all records of log.jsonl; skip lines that an interruption truncated."""
         if not self.log_file.is_file():
             return
         for line in self.log_file.read_text().splitlines():
@@ -80,19 +83,19 @@ class RunFolder:
                 continue
 
     def best_step(self) -> int | None:
-        """The step whose weights were kept; None for a model that is not trained in steps."""
-        told = [r.get("best_step") for r in self.records() if r["event"] == "validation"]
-        return told[-1] if told else None
+        """Return the step of the kept weights; None for a model that is not trained in steps."""
+        steps = [r.get("best_step") for r in self.records() if r["event"] == "validation"]
+        return steps[-1] if steps else None
 
     def rewind_log(self, step: int) -> None:
-        """Forget records after `step`: a run that resumes there writes them again."""
+        """Delete the records after `step`; a run that resumes there writes them again."""
         kept = [json.dumps(r) + "\n" for r in self.records() if r.get("step", 0) <= step]
         if self.log_file.is_file():
             write_text(self.log_file, "".join(kept))
 
 
 def group_of(path: Path) -> str | None:
-    """The sweep or suite that a run belongs to, by where it lies; None for one that stands alone."""
+    """Return the name of the sweep or suite that contains a run, from its path; None for a standalone run."""
     parents = path.resolve().parents
     for depth, folder in ((2, "trials"), (1, "cells")):
         if len(parents) > depth and parents[depth - 1].name == folder:

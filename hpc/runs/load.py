@@ -14,28 +14,28 @@ from polarcast.models.forecaster import Forecaster
 
 
 def load_base(model: Forecaster, base: BaseRun) -> None:
-    """Give a new model the weights of the run that it builds on.
+    """Load the weights of the base run into a new model.
 
     Raises:
-        BadInput: that run is not trained, or holds another model.
+        BadInput: the base run is not fully trained, or its configuration has changed.
     """
     run = RunFolder(Path(base.run))
     if not run.is_trained:
-        raise BadInput("the run to build on is not trained to its end", run.path, "train it first")
+        raise BadInput("the base run is not fully trained", run.path, "train it first")
     if digest(run.config()) != digest(base.config):
-        raise BadInput("holds another run than this model was configured for", run.path, "choose another folder")
+        raise BadInput("is not the base run of this configuration", run.path, "choose another folder")
     checkpoint.load_weights(run.weights_file, model.base)  # type: ignore[arg-type]
 
 
 def load_model(run: RunFolder, world: World) -> Forecaster:
-    """The model of a finished run with its weights, ready to forecast on this process's device.
+    """Load the model of a finished run, in evaluation mode, on the device of this process.
 
     Raises:
-        BadInput: the folder is not a run, or the run is not trained.
+        BadInput: the folder is not a run, or the run is not fully trained.
     """
     config = run.config()
     if not run.is_trained:
-        raise BadInput("this run is not trained to its end", run.path, "continue it with: polarcast train")
+        raise BadInput("the run is not fully trained", run.path, "continue it with: polarcast train")
     model = build_model(resolve(config))
     checkpoint.load_weights(run.weights_file, model)
     return model.to(device_of(world)).eval()

@@ -1,4 +1,7 @@
-"""Where a result comes from: code, data, packages, machine. Never the environment's values: they hold secrets."""
+"""Provenance of a result: code, data, packages and machine.
+
+Environment variables are never recorded, because they may contain secrets.
+"""
 
 import hashlib
 import json
@@ -17,13 +20,13 @@ _PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
 
 
 def write_provenance(path: Path, manifest: Manifest) -> None:
-    """Write provenance.json of a run, once: a resumed run keeps that of its start."""
+    """Write provenance.json, unless it exists: a resumed run keeps the original."""
     if not path.exists():
         write_json(path, describe(manifest))
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """What `write_provenance` wrote; empty where it is missing or damaged, for it is only told of."""
+    """Read provenance.json; empty if it is missing or damaged, because it is informative only."""
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError):
@@ -31,7 +34,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """Code version with a hash of uncommitted changes, data digest, packages, host, GPU and command."""
+    """Collect the code version with a hash of uncommitted changes, data digest, packages, host, GPU and command."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": _code(),
@@ -46,14 +49,14 @@ def describe(manifest: Manifest) -> dict[str, Any]:
 
 
 def _gpu() -> str | None:
-    """The model of the GPU that computes; None where the processor does."""
+    """Return the model name of the GPU; None without one."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _code() -> dict[str, str]:
-    """Commit and hash of the uncommitted difference; empty when the code is not in a git checkout."""
+    """Return the commit and a hash of uncommitted changes; empty strings outside a git checkout."""
     here = Path(__file__).parent
     commit = _git(here, "rev-parse", "HEAD")
     diff = _git(here, "diff", "HEAD")

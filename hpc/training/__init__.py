@@ -1,1 +1,1 @@
-"""The training loop, its engine, loader, logs and checks."""
+"""Training: loop, engine, data loader, logs, checkpoints and estimates."""

@@ -1,4 +1,4 @@
-"""Activation checkpointing: blocks of a model forget what they computed, and compute it again for the backward pass."""
+"""Activation checkpointing: recompute the activations of blocks during the backward pass."""
 
 from functools import partial
 
@@ -10,20 +10,20 @@ from polarcast.models.forecaster import Forecaster
 
 
 def checkpoint_activations(model: Forecaster) -> None:
-    """Have a model's blocks keep their inputs only; names of parameters stay.
+    """Make the blocks of a model keep only their inputs; parameter names do not change.
 
     Raises:
-        BadInput: the model names no blocks.
+        BadInput: the model declares no blocks.
     """
-    found = blocks_of(model)
-    if not found:
+    blocks = blocks_of(model)
+    if not blocks:
         raise BadInput(
-            f"{type(model).__name__} has no blocks to recompute", "train.checkpoint_activations", "leave it off"
+            f"{type(model).__name__} has no blocks to recompute", "train.checkpoint_activations", "set it to false"
         )
-    for block in found:
+    for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def blocks_of(model: Forecaster) -> list[nn.Module]:
-    """The blocks a model consists of, as it names them itself."""
+    """Return the modules of a model whose types it declares in `blocks`."""
     return [module for module in model.modules() if isinstance(module, model.blocks)]

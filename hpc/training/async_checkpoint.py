@@ -1,4 +1,4 @@
-"""Checkpoints written in the background: training goes on while the disk works."""
+"""Write checkpoints in a background thread while training continues."""
 
 import json
 import threading
@@ -18,13 +18,13 @@ from polarcast.hpc.training.engine import Engine
 
 
 class AsyncCheckpointer:
-    """Writes one checkpoint at a time; leaving it as a context waits for the last one.
+    """Context manager that writes one checkpoint at a time, and waits for the last one on exit.
 
-    Only what is on the disk, whole, is reported in the run's log.
+    A checkpoint is logged only after it has been written completely.
     """
 
     def __init__(self, run: RunFolder, config: RunConfig, world: World) -> None:
-        """For a run of this world; rank 0 writes."""
+        """Prepare to save a run; only rank 0 of `world` writes."""
         self._run, self._config, self._world = run, config, world
         self._writing: threading.Thread | None = None
         self._failed: Exception | None = None
@@ -35,20 +35,20 @@ class AsyncCheckpointer:
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         self._join()
         if kind is None:
-            self._tell()
+            self._raise_failure()
 
     def save(self, engine: Engine, progress: Progress) -> None:
-        """Copy the state and let it be written; collective, rank 0 writes.
+        """Copy the state and start writing it on rank 0; collective.
 
         Raises:
-            BadInput: the checkpoint before this one could not be written.
+            BadInput: the previous checkpoint could not be written.
         """
         state = engine.state_dict()
         self._join()
-        self._tell()
+        self._raise_failure()
         if state:
-            told = replace(progress, recent_losses=list(engine.guard.seen))
-            self._writing = threading.Thread(target=self._write, args=(state, told), name="checkpoint")
+            snapshot = replace(progress, recent_losses=list(engine.guard.recent))
+            self._writing = threading.Thread(target=self._write, args=(state, snapshot), name="checkpoint")
             self._writing.start()
 
     def _join(self) -> None:
@@ -56,10 +56,10 @@ class AsyncCheckpointer:
             self._writing.join()
             self._writing = None
 
-    def _tell(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failed:
             where = self._run.checkpoints
-            raise BadInput(f"no checkpoint could be written ({self._failed})", where, "make room, and start it again")
+            raise BadInput(f"can't write a checkpoint ({self._failed})", where, "free disk space, and start again")
 
     def _write(self, state: TrainState, progress: Progress) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Energy that devices count themselves, where it may be read: GPUs by NVML, processors by Linux' powercap."""
+"""Energy counters of GPUs (NVML) and CPUs (Linux powercap), where readable."""
 
 import ctypes
 from collections.abc import Callable
@@ -8,22 +8,22 @@ from polarcast.hpc.distributed.world import World, device_of
 
 POWERCAP = Path("/sys/class/powercap")
 _PACKAGES = "intel-rapl:[0-9]*"
-"""Of AMD's processors, too. `intel-rapl:0:1` are parts of `intel-rapl:0`."""
+"""Packages; AMD processors use the same name. `intel-rapl:0:1` is a part of `intel-rapl:0`."""
 _MICRO, _MILLI = 1e-6, 1e-3
 
 
 class Meter:
-    """Joules since it was last read, of this rank's GPU, and on the first rank of a node of its processors."""
+    """Energy used by the GPU of this rank and, on the first rank of a node, by the CPUs."""
 
     def __init__(self, world: World, powercap: Path = POWERCAP) -> None:
-        """Begins to count."""
+        """Find the readable counters, and start measuring."""
         device = device_of(world)
         self._gpu = _gpu_counter(device) if device.startswith("cuda") else None
         self._processors = _processors(powercap) if world.local_rank == 0 else []
         self._before = self._read()
 
     def take(self) -> float | None:
-        """Joules since the last time; None where nothing can be read."""
+        """Return the energy since the last call, in joules; None without a readable counter."""
         now, before = self._read(), self._before
         self._before = now
         if not now or len(now) != len(before):
@@ -32,7 +32,7 @@ class Meter:
         return sum(spent)
 
     def _read(self) -> list[tuple[float, float]]:
-        """Joules counted, and where that begins again at zero (0: never)."""
+        """Return each counter in joules, with the value at which it wraps to zero (0: never)."""
         try:
             packages = [
                 (_number(path / "energy_uj") * _MICRO, _number(path / "max_energy_range_uj") * _MICRO)
@@ -44,7 +44,7 @@ class Meter:
 
 
 def _processors(powercap: Path) -> list[Path]:
-    """Those whose counters this user may read; most systems keep them for root."""
+    """Return the CPU packages whose counters are readable; most systems restrict them to root."""
     found = [path for path in sorted(powercap.glob(_PACKAGES)) if path.name.count(":") == 1]
     try:
         for path in found:
@@ -59,9 +59,9 @@ def _number(path: Path) -> int:
 
 
 def _gpu_counter(device: str) -> Callable[[], int] | None:
-    """Reads the millijoules that a GPU has used since its driver was loaded; None for GPUs that don't count them.
+    """Return a function that reads the energy of a GPU since driver load, in mJ; None if unsupported.
 
-    Source: NVML, nvmlDeviceGetTotalEnergyConsumption (Volta and younger).
+    Source: NVML, nvmlDeviceGetTotalEnergyConsumption (Volta and newer).
     """
     import torch
 

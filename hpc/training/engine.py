@@ -1,4 +1,4 @@
-"""A model in training on all processes: stepped, averaged, looked at as a whole, brought back from a checkpoint."""
+"""Training engine: step a model on all processes, average its weights, save and restore its state."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -20,26 +20,26 @@ from polarcast.models.forecaster import Forecaster
 
 
 class Engine:
-    """A model and its optimizer, over all processes of a world."""
+    """A model and its optimizer, distributed over the processes of a world."""
 
     def __init__(
         self, model: Forecaster, config: TrainConfig, world: World, micro_batch: int, state: TrainState | None = None
     ) -> None:
-        """Wrap the model. Every process of the world must do so, with the same weights.
+        """Wrap the model. Every process must call this with the same weights.
 
         Args:
-            model: What to train; it is the engine's from now on.
+            model: Model to train; the engine takes ownership of it.
             config: Batch sizes and optimizer settings.
-            world: This process's place.
-            micro_batch: Samples this process computes at once.
-            state: What to continue from, in place of the model's own weights.
+            world: Rank and size of the process group.
+            micro_batch: Samples per forward pass of this process.
+            state: State to resume from, instead of the weights of the model.
         """
         if state:
             model.load_state_dict(state.weights)
         self.world, self.device = world, torch.device(device_of(world))
         self.steps_done = state.step if state else 0
         self.accumulation = config.global_batch // world.size // micro_batch
-        # Sharded or averaged weights are judged whole, in a model of their own; between that it makes room.
+        # Sharded or averaged weights are evaluated in a separate model, kept on the CPU otherwise to save memory.
         self._eval_copy = copy.deepcopy(model) if config.average_decay or config.zero_stage == 3 else None
         if config.checkpoint_activations:
             checkpoint_activations(model)
@@ -53,15 +53,15 @@ class Engine:
             self._restore(state)
 
     def step(self, batches: Sequence[Batch], learning_rate: float) -> float:
-        """One optimizer step; returns this process's mean loss over its micro-batches.
+        """Take one optimizer step; return the mean loss over the micro-batches of this process.
 
         Args:
             batches: This process's micro-batches, `accumulation` of them.
-            learning_rate: Of this step.
+            learning_rate: Learning rate of this step.
 
         Raises:
             ValueError: the number of micro-batches is not `accumulation`.
-            WorkFailed: the loss or the gradients are not finite, or have exploded; names the step, the rank and the
+            WorkFailed: the loss or gradient norm is not finite, or the loss has exploded; with the step, rank and
                 samples.
         """
         if len(batches) != self.accumulation:
@@ -70,16 +70,16 @@ class Engine:
         losses = [self._backend.backward(batch.to(self.device), i == last) for i, batch in enumerate(batches)]
         norm = self._backend.update(learning_rate)
         self.steps_done += 1
-        # One look at the device for the whole step: each would stall it.
-        told: list[float] = torch.stack(losses).tolist()
-        self.guard.check(self.steps_done, batches, told, norm)
+        # Synchronize with the device once per step: each synchronization stalls it.
+        values: list[float] = torch.stack(losses).tolist()
+        self.guard.check(self.steps_done, batches, values, norm)
         if self._ema:
             self._ema.update(self._state.shards(), self.steps_done)
-        return sum(told) / len(told)
+        return sum(values) / len(values)
 
     @contextmanager
     def eval_model(self) -> Iterator[Forecaster]:
-        """The model to be judged by, whole on every process, in evaluation mode; collective."""
+        """Provide the model to evaluate, unsharded, in evaluation mode; collective."""
         share_statistics(self._model, self.world)
         if self._eval_copy is None:
             yield self._model.eval()
@@ -91,7 +91,7 @@ class Engine:
 
     @torch.no_grad()
     def state_dict(self) -> TrainState | None:
-        """A copy of everything, on rank 0; None on the others. Collective."""
+        """Return a copy of the whole state on rank 0, None on other ranks; collective."""
         share_statistics(self._model, self.world)
         buffers = self._copied(iter(self._buffers().items()))
         weights = self._copied(self._whole(self._state.shards()))
@@ -123,14 +123,14 @@ class Engine:
         return {name: value for name, value in self._model.state_dict().items() if name not in parameters}
 
     def _copied(self, tensors: Iterator[tuple[str, Tensor]]) -> Tensors:
-        """Copies on the CPU, on rank 0; the others give what they have to each, one at a time."""
+        """Copy tensors to the CPU on rank 0, one at a time; other ranks only take part in gathering them."""
         first = self.world.is_first
         pairs = ((name, value.detach().to("cpu", copy=True) if first else None) for name, value in tensors)
         return {name: value for name, value in pairs if value is not None}
 
 
 class EMA:
-    """Exponential moving average of what this process holds of the weights, shard by shard."""
+    """Exponential moving average of the weight shards of this process."""
 
     def __init__(self, shards: Sequence[Tensor], decay: float) -> None:
         self.shards = [shard.clone() for shard in shards]
@@ -138,6 +138,6 @@ class EMA:
 
     @torch.no_grad()
     def update(self, shards: Sequence[Tensor], step: int) -> None:
-        """Take in the weights after step number `step` (from 1). Early on the mean is over fewer steps."""
+        """Update the average with the weights after step `step` (from 1). Early steps use a smaller decay."""
         decay = min(self._decay, step / (step + 9))
         torch._foreach_lerp_(self.shards, list(shards), 1 - decay)

@@ -1,6 +1,6 @@
-"""What a run will need, known before it starts: parameters, FLOPs, memory by ZeRO stage, reads, GPU-hours.
+"""Estimate the cost of a run: parameters, FLOPs, memory by ZeRO stage, read rate and GPU-hours.
 
-Nothing is computed: the model is built and stepped on tensors that have shapes but no values.
+The model is built and stepped on meta tensors, which have shapes but no values.
 """
 
 from dataclasses import asdict, dataclass
@@ -27,21 +27,21 @@ _HALF = 2
 
 @dataclass(frozen=True)
 class Counted:
-    """Of one sample in one training step."""
+    """Cost of one sample in one training step."""
 
     parameters: int
     flops: int
-    """Forward and backward, a multiply-add counted as two (matrix products and convolutions only)."""
+    """Forward and backward pass; a multiply-add counts as two. Only matrix products and convolutions."""
     activation_bytes: int
-    """Kept from the forward pass for the backward pass, fp32; with `train.checkpoint_activations` of the inputs of
-    blocks, and of what is within the largest block."""
+    """fp32 activations saved for the backward pass. With `train.checkpoint_activations`: the inputs of blocks, and the
+    activations within the largest block."""
     sample_bytes: int
-    """Read from the shards, float16."""
+    """Bytes read from the shards, float16."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU."""
+    """Memory on one GPU, in bytes."""
 
     weights: int
     gradients: int
@@ -51,13 +51,13 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts."""
         return self.weights + self.gradients + self.optimizer + self.average + self.activations
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The smallest way that fits: ZeRO stage, GPUs, and samples a GPU computes at once."""
+    """Smallest setup that fits: ZeRO stage, number of GPUs and micro-batch size."""
 
     stage: int
     gpus: int
@@ -66,7 +66,7 @@ class Fit:
 
 
 def count(resolved: ResolvedConfig, shape: tuple[int, int]) -> Counted:
-    """Count one training step of one sample of this many pixels (y, x)."""
+    """Count the cost of one sample in one training step, for fields of `shape` (y, x) pixels."""
     with torch.device("meta"):
         model = build_model(resolved)
         batch = example_batch(resolved.inputs, shape)
@@ -82,7 +82,7 @@ def count(resolved: ResolvedConfig, shape: tuple[int, int]) -> Counted:
 
 
 def forecast_flops(resolved: ResolvedConfig, shape: tuple[int, int]) -> int:
-    """Of one forecast of one sample, of one member; 0 for what is not a network."""
+    """Count the FLOPs of one forecast (one sample, one member); 0 for a model without a network."""
     if not (resolved.model.trained or resolved.base):
         return 0
     with torch.device("meta"):
@@ -96,17 +96,19 @@ def forecast_flops(resolved: ResolvedConfig, shape: tuple[int, int]) -> int:
 def memory(
     counted: Counted, stage: int, gpus: int, micro_batch: int, average: bool = False, offload: bool = False
 ) -> Memory:
-    """Bytes on each GPU under a ZeRO stage (Rajbhandari et al. 2020, §5): 1 shares the optimizer's state among the
-    GPUs, 2 the gradients, too, 3 the weights, too. Weights, gradients and moments are fp32, as torch_autocast has them;
-    from stage 1 on the optimizer has a copy of its share of the weights. Activations are fp32: half of that in bf16.
+    """Compute the memory per GPU at a ZeRO stage (Rajbhandari et al. 2020, §5).
+
+    Stage 1 shards the optimizer state over the GPUs, stage 2 also the gradients, stage 3 also the weights. Weights,
+    gradients and moments are fp32, as with torch_autocast. From stage 1, the optimizer has a copy of its shard of the
+    weights. Activations are fp32; bf16 needs half.
 
     Args:
-        counted: One sample's step.
+        counted: Cost of one sample.
         stage: ZeRO stage.
-        gpus: That share.
-        micro_batch: Samples a GPU computes at once.
-        average: Whether a running mean of the weights is held.
-        offload: Whether the optimizer's state is in the host's memory.
+        gpus: Number of GPUs to shard over.
+        micro_batch: Samples per forward pass of a GPU.
+        average: Whether to keep a moving average of the weights.
+        offload: Whether to keep the optimizer state in host memory.
     """
     whole = _FP32 * counted.parameters
     share = -(-whole // gpus)
@@ -121,7 +123,7 @@ def memory(
 
 
 def needed_by(counted: Counted, train: TrainConfig, gpus: int, micro_batch: int) -> Memory:
-    """Bytes on each GPU of a run as it is configured."""
+    """Compute the memory per GPU of a run as configured."""
     average = train.average_decay > 0
     return memory(counted, train.zero_stage, gpus, micro_batch, average, train.offload_optimizer)
 
@@ -129,7 +131,18 @@ def needed_by(counted: Counted, train: TrainConfig, gpus: int, micro_batch: int)
 def smallest(
     counted: Counted, global_batch: int, gpu_bytes: float, average: bool = False, offload: bool = False
 ) -> Fit | None:
-    """The fewest GPUs that hold the run, at the lowest stage that does, with the largest micro-batch that fits."""
+    """Find the fewest GPUs that fit the run, at the lowest stage, with the largest micro-batch.
+
+    Args:
+        counted: Cost of one sample.
+        global_batch: Samples per optimizer step.
+        gpu_bytes: Usable memory per GPU, in bytes.
+        average: Whether to keep a moving average of the weights.
+        offload: Whether to keep the optimizer state in host memory.
+
+    Returns:
+        The setup, or None if none fits.
+    """
     divisors = [n for n in range(1, min(global_batch, MOST_GPUS) + 1) if global_batch % n == 0]
     for gpus in divisors:
         for stage in STAGES if gpus > 1 else STAGES[:1]:
@@ -141,16 +154,16 @@ def smallest(
 
 
 def estimate(resolved: ResolvedConfig, shape: tuple[int, int], gpu_gib: float, tflops: float) -> dict[str, Any]:
-    """Everything, as plain values.
+    """Estimate the cost of a run, as plain values.
 
     Args:
-        resolved: The run.
-        shape: Pixels (y, x).
-        gpu_gib: Memory of one GPU that may be filled, in GiB.
-        tflops: What one GPU is known to reach on such a model, in TFLOP/s.
+        resolved: Configuration of the run.
+        shape: Grid size in pixels, (y, x).
+        gpu_gib: Usable memory per GPU, in GiB.
+        tflops: Sustained speed of one GPU on a similar model, in TFLOP/s.
 
     Raises:
-        BadInput: the model is not trained by gradient descent.
+        BadInput: a model that is not trained by gradient descent.
     """
     config = resolved.run
     if not resolved.model.trained:
@@ -161,7 +174,7 @@ def estimate(resolved: ResolvedConfig, shape: tuple[int, int], gpu_gib: float, t
     fit = smallest(counted, batch, gpu_gib * 2**30, **extras)
     seconds = counted.flops * batch / (tflops * 1e12)
     gpus = fit.gpus if fit else 1
-    # One GPU has nothing to share: the stages are told for two at least.
+    # Sharding needs two or more GPUs, so compare the stages on at least two.
     several = max(gpus, 2)
     micro = min(fit.micro_batch, max(1, batch // several)) if fit else 1
     of_stages = {stage: memory(counted, stage, several, micro, **extras) for stage in STAGES}
@@ -178,39 +191,39 @@ def estimate(resolved: ResolvedConfig, shape: tuple[int, int], gpu_gib: float, t
 
 
 def example_batch(inputs: InputSpec, shape: tuple[int, int], samples: int = 1) -> Batch:
-    """Return a batch of zeros with the shapes that a model reads, on torch's default device."""
+    """Create a batch of zeros in the input shapes of a model, on torch's default device."""
     variables, heights = inputs.variables, inputs.heights_km
     radar = torch.zeros(samples, inputs.frames, len(variables), len(heights), *shape)
     target_zh = torch.zeros(samples, inputs.lead_frames, len(heights), *shape) if inputs.lead_frames else None
     rain = None if inputs.lead_frames else torch.zeros(samples, inputs.frames, *shape)
-    # Random numbers are drawn by these, so they have values everywhere.
+    # These seed random draws, so they need values even on the meta device.
     number = torch.zeros(samples, dtype=torch.int64, device="cpu")
     return Batch(radar, rain, number, number, variables, heights, target_zh=target_zh)
 
 
 class _Kept(torch.autograd.graph.saved_tensors_hooks):
-    """Sums the storages that the backward pass will need, each once, without the model's own parameters."""
+    """Count the bytes saved for the backward pass, each storage once, without the parameters."""
 
     def __init__(self, known: set[int]) -> None:
         self._known, self._alive, self.bytes = known, list[Tensor](), 0
         super().__init__(self._pack, lambda tensor: tensor)
 
     def has(self, storage: torch.UntypedStorage) -> bool:
-        """Whether a storage is counted, or one of the model's own."""
+        """Return whether a storage is already counted, or holds parameters."""
         return storage._cdata in self._known
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in self._known:
             self._known.add(storage._cdata)
-            # Kept alive, or the next storage could get its name.
+            # Keep the tensor alive, or a later storage could reuse its address.
             self._alive.append(tensor)
             self.bytes += storage.nbytes()
         return tensor
 
 
 class _BlockMemory:
-    """What is kept when blocks are computed twice: all but what is within them, and the largest of them."""
+    """Memory with recomputed blocks: everything outside the blocks, their inputs, and the largest block."""
 
     def __init__(self, model: Forecaster, kept: _Kept) -> None:
         self._kept, self._before = kept, list[int]()
@@ -220,7 +233,7 @@ class _BlockMemory:
             block.register_forward_hook(self._leave)
 
     def needed(self) -> int:
-        """Bytes, after the forward pass."""
+        """Return the bytes needed; call this after the forward pass."""
         return self._kept.bytes - self._within + self._largest + sum(self._inputs.values())
 
     def _enter(self, _: Any, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What rank 0 writes into the log of a run in training: how it began, each step's loss and time, each validation."""
+"""Write the training log of a run on rank 0: start, steps with loss and time, validations."""
 
 import logging
 import socket
@@ -21,21 +21,21 @@ from polarcast.hpc.training.stragglers import OwnTime, is_straggler, slowest
 
 _log = logging.getLogger("polarcast")
 _TIMES_SLOW = 3
-"""Records in a row after which a straggler is told of."""
+"""Consecutive records with the same straggler before a warning."""
 
 
 class MetricsLogger:
-    """Records of one training, and of where its time goes."""
+    """Log losses, scores and times of a run in training."""
 
     def __init__(self, run: RunFolder, world: World, config: TrainConfig) -> None:
-        """For this rank of `world`."""
+        """Start timing on this rank of `world`."""
         self._run, self._world, self._config = run, world, config
         self._begun, self._waited, self._steps = time.perf_counter(), 0.0, 0
         self._slow: list[int] = []
         self._meter = Meter(world)
 
     def begin(self, progress: Progress, parameters: int, micro_batch: int, nodes: Mapping[str, Any]) -> None:
-        """Forget what the run did after the step at which it continues, and tell how it does, on which nodes."""
+        """Delete log records after the resumed step, and log the start of the run and its nodes."""
         if self._world.is_first:
             self._run.rewind_log(progress.step)
             self._run.log(
@@ -47,20 +47,20 @@ class MetricsLogger:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """What happens within counts as waiting for data."""
+        """Count the time within this context as waiting for data."""
         started = time.perf_counter()
         yield
         self._waited += time.perf_counter() - started
 
     def step(self, step: int, loss: float, drawn: Sequence[Batch], own_time: OwnTime) -> None:
-        """A step is done, with this loss on this rank; collective."""
+        """Log a completed step, every `log_every` steps; collective."""
         self._steps += 1
         if step % self._config.log_every:
             return
         elapsed = time.perf_counter() - self._begun
         own = (own_time.take() + self._waited) / self._steps
-        told = gather((loss, drawn_samples(drawn), own, socket.gethostname(), self._meter.take()), self._world)
-        losses, samples, seconds, hosts, joules = zip(*told, strict=True)
+        by_rank = gather((loss, drawn_samples(drawn), own, socket.gethostname(), self._meter.take()), self._world)
+        losses, samples, seconds, hosts, joules = zip(*by_rank, strict=True)
         record: dict[str, Any] = {
             "loss": statistics.fmean(losses),
             "seconds": round(elapsed / self._steps, 4),
@@ -72,32 +72,32 @@ class MetricsLogger:
         if self._world.size > 1:
             record["own_seconds"] = [round(s, 4) for s in seconds]
             record["slowest"] = slowest(seconds, hosts)
-            self._tell_of(record["slowest"])
+            self._warn_of_straggler(record["slowest"])
         if self._world.is_first:
             self._run.log(event="step", step=step, **record)
         self._reset()
 
     def validation(self, progress: Progress, loss: float, scores: Mapping[str, float | None]) -> None:
-        """A validation came to this loss, and these scores."""
+        """Log the loss and scores of a validation."""
         if self._world.is_first:
-            told = {"scores": dict(scores)} if scores else {}
-            self._run.log(event="validation", step=progress.step, loss=loss, best_step=progress.best_step, **told)
+            extra = {"scores": dict(scores)} if scores else {}
+            self._run.log(event="validation", step=progress.step, loss=loss, best_step=progress.best_step, **extra)
         self._reset()
 
-    def tell(self, event: str, step: int, **record: Any) -> None:
-        """Anything else."""
+    def log_event(self, event: str, step: int, **record: Any) -> None:
+        """Log any other event."""
         if self._world.is_first:
             self._run.log(event=event, step=step, **record)
 
-    def hang(self, progress: Progress, told: str) -> None:
-        """Some rank has stopped; from whichever rank has noticed."""
-        print(f"polarcast: {told}", file=sys.stderr, flush=True)
-        self._run.log(event="hang", step=progress.step, told=told)
+    def hang(self, progress: Progress, message: str) -> None:
+        """Print and log that a rank hangs; called on the rank that detects it."""
+        print(f"polarcast: {message}", file=sys.stderr, flush=True)
+        self._run.log(event="hang", step=progress.step, told=message)
 
-    def _tell_of(self, found: dict[str, Any]) -> None:
+    def _warn_of_straggler(self, found: dict[str, Any]) -> None:
         self._slow = [*self._slow, found["rank"]] if is_straggler(found) else []
         if self._world.is_first and self._slow[-_TIMES_SLOW:] == [found["rank"]] * _TIMES_SLOW:
-            _log.warning("polarcast: rank %(rank)s on %(host)s is %(times)s times as slow as the others", found)
+            _log.warning("polarcast: rank %(rank)s on %(host)s takes %(times)s times as long as the others", found)
             self._slow = []
 
     def _reset(self) -> None:

@@ -1,4 +1,4 @@
-"""How many samples a process computes at once: the global batch is what counts, this is how it is made up."""
+"""Choose the micro-batch size of a process; it affects memory and speed, but not the training result."""
 
 import os
 
@@ -15,29 +15,31 @@ from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.training.estimate import count, example_batch, needed_by
 
 _FILLED = 0.8
-"""Of the memory that is free."""
+"""Fraction of the free memory to fill."""
 
 
 def choose_micro_batch(resolved: ResolvedConfig, manifest: Manifest, world: World) -> int:
-    """The largest divisor of a process's share of the global batch that `train.micro_batch` allows, or memory does.
+    """Return the largest micro-batch size allowed by `train.micro_batch`, or by memory if it is auto.
+
+    It divides the samples of a process in a step, so that all micro-batches are equal.
 
     Raises:
-        BadInput: the global batch can't be divided among the processes, or not even one sample fits.
+        BadInput: a global batch that can't be divided among the processes, or one sample does not fit in memory.
     """
     config = resolved.run
     share = share_of(config.train, world.size)
     if config.train.micro_batch != AUTO:
         return max(divisors(share, int(config.train.micro_batch)))
     join(world)
-    # All take what fits the smallest: unequal micro-batches would be unequal numbers of collective calls.
+    # Use the minimum over all processes: unequal micro-batches would mean unequal numbers of collective calls.
     fits = min(gather(_largest_that_fits(resolved, manifest, world, share), world))
     if not fits:
-        raise BadInput("not even one sample fits the memory", "train.micro_batch", "see: polarcast estimate")
+        raise BadInput("one sample does not fit in memory", "train.micro_batch", "see: polarcast estimate")
     return fits
 
 
 def share_of(config: TrainConfig, world_size: int) -> int:
-    """Samples of one process in a step.
+    """Return the samples of one process in a step.
 
     Raises:
         BadInput: the global batch can't be divided among the processes.
@@ -52,22 +54,22 @@ def share_of(config: TrainConfig, world_size: int) -> int:
 
 
 def divisors(share: int, most: int) -> list[int]:
-    """The sizes a process's share of the global batch can be cut into, up to the largest allowed."""
+    """Return the divisors of `share`, up to `most`."""
     return [n for n in range(1, min(share, most) + 1) if share % n == 0]
 
 
 def _largest_that_fits(resolved: ResolvedConfig, manifest: Manifest, world: World, share: int) -> int:
     candidates = divisors(share, share)
     if device_of(world) != "cpu":
-        return _tried_on_gpu(resolved, manifest, world, candidates)
+        return _largest_on_gpu(resolved, manifest, world, candidates)
     counted = count(resolved, manifest.shape)
     free = _FILLED * _available_bytes() / world.local_size
     needed = {n: needed_by(counted, resolved.run.train, world.size, n).total for n in candidates}
     return max((n for n in candidates if needed[n] <= free), default=0)
 
 
-def _tried_on_gpu(resolved: ResolvedConfig, manifest: Manifest, world: World, candidates: list[int]) -> int:
-    """Real steps of growing size, beside as many bytes as the optimizer will hold, until one does not fit."""
+def _largest_on_gpu(resolved: ResolvedConfig, manifest: Manifest, world: World, candidates: list[int]) -> int:
+    """Take steps of increasing size until one does not fit; a dummy tensor takes the optimizer's memory."""
     device, best, train = device_of(world), 0, resolved.run.train
     model = build_model(resolved).to(device)
     needed = needed_by(count(resolved, manifest.shape), train, world.size, 1)
@@ -88,7 +90,7 @@ def _tried_on_gpu(resolved: ResolvedConfig, manifest: Manifest, world: World, ca
 
 
 def _available_bytes() -> int:
-    """Memory that can be had without swapping."""
+    """Return the memory available without swapping, in bytes."""
     try:
         with open("/proc/meminfo") as lines:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

@@ -1,4 +1,4 @@
-"""A run's card: what the model is, what it has seen, and what it costs; all of it read from the run."""
+"""Model card of a run: model, training data and cost."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from polarcast.hpc.training.estimate import count, forecast_flops
 from polarcast.models.forecaster import parameter_count
 
 _ROWS = {
-    "model": "Model", "arm": "Arm", "variables": "Variables", "heights_km": "Heights in km", "frames": "Frames seen",
-    "parameters": "Parameters trained", "frozen_values": "Values taken over from other runs",
+    "model": "Model", "arm": "Arm", "variables": "Variables", "heights_km": "Heights in km", "frames": "Input frames",
+    "parameters": "Parameters trained", "frozen_values": "Frozen values from other runs",
     "training_flops": "FLOPs of one training step of one sample", "forecast_flops": "FLOPs of one forecast",
     "evaluations": "Network evaluations of one forecast", "seed": "Seed", "steps": "Steps", "samples": "Samples drawn",
-    "best_step": "Step whose weights were kept", "training_events": "Training events",
-    "training_windows": "Training windows", "unseen_training_events": "Training events kept from it",
-    "data": "Data (SHA-256 of their manifest)", "archive": "Archive", "base": "Builds on", "config": "Configuration",
+    "best_step": "Step of the kept weights", "training_events": "Training events",
+    "training_windows": "Training windows", "unseen_training_events": "Training events not used",
+    "data": "Data (SHA-256 of the manifest)", "archive": "Archive", "base": "Base run", "config": "Configuration",
 }  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def write_card(run: RunFolder, resolved: ResolvedConfig, manifest: Manifest) -> 
 
 
 def describe(run: RunFolder, resolved: ResolvedConfig, manifest: Manifest) -> dict[str, Any]:
-    """The card as plain values; None for what a model doesn't have."""
+    """Collect the values of the card; None where a value does not apply."""
     config = resolved.run
     training = build_reader(config, manifest, "train")
     events = {int(e) for e in training.events()}

@@ -1,4 +1,4 @@
-"""Which host slows the others down: the time each rank spends on its own, before it has to wait for anyone."""
+"""Detect slow hosts from the time that each rank spends before it waits for other ranks."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 _SLOW, _NOTABLE_SECONDS = 1.5, 0.05
-"""Times the median of the others, and by so much: a few milliseconds come and go."""
+"""A straggler exceeds the median of the other ranks by this factor and by this time; smaller delays are noise."""
 
 
 class OwnTime:
-    """Time in the forward passes of a model, in which no rank waits for another (but at ZeRO stage 3).
+    """Context manager that measures the forward passes of a model.
 
-    In the backward pass all wait for the slowest, and look alike.
+    No rank waits for another there, except at ZeRO stage 3. In the backward pass, all ranks wait for the slowest.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -28,7 +28,7 @@ class OwnTime:
         self._passes[-1] = (self._passes[-1][0], self._now())
 
     def take(self) -> float:
-        """Seconds since the last call."""
+        """Return the time measured since the last call, in seconds."""
         passes, self._passes = self._passes, []
         if self._on_gpu and passes:
             passes[-1][1].synchronize()
@@ -44,7 +44,15 @@ class OwnTime:
 
 
 def slowest(seconds: Sequence[float], hosts: Sequence[str]) -> dict[str, Any]:
-    """The rank that takes longest: its number, host, seconds, and how many times the median of the others that is."""
+    """Find the slowest rank.
+
+    Args:
+        seconds: Time of each rank.
+        hosts: Host of each rank.
+
+    Returns:
+        Rank, host, seconds, and the difference ("late") and ratio ("times") to the median of the other ranks.
+    """
     rank = max(range(len(seconds)), key=seconds.__getitem__)
     others = statistics.median([s for r, s in enumerate(seconds) if r != rank] or [seconds[rank]])
     times = seconds[rank] / others if others else 1.0
@@ -56,5 +64,5 @@ def slowest(seconds: Sequence[float], hosts: Sequence[str]) -> dict[str, Any]:
 
 
 def is_straggler(found: dict[str, Any]) -> bool:
-    """Whether the slowest is much slower than the others."""
+    """Return whether the rank that `slowest` found is a straggler."""
     return bool(found["times"] > _SLOW and found["late"] > _NOTABLE_SECONDS)

@@ -1,4 +1,4 @@
-"""Training on one screen: build, resume, step, log, validate, checkpoint, stop."""
+"""Train a run: build, resume, step, log, validate, checkpoint, stop."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -35,14 +35,14 @@ from polarcast.hpc.training.model_card import write_card
 from polarcast.hpc.training.validation import spread, validation_loss, validation_scores
 from polarcast.models.forecaster import Forecaster, parameter_count
 
-_WINDOWS_TO_KNOW = 512
-"""Training windows from which a network learns the scale of things before it is trained."""
+_FIT_WINDOWS = 512
+"""Training windows used to fit the normalization of a network before training."""
 OnStep = Callable[[int, int, float], None]
 
 
 @dataclass
 class Training:
-    """Everything that takes part."""
+    """Components of the training loop."""
 
     config: RunConfig
     world: World
@@ -59,21 +59,22 @@ class Training:
 
 
 def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | None = None) -> None:
-    """Train a run to its end, from its newest checkpoint if it has one; nothing to do for a finished run.
+    """Train a run, resuming from its newest checkpoint if there is one. Return at once if the run is finished.
 
     Args:
-        config: What to train.
-        run: Its folder; rank 0 writes there, all ranks read.
-        world: This process's place.
-        on_step: Called on rank 0 with (steps done, steps in all, latest loss).
+        config: Configuration of the run.
+        run: Run folder; rank 0 writes, all ranks read.
+        world: Rank and size of the process group.
+        on_step: Called on rank 0 with (completed steps, total steps, latest loss).
 
     Raises:
-        BadInput: unusable data or configuration, a folder that holds another run, or nodes that differ.
-        WorkFailed: the loss is not finite or has exploded; names the step, the rank and the samples.
-        Stopped: a signal or the time limit has ended it early; what was done is saved.
+        BadInput: invalid data or configuration, a folder that contains another run, or nodes that differ.
+        WorkFailed: the loss is not finite or has exploded; the message has the step, the rank and the samples.
+        Stopped: a signal or the time limit ended the run early, after saving its progress.
     """
     join(world)
-    if gather(run.is_trained, world)[0]:  # as rank 0 sees it: nodes may learn of a file at different times
+    if gather(run.is_trained, world)[0]:  # on shared file systems, nodes may see a new file at different times
+        run.require(config)
         return
     with StopFlag(world, config.train.stop_seconds) as stop:
         manifest = on_every_rank(lambda: open_shards(config), world)
@@ -82,9 +83,9 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
         model = build_model(resolved)
         if config.base:
             on_every_rank(lambda: load_base(model, config.base), world)
-        on_every_rank(lambda: _claim(config, run, world, manifest), world)
+        on_every_rank(lambda: _start_run(config, run, world, manifest), world)
         if resolved.model.trained:
-            _descend(resolved, run, world, model, manifest, stop, on_step)
+            _train_by_gradient(resolved, run, world, model, manifest, stop, on_step)
         elif world.is_first:
             _fit(model, build_reader(config, manifest, "train"))
             checkpoint.save_weights(run.weights_file, model.state_dict())
@@ -93,19 +94,19 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
 
 
 def _fit(model: Forecaster, reader: Reader, most: int | None = None) -> None:
-    """One pass over the training windows, or over so many of them, evenly apart: the same on every rank."""
+    """Fit the model in one pass over the training windows, or over `most` evenly spaced ones, the same on all ranks."""
     count = min(len(reader), most or len(reader))
     chosen = np.linspace(0, len(reader) - 1, count).round().astype(int)
     model.fit(reader.read([window]).to("cpu") for window in chosen)
 
 
-def _claim(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) -> None:
+def _start_run(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) -> None:
     if world.is_first:
         run.start(config)
         write_provenance(run.provenance_file, manifest)
 
 
-def _descend(
+def _train_by_gradient(
     resolved: ResolvedConfig,
     run: RunFolder,
     world: World,
@@ -122,9 +123,9 @@ def _descend(
     first, parameters = progress.step, parameter_count(model)
     micro_batch = choose_micro_batch(resolved, manifest, world)
     if not state:
-        _fit(model, training, _WINDOWS_TO_KNOW)
+        _fit(model, training, _FIT_WINDOWS)
     engine = Engine(model, settings, world, micro_batch, state)
-    engine.guard.seen.extend(progress.recent_losses)
+    engine.guard.recent.extend(progress.recent_losses)
     logger.begin(progress, parameters, micro_batch, found)
     samples.inspect(training, config.data)
     batches = samples.batches(config, micro_batch, first)
@@ -143,7 +144,7 @@ def _descend(
         for mirror in mirrors:
             mirror.finish()
     if reason:
-        _leave_early(world, logger, progress, first, reason)
+        _stop_early(world, logger, progress, first, reason)
     if world.is_first:
         best = run.checkpoints / checkpoint.name_of(progress.best_step)
         checkpoint.save_weights(run.weights_file, checkpoint.evaluation_weights(best))
@@ -151,7 +152,7 @@ def _descend(
 
 
 def _loop(parts: Training, saver: AsyncCheckpointer) -> str:
-    """Step to the end, or until all have agreed to stop; returns why, empty at the end."""
+    """Run the remaining steps, or until all ranks agree to stop; return the reason to stop, empty at the end."""
     settings, progress, engine, world = parts.config.train, parts.progress, parts.engine, parts.world
     for step in range(progress.step, settings.steps):
         if reason := parts.stop.agreed():
@@ -167,7 +168,7 @@ def _loop(parts: Training, saver: AsyncCheckpointer) -> str:
         if parts.on_step and world.is_first:
             parts.on_step(progress.step, settings.steps, loss)
         if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
-            parts.samples.tell(progress.step)
+            parts.samples.report(progress.step)
             _validate(parts)
             saver.save(engine, progress)
         elif is_due(progress.step, settings.checkpoint_every):
@@ -175,52 +176,55 @@ def _loop(parts: Training, saver: AsyncCheckpointer) -> str:
     return ""
 
 
-def _leave_early(world: World, logger: MetricsLogger, progress: Progress, first: int, reason: str) -> None:
-    """Put the job back into the queue, once, after all is saved."""
-    logger.tell("stopped", progress.step, reason=reason)
+def _stop_early(world: World, logger: MetricsLogger, progress: Progress, first: int, reason: str) -> None:
+    """Requeue the job after the checkpoint is saved, and raise Stopped."""
+    logger.log_event("stopped", progress.step, reason=reason)
     barrier(world)
     if progress.step == first and reason == TIME_LIMIT:
-        raise WorkFailed(f"not one step fits into the job's time limit; it stays at step {first}")
+        raise WorkFailed(f"no step completed within the time limit of the job; the run is still at step {first}")
     if requeued := gather(world.is_first and requeue(), world)[0]:
         wait_to_be_ended()
-    then = "the job is back in the queue" if requeued else "the same command continues it"
-    raise Stopped(f"stopped by {reason} after step {progress.step}, which is saved: {then}")
+    action = "the job is requeued" if requeued else "run the same command to continue"
+    raise Stopped(f"stopped by {reason}; saved step {progress.step} — {action}")
 
 
 def is_due(step: int, every: int) -> bool:
-    """Whether something is to be done after this step that is done every so many; never, for every 0."""
+    """Return whether `step` is a multiple of `every`; never for `every` = 0."""
     return every > 0 and step % every == 0
 
 
 def learning_rate(settings: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero; a pure function of the step, so that nothing has to be saved."""
+    """Return the learning rate: linear warm-up, then cosine decay to zero.
+
+    It depends on the step only, so checkpoints need no scheduler state.
+    """
     warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     done = max(0, step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
     return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch for one step of one rank: a resumed run draws what an undisturbed one would."""
+    """Seed torch for one step of one rank, so that a resumed run draws the same random numbers."""
     torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
 
 
 def _resume(run: RunFolder, world: World) -> tuple[TrainState | None, Progress]:
-    """The newest checkpoint that rank 0 finds complete; all ranks follow its choice."""
+    """Load the newest valid checkpoint on all ranks; rank 0 selects it."""
     found = gather(checkpoint.newest(run.checkpoints) if world.is_first else None, world)[0]
     return checkpoint.load(found) if found else (None, Progress())
 
 
 def _validate(parts: Training) -> None:
-    """Score the validation split, and remember the best step."""
+    """Validate, update the best step, log the result and update the trackers."""
     progress, settings, reader = parts.progress, parts.config.train, parts.validation
     windows = spread(len(reader), settings.validate_windows)
     with parts.engine.eval_model() as model:
-        judge = partial(parts.heartbeat.at, progress.step, VALIDATION)
-        score = validation_loss(model, reader, windows, parts.world, judge)
+        beat = partial(parts.heartbeat.at, progress.step, VALIDATION)
+        loss = validation_loss(model, reader, windows, parts.world, beat)
         forecast = partial(model.forecast, members=parts.config.evaluate.members)
-        told = validation_scores(forecast, reader, windows, parts.world, settings.validate_scores, judge)
-    if score < progress.best_score or progress.best_step < 0:
-        progress.best_score, progress.best_step = score, progress.step
-    parts.logger.validation(progress, score, told)
+        scores = validation_scores(forecast, reader, windows, parts.world, settings.validate_scores, beat)
+    if loss < progress.best_score or progress.best_step < 0:
+        progress.best_score, progress.best_step = loss, progress.step
+    parts.logger.validation(progress, loss, scores)
     for mirror in parts.mirrors:
         mirror.update()

@@ -1,4 +1,4 @@
-"""What a run is judged by while it is trained, on windows of the validation split."""
+"""Loss and scores on the validation split during training."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Windows = npt.NDArray[np.int64]
 
 
 def spread(count: int, most: int) -> Windows:
-    """At most so many of `count` windows, evenly over them; all of them for 0."""
+    """Return the indices of at most `most` of `count` windows, evenly spaced; 0: all."""
     chosen = min(most, count) or count
     return np.arange(chosen) * count // chosen
 
@@ -28,13 +28,13 @@ def spread(count: int, most: int) -> Windows:
 def validation_loss(
     model: Forecaster, reader: Reader, windows: Windows, world: World, on_batch: Callable[[], None] = lambda: None
 ) -> float:
-    """Mean of what the model is judged by: each window once, in batches that no number of processes changes."""
+    """Compute the mean validation loss over windows; batches do not depend on the number of processes."""
     losses, size = [], scoring_batch(reader.manifest)
     for start in range(0, len(windows), size)[world.rank :: world.size]:
         on_batch()
         batch = reader.read(windows[start : start + size])
         losses.append(float(model.validation_loss(batch.to(device_of(world)))) * len(batch))
-    # Exactly rounded, so that the order of the ranks does not matter either.
+    # fsum is exactly rounded, so the result does not depend on the order of the ranks.
     return math.fsum(loss for of_rank in gather(losses, world) for loss in of_rank) / len(windows)
 
 
@@ -46,15 +46,26 @@ def validation_scores(
     wanted: Sequence[str],
     on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float | None]:
-    """Scores of one forecast of each window, pooled over them; None where undefined.
+    """Score one forecast of each window, pooled over all windows.
+
+    Args:
+        forecast: Function from a batch to forecasts.
+        reader: Reader of the validation split.
+        windows: Indices of the windows to score.
+        world: Rank and size of the process group.
+        wanted: Names of the scores.
+        on_batch: Called for each batch.
+
+    Returns:
+        Value of each score; None where undefined.
 
     Raises:
-        BadInput: a score that these forecasts don't have.
+        BadInput: a score that is not available for these forecasts.
     """
     if not wanted:
         return {}
     scores = [parse_score(name) for name in wanted]
-    # Scores by the change of echo are made of those by threshold.
+    # Scores by echo change are computed from the contingency tables by threshold.
     only = {score.family_name for score in scores} | {"contingency"}
     records = score(forecast, reader, world, lambda done, total: on_batch(), None, windows, only)
     return {str(one): _known(one.of(one.sums(records).sum(0), records.protocol)) for one in scores}

@@ -1,1 +1,1 @@
-"""Ways to step a model on all ranks: DeepSpeed, DDP."""
+"""Training backends: DeepSpeed and DDP."""

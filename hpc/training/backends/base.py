@@ -1,4 +1,4 @@
-"""What a way to step a model must offer, and which there are."""
+"""Backend interface, and settings that all backends share."""
 
 from typing import Protocol
 
@@ -12,32 +12,40 @@ from polarcast.hpc.training.stragglers import OwnTime
 
 
 class Backend(Protocol):
-    """A model and its optimizer, stepped by all processes together."""
+    """A model and its optimizer, updated by all processes together."""
 
     state: State
     own_time: OwnTime
 
     def backward(self, batch: Batch, is_last: bool) -> Tensor:
-        """Loss and gradients of one micro-batch; returns the loss, detached. `is_last`: the optimizer steps next."""
+        """Accumulate the gradients of one micro-batch.
+
+        Args:
+            batch: Micro-batch on the device.
+            is_last: Whether the optimizer step follows.
+
+        Returns:
+            The detached loss.
+        """
         ...
 
     def update(self, learning_rate: float) -> float:
-        """One step of the optimizer on the mean gradients; returns their norm over all processes, before clipping."""
+        """Step the optimizer; return the norm of the mean gradients over all processes, before clipping."""
         ...
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainConfig, on_gpu: bool) -> torch.optim.AdamW:
-    """torch's own AdamW: DeepSpeed's fused one is a C++ op that would be compiled at start-up."""
+    """Create torch's AdamW; the fused one of DeepSpeed is a C++ op that would be compiled at start-up."""
     return torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=on_gpu or None
     )
 
 
 def wants_bf16(config: TrainConfig, device: torch.device) -> bool:
-    """Whether the network computes in bfloat16; weights, gradients and moments stay fp32."""
+    """Return whether to autocast to bfloat16; weights, gradients and moments stay fp32."""
     return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def clip_limit(config: TrainConfig) -> float:
-    """Largest norm of the gradients; without a limit one that is never reached, so that the norm is still computed."""
+    """Return the maximum gradient norm; without clipping, the fp32 maximum, so that the norm is still computed."""
     return config.clip_norm or torch.finfo(torch.float32).max

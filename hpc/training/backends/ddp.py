@@ -1,4 +1,4 @@
-"""torch alone, or its DistributedDataParallel: what DeepSpeed is held against."""
+"""Backend without DeepSpeed: plain torch, or DistributedDataParallel on several processes."""
 
 from contextlib import nullcontext
 
@@ -17,12 +17,12 @@ from polarcast.models.forecaster import Forecaster
 
 
 class DDPBackend:
-    """A model stepped by torch; over several processes by DistributedDataParallel."""
+    """Train a model with torch; on several processes with DistributedDataParallel."""
 
     def __init__(
         self, model: Forecaster, config: TrainConfig, accumulation: int, world: World, always_ddp: bool = False
     ) -> None:
-        """Wrap a model; with `always_ddp` even for a single process."""
+        """Wrap a model; `always_ddp` uses DistributedDataParallel even on a single process."""
         device = torch.device(device_of(world))
         self._module: nn.Module = model.to(device)
         self._optimizer = make_optimizer(model, config, device.type == "cuda")
@@ -38,8 +38,8 @@ class DDPBackend:
 
     def backward(self, batch: Batch, is_last: bool) -> Tensor:
         """See Backend."""
-        keeps_to_itself = isinstance(self._module, DistributedDataParallel) and not is_last
-        with self._module.no_sync() if keeps_to_itself else nullcontext():  # type: ignore[operator]
+        skips_sync = isinstance(self._module, DistributedDataParallel) and not is_last
+        with self._module.no_sync() if skips_sync else nullcontext():  # type: ignore[operator]
             with self._autocast, self.own_time:
                 loss: Tensor = self._module(batch)
             (loss / self._accumulation).backward()

@@ -1,4 +1,4 @@
-"""DeepSpeed, at ZeRO stages 0 to 3."""
+"""DeepSpeed backend, ZeRO stages 0 to 3."""
 
 import logging
 import os
@@ -23,15 +23,15 @@ _LARGEST_BUCKET, _ALIGNED = 50_000_000, 512
 
 
 class DeepSpeedBackend:
-    """A model stepped by a DeepSpeed engine."""
+    """Train a model with a DeepSpeed engine."""
 
     def __init__(self, model: Forecaster, config: TrainConfig, micro_batch: int, world: World) -> None:
-        """Wrap a model; what is set for DeepSpeed says deepspeed_config."""
+        """Wrap a model; see `deepspeed_config` for the settings of DeepSpeed."""
         device = torch.device(device_of(world))
         self.own_time = OwnTime(device)
         self._stage, self._limit = config.zero_stage, clip_limit(config)
         self._parameters = dict(model.named_parameters())
-        # Parameters must be where the optimizer is to have its state before either learns of the other.
+        # The optimizer state is created where the parameters are, so move them before creating the optimizer.
         optimizer = make_optimizer(model.to(device), config, device.type == "cuda" and not config.offload_optimizer)
         settings = deepspeed_config(config, micro_batch, parameter_count(model), wants_bf16(config, device))
         with deepspeed_for(world) as deepspeed:
@@ -53,7 +53,7 @@ class DeepSpeedBackend:
         """See Backend."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        if self._stage == 0:  # where DeepSpeed would clip, too, but keep the norm to itself
+        if self._stage == 0:  # DeepSpeed would clip as well, but does not return the norm
             norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), self._limit))
             self._engine.step()
             return norm
@@ -69,8 +69,15 @@ class DeepSpeedBackend:
 
 
 def deepspeed_config(config: TrainConfig, micro_batch: int, parameters: int, bf16: bool) -> dict[str, Any]:
-    """What DeepSpeed is told."""
-    # Its own buckets are made for models of billions: 2 GB each, whatever the model.
+    """Return the DeepSpeed configuration.
+
+    Args:
+        config: Training settings.
+        micro_batch: Samples per forward pass of a process.
+        parameters: Parameter count of the model.
+        bf16: Whether to autocast to bfloat16.
+    """
+    # The default buckets are for billions of parameters: 2 GB each, for any model.
     bucket = -(-min(parameters, _LARGEST_BUCKET) // _ALIGNED) * _ALIGNED
     zero: dict[str, Any] = {"stage": config.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
     if config.offload_optimizer:
@@ -80,10 +87,10 @@ def deepspeed_config(config: TrainConfig, micro_batch: int, parameters: int, bf1
         "train_batch_size": config.global_batch,
         "gradient_clipping": clip_limit(config) if config.zero_stage else 0.0,
         "zero_optimization": zero,
-        # torch's AdamW does as it is, offloaded, too: DeepSpeed's own would be compiled at start-up.
+        # torch's AdamW also works offloaded; the one of DeepSpeed would be compiled at start-up.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        # Not `bf16`: at stage 0 its optimizer takes one step on zero gradients at start-up.
+        # Not `bf16`: at stage 0, its optimizer takes one step with zero gradients at start-up.
         "torch_autocast": {"enabled": bf16, "dtype": "bfloat16"},
         "steps_per_print": 2**31,
     }
@@ -91,22 +98,22 @@ def deepspeed_config(config: TrainConfig, micro_batch: int, parameters: int, bf1
 
 @contextmanager
 def deepspeed_for(world: World) -> Iterator[Any]:
-    """DeepSpeed, imported, in the process group of this world.
+    """Import DeepSpeed in the process group of this world.
 
-    It learns of the world through environment variables. They are put back afterwards: whatever this process starts
-    later would take itself for a rank of this world.
+    DeepSpeed reads the world from environment variables. They are restored on exit, because child processes would
+    otherwise identify as a rank of this world.
     """
-    told = {
+    variables = {
         "RANK": str(world.rank),
         "WORLD_SIZE": str(world.size),
         "MASTER_ADDR": world.address,
         "MASTER_PORT": str(world.port),
     }
-    before = {name: os.environ.get(name) for name in told}
+    before = {name: os.environ.get(name) for name in variables}
     join(world, even_alone=True)
-    # Stage 3 reads this one at every step; nobody takes himself for a rank by it alone.
+    # Stage 3 reads this one at every step; alone, it does not identify a rank.
     os.environ["LOCAL_RANK"] = device_of(world).partition(":")[2] or str(world.local_rank)
-    os.environ.update(told)
+    os.environ.update(variables)
     try:
         yield _import_deepspeed()
     finally:
@@ -125,10 +132,10 @@ def _import_deepspeed() -> Any:
     from deepspeed.ops import __compatible_ops__
 
     deepspeed.utils.logger.setLevel(logging.WARNING)
-    # Its calls of torch's collectives by their old names are not the user's to mend.
+    # DeepSpeed calls deprecated names of torch's collectives; users can't change that.
     warnings.filterwarnings("ignore", "`torch.distributed.*is deprecated", FutureWarning)
     if not on_gpu:
-        # A private name, in this one place: without it `init_distributed` compiles a shared-memory op for 70 s.
+        # Private name: without this, `init_distributed` compiles a shared-memory op for 70 s.
         __compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("nccl" if on_gpu else "gloo", verbose=False)
     return deepspeed

@@ -1,4 +1,4 @@
-"""Choose the backend that a configuration asks for."""
+"""Create the backend selected in the configuration."""
 
 from polarcast.hpc.config.schema import TrainConfig
 from polarcast.hpc.distributed.world import World
@@ -8,7 +8,7 @@ from polarcast.models.forecaster import Forecaster
 
 
 def make_backend(model: Forecaster, config: TrainConfig, micro_batch: int, world: World) -> Backend:
-    """The backend that `train.engine` names, around a model whose weights are the same in every process."""
+    """Create the backend `train.engine`; the weights of the model must be the same on every process."""
     if config.engine == "deepspeed":
         from polarcast.hpc.training.backends.deepspeed import DeepSpeedBackend
 

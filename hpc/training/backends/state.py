@@ -1,8 +1,7 @@
-"""Weights and Adam's moments, whole or in shards, brought together and put back by parameter name.
+"""Gather and restore weights and Adam moments, sharded or not, by parameter name.
 
-What a checkpoint holds does not know how many processes wrote it, nor at which ZeRO stage: these classes stand between.
-Parameters are counted in the order of `model.named_parameters()`. What is called collective must be called by every
-process.
+Checkpoints do not depend on the number of processes or on the ZeRO stage; these classes convert from and to shards.
+Parameters are indexed in the order of `model.named_parameters()`. Every process must call methods marked collective.
 """
 
 from collections.abc import Mapping
@@ -16,31 +15,31 @@ ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class State(Protocol):
-    """The state of a model in training."""
+    """State of a model in training."""
 
     def shards(self) -> list[Tensor]:
-        """What this process holds of each parameter, fp32; views that see later updates."""
+        """Return the fp32 shard of each parameter on this process; views, so they follow updates."""
         ...
 
     def whole(self, index: int, shard: Tensor) -> Tensor:
-        """The whole parameter of which every process gives its shard; collective."""
+        """Gather a parameter from the shards of all processes; collective."""
         ...
 
     def shard(self, index: int, whole: Tensor) -> Tensor:
-        """This process's shard of a whole parameter (or of what has its shape), a copy on the device."""
+        """Copy this process's shard of a whole tensor with the shape of a parameter to the device."""
         ...
 
     def moment(self, index: int, key: str) -> Tensor:
-        """One of ADAM_MOMENTS of a parameter, whole, after at least one step; collective."""
+        """Gather one of ADAM_MOMENTS of a parameter, after at least one step; collective."""
         ...
 
     def restore(self, moments: Mapping[str, Tensor], steps: int) -> None:
-        """Put back moments named `<parameter>/<key>`, whole, as they were after so many steps of the optimizer."""
+        """Restore whole moments named `<parameter>/<key>`, and the optimizer's step count."""
         ...
 
 
 class WholeState:
-    """Every process holds everything: torch alone, DistributedDataParallel, ZeRO stage 0."""
+    """Unsharded state: plain torch, DistributedDataParallel, ZeRO stage 0."""
 
     def __init__(self, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
         self._parameters, self._optimizer = parameters, optimizer
@@ -71,7 +70,7 @@ class WholeState:
 
 
 class SharedMomentsState:
-    """ZeRO stages 1 and 2: whole weights everywhere, each process has the moments of its part of them, laid flat."""
+    """ZeRO stages 1 and 2: whole weights on every process; flat moments, sharded over the processes."""
 
     def __init__(self, parameters: Mapping[str, Tensor], zero: Any) -> None:
         self._parameters, self._zero = parameters, zero
@@ -96,7 +95,7 @@ class SharedMomentsState:
         return safe_get_full_optimizer_state(self._order[index], key)
 
     def restore(self, moments: Mapping[str, Tensor], steps: int) -> None:
-        """See State. DeepSpeed's own way into its shards opens only after a step; this opens it as that step would."""
+        """See State. DeepSpeed gives access to its shards only after a step; this initializes them as a step would."""
         from deepspeed.utils import safe_set_full_optimizer_state
 
         for flat in self._zero.single_partition_of_fp32_groups:
@@ -108,7 +107,7 @@ class SharedMomentsState:
 
 
 class SharedWeightsState:
-    """ZeRO stage 3: each process has an equal part of every parameter and of its moments; the last one is padded."""
+    """ZeRO stage 3: equal shards of every parameter and of its moments; the last shard is padded."""
 
     def __init__(self, parameters: Mapping[str, Any], zero: Any, rank: int, size: int) -> None:
         self._parameters, self._zero = parameters, zero
@@ -139,7 +138,7 @@ class SharedWeightsState:
         return self.whole(index, safe_get_local_optimizer_state(self._order[index], key))
 
     def restore(self, moments: Mapping[str, Tensor], steps: int) -> None:
-        """See State. Not DeepSpeed's setter of whole states: it reads beyond the end of what has to be padded."""
+        """See State. Does not use DeepSpeed's setter of whole states: it reads past the end of padded parameters."""
         from deepspeed.utils import safe_set_local_optimizer_state
 
         for flat in self._zero.fp32_partitioned_groups_flat:
@@ -150,8 +149,8 @@ class SharedWeightsState:
 
 
 def _begin(optimizer: torch.optim.Optimizer, parameter: Tensor, steps: int) -> None:
-    """Give torch's Adam the state it would have made at its first step, with its count of steps."""
-    # It counts on the CPU, but for the fused kind.
+    """Create the state that torch's Adam creates at its first step, with zero moments and the given step count."""
+    # Adam keeps its step count on the CPU, unless fused.
     device = parameter.device if optimizer.param_groups[0].get("fused") else "cpu"
     moments = {key: torch.zeros_like(parameter.data) for key in ADAM_MOMENTS}
     optimizer.state[parameter] = {"step": torch.tensor(float(steps), device=device), **moments}

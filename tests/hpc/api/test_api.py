@@ -143,7 +143,7 @@ def test_a_run_that_is_not_trained_says_so(shards: Manifest, tmp_path: Path) -> 
 
     RunFolder(tmp_path / "new").start(pc.load_config("demo", [f"data.shards={shards.folder}"]))
     run = pc.open_run(tmp_path / "new")
-    assert "not trained" in repr(run)
+    assert "not fully trained" in repr(run)
     with pytest.raises(pc.BadInput, match="trained"):
         run.load_model()
     with pytest.raises(pc.BadInput, match="score"):

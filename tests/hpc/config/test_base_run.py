@@ -1,4 +1,4 @@
-"""Models that build on a trained run, and what each of them may see."""
+"""Models on top of a base run: weights, digests, held-out events, model cards."""
 
 import json
 import shutil
@@ -43,21 +43,21 @@ def built(shards: Manifest, base: RunFolder, tmp_path_factory: pytest.TempPathFa
     return trained(shards, folder, "model.name=post_process", "model.samples=2", f"base={base.path}")
 
 
-def test_a_run_holds_the_weights_it_builds_on_unchanged(base: RunFolder, built: RunFolder) -> None:
-    theirs, own = load_file(base.weights_file), load_file(built.weights_file)
-    for name, value in theirs.items():
+def test_base_weights_are_stored_unchanged(base: RunFolder, built: RunFolder) -> None:
+    expected, own = load_file(base.weights_file), load_file(built.weights_file)
+    for name, value in expected.items():
         torch.testing.assert_close(own[f"base.{name}"], value, rtol=0, atol=0)
     assert any(not name.startswith("base.") for name in own)
 
 
-def test_only_its_own_weights_are_trained(base: RunFolder, built: RunFolder) -> None:
+def test_base_weights_are_not_trained(base: RunFolder, built: RunFolder) -> None:
     model = build_model(resolve(built.config()))
     assert not any(name.startswith("base.") for name, _ in model.named_parameters())
     started = next(r for r in built.records() if r["event"] == "start")
     assert started["parameters"] == sum(p.numel() for p in model.parameters())
 
 
-def test_a_run_is_scored_without_the_one_it_builds_on(
+def test_evaluation_does_not_need_the_base_run(
     shards: Manifest, base: RunFolder, built: RunFolder, tmp_path: Path
 ) -> None:
     expected = evaluate(built, shards, built.output)
@@ -72,9 +72,7 @@ def test_a_run_is_scored_without_the_one_it_builds_on(
         assert (found.sums[name] == sums).all()
 
 
-def test_an_ensemble_is_scored_as_one_and_the_same_for_the_same_seed(
-    shards: Manifest, base: RunFolder, tmp_path: Path
-) -> None:
+def test_ensemble_scores_are_reproducible(shards: Manifest, base: RunFolder, tmp_path: Path) -> None:
     folder = tmp_path / "mean"
     run = trained(
         shards, folder, "model.name=member_mean", "model.samples=2", f"base={base.path}", "evaluate.members=3",
@@ -86,7 +84,7 @@ def test_an_ensemble_is_scored_as_one_and_the_same_for_the_same_seed(
     assert all((two.sums[name] == sums).all() for name, sums in one.sums.items())
 
 
-def test_another_base_is_another_run(shards: Manifest, base: RunFolder, tmp_path: Path) -> None:
+def test_digest_includes_the_base_but_not_its_path(shards: Manifest, base: RunFolder, tmp_path: Path) -> None:
     other = trained(shards, tmp_path / "other", "model.name=diffusion", "model.steps=2", "seed=1")
     digests = {digest(load_config("demo", ["model.name=member_mean", f"base={run.path}"])) for run in (base, other)}
     assert len(digests) == 2
@@ -94,24 +92,24 @@ def test_another_base_is_another_run(shards: Manifest, base: RunFolder, tmp_path
     assert digest(load_config("demo", ["model.name=member_mean", f"base={moved}"])) in digests
 
 
-def test_what_can_not_be_built_on_is_refused(shards: Manifest, base: RunFolder, tmp_path: Path) -> None:
+def test_invalid_base_runs_are_rejected(shards: Manifest, base: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a run"):
         load_config("demo", ["model.name=member_mean", f"base={tmp_path}"])
-    with pytest.raises(BadInput, match="builds on a trained run"):
+    with pytest.raises(BadInput, match="requires a trained base run"):
         load_config("demo", ["model.name=member_mean"])
-    with pytest.raises(BadInput, match="builds on no other"):
+    with pytest.raises(BadInput, match="does not take a base run"):
         load_config("demo", [f"base={base.path}"])
     half = Path(shutil.copytree(base.path, tmp_path / "half"))
     (half / "model.safetensors").unlink()
-    with pytest.raises(BadInput, match="not trained to its end"):
+    with pytest.raises(BadInput, match="not fully trained"):
         trained(shards, tmp_path / "run", "model.name=member_mean", f"base={half}", settings=["train.threads=1"])
     unet = trained(shards, tmp_path / "unet")
     with pytest.raises(BadInput, match="makes no samples"):
         trained(shards, tmp_path / "again", "model.name=member_mean", f"base={unet.path}", settings=["train.threads=1"])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["half", "unet"], "a refused start has left something"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["half", "unet"], "a rejected start left files"
 
 
-def test_held_out_events_are_seen_by_one_model_and_not_by_the_other(shards: Manifest) -> None:
+def test_held_out_events_are_used_by_one_model_only(shards: Manifest) -> None:
     def events(*overrides: str) -> set[int]:
         config = load_config("demo", [f"data.shards={shards.folder}", *overrides])
         return set(build_reader(config, shards, "train").events().tolist())
@@ -124,14 +122,14 @@ def test_held_out_events_are_seen_by_one_model_and_not_by_the_other(shards: Mani
     assert set(build_reader(config, shards, "test").events().tolist()) == set(shards.splits["test"])
 
 
-def test_a_network_sees_the_frames_before(shards: Manifest, tmp_path: Path) -> None:
+def test_context_frames_are_model_inputs(shards: Manifest, tmp_path: Path) -> None:
     run = trained(shards, tmp_path / "run", "data.context=2", "arm=radar")
     config = run.config()
     assert build_model(resolve(config)).net.stem.in_channels == 3 * 3  # type: ignore[union-attr]
     assert len(evaluate(run, shards, run.output).events) == 2
 
 
-def test_a_card_says_what_a_model_is_and_has_seen(shards: Manifest, base: RunFolder, built: RunFolder) -> None:
+def test_model_card_describes_model_and_data(shards: Manifest, base: RunFolder, built: RunFolder) -> None:
     card = json.loads((built.path / "card.json").read_text())
     model = build_model(resolve(built.config()))
     assert card["parameters"] == sum(p.numel() for p in model.parameters())
@@ -147,7 +145,7 @@ def test_a_card_says_what_a_model_is_and_has_seen(shards: Manifest, base: RunFol
     assert "None" not in text
 
 
-def test_samplers_are_held_against_a_hundred_steps(base: RunFolder, shards: Manifest, tmp_path: Path) -> None:
+def test_samplers_are_compared_with_100_steps(base: RunFolder, shards: Manifest, tmp_path: Path) -> None:
     measured = measure_sampler(base, members=2, windows=3)
     crps = {row.name: row.value for row in measured.rows if row.name.startswith("CRPS")}
     assert len(crps) == 1 + len(SETTINGS)
@@ -155,8 +153,8 @@ def test_samplers_are_held_against_a_hundred_steps(base: RunFolder, shards: Mani
         crps["CRPS, dpm, 8 steps"] / crps["CRPS, ddim, 100 steps"]
     )
     assert "2 members, 3 validation windows" in measured.notes["run"]
-    # A finer grid of the same solver comes closer to the reference.
-    apart = [abs(measured.ratios[f"CRPS, ddim, {n} steps / ddim, 100 steps"] - 1) for n in (4, 50)]
-    assert apart[1] < apart[0]
-    with pytest.raises(BadInput, match="makes no samples"):
+    # More steps of the same solver give a result closer to the reference.
+    differences = [abs(measured.ratios[f"CRPS, ddim, {n} steps / ddim, 100 steps"] - 1) for n in (4, 50)]
+    assert differences[1] < differences[0]
+    with pytest.raises(BadInput, match="draws no samples"):
         measure_sampler(trained(shards, tmp_path / "unet"), members=2, windows=3)

@@ -21,7 +21,7 @@ def test_overrides_win_and_keep_their_types() -> None:
     assert model_config(config).widths == [4, 8]
 
 
-def test_a_configuration_survives_being_written_and_read(tmp_path: Path) -> None:
+def test_stored_configuration_round_trips(tmp_path: Path) -> None:
     from polarcast.hpc.runs.folder import RunFolder
 
     config = load_config("demo", ["arm=radar", "model.rate_weight=0.25"])
@@ -29,7 +29,7 @@ def test_a_configuration_survives_being_written_and_read(tmp_path: Path) -> None
     assert RunFolder(tmp_path).config() == config
 
 
-def test_a_run_continues_where_its_shards_have_moved_to(tmp_path: Path) -> None:
+def test_shards_of_a_run_may_move(tmp_path: Path) -> None:
     from polarcast.hpc.runs.folder import RunFolder
 
     run = RunFolder(tmp_path)
@@ -40,14 +40,14 @@ def test_a_run_continues_where_its_shards_have_moved_to(tmp_path: Path) -> None:
         run.start(load_config("demo", ["data.shards=/after", "seed=9"]))
 
 
-def test_the_digest_knows_what_shapes_the_result_and_not_where_the_shards_lie() -> None:
+def test_digest_includes_settings_that_affect_results_but_not_the_shard_path() -> None:
     expected = digest(load_config("demo"))
     assert digest(load_config("demo", ["data.shards=/elsewhere"])) == expected
     for change in ("seed=1", "arm=radar", "train.steps=3", "model.widths=[8,9]", "match_params=false"):
         assert digest(load_config("demo", [change])) != expected
 
 
-def test_naming_another_model_drops_the_presets_settings_of_its_own() -> None:
+def test_another_model_name_drops_the_model_settings_of_the_preset() -> None:
     assert load_config("demo", ["model.name=power_law"]).model == {
         "name": "power_law", "coefficients": "published", "cap_dbz": 55.0, "cap_zdr": 4.0,
     }  # fmt: skip
@@ -70,7 +70,7 @@ def test_naming_another_model_drops_the_presets_settings_of_its_own() -> None:
         ("steps", ["key=value"]),
     ],
 )
-def test_a_wrong_value_is_named_with_what_would_be_right(override: str, words: list[str]) -> None:
+def test_error_names_the_wrong_value_and_a_fix(override: str, words: list[str]) -> None:
     with pytest.raises(BadInput) as caught:
         load_config("demo", [override])
     message = str(caught.value)
@@ -81,7 +81,7 @@ def test_a_wrong_value_is_named_with_what_would_be_right(override: str, words: l
 @pytest.mark.parametrize(
     ("name", "content"), [("absent.yaml", None), ("list.yaml", "- 1"), ("broken.yaml", "a: [1"), ("nonsense", None)]
 )
-def test_an_unusable_source_is_refused(tmp_path: Path, name: str, content: str | None) -> None:
+def test_unusable_source_is_rejected(tmp_path: Path, name: str, content: str | None) -> None:
     if content:
         (tmp_path / name).write_text(content)
     with pytest.raises(BadInput, match=name.split(".")[0]):

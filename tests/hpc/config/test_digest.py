@@ -1,4 +1,4 @@
-"""Digests name results: they are pinned, and new settings leave them as they are."""
+"""Digests are pinned, and new settings with default values do not change them."""
 
 import json
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
@@ -19,17 +19,15 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpack(tmp_path_factory.mktemp("older"))
 
 
-def test_digests_of_presets_and_models_are_those_of_earlier_versions(
-    older: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(older)  # bases are named by relative paths
+def test_digests_match_earlier_versions(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(older)  # paths of base runs are relative
     pinned: dict[str, str] = json.loads((older / "digests.json").read_text())
     named = {name: digest(load_config(*(lambda preset, *rest: (preset, rest))(*name.split(" ")))) for name in pinned}
     assert named == pinned
     assert {word for name in pinned for word in name.split()} >= {f"model.name={name}" for name in MODELS}
 
 
-def test_a_new_setting_with_its_default_leaves_the_digest_as_it_was() -> None:
+def test_new_setting_with_its_default_keeps_the_digest() -> None:
     newer = make_dataclass("TrainConfig", [("brand_new", int, 3)], bases=(TrainConfig,))
     config = load_config("demo")
     expected = digest(config)
@@ -39,7 +37,7 @@ def test_a_new_setting_with_its_default_leaves_the_digest_as_it_was() -> None:
     assert digest(config) != expected
 
 
-def test_a_new_part_with_its_defaults_leaves_the_digest_as_it_was() -> None:
+def test_new_section_with_its_defaults_keeps_the_digest() -> None:
     @dataclass
     class Part:
         knob: float = 1.0
@@ -54,7 +52,7 @@ NAMES = [f"{part}.{f.name}" for part in ("data", "train") for f in fields(getatt
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_digest_changes_with_a_setting_unless_the_setting_says_never(name: str) -> None:
+def test_every_setting_changes_the_digest_unless_declared_never(name: str) -> None:
     config = load_config("demo")
     expected = digest(config)
     part, key = name.split(".")

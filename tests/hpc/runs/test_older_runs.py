@@ -1,4 +1,4 @@
-"""What an earlier version wrote is read: shards, runs, records, checkpoints and configurations."""
+"""Files of an earlier version are readable: shards, runs, records, checkpoints and configurations."""
 
 import logging
 from pathlib import Path
@@ -23,18 +23,18 @@ from tests.support.older_runs import unpack
 
 @pytest.fixture
 def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files of the earlier version, in the working directory: their configurations name shards relatively."""
+    """Unpack the files of the earlier version into the working directory: their configurations have relative paths."""
     monkeypatch.chdir(unpack(tmp_path))
     return tmp_path
 
 
-def test_shards_are_read_and_whole(older: Path) -> None:
+def test_shards_are_read_and_valid(older: Path) -> None:
     manifest = read_manifest(older / "shards")
     assert manifest.digest() == "0a2e004a4657dd004557bb0f60411c75025ca46a017445f5a251ea64b3184091"
     assert all(finding.severity != "error" for finding in check_shards(manifest))
 
 
-def test_a_scored_run_has_the_same_scores_when_it_is_scored_again(older: Path) -> None:
+def test_rescoring_a_run_gives_the_same_scores(older: Path) -> None:
     run = RunFolder(older / "qpe")
     before = read_records(run.output.scores)
     after = evaluate(run, read_manifest("shards"), Output(older / "again.parquet", older / "cases.npz"))
@@ -46,14 +46,14 @@ def test_a_scored_run_has_the_same_scores_when_it_is_scored_again(older: Path) -
     assert whole[1] == pytest.approx(whole[0], rel=1e-4)
 
 
-def test_a_run_on_top_of_another_forecasts(older: Path) -> None:
+def test_run_with_a_base_loads(older: Path) -> None:
     run = RunFolder(older / "residual")
     model = load_model(run, World())
     assert {name.split(".")[0] for name in model.state_dict()} >= {"base", "denoising"}
     assert run.config().base.config == RunFolder(older / "qpe").config()
 
 
-def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_weights(older: Path) -> None:
+def test_interrupted_run_resumes_to_the_same_weights(older: Path) -> None:
     run = RunFolder(older / "nowcast")
     train(run.config(), run, World())
     expected, found = load_file(older / "nowcast-final.safetensors"), load_file(run.weights_file)
@@ -64,7 +64,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_weights(olde
     assert starts == [0, 4]
 
 
-def test_a_run_is_continued_with_the_present_names_of_its_settings(older: Path) -> None:
+def test_run_resumes_with_renamed_settings(older: Path) -> None:
     run = RunFolder(older / "qpe")
     present = ["data.flip_rotate=true", "data.concentration_jitter_db=2", "train.log_every=1"]
     run.start(load_config(run.config_file, present))
@@ -73,25 +73,25 @@ def test_a_run_is_continued_with_the_present_names_of_its_settings(older: Path) 
     assert "turn:" not in stored
 
 
-def test_former_names_are_read_with_one_line_of_advice_each(caplog: pytest.LogCaptureFixture) -> None:
+def test_former_names_work_with_one_warning_each(caplog: pytest.LogCaptureFixture) -> None:
     load_config.__globals__["_advise"].cache_clear()
     current = load_config("demo", ["data.flip_rotate=true", "data.concentration_jitter_db=2"])
     with caplog.at_level(logging.WARNING, "polarcast"):
         for _ in range(2):
             assert load_config("demo", ["data.turn=true", "data.thicken_db=2"]) == current
     assert [record.getMessage() for record in caplog.records] == [
-        "polarcast: data.turn is called data.flip_rotate now; the former name is still read",
-        "polarcast: data.thicken_db is called data.concentration_jitter_db now; the former name is still read",
+        "polarcast: data.turn was renamed to data.flip_rotate; the former name still works",
+        "polarcast: data.thicken_db was renamed to data.concentration_jitter_db; the former name still works",
     ]
 
 
-def test_a_stored_configuration_is_read_without_advice(older: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_stored_configuration_is_read_without_warning(older: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_config.__globals__["_advise"].cache_clear()
     with caplog.at_level(logging.WARNING, "polarcast"):
         assert RunFolder(older / "qpe").config().data.flip_rotate
     assert not caplog.records
 
 
-def test_a_leaderboard_ranks_it(older: Path) -> None:
+def test_leaderboard_ranks_the_run(older: Path) -> None:
     board = make_boards(find_entries([older]), None)[0].as_record()
     assert [place["run"] for place in board["places"]] == ["qpe"]

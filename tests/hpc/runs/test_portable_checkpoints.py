@@ -1,4 +1,4 @@
-"""One run, continued at other ZeRO stages, by other engines, and on other numbers of ranks."""
+"""Resume a run at other ZeRO stages, with other engines, and on other numbers of ranks."""
 
 import json
 from pathlib import Path
@@ -21,25 +21,21 @@ def stage(number: int, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def alone(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """An undisturbed run on one process at stage 0."""
+    """Uninterrupted run on one process at stage 0."""
     return segments.run_piece(str(shards.folder), str(tmp_path_factory.mktemp("alone")), [])
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
-def test_a_run_continued_at_its_stage_equals_the_undisturbed_one_bit_for_bit(
-    shards: Manifest, tmp_path: Path, number: int
-) -> None:
-    undisturbed = segments.run_piece(str(shards.folder), str(tmp_path / "undisturbed"), stage(number))
+def test_resuming_at_the_same_stage_is_bit_identical(shards: Manifest, tmp_path: Path, number: int) -> None:
+    uninterrupted = segments.run_piece(str(shards.folder), str(tmp_path / "uninterrupted"), stage(number))
     pieces = [piece(until, *stage(number)) for until in (3, 7, 10, 99)]
     segments.main(str(shards.folder), str(tmp_path / "run"), *pieces)
     run = RunFolder(tmp_path / "run")
     assert [r["step"] for r in run.records() if r["event"] == "start"] == [0, 2, 6, 10]
-    segments.assert_like(run, undisturbed, 0.0)
+    segments.assert_like(run, uninterrupted, 0.0)
 
 
-def test_a_run_goes_from_stage_to_stage_and_engine_to_engine(
-    shards: Manifest, alone: RunFolder, tmp_path: Path
-) -> None:
+def test_run_resumes_at_other_stages_and_with_other_engines(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
     ways = [(2, stage(1)), (4, stage(3)), (6, stage(2)), (8, stage(0)), (10, stage(3)), (12, ["train.engine=ddp"]),
             (14, stage(2, "train.micro_batch=2")), (99, stage(1, "train.offload_optimizer=true"))]  # fmt: skip
     segments.main(str(shards.folder), str(tmp_path), *(piece(until + 1, *way) for until, way in ways))
@@ -51,9 +47,7 @@ def test_a_run_goes_from_stage_to_stage_and_engine_to_engine(
 
 
 @pytest.mark.multiprocess
-def test_a_run_goes_from_two_ranks_to_one_and_back_and_from_stage_to_stage(
-    shards: Manifest, alone: RunFolder, tmp_path: Path
-) -> None:
+def test_run_resumes_on_other_numbers_of_ranks_and_stages(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
     run, folder = RunFolder(tmp_path / "run"), str(tmp_path / "run")
     on_ranks(2, "segments", shards.folder, folder, piece(3, *stage(2)), piece(5, *stage(3)), out=tmp_path)
     segments.main(str(shards.folder), folder, piece(7, *stage(1)), piece(9, *stage(3)))

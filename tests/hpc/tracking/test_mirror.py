@@ -141,5 +141,5 @@ def test_online_mode_without_a_key_stops_only_the_mirror(trained: RunFolder, mon
 
 
 def test_unknown_tracker_raises_on_load() -> None:
-    with pytest.raises(BadInput, match="there are: wandb, tensorboard"):
+    with pytest.raises(BadInput, match="choose from: wandb, tensorboard"):
         load_config("demo", ["train.track=[wandbee]"])

@@ -1,4 +1,4 @@
-"""Real processes: killed and continued on another number of ranks, scored on any, on shards that are not all sound."""
+"""Elastic runs on real processes: resume and evaluate on other numbers of ranks, bad shards, staging."""
 
 import json
 import os
@@ -54,12 +54,12 @@ def reader(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def alone(shards: Manifest, reader: str, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """An undisturbed run of one process, with heavy rain drawn more often."""
+    """Uninterrupted run on one process, with heavy rain oversampled."""
     return train_here(shards.folder, tmp_path_factory.mktemp("alone"), reader, "data.balance=0.5")
 
 
 @pytest.mark.multiprocess
-def test_two_ranks_killed_within_an_epoch_and_continued_on_one_draw_the_same_samples(
+def test_resume_on_fewer_ranks_within_an_epoch_draws_the_same_samples(
     shards: Manifest, alone: RunFolder, reader: str, tmp_path: Path
 ) -> None:
     arguments = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS, reader, "data.balance=0.5"]
@@ -73,28 +73,26 @@ def test_two_ranks_killed_within_an_epoch_and_continued_on_one_draw_the_same_sam
     both.wait()
     done = len(samples(run))
     time.sleep(0.5)
-    assert len(samples(run)) == done, "the ranks have outlived their launcher"
+    assert len(samples(run)) == done, "the ranks outlived their launcher"
     assert 12 <= len(samples(run)) < STEPS
     train_here(shards.folder, run.path, reader, "data.balance=0.5")
     started = [r for r in run.records() if r["event"] == "start"]
     assert [r["world_size"] for r in started] == [2, 1]
-    assert started[1]["step"] * 6 % 16 != 0  # of 16 training frames: within an epoch
+    assert started[1]["step"] * 6 % 16 != 0  # within an epoch of 16 training frames
     assert samples(run) == samples(alone)
     assert len(set(samples(run).values())) > STEPS // 2
 
 
 @pytest.mark.multiprocess
-def test_scores_are_the_same_to_the_last_digit_on_one_two_and_three_ranks(
-    alone: RunFolder, reader: str, tmp_path: Path
-) -> None:
+def test_scores_are_bit_identical_on_one_two_and_three_ranks(alone: RunFolder, reader: str, tmp_path: Path) -> None:
     ranks_to_try = (1, 2, 3) if reader.endswith("mapped") else (1, 2)
-    seen = [scored_on(ranks, alone, tmp_path) for ranks in ranks_to_try]
-    assert sum(len(table["rows"]) for table in seen[0][0]) > 30
-    assert all(other == seen[0] for other in seen[1:])
+    results = [scored_on(ranks, alone, tmp_path) for ranks in ranks_to_try]
+    assert sum(len(table["rows"]) for table in results[0][0]) > 30
+    assert all(other == results[0] for other in results[1:])
 
 
 @pytest.mark.multiprocess
-def test_an_ensemble_drawn_at_random_is_the_same_on_one_and_two_ranks(shards: Manifest, tmp_path: Path) -> None:
+def test_ensemble_is_bit_identical_on_one_and_two_ranks(shards: Manifest, tmp_path: Path) -> None:
     run = train_here(
         shards.folder, tmp_path / "diffusion", "model.name=diffusion", "model.steps=2", "evaluate.members=3",
         "train.steps=2", "train.validate_every=2", "train.validate_windows=2",
@@ -105,7 +103,7 @@ def test_an_ensemble_drawn_at_random_is_the_same_on_one_and_two_ranks(shards: Ma
 
 
 def scored_on(ranks: int, run: RunFolder, folder: Path) -> tuple[list[dict[str, Any]], bytes, bytes]:
-    """Tables, records and cases of a copy of a run, scored by so many processes."""
+    """Evaluate a copy of a run on `ranks` processes; return tables, records and cases."""
     shutil.copytree(run.path, folder / str(ranks))
     copy = RunFolder(folder / str(ranks))
     command = polarcast("evaluate", copy.path, "--processes", ranks, "--scores", "all", "--json")
@@ -124,7 +122,7 @@ def test_scores_are_the_same_for_any_batch_size(alone: RunFolder, shards: Manife
     for other in found[1:]:
         assert other.protocol == found[0].protocol
         for name, sums in found[0].sums.items():
-            # Convolutions of larger batches may round their last digit differently; sums of counts don't see it.
+            # Convolutions of other batch sizes may differ in the last digit; sums of counts do not.
             np.testing.assert_allclose(other.sums[name], sums, rtol=1e-5, atol=1e-5, err_msg=name)
     exact = [score(_persisting, reader, World(), size=size) for size in (1, 3, 16, 64)]
     for other in exact[1:]:
@@ -133,12 +131,12 @@ def test_scores_are_the_same_for_any_batch_size(alone: RunFolder, shards: Manife
 
 
 def _persisting(batch: Batch) -> torch.Tensor:
-    """Forecasts that are the same to the bit in whatever batch they come."""
+    """Forecast without rounding differences between batch sizes."""
     return batch.variable("zh")[:, None, :, 0] * 0.1
 
 
 def damaged(shards: Manifest, folder: Path, events: int) -> Path:
-    """A copy of the shards in which one bit is wrong in the shards of so many training events."""
+    """Copy the shards, with one flipped bit in the shards of `events` training events."""
     shutil.copytree(shards.folder, folder)
     for event in shards.splits["train"][:events]:
         index = int(shards.samples[shards.samples[:, 1] == event][0, 0])
@@ -149,13 +147,13 @@ def damaged(shards: Manifest, folder: Path, events: int) -> Path:
     return folder
 
 
-def test_a_run_leaves_out_a_shard_whose_bytes_have_changed_and_tells(
+def test_corrupted_shard_is_skipped_and_logged(
     shards: Manifest, reader: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = train_here(damaged(shards, tmp_path / "s", 1), tmp_path / "run", reader, "data.max_bad_share=0.25",
                      "data.stream.retries=0")  # fmt: skip
-    told = [r for r in run.records() if r["event"] == "bad_shard"]
-    assert [(r["problem"].count("SHA-256 differs"), r["lost"]) for r in told] == [(1, "25.00%")]
+    records = [r for r in run.records() if r["event"] == "bad_shard"]
+    assert [(r["problem"].count("SHA-256 differs"), r["lost"]) for r in records] == [(1, "25.00%")]
     assert run.is_trained
 
 
@@ -165,12 +163,12 @@ def test_too_many_bad_shards_fail_the_run(shards: Manifest, reader: str, tmp_pat
         train_here(folder, tmp_path / "run", reader, "data.max_bad_share=0.25", "data.stream.retries=0")
 
 
-def test_only_sizes_are_looked_at_where_that_is_asked_for(shards: Manifest, tmp_path: Path) -> None:
+def test_verify_sizes_ignores_corrupted_bytes(shards: Manifest, tmp_path: Path) -> None:
     folder = damaged(shards, tmp_path / "s", 2)
     assert train_here(folder, tmp_path / "run", "data.verify=sizes", "data.max_bad_share=0").is_trained
 
 
-def test_a_staged_run_reads_the_copy_and_draws_the_same(shards: Manifest, tmp_path: Path) -> None:
+def test_staged_run_draws_the_same_samples(shards: Manifest, tmp_path: Path) -> None:
     plain = train_here(shards.folder, tmp_path / "plain", "train.steps=8")
     staged = train_here(shards.folder, tmp_path / "staged", "train.steps=8", f"data.stage_to={tmp_path / 'nvme'}")
     assert samples(staged) == samples(plain)

@@ -1,4 +1,4 @@
-"""Energy as the kernel's powercap counts it, in files laid out as Linux lays them out."""
+"""Energy from powercap counters, in files with the layout of Linux."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from polarcast.hpc.training.energy import Meter
 
 
 def powercap(folder: Path, **counters: tuple[int, int]) -> Path:
-    """Name (`intel-rapl_0` is intel-rapl:0) → microjoules so far, and where they begin again."""
+    """Write counters: name (`intel-rapl_0` for intel-rapl:0) to (microjoules, value at which it wraps)."""
     for name, (used, span) in counters.items():
         package = folder / name.replace("_", ":")
         package.mkdir(parents=True, exist_ok=True)
@@ -18,7 +18,7 @@ def powercap(folder: Path, **counters: tuple[int, int]) -> Path:
     return folder
 
 
-def test_packages_are_summed_their_parts_are_not_and_counters_begin_again(tmp_path: Path) -> None:
+def test_packages_are_summed_without_their_parts_and_counters_wrap(tmp_path: Path) -> None:
     span = 262_143_328_850
     parts = {"intel-rapl_0_0": (0, span)}
     place = powercap(tmp_path, **{"intel-rapl_0": (5_000_000, span), "intel-rapl_1": (span - 1_000_000, span)}, **parts)
@@ -28,12 +28,12 @@ def test_packages_are_summed_their_parts_are_not_and_counters_begin_again(tmp_pa
     assert meter.take() == 0.0
 
 
-def test_one_process_of_a_node_counts_its_processors(tmp_path: Path) -> None:
+def test_only_the_first_process_of_a_node_counts_its_cpus(tmp_path: Path) -> None:
     place = powercap(tmp_path, **{"intel-rapl_0": (0, 100)})
     assert Meter(World(rank=1, size=2, local_rank=1, local_size=2), place).take() is None
 
 
-def test_counters_that_are_missing_or_go_away_count_nothing(tmp_path: Path) -> None:
+def test_missing_counters_return_none(tmp_path: Path) -> None:
     assert Meter(World(), tmp_path / "nothing").take() is None
     place = powercap(tmp_path / "some", **{"intel-rapl_0": (0, 100)})
     meter = Meter(World(), place)

@@ -1,4 +1,4 @@
-"""DeepSpeed against plain torch, and several real processes against one."""
+"""Training engine: losses, resuming, several processes, kills."""
 
 import json
 import os
@@ -63,11 +63,11 @@ def weights(run: RunFolder) -> bytes:
 
 @pytest.fixture(scope="module")
 def alone(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """An undisturbed run of one process."""
+    """Uninterrupted run on one process."""
     return train_here(configure(shards), tmp_path_factory.mktemp("alone"))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(shards: Manifest) -> None:
+def test_non_finite_loss_stops_the_run(shards: Manifest) -> None:
     config = configure(shards)
     model = build_model(resolve(config))
     engine = Engine(model, config.train, detect({}), 4)
@@ -79,7 +79,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(shards: Manifest) -> None:
     assert all(f"{e:03d}-{f:03d}" in str(failed.value) for e, f in zip(batch.event, batch.frame, strict=True))
 
 
-def test_a_run_whose_loss_explodes_tells_the_step(shards: Manifest, tmp_path: Path) -> None:
+def test_exploding_loss_reports_the_step(shards: Manifest, tmp_path: Path) -> None:
     with pytest.raises(WorkFailed, match=r"^step \d+: (loss|gradients).*\d{3}-\d{3}"):
         train_here(configure(shards, "train.learning_rate=1e30", "train.clip_norm=1e30"), tmp_path)
 
@@ -96,27 +96,25 @@ def test_training_lowers_the_loss_and_keeps_the_best_step(alone: RunFolder) -> N
 
 
 @pytest.mark.acceptance
-def test_a_compiled_net_has_the_loss_curve_of_one_that_is_not(
-    shards: Manifest, alone: RunFolder, tmp_path: Path
-) -> None:
+def test_compiled_network_has_the_same_loss_curve(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
     compiled = train_here(configure(shards, "train.compile=true", "train.checkpoint_activations=true"), tmp_path)
     assert losses(compiled) == pytest.approx(losses(alone), rel=1e-4, abs=1e-6)
 
 
-def test_a_finished_run_is_not_trained_again(shards: Manifest, alone: RunFolder) -> None:
+def test_finished_run_is_not_trained_again(shards: Manifest, alone: RunFolder) -> None:
     before = alone.log_file.read_bytes()
     train(configure(shards), alone, detect({}))
     assert alone.log_file.read_bytes() == before
 
 
-def test_a_folder_that_holds_another_run_is_refused(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
+def test_folder_of_another_run_is_rejected(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
     config = configure(shards)
     RunFolder(tmp_path).start(config)
     with pytest.raises(Exception, match="another configuration"):
         train_here(configure(shards, "seed=5"), tmp_path)
 
 
-def test_a_stopped_run_continues_bit_for_bit(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
+def test_stopped_run_resumes_bit_identically(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
     class Stop(Exception):
         """Raised by the test in the middle of a run."""
 
@@ -135,7 +133,9 @@ def test_a_stopped_run_continues_bit_for_bit(shards: Manifest, alone: RunFolder,
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("micro", [4, 1])
-def test_two_ranks_have_the_loss_curve_of_one(shards: Manifest, alone: RunFolder, tmp_path: Path, micro: int) -> None:
+def test_two_ranks_have_the_same_loss_curve_as_one(
+    shards: Manifest, alone: RunFolder, tmp_path: Path, micro: int
+) -> None:
     together = train_on(2, shards, tmp_path / "run", f"train.micro_batch={micro}")
     expected = losses(alone)
     assert losses(together) == pytest.approx(expected, rel=1e-5, abs=1e-7)
@@ -149,7 +149,7 @@ def test_two_ranks_validate_every_window_once(shards: Manifest, alone: RunFolder
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
 
 
-def test_a_validation_of_some_windows_is_the_mean_over_those(
+def test_validation_loss_is_the_mean_over_the_selected_windows(
     shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[list[tuple[int, int]]] = []
@@ -163,12 +163,12 @@ def test_a_validation_of_some_windows_is_the_mean_over_those(
     windows = [window for batch in scored for window in batch]
     assert len(windows) == len(set(windows)) == 3
     assert len({event for event, _ in windows}) > 1
-    told = [r["loss"] for r in run.records() if r["event"] == "validation"]
-    assert told == pytest.approx([np.mean([event for event, _ in windows])])
+    logged = [r["loss"] for r in run.records() if r["event"] == "validation"]
+    assert logged == pytest.approx([np.mean([event for event, _ in windows])])
 
 
 @pytest.mark.multiprocess
-def test_a_run_of_two_ranks_continues_on_one(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
+def test_run_of_two_ranks_resumes_on_one(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_on(2, shards, run, "train.steps=12")
     (run / "model.safetensors").unlink()
@@ -188,7 +188,7 @@ def test_no_op_is_compiled_at_run_time(shards: Manifest, tmp_path: Path, monkeyp
 
 @pytest.fixture
 def victim(shards: Manifest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A run in a process of its own, long enough to be killed."""
+    """Long run in a separate process, to be killed."""
     arguments = [
         "train",
         "demo",
@@ -206,7 +206,7 @@ def victim(shards: Manifest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]
 
 
 @pytest.mark.multiprocess
-def test_sigkill_loses_nothing_that_was_saved(
+def test_run_resumes_from_its_last_checkpoint_after_sigkill(
     shards: Manifest, tmp_path: Path, victim: subprocess.Popen[bytes]
 ) -> None:
     run = RunFolder(tmp_path / "run")
@@ -219,14 +219,16 @@ def test_sigkill_loses_nothing_that_was_saved(
     assert saved is not None
     before = json.loads((saved / "progress.json").read_text())["step"]
     config = configure(shards, "train.steps=400")
-    seen: list[int] = []
-    train(config, run, detect({}), lambda done, *_: seen.append(done))
-    assert seen[0] == before + 1
+    steps: list[int] = []
+    train(config, run, detect({}), lambda done, *_: steps.append(done))
+    assert steps[0] == before + 1
     assert list(losses(run)) == list(range(1, 401))
 
 
 @pytest.mark.multiprocess
-def test_two_writers_do_not_share_a_run(shards: Manifest, tmp_path: Path, victim: subprocess.Popen[bytes]) -> None:
+def test_run_in_use_by_another_process_is_rejected(
+    shards: Manifest, tmp_path: Path, victim: subprocess.Popen[bytes]
+) -> None:
     while not (tmp_path / "run" / "log.jsonl").exists():
         time.sleep(0.05)
     arguments = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS, "--out", tmp_path / "run"]

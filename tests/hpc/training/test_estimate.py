@@ -1,4 +1,4 @@
-"""What is told before a run is what the run then needs."""
+"""Estimated parameters, FLOPs and memory match those of real steps."""
 
 import json
 from collections.abc import Callable
@@ -39,8 +39,8 @@ NETS = [
 
 
 @pytest.mark.parametrize("overrides", NETS)
-def test_memory_is_what_a_real_step_allocates(overrides: list[str]) -> None:
-    """Held against torch's own allocator, which knows nothing of how the estimate was made."""
+def test_memory_matches_a_real_step(overrides: list[str]) -> None:
+    """Compare with torch's allocator, which is independent of the estimate."""
     config = load_config("demo", overrides)
     counted, model, samples = count(resolve(config), (SIZE, SIZE)), build_model(resolve(config)), 4
     optimizer = torch.optim.AdamW(model.parameters())
@@ -50,17 +50,17 @@ def test_memory_is_what_a_real_step_allocates(overrides: list[str]) -> None:
     alive = sum(event.self_cpu_memory_usage for event in forward.key_averages())
     loss.backward()
     optimizer.step()
-    told = memory(counted, stage=0, gpus=1, micro_batch=samples)
-    assert alive == pytest.approx(told.activations, rel=0.1)
-    assert sum(p.nbytes for p in model.parameters()) == told.weights
-    assert sum(p.grad.nbytes for p in model.parameters() if p.grad is not None) == told.gradients
+    estimated = memory(counted, stage=0, gpus=1, micro_batch=samples)
+    assert alive == pytest.approx(estimated.activations, rel=0.1)
+    assert sum(p.nbytes for p in model.parameters()) == estimated.weights
+    assert sum(p.grad.nbytes for p in model.parameters() if p.grad is not None) == estimated.gradients
     moments = sum(s[k].nbytes for s in optimizer.state.values() for k in ("exp_avg", "exp_avg_sq"))
-    assert moments == told.optimizer
+    assert moments == estimated.optimizer
 
 
 @pytest.mark.parametrize("overrides", NETS)
-def test_activations_of_blocks_computed_twice_are_what_a_real_step_holds_at_most(overrides: list[str]) -> None:
-    """The peak of the backward pass above what there is before the step: also all gradients so far."""
+def test_activation_memory_of_recomputed_blocks_matches_the_peak_of_a_real_step(overrides: list[str]) -> None:
+    """Compare with the peak memory of the backward pass, which also includes gradients."""
     config = load_config("demo", [*overrides, "train.checkpoint_activations=true"])
     model, samples = build_model(resolve(config)), 4
     checkpoint_activations(model)
@@ -68,18 +68,18 @@ def test_activations_of_blocks_computed_twice_are_what_a_real_step_holds_at_most
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as forward:
         loss = model.loss(batch)
     held = sum(event.self_cpu_memory_usage for event in forward.key_averages())
-    told = memory(count(resolve(config), (SIZE, SIZE)), 0, 1, samples).activations
+    estimated = memory(count(resolve(config), (SIZE, SIZE)), 0, 1, samples).activations
     plain = memory(count(resolve(load_config("demo", overrides)), (SIZE, SIZE)), 0, 1, samples).activations
-    assert held < told < plain
+    assert held < estimated < plain
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as backward:
         loss.backward()
     peak = peak_of(backward) + held
     gradients = sum(p.nbytes for p in model.parameters())
-    assert peak == pytest.approx(told, rel=0.25, abs=gradients)
+    assert peak == pytest.approx(estimated, rel=0.25, abs=gradients)
 
 
 def peak_of(profiled: profile) -> int:
-    """Most bytes held at once above the beginning, from the allocator's own records."""
+    """Return the peak memory above the initial one, in bytes, from the records of the allocator."""
     changes = [(e.start_ns(), e.nbytes()) for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = most = 0
     for _, change in sorted(changes):
@@ -88,7 +88,7 @@ def peak_of(profiled: profile) -> int:
     return most
 
 
-def test_flops_are_those_of_the_convolutions() -> None:
+def test_flops_match_the_convolutions() -> None:
     config = load_config("demo", ["model.widths=[4,8]"])
     model = build_model(resolve(config))
     forward = 0
@@ -103,7 +103,7 @@ def test_flops_are_those_of_the_convolutions() -> None:
             module.register_forward_hook(add)
     model.loss(real_batch(config, 1))
     counted = count(resolve(config), (SIZE, SIZE))
-    # The backward pass costs twice the forward pass, but for the first layer, whose input needs no gradient.
+    # The backward pass costs twice the forward pass, except in the first layer, whose input needs no gradient.
     assert 2.7 * forward < counted.flops <= 3 * forward
     assert counted.parameters == parameter_count(model)
 
@@ -112,24 +112,27 @@ counts = st.builds(Counted, st.integers(1, 10**9), st.integers(1, 10**12), st.in
 
 
 @given(counts, st.integers(2, 64), st.integers(1, 8), st.booleans(), st.booleans())
-def test_a_higher_stage_never_needs_more(counted: Counted, gpus: int, micro: int, average: bool, offload: bool) -> None:
+def test_higher_stage_never_needs_more_memory(
+    counted: Counted, gpus: int, micro: int, average: bool, offload: bool
+) -> None:
     totals = [memory(counted, stage, gpus, micro, average, offload).total for stage in STAGES]
-    # A share is rounded up: a few bytes.
+    # Shards are rounded up by a few bytes.
     assert all(higher <= lower + 16 for lower, higher in pairwise(totals))
     assert memory(counted, 1, gpus, micro, average, offload=True).optimizer == 0
 
 
 @pytest.mark.multiprocess
-def test_the_optimizer_holds_what_was_told_at_every_stage(shards: Manifest, tmp_path: Path) -> None:
+def test_optimizer_memory_matches_the_estimate_at_every_stage(shards: Manifest, tmp_path: Path) -> None:
     for measured in on_ranks(2, "held_bytes", shards.folder, out=tmp_path):
-        for stage, of in enumerate(measured):
-            told = memory(count(resolve(load_config("demo", of["overrides"])), shards.shape), stage, 2, 4)
-            assert of["optimizer"] == pytest.approx(told.optimizer, rel=0.02)
-            assert of["weights"] == pytest.approx(told.weights, rel=0.02)
+        for stage, record in enumerate(measured):
+            config = load_config("demo", record["overrides"])
+            estimated = memory(count(resolve(config), shards.shape), stage, 2, 4)
+            assert record["optimizer"] == pytest.approx(estimated.optimizer, rel=0.02)
+            assert record["weights"] == pytest.approx(estimated.weights, rel=0.02)
 
 
 @given(counts, st.sampled_from([1, 6, 16, 32]), st.floats(1e6, 1e11))
-def test_what_is_said_to_fit_fits_and_nothing_smaller_does(counted: Counted, batch: int, gpu_bytes: float) -> None:
+def test_smallest_fit_fits_and_is_minimal(counted: Counted, batch: int, gpu_bytes: float) -> None:
     found = smallest(counted, batch, gpu_bytes)
     divisors = [n for n in range(1, batch + 1) if batch % n == 0]
     fewer = [n for n in divisors if not found or n < found.gpus]
@@ -141,7 +144,7 @@ def test_what_is_said_to_fit_fits_and_nothing_smaller_does(counted: Counted, bat
         assert all(memory(counted, s, found.gpus, 1).total > gpu_bytes for s in range(found.stage))
 
 
-def test_the_verb_tells_it_in_json_and_text(polarcast_here: Callable[..., tuple[int, str, str]]) -> None:
+def test_estimate_command_prints_text_and_json(polarcast_here: Callable[..., tuple[int, str, str]]) -> None:
     code, out, _ = polarcast_here("estimate", "demo", "--size", 64)
     assert code == 0
     assert "GPU-hours" in out

@@ -1,4 +1,4 @@
-"""How the global batch is made up, and how much memory that takes."""
+"""Choice of the micro-batch size."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from polarcast.hpc.training.micro_batch import choose_micro_batch
 SETTINGS = ["train.micro_batch=auto", "train.global_batch=24", "train.average_decay=0.99"]
 
 
-def test_the_largest_that_memory_holds_is_taken(shards: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_selects_the_largest_micro_batch_that_fits(shards: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("demo", SETTINGS)
     counted = count(resolve(config), shards.shape)
     for micro in (24, 8, 1):
@@ -25,7 +25,7 @@ def test_the_largest_that_memory_holds_is_taken(shards: Manifest, monkeypatch: p
         monkeypatch.setattr(micro_batch, "_available_bytes", lambda needed=needed: 1 + needed / micro_batch._FILLED)
         assert choose_micro_batch(resolve(config), shards, World()) == micro
     monkeypatch.setattr(micro_batch, "_available_bytes", lambda: needed // 2)
-    with pytest.raises(BadInput, match="not even one sample fits"):
+    with pytest.raises(BadInput, match="one sample does not fit"):
         choose_micro_batch(resolve(config), shards, World())
 
 
@@ -41,12 +41,12 @@ def test_processes_of_one_node_share_its_memory(shards: Manifest, monkeypatch: p
 
 
 @pytest.mark.parametrize("wrong", ["large", "0", "-3"])
-def test_what_is_neither_a_number_nor_auto_is_refused(wrong: str) -> None:
+def test_invalid_micro_batch_is_rejected(wrong: str) -> None:
     with pytest.raises(BadInput, match=r"train\.micro_batch"):
         load_config("demo", [f"train.micro_batch={wrong}"])
 
 
-def test_blocks_that_compute_twice_have_the_same_gradients_and_names() -> None:
+def test_activation_checkpointing_keeps_gradients_and_names() -> None:
     config = load_config("demo", ["model.widths=[4,8,8]"])
     plain, twice = build_model(resolve(config)), build_model(resolve(config))
     checkpoint_activations(twice)

@@ -1,4 +1,4 @@
-"""Nowcasts from windows to pictures: what is seen, what is held against it, and by which arms."""
+"""Nowcasts: windows, augmentation, scores, tables and figures."""
 
 import json
 from pathlib import Path
@@ -30,14 +30,14 @@ from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.training.train import train
 from tests.support.on_ranks import on_ranks
 
-SEEN, AHEAD = 3, 2
+INPUT_FRAMES, LEAD_FRAMES = 3, 2
 NET = {"name": "furenet", "widths": [4, 6], "squeeze": 2}
 QUICK = {"steps": 4, "validate_every": 4, "global_batch": 2, "warmup_steps": 1, "threads": 1}
 
 
 @pytest.fixture(scope="module")
 def storms(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Eight events of seven frames, 32 × 32: three windows each."""
+    """Shards of eight events of seven frames, 32 × 32: three windows each."""
     root = tmp_path_factory.mktemp("storms")
     write_archive(root / "archive", 8, size=32, seed=5, preset="tiny", frames=7)
     write_shards(open_archive(root / "archive"), root / "shards", split="0.5/0.25/0.25")
@@ -45,7 +45,12 @@ def storms(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def configured(manifest: Manifest, arm: str = "dualpol", **model: object) -> RunConfig:
-    data = {"shards": str(manifest.folder), "seen_frames": SEEN, "lead_frames": AHEAD, "heights_km": [3.0, 1.0]}
+    data = {
+        "shards": str(manifest.folder),
+        "seen_frames": INPUT_FRAMES,
+        "lead_frames": LEAD_FRAMES,
+        "heights_km": [3.0, 1.0],
+    }
     values = {"task": "nowcast", "arm": arm, "data": data, "model": model or NET, "train": QUICK}
     return load_config("demo", {**values, "match_params": False})
 
@@ -68,37 +73,35 @@ def records_of(run: RunFolder) -> Records:
 
 @pytest.mark.parametrize("variables", [["zh"], ["zdr", "kdp"], ["kdp", "zh"]])
 @pytest.mark.parametrize("reader", ["mapped", "stream"])
-def test_a_window_is_what_was_seen_and_the_zh_that_follows_it(
-    storms: Manifest, variables: list[str], reader: str
-) -> None:
+def test_window_has_the_input_frames_and_the_following_zh(storms: Manifest, variables: list[str], reader: str) -> None:
     data = {"variables": variables, "reader": reader}
     config = load_config(configured(storms).to_dict(), {"data": data})
     batch = build_reader(config, storms, "train").read([0, 2, 5]).to("cpu")
-    # Every frame by itself, read as those of QPE are.
+    # Each frame as an input of its own, for comparison.
     alone = build_reader(load_config(config.to_dict(), {"data": {**data, "variables": ["zh", "zdr", "kdp"],
                          "seen_frames": 1, "lead_frames": 6}}), storms, "train")  # fmt: skip
     for b, (event, frame) in enumerate(zip(batch.event.tolist(), batch.frame.tolist(), strict=True)):
         whole = alone.read(np.flatnonzero(alone.events() == event)).to("cpu")
         zh = torch.cat([whole.variable("zh")[0], whole.required_target_zh[0]])
-        assert batch.required_target_zh[b].equal(zh[frame + SEEN : frame + SEEN + AHEAD])
+        assert batch.required_target_zh[b].equal(zh[frame + INPUT_FRAMES : frame + INPUT_FRAMES + LEAD_FRAMES])
         assert batch.last_zh is not None
-        assert batch.last_zh[b].equal(zh[frame + SEEN - 1])
+        assert batch.last_zh[b].equal(zh[frame + INPUT_FRAMES - 1])
         if "zh" in variables:
-            assert batch.variable("zh")[b].equal(zh[frame : frame + SEEN])
+            assert batch.variable("zh")[b].equal(zh[frame : frame + INPUT_FRAMES])
             assert batch.variable("zh")[b, -1].equal(batch.last_zh[b])
-    assert batch.radar.shape == (3, SEEN, len(variables), 2, 32, 32)
+    assert batch.radar.shape == (3, INPUT_FRAMES, len(variables), 2, 32, 32)
     assert batch.rain is None
 
 
-def test_patches_are_cut_from_the_same_place_of_past_and_future(storms: Manifest) -> None:
+def test_crops_of_past_and_future_are_aligned(storms: Manifest) -> None:
     config = load_config(configured(storms).to_dict(), {"data": {"crop": 16}})
     batch = build_sampler(config, build_reader(config, storms, "train")).read(np.arange(6))
     assert batch.last_zh is not None
     assert batch.variable("zh")[:, -1].equal(batch.last_zh)
-    assert batch.required_target_zh.shape == (6, AHEAD, 2, 16, 16)
+    assert batch.required_target_zh.shape == (6, LEAD_FRAMES, 2, 16, 16)
 
 
-def test_samples_are_laid_in_eight_ways_past_and_future_alike(storms: Manifest) -> None:
+def test_flips_and_rotations_of_past_and_future_are_the_same(storms: Manifest) -> None:
     config = load_config(configured(storms).to_dict(), {"data": {"flip_rotate": True}})
     reader = build_reader(config, storms, "train")
     draw, places = build_sampler(config, reader), np.arange(64)
@@ -117,7 +120,7 @@ def test_samples_are_laid_in_eight_ways_past_and_future_alike(storms: Manifest) 
     assert batch.radar.equal(draw.read(places).radar)
 
 
-def test_samples_with_more_drops_or_fewer_keep_their_zdr(storms: Manifest) -> None:
+def test_concentration_jitter_keeps_zdr(storms: Manifest) -> None:
     config = load_config(configured(storms).to_dict(), {"data": {"concentration_jitter_db": 6.0}})
     reader = build_reader(config, storms, "train")
     draw, places = build_sampler(config, reader), np.arange(64)
@@ -136,9 +139,9 @@ def test_samples_with_more_drops_or_fewer_keep_their_zdr(storms: Manifest) -> No
         if not kept[b].any():
             continue
         shift = (zh[b] - before[b])[kept[b]].median()
-        ahead, seen = batch.required_target_zh[b], plain.required_target_zh[b]
-        torch.testing.assert_close(ahead[ahead != 0], (seen + shift)[ahead != 0], atol=0.05, rtol=0)
-        assert ((seen + shift)[(ahead == 0) & (seen != 0)] < 5.05).all()
+        target, unshifted = batch.required_target_zh[b], plain.required_target_zh[b]
+        torch.testing.assert_close(target[target != 0], (unshifted + shift)[target != 0], atol=0.05, rtol=0)
+        assert ((unshifted + shift)[(target == 0) & (unshifted != 0)] < 5.05).all()
         zdr, kdp = batch.variable("zdr")[b], batch.variable("kdp")[b]
         assert zdr[kept[b]].equal(plain.variable("zdr")[b][kept[b]])
         torch.testing.assert_close(
@@ -148,7 +151,7 @@ def test_samples_with_more_drops_or_fewer_keep_their_zdr(storms: Manifest) -> No
     assert batch.radar.equal(draw.read(places).to("cpu").radar)
 
 
-def test_persistence_scores_what_the_last_frame_does(storms: Manifest, runs: dict[tuple[str, str], RunFolder]) -> None:
+def test_persistence_forecasts_the_last_frame(storms: Manifest, runs: dict[tuple[str, str], RunFolder]) -> None:
     records = records_of(runs["persistence", "radar"])
     batch = build_reader(configured(storms), storms, "test").read(range(6)).to("cpu")
     assert batch.last_zh is not None
@@ -158,14 +161,14 @@ def test_persistence_scores_what_the_last_frame_does(storms: Manifest, runs: dic
     assert records.sums["continuous"].sum((0, 3))[..., 4] == pytest.approx(error.numpy(), rel=1e-6)
 
 
-def test_every_window_is_counted_in_one_kind_of_change(runs: dict[tuple[str, str], RunFolder]) -> None:
+def test_every_window_has_one_class_of_change(runs: dict[tuple[str, str], RunFolder]) -> None:
     for run in runs.values():
         sums = records_of(run).sums
         assert np.array_equal(sums["by_change"].sum(3), sums["contingency"])
 
 
 @pytest.mark.multiprocess
-def test_ranks_judge_a_net_with_batch_normalisation_by_the_same_statistics(storms: Manifest, tmp_path: Path) -> None:
+def test_ranks_evaluate_with_the_same_batch_statistics(storms: Manifest, tmp_path: Path) -> None:
     config = configured(storms)
     config.train.precision = "fp32"
     file = tmp_path / "run.yaml"
@@ -177,7 +180,7 @@ def test_ranks_judge_a_net_with_batch_normalisation_by_the_same_statistics(storm
     assert first["kept"]
 
 
-def test_change_is_told_by_the_area_of_echo() -> None:
+def test_change_is_classified_by_the_echo_area() -> None:
     def field(pixels: int) -> torch.Tensor:
         return torch.where(torch.arange(10_000) < pixels, 35.0, 10.0).view(100, 100)
 
@@ -187,7 +190,7 @@ def test_change_is_told_by_the_area_of_echo() -> None:
     assert [CHANGES[i] for i in found] == list(pairs.values())
 
 
-def test_tables_and_pictures_of_nowcasts(runs: dict[tuple[str, str], RunFolder], tmp_path: Path) -> None:
+def test_tables_and_figures_of_nowcasts(runs: dict[tuple[str, str], RunFolder], tmp_path: Path) -> None:
     table = TableSpec(title="t", metrics=["csi@threshold=20,lead_time=*", "csi@threshold=20,change=grows"])
     models = {"persistence": ModelSpec(label="Persistence", arms=["radar"]), "furenet": ModelSpec(label="FURENet")}
     suite = Suite(name="s", task="nowcast", models=models, tables={"t": table})
@@ -202,7 +205,7 @@ def test_tables_and_pictures_of_nowcasts(runs: dict[tuple[str, str], RunFolder],
     assert heads == {".png": b"\x89PNG", ".gif": b"GIF8"}
 
 
-def test_a_picture_shows_what_members_of_a_bagging_see(storms: Manifest, tmp_path: Path) -> None:
+def test_views_figure_of_bagging(storms: Manifest, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     train(configured(storms, **{**NET, "name": "bagging"}), run, World())
     evaluate(run, storms, run.output)
@@ -215,7 +218,7 @@ def test_a_picture_shows_what_members_of_a_bagging_see(storms: Manifest, tmp_pat
     assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
-def test_names_of_thirty_nets_stand_whole_below_their_scores(
+def test_legend_of_thirty_networks_fits_below_the_plots(
     storms: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder(tmp_path / "run")
@@ -243,16 +246,18 @@ def test_names_of_thirty_nets_stand_whole_below_their_scores(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"data": {"context": 2}}, "data.context"),
         ({"data": {"lead_frames": 0}}, "data.lead_frames"),
-        ({"model": {"name": "unet"}}, "unet does not do nowcast"),
+        ({"model": {"name": "unet"}}, "unet does not support nowcast"),
         ({"model": {"loss": "l2"}}, "model.loss"),
     ],
 )
-def test_what_is_no_nowcast_is_refused(storms: Manifest, change: dict[str, dict[str, object]], told: str) -> None:
+def test_invalid_nowcast_configuration_is_rejected(
+    storms: Manifest, change: dict[str, dict[str, object]], message: str
+) -> None:
     from polarcast.hpc.config.load import model_config
 
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         model_config(load_config(configured(storms).to_dict(), change))

@@ -1,4 +1,4 @@
-"""Nowcasts of the real event: its format from end to end, on all three variables."""
+"""Nowcasts of the real event, end to end, with all three variables."""
 
 import io
 from pathlib import Path
@@ -25,7 +25,7 @@ MODELS = {"furenet": {"widths": [4, 6], "squeeze": 2}, "persistence": {}}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small net and persistence, from synthetic storms of 32 × 32; neither has seen anything real."""
+    """A small network and persistence, trained on synthetic storms of 32 × 32 pixels only."""
     root = tmp_path_factory.mktemp("storms")
     write_archive(root / "archive", 6, size=32, seed=5, preset="tiny", frames=21)
     write_shards(open_archive(root / "archive"), root / "shards", split="0.5/0.25/0.25")
@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_real_event_is_five_windows_of_ten_frames_and_the_hour_after(
+def test_real_event_has_five_windows_with_one_hour_of_lead_time(
     name: str, trained: dict[str, Path], real_event: Path
 ) -> None:
     board = ProgressBoard(Console(file=io.StringIO()))

@@ -1,4 +1,4 @@
-"""What the GPU computes is what the CPU does, and what is special about it."""
+"""GPU results match the CPU; GPU-only features."""
 
 import json
 import os
@@ -51,14 +51,14 @@ def estimating(shards: Manifest, **changes: object) -> RunConfig:
 
 
 def storm(config: RunConfig) -> Batch:
-    """Two windows of one cell that moves by two pixels a frame and grows, 64 × 64."""
+    """Two windows of one cell that grows and moves by two pixels per frame, 64 × 64."""
     t = torch.arange(config.frames + config.lead_frames)[:, None, None]
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     echo = (40 + t - ((x - 12 - 2 * t) ** 2 + (y - 30) ** 2) / 8.0).clamp(min=0).expand(2, -1, -1, -1)
-    seen, ahead = echo[:, : config.frames, None, None], echo[:, config.frames :, None]
+    past, future = echo[:, : config.frames, None, None], echo[:, config.frames :, None]
     number = torch.arange(2)
-    radar = torch.cat([seen, seen / 20, seen / 40], 2)
-    return Batch(radar, None, number, number, config.variables(), (3.0,), target_zh=ahead, last_zh=seen[:, -1, 0])
+    radar = torch.cat([past, past / 20, past / 40], 2)
+    return Batch(radar, None, number, number, config.variables(), (3.0,), target_zh=future, last_zh=past[:, -1, 0])
 
 
 @pytest.fixture(autouse=True)
@@ -72,37 +72,37 @@ def made(config: RunConfig) -> Forecaster:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_nowcast_of_the_gpu_is_that_of_the_cpu(name: str) -> None:
+def test_nowcasts_on_the_gpu_match_the_cpu(name: str) -> None:
     config = nowcasting(name)
     batch, model = storm(config), made(config)
     with torch.inference_mode():
-        there = model.to("cuda").forecast(batch.to("cuda"))
-        here = model.to("cpu").forecast(batch.to("cpu"))
-    assert there.is_cuda
-    assert (here - there.cpu()).abs().max() < 0.02  # dBZ
+        on_gpu = model.to("cuda").forecast(batch.to("cuda"))
+        on_cpu = model.to("cpu").forecast(batch.to("cpu"))
+    assert on_gpu.is_cuda
+    assert (on_cpu - on_gpu.cpu()).abs().max() < 0.02  # dBZ
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_scores_of_the_gpu_are_those_of_the_cpu(pair: str) -> None:
+def test_scores_on_the_gpu_match_the_cpu(pair: str) -> None:
     forecast, observed = PAIRS[pair]
     protocol = Protocol(unit="mm/h", shape=(32, 32))
-    here = score_fields(forecast[:, None], observed, protocol)
-    there = score_fields(forecast[:, None].to("cuda"), observed.to("cuda"), protocol)
-    assert set(here) == set(there)
-    for name, sums in here.items():
-        torch.testing.assert_close(there[name].cpu(), sums, rtol=1e-4, atol=1e-4, equal_nan=True, msg=name)
+    on_cpu = score_fields(forecast[:, None], observed, protocol)
+    on_gpu = score_fields(forecast[:, None].to("cuda"), observed.to("cuda"), protocol)
+    assert set(on_cpu) == set(on_gpu)
+    for name, sums in on_cpu.items():
+        torch.testing.assert_close(on_gpu[name].cpu(), sums, rtol=1e-4, atol=1e-4, equal_nan=True, msg=name)
 
 
 @pytest.fixture(scope="module")
 def on_cpu(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """An undisturbed run on the CPU."""
+    """Uninterrupted run on the CPU."""
     run = RunFolder(tmp_path_factory.mktemp("cpu"))
     on_the_cpu(shards, run.path, 99)
     return run
 
 
 def on_the_cpu(shards: Manifest, folder: Path, *piece: object) -> None:
-    # Not through DeepSpeed's teardown, which may abort.
+    # Skip DeepSpeed's teardown, which may abort.
     script = "import os, sys, segments; segments.main(*sys.argv[1:]); os._exit(0)"
     command = [sys.executable, "-c", script, str(shards.folder), str(folder), json.dumps(piece)]
     hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -115,16 +115,14 @@ WAYS = [["train.engine=ddp"], *([f"train.zero_stage={n}"] for n in range(4))]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
-def test_training_on_the_gpu_goes_as_on_the_cpu(
+def test_training_on_the_gpu_matches_the_cpu(
     shards: Manifest, tmp_path: Path, on_cpu: RunFolder, way: list[str]
 ) -> None:
     segments.assert_like(segments.run_piece(str(shards.folder), str(tmp_path), [EXACT, *way]), on_cpu, 2e-3)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
-def test_a_run_goes_from_the_gpu_to_the_cpu_and_back(
-    shards: Manifest, tmp_path: Path, on_cpu: RunFolder, way: list[str]
-) -> None:
+def test_run_moves_between_gpu_and_cpu(shards: Manifest, tmp_path: Path, on_cpu: RunFolder, way: list[str]) -> None:
     def piece(until: int) -> str:
         return json.dumps([until, EXACT, *way])
 
@@ -136,7 +134,7 @@ def test_a_run_goes_from_the_gpu_to_the_cpu_and_back(
     segments.assert_like(run, on_cpu, 2e-3)
 
 
-def test_bfloat16_is_what_a_gpu_computes_in_unless_told_otherwise(shards: Manifest) -> None:
+def test_gpu_uses_bfloat16_by_default(shards: Manifest) -> None:
     kinds = {}
     for precision in ("auto", "fp32"):
         config = estimating(shards, precision=precision, engine="ddp")
@@ -148,18 +146,18 @@ def test_bfloat16_is_what_a_gpu_computes_in_unless_told_otherwise(shards: Manife
     assert kinds == {"auto": torch.bfloat16, "fp32": torch.float32}
 
 
-def test_the_largest_micro_batch_is_found_by_trying(shards: Manifest) -> None:
+def test_auto_micro_batch_is_found_on_the_gpu(shards: Manifest) -> None:
     config = estimating(shards, micro_batch="auto", global_batch=12)
     assert choose_micro_batch(resolve(config), shards, World()) == 12
 
 
-def test_a_buffer_is_not_used_again_while_its_copy_is_on_the_way() -> None:
+def test_buffer_is_not_reused_during_its_copy() -> None:
     recycler = Recycler()
     first = recycler.take((1000, 1000))
     first.fill(1)
     host = torch.from_numpy(first)
     place = first.ctypes.data
-    torch.cuda._sleep(200_000_000)  # what the copy has to wait for, about 0.1 s
+    torch.cuda._sleep(200_000_000)  # delays the copy by about 0.1 s
     there = host.to("cuda", non_blocking=True)
     del host, first
     second = recycler.take((1000, 1000))
@@ -171,7 +169,7 @@ def test_a_buffer_is_not_used_again_while_its_copy_is_on_the_way() -> None:
 
 
 @pytest.mark.skipif("torch.cuda.device_count() != 1")
-def test_more_processes_than_gpus_are_refused_in_one_line(shards: Manifest, tmp_path: Path) -> None:
+def test_more_processes_than_gpus_are_rejected(shards: Manifest, tmp_path: Path) -> None:
     command = ["train", "demo", f"data.shards={shards.folder}", "--processes", "2", "--out", str(tmp_path / "run")]
     done = subprocess.run([sys.executable, "-m", "polarcast.hpc.cli", *command], capture_output=True, text=True)
     assert done.returncode == 2
