@@ -25,9 +25,9 @@ FLOORS = [
 ]
 """Top floor first. A room imports from floors below it, never from its own floor or from above."""
 STANDALONE = {"slurm"}
-"""Imports nothing of the others, and only the top floor imports it."""
+"""Imports nothing of the others; only the top floor imports it."""
 MODELS_MAY_USE = {f"polarcast.data.{name}" for name in ("batch", "errors", "scaling", "synth.attainable")}
-"""Models see batches and scalings, and one of them the physics of synthetic storms; never archives, shards or readers."""
+"""Models see batches and scalings, one of them the physics of synthetic storms; never archives, shards or readers."""
 TOP = ("data", "models", "hpc", "sweeps", "slurm")
 
 
@@ -126,6 +126,15 @@ def test_a_circle_is_found() -> None:
     assert circles_in({"a": {"b"}, "b": {"c"}, "c": set()}) == []
     assert circles_in({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == [["a", "b", "c", "a"]]
     assert circles_in({"a": {"b"}, "b": {"a"}}) == [["a", "b", "a"]]
+
+
+def test_a_class_name_is_one_class() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name)
+    assert not {name: places for name, places in homes.items() if len(places) > 1}
 
 
 def test_models_know_tensors_only() -> None:
