@@ -1,1 +1,1 @@
-"""Training, evaluation and benchmarking on one machine or many; the rooms are listed in docs and tests."""
+"""Training, evaluation and benchmarking, on one machine or many; see docs/architecture.md."""

@@ -1,4 +1,4 @@
-"""Scores of a run by name, from its records; and the comparison of two runs on the same events."""
+"""Scores of a run by name, and the comparison of two runs on the same events."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from polarcast.hpc.scores.stats.paired import POOLED, Sums, compared, of_events,
 
 @dataclass(frozen=True)
 class EventScores:
-    """Scores of one run on the events that it was evaluated on; any metric can be asked for by its name.
+    """Scores of one run on the events that it was evaluated on, by name.
 
     Example:
         >>> scores = run.evaluate(split="test")
@@ -88,7 +88,7 @@ def compare(first: EventScores, second: EventScores, score: str, *, aggregation:
 
     Args:
         first: Scores of the reference, such as the radar arm.
-        second: Scores of the run that is held against it, such as the dual-pol arm, on the same events.
+        second: Scores of the run to compare with it, such as the dual-pol arm, on the same events.
         score: Name of the score, such as `csi@threshold=35`.
         aggregation: pooled over events, or mean of the events' scores.
 
