@@ -1,6 +1,7 @@
 """The verb `polarcast data ingest`."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,8 @@ from polarcast.hpc.utils.exit_codes import BAD_INPUT, FAILED
 if TYPE_CHECKING:
     from polarcast.data.ingest.run import IngestReport
 
-_VOLUMES, _SEQUENCES = "Radar volumes", "Gridded sequences"
+_volume = partial(typer.Option, rich_help_panel="Radar volumes")
+_sequence = partial(typer.Option, rich_help_panel="Gridded sequences")
 
 
 def ingest(
@@ -26,39 +28,20 @@ def ingest(
     ] = 15.0,
     pictures: Annotated[bool, typer.Option("--pictures", help="Draw each event before and after processing.")] = False,
     workers: Annotated[int | None, typer.Option(help="Number of processes; it does not change the files.")] = None,
-    variables: Annotated[str, typer.Option(help="Variables of every event.", rich_help_panel=_VOLUMES)] = "zh,zdr,kdp",
-    heights: Annotated[str, typer.Option(help="Heights above the radar in km.", rich_help_panel=_VOLUMES)] = "1,3,7",
+    variables: Annotated[str, _volume(help="Variables of every event.")] = "zh,zdr,kdp",
+    heights: Annotated[str, _volume(help="Heights above the radar in km.")] = "1,3,7",
     spacing_km: Annotated[
         float | None, typer.Option(help="Pixel size: of the grid of volumes (default 1), or of sequences without axes.")
     ] = None,
-    min_rhohv: Annotated[float, typer.Option(help="Lowest RhoHV of precipitation.", rich_help_panel=_VOLUMES)] = 0.8,
-    max_texture: Annotated[
-        float, typer.Option(help="Largest phase texture of precipitation, degrees.", rich_help_panel=_VOLUMES)
-    ] = 20.0,
-    attenuation: Annotated[
-        bool,
-        typer.Option(
-            "--attenuation", help="Correct zh and zdr for attenuation by the phase.", rich_help_panel=_VOLUMES
-        ),
-    ] = False,
-    band: Annotated[
-        str | None, typer.Option(help="S, C or X; by default read from the files.", rich_help_panel=_VOLUMES)
-    ] = None,
-    rain: Annotated[
-        str, typer.Option(help="Rain grid: kdp (R(KDP) as in NJU-CPOL), or none.", rich_help_panel=_VOLUMES)
-    ] = "kdp",
-    variable: Annotated[
-        str | None, typer.Option(help="Name in the file, if it is ambiguous.", rich_help_panel=_SEQUENCES)
-    ] = None,
-    units: Annotated[
-        str | None, typer.Option(help="Units such as dBZ, mm/h, 'mm per 5 min'.", rich_help_panel=_SEQUENCES)
-    ] = None,
-    height_km: Annotated[
-        float, typer.Option(help="Height under which it is stored.", rich_help_panel=_SEQUENCES)
-    ] = 1.0,
-    min_coverage: Annotated[
-        float, typer.Option(help="Smallest share of valid pixels.", rich_help_panel=_SEQUENCES)
-    ] = 0.5,
+    min_rhohv: Annotated[float, _volume(help="Lowest RhoHV of precipitation.")] = 0.8,
+    max_texture: Annotated[float, _volume(help="Largest phase texture of precipitation, degrees.")] = 20.0,
+    attenuation: Annotated[bool, _volume("--attenuation", help="Correct zh and zdr by the phase.")] = False,
+    band: Annotated[str | None, _volume(help="S, C or X; by default read from the files.")] = None,
+    rain: Annotated[str, _volume(help="Rain grid: kdp (R(KDP) as in NJU-CPOL), or none.")] = "kdp",
+    variable: Annotated[str | None, _sequence(help="Name in the file, if it is ambiguous.")] = None,
+    units: Annotated[str | None, _sequence(help="Units such as dBZ, mm/h, 'mm per 5 min'.")] = None,
+    height_km: Annotated[float, _sequence(help="Height under which it is stored.")] = 1.0,
+    min_coverage: Annotated[float, _sequence(help="Smallest share of valid pixels.")] = 0.5,
     as_json: bool = Json,
 ) -> None:
     """Convert radar volumes or gridded sequences to an archive in the layout of NJU-CPOL; resume after an interruption.
