@@ -70,7 +70,7 @@ class TrialRunner:
         known = read_trial(self.folder) or fresh
         self._before, self._started = known.seconds, time.monotonic()
         self._trial = replace(known, state=RUNNING, reason="", reports=[])
-        self._held, self._is_claimed = ExitStack(), False
+        self._lock, self._is_claimed = ExitStack(), False
 
     @property
     def trial(self) -> Trial:
@@ -85,7 +85,7 @@ class TrialRunner:
     def claim(self) -> None:
         """Lock this trial for this process, unless another process is training it."""
         with suppress(BadInput):
-            self._held.enter_context(sole_writer(self.folder))
+            self._lock.enter_context(sole_writer(self.folder))
             self._is_claimed = True
             self._write()
 
@@ -97,7 +97,7 @@ class TrialRunner:
         Raises:
             TrialFailed: a training failed; the trial is recorded as failed.
         """
-        with self._held:
+        with self._lock:
             while not self._is_claimed:
                 time.sleep(_POLL_SECONDS)
                 self.claim()

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.check import judge
+from polarcast.data.check import plausibility
 from polarcast.data.check.facts import CLASSES_DBZ, VALUE_EDGES, FrameFacts, Real
 from polarcast.data.check.findings import Problem
-from polarcast.data.check.judge import CheckedEvent
+from polarcast.data.check.plausibility import CheckedEvent
 
 KINDS = {
     "ranges": "values within the range of radars",
@@ -68,12 +68,12 @@ def check_event(
     rain_sums = _total((f.rain_sums for f in facts), (3,))
     no_rain = NO_RAIN if all(f.rain is None for f in facts) else "" if zh_is_measured else ZH_OF_RAIN
     checks: dict[str, Callable[[], list[Problem] | None]] = {
-        "ranges": lambda: judge.check_ranges(event, facts),
-        "constant": lambda: judge.check_constants(event, facts),
-        "variables": lambda: judge.check_names(event, values, classes),
-        "rain units": lambda: None if no_rain else judge.check_rain_units(event, rain_sums),
-        "orientation": lambda: judge.check_orientation(event, facts),
-        "order": lambda: judge.check_order(event, facts),
+        "ranges": lambda: plausibility.check_ranges(event, facts),
+        "constant": lambda: plausibility.check_constants(event, facts),
+        "variables": lambda: plausibility.check_names(event, values, classes),
+        "rain units": lambda: None if no_rain else plausibility.check_rain_units(event, rain_sums),
+        "orientation": lambda: plausibility.check_orientation(event, facts),
+        "order": lambda: plausibility.check_order(event, facts),
     }
     found = {kind: check() if facts else None for kind, check in checks.items()}
     return EventResult(
@@ -146,9 +146,9 @@ def _pooled(results: Sequence[EventResult]) -> list[Problem]:
     rain_sums = _total((e.rain_sums for e in results), (3,))
     found: list[Problem] = []
     if all("variables" in e.not_checked for e in results):
-        found += judge.check_names(everything, values, classes) or []
+        found += plausibility.check_names(everything, values, classes) or []
     if all(e.not_checked.get("rain units") == TOO_LITTLE for e in results):
-        found += judge.check_rain_units(everything, rain_sums) or []
+        found += plausibility.check_rain_units(everything, rain_sums) or []
     return [Problem(p.kind, "all events", p.found) for p in found]
 
 

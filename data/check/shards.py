@@ -11,7 +11,7 @@ import numpy as np
 from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks
 from polarcast.data.check.facts import frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
-from polarcast.data.check.judge import CheckedEvent
+from polarcast.data.check.plausibility import CheckedEvent
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.reader import Reader, only_test, open_reader
 from polarcast.data.shards.health import problem_of

@@ -68,17 +68,17 @@ class Reservoir:
     def __init__(self, size: int) -> None:
         self.size = size
         self._parts: list[tuple[Array, ...]] = []
-        self._held = 0
+        self._filled = 0
 
     def __len__(self) -> int:
-        return min(self._held, self.size)
+        return min(self._filled, self.size)
 
     def offer(self, features: Array, rain: Array, odds: Array, random: np.random.Generator) -> None:
         """Add items with features (n, f), rain (n,) and odds (n,) > 0; `random` draws their keys."""
         if len(rain):
             self._parts.append((features, rain, odds, random.random(len(rain)) / odds))
-            self._held += len(rain)
-        if self._held > 2 * self.size + 1:
+            self._filled += len(rain)
+        if self._filled > 2 * self.size + 1:
             self._shrink()
 
     def drawn(self) -> tuple[Array, Array, Array]:
@@ -94,7 +94,7 @@ class Reservoir:
         # Keep one more than the size: its key is the threshold.
         smallest = np.argsort(whole[-1], kind="stable")[: self.size + 1]
         self._parts = [tuple(column[smallest] for column in whole)]
-        self._held = len(smallest)
+        self._filled = len(smallest)
 
 
 class Boosting(Forecaster):

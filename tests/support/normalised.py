@@ -23,8 +23,8 @@ def main(config_file: str) -> dict[str, object]:
     own = _statistics(model)
     with engine.eval_model() as evaluated:
         shared = _statistics(evaluated)
-    held = engine.state_dict()
-    kept = shared if held is None else [float(v.sum()) for n, v in held.weights.items() if "running" in n]
+    state = engine.state_dict()
+    kept = shared if state is None else [float(v.sum()) for n, v in state.weights.items() if "running" in n]
     return {"own": own, "shared": shared, "kept": kept == shared}
 
 

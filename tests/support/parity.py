@@ -32,10 +32,10 @@ def main(shards: str, *overrides: str) -> dict[str, dict[str, float]]:
         changes = [f"train.engine={engine}", f"train.zero_stage={stage}"]
         one = load_config("demo", [f"data.shards={shards}", *SETTINGS, *overrides, *changes])
         micro = BATCH // world.size // accumulation
-        found, held = train_in_engine(one, reader, micro)
+        found, state = train_in_engine(one, reader, micro)
         result[f"{engine} {stage} {accumulation}"] = {
             "loss": max(abs(a - b) / abs(b) for a, b in zip(found, losses, strict=True)),
-            "weights": max(float((held[k] - weights[k]).abs().max()) for k in weights) if held else 0.0,
+            "weights": max(float((state[k] - weights[k]).abs().max()) for k in weights) if state else 0.0,
             "clipped": sum(n > config.train.clip_norm for n in norms),
         }
     return result
@@ -71,8 +71,8 @@ def train_in_engine(config: RunConfig, reader: Reader, micro: int) -> tuple[list
         if world.size > 1:
             torch.distributed.all_reduce(loss)
         losses.append(float(loss) / world.size)
-    held = engine.state_dict()
-    return losses, held.weights if held else {}
+    state = engine.state_dict()
+    return losses, state.weights if state else {}
 
 
 def windows(step: int, reader: Reader) -> list[int]:

@@ -127,9 +127,9 @@ class SharedWeightsState:
 
     def shard(self, index: int, whole: Tensor) -> Tensor:
         """See State."""
-        held = self._order[index].ds_tensor
-        padded = F.pad(whole.flatten(), (0, self._size * held.numel() - whole.numel()))
-        return padded[self._rank * held.numel() :][: held.numel()].to(held.device, copy=True)
+        shard = self._order[index].ds_tensor
+        padded = F.pad(whole.flatten(), (0, self._size * shard.numel() - whole.numel()))
+        return padded[self._rank * shard.numel() :][: shard.numel()].to(shard.device, copy=True)
 
     def moment(self, index: int, key: str) -> Tensor:
         """See State."""
