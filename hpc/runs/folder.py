@@ -50,9 +50,8 @@ class RunFolder:
         from omegaconf import OmegaConf
 
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.config_file.exists():
-            if self.require(config) == config:
-                return
+        if self.config_file.exists() and self.require(config) == config:
+            return
         write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
 
     def require(self, config: RunConfig) -> RunConfig:
