@@ -18,13 +18,13 @@ demo: install
 	$(BIN)/polarcast bench demo
 
 # The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm and browser, which
-# elsewhere skip where there is no Slurm to bring up, or no chromium. They bring processes of their own, and wait for them
-# much of the time: two such tests go on at once, one of them on the Slurm. The rest is spread over the cores.
+# elsewhere skip where there is no Slurm to bring up, or no chromium. These tests start processes of their own, and wait
+# for them half of the time: three go on at once, one of them on the Slurm. The rest is spread over the cores.
 REQUIRE ?= acceptance,multiprocess,journey
 UNIT := -m "not acceptance and not multiprocess and not journey and not slurm and not browser" -n auto --dist loadfile
 
 test: unit
-	$(BIN)/pytest -m "acceptance or multiprocess or journey or slurm or browser" -n 2 --dist loadgroup --require $(REQUIRE)
+	$(BIN)/pytest -m "acceptance or multiprocess or journey or slurm or browser" -n 3 --dist loadgroup --require $(REQUIRE)
 
 unit: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT)

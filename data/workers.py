@@ -1,8 +1,8 @@
 """Worker processes that end with their parent, and a process pool that isolates crashes."""
 
-import ctypes
 import multiprocessing
-import signal
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,16 +12,21 @@ from typing import TypeVar
 
 from polarcast.data.errors import BadInput
 
-_PR_SET_PDEATHSIG = 1
 
+def end_with_parent() -> None:
+    """End this worker when its parent process ends, even by SIGKILL; for the `initializer` of a process pool.
 
-def end_with_parent(by: int = signal.SIGKILL) -> None:
-    """Have the kernel signal this process when its parent ends, even by SIGKILL (Linux).
-
-    Use it as the `initializer` of a process pool. Pool workers wait on a pipe whose other end they hold themselves, so
-    without it they would wait forever.
+    A pool's workers wait on a pipe whose other end they hold themselves, and would wait forever.
     """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
 Job = TypeVar("Job")

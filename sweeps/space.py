@@ -12,7 +12,7 @@ from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.data import DataSpec
-from polarcast.hpc.config.load import load_config, model_config, parse_overrides
+from polarcast.hpc.config.load import load_config, model_config, parse_overrides, with_current_names
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.scores.metrics import METRICS
 from polarcast.hpc.scores.query import check_single, parse_score
@@ -103,9 +103,11 @@ class Space:
         Raises:
             BadInput: the configuration is invalid.
         """
-        values = OmegaConf.create(self.file.set)
+        chosen = OmegaConf.create({})
         for key, value in point.items():
-            OmegaConf.update(values, key, value, force_add=True)
+            OmegaConf.update(chosen, key, value, force_add=True)
+        layers = (with_current_names(layer, advise=False) for layer in (OmegaConf.create(self.file.set), chosen))
+        values: Any = OmegaConf.merge(*layers)
         if arm:
             values.arm = arm
         if self.objective != _LOSS:

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import sole_writer, write_text
-from polarcast.data.workers import end_with_parent
 from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.distributed.launch import die_with_parent
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.utils.exit_codes import ENDED_EARLY
 from polarcast.sweeps.parameters import Point
@@ -176,7 +176,7 @@ def _start(run: _Run, processes: int) -> "subprocess.Popen[bytes] | None":
             stdout=output,
             stderr=output,
             env={k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_RUNS)},
-            preexec_fn=lambda: end_with_parent(signal.SIGTERM),
+            preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         )
 
 

@@ -71,6 +71,13 @@ def floor_of(room: str) -> int:
     return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
+def test_imports_are_absolute() -> None:
+    """Relative imports would escape the other tests."""
+    for name, path in modules().items():
+        nodes = ast.walk(ast.parse(path.read_text()))
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes), name
+
+
 def test_hpc_holds_rooms_only() -> None:
     files = {path.name for path in (PROJECT / "hpc").iterdir() if path.is_file()}
     rooms = {f"hpc.{path.name}" for path in (PROJECT / "hpc").iterdir() if any(path.glob("*.py"))}

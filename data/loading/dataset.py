@@ -1,5 +1,6 @@
 """Windows of shards as a `torch.utils.data.Dataset`, for training loops other than the suite's own."""
 
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -52,9 +53,14 @@ class ShardDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         """Return one window as a batch of one, float16. Raises IndexError beyond the last window."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"window {index} of {len(self)}")
-        return self._reader.read([index % len(self)])
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"window {number} of {len(self)}")
+        return self._reader.read([number % len(self)])
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.variables)
+        return f"ShardDataset({self.manifest.source.location!r}, {self.split}: {len(self)} windows of {names})"
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Return several windows as one batch, float16: a DataLoader asks for those of a batch together."""
@@ -127,9 +133,10 @@ def open_shards(
         split: train, validation or test; all for the events of all splits.
         variables: Any of zh (dBZ), zdr (dB), kdp (deg/km), in this order along v; all that the shards hold by default.
         heights_km: Heights in km, in this order along z; all by default.
-        frames: Input frames of a window, t of `Batch.radar` (b, t, v, z, y, x).
+        frames: Input frames of a window.
         lead_frames: Frames after them that a nowcast forecasts, t of `Batch.target_zh` (b, t, z, y, x) in dBZ.
         context: Frames before each window that are read, too; at the start of an event its first frame is repeated.
+            `Batch.radar` (b, t, v, z, y, x) and `Batch.rain` have context + frames along t.
         rain: Whether `Batch.rain` (b, t, y, x) in mm/h is read; by default where the shards hold it and nothing is
             forecast.
 
@@ -142,10 +149,13 @@ def open_shards(
     if split not in SPLITS:
         raise BadInput(f"unknown split {split!r}", "split", f"choose from: {', '.join(SPLITS)}")
     for name, value, least in (("frames", frames, 1), ("lead_frames", lead_frames, 0), ("context", context, 0)):
-        if value < least:
-            raise BadInput(f"must be at least {least}, got {value}", name, f"give {least} or more")
-    if isinstance(variables, str):
-        raise BadInput(f"a single string {variables!r}", "variables", f"give a list: [{variables!r}]")
+        if not isinstance(value, int) or value < least:
+            raise BadInput(f"must be a whole number of at least {least}, got {value!r}", name, f"give {least} or more")
+    for name, several in (("variables", variables), ("heights_km", heights_km)):
+        if several is not None and (
+            isinstance(several, str | float | int) or not len(set(several)) == len(several) > 0
+        ):
+            raise BadInput(f"must be a list of different values, got {several!r}", name, "give each of them once")
     manifest = read_manifest(location)
     window = _Window(
         tuple(manifest.variables if variables is None else variables),

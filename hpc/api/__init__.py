@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from polarcast._jobs import Submission, submit
+    from polarcast._run import Run, open_run, train
     from polarcast.data.batch import Batch
     from polarcast.data.errors import BadInput, Stopped, WorkFailed
     from polarcast.data.loading.dataset import ShardDataset, open_shards
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from polarcast.hpc.inference.prediction import Prediction
     from polarcast.hpc.scores import functional as scores
     from polarcast.hpc.scores.event_scores import Comparison, EventScores, compare
-    from polarcast.jobs import Submission, submit
-    from polarcast.run import Run, open_run, train
 
 _HOMES = {
     "BadInput": "polarcast.data.errors",
@@ -31,19 +31,19 @@ _HOMES = {
     "Comparison": "polarcast.hpc.scores.event_scores",
     "EventScores": "polarcast.hpc.scores.event_scores",
     "Prediction": "polarcast.hpc.inference.prediction",
-    "Run": "polarcast.run",
+    "Run": "polarcast._run",
     "RunConfig": "polarcast.hpc.config.schema",
     "ShardDataset": "polarcast.data.loading.dataset",
     "Stopped": "polarcast.data.errors",
-    "Submission": "polarcast.jobs",
+    "Submission": "polarcast._jobs",
     "WorkFailed": "polarcast.data.errors",
     "compare": "polarcast.hpc.scores.event_scores",
     "load_config": "polarcast.hpc.config.load",
-    "open_run": "polarcast.run",
+    "open_run": "polarcast._run",
     "open_shards": "polarcast.data.loading.dataset",
     "scores": "polarcast.hpc.scores.functional",
-    "submit": "polarcast.jobs",
-    "train": "polarcast.run",
+    "submit": "polarcast._jobs",
+    "train": "polarcast._run",
 }
 __all__ = [
     "BadInput",
@@ -80,4 +80,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return sorted({*__all__, "__version__"})

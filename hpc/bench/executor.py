@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polarcast.data.errors import BadInput, Stopped, WorkFailed
-from polarcast.data.workers import end_with_parent
 from polarcast.hpc.bench.worker import ERROR, PROGRESS, read_progress
+from polarcast.hpc.distributed.launch import die_with_parent
 from polarcast.hpc.distributed.preemption import StopFlag, requeue, wait_to_be_ended
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.utils.exit_codes import ENDED_EARLY
@@ -107,7 +107,7 @@ def _start(job: CellJob, board: ProgressBoard) -> _Running:
             stderr=output,
             # This process requeues the Slurm job; its cells must not.
             env={name: value for name, value in os.environ.items() if not name.startswith("SLURM_")},
-            preexec_fn=end_with_parent,
+            preexec_fn=die_with_parent,
         )
     return _Running(job, process, board.cell_bar(job.folder.name.rsplit("-", 3)[0]))
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from polarcast.data.errors import BadInput
 from polarcast.hpc.utils.console import Json, print_json, print_text
 
 
@@ -79,6 +80,12 @@ def add(
     Example: polarcast leaderboard add runs/theirs --forecasts theirs.npz --shards shards
     """
     from polarcast.hpc.leaderboard.verify import add as verify
+
+    if (forecasts is None) != (shards is None):
+        missing = "--shards" if shards is None else "--forecasts"
+        raise BadInput(
+            "forecasts are verified on the shards that they were scored on", missing, "give both, or neither"
+        )
 
     result: dict[str, Any] = verify(run, forecasts, shards)
     if as_json:

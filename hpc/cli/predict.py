@@ -1,6 +1,7 @@
 """The verb `polarcast predict`."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +47,8 @@ def predict(
     from polarcast.hpc.inference.predict import predict as predict_event
     from polarcast.hpc.runs.folder import RunFolder
 
-    options = PredictOptions(event, members, seed, _split_range(frames), issued, size, not no_picture)
+    command = f"polarcast {shlex.join(sys.argv[1:])}"
+    options = PredictOptions(event, members, seed, _split_range(frames), issued, size, not no_picture, command)
     with stages() as bars:
         done: Written = predict_event(RunFolder(run), given, out, options, bars)
     for warning in done.warnings:

@@ -37,7 +37,7 @@ def load_config(
     Raises:
         BadInput: unknown preset, key or model, value of the wrong type, or KDP as an input of QPE.
     """
-    base, changes = (_with_current_names(part, advise) for part in (_read(source), parse_overrides(overrides)))
+    base, changes = (with_current_names(part, advise) for part in (_read(source), parse_overrides(overrides)))
     if OmegaConf.select(changes, "model.name") not in (None, OmegaConf.select(base, "model.name")):
         base.pop("model", None)
     values = OmegaConf.merge(base, changes)
@@ -87,6 +87,8 @@ def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> DictConfig:
     """Parse `key=value` with dotted keys, or nested values, into a tree. Raises BadInput for malformed overrides."""
     if isinstance(overrides, Mapping):
         return OmegaConf.create(dict(overrides))
+    if isinstance(overrides, str):
+        raise BadInput(f"a single string {overrides!r}", "overrides", f"give a list: [{overrides!r}]")
     for override in overrides:
         if "=" not in override:
             raise BadInput(f"{override!r} is not key=value", "override", "write for example train.steps=100")
@@ -110,13 +112,19 @@ def _former_names() -> dict[str, str]:
     return dict(walk(RunConfig(), ""))
 
 
-def _with_current_names(values: DictConfig, advise: bool) -> DictConfig:
-    """Rename former keys to current ones; if `advise`, log a warning, once per key."""
+def with_current_names(values: DictConfig, advise: bool) -> DictConfig:
+    """Rename former keys to current ones; if `advise`, log a warning, once per key.
+
+    Raises:
+        BadInput: a key is given under both names.
+    """
     for former, name in _former_names().items():
         part, _, key = former.rpartition(".")
         section = OmegaConf.select(values, part) if part else values
         if not isinstance(section, DictConfig) or key not in section:
             continue
+        if name.rpartition(".")[2] in section:
+            raise BadInput(f"is also given as {former}, its former name", name, "give it once")
         if advise:
             _advise(former, name)
         OmegaConf.update(values, name, section.pop(key), force_add=True)
@@ -141,7 +149,8 @@ def _model_schema(values: Any) -> DictConfig:
 
 def _unknown_key(key: str, schema: DictConfig) -> BadInput:
     known = _dotted(OmegaConf.to_container(schema))
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    former = _former_names()
+    near = [former.get(name, name) for name in difflib.get_close_matches(key, [*known, *former], n=1, cutoff=0.5)]
     fix = f"did you mean {near[0]}?" if near else f"choose from: {', '.join(known)}"
     return BadInput(f"unknown key {key!r}", "configuration", fix)
 

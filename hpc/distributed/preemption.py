@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from types import FrameType, TracebackType
@@ -38,7 +39,8 @@ class StopFlag:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopFlag":
-        for number in _SIGNALS:
+        # Only the main thread may set handlers; elsewhere the time limit alone stops a run early.
+        for number in _SIGNALS if threading.current_thread() is threading.main_thread() else ():
             # Keep SIGINT ignored, as in a background process. Job scripts ignore USR2 only until this handler is set.
             if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)

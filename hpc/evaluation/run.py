@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.distributed.process_group import gather, join
 from polarcast.hpc.distributed.world import World
@@ -91,6 +92,8 @@ def evaluate_records(
     run = RunFolder(path)
     if archive is None:
         manifest, name = open_shards(run.config()), split
+        if split not in manifest.splits:
+            raise BadInput(f"unknown split {split!r}", "split", f"choose from: {', '.join(manifest.splits)}")
         output = run.output
         if split != "test":
             output = Output(path / f"scores-{split}.parquet", path / f"cases-{split}.npz")

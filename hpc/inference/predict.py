@@ -1,7 +1,5 @@
 """Forecast one event with a trained run; write a netCDF file and a figure."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -45,6 +43,7 @@ class PredictOptions:
         issued: Last input frame of a nowcast; default: the latest.
         size: Pixels per side, of 1 km each, of a gridded radar volume.
         picture: Whether to draw a figure.
+        history: What made the forecast, for the attribute `history`: the command line or the call.
     """
 
     event: int | None = None
@@ -54,6 +53,7 @@ class PredictOptions:
     issued: int | None = None
     size: int = 256
     picture: bool = True
+    history: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _estimate(
     forecasts = replace(forecasts, warnings=warnings)
     title = f"Rain rate estimated from radar fields: {_title(config, source)}"
     members = len(forecasts.rain_rate)
-    dataset = to_dataset(forecasts, _file_attributes(run, config, source, title, members, options.seed, warnings))
+    dataset = to_dataset(forecasts, _file_attributes(run, config, source, title, members, options, warnings))
     draw = partial(draw_forecasts, forecasts, _title(config, source))
     return Prediction(dataset, source.event, None, warnings, draw)
 
@@ -165,7 +165,7 @@ def _nowcast(
     warnings = (*_unlike_training(run, config, source.manifest), *nowcast.warnings)
     title = f"Reflectivity forecast from radar fields: {_title(config, source)}, after frame {nowcast.issued}"
     members = len(nowcast.zh)
-    dataset = nowcast_dataset(nowcast, _file_attributes(run, config, source, title, members, options.seed, warnings))
+    dataset = nowcast_dataset(nowcast, _file_attributes(run, config, source, title, members, options, warnings))
     draw = partial(draw_nowcast, nowcast, _title(config, source))
     return Prediction(dataset, source.event, nowcast.issued, warnings, draw)
 
@@ -208,7 +208,13 @@ def _title(config: RunConfig, source: Input) -> str:
 
 
 def _file_attributes(
-    run: RunFolder, config: RunConfig, source: Input, title: str, members: int, seed: int, warnings: Sequence[str]
+    run: RunFolder,
+    config: RunConfig,
+    source: Input,
+    title: str,
+    members: int,
+    options: PredictOptions,
+    warnings: Sequence[str],
 ) -> dict[str, Attribute]:
     """Return the global attributes of the file, with its provenance."""
     now, before = provenance.describe(source.manifest), provenance.read_provenance(run.provenance_file)
@@ -218,14 +224,14 @@ def _file_attributes(
         "Conventions": "CF-1.8",
         "title": title,
         "source": f"polarcast {version}: model {name}, arm {config.arm}, run {key[:12]}",
-        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} polarcast {shlex.join(sys.argv[1:])}",
+        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {options.history or 'polarcast'}",
         "warnings": "\n".join(warnings) or "none",
         "model": name,
         "arm": config.arm,
         "inputs": f"{', '.join(config.variables())} at {', '.join(f'{h:g}' for h in config.data.heights_km)} km",
         "event": source.event,
         "members": members,
-        "seed": seed,
+        "seed": options.seed,
         "run_config_digest": key,
         "checkpoint_step": "none: not trained in steps" if step is None else step,
         "training_data_digest": before.get("data", {}).get("digest") or _UNKNOWN,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction(Mapping[str, Array]):
     """A forecast of one event: arrays by name, with dimensions, coordinates and attributes after CF 1.8.
 
@@ -45,6 +45,9 @@ class Prediction(Mapping[str, Array]):
         """Return a variable or coordinate as an array. Raises KeyError for an unknown name."""
         values = self.dataset.variables[name].values
         return np.where(values == FILL, np.nan, values) if values.dtype.kind == "f" else values
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.dataset.variables)

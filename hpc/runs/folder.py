@@ -50,16 +50,13 @@ class RunFolder:
         from omegaconf import OmegaConf
 
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.config_file.exists() and self.require(config) == config:
-            return
+        if self.config_file.exists():
+            known = self.config()
+            if digest(known) != digest(config):
+                raise BadInput("contains a run with another configuration", self.path, "choose another folder")
+            if known == config:
+                return
         write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
-
-    def require(self, config: RunConfig) -> RunConfig:
-        """Return the configuration of the run. Raise BadInput if its digest is not that of `config`."""
-        known = self.config()
-        if digest(known) != digest(config):
-            raise BadInput("contains a run with another configuration", self.path, "choose another folder")
-        return known
 
     def config(self) -> RunConfig:
         """Read the configuration. Raises BadInput if the folder is not a run."""

@@ -12,10 +12,10 @@ from polarcast.hpc.scores.query import ALL, Score, parse_score
 from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.records import Records, common_events
 from polarcast.hpc.scores.stats.bootstrap import Interval
-from polarcast.hpc.scores.stats.paired import POOLED, Sums, compared, of_events, of_one
+from polarcast.hpc.scores.stats.paired import AGGREGATIONS, POOLED, Sums, compared, of_events, of_one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class EventScores:
     """Scores of one run on the events that it was evaluated on, by name.
 
@@ -26,6 +26,12 @@ class EventScores:
 
     records: Records
     """Sums of each event, from which every score is computed."""
+
+    __iter__ = None  # scores are asked for by name; there is no list of all of them
+
+    def __repr__(self) -> str:
+        count = len(self.events)
+        return f"EventScores({count} event{'s' * (count != 1)}, {self.protocol.unit}, {self.protocol.members} members)"
 
     def __getitem__(self, score: str) -> float:
         """Return a score pooled over all events, such as `rmse` or `hk@threshold=10,window=9`; NaN where undefined.
@@ -41,7 +47,11 @@ class EventScores:
         return of_events(Sums.of(_single(score), [self.records]))
 
     def interval(self, score: str, aggregation: str = POOLED) -> Interval:
-        """Return a score with its 95% interval over events, pooled or as the mean of the events' scores."""
+        """Return a score with its 95% interval over events, pooled or as the mean of the events' scores.
+
+        The limits are NaN for fewer events than an interval needs.
+        """
+        _check_aggregation(aggregation)
         return of_one(Sums.of(_single(score), [self.records]), aggregation)
 
     @property
@@ -84,7 +94,8 @@ class Comparison:
 def compare(first: EventScores, second: EventScores, score: str, *, aggregation: str = POOLED) -> Comparison:
     """Compare two runs: second − first, with the interval of a bootstrap that resamples events of both together.
 
-    With one run on either side the interval does not contain the luck of training.
+    With one run on either side, the interval does not include the variation between training runs. Limits and p are
+    NaN for fewer events than an interval needs.
 
     Args:
         first: Scores of the reference, such as the radar arm.
@@ -95,6 +106,7 @@ def compare(first: EventScores, second: EventScores, score: str, *, aggregation:
     Raises:
         BadInput: the runs were scored on different events, or lack the score.
     """
+    _check_aggregation(aggregation)
     parsed = _single(score)
     common_events([first.records, second.records])
     sums = [Sums.of(parsed, [side.records]) for side in (first, second)]
@@ -103,6 +115,12 @@ def compare(first: EventScores, second: EventScores, score: str, *, aggregation:
     return Comparison(
         score, difference.value, difference.low, difference.high, difference.p_value, len(first.events), found.improved
     )
+
+
+def _check_aggregation(aggregation: str) -> None:
+    if aggregation not in AGGREGATIONS:
+        choices = ", ".join(AGGREGATIONS)
+        raise BadInput(f"unknown aggregation {aggregation!r}", "aggregation", f"choose from: {choices}")
 
 
 def _single(text: str) -> Score:

@@ -2,7 +2,8 @@
 
 Every function takes numpy arrays or torch tensors of shape (…, y, x), any number of leading dimensions, and pools over
 all of them: sums are added up first and the score is computed last, as everywhere in the suite. With `keep_dims` some
-leading dimensions are kept. Undefined is NaN: CSI without an event in forecast or observation, for example.
+leading dimensions are kept. Undefined is NaN: CSI without an event in forecast or observation, for example. Pixels that
+are NaN or masked in either field are left out.
 
 Events are values at or above the threshold. Thresholds are in the unit of the fields, windows in pixels.
 """
@@ -22,6 +23,8 @@ from polarcast.hpc.scores.sums import score_fields
 
 Field = npt.NDArray[Any] | Tensor
 """Fields (…, y, x)."""
+Keep = int | Sequence[int]
+"""Leading dimensions that are kept."""
 Value = float | npt.NDArray[np.float64]
 """A score; an array of the kept dimensions where some are kept."""
 
@@ -31,7 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def mse(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+def mse(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
     """Return the mean squared error, Σ(f − o)² / n, in the squared unit of the fields.
 
     Args:
@@ -45,42 +48,42 @@ def mse(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> V
     return _deterministic("paper_mse", forecast, observed, keep_dims)
 
 
-def rmse(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+def rmse(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
     """Return the root of the mean squared error, in the unit of the fields. Arguments as for `mse`."""
     return _deterministic("rmse", forecast, observed, keep_dims)
 
 
-def mae(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+def mae(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
     """Return the mean absolute error, Σ|f − o| / n, in the unit of the fields. Arguments as for `mse`."""
     return _deterministic("mae", forecast, observed, keep_dims)
 
 
-def rbias(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+def rbias(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
     """Return RBIAS of the source paper, Σ|f − o| / Σo, dimensionless; NaN where Σo is 0. Arguments as for `mse`."""
     return _deterministic("paper_rbias", forecast, observed, keep_dims)
 
 
-def ne(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+def ne(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
     """Return the normalized error, 100 Σ|f − o| / Σo in percent. Arguments as for `mse`."""
     return _deterministic("ne", forecast, observed, keep_dims)
 
 
-def nb(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+def nb(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
     """Return the normalized bias, 100 Σ(f − o) / Σo in percent. Arguments as for `mse`."""
     return _deterministic("nb", forecast, observed, keep_dims)
 
 
-def cc(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+def cc(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
     """Return Pearson's correlation coefficient over all pixels, −1 to 1. Arguments as for `mse`."""
     return _deterministic("cc", forecast, observed, keep_dims)
 
 
-def explained_variance(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> Value:
+def explained_variance(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
     """Return 1 − var(f − o) / var(o), at most 1. Arguments as for `mse`."""
     return _deterministic("explained_variance", forecast, observed, keep_dims)
 
 
-def csi(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+def csi(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the critical success index, hits / (hits + false alarms + misses), 0 to 1.
 
     Args:
@@ -97,53 +100,47 @@ def csi(forecast: Field, observed: Field, threshold: float, *, window: int = 1, 
     return _categorical("csi", forecast, observed, threshold, window, keep_dims)
 
 
-def pod(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+def pod(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the probability of detection, hits / (hits + misses), 0 to 1. Arguments as for `csi`."""
     return _categorical("pod", forecast, observed, threshold, window, keep_dims)
 
 
-def far(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+def far(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the false alarm ratio, false alarms / (hits + false alarms), 0 to 1. Arguments as for `csi`."""
     return _categorical("far", forecast, observed, threshold, window, keep_dims)
 
 
-def pofd(
-    forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()
-) -> Value:
+def pofd(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the probability of false detection, false alarms / non-events, 0 to 1. Arguments as for `csi`."""
     return _categorical("pofd", forecast, observed, threshold, window, keep_dims)
 
 
-def hk(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+def hk(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the Hanssen–Kuipers discriminant, POD − POFD, −1 to 1. Arguments as for `csi`."""
     return _categorical("hk", forecast, observed, threshold, window, keep_dims)
 
 
-def hss(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+def hss(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the Heidke skill score, −1 to 1. Arguments as for `csi`."""
     return _categorical("hss", forecast, observed, threshold, window, keep_dims)
 
 
-def ets(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()) -> Value:
+def ets(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the equitable threat score (Gilbert skill score), −1/3 to 1. Arguments as for `csi`."""
     return _categorical("ets", forecast, observed, threshold, window, keep_dims)
 
 
-def bias(
-    forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()
-) -> Value:
+def bias(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the frequency bias, forecast events / observed events, 1 if perfect. Arguments as for `csi`."""
     return _categorical("bias", forecast, observed, threshold, window, keep_dims)
 
 
-def sedi(
-    forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Sequence[int] = ()
-) -> Value:
+def sedi(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
     """Return the symmetric extremal dependence index, −1 to 1 (Ferro & Stephenson 2011). Arguments as for `csi`."""
     return _categorical("sedi", forecast, observed, threshold, window, keep_dims)
 
 
-def fss(forecast: Field, observed: Field, threshold: float, window: int, *, keep_dims: Sequence[int] = ()) -> Value:
+def fss(forecast: Field, observed: Field, threshold: float, window: int, *, keep_dims: Keep = ()) -> Value:
     """Return the fractions skill score, 1 − Σ(f − o)² / (Σf² + Σo²) of event fractions, 0 to 1 (Roberts & Lean 2008).
 
     Args:
@@ -160,7 +157,7 @@ def fss(forecast: Field, observed: Field, threshold: float, window: int, *, keep
     return _deterministic("fss", forecast, observed, keep_dims, at)
 
 
-def sal(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> dict[str, Value]:
+def sal(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> dict[str, Value]:
     """Return the mean |S|, |A| and L of rain fields in mm/h (Wernli et al. 2008), under the keys s, a and l.
 
     Arguments as for `mse`. A part is NaN where no field defines it.
@@ -168,7 +165,7 @@ def sal(forecast: Field, observed: Field, *, keep_dims: Sequence[int] = ()) -> d
     return {part: _deterministic(f"sal_{part}", forecast, observed, keep_dims) for part in ("s", "a", "l")}
 
 
-def crps(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Sequence[int] = ()) -> Value:
+def crps(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Keep = ()) -> Value:
     """Return the fair continuous ranked probability score, in the unit of the fields (Ferro 2014).
 
     E|X − o| − ½ E|X − X'| over pairs of different members: as of an ensemble without end. One member gives the MAE.
@@ -185,14 +182,12 @@ def crps(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Sequen
     return _ensemble("crps", forecast, observed, member_dim, keep_dims)
 
 
-def spread_skill(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Sequence[int] = ()) -> Value:
+def spread_skill(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Keep = ()) -> Value:
     """Return spread / RMSE of the mean, corrected by √((m + 1) / m) (Fortin et al. 2014). Arguments as for `crps`."""
     return _ensemble("spread_skill", forecast, observed, member_dim, keep_dims)
 
 
-def brier(
-    forecast: Field, observed: Field, threshold: float, *, member_dim: int, keep_dims: Sequence[int] = ()
-) -> Value:
+def brier(forecast: Field, observed: Field, threshold: float, *, member_dim: int, keep_dims: Keep = ()) -> Value:
     """Return the Brier score of the share of members with an event, 0 to 1.
 
     Args:
@@ -208,22 +203,18 @@ def brier(
     return _ensemble("brier", forecast, observed, member_dim, keep_dims, {"threshold": threshold})
 
 
-def roc_area(
-    forecast: Field, observed: Field, threshold: float, *, member_dim: int, keep_dims: Sequence[int] = ()
-) -> Value:
+def roc_area(forecast: Field, observed: Field, threshold: float, *, member_dim: int, keep_dims: Keep = ()) -> Value:
     """Return the area under the ROC curve of the share of members with an event, 0 to 1. Arguments as for `brier`."""
     return _ensemble("roc_area", forecast, observed, member_dim, keep_dims, {"threshold": threshold})
 
 
-def _categorical(
-    name: str, forecast: Field, observed: Field, threshold: float, window: int, keep_dims: Sequence[int]
-) -> Value:
+def _categorical(name: str, forecast: Field, observed: Field, threshold: float, window: int, keep_dims: Keep) -> Value:
     at = {"threshold": threshold} if window == 1 else {"threshold": threshold, "window": window}
     return _deterministic(name, forecast, observed, keep_dims, at)
 
 
 def _deterministic(
-    name: str, forecast: Field, observed: Field, keep_dims: Sequence[int], at: Mapping[str, float] | None = None
+    name: str, forecast: Field, observed: Field, keep_dims: Keep, at: Mapping[str, float] | None = None
 ) -> Value:
     f, o = _tensor(forecast, "forecast"), _tensor(observed, "observed")
     if f.shape != o.shape:
@@ -236,7 +227,7 @@ def _ensemble(
     forecast: Field,
     observed: Field,
     member_dim: int,
-    keep_dims: Sequence[int],
+    keep_dims: Keep,
     at: Mapping[str, float] | None = None,
 ) -> Value:
     f, o = _tensor(forecast, "forecast"), _tensor(observed, "observed")
@@ -246,24 +237,38 @@ def _ensemble(
     expected = (*by_member.shape[:-3], *by_member.shape[-2:])
     if tuple(o.shape) != expected:
         raise ValueError(f"observed must have the shape of forecast without members, {expected}, got {tuple(o.shape)}")
-    if by_member.shape[-3] < 2 and name != "crps":
-        raise ValueError(f"{name} needs at least two members, got {by_member.shape[-3]}")
+    needed = 1 if name == "crps" else 2
+    if by_member.shape[-3] < needed:
+        raise ValueError(
+            f"{name} needs at least {'two members' if needed == 2 else 'one member'}, got {by_member.shape[-3]}"
+        )
     return _score(name, by_member, o, keep_dims, at or {})
 
 
 def _tensor(field: Field, name: str) -> Tensor:
-    tensor = torch.as_tensor(field).detach()
-    if tensor.ndim < 2:
-        raise ValueError(f"{name} must be (…, y, x), got shape {tuple(tensor.shape)}")
+    if not isinstance(field, Tensor):
+        # Masked values are missing; flipped and big-endian arrays are copied into a layout that torch can use.
+        values = np.ma.filled(np.ma.asarray(field, dtype=np.float64), np.nan) if np.ma.isMaskedArray(field) else field
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"{name} must hold real numbers, got {array.dtype}")
+        field = torch.from_numpy(array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32, order="C"))
+    if field.is_complex():
+        raise ValueError(f"{name} must hold real numbers, got {field.dtype}")
+    if field.ndim < 2:
+        raise ValueError(f"{name} must be (…, y, x), got shape {tuple(field.shape)}")
+    tensor = field.detach()
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _score(name: str, forecast: Tensor, observed: Tensor, keep_dims: Sequence[int], at: Mapping[str, float]) -> Value:
+def _score(name: str, forecast: Tensor, observed: Tensor, keep_dims: Keep, at: Mapping[str, float]) -> Value:
     """Score an ensemble (…, m, y, x) of fields (…, y, x), with the sums and formulas of the suite's records."""
     *leading, y, x = observed.shape
     if not math.prod(observed.shape):
         raise ValueError(f"no pixels to score in fields of shape {tuple(observed.shape)}")
-    kept = [dim + len(leading) if dim < 0 else dim for dim in keep_dims]
+    kept = [
+        dim + len(leading) if dim < 0 else dim for dim in ([keep_dims] if isinstance(keep_dims, int) else keep_dims)
+    ]
     if len(set(kept)) < len(kept) or not set(kept) <= set(range(len(leading))):
         raise ValueError(f"keep_dims must be different ones of {len(leading)} leading dimensions, got {keep_dims}")
     members = forecast.shape[-3]
@@ -279,8 +284,10 @@ def _score(name: str, forecast: Tensor, observed: Tensor, keep_dims: Sequence[in
 
 
 def _protocol(shape: tuple[int, int], members: int, at: Mapping[str, float]) -> Protocol:
-    window = int(at.get("window", 1))
-    if window % 2 == 0 or not 1 <= window <= min(shape):
+    window = at.get("window", 1)
+    if window != int(window) or window % 2 == 0 or not 1 <= window <= min(shape):
         raise ValueError(f"window must be odd and at most {min(shape)} pixels, got {window}")
-    threshold = (float(at.get("threshold", 0.0)),)
-    return Protocol("mm/h", shape, members, threshold=threshold, classes=(-math.inf,), window=(window,))
+    threshold = float(at.get("threshold", 0.0))
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold must be finite, got {threshold}")
+    return Protocol("mm/h", shape, members, threshold=(threshold,), classes=(-math.inf,), window=(int(window),))

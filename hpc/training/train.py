@@ -74,7 +74,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
     """
     join(world)
     if gather(run.is_trained, world)[0]:  # on shared file systems, nodes may see a new file at different times
-        run.require(config)
+        on_every_rank(lambda: run.start(config) if world.is_first else None, world)
         return
     with StopFlag(world, config.train.stop_seconds) as stop:
         manifest = on_every_rank(lambda: open_shards(config), world)

@@ -33,6 +33,13 @@ def test_point_becomes_a_configuration_that_scores_the_objective(tmp_path: Path)
     assert (config.arm, config.data.shards) == ("radar", "here")
 
 
+def test_a_point_overrides_the_former_name_of_its_key(tmp_path: Path) -> None:
+    text = "set: {data: {thicken_db: 3}}\nparameters: {data.concentration_jitter_db: {choice: [0.0, 1.0]}}"
+    space = load_space(space_file(tmp_path, text), ["data.shards=here"])
+    found = [space.config({"data.concentration_jitter_db": v}).data.concentration_jitter_db for v in (0.0, 1.0)]
+    assert found == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("objective", "smaller"),
     [("loss", True), ("rmse", True), ("csi@threshold=10", False), ("cc", False), ("crps", True)],

@@ -80,8 +80,11 @@ def test_it_travels_to_other_processes_without_its_open_files(shards: Manifest) 
     ("arguments", "message"),
     [
         ({"split": "training"}, "unknown split 'training' — choose from: train, validation, test, all"),
-        ({"frames": 0}, "frames: must be at least 1, got 0"),
-        ({"variables": "zh"}, r"give a list: \['zh'\]"),
+        ({"frames": 0}, "frames: must be a whole number of at least 1, got 0"),
+        ({"frames": 1.5}, "frames: must be a whole number"),
+        ({"variables": "zh"}, "variables: must be a list of different values, got 'zh'"),
+        ({"variables": []}, "variables: must be a list"),
+        ({"heights_km": [3.0, 3.0]}, "heights_km: must be a list of different values"),
         ({"variables": ["vr"]}, "vr"),
         ({"heights_km": [2.0]}, "2"),
         ({"frames": 50}, "50"),

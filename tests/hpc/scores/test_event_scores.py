@@ -75,3 +75,13 @@ def test_what_can_not_be_compared_is_named() -> None:
         scores["csi@threshold=*"]
     with pytest.raises(BadInput, match="threshold"):
         scores["csi@threshold=7"]
+
+
+def test_it_is_shown_in_one_line_and_is_no_list() -> None:
+    scores = scores_of(*fields(3))
+    assert repr(scores) == "EventScores(12 events, mm/h, 1 members)"
+    with pytest.raises(TypeError):
+        list(scores)  # type: ignore[call-overload]
+    for call in (lambda: scores.interval("rmse", "median"), lambda: compare(scores, scores, "rmse", aggregation="x")):
+        with pytest.raises(BadInput, match="choose from: pooled, mean"):
+            call()

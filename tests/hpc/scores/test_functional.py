@@ -135,3 +135,32 @@ def test_any_threshold_is_taken_exactly(threshold: float) -> None:
 def test_what_does_not_fit_is_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_any_layout_of_an_array_is_taken() -> None:
+    forecast, observed = rain(2), rain(2)
+    expected = functional.csi(forecast, observed, 10)
+    for change in (lambda f: f[:, ::-1, :], lambda f: f.astype(">f8"), lambda f: np.asfortranarray(f)):
+        assert functional.csi(change(forecast), change(observed), 10) == expected
+    frozen = observed.copy()
+    frozen.flags.writeable = False
+    assert functional.csi(forecast, frozen, 10) == expected
+    with pytest.raises(ValueError, match="real numbers"):
+        functional.mae(forecast + 1j, observed)
+
+
+def test_masked_and_missing_pixels_are_left_out() -> None:
+    forecast, observed = rain(2), rain(2)
+    hidden = RNG.random(observed.shape) < 0.3
+    expected = abs(forecast - observed)[~hidden].mean()
+    masked = np.ma.array(np.where(hidden, -9999, observed), mask=hidden)
+    assert functional.mae(forecast, masked) == pytest.approx(expected, rel=1e-6)
+    assert functional.mae(forecast, np.where(hidden, np.nan, observed)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_threshold_is_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        functional.csi(rain(1), rain(1), value)
+    with pytest.raises(ValueError, match="window must be odd"):
+        functional.fss(rain(1), rain(1), 1, 4.5)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Submit a training to Slurm from Python."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,18 +50,21 @@ def submit(
         cluster: Profile that comes with polarcast (gpu, cpu, test), or a YAML file.
         nodes: Number of nodes; the profile's by default.
         time: Time limit, [days-]hours:minutes:seconds; the profile's by default.
-        name: Name of the job; model, arm and seed by default.
+        name: Name of the job; model, arm, seed and digest by default.
         out: Folder of the run; runs/<name> by default.
-        after: Jobs that must have ended well before, such as "12:13".
-        dry_run: Return the script, and write and submit nothing.
+        after: Jobs that must succeed first, such as "12:13".
+        dry_run: Return the script, but submit nothing. The file of the configuration that it names is not written.
 
     Raises:
         BadInput: an unknown profile, values it does not allow, or no Slurm here.
         WorkFailed: Slurm rejected the job.
     """
-    label = name or f"{config.model['name']}-{config.arm}-s{config.seed}"
+    if not isinstance(config, RunConfig):
+        raise BadInput(f"expected a configuration, got {type(config).__name__}", "config", "use polarcast.load_config")
+    content = OmegaConf.to_yaml(OmegaConf.create(config.to_dict()))
+    label = name or f"{config.model['name']}-{config.arm}-s{config.seed}-{digest(config)[:8]}"
     run = Path(out) if out else Path("runs") / label
-    file = Path("runs") / "submitted" / f"{label}-{digest(config)[:8]}.yaml"
+    file = Path("runs") / "submitted" / f"{label}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.yaml"
     job = Job(("train", str(file), "--out", str(run)), label, nodes, time, None, after)
     try:
         script = sbatch_text(load_profile(cluster), job)
@@ -69,7 +73,7 @@ def submit(
         if not has_slurm():
             raise ValueError("no Slurm here — submit from a login node, or look at the script with dry_run=True")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+        write_text(file, content)
         return Submission(by_sbatch(script), script, run, file)
     except ValueError as error:
         raise BadInput(str(error)) from None

@@ -1,14 +1,17 @@
 """A run in Python: train it, open it, load its model, predict and evaluate with it."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor, float16
 
+from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, sole_writer
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, detect
 from polarcast.hpc.evaluation.run import evaluate_records
@@ -20,7 +23,7 @@ from polarcast.hpc.scores.event_scores import EventScores
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.training.train import train as train_run
 from polarcast.hpc.utils.progress import ProgressBoard
-from polarcast.models.forecaster import Forecaster
+from polarcast.models.forecaster import Forecaster, InputSpec
 
 OnStep = Callable[[int, int, float], None]
 
@@ -55,7 +58,7 @@ class Run:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Code, data, packages and machine that the run was made with; empty before it is trained."""
+        """Code, data, packages and machine that the run was made with; empty before its training starts."""
         return read_json(self._folder.provenance_file)
 
     @property
@@ -73,9 +76,11 @@ class Run:
             device: Where to, such as cpu or cuda:1; the GPU where there is one by default.
 
         Raises:
-            BadInput: the run is not fully trained.
+            BadInput: the run is not fully trained. `forecast` raises it for a batch of other variables, heights or
+                number of frames than the model reads.
         """
         model = load_model(self._folder, World()).requires_grad_(False)
+        model.forecast = _checked(model.forecast, resolve(self.config).inputs)  # type: ignore[method-assign]
         return model if device is None else model.to(device)
 
     def predict(
@@ -103,7 +108,12 @@ class Run:
         Raises:
             BadInput: the run is not trained, or the source is unusable or lacks what the run reads.
         """
-        return forecast(self._folder, Path(source), PredictOptions(event, members, seed, frames, issued, size))
+        first, end = frames
+        if first is not None and first < 0:
+            raise BadInput(f"must not be negative, got {first}", "frames", "give numbers of frames")
+        call = f"polarcast.Run.predict({Path(source).name!r}, {event=}, {members=}, {seed=}, {frames=}, {issued=})"
+        options = PredictOptions(event, members, seed, (first, end), issued, size, history=call)
+        return forecast(self._folder, Path(source), options)
 
     def evaluate(self, split: str = "test", archive: str | Path | None = None) -> EventScores:
         """Score the run and keep the records in its folder, as `polarcast evaluate` does.
@@ -122,10 +132,31 @@ class Run:
             found = evaluate_records(self.path, Path(archive) if archive else None, split, board, World())
         return EventScores(found.records)
 
-    @cached_property
+    @property
     def card(self) -> dict[str, Any]:
         """Parameters, FLOPs, arm and events of the trained run."""
         return read_json(self.path / "card.json")
+
+
+def _checked(forecast: Callable[..., Tensor], inputs: InputSpec) -> Callable[..., Tensor]:
+    """Refuse batches that hold other fields than the model was trained on: some nets would take them silently."""
+
+    @wraps(forecast)
+    def checked(batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
+        names = ("variables", "heights_km")
+        for name, found, expected in ((name, getattr(batch, name), getattr(inputs, name)) for name in names):
+            if tuple(found) != tuple(expected):
+                raise BadInput(f"the batch has {found}, the model reads {expected}", name, f"open shards with {name}=")
+        if batch.radar.shape[1] != inputs.frames:
+            fix = "open shards with frames= for a nowcast, or context= for an estimate"
+            raise BadInput(f"the batch has {batch.radar.shape[1]} frames, the model reads {inputs.frames}", "t", fix)
+        if batch.radar.dtype == float16:
+            raise BadInput(
+                "the batch is in half precision, as it is read", "dtype", "bring it to a device: batch.to(…)"
+            )
+        return forecast(batch, members, seed)
+
+    return checked
 
 
 def open_run(path: str | Path) -> Run:
@@ -141,6 +172,7 @@ def train(config: RunConfig, out: str | Path, on_step: OnStep | None = None) -> 
     """Train a run to its end, and return it; continue from the newest checkpoint where `out` holds one.
 
     In a process that torchrun or srun has started, this process is one rank of the run; all of them must call this.
+    Torch's process group stays initialized, and torch's global random state is that of the last step.
 
     Args:
         config: What to train; see `load_config`.
