@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from polarcast.data.check.shards import check_shards
+from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.distributed.world import World
@@ -95,3 +96,20 @@ def test_stored_configuration_is_read_without_warning(older: Path, caplog: pytes
 def test_leaderboard_ranks_the_run(older: Path) -> None:
     board = make_boards(find_entries([older]), None)[0].as_record()
     assert [place["run"] for place in board["places"]] == ["qpe"]
+
+
+def test_later_layer_wins_under_either_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {turn: true, concentration_jitter_db: 1}")
+    config = load_config(file, ["data.flip_rotate=false", "data.thicken_db=2"])
+    assert (config.data.flip_rotate, config.data.concentration_jitter_db) == (False, 2)
+
+
+def test_key_under_both_names_is_refused() -> None:
+    with pytest.raises(BadInput, match="data.flip_rotate: is also given as data.turn, its former name — give it once"):
+        load_config("demo", ["data.turn=false", "data.flip_rotate=true"])
+
+
+def test_typing_error_in_a_former_name_suggests_the_current_one() -> None:
+    with pytest.raises(BadInput, match="did you mean data.flip_rotate"):
+        load_config("demo", ["data.turns=true"])
