@@ -1,13 +1,19 @@
 """Worker pool: a crash in one job does not affect the others."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from polarcast.data.errors import BadInput
 from polarcast.data.workers import run_all
 from tests.support.crashing import pid, work
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -35,3 +41,22 @@ def test_other_exceptions_are_raised() -> None:
 
 def test_without_isolation_jobs_run_in_this_process() -> None:
     assert dict(run_all(pid, [0, 1], 1, isolated=False)) == {0: os.getpid(), 1: os.getpid()}
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.5])
+def test_workers_end_when_their_parent_is_killed_even_while_they_start(delay: float) -> None:
+    code = (
+        "import os, signal, threading\nfrom polarcast.data.workers import run_all\n"
+        "from tests.support.crashing import work\n"
+        "if __name__ == '__main__':\n"
+        f"    threading.Timer({delay}, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()\n"
+        "    list(run_all(work, [0, 1, 2] * 1000, 2))\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=PROJECT, start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    assert parent.wait(timeout=60) == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while left := subprocess.run(["pgrep", "-g", str(parent.pid)], capture_output=True, text=True).stdout.split():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)

@@ -106,10 +106,12 @@ def test_later_layer_wins_under_either_name(tmp_path: Path) -> None:
 
 
 def test_key_under_both_names_is_refused() -> None:
-    with pytest.raises(BadInput, match="data.flip_rotate: is also given as data.turn, its former name — give it once"):
+    with pytest.raises(
+        BadInput, match=r"data\.flip_rotate: is also given as data.turn, its former name — give it once"
+    ):
         load_config("demo", ["data.turn=false", "data.flip_rotate=true"])
 
 
 def test_typing_error_in_a_former_name_suggests_the_current_one() -> None:
-    with pytest.raises(BadInput, match="did you mean data.flip_rotate"):
+    with pytest.raises(BadInput, match=r"did you mean data\.flip_rotate"):
         load_config("demo", ["data.turns=true"])
