@@ -26,6 +26,8 @@ app = typer.Typer(cls=_RankByDefault, no_args_is_help=True)
 def _group() -> None:
     """Rank runs that were scored on the same data, or add a run made elsewhere.
 
+    `leaderboard FOLDER…` is short for `leaderboard rank FOLDER…`, whose options `leaderboard rank --help` shows.
+
     Example: polarcast leaderboard runs --score csi@threshold=10 --html board.html
     """
 

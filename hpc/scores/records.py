@@ -95,6 +95,8 @@ def read_records(path: Path) -> Records:
     import pyarrow.parquet as pq
 
     fix = "run: polarcast evaluate on the run"
+    if not path.is_file():
+        raise BadInput("no score records: the run is not evaluated yet", path, fix)
     try:
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
