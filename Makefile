@@ -33,7 +33,13 @@ unit: install-dev
 gpu: install-dev
 	POLARCAST_TEST_GPU=1 $(BIN)/pytest -m gpu --require gpu
 
+# mypy does not follow the import hook of an editable install: links give it the packages under their real names. They
+# are made anew, so that a file of hpc/api that has come or gone since the install is known.
 lint: install-dev
+	rm -rf $(VENV)/links
+	mkdir -p $(VENV)/links/polarcast
+	for folder in data models hpc slurm sweeps; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
+	for file in hpc/api/*.py; do ln -sfn ../../../$$file $(VENV)/links/polarcast/$$(basename $$file); done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd $(VENV)/links && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p polarcast
@@ -52,12 +58,8 @@ endif
 	$(PIP) install --quiet -c constraints.txt -e .
 	@touch $@
 
-# mypy does not follow the import hook of an editable install: links give it the packages under their real names.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
-	mkdir -p $(VENV)/links/polarcast
-	for folder in data models hpc slurm sweeps; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
-	for file in hpc/api/*.py; do ln -sfn ../../../$$file $(VENV)/links/polarcast/$$(basename $$file); done
 	@touch $@
 
 clean:

@@ -11,7 +11,7 @@ from torch import Tensor, float16
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, sole_writer
-from polarcast.hpc.config.resolve import resolve
+from polarcast.hpc.config.resolve import input_spec
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, detect
 from polarcast.hpc.evaluation.run import evaluate_records
@@ -80,7 +80,7 @@ class Run:
                 number of frames than the model reads.
         """
         model = load_model(self._folder, World()).requires_grad_(False)
-        model.forecast = _checked(model.forecast, resolve(self.config).inputs)  # type: ignore[method-assign]
+        model.forecast = _checked(model.forecast, input_spec(self.config, self.config.variables()))  # type: ignore[method-assign]
         return model if device is None else model.to(device)
 
     def predict(
@@ -143,9 +143,9 @@ def _checked(forecast: Callable[..., Tensor], inputs: InputSpec) -> Callable[...
 
     @wraps(forecast)
     def checked(batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        names = ("variables", "heights_km")
-        for name, found, expected in ((name, getattr(batch, name), getattr(inputs, name)) for name in names):
-            if tuple(found) != tuple(expected):
+        for name in ("variables", "heights_km"):
+            found, expected = tuple(getattr(batch, name)), tuple(getattr(inputs, name))
+            if found != expected:
                 raise BadInput(f"the batch has {found}, the model reads {expected}", name, f"open shards with {name}=")
         if batch.radar.shape[1] != inputs.frames:
             fix = "open shards with frames= for a nowcast, or context= for an estimate"

@@ -38,11 +38,16 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     """
     base = resolve(config.base.config) if config.base else None
     settings = model_config(config)
-    inputs = _inputs(config, config.variables())
+    inputs = input_spec(config, config.variables())
     resolved = ResolvedConfig(config, get_model(config.model["name"]), settings, inputs, base)
     if resolved.model.has_widths:
         settings.widths = _widths(resolved)
     return resolved
+
+
+def input_spec(config: RunConfig, variables: tuple[str, ...]) -> InputSpec:
+    """Return what a model of a configuration reads and forecasts, for an arm with these variables."""
+    return InputSpec(variables, tuple(config.data.heights_km), config.frames, config.lead_frames)
 
 
 def _widths(resolved: ResolvedConfig) -> list[int]:
@@ -51,7 +56,7 @@ def _widths(resolved: ResolvedConfig) -> list[int]:
     reference = config.arm_variables("dualpol")
     if not config.match_params or config.variables() == reference:
         return widths
-    target = _count(resolved, _inputs(config, reference), widths)
+    target = _count(resolved, input_spec(config, reference), widths)
     try:
         return match_widths(lambda candidate: _count(resolved, resolved.inputs, candidate), widths, target)
     except ValueError as error:
@@ -68,7 +73,3 @@ def _count(resolved: ResolvedConfig, inputs: InputSpec, widths: Sequence[int]) -
 def _base(resolved: ResolvedConfig) -> Forecaster | None:
     base = resolved.base
     return base.model.build(base.settings, base.inputs, _base(base)) if base else None
-
-
-def _inputs(config: RunConfig, variables: tuple[str, ...]) -> InputSpec:
-    return InputSpec(variables, tuple(config.data.heights_km), config.frames, config.lead_frames)

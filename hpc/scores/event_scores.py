@@ -49,10 +49,11 @@ class EventScores:
     def interval(self, score: str, aggregation: str = POOLED) -> Interval:
         """Return a score with its 95% interval over events, pooled or as the mean of the events' scores.
 
-        The limits are NaN for fewer events than an interval needs.
+        The limits are within the range of the score, and NaN for fewer events than an interval needs.
         """
         _check_aggregation(aggregation)
-        return of_one(Sums.of(_single(score), [self.records]), aggregation)
+        parsed = _single(score)
+        return of_one(Sums.of(parsed, [self.records]), aggregation).within(*parsed.metric.limits)
 
     @property
     def events(self) -> npt.NDArray[np.int64]:

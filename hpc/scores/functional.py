@@ -237,11 +237,9 @@ def _ensemble(
     expected = (*by_member.shape[:-3], *by_member.shape[-2:])
     if tuple(o.shape) != expected:
         raise ValueError(f"observed must have the shape of forecast without members, {expected}, got {tuple(o.shape)}")
-    needed = 1 if name == "crps" else 2
-    if by_member.shape[-3] < needed:
-        raise ValueError(
-            f"{name} needs at least {'two members' if needed == 2 else 'one member'}, got {by_member.shape[-3]}"
-        )
+    members, needed = by_member.shape[-3], 1 if name == "crps" else 2
+    if members < needed:
+        raise ValueError(f"{name} needs {needed} or more members, got {members}")
     return _score(name, by_member, o, keep_dims, at or {})
 
 

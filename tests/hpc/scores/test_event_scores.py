@@ -85,3 +85,10 @@ def test_it_is_shown_in_one_line_and_is_no_list() -> None:
     for call in (lambda: scores.interval("rmse", "median"), lambda: compare(scores, scores, "rmse", aggregation="x")):
         with pytest.raises(BadInput, match="choose from: pooled, mean"):
             call()
+
+
+def test_an_interval_stays_within_the_range_of_its_score() -> None:
+    forecast, observed = fields(3)
+    few = EVENTS < 3
+    found = scores_of(forecast[few], observed[few], EVENTS[few]).interval("csi@threshold=10")
+    assert 0 <= found.low <= found.value <= found.high <= 1

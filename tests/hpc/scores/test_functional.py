@@ -128,7 +128,7 @@ def test_any_threshold_is_taken_exactly(threshold: float) -> None:
         (lambda: functional.csi(rain(1), rain(1), 1, window=17), "at most 16 pixels, got 17"),
         (lambda: functional.crps(rain(3), rain(2), member_dim=0), r"without members, \(16, 16\), got \(2, 16, 16\)"),
         (lambda: functional.crps(rain(3), rain(), member_dim=1), "member_dim must be a leading dimension"),
-        (lambda: functional.brier(rain(1), rain(), 1, member_dim=0), "at least two members, got 1"),
+        (lambda: functional.brier(rain(1), rain(), 1, member_dim=0), "needs 2 or more members, got 1"),
         (lambda: functional.mae(rain(2), rain(2), keep_dims=[1]), "1 leading dimensions, got"),
     ],
 )  # fmt: skip
