@@ -211,13 +211,3 @@ def _validations(run: RunFolder, objective: str) -> dict[int, float]:
     if undefined := [step for step, value in values.items() if value is None]:
         raise TrialFailed(f"{objective} is undefined at step {undefined[0]}")
     return values
-
-
-def check_data(space: Space) -> None:
-    """Raise BadInput if the shards of the runs are missing."""
-    from polarcast.data.shards.manifest import read_manifest
-
-    shards = space.config({}).data.shards
-    if not shards:
-        raise BadInput("no shards", "data.shards", "set data.shards, or add a data section to the space")
-    read_manifest(shards)

@@ -37,13 +37,6 @@ def detect(env: Mapping[str, str] = os.environ) -> World:
     return World()
 
 
-def device_name() -> str:
-    """Return `cuda` if a GPU is visible, else `cpu`."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def device_of(world: World) -> str:
     """Return the device of this process: the GPU of its local rank, or `cpu`."""
     import torch
