@@ -6,8 +6,9 @@ A process killed at any time leaves either the old file or the new one, never a 
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,54 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def checked_output(path: Path, is_folder: bool = False) -> Path:
+    """Return a path that can be written to, before the work whose result goes there.
+
+    The nearest parent that exists must be a folder that this user may write to; missing parents are made later.
+
+    Args:
+        path: File or folder to write.
+        is_folder: Whether it is a folder.
+
+    Raises:
+        BadInput: it can't be written; the message says why.
+    """
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+        if is_folder and path.exists() and not path.is_dir():
+            raise BadInput("is not a folder", path, "choose another path")
+        if not is_folder and path.is_dir():
+            raise BadInput("is a folder", path, "give the path of a file")
+        candidates = (path, *path.absolute().parents) if is_folder else path.absolute().parents
+        there = next(folder for folder in candidates if folder.exists())
+        if not there.is_dir():
+            raise BadInput(f"{there} is not a folder", path, "choose another path")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise BadInput(f"{there} is not writable", path, "choose another path")
+    except (OSError, ValueError) as error:  # such as a name that is too long, a loop of links, or a null byte
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(f"can't be written ({reason})", ascii(str(path))[1:-1], "choose another path") from None
+    return path
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only this user can enter, or check that an existing one is: for places that all users share.
+
+    Raises:
+        BadInput: another user made it, it is a link, or other users may write to it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise BadInput(
+            "belongs to another user, or others may write to it", path, "remove it, or choose another folder"
+        )
+    return path
+
+
 def sync_file(path: Path) -> None:
     """Sync a file's content to disk."""
     with path.open("rb") as stream:
@@ -61,7 +110,7 @@ def sync_folder(path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; return {} if the file is missing or damaged."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError):
         return {}
 

@@ -47,7 +47,7 @@ def _read(path: Path) -> Note:
     if not path.exists():
         return {}
     try:
-        note: Note = json.loads(path.read_text())
+        note: Note = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise BadInput(f"damaged metadata ({error})", path, "delete it, or make the archive again") from None
     return note

@@ -81,7 +81,7 @@ def _steps_and_batch(path: Path) -> tuple[int, int]:
     import yaml
 
     try:
-        train = yaml.safe_load(path.read_text())["train"]
+        train = yaml.safe_load(path.read_text("utf-8"))["train"]
         return int(train["steps"]), int(train["global_batch"])
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
         return 0, 0
@@ -90,7 +90,7 @@ def _steps_and_batch(path: Path) -> tuple[int, int]:
 def _records(path: Path) -> list[dict[str, Any]]:
     records = []
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8").splitlines()
     except OSError:
         return []
     for line in lines:
@@ -103,7 +103,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 def _client(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_CLIENT_SECONDS)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_CLIENT_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

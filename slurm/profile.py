@@ -81,7 +81,7 @@ def load_profile(source: str) -> Profile:
         names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
         raise ValueError(f"{source}: no such cluster profile — choose from: {names}; or give a YAML file")
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_text("utf-8")) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}) — correct the file") from None
     return _build(Profile, content, str(path))

@@ -77,7 +77,10 @@ def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
 
 
 def _sbatch(text: str, *arguments: str) -> str:
-    done = subprocess.run(["sbatch", *arguments], input=text, capture_output=True, text=True, timeout=_CLIENT_SECONDS)
+    done = subprocess.run(
+        ["sbatch", *arguments], input=text, capture_output=True, encoding="utf-8", errors="replace",
+        timeout=_CLIENT_SECONDS,
+    )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"sbatch rejected the job: {done.stderr.strip() or done.stdout.strip()}")
     print(done.stderr, file=sys.stderr, end="") if "--test-only" not in arguments else None

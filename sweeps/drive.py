@@ -34,7 +34,7 @@ def begin(folder: Path, space: Space, resume: bool, console: Any) -> Space:
         if known.is_file():
             if not resume:
                 raise BadInput("already holds a sweep", folder, "add --resume to continue it, or choose another folder")
-            if json.loads(known.read_text()) != content:
+            if json.loads(known.read_text("utf-8")) != content:
                 raise BadInput("holds a sweep of another space", folder, "choose another folder")
         space = _with_data(folder, space, console)
         write_json(known, content)

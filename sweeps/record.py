@@ -80,7 +80,7 @@ def write_trial(folder: Path, trial: Trial) -> None:
 def read_trial(folder: Path) -> Trial | None:
     """Read the trial of a folder; None if there is none."""
     try:
-        content: dict[str, Any] = json.loads((folder / _FILE).read_text())
+        content: dict[str, Any] = json.loads((folder / _FILE).read_text("utf-8"))
     except FileNotFoundError:
         return None
     return Trial(**{**content, "reports": [TrialReport(**report) for report in content["reports"]]})

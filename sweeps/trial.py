@@ -191,7 +191,7 @@ def _is_running(run: _Run) -> bool:
 
 
 def _reason(run: _Run, code: int) -> str:
-    lines = (run.folder.path / "output.txt").read_text(errors="replace").strip().splitlines()
+    lines = (run.folder.path / "output.txt").read_text(errors="replaceutf-8").strip().splitlines()
     if code == -signal.SIGKILL:
         return "killed, most likely out of memory"
     return lines[-1][:_REASON_LENGTH] if lines else f"exited with code {code}"

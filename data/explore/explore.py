@@ -75,7 +75,7 @@ def explore(
         rain_relations=fit_rain_relations(kdp, rain, HEIGHTS_KM),
     )
     _draw(archive, out, described, pixels)
-    (out / "report.json").write_text(json.dumps(found.as_record(), indent=1) + "\n")
+    (out / "report.json").write_text(json.dumps(found.as_record(), indent=1) + "\n", encoding="utf-8")
     return found
 
 

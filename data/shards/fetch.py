@@ -150,7 +150,7 @@ class Fetch:
 def _kill_tree(pid: int) -> None:
     """Kill a process and its children; killing only the shell would leave a stalled download running."""
     with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split():
             _kill_tree(int(child))
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)

@@ -97,7 +97,7 @@ class VerifiedFiles:
 
     def _load(self) -> dict[str, list[object]]:
         try:
-            return dict(json.loads(self._file.read_text()))
+            return dict(json.loads(self._file.read_text("utf-8")))
         except (OSError, ValueError):
             return {}
 

@@ -70,7 +70,7 @@ def pack_shard(job: ShardJob) -> Packed:
     """
     note = job.path.with_suffix(".json")
     if note.exists():
-        return Packed.from_json(note.read_text())
+        return Packed.from_json(note.read_text("utf-8"))
     packed = _write(job)
     write_text(note, packed.to_json())
     return packed

@@ -69,7 +69,7 @@ def write_shards(
     ]
     try:
         manifest = _manifest(archive, out, splits, shape, selection, _pack(jobs, workers, on_event))
-        (partial / NAME).write_text(manifest.to_json())
+        (partial / NAME).write_text(manifest.to_json(), encoding="utf-8")
         _publish(partial, out, {shard.name for shard in manifest.shards})
     except BadInput:
         shutil.rmtree(partial, ignore_errors=True)
@@ -81,10 +81,10 @@ def _claim(partial: Path, work: list[object], selection: Selection) -> Path:
     """Prepare the working folder: reuse that of a killed run with the same plan, or create a new one."""
     requested = json.dumps([work, selection.as_record({})])
     note = partial / _PLAN
-    if not note.exists() or note.read_text() != requested:
+    if not note.exists() or note.read_text("utf-8") != requested:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        note.write_text(requested)
+        note.write_text(requested, encoding="utf-8")
     return partial
 
 

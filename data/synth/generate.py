@@ -229,7 +229,7 @@ def _check(events: int, size: int, seed: int, preset: str, frames: int | None, r
 
 def _read_note(note: Path) -> dict[str, Any]:
     try:
-        known = json.loads(note.read_text())
+        known = json.loads(note.read_text("utf-8"))
     except ValueError as error:
         raise BadInput(f"not valid JSON ({error})", note, "delete the folder and make the archive again") from None
     if not isinstance(known, dict):
@@ -249,5 +249,5 @@ def _claim(out: Path, description: dict[str, Any]) -> None:
         return
     Path(out).mkdir(parents=True, exist_ok=True)
     partial = note.with_suffix(".json.partial")
-    partial.write_text(json.dumps(description, indent=2) + "\n")
+    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     partial.replace(note)

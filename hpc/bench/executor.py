@@ -135,5 +135,5 @@ def _raise_failure(cell: _Running) -> None:
     if cell.process.returncode in _STOPPED:
         raise Stopped(f"{folder.name} was stopped; its progress is saved — run the same command to continue")
     if (folder / ERROR).is_file():
-        raise BadInput((folder / ERROR).read_text().strip(), folder.name)
+        raise BadInput((folder / ERROR).read_text("utf-8").strip(), folder.name)
     raise WorkFailed(f"{folder.name} failed with exit code {cell.process.returncode} — see {folder / 'output.txt'}")

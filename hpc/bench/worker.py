@@ -27,7 +27,7 @@ class Reporter:
         now = time.monotonic()
         if now >= self._next or done == total:
             self._next = now + _SECONDS_BETWEEN_REPORTS
-            self._file.write_text(json.dumps({"stage": stage, "done": done, "total": total}))
+            self._file.write_text(json.dumps({"stage": stage, "done": done, "total": total}), encoding="utf-8")
 
 
 def run_cell(folder: Path) -> None:
@@ -47,7 +47,7 @@ def run_cell(folder: Path) -> None:
 def read_progress(folder: Path) -> tuple[str, int, int]:
     """Return the stage, steps done and total steps of a cell; ("", 0, 1) before its first report."""
     try:
-        report = json.loads((folder / PROGRESS).read_text())
+        report = json.loads((folder / PROGRESS).read_text("utf-8"))
         return report["stage"], report["done"], report["total"]
     except (OSError, ValueError):
         return "", 0, 1

@@ -121,7 +121,12 @@ def _two_processes() -> tuple[bool, str]:
         "--no-python",
     ]
     done = subprocess.run(
-        [*launcher, sys.executable, "-c", _TALK], capture_output=True, text=True, timeout=180, env=environment
+        [*launcher, sys.executable, "-c", _TALK],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=180,
+        env=environment,
     )
     if done.returncode:
         error = _ERROR_LINE.search(done.stderr)
@@ -132,7 +137,13 @@ def _two_processes() -> tuple[bool, str]:
 def _slurm() -> tuple[bool, str]:
     if shutil.which("sinfo") is None:
         return True, "not installed: runs start on this machine"
-    done = subprocess.run(["sinfo", "--noheader", "-o", "%P %D nodes %t"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        ["sinfo", "--noheader", "-o", "%P %D nodes %t"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=20,
+    )
     if done.returncode:
         return True, "installed, but no cluster responds: runs start on this machine"
     return True, "; ".join(done.stdout.splitlines()[:4])

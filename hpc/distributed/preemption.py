@@ -106,7 +106,7 @@ def seconds_of(text: str) -> int | None:
 def _slurm(*command: str) -> str | None:
     """Return the output of a Slurm command. If it fails, print its error to standard error and return None."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_CLIENT_SECONDS)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_CLIENT_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         print(f"polarcast: {' '.join(command)}: {error}", file=sys.stderr)
         return None

@@ -91,7 +91,8 @@ def _from_slurm(env: Mapping[str, str]) -> World:
     hosts = subprocess.run(
         ["scontrol", "show", "hostnames", env.get("SLURM_STEP_NODELIST") or env["SLURM_JOB_NODELIST"]],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=True,
     ).stdout.split()
     return World(

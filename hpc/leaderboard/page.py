@@ -52,7 +52,7 @@ def as_csv(boards: Sequence[Board]) -> str:
 def as_page(boards: Sequence[Board]) -> str:
     """Return a self-contained HTML page; its URL holds the filters, so that a view can be shared."""
     content = json.dumps([_for_page(board) for board in boards]).replace("</", "<\\/")
-    return _TEMPLATE.read_text().replace("__BOARDS__", content)
+    return _TEMPLATE.read_text("utf-8").replace("__BOARDS__", content)
 
 
 def _for_page(board: Board) -> dict[str, Any]:

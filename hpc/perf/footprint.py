@@ -23,7 +23,7 @@ _EPOCHS = 4
 
 def startup(folder: Path, like: Manifest, rounds: int) -> PerfRow:
     """Measure the seconds from a manifest of `SHARDS` shards on disk to the first windows of the order."""
-    (folder / NAME).write_text(_large(folder, like).to_json())
+    (folder / NAME).write_text(_large(folder, like).to_json(), encoding="utf-8")
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -62,7 +62,7 @@ def _grown(manifest: Manifest, frames: int, budget: int) -> list[float]:
 
 
 def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _large(folder: Path, like: Manifest) -> Manifest:

@@ -122,7 +122,7 @@ def _on_gpu(work: Work) -> int:
 
 def _on_host(work: Work) -> int:
     # Reset the peak of resident memory (Linux).
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = _status("VmRSS")
     work()
     return max(0, _status("VmHWM") - before)
@@ -130,6 +130,6 @@ def _on_host(work: Work) -> int:
 
 def _status(field: str) -> int:
     """Return a memory field of this process in bytes (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     [line] = [line for line in lines if line.startswith(f"{field}:")]
     return int(line.split()[1]) * 1024

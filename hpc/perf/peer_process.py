@@ -39,7 +39,12 @@ def peers(folder: Path, frames: np.ndarray, spec: "LoaderSpec") -> Iterator[dict
     command = [_environment(), Path(__file__).with_name("peers.py"), folder, json.dumps(asdict(spec))]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            [str(c) for c in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            encoding="utf-8",
+            errors="replace",
         )
         try:
             names = json.loads(_read_line(process, folder))
@@ -61,7 +66,7 @@ def _read_line(process: subprocess.Popen[str], folder: Path) -> str:
     assert process.stdout
     line = process.stdout.readline()
     if not line:
-        last = (folder / "log").read_text().strip().splitlines()[-1:]
+        last = (folder / "log").read_text("utf-8").strip().splitlines()[-1:]
         raise WorkFailed(f"the process of litdata and mosaicml-streaming ended early: {' '.join(last)}")
     return line
 
@@ -73,12 +78,12 @@ def _environment() -> Path:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polarcast" / "peers"
     python, done = root / "bin" / "python", root / "installed"
     wanted = "\n".join([*REQUIREMENTS, f"torch=={version('torch').split('+')[0]}"])
-    if done.is_file() and done.read_text() == wanted:
+    if done.is_file() and done.read_text("utf-8") == wanted:
         return python
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted.split()]
     for step in ([sys.executable, "-m", "venv", root], install):
-        finished = subprocess.run([str(part) for part in step], capture_output=True, text=True)
+        finished = subprocess.run([str(part) for part in step], capture_output=True, encoding="utf-8", errors="replace")
         if finished.returncode:
             raise WorkFailed(f"cannot create the environment {root}: {finished.stderr.strip()[-300:]}")
-    done.write_text(wanted)
+    done.write_text(wanted, encoding="utf-8")
     return python

@@ -84,8 +84,8 @@ def save(
     for name, tensors in ((_WEIGHTS, state.weights), (_AVERAGE, state.average), (_MOMENTS, state.moments)):
         if tensors:
             save_file(tensors, partial / name)
-    (partial / _PROGRESS).write_text(json.dumps(asdict(progress)))
-    (partial / _ORIGIN).write_text(json.dumps(dict(origin or {}), indent=1))
+    (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+    (partial / _ORIGIN).write_text(json.dumps(dict(origin or {}), indent=1), encoding="utf-8")
     _finish(partial, final)
     _prune(folder, keep, progress.best_step)
     return final
@@ -103,7 +103,7 @@ def newest(folder: Path) -> Path | None:
 def problem_of(path: Path) -> str:
     """Return what is wrong with a checkpoint; empty if it is valid."""
     try:
-        sums = json.loads((path / _SUMS).read_text())
+        sums = json.loads((path / _SUMS).read_text("utf-8"))
     except (OSError, ValueError):
         return f"{_SUMS} is missing or damaged"
     for name, value in sums.items():
@@ -117,7 +117,7 @@ def problem_of(path: Path) -> str:
 
 def load(path: Path) -> tuple[TrainState, Progress]:
     """Read a checkpoint."""
-    progress = Progress(**json.loads((path / _PROGRESS).read_text()))
+    progress = Progress(**json.loads((path / _PROGRESS).read_text("utf-8")))
     average = load_file(path / _AVERAGE) if (path / _AVERAGE).exists() else {}
     return TrainState(progress.step, load_file(path / _WEIGHTS), average, load_file(path / _MOMENTS)), progress
 

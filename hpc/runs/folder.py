@@ -66,14 +66,14 @@ class RunFolder:
 
     def log(self, **record: Any) -> None:
         """Append one record to log.jsonl, with the Unix time in seconds."""
-        with self.log_file.open("a") as stream:
+        with self.log_file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({**record, "time": round(time.time(), 2)}) + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield all records of log.jsonl; skip lines that an interruption truncated."""
         if not self.log_file.is_file():
             return
-        for line in self.log_file.read_text().splitlines():
+        for line in self.log_file.read_text("utf-8").splitlines():
             try:
                 yield json.loads(line)
             except ValueError:

@@ -28,7 +28,7 @@ def write_provenance(path: Path, manifest: Manifest) -> None:
 def read_provenance(path: Path) -> dict[str, Any]:
     """Read provenance.json; empty if it is missing or damaged, because it is informative only."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError):
         return {}
 
@@ -65,7 +65,9 @@ def _code() -> dict[str, str]:
 
 def _git(folder: Path, *command: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *command], capture_output=True, encoding="utf-8", errors="replace", timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

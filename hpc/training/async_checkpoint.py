@@ -72,6 +72,6 @@ class AsyncCheckpointer:
     def _origin(self) -> dict[str, Any]:
         return {
             "config": self._config.to_dict(),
-            "provenance": json.loads(self._run.provenance_file.read_text()),
+            "provenance": json.loads(self._run.provenance_file.read_text("utf-8")),
             "world_size": self._world.size,
         }

@@ -55,7 +55,7 @@ def _processors(powercap: Path) -> list[Path]:
 
 
 def _number(path: Path) -> int:
-    return int(path.read_text())
+    return int(path.read_text("utf-8"))
 
 
 def _gpu_counter(device: str) -> Callable[[], int] | None:
