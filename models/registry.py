@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, shown
 from polarcast.models.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from polarcast.models.diffusion.conditional import (
     CombinedDiffusion,
@@ -45,6 +45,8 @@ class RegisteredModel:
     """Whether the model is built around a trained base model."""
     sees_truth: bool = False
     """Whether the model receives the target as input: its scores are an upper bound for other models, not a result."""
+    any_inputs: bool = False
+    """Whether the model picks what it needs from any heights and frames, and any variables that include its own."""
     cost: float = 1.0
     """Time of a training step (an evaluation if the model is not trained), relative to that of the U-Net."""
 
@@ -69,7 +71,9 @@ MODELS: dict[str, RegisteredModel] = {
     "wf_unet": RegisteredModel(WFUNetConfig, WFUNet, _QPE, trained=True, cost=1.3),
     "diffusion": RegisteredModel(DiffusionConfig, Diffusion, _QPE, trained=True, cost=1.8),
     "combined_diffusion": RegisteredModel(CombinedDiffusionConfig, CombinedDiffusion, _QPE, trained=True, cost=1.8),
-    "autoencoder": RegisteredModel(AutoencoderConfig, Autoencoder, _QPE, trained=True, sees_truth=True),
+    "autoencoder": RegisteredModel(
+        AutoencoderConfig, Autoencoder, _QPE, trained=True, sees_truth=True, any_inputs=True
+    ),
     "latent_diffusion": RegisteredModel(LatentDiffusionConfig, LatentDiffusion, _QPE, trained=True, needs_base=True),
     "residual_diffusion": RegisteredModel(
         ResidualDiffusionConfig, ResidualDiffusion, _QPE, trained=True, needs_base=True, cost=2.6
@@ -77,13 +81,15 @@ MODELS: dict[str, RegisteredModel] = {
     "post_process": RegisteredModel(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True, cost=4.5),
     "member_mean": RegisteredModel(MemberMeanConfig, MemberMean, _QPE, trained=False, needs_base=True, cost=8.0),
     "boosting": RegisteredModel(BoostingConfig, Boosting, _QPE, trained=False),
-    "attainable": RegisteredModel(AttainableConfig, Attainable, _QPE, trained=False),
-    "power_law": RegisteredModel(PowerLawConfig, PowerLaw, _QPE, trained=False),
-    "persistence": RegisteredModel(PersistenceConfig, Persistence, _NOWCAST, trained=False, cost=0.1),
-    "extrapolation": RegisteredModel(ExtrapolationConfig, Extrapolation, _NOWCAST, trained=False, cost=0.7),
-    "sprog": RegisteredModel(CascadeConfig, SPROG, _NOWCAST, trained=False, cost=1.5),
-    "anvil": RegisteredModel(ANVILConfig, ANVIL, _NOWCAST, trained=False, cost=2.0),
-    "steps": RegisteredModel(STEPSConfig, STEPS, _NOWCAST, trained=False, cost=8.0),
+    "attainable": RegisteredModel(AttainableConfig, Attainable, _QPE, trained=False, any_inputs=True),
+    "power_law": RegisteredModel(PowerLawConfig, PowerLaw, _QPE, trained=False, any_inputs=True),
+    "persistence": RegisteredModel(PersistenceConfig, Persistence, _NOWCAST, trained=False, any_inputs=True, cost=0.1),
+    "extrapolation": RegisteredModel(
+        ExtrapolationConfig, Extrapolation, _NOWCAST, trained=False, any_inputs=True, cost=0.7
+    ),
+    "sprog": RegisteredModel(CascadeConfig, SPROG, _NOWCAST, trained=False, any_inputs=True, cost=1.5),
+    "anvil": RegisteredModel(ANVILConfig, ANVIL, _NOWCAST, trained=False, any_inputs=True, cost=2.0),
+    "steps": RegisteredModel(STEPSConfig, STEPS, _NOWCAST, trained=False, any_inputs=True, cost=8.0),
     "residual_nowcast": RegisteredModel(
         ResidualNowcastConfig, ResidualNowcast, _NOWCAST, trained=True, needs_base=True, cost=2.3
     ),
@@ -104,6 +110,6 @@ def get_model(name: str) -> RegisteredModel:
     Raises:
         BadInput: the name is unknown; the message lists the registered names.
     """
-    if name not in MODELS:
-        raise BadInput(f"unknown model {name!r}", "model.name", f"choose from: {', '.join(sorted(MODELS))}")
+    if not isinstance(name, str) or name not in MODELS:
+        raise BadInput(f"unknown model {shown(name)}", "model.name", f"choose from: {', '.join(sorted(MODELS))}")
     return MODELS[name]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polarcast.hpc.utils.console import Json, print_json, print_text
+from polarcast.hpc.utils.console import Json, positive, print_json, print_text
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -15,7 +15,7 @@ _PARTS = ("weights", "gradients", "optimizer", "average", "activations", "total"
 def estimate(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="demo, standard, paper, or a YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
-    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
+    size: Annotated[int, typer.Option(min=1, max=65_536, help="Pixels per side.")] = 256,
     gpu_gib: Annotated[float, typer.Option(help="Usable memory of one GPU, in GiB.")] = 72.0,
     tflops: Annotated[float, typer.Option(help="Speed of one GPU on such a model, in TFLOP/s.")] = 50.0,
     as_json: bool = Json,
@@ -25,10 +25,14 @@ def estimate(
     Example: polarcast estimate paper --gpu-gib 36 --tflops 40
     """
     from polarcast.hpc.config.load import load_config
+
+    positive(gpu_gib, "--gpu-gib")
+    positive(tflops, "--tflops")
+    config = load_config(source, overrides or [])
     from polarcast.hpc.config.resolve import resolve
     from polarcast.hpc.training.estimate import estimate as estimate_run
 
-    result = estimate_run(resolve(load_config(source, overrides or [])), (size, size), gpu_gib, tflops)
+    result = estimate_run(resolve(config), (size, size), gpu_gib, tflops)
     if as_json:
         print_json(result)
     else:

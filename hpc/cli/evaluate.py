@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polarcast.hpc.cli.checks import Trust
 from polarcast.hpc.cli.show import open_board, show_tables
 from polarcast.hpc.utils.console import Json, print_json, print_text
 
@@ -29,13 +30,24 @@ def evaluate(
         str, typer.Option(help="pooled: scores of sums over events; mean: mean of the events' scores.")
     ] = "pooled",
     recorded: Annotated[bool, typer.Option("--recorded", help="Use the records of the last evaluation.")] = False,
-    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun start their own.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, max=1024, help="Processes on this machine; torchrun and srun start their own.")
+    ] = 1,
+    trust: Trust = False,
     as_json: bool = Json,
 ) -> None:
     """Score a trained run, or all runs of a suite, on their test events or on another archive.
 
     Example: polarcast evaluate runs/unet --scores all --by class, or: polarcast evaluate runs/demo --archive NJU-CPOL
     """
+    from polarcast.hpc.evaluation.arguments import check_choices, check_places
+
+    check_choices(by, aggregation)
+    check_places(run, archive, split)
+    # Last, because it imports torch.
+    from polarcast.hpc.evaluation.summary import check_wanted
+
+    check_wanted(scores or (), by, aggregation)
     from polarcast.hpc.bench.rescore import is_suite, rescore
     from polarcast.hpc.distributed.launch import end_with_launcher, launch_local
     from polarcast.hpc.distributed.world import detect
@@ -46,21 +58,18 @@ def evaluate(
         given = [("--archive", archive), ("--split", split), ("--by", by), ("--aggregation", aggregation)]
         options = [text for name, value in given if value is not None for text in (name, str(value))]
         options += [text for score in scores or () for text in ("--scores", score)]
-        flags = ["--recorded"] * recorded + ["--json"] * as_json
+        flags = ["--recorded"] * recorded + ["--trust"] * trust + ["--json"] * as_json
         launch_local(["evaluate", str(run), *options, *flags], processes)
         return
     world = detect()
     with open_board(quiet=not world.is_first) as board:
         if not is_suite(run):
-            wanted = Wanted(tuple(scores or ["usual"]), by, aggregation, recorded)
+            wanted = Wanted(tuple(scores or ["usual"]), by, aggregation, recorded, trust)
             found, about = evaluate_run(run, archive, split, board, world, wanted)
             if world.is_first:
                 _show_summary(found, about, as_json)
             return
-        if archive is None:
-            from polarcast.data.errors import BadInput
-
-            raise BadInput("bench scores a suite on its own data", run, "give --archive, or a run folder below cells/")
+        assert archive is not None, "see check_places"
         tables, folder = rescore(run, archive, board)
     show_tables(tables, folder, as_json)
 

@@ -3,22 +3,25 @@
 import difflib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, shown
+from polarcast.data.secrets import redacted
 from polarcast.hpc.config.schema import BaseRun, RunConfig
-from polarcast.hpc.config.validate import check
+from polarcast.hpc.config.stored import is_remote, is_stored, literal, read_stored
 
 _log = logging.getLogger("polarcast")
 
 PRESETS = Path(__file__).with_name("presets")
+_BASE_FIX = "give the folder of a trained run, as base=runs/unet"
 
 
 def load_config(
@@ -29,34 +32,47 @@ def load_config(
     """Load and validate a configuration.
 
     Args:
-        source: Name of a preset, path of a YAML file, or nested values.
+        source: Name of a preset, path of a YAML file, or nested values. The config.yaml of a run is read as plain data
+            (see `read_stored`); its shards are only used if they are in a local folder or among the overrides.
         overrides: `key=value` with dotted keys, such as `train.steps=100` (the last one wins), or nested values. A
             different `model.name` drops the model settings of the source.
         advise: Whether to log a warning for each former name of a key; pass False for stored configurations.
 
     Raises:
-        BadInput: unknown preset, key or model, value of the wrong type, or KDP as an input of QPE.
+        BadInput: unknown preset, key or model, value of the wrong type or outside its range, or KDP as an input of QPE.
     """
-    base, changes = (with_current_names(part, advise) for part in (_read(source), parse_overrides(overrides)))
-    if OmegaConf.select(changes, "model.name") not in (None, OmegaConf.select(base, "model.name")):
-        base.pop("model", None)
-    values = OmegaConf.merge(base, changes)
-    schema = OmegaConf.structured(RunConfig)
-    schema.model = _model_schema(values)
+    with _one_line_errors("configuration"):
+        given = _read(source), parse_overrides(overrides)
+        base, changes = (with_current_names(part, advise) for part in given)
+        if _name_of_model(changes) not in (None, _name_of_model(base)):
+            base.pop("model", None)
+        if isinstance(source, str | Path) and is_stored(Path(source)):
+            _drop_locations(base, changes, Path(source))
+        _check_containers(changes, base)
+        values = OmegaConf.merge(base, changes)
+        assert isinstance(values, DictConfig)
+        return _validated(values)
+
+
+def load_stored(path: Path, trust: bool = False) -> RunConfig:
+    """Load and validate the stored configuration of a run, which may be made by others.
+
+    Args:
+        path: Its config.yaml.
+        trust: Whether texts may hold `${`; it is never interpolated.
+
+    Raises:
+        BadInput: the file is damaged or holds `${`, or a value is invalid; see `load_config`.
+    """
+    content = read_stored(path, trust)
+    if isinstance(content.get("base"), str):
+        raise BadInput(
+            "names a folder, and stored configurations contain their base", f"{path}, base", "train it again"
+        )
     try:
-        merged = OmegaConf.merge(schema, values)
-    except ConfigKeyError as error:
-        raise _unknown_key(str(error.full_key), schema) from None
-    except ValidationError as error:
-        got = OmegaConf.select(values, str(error.full_key))
-        raise BadInput(f"wrong value {got!r}", error.full_key, str(error).splitlines()[0]) from None
-    model = OmegaConf.to_container(merged.model)
-    merged.model = {}
-    config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    config.model = model
-    config.base = _read_base(config.base)
-    check(config)
-    return config
+        return load_config(content, advise=False)
+    except BadInput as error:
+        raise BadInput(error.what, f"{path}, {error.where}", error.fix) from None
 
 
 def model_config(config: RunConfig) -> Any:
@@ -67,16 +83,93 @@ def model_config(config: RunConfig) -> Any:
     return get_model(config.model["name"]).config(**values)
 
 
+def _validated(values: DictConfig) -> RunConfig:
+    """Return the configuration of nested values. Raises BadInput for unknown keys and invalid values."""
+    if "model" in values:
+        _require(DictConfig, values.model, "model", "settings, such as model.name=unet")
+    schema = OmegaConf.structured(RunConfig)
+    schema.model = _model_schema(values)
+    _check_containers(values, schema)
+    try:
+        merged = OmegaConf.merge(schema, values)
+    except ConfigKeyError as error:
+        raise _unknown_key(str(error.full_key), schema) from None
+    model = OmegaConf.to_container(merged.model, resolve=True, throw_on_missing=True)
+    merged.model = {}
+    config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    config.model = model
+    config.base = _read_base(config.base)
+    from polarcast.hpc.config.validate import check  # after the keys are checked, because it imports torch
+
+    check(config)
+    model_config(config)
+    return config
+
+
+def _drop_locations(stored: DictConfig, changes: DictConfig, path: Path) -> None:
+    """Remove locations of a stored configuration that only its maker could have meant.
+
+    Raises:
+        BadInput: its shards are not in a local folder, and the user gives no others.
+    """
+    data = stored.get("data")
+    if not isinstance(data, DictConfig):
+        return
+    data.pop("stage_to", None)
+    shards = data.get("shards")
+    if is_remote(shards) and OmegaConf.select(changes, "data.shards") is None:
+        what = f"the configuration of this run reads shards through {shown(redacted(shards))}"
+        raise BadInput(what, path, "give data.shards=… yourself")
+
+
+def _check_containers(values: DictConfig, schema: DictConfig, prefix: str = "") -> None:
+    """Raise BadInput for a value where settings or a list belong, as in data=1 and model.widths[0]=4."""
+    for name in sorted(map(str, set(values) & set(schema) - {"base"})):
+        expected, value, key = schema[name], values[name], f"{prefix}{name}"
+        if isinstance(expected, DictConfig):
+            _require(DictConfig, value, key, f"settings, such as {key}.{next(iter(expected), 'name')!s}=…")
+            _check_containers(value, expected, f"{key}.")
+        elif isinstance(expected, ListConfig) and value is not None:
+            _require(ListConfig, value, key, f"a list, such as {key}=[…]")
+        elif isinstance(value, DictConfig):
+            raise BadInput(f"got {shown(value)}", key, f"give one value, such as {key}=…")
+
+
+def _require(kind: type, value: Any, key: str, expected: str) -> None:
+    if not isinstance(value, kind):
+        raise BadInput(f"got {shown(value)}", key, f"give {expected}")
+
+
+def _name_of_model(values: DictConfig) -> Any:
+    model = values.get("model")
+    return model.get("name") if isinstance(model, DictConfig) else None
+
+
+@contextmanager
+def _one_line_errors(where: str) -> Iterator[None]:
+    """Turn errors of YAML and OmegaConf into BadInput."""
+    try:
+        yield
+    except (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError) as error:
+        key = getattr(error, "full_key", None) or where
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadInput(redacted(reason), key, "correct this value, or leave it out") from None
+
+
 def _read(source: str | Path | Mapping[str, Any]) -> DictConfig:
     if isinstance(source, Mapping):
         return OmegaConf.create(dict(source))
+    if not isinstance(source, str | Path):
+        raise BadInput(f"got {shown(source)}", "configuration", "give a preset, a YAML file, or nested values")
     path = Path(source) if Path(source).suffix in (".yaml", ".yml") else PRESETS / f"{source}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise BadInput("no such preset or file", source, f"choose a preset ({names}), or give a YAML file")
+    if is_stored(path):
+        return OmegaConf.create(read_stored(path))
     try:
         loaded = OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
         raise BadInput(f"not readable as YAML ({str(error).splitlines()[0]})", path, "correct the file") from None
     if not isinstance(loaded, DictConfig):
         raise BadInput("expected keys and values", path, "use a preset as an example")
@@ -87,15 +180,19 @@ def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> DictConfig:
     """Parse `key=value` with dotted keys, or nested values, into a tree. Raises BadInput for malformed overrides."""
     if isinstance(overrides, Mapping):
         return OmegaConf.create(dict(overrides))
-    if isinstance(overrides, str):
-        raise BadInput(f"a single string {overrides!r}", "overrides", f"give a list: [{overrides!r}]")
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence):
+        raise BadInput(f"expected a list, got {shown(overrides)}", "overrides", "give for example ['train.steps=100']")
     for override in overrides:
-        if "=" not in override:
-            raise BadInput(f"{override!r} is not key=value", "override", "write for example train.steps=100")
-    try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except OmegaConfBaseException as error:
-        raise BadInput(str(error).splitlines()[0], "override", "write for example train.steps=100") from None
+        if not isinstance(override, str) or "=" not in override:
+            raise BadInput(f"{shown(override)} is not key=value", "override", "write for example train.steps=100")
+    parsed = OmegaConf.create({})
+    for override in overrides:
+        try:
+            parsed.merge_with_dotlist([override])
+        except (OmegaConfBaseException, YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            what = f"{shown(redacted(override))}: {str(error).splitlines()[0]}"
+            raise BadInput(what, "override", "write for example train.steps=100") from None
+    return parsed
 
 
 @cache
@@ -136,10 +233,10 @@ def _advise(former: str, name: str) -> None:
     _log.warning("polarcast: %s was renamed to %s; the former name still works", former, name)
 
 
-def _model_schema(values: Any) -> DictConfig:
+def _model_schema(values: DictConfig) -> DictConfig:
     from polarcast.models.registry import get_model
 
-    name = OmegaConf.select(values, "model.name") or "unet"
+    name = values.model.get("name", "unet") if "model" in values else "unet"
     schema = OmegaConf.structured(get_model(name).config)
     OmegaConf.set_struct(schema, False)
     schema.name = name
@@ -152,7 +249,7 @@ def _unknown_key(key: str, schema: DictConfig) -> BadInput:
     former = _former_names()
     near = [former.get(name, name) for name in difflib.get_close_matches(key, [*known, *former], n=1, cutoff=0.5)]
     fix = f"did you mean {near[0]}?" if near else f"choose from: {', '.join(known)}"
-    return BadInput(f"unknown key {key!r}", "configuration", fix)
+    return BadInput(f"unknown key {shown(key)}", "configuration", fix)
 
 
 def _dotted(tree: Any, prefix: str = "") -> list[str]:
@@ -169,10 +266,14 @@ def _read_base(base: Any) -> BaseRun | None:
     """
     if base is None:
         return None
-    if not isinstance(base, str | Path):
-        name = base["config"]["model"]["name"]
-        return BaseRun(str(base["run"]), load_config({"model": {"name": name}}, base["config"], advise=False))
+    if isinstance(base, Mapping) and isinstance(base.get("config"), Mapping) and isinstance(base.get("run"), str):
+        try:
+            return BaseRun(base["run"], load_config(literal(base["config"]), advise=False))
+        except BadInput as error:
+            raise BadInput(error.what, f"base, {error.where}", error.fix) from None
+    if not isinstance(base, str | Path) or not str(base).strip():
+        raise BadInput(f"expected the folder of a run, got {shown(base)}", "base", _BASE_FIX)
     file = Path(base) / "config.yaml"
     if not file.is_file():
-        raise BadInput("not a run: it has no config.yaml", base, "give the folder of a trained run, as base=runs/unet")
-    return BaseRun(str(Path(base).resolve()), load_config(file, advise=False))
+        raise BadInput("not a run: it has no config.yaml", base, _BASE_FIX)
+    return BaseRun(str(Path(base).resolve()), load_stored(file))

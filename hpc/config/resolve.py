@@ -34,8 +34,10 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     """Resolve the model, channel widths, inputs and base of a configuration.
 
     Raises:
-        BadInput: `match_params` can't be met near the configured widths.
+        BadInput: `match_params` can't be met near the configured widths, or the base run reads other inputs.
     """
+    if config.base:
+        _check_inputs_of_base(config, config.base.config)
     base = resolve(config.base.config) if config.base else None
     settings = model_config(config)
     inputs = input_spec(config, config.variables())
@@ -73,3 +75,23 @@ def _count(resolved: ResolvedConfig, inputs: InputSpec, widths: Sequence[int]) -
 def _base(resolved: ResolvedConfig) -> Forecaster | None:
     base = resolved.base
     return base.model.build(base.settings, base.inputs, _base(base)) if base else None
+
+
+def _check_inputs_of_base(config: RunConfig, base: RunConfig) -> None:
+    """Raise BadInput if the base run does not read the batches of this run, or forecasts other frames."""
+    if base.task != config.task:
+        raise BadInput(f"the base run is for {base.task}", "base", "choose another run")
+    model = get_model(base.model["name"])
+    variables = config.variables()
+    if model.any_inputs and not model.sees_truth and (lacking := set(base.variables()) - set(variables)):
+        raise BadInput(f"the base run reads {lacking.pop()}, which is not an input", "data.variables", "add it")
+    frames = "seen_frames" if config.is_nowcast else "context"
+    needed = {
+        "data.variables": (list(base.variables()), list(variables)),
+        "data.heights_km": (list(base.data.heights_km), list(config.data.heights_km)),
+        f"data.{frames}": (getattr(base.data, frames), getattr(config.data, frames)),
+    }
+    needed = {"data.lead_frames": (base.lead_frames, config.lead_frames)} | ({} if model.any_inputs else needed)
+    for key, (theirs, ours) in needed.items():
+        if theirs != ours:
+            raise BadInput(f"the base run has {theirs}, this run {ours}", key, "give both the same, or change arm")

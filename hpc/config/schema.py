@@ -3,24 +3,29 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from polarcast.data.archive import HEIGHTS_KM
+from polarcast.data.archive import HEIGHTS_KM, VARIABLES
 from polarcast.models.common.settings import ALWAYS, NEVER, setting
 
 DUALPOL = {"qpe": ("zh", "zdr"), "nowcast": ("zh", "zdr", "kdp")}
 """Variables of the dual-pol arm of each task."""
+AUTO = "auto"
+TRACKERS = ("wandb", "tensorboard")
+_MOST_STEPS = 10**9
+_MOST_FRAMES = 1000
+_MOST_SECONDS = 10**8
 
 
 @dataclass
 class StreamConfig:
     """Settings for streaming shards (`data.reader=stream`)."""
 
-    lanes: int = setting(4, ALWAYS)
+    lanes: int = setting(4, ALWAYS, least=1, most=10_000)
     """Shards read in parallel over all processes, ideally a multiple of their number. Affects the sample order."""
-    shuffle_shards: int = setting(2, ALWAYS)
+    shuffle_shards: int = setting(2, ALWAYS, least=1, most=10_000)
     """Shards held in memory and shuffled together in each lane. Affects the sample order."""
-    retries: int = setting(4, NEVER)
+    retries: int = setting(4, NEVER, least=0, most=100)
     """Retries per shard after the first attempt, with exponential backoff from 0.5 s."""
-    stall_seconds: float = setting(60.0, NEVER)
+    stall_seconds: float = setting(60.0, NEVER, above=0, most=_MOST_SECONDS)
     """Timeout for a stream that delivers no bytes, in seconds; the stream is then retried."""
 
 
@@ -30,40 +35,42 @@ class DataConfig:
 
     shards: str = setting("shards", NEVER)
     """Folder of shards with a manifest.json, or a URL: https://host/shards, pipe:aws s3 cp s3://bucket/{name} -"""
-    reader: str = setting("mapped", ALWAYS)
+    reader: str = setting("mapped", ALWAYS, choices=("mapped", "stream"))
     """Shard reader. mapped: random access to local files; stream: whole shards from any source WebDataset can open."""
     stage_to: str | None = setting(None, NEVER)
     """Folder on a node-local disk to copy the shards to, once, such as /local/nvme."""
-    verify: str = setting("sums", NEVER)
+    verify: str = setting("sums", NEVER, choices=("sums", "sizes"))
     """Shard check before the first step. sums: SHA-256, repeated only after a file changes; sizes: file sizes only."""
-    max_bad_share: float = setting(0.01, NEVER)
+    max_bad_share: float = setting(0.01, NEVER, least=0, most=1)
     """Maximum fraction of training windows in bad shards, 0 to 1. Bad shards are skipped and logged."""
-    balance: float = setting(0.0, ALWAYS)
+    balance: float = setting(0.0, ALWAYS, least=0, most=1)
     """Fraction of training samples drawn in proportion to heavy rain, 0 to 1. Does not affect evaluation."""
-    workers: int = setting(2, NEVER)
+    workers: int = setting(2, NEVER, least=0, most=1024)
     """Prefetch threads; 0: read when a step needs the batch."""
-    map_gib: float | None = setting(None, NEVER)
+    map_gib: float | None = setting(None, NEVER, least=0, most=10**6)
     """Maximum size of memory-mapped shards per process, in GiB; default: 1/16 of the memory. Larger splits are read."""
     stream: StreamConfig = field(default_factory=StreamConfig)
-    crop: int = 0
+    crop: int = setting(0, least=0, most=65_536)
     """Side of the random crop of each training sample, in pixels; 0: no crop."""
     flip_rotate: bool = setting(False, was="turn")
     """Randomly flip and rotate each training sample (the eight symmetries of a square)."""
-    concentration_jitter_db: float = setting(0.0, was="thicken_db")
+    concentration_jitter_db: float = setting(0.0, was="thicken_db", least=0, most=20)
     """Maximum random change of the drop concentration per training sample, in dB: shifts zh, scales kdp and rain."""
-    seen_frames: int = 10
+    seen_frames: int = setting(10, least=1, most=_MOST_FRAMES)
     """Input frames of a nowcast."""
-    lead_frames: int = 10
+    lead_frames: int = setting(10, least=1, most=_MOST_FRAMES)
     """Forecast frames of a nowcast."""
-    context: int = 0
+    context: int = setting(0, least=0, most=_MOST_FRAMES)
     """Earlier frames in the input of a QPE model; at the start of an event its first frame is repeated."""
-    hold_out: float = 0.0
+    hold_out: float = setting(0.0, least=0, most=1)
     """Fraction of training events withheld from this model, 0 to 1, for training a model on top of it."""
     only_held_out: bool = False
     """Train only on the events withheld by `hold_out`."""
-    variables: list[str] | None = setting(None, ALWAYS)
+    variables: list[str] | None = setting(None, ALWAYS, choices=VARIABLES, shortest=1, distinct=True)
     """Input variables instead of those of the arm: any of zh, zdr, kdp."""
-    heights_km: list[float] = setting(list(HEIGHTS_KM), ALWAYS)
+    heights_km: list[float] = setting(
+        list(HEIGHTS_KM), ALWAYS, above=0, most=100, shortest=1, longest=1000, distinct=True
+    )
     """Heights of the input fields, in km."""
 
 
@@ -71,27 +78,27 @@ class DataConfig:
 class TrainConfig:
     """Settings for training. The cost is proportional to steps × global_batch, for any number of processes."""
 
-    steps: int = setting(10_000, ALWAYS)
+    steps: int = setting(10_000, ALWAYS, least=1, most=_MOST_STEPS)
     """Optimizer steps."""
-    global_batch: int = setting(32, ALWAYS)
+    global_batch: int = setting(32, ALWAYS, least=1, most=2**20)
     """Samples per optimizer step, over all processes."""
-    micro_batch: int | str = setting(32, NEVER)
+    micro_batch: int | str = setting(32, NEVER, least=1, most=2**20, choices=(AUTO,))
     """Maximum samples per forward pass of a process, with gradient accumulation; auto: as many as fit in memory."""
-    learning_rate: float = setting(1e-3, ALWAYS)
+    learning_rate: float = setting(1e-3, ALWAYS, least=0, most=1000)
     """Peak learning rate of AdamW."""
-    warmup_steps: int = setting(100, ALWAYS)
+    warmup_steps: int = setting(100, ALWAYS, least=0, most=_MOST_STEPS)
     """Steps of linear warm-up, followed by cosine decay to zero."""
-    weight_decay: float = setting(0.01, ALWAYS)
+    weight_decay: float = setting(0.01, ALWAYS, least=0, most=1000)
     """Decoupled weight decay of AdamW."""
-    clip_norm: float = setting(1.0, ALWAYS)
+    clip_norm: float = setting(1.0, ALWAYS, least=0, most=10**9)
     """Maximum gradient norm for clipping; 0: no clipping."""
-    average_decay: float = setting(0.0, ALWAYS)
+    average_decay: float = setting(0.0, ALWAYS, least=0, below=1)
     """Decay of an exponential moving average of the weights, such as 0.999; used for validation and scores. 0: none."""
-    precision: str = setting("auto", ALWAYS)
+    precision: str = setting(AUTO, ALWAYS, choices=(AUTO, "fp32", "bf16"))
     """Compute precision. bf16: autocast, with fp32 weights and moments; fp32; auto: bf16 on GPUs, fp32 on CPUs."""
-    engine: str = setting("deepspeed", NEVER)
+    engine: str = setting("deepspeed", NEVER, choices=("deepspeed", "ddp"))
     """Training backend: deepspeed, or ddp (torch DistributedDataParallel) for comparison."""
-    zero_stage: int = setting(0, NEVER)
+    zero_stage: int = setting(0, NEVER, least=0, most=3)
     """ZeRO stage: shard moments (1), also gradients (2), also weights (3). Saves memory, but is slower."""
     offload_optimizer: bool = setting(False, NEVER)
     """Keep the optimizer state in host memory (stages 1 to 3)."""
@@ -99,27 +106,27 @@ class TrainConfig:
     """Recompute the activations within blocks during the backward pass, to save memory."""
     compile: bool = setting(False, NEVER)
     """Use torch.compile: a minute or more at startup, for faster steps on GPUs."""
-    stop_seconds: float = setting(120.0, NEVER)
+    stop_seconds: float = setting(120.0, NEVER, least=0, most=_MOST_SECONDS)
     """Seconds before the Slurm time limit at which to save and requeue the job; 0: never."""
-    heartbeat_seconds: float = setting(480.0, NEVER)
+    heartbeat_seconds: float = setting(480.0, NEVER, least=0, most=_MOST_SECONDS)
     """Timeout without progress of a multi-process run, in seconds; the error names the stuck process. 0: never."""
-    explode: float = setting(1000.0, NEVER)
+    explode: float = setting(1000.0, NEVER, least=0, most=10**9)
     """Stop at a loss above this multiple of the median of the last 100 losses; 0: only at a non-finite loss."""
-    validate_every: int = setting(500, ALWAYS)
+    validate_every: int = setting(500, ALWAYS, least=1, most=_MOST_STEPS)
     """Steps between validations; each also writes a checkpoint."""
-    validate_windows: int = 0
+    validate_windows: int = setting(0, least=0, most=_MOST_STEPS)
     """Windows per validation, evenly spaced over the split; 0: all. Generative models take seconds per window."""
     validate_scores: list[str] = setting([], NEVER)
     """Scores to log with each validation, such as csi@threshold=35. They do not select the best checkpoint."""
-    checkpoint_every: int = setting(0, NEVER)
+    checkpoint_every: int = setting(0, NEVER, least=0, most=_MOST_STEPS)
     """Steps between additional checkpoints; 0: none."""
-    keep_checkpoints: int = setting(2, NEVER)
+    keep_checkpoints: int = setting(2, NEVER, least=0, most=_MOST_STEPS)
     """Number of newest checkpoints to keep, in addition to the best one."""
-    log_every: int = setting(10, NEVER)
+    log_every: int = setting(10, NEVER, least=1, most=_MOST_STEPS)
     """Steps between log records."""
-    track: list[str] = setting([], NEVER)
+    track: list[str] = setting([], NEVER, choices=TRACKERS, distinct=True)
     """Trackers to update with each validation: wandb (offline unless WANDB_MODE is set), tensorboard."""
-    threads: int = setting(0, NEVER)
+    threads: int = setting(0, NEVER, least=0, most=4096)
     """CPU threads per process; 0: divide the cores among the local processes. Affects the last digits."""
 
 
@@ -127,7 +134,7 @@ class TrainConfig:
 class EvaluateConfig:
     """Settings for evaluation."""
 
-    members: int = 1
+    members: int = setting(1, least=1, most=10_000)
     """Ensemble size of a generative model; other models return one forecast."""
 
 
@@ -135,13 +142,13 @@ class EvaluateConfig:
 class RunConfig:
     """Configuration of one run: task, arm, data, model, training and evaluation."""
 
-    task: str = setting("qpe", ALWAYS)
+    task: str = setting("qpe", ALWAYS, choices=tuple(DUALPOL))
     """Task. qpe: rain rate from radar fields of the same time; nowcast: future zh from past radar fields."""
-    arm: str = setting("dualpol", ALWAYS)
+    arm: str = setting("dualpol", ALWAYS, choices=("radar", "dualpol"))
     """Set of input variables: radar (ZH) or dualpol (QPE: ZH and ZDR; nowcast: ZH, ZDR and KDP)."""
     match_params: bool = setting(True, ALWAYS)
     """Choose channel widths so that both arms have the parameter count of the dual-pol arm, within 1%."""
-    seed: int = setting(0, ALWAYS)
+    seed: int = setting(0, ALWAYS, least=0, most=2**63 - 1)
     """Seed of the initial weights and of the sample order."""
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = setting({"name": "unet"}, ALWAYS)

@@ -1,36 +1,53 @@
 """Validate the values of a configuration whose types are correct."""
 
-from polarcast.data.archive import VARIABLES
-from polarcast.data.errors import BadInput
-from polarcast.hpc.config.schema import DUALPOL, DataConfig, RunConfig, TrainConfig
-from polarcast.hpc.scores.query import check_single
-from polarcast.models.registry import get_model
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from math import isfinite
+from typing import Any
 
-ARMS = ("radar", "dualpol")
-AUTO = "auto"
-CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
-    "data": {"reader": ("mapped", "stream"), "verify": ("sums", "sizes")},
-    "train": {"engine": ("deepspeed", "ddp"), "precision": (AUTO, "fp32", "bf16")},
-}
-TRACKERS = ("wandb", "tensorboard")
-_POSITIVE = ("global_batch", "micro_batch", "validate_every", "log_every")
+from polarcast.data.errors import CONTROL, BadInput, shown
+from polarcast.hpc.config.schema import RunConfig, TrainConfig
+from polarcast.hpc.scores.query import check_single
+from polarcast.models.common.settings import Limits
+from polarcast.models.registry import get_model
 
 
 def check(config: RunConfig) -> None:
     """Validate a configuration. Raises BadInput for invalid or inconsistent values."""
-    if config.task not in DUALPOL:
-        raise BadInput(f"unknown task {config.task!r}", "task", f"choose from: {', '.join(DUALPOL)}")
-    if config.task not in get_model(config.model["name"]).tasks:
-        raise BadInput(f"{config.model['name']} does not support {config.task}", "model.name", "choose another model")
-    if config.arm not in ARMS:
-        raise BadInput(f"unknown arm {config.arm!r}", "arm", f"choose from: {', '.join(ARMS)}")
-    _check_variables(config)
+    check_values(RunConfig, vars(config))
+    name = config.model["name"]
+    check_values(get_model(name).config, config.model, "model.")
+    if config.task not in get_model(name).tasks:
+        raise BadInput(f"{name} does not support {config.task}", "model.name", "choose another model")
+    if config.task == "qpe" and "kdp" in config.variables():
+        raise BadInput(
+            "KDP is forbidden in QPE: the archive's rain grid is computed from it", "data.variables", "use zh and zdr"
+        )
     if config.is_nowcast and config.data.context:
         raise BadInput("not supported for nowcasts", "data.context", "remove it, and set data.seen_frames instead")
     _check_base(config)
-    _check_data(config.data)
-    _check_choices(config)
     _check_train(config.train)
+
+
+def check_values(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> None:
+    """Check each value of a dataclass, and of those inside it, against the limits of its field.
+
+    Args:
+        kind: The dataclass; its fields have `Limits`.
+        values: Value of each field.
+        prefix: Dotted key of the dataclass, such as `train.`, for messages.
+
+    Raises:
+        BadInput: a value is outside the limits, not finite, or text that is empty or has control characters.
+    """
+    plain = kind()
+    for field in fields(kind):
+        value, key = values[field.name], f"{prefix}{field.name}"
+        if is_dataclass(getattr(plain, field.name)):
+            check_values(type(value), vars(value), f"{key}.")
+        elif problem := _problem(value, field.metadata.get("limits", Limits())):
+            raise BadInput(problem[0], key, problem[1])
 
 
 def _check_base(config: RunConfig) -> None:
@@ -43,24 +60,12 @@ def _check_base(config: RunConfig) -> None:
         raise BadInput("no events are held out", "data.only_held_out", "set data.hold_out to the value of the base run")
 
 
-def _check_choices(config: RunConfig) -> None:
-    for part, keys in CHOICES.items():
-        for key, choices in keys.items():
-            if (value := getattr(getattr(config, part), key)) not in choices:
-                raise BadInput(f"unknown value {value!r}", f"{part}.{key}", f"choose from: {', '.join(choices)}")
-
-
 def _check_train(train: TrainConfig) -> None:
-
-    check_single(train.validate_scores, "train.validate_scores")
-    if unknown := [name for name in train.track if name not in TRACKERS]:
-        raise BadInput(f"unknown tracker {unknown[0]!r}", "train.track", f"choose from: {', '.join(TRACKERS)}")
-    for key, value in vars(train).items():
-        if isinstance(value, int | float) and (value < 0 or (value == 0 and key in _POSITIVE)):
-            raise BadInput(f"must be positive, got {value}", f"train.{key}", "give a larger value")
-    if isinstance(train.micro_batch, str) and train.micro_batch != AUTO:
-        raise BadInput(f"unknown value {train.micro_batch!r}", "train.micro_batch", f"give a number or {AUTO}")
-    if train.zero_stage > (3 if train.engine == "deepspeed" else 0):
+    try:
+        check_single(train.validate_scores, "train.validate_scores")
+    except BadInput as error:
+        raise BadInput(error.what, "train.validate_scores", error.fix) from None
+    if train.zero_stage and train.engine != "deepspeed":
         raise BadInput(
             f"{train.engine} does not support ZeRO stage {train.zero_stage}",
             "train.zero_stage",
@@ -68,39 +73,50 @@ def _check_train(train: TrainConfig) -> None:
         )
     if train.offload_optimizer and not train.zero_stage:
         raise BadInput("requires ZeRO stage 1 or higher", "train.offload_optimizer", "set train.zero_stage=1")
-    if train.average_decay >= 1:
-        raise BadInput(f"must be below 1, got {train.average_decay}", "train.average_decay", "give for example 0.999")
 
 
-def _check_data(data: DataConfig) -> None:
-    for key in ("balance", "max_bad_share", "hold_out"):
-        if not 0 <= getattr(data, key) <= 1:
-            raise BadInput(f"{getattr(data, key)} is not a fraction", f"data.{key}", "give a number from 0 to 1")
-    for key, least in (
-        ("context", 0),
-        ("crop", 0),
-        ("seen_frames", 1),
-        ("lead_frames", 1),
-        ("concentration_jitter_db", 0),
-    ):
-        if getattr(data, key) < least:
-            raise BadInput(f"{getattr(data, key)} is too small", f"data.{key}", f"give {least} or more")
-    if data.workers < 0 or min(data.stream.lanes, data.stream.shuffle_shards) < 1 or data.stream.retries < 0:
-        raise BadInput(
-            "value too small",
-            "data.workers, data.stream",
-            "give 0 or more for workers and retries, 1 or more for lanes and shuffle_shards",
-        )
+def _problem(value: Any, limits: Limits) -> tuple[str, str] | None:
+    """Return what is wrong with a value, and how to fix it; None if it is within the limits."""
+    if isinstance(value, list | tuple):
+        found = (problem for item in value if (problem := _problem(item, limits)))
+        return _problem_of_list(value, limits) or next(found, None)
+    if isinstance(value, str):
+        return _problem_of_text(value, limits.choices)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _problem_of_number(value, limits)
+    return None
 
 
-def _check_variables(config: RunConfig) -> None:
-    variables = config.variables()
-    unknown = [v for v in variables if v not in VARIABLES]
-    if unknown:
-        raise BadInput(f"unknown variable {unknown[0]!r}", "data.variables", f"choose from: {', '.join(VARIABLES)}")
-    if config.task == "qpe" and "kdp" in variables:
-        raise BadInput(
-            "KDP is forbidden in QPE: the archive's rain grid is computed from it",
-            "data.variables",
-            "use zh and zdr",
-        )
+def _problem_of_list(values: Sequence[Any], limits: Limits) -> tuple[str, str] | None:
+    if odd := [value for value in values if value is None or isinstance(value, list | tuple | dict)]:
+        return f"must hold single values, got {shown(odd[0])}", "give a flat list, such as [1, 2]"
+    if not limits.shortest <= len(values) <= limits.longest:
+        same = limits.shortest == limits.longest
+        counts = f"{limits.shortest}" if same else f"{limits.shortest} to {limits.longest}"
+        return (f"has {len(values)} values" if values else "must not be empty"), f"give {counts} values"
+    if limits.distinct and (twice := [value for value in values if values.count(value) > 1]):
+        return f"has {shown(twice[0])} more than once", "give it once"
+    return None
+
+
+def _problem_of_text(text: str, choices: Sequence[str]) -> tuple[str, str] | None:
+    if choices:
+        return None if text in choices else (f"unknown value {shown(text)}", f"choose from: {', '.join(choices)}")
+    if not text.strip():
+        return "must not be empty", "give a value, or remove it"
+    return (f"has control characters: {shown(text)}", "remove them") if CONTROL.search(text) else None
+
+
+def _problem_of_number(number: float, limits: Limits) -> tuple[str, str] | None:
+    bounds = (
+        ("at least", limits.least, operator.ge),
+        ("above", limits.above, operator.gt),
+        ("at most", limits.most, operator.le),
+        ("below", limits.below, operator.lt),
+    )
+    given = [(f"{words} {bound}", holds(number, bound)) for words, bound, holds in bounds if bound is not None]
+    broken = [
+        rule for rule, holds in [("a finite number", isinstance(number, int) or isfinite(number)), *given] if not holds
+    ]
+    fix = f"give a number {' and '.join(rule for rule, _ in given)}" if given else "give another number"
+    return (f"must be {broken[0]}, got {shown(number)}", fix) if broken else None

@@ -1,20 +1,22 @@
 """Score a trained run on a split, and save example forecasts for figures."""
 
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from polarcast.data.batch import Batch
+from polarcast.data.files import checked_output, replacing
 from polarcast.data.loading.prefetch import prefetch
 from polarcast.data.loading.reader import Reader
 from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.distributed.preflight import on_every_rank
 from polarcast.hpc.distributed.process_group import gather, join
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
 from polarcast.hpc.runs.build import build_reader, scoring_batch
 from polarcast.hpc.runs.folder import Output, RunFolder
+from polarcast.hpc.runs.intact import require_intact
 from polarcast.hpc.runs.load import load_model
 from polarcast.hpc.scores.echo_change import by_change, change_of
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
@@ -39,7 +41,7 @@ def evaluate(
     on_frames: OnFrames | None = None,
     world: World | None = None,
 ) -> Records:
-    """Score a trained run on a split and write the records.
+    """Score a trained run on a split of intact shards, and write the records and the cases, both or neither.
 
     Every window is scored once. Batches do not depend on the number of ranks, so neither do the scores.
 
@@ -55,18 +57,36 @@ def evaluate(
         Score records of all events, on every rank.
 
     Raises:
-        BadInput: the run is not trained, or the shards lack variables that it reads.
+        BadInput: the run is not trained, the shards lack variables that it reads or are damaged, or the output can't be
+            written.
     """
     world = world or World()
     config, model = run.config(), load_model(run, world)
     join(world)
+    on_every_rank(lambda: _check_output(output), world)
     set_up_torch(config.train.threads, world)
     reader = build_reader(config, manifest, split)
+    require_intact(reader, config.data, world)
     records = score(lambda batch: model.forecast(batch, config.evaluate.members), reader, world, on_frames)
     if world.is_first:
-        _write_cases(output.cases, model, reader)
-        write_records(output.scores, records)
+        _write(output, records, _cases(model, reader))
     return records
+
+
+def _check_output(output: Output) -> None:
+    for path in (output.scores, output.cases):
+        checked_output(path)
+
+
+def _write(output: Output, records: Records, cases: dict[str, npt.NDArray[np.generic]]) -> None:
+    """Write scores and cases. An error or a kill leaves the old ones or the new ones, never one file of each."""
+    for path in (output.scores, output.cases):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output.cases) as partial_cases, replacing(output.scores) as partial_scores:
+        with partial_cases.open("wb") as stream:
+            np.savez(stream, **cases)  # type: ignore[arg-type]
+        write_records(partial_scores, records)
+        output.cases.unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -106,13 +126,13 @@ def score(
         parts.append(_sums(ensemble, batch, protocol, only))
         if on_frames:
             on_frames(len(parts), len(mine))
-    by_rank = gather((protocol, parts), world)
+    by_rank = gather((protocol.as_record() if protocol else None, parts), world)
     ordered = [by_rank[i % world.size][1][i // world.size] for i in range(len(starts))]
     # Ranks without a batch have no protocol; rank 0 always has the first batch.
-    protocol = by_rank[0][0]
-    assert protocol is not None, "the split has no windows"
+    common = by_rank[0][0]
+    assert common is not None, "the split has no windows"
     sums = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
-    return Records.of_windows(protocol, reader.events()[chosen], sums)
+    return Records.of_windows(Protocol.of_record(common), reader.events()[chosen], sums, reader.manifest.digest())
 
 
 def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[float, ...]) -> Protocol:
@@ -142,7 +162,8 @@ def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collec
 
 
 @torch.no_grad()
-def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
+def _cases(model: Forecaster, reader: Reader) -> dict[str, npt.NDArray[np.generic]]:
+    """Forecast the windows of `case_windows`: arrays by name, (cases, …)."""
     batch = reader.read(case_windows(reader)).to(device_of(World()))
     with model.sampling_states() as states:
         forecast = model.forecast(batch)[:, 0]
@@ -156,8 +177,7 @@ def _write_cases(path: Path, model: Forecaster, reader: Reader) -> None:
         "frame": batch.frame,
         **({"process": torch.stack(states)} if states else {}),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
+    return {name: values.cpu().numpy() for name, values in arrays.items()}
 
 
 def case_windows(reader: Reader) -> list[int]:

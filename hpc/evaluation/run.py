@@ -11,10 +11,10 @@ from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.evaluation.summary import FEW, ScoreSummary, check_wanted, summarize
-from polarcast.hpc.runs.build import open_shards
+from polarcast.hpc.runs.build import stored_shards
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.scores.records import Records, read_records
-from polarcast.hpc.scores.stats.paired import POOLED
+from polarcast.hpc.scores.stats.aggregation import POOLED
 from polarcast.hpc.utils.progress import ProgressBoard
 
 
@@ -27,12 +27,14 @@ class Wanted:
         by: Axis of the tables; chosen by score if None.
         aggregation: pooled or mean.
         recorded: Whether to read existing records instead of scoring again.
+        trust: Whether the user trusts the run; see `stored_shards`.
     """
 
     scores: tuple[str, ...] = (FEW,)
     by: str | None = None
     aggregation: str = POOLED
     recorded: bool = False
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,20 @@ def evaluate_run(
         BadInput: the run is not trained, the data lack variables that it reads, or a score is unknown.
     """
     check_wanted(wanted.scores, wanted.by, wanted.aggregation)
-    found = evaluate_records(path, archive, split, board, world, wanted.recorded)
+    found = evaluate_records(RunFolder(path, wanted.trust), archive, split, board, world, wanted.recorded)
     events = len(found.records.events)
-    about = {"run": str(path), "scored_on": found.scored_on, "events": events, "records": str(found.file)}
+    about = {"run": str(path), "scored_on": found.scored_on, "data": found.records.data, "events": events,
+             "records": str(found.file)}  # fmt: skip
     return summarize(found.records, wanted.scores, wanted.by, wanted.aggregation), about
 
 
 def evaluate_records(
-    path: Path, archive: Path | None, split: str, board: ProgressBoard, world: World, recorded: bool = False
+    run: RunFolder, archive: Path | None, split: str, board: ProgressBoard, world: World, recorded: bool = False
 ) -> Evaluation:
     """Score one run on a split of its own shards, or on all events of an archive, on all ranks; keep the records.
 
     Args:
-        path: Folder of the run.
+        run: Folder of the run.
         archive: Archive or shards to score on; None for the run's own shards.
         split: Split of the run's own shards.
         board: Progress display.
@@ -87,19 +90,18 @@ def evaluate_records(
         recorded: Whether to read existing records instead of scoring again.
 
     Raises:
-        BadInput: the run is not trained, or the data lack variables that it reads.
+        BadInput: the run is not trained, its shards need trust, or the data lack variables that it reads.
     """
-    run = RunFolder(path)
     if archive is None:
-        manifest, name = open_shards(run.config()), split
+        manifest, name = stored_shards(run), split
         if split not in manifest.splits:
             raise BadInput(f"unknown split {split!r}", "split", f"choose from: {', '.join(manifest.splits)}")
         output = run.output
         if split != "test":
-            output = Output(path / f"scores-{split}.parquet", path / f"cases-{split}.npz")
+            output = Output(run.path / f"scores-{split}.parquet", run.path / f"cases-{split}.npz")
     else:
         split, name = "test", archive.resolve().name
-        out = path / "on" / name
+        out = run.path / "on" / name
         manifest, output = _shards(archive, out, board, world), Output(out / "scores.parquet", out / "cases.npz")
     if recorded:
         return Evaluation(read_records(output.scores), name, output.scores)

@@ -8,17 +8,16 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from polarcast.data.errors import BadInput
+from polarcast.hpc.evaluation.arguments import THRESHOLD, check_choices
 from polarcast.hpc.scores.metrics import METRICS
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import ALL, ALWAYS, Score, coordinate_label, expand, parse_score, plain
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.stats.paired import AGGREGATIONS, MEAN, POOLED, Sums, of_events
+from polarcast.hpc.scores.stats.aggregation import MEAN, POOLED
+from polarcast.hpc.scores.stats.paired import Sums, of_events
 from polarcast.hpc.scores.sums import FAMILIES
 
 EVERY, FEW = "all", "usual"
-THRESHOLD = "threshold"
-AXES = ("class", THRESHOLD, "lead_time", "height", "change")
 _APART = (THRESHOLD, "change")
 """Axes listed at every coordinate, because their sums are not additive."""
 USUAL = ("rmse", "mae", "ne", "nb", "cc", "csi@threshold=*", "hss@threshold=*", "fss@threshold=*,window={}", "crps")
@@ -85,11 +84,7 @@ class ScoreSummary:
 
 def check_wanted(wanted: Sequence[str], by: str | None, aggregation: str) -> None:
     """Check scores, axis and aggregation before computing anything. Raises BadInput if one is unknown."""
-    if by not in (None, *AXES):
-        raise BadInput(f"unknown axis {by!r}", "--by", f"choose from: {', '.join(AXES)}")
-    if aggregation not in AGGREGATIONS:
-        choices = ", ".join(AGGREGATIONS)
-        raise BadInput(f"unknown aggregation {aggregation!r}", "--aggregation", f"choose from: {choices}")
+    check_choices(by, aggregation)
     for text in wanted:
         if text not in (EVERY, FEW):
             parse_score(text)

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import torch
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, shown
 from polarcast.data.loading.augment import crop, flip_rotate, jitter_concentration
 from polarcast.data.loading.order import Order
 from polarcast.data.loading.reader import Reader, open_reader
 from polarcast.data.loading.sampler import TrainSampler, Transform, block_shuffle, whole_shuffle
+from polarcast.data.secrets import redacted
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
 from polarcast.data.splits import hold_out
 from polarcast.hpc.config.resolve import ResolvedConfig
 from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.config.stored import is_remote
+from polarcast.hpc.runs.folder import RunFolder
 from polarcast.models.forecaster import Forecaster
 
 _PIXELS_SCORED = 2**17
@@ -30,6 +33,22 @@ def open_shards(config: RunConfig) -> Manifest:
     """
     manifest = read_manifest(config.data.shards)
     return stage(manifest, Path(config.data.stage_to)) if config.data.stage_to else manifest
+
+
+def stored_shards(run: RunFolder) -> Manifest:
+    """Read the manifest of the shards of a run from a local folder, or from anywhere if the user trusts the run.
+
+    Raises:
+        BadInput: the shards of a run that is not trusted are behind a command or a URL; see also `open_shards`.
+    """
+    config = run.config()
+    if run.trust:
+        return open_shards(config)
+    if is_remote(config.data.shards):
+        what = f"the stored configuration reads shards through {shown(redacted(config.data.shards))}"
+        raise BadInput(what, run.path, "add --trust if you trust this run, or give --archive")
+    # A folder to stage to would be written on this machine.
+    return open_shards(replace(config, data=replace(config.data, stage_to=None)))
 
 
 def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool = True) -> Reader:
@@ -48,7 +67,7 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool =
     if derived and not config.is_nowcast:
         raise BadInput(
             f"zh is derived, not measured ({derived})",
-            manifest.source.location,
+            manifest.source.shown,
             "use an archive of measured reflectivity: estimating rain from this zh would be circular",
         )
     return open_reader(

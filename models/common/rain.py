@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput
 from polarcast.data.scaling import RAIN_TRANSFORMS, scale_rain, unscale_rain
 from polarcast.models.common.settings import ALWAYS, setting
 
@@ -19,27 +18,16 @@ MOST_MMH = 300.0
 class RainConfig:
     """Rain transform and loss weights; base class of the QPE network configurations."""
 
-    rain_transform: str = setting("log1p", ALWAYS)
+    rain_transform: str = setting("log1p", ALWAYS, choices=RAIN_TRANSFORMS)
     """Transform of the network's rain output: log1p, sqrt or identity."""
-    rate_weight: float = setting(0.5, ALWAYS)
+    rate_weight: float = setting(0.5, ALWAYS, least=0, most=10**6)
     """Weight of the squared error in mm/h relative to the squared error in the transformed space."""
-    rate_scale: float = setting(10.0, ALWAYS)
+    rate_scale: float = setting(10.0, ALWAYS, least=1e-3, most=10**6)
     """Rain rate in mm/h by which errors in mm/h are divided."""
-    heavy_power: float = 0.0
+    heavy_power: float = setting(0.0, least=0, most=10)
     """Exponent p of the pixel weight (1 + R)^p in the transformed space, R observed; 0 is uniform, 0.5 suits log1p."""
-    heavy_cap: float = 100.0
+    heavy_cap: float = setting(100.0, least=0, most=10**4)
     """Rain rate in mm/h above which the pixel weight is constant."""
-
-    def __post_init__(self) -> None:
-        """Raise BadInput for an unknown transform, a negative weight or a scale that is not positive."""
-        if self.rain_transform not in RAIN_TRANSFORMS:
-            fix = f"choose from: {', '.join(RAIN_TRANSFORMS)}"
-            raise BadInput(f"unknown transform {self.rain_transform!r}", "model.rain_transform", fix)
-        for name in ("rate_weight", "heavy_power", "heavy_cap"):
-            if getattr(self, name) < 0:
-                raise BadInput(f"{getattr(self, name)} is negative", f"model.{name}", "give 0 or more")
-        if self.rate_scale <= 0:
-            raise BadInput(f"{self.rate_scale} is not positive", "model.rate_scale", "give a rain rate such as 10")
 
 
 def last_rain(batch: Batch) -> Tensor:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
+from polarcast.data.scaling import RAIN_TRANSFORMS
 from polarcast.models.common.rain import last_rain
-from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.common.settings import ALWAYS, setting, widths_setting
 from polarcast.models.diffusion.conditional import standard_rain
 from polarcast.models.diffusion.rain import RainSpace
 from polarcast.models.diffusion.random_numbers import NOISE, normal, training_keys
@@ -21,13 +22,13 @@ from polarcast.models.qpe.unet import ResidualBlock, require_halvable
 class AutoencoderConfig:
     """Configuration of the rain autoencoder."""
 
-    widths: list[int] = setting([64, 128, 256], ALWAYS)
+    widths: list[int] = widths_setting([64, 128, 256])
     """Channels of each level, from full resolution down; each level after the first halves the grid."""
-    latent_channels: int = setting(4, ALWAYS)
+    latent_channels: int = setting(4, ALWAYS, least=1, most=1024)
     """Channels of the latent fields."""
-    kl_weight: float = setting(1e-3, ALWAYS)
+    kl_weight: float = setting(1e-3, ALWAYS, least=0, most=10**6)
     """Weight of the Kullback–Leibler divergence (mean over latent values) relative to the mean squared error."""
-    rain_transform: str = setting("log1p", ALWAYS)
+    rain_transform: str = setting("log1p", ALWAYS, choices=RAIN_TRANSFORMS)
     """Transform of the encoded rain: log1p, sqrt or identity."""
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from polarcast.data.batch import Batch
+from polarcast.data.scaling import RAIN_TRANSFORMS, SCALINGS
 from polarcast.models.common.rain import last_rain
 from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.common.standardize import Standard
@@ -25,11 +26,11 @@ _RAIN_GUESS = {"log1p": (0.5, 0.9), "sqrt": (0.7, 1.2), "identity": (2.0, 6.0)}
 class DiffusionConfig(DenoisingConfig):
     """Configuration of the conditional diffusion."""
 
-    scaling: str = setting("range", ALWAYS)
+    scaling: str = setting("range", ALWAYS, choices=SCALINGS)
     """Scaling of the radar input: range or frame."""
-    rain_transform: str = setting("log1p", ALWAYS)
+    rain_transform: str = setting("log1p", ALWAYS, choices=RAIN_TRANSFORMS)
     """Transform of the diffused rain: log1p, sqrt or identity."""
-    heavy_weight: float = setting(0.0, ALWAYS)
+    heavy_weight: float = setting(0.0, ALWAYS, least=0, most=10**6)
     """Weight w in the pixel weight 1 + w·R/(10 mm/h); values above 0 bias samples toward heavy rain."""
 
 
@@ -37,7 +38,7 @@ class DiffusionConfig(DenoisingConfig):
 class CombinedDiffusionConfig(DiffusionConfig):
     """Configuration of the combined diffusion."""
 
-    fields: int = setting(3, ALWAYS)
+    fields: int = setting(3, ALWAYS, least=1, most=1000)
     """Number of rain fields diffused together."""
 
 

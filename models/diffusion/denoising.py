@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from polarcast.data.errors import BadInput
-from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.common.settings import ALWAYS, setting, widths_setting
 from polarcast.models.diffusion.network import DenoisingUNet
-from polarcast.models.diffusion.process import Process
+from polarcast.models.diffusion.process import PREDICTIONS, SCHEDULES, Process
 from polarcast.models.diffusion.random_numbers import DROPS, NOISE, evenly, normal, uniform
-from polarcast.models.diffusion.samplers import Sampler, guided
+from polarcast.models.diffusion.samplers import SAMPLERS, Sampler, guided
 
 VALIDATION_MEMBERS = 2
 """Ensemble size in validation; two members suffice for a fair CRPS, whose noise averages out over windows."""
@@ -22,25 +22,25 @@ _VALIDATION_STEPS = 8
 class DenoisingConfig:
     """Configuration of process, denoiser and sampler."""
 
-    widths: list[int] = setting([64, 128, 256, 384], ALWAYS)
+    widths: list[int] = widths_setting([64, 128, 256, 384])
     """Channels of each level of the denoiser, from full resolution down; each level halves the grid."""
-    prediction: str = setting("v", ALWAYS)
+    prediction: str = setting("v", ALWAYS, choices=PREDICTIONS)
     """Prediction type: v, eps (source paper) or edm."""
-    schedule: str = setting("cosine", ALWAYS)
+    schedule: str = setting("cosine", ALWAYS, choices=SCHEDULES)
     """Noise schedule: cosine or linear; ignored by edm, which defines its own noise levels."""
     zero_terminal_snr: bool | None = setting(None, ALWAYS)
     """Whether the last noise level is pure noise, in training and sampling; None enables it for v only."""
-    noise_shift: float = 1.0
+    noise_shift: float = setting(1.0, least=1e-3, most=1000)
     """Factor on the noise at every time; about field width / 32 if forecasts may be displaced by several pixels."""
-    drop: float = setting(0.0, ALWAYS)
+    drop: float = setting(0.0, ALWAYS, least=0, most=1)
     """Share of training samples whose condition is dropped; use 0.1 with guidance and 0 without."""
-    guidance: float = setting(0.0, ALWAYS)
+    guidance: float = setting(0.0, ALWAYS, least=-1000, most=1000)
     """Scale s of classifier-free guidance, ε_c + s (ε_c − ε_u); 0 disables it and the second network evaluation."""
-    guidance_rescale: float = setting(0.7, ALWAYS)
+    guidance_rescale: float = setting(0.7, ALWAYS, least=0, most=1)
     """Fraction of rescaling to the conditional spread after guidance, from 0 to 1."""
-    sampler: str = setting("dpm", ALWAYS)
+    sampler: str = setting("dpm", ALWAYS, choices=SAMPLERS)
     """Sampler: ddim (source paper), dpm or heun."""
-    steps: int = setting(8, ALWAYS)
+    steps: int = setting(8, ALWAYS, least=1, most=10_000)
     """Sampler steps."""
 
 

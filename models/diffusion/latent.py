@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
+from polarcast.data.scaling import SCALINGS
 from polarcast.models.common.frozen import freeze
 from polarcast.models.common.rain import last_rain
 from polarcast.models.common.settings import ALWAYS, setting
@@ -24,7 +25,7 @@ from polarcast.models.qpe.unet import require_halvable
 class LatentDiffusionConfig(DenoisingConfig):
     """Configuration of the latent diffusion; `widths` start at the resolution of the latents."""
 
-    scaling: str = setting("range", ALWAYS)
+    scaling: str = setting("range", ALWAYS, choices=SCALINGS)
     """Scaling of the radar input: range or frame."""
 
 

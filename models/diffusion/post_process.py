@@ -23,7 +23,7 @@ from polarcast.models.qpe.unet import ResidualBlock, UNetBody, UNetConfig
 class PostProcessConfig(UNetConfig):
     """Configuration of the post-processing U-Net."""
 
-    samples: int = setting(1, ALWAYS)
+    samples: int = setting(1, ALWAYS, least=1, most=1000)
     """Number of independent input samples of the base; one sample of a combined diffusion includes all its fields."""
 
 
@@ -31,7 +31,7 @@ class PostProcessConfig(UNetConfig):
 class MemberMeanConfig:
     """Configuration of the mean of samples."""
 
-    samples: int = setting(3, ALWAYS)
+    samples: int = setting(3, ALWAYS, least=1, most=1000)
     """Number of independent samples of the base to average."""
 
 

@@ -5,7 +5,7 @@ climate. Echo advected along its motion stays sharp, and the network only has to
 changes. An additive correction alone is not enough: to remove displaced echo, it would have to reproduce every detail.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
+from polarcast.models.common.settings import setting
 from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.furenet import FURENetBlock, FURENetConfig, LateFusion
 from polarcast.models.nowcast.motion import advect, backward_displacement, motion
@@ -25,19 +26,16 @@ _CARRY = ("zh", "all")
 class AdvectedConfig(FURENetConfig):
     """Configuration of a FURENet with one more encoder, for advected frames."""
 
-    carry: str = "zh"
+    carry: str = setting("zh", choices=_CARRY)
     """Variables to advect: zh, or all, which places the growth signal of zdr and kdp where the storm will be."""
-    carry_back: list[int] = field(default_factory=lambda: [0])
+    carry_back: list[int] = setting([0], least=0, most=1000, shortest=1, longest=1000, distinct=True)
     """Ages of the advected frames: 0 is the newest; [0, 3] also exposes the growth over three frames."""
 
     def __post_init__(self) -> None:
-        """Raise BadInput for an unknown value, or if `carry_back` does not start with 0."""
-        super().__post_init__()
-        if self.carry_back[:1] != [0] or min(self.carry_back) < 0:
-            problem = f"{list(self.carry_back)} does not start with 0 or has a negative age"
+        """Raise BadInput if `carry_back` does not start with 0."""
+        if self.carry_back[:1] != [0]:
+            problem = f"{list(self.carry_back)} does not start with 0"
             raise BadInput(problem, "model.carry_back", "count back from the newest frame, 0, as in [0, 3]")
-        if self.carry not in _CARRY:
-            raise BadInput(f"unknown value {self.carry!r}", "model.carry", f"choose from: {', '.join(_CARRY)}")
 
 
 class Advected(NetworkNowcast):

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput
 from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.furenet import FURENetBlock, FURENetConfig, LateFusion
@@ -20,16 +19,8 @@ from polarcast.models.nowcast.views import VIEWS, View
 class BaggingConfig(FURENetConfig):
     """Configuration of bagging with FURENet members of equal size."""
 
-    views: list[str] = setting(["raw", "edges", "stretch"], ALWAYS)
+    views: list[str] = setting(["raw", "edges", "stretch"], ALWAYS, choices=tuple(VIEWS), shortest=1, longest=100)
     """Input view of each member: raw, edges or stretch. Three times raw is the control for the views."""
-
-    def __post_init__(self) -> None:
-        """Raise BadInput for an unknown view or an empty list."""
-        super().__post_init__()
-        unknown = [view for view in self.views if view not in VIEWS]
-        if unknown or not self.views:
-            fix = f"choose one or more from: {', '.join(VIEWS)}"
-            raise BadInput(f"empty list or unknown view: {self.views!r}", "model.views", fix)
 
 
 class Bagging(NetworkNowcast):

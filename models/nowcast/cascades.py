@@ -9,13 +9,14 @@ from math import log2, log10
 
 import numpy as np
 
-from polarcast.data.errors import BadInput
 from polarcast.models.common.settings import ALWAYS, setting
-from polarcast.models.nowcast.extrapolation import Extrapolation, ExtrapolationConfig, at_least
+from polarcast.models.nowcast.extrapolation import Extrapolation, ExtrapolationConfig
 from polarcast.models.nowcast.pysteps_bridge import Fields, pysteps_library
 
 _DBZ_AT_1_MM, _EXPONENT = 10 * log10(200), 1.6
 """Z = 200 R^1.6 (Marshall, Langille & Palmer 1947), in decibels: dBZ = 23.0 + 1.6 · 10 log10 R."""
+_MIN_MMH = 10 ** (-_DBZ_AT_1_MM / _EXPONENT / 10)
+"""Rain rate of 0 dBZ, the value of no echo."""
 _DRY_BELOW_THRESHOLD = 5.0
 """Offset in dB of dry pixels below the rain-rate threshold, as in pysteps."""
 _MIN_LEVELS = 3
@@ -27,22 +28,12 @@ _FIT_ERRORS = (ValueError, RuntimeError, IndexError)
 class CascadeConfig(ExtrapolationConfig):
     """Configuration of S-PROG, and base of the other cascade configurations."""
 
-    ar_order: int = setting(2, ALWAYS)
+    ar_order: int = setting(2, ALWAYS, least=1, most=100)
     """Order of the autoregression in frames; pysteps recommends 1 or 2."""
-    threshold: float = setting(0.1, ALWAYS)
+    threshold: float = setting(0.1, ALWAYS, above=_MIN_MMH, most=1000)
     """Rain rate in mm/h, by Z = 200 R^1.6, below which input and forecast are dry; 0.1 is 7 dBZ."""
-    levels: int = setting(6, ALWAYS)
+    levels: int = setting(6, ALWAYS, least=_MIN_LEVELS, most=100)
     """Number of spatial scales; on a small grid limited to the octaves of wavelength of its side, but at least 3."""
-
-    def __post_init__(self) -> None:
-        """Raise BadInput for a value that is too small."""
-        super().__post_init__()
-        at_least("ar_order", self.ar_order, 1)
-        at_least("levels", self.levels, _MIN_LEVELS)
-        if not 10 * log10(max(self.threshold, 1e-9)) > -_DBZ_AT_1_MM / _EXPONENT:
-            raise BadInput(
-                f"{self.threshold} mm/h is below 0 dBZ, the value of no echo", "model.threshold", "give 0.04 or more"
-            )
 
 
 @dataclass
@@ -50,7 +41,7 @@ class ANVILConfig(CascadeConfig):
     """Configuration of ANVIL."""
 
     # With order 2, pysteps divides 0 by 0 where a scale does not change.
-    ar_order: int = setting(1, ALWAYS)
+    ar_order: int = setting(1, ALWAYS, least=1, most=100)
     """Order of the autoregression of changes, in frames; pysteps recommends 1 or 2."""
 
 
@@ -58,16 +49,10 @@ class ANVILConfig(CascadeConfig):
 class STEPSConfig(CascadeConfig):
     """Configuration of STEPS."""
 
-    spacing_km: float = setting(1.0, ALWAYS)
+    spacing_km: float = setting(1.0, ALWAYS, least=1e-3, most=1000)
     """Pixel size in km; with the time step, it sets the perturbation of motion and the spread of rain."""
-    step_minutes: float = setting(6.0, ALWAYS)
+    step_minutes: float = setting(6.0, ALWAYS, least=1e-3, most=10_000)
     """Time between frames in minutes."""
-
-    def __post_init__(self) -> None:
-        """Raise BadInput for a value that is too small."""
-        super().__post_init__()
-        _positive("spacing_km", self.spacing_km)
-        _positive("step_minutes", self.step_minutes)
 
 
 class CascadeNowcast(Extrapolation):
@@ -182,8 +167,3 @@ class STEPS(CascadeNowcast):
             seed=seed,
         )
         return self._dbz(ahead)
-
-
-def _positive(key: str, value: float) -> None:
-    if not value > 0:
-        raise BadInput(f"must be positive, got {value}", f"model.{key}", "give a larger value")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.common.settings import widths_setting
 from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
 from polarcast.models.qpe.unet import require_halvable
@@ -18,7 +18,7 @@ from polarcast.models.qpe.unet import require_halvable
 class ConvGRUConfig(NowcastConfig):
     """Configuration of the ConvGRU."""
 
-    widths: list[int] = setting([64, 128, 192], ALWAYS)
+    widths: list[int] = widths_setting([64, 128, 192])
     """Channels of the state at each level, from half resolution down; each level halves the grid."""
 
 

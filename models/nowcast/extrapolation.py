@@ -26,12 +26,8 @@ _SEED_MASK = 2**32 - 1
 class ExtrapolationConfig:
     """Configuration of Lagrangian persistence."""
 
-    motion_frames: int = setting(3, ALWAYS)
+    motion_frames: int = setting(3, ALWAYS, least=2, most=1000)
     """Number of last frames used to estimate motion, 2 or more."""
-
-    def __post_init__(self) -> None:
-        """Raise BadInput for a value that is too small."""
-        at_least("motion_frames", self.motion_frames, 2)
 
 
 class Extrapolation(Forecaster):
@@ -100,9 +96,3 @@ class Extrapolation(Forecaster):
             return np.zeros(shape)
         motion = pysteps_library().lucas_kanade(zh[-self.config.motion_frames :])
         return np.broadcast_to(self.advance(zh, motion, members, seed), shape)
-
-
-def at_least(key: str, value: int, least: int) -> None:
-    """Raise BadInput if the value of a model setting is less than `least`."""
-    if value < least:
-        raise BadInput(f"{value} is too few", f"model.{key}", f"give {least} or more")

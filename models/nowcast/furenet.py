@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.data.errors import BadInput
+from polarcast.models.common.settings import ALWAYS, WIDEST, setting, widths_setting
 from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
 from polarcast.models.qpe.unet import require_halvable
@@ -23,9 +24,9 @@ was not affected."""
 class FURENetConfig(NowcastConfig):
     """Configuration of FURENet; the defaults are those of the source paper."""
 
-    widths: list[int] = setting([64, 128, 192, 256, 384, 512], ALWAYS)
+    widths: list[int] = widths_setting([64, 128, 192, 256, 384, 512])
     """Channels of each level of an encoder, from half resolution down; each level halves the grid."""
-    squeeze: int = setting(96, ALWAYS)
+    squeeze: int = setting(96, ALWAYS, least=1, most=WIDEST)
     """Inner channels of the squeeze-and-excitation block; the default is 1/16 of its 3 × 512 input channels."""
     attention: bool = setting(False, ALWAYS)
     """Whether to add self-attention at the deepest level and full-resolution residual blocks at input and output."""
@@ -65,8 +66,17 @@ class LateFusion(nn.Module):
         self.apply(_init_xavier)
 
     def forward(self, radar: Tensor, *more: Tensor) -> Tensor:
-        """Return the forecast. Raises BadInput if the grid can't be halved once per level."""
+        """Return the forecast. Raises BadInput if the grid can't be halved once per level, or is left with one pixel.
+
+        Batch normalization can't be trained on one pixel of one sample.
+        """
         require_halvable(radar, len(self.decoders))
+        if self.training and len(radar) * radar[0, 0, 0, 0].numel() == 4 ** len(self.decoders):
+            raise BadInput(
+                "one pixel of one sample is left at the deepest level",
+                "model.widths",
+                "use fewer levels, or larger batches",
+            )
         by_variable = [encoder(x) for encoder, x in zip(self.encoders, (*radar.unbind(2), *more), strict=True)]
         fused = [torch.cat(maps, 1) for maps in zip(*by_variable, strict=True)]
         x = self.attention(self.squeeze(fused.pop()))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.data.scaling import Scaling, make_scaling
+from polarcast.data.scaling import SCALINGS, Scaling, make_scaling
 from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.common.standardize import Standard
 from polarcast.models.forecaster import Forecaster, InputSpec
@@ -16,7 +16,6 @@ from polarcast.models.nowcast.losses import LOSSES
 from polarcast.models.nowcast.views import View, raw
 
 _STANDARD = "standard"
-_SCALINGS = ("range", "frame", _STANDARD)
 MAX_DBZ = 78.0
 """Upper limit of forecasts in dBZ, above the reflectivity of hail.
 
@@ -28,23 +27,15 @@ Networks may output thousands of dBZ for unusual input, such as a missing frame.
 class NowcastConfig:
     """Scaling and loss; base class of the nowcasting network configurations."""
 
-    scaling: str = setting("range", ALWAYS)
+    scaling: str = setting("range", ALWAYS, choices=(*SCALINGS, _STANDARD))
     """Scaling of the radar input: range, frame or standard.
 
     With `frame`, forecasts are scaled back with the limits of the last input frame. With `standard`, inputs have mean 0
     and variance 1 over the training events, so that tenths of a dB of zdr count as much as several dBZ; forecasts are
     scaled as with `range`.
     """
-    loss: str = setting("mse", ALWAYS)
+    loss: str = setting("mse", ALWAYS, choices=tuple(LOSSES))
     """Training loss: mse, balanced (weighted by echo strength) or sharp (with Fourier amplitudes)."""
-
-    def __post_init__(self) -> None:
-        """Raise BadInput for an unknown scaling or loss."""
-        for key, choices in (("scaling", _SCALINGS), ("loss", tuple(LOSSES))):
-            if getattr(self, key) not in choices:
-                raise BadInput(
-                    f"unknown value {getattr(self, key)!r}", f"model.{key}", f"choose from: {', '.join(choices)}"
-                )
 
 
 class NetworkNowcast(Forecaster):

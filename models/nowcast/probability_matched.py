@@ -12,6 +12,7 @@ from torch import Tensor
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.common.frozen import freeze
+from polarcast.models.common.settings import setting
 from polarcast.models.forecaster import Forecaster, InputSpec
 
 
@@ -19,7 +20,7 @@ from polarcast.models.forecaster import Forecaster, InputSpec
 class ProbabilityMatchedConfig:
     """Configuration of probability matching."""
 
-    mean_of: int = 1
+    mean_of: int = setting(1, least=1, most=10_000)
     """Ensemble size of a generative base; if above 1, the ensemble mean is matched to the values of all members."""
 
 
@@ -34,11 +35,9 @@ class ProbabilityMatched(Forecaster):
         """Build around a trained nowcaster and freeze it in place.
 
         Raises:
-            BadInput: zh is not an input, or `mean_of` is less than 1.
+            BadInput: zh is not an input.
         """
         super().__init__()
-        if config.mean_of < 1:
-            raise BadInput(f"{config.mean_of} members are too few", "model.mean_of", "give 1 or more")
         if "zh" not in inputs.variables:
             raise BadInput("probability matching needs zh, which is not an input", "data.variables", "add zh")
         freeze(base)

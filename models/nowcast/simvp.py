@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from polarcast.data.errors import BadInput
-from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.common.settings import ALWAYS, setting, widths_setting
 from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
 from polarcast.models.qpe.unet import require_halvable
@@ -21,21 +20,12 @@ _EXPANSION = 4
 class SimVPConfig(NowcastConfig):
     """Configuration of SimVP."""
 
-    widths: list[int] = setting([64, 512], ALWAYS)
+    widths: list[int] = widths_setting([64, 512], shortest=2, longest=2)
     """Channels per encoded frame, and channels of all frames together where time is mixed."""
-    halvings: int = setting(2, ALWAYS)
+    halvings: int = setting(2, ALWAYS, least=1, most=10)
     """Number of halvings of the grid before time is mixed."""
-    depth: int = setting(8, ALWAYS)
+    depth: int = setting(8, ALWAYS, least=1, most=1000)
     """Number of blocks that mix time and space."""
-
-    def __post_init__(self) -> None:
-        """Raise BadInput unless there are two widths, and at least one halving and block."""
-        super().__post_init__()
-        if len(self.widths) != 2:
-            raise BadInput(f"got {len(self.widths)} widths", "model.widths", "give two: one frame, all frames")
-        for key in ("halvings", "depth"):
-            if getattr(self, key) < 1:
-                raise BadInput(f"{getattr(self, key)} is too few", f"model.{key}", "give 1 or more")
 
 
 class SimVP(NetworkNowcast):

@@ -25,9 +25,9 @@ _LN_RAIN_EDGES = np.linspace(np.log(0.05), np.log(200), 60)
 class AttainableConfig:
     """Configuration of the attainable estimate."""
 
-    noise: list[float] = setting([0.8, 0.2, 0.2], ALWAYS)
+    noise: list[float] = setting([0.8, 0.2, 0.2], ALWAYS, least=1e-3, most=100, shortest=3, longest=3)
     """Standard deviation of the single-pixel noise of zh (dB), zdr (dB) and kdp (deg/km) in the archive."""
-    particles: int = setting(50_000, ALWAYS)
+    particles: int = setting(50_000, ALWAYS, least=1, most=10**7)
     """Number of particles of the posterior mean."""
 
 

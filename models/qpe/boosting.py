@@ -16,6 +16,7 @@ from polarcast.data.scaling import RAIN_TRANSFORMS, scale_rain, unscale_rain
 from polarcast.models.common.rain import last_rain
 from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.forecaster import Forecaster, InputSpec
+from polarcast.models.qpe.trees import checked_trees
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -28,33 +29,29 @@ OBJECTIVES = ("tweedie", "poisson", "regression")
 class BoostingConfig:
     """Configuration of gradient boosting."""
 
-    trees: int = setting(300, ALWAYS)
+    trees: int = setting(300, ALWAYS, least=1, most=100_000)
     """Number of trees."""
-    leaves: int = setting(31, ALWAYS)
+    leaves: int = setting(31, ALWAYS, least=2, most=131_072)
     """Maximum number of leaves per tree."""
-    min_leaf: int = setting(20, ALWAYS)
+    min_leaf: int = setting(20, ALWAYS, least=0, most=2**31 - 1)
     """Minimum number of pixels per leaf."""
-    learning_rate: float = setting(0.05, ALWAYS)
+    learning_rate: float = setting(0.05, ALWAYS, above=0, most=1000)
     """Shrinkage factor of each tree."""
-    objective: str = setting("tweedie", ALWAYS)
+    objective: str = setting("tweedie", ALWAYS, choices=OBJECTIVES)
     """Loss: tweedie or poisson (mean in mm/h, with errors that grow with the mean), or regression (least squares)."""
-    rain_transform: str = setting("identity", ALWAYS)
+    rain_transform: str = setting("identity", ALWAYS, choices=RAIN_TRANSFORMS)
     """Transform of the target: identity, log1p or sqrt; all but identity underestimate the mean in mm/h."""
-    pixels: int = setting(200_000, ALWAYS)
+    pixels: int = setting(200_000, ALWAYS, least=1, most=10**9)
     """Number of training pixels sampled in one pass over the training split."""
-    heavy_odds: float = setting(1.0, ALWAYS)
+    heavy_odds: float = setting(1.0, ALWAYS, least=0, most=10)
     """Exponent p of the sampling odds (1 + R)^p, undone by weights; oversamples rare heavy rain. 0 is uniform."""
-    neighbourhood: list[int] = setting([], ALWAYS)
+    neighbourhood: list[int] = setting([], ALWAYS, least=1, most=9999, longest=100, distinct=True)
     """Odd side lengths in pixels of squares whose field means are additional features, such as [3, 7]."""
 
     def __post_init__(self) -> None:
-        """Raise BadInput for an invalid setting."""
-        _one_of("objective", self.objective, OBJECTIVES)
-        _one_of("rain_transform", self.rain_transform, RAIN_TRANSFORMS)
-        if any(side < 1 or side % 2 == 0 for side in self.neighbourhood):
+        """Raise BadInput for a side that is not odd."""
+        if any(side % 2 == 0 for side in self.neighbourhood):
             raise BadInput(f"sides {self.neighbourhood} are not all odd", "model.neighbourhood", "give odd sides")
-        if self.pixels < 1:
-            raise BadInput(f"{self.pixels} pixels are too few", "model.pixels", "give a number such as 200000")
 
 
 class Reservoir:
@@ -109,6 +106,8 @@ class Boosting(Forecaster):
     def __init__(self, config: BoostingConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config = config
+        fields = len(inputs.variables) * len(inputs.heights_km)
+        self._features_per_pixel = fields * (1 + len(config.neighbourhood))
         self.register_buffer("trees", torch.zeros(0, dtype=torch.uint8))
         # Drawn from the global generator, as network weights are: the seed of the run determines the pixels.
         self._seed = int(torch.randint(2**31 - 1, (1,), device="cpu"))
@@ -137,7 +136,7 @@ class Boosting(Forecaster):
         self._booster = None
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
-        """Return rain rate in mm/h of the last frame, (b, 1, t = 1, y, x). Raises ValueError before `fit`."""
+        """Return rain rate in mm/h of the last frame, (b, 1, t = 1, y, x). Raises BadInput before `fit`."""
         echo = _has_echo(batch)
         scaled = np.zeros(echo.shape, np.float32)
         if echo.any():
@@ -173,17 +172,25 @@ class Boosting(Forecaster):
 
     def _trees(self) -> "Booster":
         if not len(self.trees):
-            raise ValueError("there are no trees: call fit or load a checkpoint before forecast")
+            raise BadInput("there are no trees", "model=boosting", "fit it or load weights before a forecast")
         if self._booster is None:
             import lightgbm
 
-            self._booster = lightgbm.Booster(model_str=self.trees.cpu().numpy().tobytes().decode())
+            self._booster = lightgbm.Booster(model_str=self._checked(self.trees))
         return self._booster
+
+    def _checked(self, trees: Tensor) -> str:
+        """Return the text of trees for LightGBM. Raises BadInput if they are damaged: weights may come from anyone."""
+        if trees.dtype != torch.uint8 or trees.ndim != 1:
+            raise BadInput("damaged weights (the trees are no text)", "model=boosting", "copy the run again")
+        return checked_trees(trees.cpu().numpy().tobytes(), self._features_per_pixel, self.config.objective)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """Resize the buffer of trees before loading, which copies in place."""
         if (trees := state_dict.get(f"{prefix}trees")) is not None:
-            self.trees = torch.empty_like(trees, device=self.trees.device)
+            if trees.numel():
+                self._checked(trees)
+            self.trees = torch.empty(trees.shape, dtype=torch.uint8, device=self.trees.device)
             self._booster = None
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -197,8 +204,3 @@ def _names(batch: Batch) -> list[tuple[int, int]]:
     """Return event and frame number of the last frame of each window."""
     last = batch.frame + batch.radar.shape[1] - 1
     return list(zip(batch.event.long().tolist(), last.long().tolist(), strict=True))
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise BadInput(f"unknown {name} {value!r}", f"model.{name}", f"choose from: {', '.join(known)}")

@@ -26,11 +26,11 @@ _FIT_FLOOR_DBZ = 5.0
 class PowerLawConfig:
     """Configuration of a power law."""
 
-    coefficients: str = setting("published", ALWAYS)
+    coefficients: str = setting("published", ALWAYS, choices=("published", "fitted"))
     """Coefficients: published (Z = 200 R^1.6; R = 0.0058 Z^0.91 10^(−0.209 ZDR)) or fitted (least squares)."""
-    cap_dbz: float = setting(55.0, ALWAYS)
+    cap_dbz: float = setting(55.0, ALWAYS, least=0, most=100)
     """Upper limit of reflectivity in dBZ; an operational measure against hail and clutter."""
-    cap_zdr: float = setting(4.0, ALWAYS)
+    cap_zdr: float = setting(4.0, ALWAYS, least=0, most=100)
     """Upper limit of differential reflectivity in dB; the lower limit is 0."""
 
 

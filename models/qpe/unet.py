@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.data.scaling import make_scaling
+from polarcast.data.scaling import SCALINGS, make_scaling
 from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
-from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.common.settings import ALWAYS, setting, widths_setting
 from polarcast.models.forecaster import Forecaster, InputSpec
 
 
@@ -20,9 +20,9 @@ from polarcast.models.forecaster import Forecaster, InputSpec
 class UNetConfig(RainConfig):
     """Configuration of the QPE U-Net."""
 
-    widths: list[int] = setting([64, 128, 256, 384], ALWAYS)
+    widths: list[int] = widths_setting([64, 128, 256, 384])
     """Channels of each level, from full resolution down; each level halves the grid."""
-    scaling: str = setting("range", ALWAYS)
+    scaling: str = setting("range", ALWAYS, choices=SCALINGS)
     """Scaling of the radar input: range or frame."""
 
 

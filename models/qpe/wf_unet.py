@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
-from polarcast.data.scaling import make_scaling
+from polarcast.data.scaling import SCALINGS, make_scaling
 from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
-from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.common.settings import ALWAYS, setting, widths_setting
 from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.qpe.unet import ResidualBlock, decode, encode, require_halvable
 
@@ -23,9 +23,9 @@ from polarcast.models.qpe.unet import ResidualBlock, decode, encode, require_hal
 class WFUNetConfig(RainConfig):
     """Configuration of WF-UNet."""
 
-    widths: list[int] = setting([64, 128, 256, 384], ALWAYS)
+    widths: list[int] = widths_setting([64, 128, 256, 384])
     """Channels of each level, in streams and decoder, from full resolution down; each level halves the grid."""
-    scaling: str = setting("range", ALWAYS)
+    scaling: str = setting("range", ALWAYS, choices=SCALINGS)
     """Scaling of the radar input: range or frame."""
 
 

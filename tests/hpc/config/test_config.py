@@ -61,7 +61,7 @@ def test_another_model_name_drops_the_model_settings_of_the_preset() -> None:
         ("trian.steps=3", ["trian", "did you mean"]),
         ("train.steps=many", ["train.steps", "'many'"]),
         ("train.steps=-1", ["train.steps", "-1"]),
-        ("train.global_batch=0", ["train.global_batch", "positive"]),
+        ("train.global_batch=0", ["train.global_batch", "at least 1"]),
         ("model.name=resnet", ["resnet", "unet"]),
         ("arm=lidar", ["lidar", "radar, dualpol"]),
         ("task=hail", ["hail", "qpe"]),

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput
 from polarcast.data.scaling import scale_rain
 from polarcast.models.common.rain import RainConfig, as_forecast, heavy_rain_weight, last_rain, rain_loss
 
@@ -94,11 +93,3 @@ def test_a_forecast_is_in_mm_per_hour_and_never_negative(transform: str) -> None
     assert forecast.shape == (4, 1, 1, 6, 5)
     torch.testing.assert_close(forecast[:, 0], rain_rate)
     assert float(as_forecast(-1 - rain_rate, config).max()) == 0
-
-
-@pytest.mark.parametrize(
-    "settings", [{"rain_transform": "cube"}, {"rate_weight": -1}, {"rate_scale": 0}, {"heavy_power": -0.5}]
-)
-def test_invalid_settings_raise_with_their_name(settings: dict[str, object]) -> None:
-    with pytest.raises(BadInput, match=f"model.{next(iter(settings))}"):
-        RainConfig(**settings)  # type: ignore[arg-type]

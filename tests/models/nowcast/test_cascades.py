@@ -8,9 +8,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput
 from polarcast.models.diffusion.random_numbers import forecast_keys
-from polarcast.models.nowcast.cascades import ANVIL, STEPS, ANVILConfig, CascadeConfig, STEPSConfig
+from polarcast.models.nowcast.cascades import ANVIL, STEPS, ANVILConfig, STEPSConfig
 from polarcast.models.nowcast.pysteps_bridge import contained
 from tests.support.moving_storm import LEAD, SEEN, Fields, model, nowcast, storm, window
 
@@ -146,20 +145,3 @@ def test_higher_order_needs_more_frames() -> None:
     assert STEPS.frames_needed(STEPSConfig(ar_order=3)) == 4
     assert ANVIL.frames_needed(ANVILConfig()) == 3
     assert ANVIL.frames_needed(ANVILConfig(ar_order=2)) == 4
-
-
-@pytest.mark.parametrize(
-    ("config", "key", "value"),
-    [
-        (CascadeConfig, "ar_order", 0),
-        (CascadeConfig, "levels", 2),
-        (CascadeConfig, "threshold", 0.0),
-        (CascadeConfig, "threshold", 0.036),
-        (ANVILConfig, "motion_frames", 1),
-        (STEPSConfig, "spacing_km", -1.0),
-        (STEPSConfig, "step_minutes", 0.0),
-    ],
-)
-def test_too_small_values_raise(config: type, key: str, value: float) -> None:
-    with pytest.raises(BadInput, match=rf"model\.{key}"):
-        config(**{key: value})

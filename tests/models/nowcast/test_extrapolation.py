@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import InputSpec
-from polarcast.models.nowcast.extrapolation import ExtrapolationConfig
 from polarcast.models.nowcast.pysteps_bridge import contained, pysteps_library
 from polarcast.models.registry import get_model
 from tests.support.moving_storm import LEAD, SEEN, Fields, centre, csi, model, nowcast, storm, window
@@ -205,8 +204,3 @@ def test_inputs_without_zh_or_with_too_few_frames_raise(name: str) -> None:
         build(config, InputSpec(("zdr", "kdp"), (1.0,), frames=4, lead_frames=1))
     with pytest.raises(BadInput, match=r"data\.seen_frames: 2 input frames are too few — give 3 or more"):
         build(config, InputSpec(("zh",), (1.0,), frames=2, lead_frames=1))
-
-
-def test_motion_needs_two_frames() -> None:
-    with pytest.raises(BadInput, match=r"model\.motion_frames: 1 is too few — give 2 or more"):
-        ExtrapolationConfig(motion_frames=1)

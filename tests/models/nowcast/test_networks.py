@@ -8,9 +8,7 @@ import torch
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
-from polarcast.models.nowcast.bagging import BaggingConfig
 from polarcast.models.nowcast.network import MAX_DBZ
-from polarcast.models.nowcast.simvp import SimVPConfig
 from polarcast.models.registry import get_model
 
 VARIABLES = ("zh", "zdr", "kdp")
@@ -165,18 +163,3 @@ def test_bagging_has_the_parameters_of_its_members_plus_weights() -> None:
 def test_bagging_members_are_initialized_differently() -> None:
     first, second = (next(iter(member.parameters())) for member in list(model("bagging").members)[:2])
     assert not torch.equal(first, second)
-
-
-@pytest.mark.parametrize(
-    ("config", "key", "value"),
-    [
-        (BaggingConfig, "views", ["raw", "fog"]),
-        (BaggingConfig, "views", []),
-        (SimVPConfig, "widths", [8]),
-        (SimVPConfig, "halvings", 0),
-        (SimVPConfig, "depth", 0),
-    ],
-)
-def test_invalid_settings_raise(config: type, key: str, value: object) -> None:
-    with pytest.raises(BadInput, match=rf"model\.{key}"):
-        config(**{key: value})

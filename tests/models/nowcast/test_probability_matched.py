@@ -85,11 +85,6 @@ def test_matched_mean_of_equal_members_is_the_member(field: np.ndarray) -> None:
     torch.testing.assert_close(matched_mean(ensemble), ensemble[:, :1])
 
 
-def test_mean_of_no_members_raises() -> None:
-    with pytest.raises(BadInput, match=r"model\.mean_of: 0 members are too few"):
-        ProbabilityMatched(ProbabilityMatchedConfig(mean_of=0), INPUTS, Halved())
-
-
 def test_mean_of_a_base_without_members_raises() -> None:
     base = FURENet(FURENetConfig(widths=[8, 16], squeeze=4), INPUTS)
     model = ProbabilityMatched(ProbabilityMatchedConfig(mean_of=4), INPUTS, base)

@@ -1,0 +1,38 @@
+"""Check the arguments of an evaluation without torch, so that a wrong call is answered at once."""
+
+from pathlib import Path
+
+from polarcast.data.errors import BadInput, shown
+from polarcast.data.shards.manifest import NAME
+from polarcast.data.splits import SPLITS
+from polarcast.hpc.scores.stats.aggregation import AGGREGATIONS
+
+THRESHOLD = "threshold"
+AXES = ("class", THRESHOLD, "lead_time", "height", "change")
+_SUITE, _CONFIG = "suite.yaml", "config.yaml"
+
+
+def check_choices(by: str | None, aggregation: str) -> None:
+    """Raise BadInput for an unknown axis or aggregation."""
+    for option, value, choices in (("--by", by, (None, *AXES)), ("--aggregation", aggregation, AGGREGATIONS)):
+        if value not in choices:
+            known = ", ".join(choice for choice in choices if choice)
+            raise BadInput(f"unknown value {shown(value)}", option, f"choose from: {known}")
+
+
+def check_places(run: Path, archive: Path | None, split: str) -> None:
+    """Check that the run or suite, and the archive, exist, and that the split has a known name.
+
+    Raises:
+        BadInput: one of them does not.
+    """
+    if not run.is_dir():
+        raise BadInput("no such folder", run, "give the folder of a run or suite, such as runs/unet")
+    if not any((run / name).is_file() for name in (_SUITE, _CONFIG)):
+        raise BadInput("neither a run nor a suite", run, "start a run with: polarcast train PRESET")
+    if archive is not None and not archive.is_dir():
+        raise BadInput("no such folder", archive, f"give an archive, or shards with a {NAME}")
+    if split not in SPLITS:
+        raise BadInput(f"unknown split {shown(split)}", "--split", f"choose from: {', '.join(SPLITS)}")
+    if archive is None and (run / _SUITE).is_file():
+        raise BadInput("bench scores a suite on its own data", run, "give --archive, or a run folder below cells/")
