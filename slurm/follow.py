@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,9 @@ def _records(path: Path) -> list[dict[str, Any]]:
     except OSError:
         return []
     for line in lines:
-        try:
+        with suppress(ValueError):  # a torn line
             records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
+    return [record for record in records if isinstance(record, dict) and "event" in record]
 
 
 def _client(*command: str) -> str:

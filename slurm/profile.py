@@ -6,8 +6,17 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from polarcast.slurm.rules import check_count, check_form, shown
+
 PROFILES = Path(__file__).with_name("profiles")
 CONTAINERS = ("apptainer", "pyxis")
+_FORMS = {
+    "partition": "word", "account": "word", "qos": "word", "constraint": "word", "time": "time", "memory": "memory",
+    "interface": "word", "wandb_mode": "word", "scratch": "line", "modules": "line", "setup": "line",
+    "options": "option", "image": "image", "mounts": "line", "kind": "word",
+}  # fmt: skip
+"""Form of the text, or of each text of a list; see `rules`."""
+_LEAST = {"nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "gpus_per_node": 0, "signal_seconds": 0}
 
 
 @dataclass
@@ -20,6 +29,12 @@ class Container:
     """File or registry address of the image; polarcast must be installed in it."""
     mounts: list[str] = field(default_factory=list)
     """Folders to mount, such as /scratch or /data:/data."""
+
+
+_TYPES = {
+    str: "text, in quotes", int: "a whole number", bool: "true or false", list: "a list of texts, in quotes",
+    dict: "texts by name, in quotes", Container: "keys and values",
+}  # fmt: skip
 
 
 @dataclass
@@ -49,7 +64,7 @@ class Profile:
     modules: list[str] = field(default_factory=list)
     """Environment modules to load."""
     setup: list[str] = field(default_factory=list)
-    """Further shell lines before the command, such as: source /path/to/.venv/bin/activate"""
+    """Further shell lines before the command, such as: source /path/to/.venv/bin/activate. They run as they are."""
     environment: dict[str, str] = field(default_factory=dict)
     """Environment variables to set."""
     container: Container | None = None
@@ -76,49 +91,91 @@ def load_profile(source: str) -> Profile:
     """
     import yaml
 
+    check_form(source, "line", "cluster")
     path = Path(source) if Path(source).suffix in (".yaml", ".yml") else PROFILES / f"{source}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ValueError(f"{source}: no such cluster profile — choose from: {names}; or give a YAML file")
     try:
         content = yaml.safe_load(path.read_text("utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (FileNotFoundError, NotADirectoryError):
+        names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise ValueError(f"{source}: no such cluster profile — choose from: {names}; or give a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}) — correct the file") from None
-    return _build(Profile, content, str(path))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror} — choose another file") from None
+    profile: Profile = _build(Profile, content, str(path))
+    check_profile(profile, str(path))
+    return profile
+
+
+def check_profile(profile: Profile, where: str = "profile") -> None:
+    """Check the types of all values, and that none can add a line or an option to a job script.
+
+    Raises:
+        ValueError: a value is not allowed; the message is one line.
+    """
+    _check(profile, where)
+    for name, value in profile.environment.items():
+        check_form(name, "variable", f"{where}: environment: the name of a variable")
+        check_form(value, "line", f"{where}: environment: {name}")
+    if profile.container is None:
+        return
+    _check(profile.container, where)
+    if profile.container.kind not in CONTAINERS:
+        raise ValueError(
+            f"{where}: container: kind is {shown(profile.container.kind)} — choose from: {', '.join(CONTAINERS)}"
+        )
+
+
+def _check(values: Profile | Container, where: str) -> None:
+    """Check the types and forms of the values of a dataclass."""
+    for key, hint in get_type_hints(type(values)).items():
+        value = getattr(values, key)
+        if not _has_type(value, hint):
+            raise ValueError(f"{where}: {key} is {shown(value)} — give {_expected(hint)}")
+        if key in _LEAST and value is not None:
+            check_count(value, _LEAST[key], f"{where}: {key}")
+        for text in value if isinstance(value, list) else [value]:
+            if key in _FORMS and text is not None:
+                check_form(text, _FORMS[key], f"{where}: {key}")
 
 
 def _build(kind: type[Any], content: Any, where: str) -> Any:
-    """Build a dataclass from plain values; check their keys and types."""
+    """Build a dataclass from plain values; check their keys."""
     if not isinstance(content, dict):
         raise ValueError(f"{where}: expected keys and values — see slurm/profiles for examples")
     known = [f.name for f in fields(kind)]
-    for key, value in content.items():
+    for key in content:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             fix = f"did you mean {near[0]}?" if near else f"choose from: {', '.join(known)}"
-            raise ValueError(f"{where}: unknown key {key!r} — {fix}")
-        _check_type(key, value, kind, where)
+            raise ValueError(f"{where}: unknown key {shown(key)} — {fix}")
     values = dict(content)
     if isinstance(values.get("container"), dict):
-        values["container"] = _container(values["container"], where)
+        values["container"] = _build(Container, values["container"], where)
+    if isinstance(values.get("environment"), dict):
+        values["environment"] = {name: _as_text(value) for name, value in values["environment"].items()}
     return kind(**values)
 
 
-def _container(content: Any, where: str) -> Container:
-    container: Container = _build(Container, content, where)
-    if container.kind not in CONTAINERS or not container.image:
-        raise ValueError(
-            f"{where}: container needs an image, and a kind — choose the kind from: {', '.join(CONTAINERS)}"
-        )
-    return container
+def _as_text(value: Any) -> Any:
+    """Return a number as text; true and false stay, because shells know no such values."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _check_type(key: str, value: Any, kind: type[Any], where: str) -> None:
-    hint = get_type_hints(kind)[key]
+def _has_type(value: Any, hint: Any) -> bool:
+    """Whether a value, and each value in it, has the type of a hint."""
+    if isinstance(hint, UnionType):
+        return any(_has_type(value, option) for option in get_args(hint))
+    kind = get_origin(hint) or hint
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        return False
+    inner = get_args(hint)
+    if kind is dict:
+        return all(_has_type(key, inner[0]) and _has_type(one, inner[1]) for key, one in value.items())
+    return kind is not list or all(_has_type(one, inner[0]) for one in value)
+
+
+def _expected(hint: Any) -> str:
     options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    allowed = tuple(get_origin(option) or option for option in options)
-    if Container in allowed:
-        allowed = (*allowed, dict)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        names = " or ".join(t.__name__ for t in allowed if t is not type(None))
-        raise ValueError(f"{where}: {key} is {value!r} — give a value of type {names}")
+    kinds = [get_origin(option) or option for option in options]
+    return " or ".join(_TYPES[kind] for kind in kinds if kind in _TYPES)

@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from polarcast.slurm.profile import Profile
+from polarcast.slurm.profile import Profile, check_profile
+from polarcast.slurm.rules import check_count, check_form
 
 MULTI_PROCESS_VERBS = ("train", "evaluate", "perf", "doctor")
 """Verbs that run on all processes of a job; any other verb runs on one node only."""
@@ -39,6 +40,7 @@ class Job:
     command: tuple[str, ...]
     """Verb and arguments of polarcast."""
     name: str
+    """Up to 100 letters, digits, `_`, `-` and `.`; the first is a letter, a digit or `_`."""
     nodes: int | None = None
     """Number of nodes; default: the profile's."""
     time: str | None = None
@@ -105,9 +107,9 @@ def sbatch_text(profile: Profile, job: Job) -> str:
         job: Command and resources.
 
     Raises:
-        ValueError: the command is empty, or the numbers of processes and GPUs differ; the message is one line.
+        ValueError: see `check`.
     """
-    _check(profile, job)
+    check(profile, job)
     job = completed(profile, job)
     lines = ["#!/bin/bash", f"# polarcast {shlex.join(job.command)}", *_header(profile, job), "", "set -euo pipefail"]
     return "\n".join([*lines, *preparation(profile), "", _work(profile, job)]) + "\n"
@@ -163,13 +165,33 @@ def container_prefix(profile: Profile) -> list[str]:
     return ["apptainer", "exec", *gpus, *binds, profile.container.image]
 
 
-def _check(profile: Profile, job: Job) -> None:
-    if not job.command:
-        raise ValueError("no command — give a verb after --, for example: polarcast submit -- train demo")
+def check(profile: Profile, job: Job) -> None:
+    """Check that no value of a profile or a job can add a line or an option to its script.
+
+    Raises:
+        ValueError: a value is not allowed, the command is empty, or the numbers of processes and GPUs differ; the
+            message is one line.
+    """
+    check_profile(profile)
+    _check_job(job)
     tasks = tasks_per_node(profile, job)
     if profile.gpus_per_node and job.is_together and tasks != profile.gpus_per_node:
         problem = f"{profile.gpus_per_node} GPUs per node, but {tasks} processes"
         raise ValueError(f"tasks_per_node: {problem} — remove tasks_per_node from the profile")
+
+
+def _check_job(job: Job) -> None:
+    if not job.command:
+        raise ValueError("no command — give a verb after --, for example: polarcast submit -- train demo")
+    for word in job.command:
+        check_form(word, "line", "command: a word")
+    check_form(job.name, "name", "name")
+    if job.nodes is not None:
+        check_count(job.nodes, 1, "nodes")
+    given = {"time": (job.time, "time"), "array": (job.array, "indices"), "after": (job.after, "jobs")}
+    for option, (text, form) in given.items():
+        if text is not None:
+            check_form(text, form, option)
 
 
 def _header(profile: Profile, job: Job) -> list[str]:

@@ -1,5 +1,6 @@
 """Submit a job to Slurm with sbatch or submitit. Both run the same command with the same options."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from polarcast.slurm.profile import Profile
 from polarcast.slurm.render import (
     Job,
+    check,
     completed,
     container_prefix,
     nodes,
@@ -16,6 +18,7 @@ from polarcast.slurm.render import (
     srun_options,
     tasks_per_node,
 )  # fmt: skip
+from polarcast.slurm.rules import check_form
 from polarcast.slurm.verb import Verb
 
 _CLIENT_SECONDS = 120
@@ -47,7 +50,7 @@ def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
     """Submit through submitit, which keeps its files in `folder`; return the job id.
 
     Raises:
-        ValueError: the job is an array.
+        ValueError: the job is an array, or a value is not allowed; see `check`.
         RuntimeError: sbatch rejected the job; the message includes that of sbatch.
     """
     import submitit
@@ -55,6 +58,8 @@ def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
     if job.array:
         raise ValueError("--array: not supported by submitit — remove --by")
 
+    check(profile, job)
+    check_form(str(folder.absolute()), "line", "folder")
     job = completed(profile, job)
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
     sbatch_options = options(profile, job)
@@ -68,20 +73,27 @@ def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
     if profile.gpus_per_node:
         parameters["gpus_per_node"] = profile.gpus_per_node
     if prefix := container_prefix(profile):
-        parameters["slurm_python"] = " ".join([*prefix, "python"])
+        parameters["slurm_python"] = shlex.join([*prefix, "python"])
     executor.update_parameters(**parameters)
     try:
         return str(executor.submit(Verb(job.command)).job_id)
     except submitit.core.utils.FailedJobError as error:
-        raise RuntimeError(f"sbatch rejected the job: {str(error).strip()}") from None
+        raise RuntimeError(f"sbatch rejected the job: {_one_line(str(error))}") from None
 
 
 def _sbatch(text: str, *arguments: str) -> str:
-    done = subprocess.run(
-        ["sbatch", *arguments], input=text, capture_output=True, encoding="utf-8", errors="replace",
-        timeout=_CLIENT_SECONDS,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            ["sbatch", *arguments], input=text, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=_CLIENT_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"sbatch did not answer within {_CLIENT_SECONDS} s — try again later") from None
     if done.returncode:
-        raise RuntimeError(f"sbatch rejected the job: {done.stderr.strip() or done.stdout.strip()}")
+        raise RuntimeError(f"sbatch rejected the job: {_one_line(done.stderr) or _one_line(done.stdout)}")
     print(done.stderr, file=sys.stderr, end="") if "--test-only" not in arguments else None
     return done.stdout + (done.stderr if "--test-only" in arguments else "")
+
+
+def _one_line(output: str) -> str:
+    return "; ".join(line.strip() for line in output.splitlines() if line.strip())

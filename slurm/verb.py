@@ -28,7 +28,7 @@ class Verb:
         words = [word.replace("{task}", task) for word in self.command]
         # Ignore the signal until the verb can handle it: it would kill the process, and there is nothing to save yet.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        process = subprocess.Popen([sys.executable, "-m", "polarcast.hpc.cli", *words])
+        process = subprocess.Popen([sys.executable, "-P", "-m", "polarcast.hpc.cli", *words])
 
         def forward(number: int, _: FrameType | None) -> None:
             process.send_signal(number)

@@ -7,11 +7,12 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput, WorkFailed
-from polarcast.data.files import write_text
+from polarcast.data.files import write_private
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.slurm.profile import load_profile
 from polarcast.slurm.render import Job, sbatch_text
+from polarcast.slurm.rules import check_form, name_of
 from polarcast.slurm.submit import by_sbatch, has_slurm
 
 
@@ -34,7 +35,7 @@ class Submission:
 
 def submit(
     config: RunConfig,
-    cluster: str = "gpu",
+    cluster: str | Path = "gpu",
     *,
     nodes: int | None = None,
     time: str | None = None,
@@ -50,30 +51,33 @@ def submit(
         cluster: Profile that comes with polarcast (gpu, cpu, test), or a YAML file.
         nodes: Number of nodes; the profile's by default.
         time: Time limit, [days-]hours:minutes:seconds; the profile's by default.
-        name: Name of the job; model, arm, seed and digest by default.
+        name: Name of the job: up to 100 letters, digits, `_`, `-` and `.`; model, arm, seed and digest by default.
         out: Folder of the run; runs/<name> by default.
         after: Jobs that must succeed first, such as "12:13".
         dry_run: Return the script, but submit nothing. The file of the configuration that it names is not written.
 
     Raises:
-        BadInput: an unknown profile, values it does not allow, or no Slurm here.
+        BadInput: an unknown profile, values that are not allowed, or no Slurm here.
         WorkFailed: Slurm rejected the job.
     """
     if not isinstance(config, RunConfig):
         raise BadInput(f"expected a configuration, got {type(config).__name__}", "config", "use polarcast.load_config")
     content = OmegaConf.to_yaml(OmegaConf.create(config.to_dict()))
-    label = name or f"{config.model['name']}-{config.arm}-s{config.seed}-{digest(config)[:8]}"
-    run = Path(out) if out else Path("runs") / label
-    file = Path("runs") / "submitted" / f"{label}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.yaml"
-    job = Job(("train", str(file), "--out", str(run)), label, nodes, time, None, after)
+    default = name_of(f"{config.model['name']}-{config.arm}-s{config.seed}-{digest(config)[:8]}")
+    label = default if name is None else name
     try:
-        script = sbatch_text(load_profile(cluster), job)
+        check_form(label, "name", "name")
+        run = Path(out) if out else Path("runs") / label
+        file = Path("runs") / "submitted" / f"{label}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.yaml"
+        job = Job(("train", str(file), "--out", str(run)), label, nodes, time, None, after)
+        script = sbatch_text(load_profile(str(cluster)), job)
         if dry_run:
             return Submission(None, script, run, file)
         if not has_slurm():
             raise ValueError("no Slurm here — submit from a login node, or look at the script with dry_run=True")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, content)
+        # It may hold secrets, as the configuration of the run.
+        write_private(file, content)
         return Submission(by_sbatch(script), script, run, file)
     except ValueError as error:
         raise BadInput(str(error)) from None

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from polarcast.hpc.utils.console import Json, print_json, print_text
 
@@ -13,14 +14,18 @@ if TYPE_CHECKING:
     from polarcast.slurm.profile import Profile
     from polarcast.slurm.render import Job
 
+# Typer has its own copy of click in some versions, and exports only this subclass.
+_UsageError: Any = typer.BadParameter.__base__
+
 
 def submit(
+    context: typer.Context,
     command: Annotated[list[str], typer.Argument(metavar="-- VERB …", help="Verb to run: train, bench, evaluate, …")],
     cluster: Annotated[str, typer.Option(help="Built-in profile (gpu, cpu, test), or a YAML file.")] = "gpu",
     nodes: Annotated[int | None, typer.Option(help="Number of nodes of a training; the profile's by default.")] = None,
     time: Annotated[str | None, typer.Option(help="Time limit, [days-]hours:minutes:seconds.")] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the job and its run folder; verb and preset by default.")
+        str | None, typer.Option(help="Name of job and run folder: letters, digits, _ - . only; verb and preset.")
     ] = None,
     array: Annotated[
         str | None, typer.Option(help="Job array such as 0-4%2; {task} in the command is the index.")
@@ -39,12 +44,17 @@ def submit(
     """
     from polarcast.slurm.profile import load_profile
     from polarcast.slurm.render import Job, sbatch_text
+    from polarcast.slurm.rules import name_of
 
-    job_name = name or "-".join(Path(word).stem for word in command[:2] if not word.startswith("-"))
+    default = name_of("-".join(Path(word).stem for word in command[:2] if not word.startswith("-")))
+    job_name = default if name is None else name
     job = Job(tuple(command), job_name, nodes, time, array, after)
     with _slurm_errors():
+        if by not in ("sbatch", "submitit"):
+            raise ValueError(f"--by {by!r}: unknown — choose from: sbatch, submitit")
         profile = load_profile(cluster)
         text = sbatch_text(profile, job)
+        _check_verb(context, command)
         if dry_run:
             _show_script(text)
             return
@@ -58,6 +68,24 @@ def submit(
         print_text(f"job {number} {state.lower()}: log {job_name}-{number}.log{where}")
     if wait and state != "COMPLETED":
         raise typer.Exit(1)
+
+
+def _check_verb(context: typer.Context, command: list[str]) -> None:
+    """Parse the command line of the job as that job will, but run nothing. Raises ValueError if it can't be parsed."""
+    from polarcast.slurm.render import TASK
+
+    assert context.parent is not None
+    verb: Any = context.parent.command
+    name, words = "", list(command)
+    while isinstance(verb, TyperGroup):
+        name = f"{name} {words.pop(0) if words else ''}".strip()
+        if name.split(" ")[-1] not in verb.commands:
+            raise ValueError(f"{name!r}: unknown verb — choose from: {', '.join(verb.commands)}")
+        verb = verb.commands[name.split(" ")[-1]]
+    try:
+        verb.make_context(name, [word.replace(TASK, "1") for word in words], parent=context.parent)
+    except _UsageError as error:
+        raise ValueError(f"{name}: {' '.join(error.format_message().split())} — see: polarcast {name} --help") from None
 
 
 @contextmanager
@@ -76,8 +104,6 @@ def _slurm_errors() -> Iterator[None]:
 def _submitted(profile: "Profile", job: "Job", text: str, by: str) -> str:
     from polarcast.slurm.submit import by_sbatch, by_submitit, has_slurm
 
-    if by not in ("sbatch", "submitit"):
-        raise ValueError(f"--by {by}: unknown — choose from: sbatch, submitit")
     if not has_slurm():
         raise ValueError("Slurm is not available — submit from a login node, or print the script with --dry-run")
     return by_sbatch(text) if by == "sbatch" else by_submitit(profile, job, Path("submitit"))

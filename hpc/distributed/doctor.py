@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from polarcast.data.check.findings import Finding
 from polarcast.data.errors import BadInput
+from polarcast.hpc.distributed.launch import run_ranks, signal_name
 from polarcast.hpc.distributed.preflight import preflight
 from polarcast.hpc.distributed.process_group import join
 from polarcast.hpc.distributed.world import World
@@ -17,6 +19,7 @@ from polarcast.hpc.utils.versions import package_versions
 
 _PACKAGES = ("torch", "deepspeed", "ray", "webdataset", "numpy", "wandb", "submitit")
 _MIN_FREE_GB = 5
+_SECONDS_TO_TALK = 180
 _TALK = """
 import torch
 from polarcast.hpc.training.backends.deepspeed import deepspeed_for
@@ -29,8 +32,8 @@ with deepspeed_for(world):
 assert value.item() == world.size == 2
 exit_process(0)
 """
-_ERROR_LINE = re.compile(r"^(?:\[rank\d\]: )?(?!torch\.)[\w.]+(?:Error|Exception)\b.*|Signal \d+ \(\w+\)", re.MULTILINE)
-"""Error or signal in the output of a failed rank."""
+_ERROR_LINE = re.compile(r"^(?:\[rank\d\]: )?(?!torch\.)[\w.]+(?:Error|Exception)\b.*", re.MULTILINE)
+"""Error in the output of a failed rank."""
 
 
 def examine() -> list[Finding]:
@@ -112,25 +115,13 @@ def _two_processes() -> tuple[bool, str]:
 
     has_two = torch.cuda.device_count() > 1
     environment = os.environ if has_two else {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "--no-python",
-    ]
-    done = subprocess.run(
-        [*launcher, sys.executable, "-c", _TALK],
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=180,
-        env=environment,
-    )
-    if done.returncode:
-        error = _ERROR_LINE.search(done.stderr)
-        return False, error[0].strip() if error else f"exit code {done.returncode}"
+    with tempfile.TemporaryFile() as errors:
+        code, _ = run_ranks([sys.executable, "-P", "-c", _TALK], 2, environment, errors, _SECONDS_TO_TALK)
+        errors.seek(0)
+        error = _ERROR_LINE.search(errors.read().decode(errors="replace"))
+    if code:
+        ended = f"a process was ended by {signal_name(code)}" if code < 0 else f"exit code {code}"
+        return False, error[0].strip() if error else ended
     return True, f"DeepSpeed all-reduce between two processes, on {'GPUs' if has_two else 'the CPU'}"
 
 

@@ -1,24 +1,26 @@
 """Heartbeat of all ranks: end a run that hangs, and report which rank on which host stopped, and where.
 
-Each rank writes its progress to a key-value store on rank 0. If no rank makes progress for a while, or a rank sends no
-heartbeat, rank 0 reports the rank that is behind; the other ranks only wait for it.
+Each rank writes its progress to a key-value store. If no rank makes progress for a while, or a rank sends no heartbeat,
+rank 0 reports the rank that is behind; the other ranks only wait for it. If rank 0 sends none, rank 1 reports it.
+
+Strangers may reach the store of a job, so heartbeats are signed; others are ignored.
 """
 
 import faulthandler
-import json
 import os
+import secrets
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
+from polarcast.hpc.distributed.network_interface import address_to_listen_on
 from polarcast.hpc.distributed.process_group import gather
+from polarcast.hpc.distributed.rendezvous import file_store, serve, visit
+from polarcast.hpc.distributed.signed_store import SignedStore
 from polarcast.hpc.distributed.world import World
 
 DATA, STEP, VALIDATION = "waiting for data", "in the step", "in validation"
@@ -40,15 +42,16 @@ class Heartbeat:
         self._world, self._seconds, self._on_hang = world, seconds, on_hang
         self._at: Beat = {"ticks": 0, "step": 0, "phase": DATA, "host": socket.gethostname()}
         self._ended = threading.Event()
-        self._hosts: list[str] = []
         self._store: Any = None
+        self._beats: dict[int, Beat] = {}
 
     def __enter__(self) -> "Heartbeat":
         if self._seconds and self._world.size > 1:
-            self._hosts = gather(self._at["host"], self._world)
-            self._store = _store(self._world, self._seconds)
+            self._beats = dict(enumerate(gather({**self._at, "beats": 0}, self._world)))
+            token = gather(secrets.token_hex(), self._world)[0]
+            self._store = SignedStore(_store(self._world, self._seconds), token)
             self._publish(0)
-            gather(None, self._world)  # every rank must publish before rank 0 reads
+            gather(None, self._world)  # every rank must publish before another reads
             threading.Thread(target=self._watch, daemon=True, name="heartbeat").start()
         return self
 
@@ -75,17 +78,29 @@ class Heartbeat:
                 os._exit(1)
 
     def _exchange(self, beats: int, detector: "HangDetector") -> str:
+        """Publish a heartbeat and read those of others; return the hang that rank 0 finds, or rank 1 for rank 0."""
         try:
             self._publish(beats)
-            if not self._world.is_first:
-                return ""
-            return detector.verdict({r: json.loads(self._store.get(str(r))) for r in range(self._world.size)})
+            self._read()
         except (RuntimeError, OSError):  # raised by torch.distributed: the store does not respond
-            # Only rank 1 reports this. If rank 0 has exited, the job has ended as well.
-            return f"rank 0 on {self._hosts[0]} has stopped: it does not respond" if self._world.rank == 1 else ""
+            return self._first_is_gone
+        if self._world.is_first:
+            return detector.verdict(self._beats)
+        return self._first_is_gone if self._world.rank == 1 and detector.silence({0: self._beats[0]}) else ""
+
+    @property
+    def _first_is_gone(self) -> str:
+        # Only rank 1 reports this. If rank 0 has exited, the job has ended as well.
+        host = self._beats[0]["host"]
+        return f"rank 0 on {host} has stopped: it does not respond" if self._world.rank == 1 else ""
 
     def _publish(self, beats: int) -> None:
-        self._store.set(str(self._world.rank), json.dumps({**self._at, "beats": beats}))
+        self._store.write(self._world.rank, {**self._at, "beats": beats})
+
+    def _read(self) -> None:
+        """Read the heartbeats that this rank watches; keep the last one of a rank whose record was replaced."""
+        for rank in {0: range(self._world.size), 1: range(1)}.get(self._world.rank, ()):
+            self._beats[rank] = self._store.read(rank) or self._beats[rank]
 
 
 class HangDetector:
@@ -100,6 +115,16 @@ class HangDetector:
 
     def verdict(self, beats: Mapping[int, Beat]) -> str:
         """Return which ranks have stopped, and where; empty if there is no hang."""
+        if silence := self.silence(beats):
+            return silence
+        now = self._clock()
+        for rank, beat in beats.items():
+            if self._ticks.get(rank) != beat["ticks"]:
+                self._ticks[rank], self._moved = beat["ticks"], now
+        return self._behind(beats) if now - self._moved > self._seconds else ""
+
+    def silence(self, beats: Mapping[int, Beat]) -> str:
+        """Return which ranks have sent no heartbeat for too long; empty if all have."""
         now = self._clock()
         if now - self._checked > self._seconds / 2:
             # This process did not run either: the job was suspended and resumed.
@@ -108,14 +133,9 @@ class HangDetector:
         for rank, beat in beats.items():
             if self._beat_at.get(rank, (-1, 0))[0] != beat["beats"]:
                 self._beat_at[rank] = (beat["beats"], now)
-            if self._ticks.get(rank) != beat["ticks"]:
-                self._ticks[rank], self._moved = beat["ticks"], now
-        silent = [r for r, (_, since) in self._beat_at.items() if now - since > self._seconds]
-        if silent:
-            return "; ".join(
-                f"{_where(r, beats[r])}, and has sent no heartbeat for {self._seconds:g} s" for r in silent
-            )
-        return self._behind(beats) if now - self._moved > self._seconds else ""
+        silent = [rank for rank, (_, since) in self._beat_at.items() if now - since > self._seconds]
+        lasting = f"and has sent no heartbeat for {self._seconds:g} s"
+        return "; ".join(f"{_where(rank, beats[rank])}, {lasting}" for rank in silent)
 
     def _behind(self, beats: Mapping[int, Beat]) -> str:
         position = {r: (beat["step"], _ORDER.index(beat["phase"])) for r, beat in beats.items()}
@@ -135,8 +155,10 @@ def _where(rank: int, beat: Beat) -> str:
 
 
 def _store(world: World, seconds: float) -> Any:
-    """Open a key-value store on rank 0, at a port chosen by the system."""
-    mine = TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False) if world.is_first else None
-    port = gather(mine.port if mine else 0, world)[0]
-    timeout = timedelta(seconds=seconds)
-    return mine or TCPStore(world.address, port, wait_for_workers=False, timeout=timeout)
+    """Open a key-value store: a file of a local launch, or one of rank 0, at a port chosen by the system."""
+    if world.folder:
+        return file_store(world, "heartbeat")
+    mine = serve(world, 0, seconds) if world.is_first else None
+    here = address_to_listen_on(world) or world.address
+    address, port = gather((here, mine.port if mine else 0), world)[0]
+    return mine or visit(address, port, seconds)

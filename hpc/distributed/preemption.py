@@ -12,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 
+from polarcast.data.errors import Stopped
 from polarcast.hpc.distributed.world import World
 
 TIME_LIMIT = "the time limit"
@@ -27,16 +29,30 @@ _SHARE_OF_LIMIT = 0.25
 """Largest fraction of the time limit by which a job stops early; matters for short jobs."""
 _CLIENT_SECONDS = 60
 _SECONDS_TO_BE_ENDED = 60
+_SECONDS_TO_REPEAT = 5.0
+"""Two SIGTERM within this time count as one: a launcher and the kernel may both deliver it."""
+
+
+class StoppedNow(BaseException):
+    """A signal that `StopFlag.at_once` does not defer; its argument is the reason.
+
+    Not an `Exception`, so that code which continues after errors does not continue after a signal.
+    """
 
 
 class StopFlag:
-    """Flag set by signals (while entered) and by the time limit; shared by all ranks."""
+    """Flag set by signals (while entered) and by the time limit; shared by all ranks.
+
+    A second SIGTERM, seconds later, and a second Ctrl-C end the process at once.
+    """
 
     def __init__(self, world: World, lead_seconds: float, env: Mapping[str, str] = os.environ) -> None:
         """Stop `lead_seconds` before the time limit of the Slurm job, if there is one."""
         self._world, self._reason = world, 0
         self._deadline = _deadline(lead_seconds, env) if world.is_first else None
         self._before: dict[int, Any] = {}
+        self._is_at_once = False
+        self._terminated_at: float | None = None
 
     def __enter__(self) -> "StopFlag":
         # Only the main thread may set handlers; elsewhere the time limit alone stops a run early.
@@ -60,10 +76,29 @@ class StopFlag:
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return REASONS[int(flag)]
 
+    @contextmanager
+    def at_once(self, yes: bool = True) -> Iterator[None]:
+        """Raise `StoppedNow` at a signal within this context, where nothing is lost by it; `yes=False`: defer it again.
+
+        Has no effect with several processes: one that stops alone leaves the others waiting. Their launcher ends them.
+        """
+        before, self._is_at_once = self._is_at_once, yes and self._world.size == 1
+        try:
+            yield
+        finally:
+            self._is_at_once = before
+
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if self._reason == _SIGNALS[signal.SIGINT] == _SIGNALS[number]:
+        first, now = not self._reason, time.monotonic()
+        if number == signal.SIGINT and self._reason == _SIGNALS[number]:
             raise KeyboardInterrupt  # second Ctrl-C
+        if number == signal.SIGTERM:
+            self._terminated_at = self._terminated_at or now
+            if now - self._terminated_at > _SECONDS_TO_REPEAT:
+                raise Stopped("stopped by a second SIGTERM — run the same command to continue")
         self._reason = max(self._reason, _SIGNALS[number])
+        if first and self._is_at_once:
+            raise StoppedNow(REASONS[self._reason])
 
 
 def requeue(env: Mapping[str, str] = os.environ) -> bool:

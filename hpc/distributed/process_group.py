@@ -6,7 +6,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from polarcast.data.errors import WorkFailed
+from polarcast.hpc.distributed.message import pack, unpack
 from polarcast.hpc.distributed.network_interface import name_interface
+from polarcast.hpc.distributed.rendezvous import meeting_store
 from polarcast.hpc.distributed.world import World, device_of
 
 Item = TypeVar("Item")
@@ -25,24 +28,35 @@ def join(world: World, even_alone: bool = False) -> None:
     if (device := device_of(world)) != "cpu":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
-    if world.size == 1:
-        # A single process needs no TCP port, which another process could take.
-        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
-        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-        return
     name_interface(world)
-    # torchrun already runs a store at this address; it is only reachable through its environment variables.
-    address = "env://" if "TORCHELASTIC_RUN_ID" in os.environ else f"tcp://{world.address}:{world.port}"
-    torch.distributed.init_process_group(backend, init_method=address, rank=world.rank, world_size=world.size)
+    if world.size > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        # torchrun already runs a store, which is only reachable through its environment variables.
+        torch.distributed.init_process_group(backend, init_method="env://", rank=world.rank, world_size=world.size)
+        return
+    # A single process needs no port, which another process could take.
+    store = torch.distributed.HashStore() if world.size == 1 else meeting_store(world)  # type: ignore[attr-defined]
+    torch.distributed.init_process_group(backend, store=store, rank=world.rank, world_size=world.size)
 
 
 def gather(item: Item, world: World) -> list[Item]:
-    """Return the items of all ranks, in order of rank. Collective; needs the process group."""
+    """Return the items of all ranks, in order of rank; see `pack` for what they may hold. Collective.
+
+    Raises:
+        WorkFailed: a rank sent something else, which only a stranger in the process group does.
+    """
     if world.size == 1:
         return [item]
-    items = [item] * world.size
-    torch.distributed.all_gather_object(items, item)
-    return items
+    mine = torch.frombuffer(bytearray(pack(item)), dtype=torch.uint8)
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(world.size)]
+    torch.distributed.all_gather(lengths, torch.tensor([len(mine)]))
+    longest = max(int(length) for length in lengths)
+    padded = [torch.empty(longest, dtype=torch.uint8) for _ in range(world.size)]
+    torch.distributed.all_gather(padded, torch.nn.functional.pad(mine, (0, longest - len(mine))))
+    try:
+        contents = zip(padded, lengths, strict=True)
+        return [unpack(content[: int(length)].numpy().tobytes()) for content, length in contents]
+    except ValueError as error:
+        raise WorkFailed(f"the ranks can't read each other's messages: {error}") from None
 
 
 def barrier(world: World) -> None:

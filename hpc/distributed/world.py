@@ -1,4 +1,4 @@
-"""Rank, world size and device, from torchrun, from Slurm, or for a single process."""
+"""Rank, world size and device, from a launcher such as torchrun, from Slurm, or for a single process."""
 
 import os
 import subprocess
@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polarcast.data.errors import BadInput
+
+FOLDER = "POLARCAST_RANKS"
+"""Environment variable with the folder of a local launch."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,24 @@ class World:
     port: int = 0
     hosts: tuple[str, ...] = ()
     """Host names of the job's nodes, if the scheduler lists them."""
+    folder: str = ""
+    """Private folder in which the ranks of a local launch meet, instead of at an address; empty for other launchers."""
 
     @property
     def is_first(self) -> bool:
         """Whether this is rank 0, which writes the files."""
         return self.rank == 0
 
+    @property
+    def is_on_one_node(self) -> bool:
+        """Whether all ranks run on this node."""
+        return self.size == self.local_size
+
 
 def detect(env: Mapping[str, str] = os.environ) -> World:
-    """Read the world from the environment of torchrun or srun; a single process without either."""
+    """Read the world from the environment of a launcher or of srun; a single process without either."""
     if "RANK" in env and "WORLD_SIZE" in env:
-        return _from_torchrun(env)
+        return _from_launcher(env)
     if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         return _from_slurm(env)
     return World()
@@ -76,7 +86,7 @@ def set_up_torch(threads: int, world: World) -> int:
     return threads
 
 
-def _from_torchrun(env: Mapping[str, str]) -> World:
+def _from_launcher(env: Mapping[str, str]) -> World:
     return World(
         rank=int(env["RANK"]),
         size=int(env["WORLD_SIZE"]),
@@ -84,6 +94,7 @@ def _from_torchrun(env: Mapping[str, str]) -> World:
         local_size=int(env.get("LOCAL_WORLD_SIZE", "1")),
         address=env.get("MASTER_ADDR", "127.0.0.1"),
         port=int(env.get("MASTER_PORT", "29500")),
+        folder=env.get(FOLDER, ""),
     )
 
 

@@ -44,7 +44,12 @@ def loopback_names(slurm: Cluster) -> Iterator[None]:
 def test_nodes_with_loopback_names_give_the_losses_of_one_process(
     slurm: Cluster, sbatch: Submit, training: Training, alone: Callable[..., dict[int, float]]
 ) -> None:
-    slurm.wait_for(sbatch(), "COMPLETED", TRAIN_SECONDS)
+    job = sbatch()
+    training.wait_for_step(1)
+    listening = [addresses_of_python(slurm, node) for node in NODES]
+    slurm.wait_for(job, "COMPLETED", TRAIN_SECONDS)
+    # The store and the heartbeats of rank 0, and the process group of each rank.
+    assert listening == [{"10.77.0.11"}, {"10.77.0.12"}]
     assert training.starts == [(0, 2)]
     assert training.losses == pytest.approx(alone(), rel=1e-5, abs=1e-7)
     [start] = training.of("start")
@@ -54,6 +59,12 @@ def test_nodes_with_loopback_names_give_the_losses_of_one_process(
         slowest = step["slowest"]
         assert slowest["host"] == start["hosts"][slowest["rank"]]
         assert slowest["seconds"] == max(step["own_seconds"]) > 0
+
+
+def addresses_of_python(slurm: Cluster, node: str) -> set[str]:
+    """Return the addresses on which the ranks of a node listen."""
+    rows = slurm.run_on(node, "ss", "-Hltnp").splitlines()
+    return {row.split()[3].rpartition(":")[0] for row in rows if "python" in row or "polarcast" in row}
 
 
 def test_requeued_job_resumes(

@@ -4,7 +4,12 @@ import socket
 
 import pytest
 
-from polarcast.hpc.distributed.network_interface import interface_of, interface_towards, name_interface
+from polarcast.hpc.distributed.network_interface import (
+    address_to_listen_on,
+    interface_of,
+    interface_towards,
+    name_interface,
+)
 from polarcast.hpc.distributed.world import World
 
 
@@ -43,7 +48,17 @@ def test_interface_is_set_for_gloo_and_nccl_on_several_nodes(outward: tuple[str,
     assert env == {"NCCL_SOCKET_IFNAME": "ib0", "GLOO_SOCKET_IFNAME": name}
 
 
-def test_interface_is_not_set_on_one_node() -> None:
-    env: dict[str, str] = {}
+def test_loopback_is_used_on_one_node() -> None:
+    env: dict[str, str] = {"GLOO_SOCKET_IFNAME": "ib0"}  # as a profile sets it for jobs of several nodes
     name_interface(World(size=4, local_size=4, address="192.0.2.1"), env)
-    assert env == {}
+    assert env == {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
+
+def test_rank_0_listens_where_the_others_look_for_it(outward: tuple[str, str]) -> None:
+    _, address = outward
+    assert address_to_listen_on(World(size=2, local_size=2, address=address)) == "127.0.0.1"
+    assert address_to_listen_on(World(size=2, address="localhost")) == "127.0.0.1"
+    assert address_to_listen_on(World(size=2, address=address)) == address
+    assert address_to_listen_on(World(size=2, address="localhost", hosts=("localhost", address))) == address
+    # Such as the name of a service that forwards to this node: all interfaces.
+    assert address_to_listen_on(World(size=2, address="no-such-host.invalid")) == ""
