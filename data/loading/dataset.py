@@ -2,6 +2,7 @@
 
 import operator
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,10 +15,12 @@ from torch.utils.data import Dataset, get_worker_info
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.reader import Reader, only_test, open_reader
+from polarcast.data.shards.health import BadShard
 from polarcast.data.shards.manifest import Manifest, read_manifest
 
 ALL = "all"
 SPLITS = ("train", "validation", "test", ALL)
+VERIFY = ("sums", "sizes")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class ShardDataset(Dataset[Batch]):
         """Prefer `open_shards`, which checks its arguments."""
         self.manifest, self.split, self._window = manifest, split, window
         self._readers: dict[int, Reader] = {}
+        self._verified: tuple[float, bool] | None = None
         self._length = len(self._reader)
 
     def __len__(self) -> int:
@@ -60,7 +64,7 @@ class ShardDataset(Dataset[Batch]):
 
     def __repr__(self) -> str:
         names = ", ".join(self.variables)
-        return f"ShardDataset({self.manifest.source.location!r}, {self.split}: {len(self)} windows of {names})"
+        return f"ShardDataset({self.manifest.source.shown!r}, {self.split}: {len(self)} windows of {names})"
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Return several windows as one batch, float16: a DataLoader asks for those of a batch together."""
@@ -90,11 +94,23 @@ class ShardDataset(Dataset[Batch]):
         """Event number of each window, (windows,) int64."""
         return torch.from_numpy(self._reader.events().copy())
 
+    def verify(self, sums: bool) -> None:
+        """Check the shards of this split against the manifest, and from now on all that change later.
+
+        Raises:
+            BadInput: a shard is damaged.
+        """
+        self._verified = time.time(), sums
+        for shard, problem in self._reader.verify(self._reader.windows.used_shards().tolist(), sums).items():
+            raise BadShard(shard, problem, self.manifest.source.shown_url(self.manifest.shards[shard].name))
+
     @property
     def _reader(self) -> Reader:
         process = os.getpid()
         if process not in self._readers:
             self._readers = {process: self._open()}
+            if self._verified:
+                self._readers[process].frames.watch(*self._verified)
         return self._readers[process]
 
     def _open(self) -> Reader:
@@ -125,6 +141,7 @@ def open_shards(
     lead_frames: int = 0,
     context: int = 0,
     rain: bool | None = None,
+    verify: str = "sums",
 ) -> ShardDataset:
     """Open one split of a folder of shards as a `torch.utils.data.Dataset` of windows.
 
@@ -139,15 +156,19 @@ def open_shards(
             `Batch.radar` (b, t, v, z, y, x) and `Batch.rain` have context + frames along t.
         rain: Whether `Batch.rain` (b, t, y, x) in mm/h is read; by default where the shards hold it and nothing is
             forecast.
+        verify: What is checked of the split's shards. sums: SHA-256, repeated only after a file changes; sizes: file
+            sizes only.
 
     Returns:
         A dataset of windows that never cross an event or a missing frame.
 
     Raises:
-        BadInput: there are no shards, they lack a variable, a height or the rain rate, or the split has no window.
+        BadInput: there are no shards, one is damaged, they lack a variable, a height or the rain rate, or the split has
+            no window.
     """
-    if split not in SPLITS:
-        raise BadInput(f"unknown split {split!r}", "split", f"choose from: {', '.join(SPLITS)}")
+    for name, chosen, choices in (("split", split, SPLITS), ("verify", verify, VERIFY)):
+        if chosen not in choices:
+            raise BadInput(f"unknown {name} {chosen!r}", name, f"choose from: {', '.join(choices)}")
     for name, value, least in (("frames", frames, 1), ("lead_frames", lead_frames, 0), ("context", context, 0)):
         if not isinstance(value, int) or value < least:
             raise BadInput(f"must be a whole number of at least {least}, got {value!r}", name, f"give {least} or more")
@@ -165,7 +186,9 @@ def open_shards(
         context,
         manifest.has_rain and not lead_frames if rain is None else rain,
     )
-    return ShardDataset(manifest, split, window)
+    data = ShardDataset(manifest, split, window)
+    data.verify(verify == VERIFY[0])
+    return data
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

@@ -51,7 +51,7 @@ def choose_fields(
     Raises:
         BadInput: The shards lack a variable, a height or the rain rate.
     """
-    where = manifest.source.location
+    where = manifest.source.shown
     if rain and not manifest.has_rain:
         raise BadInput("the shards have no rain rate", where, "shard an archive with a rain grid: QPE needs it")
     chosen = _positions(variables, manifest.variables, "variable", where)

@@ -22,12 +22,13 @@ def prefetch(function: Callable[[Item], Result], items: Iterable[Item], workers:
         yield from map(function, items)
         return
     remaining = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="prefetch") as pool:
-        pending: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(remaining, workers + 1))
-        try:
-            while pending:
-                result = pending.popleft().result()
-                pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
-                yield result
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
+    pending: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(remaining, workers + 1))
+    try:
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
+            yield result
+    finally:
+        # Without waiting: a read that hangs must not keep a signal from ending the caller.
+        pool.shutdown(wait=False, cancel_futures=True)

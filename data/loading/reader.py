@@ -1,6 +1,7 @@
 """Reader that gathers windows of frames into batches, from mapped files, reads or streams."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
@@ -16,6 +17,7 @@ from polarcast.data.loading.permute import Indices
 from polarcast.data.loading.stream import StreamedFrames
 from polarcast.data.loading.windows import Windows, windows_of
 from polarcast.data.shards.fetch import Patience
+from polarcast.data.shards.health import bad_shards
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.samples import Table
 
@@ -25,6 +27,12 @@ _MIN_BYTES_FOR_THREADS = 2**22
 
 class FrameSource(Protocol):
     """Source of stored frames."""
+
+    def watch(self, verified_at: float, sums: bool) -> None:
+        """Take the shards as verified at a Unix time in s; with `sums`, verify files that change later once more."""
+
+    def changed(self) -> dict[int, str]:
+        """Check shards that were replaced or changed since they were opened; return the problems by number."""
 
     def expect(self, shards: set[int]) -> None:
         """Prepare to read from these shards and no others."""
@@ -56,6 +64,25 @@ class Reader:
     def events(self) -> Indices:
         """Event of each window, (windows,)."""
         return self.windows.events()
+
+    def verify(
+        self, chosen: Iterable[int], sums: bool, on_shard: Callable[[int], None] | None = None
+    ) -> dict[int, str]:
+        """Check some shards against the manifest, and from now on all that change later; return the problems by number.
+
+        Streams are verified while they are read, not here.
+
+        Args:
+            chosen: Numbers of the shards to check.
+            sums: Whether to verify the SHA-256, not only the size.
+            on_shard: Called with the number of shards done.
+        """
+        if isinstance(self.frames, StreamedFrames):
+            return {}
+        verified_at = time.time()
+        problems = bad_shards(self.manifest, chosen, sums=sums, on_shard=on_shard)
+        self.frames.watch(verified_at, sums)
+        return problems
 
     def read(self, windows: Sequence[int] | Indices) -> Batch:
         """Gather windows into one batch of float16 tensors, reading only the chosen fields.

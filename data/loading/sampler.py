@@ -51,24 +51,35 @@ class TrainSampler:
         self._max_bad_share, self._transforms = max_bad_share, transforms
         self._lock = threading.Lock()
         self._size = min(max(len(reader), _CHUNK[0]), _CHUNK[1])
-        self._shards = reader.windows.shards()
         self._is_bad = np.zeros(len(reader.manifest.shards), bool)
+        self._is_lost = np.zeros(len(reader), bool)
+        self._failure: BadShard | None = None
         self.bad: dict[int, str] = {}
 
-    def exclude(self, bad: dict[int, str]) -> None:
-        """Exclude shards. Raises BadInput if the share of windows lost exceeds `max_bad_share`."""
+    def exclude(self, bad: dict[int, str], kind: type[BadShard] = BadShard) -> None:
+        """Exclude shards. Raises `kind` if the share of windows lost exceeds `max_bad_share`, now and ever after."""
         with self._lock:
             for shard, what in bad.items():
                 if shard not in self.bad:
-                    self._exclude(shard, what)
+                    self._exclude(shard, what, kind)
+        self._check()
 
     def windows(self, position: Indices) -> Indices:
-        """Return the windows at some positions, with substitutes for those in bad shards."""
+        """Return the windows at some positions, with substitutes for those in bad shards.
+
+        Raises:
+            BadShard: Too many shards are bad, as found by any thread.
+        """
         windows, attempt = self._at(position), 0
-        while self.bad and (lost := self._is_bad[self._shards[windows]].any(1)).any():
+        while self.bad and (lost := self._is_lost[windows]).any():
+            self._check()
             attempt += 1
             windows[lost] = substitute_at(position[lost], attempt, len(self._reader), self._seed)
         return windows
+
+    def intact(self) -> Indices:
+        """Windows without those in bad shards, ascending."""
+        return np.flatnonzero(~self._is_lost)
 
     def _at(self, position: Indices) -> Indices:
         """Evaluate the order in chunks of positions; one at a time would cost more than reading."""
@@ -96,30 +107,36 @@ class TrainSampler:
                     batch = transform(batch, position, self._seed)
                 return replace(batch, sample_index=torch.from_numpy(np.array(position, np.int64)))
             except BadShard as error:
-                self.exclude({error.shard: error.what})
+                self._check()
+                self.exclude({error.shard: error.what}, type(error))
+
+    def changed(self) -> dict[int, str]:
+        """Return the problems of shards that were replaced or changed since they were opened, by number."""
+        return self._reader.frames.changed()
 
     def lost_share(self) -> float:
         """Share of the windows in bad shards."""
-        return float(self._is_bad[self._shards].any(1).mean())
+        return float(self._is_lost.mean())
 
     def report(self, shard: int) -> dict[str, str]:
         """Describe a bad shard: its URL, its problem, and the share of windows lost so far."""
         return {"shard": self._url(shard), "problem": self.bad[shard], "lost": f"{self.lost_share():.2%}"}
 
     def _url(self, shard: int) -> str:
-        return self._reader.manifest.source.url(self._reader.manifest.shards[shard].name)
+        return self._reader.manifest.source.shown_url(self._reader.manifest.shards[shard].name)
 
-    def _exclude(self, shard: int, what: str) -> None:
-        self.bad[shard] = what
+    def _check(self) -> None:
+        if self._failure:
+            raise self._failure
+
+    def _exclude(self, shard: int, what: str, kind: type[BadShard]) -> None:
         self._is_bad[shard] = True
+        self._is_lost = self._reader.windows.touching(self._is_bad)
         share = self.lost_share()
         if share > self._max_bad_share or share == 1:
-            raise BadShard(
-                shard,
-                f"{what}; bad shards hold {share:.1%} of the training windows, data.max_bad_share is "
-                f"{self._max_bad_share:.1%}",
-                self._url(shard),
-            )
+            allowed = f"bad shards hold {share:.1%} of the training windows, data.max_bad_share is"
+            self._failure = kind(shard, f"{what}; {allowed} {self._max_bad_share:.1%}", self._url(shard))
+        self.bad[shard] = what  # last: other threads look for substitutes once it is set
 
 
 def whole_shuffle(reader: Reader, seed: int, balance: float = 0.0) -> Order:
@@ -137,7 +154,7 @@ def block_shuffle(reader: Reader, seed: int, balance: float, lanes: int, shards_
     if (first != last).any():
         raise BadInput(
             "an event spans two shards, which can't be streamed",
-            reader.manifest.source.location,
+            reader.manifest.source.shown,
             "set data.reader=mapped",
         )
     weights = _epoch_weights(reader, seed, balance, by_shard(first))

@@ -10,6 +10,7 @@ from polarcast.data.loading.buffers import Halves
 from polarcast.data.loading.fields import Fields
 from polarcast.data.loading.windows import Windows
 from polarcast.data.shards.fetch import Fetch, Patience, Slices
+from polarcast.data.shards.health import BadShard, ChangedShard
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.samples import RADAR, RAIN
 
@@ -33,6 +34,7 @@ class StreamedFrames:
         self._patience = patience
         self._loads: dict[int, _Load] = {}
         self._expected: set[int] = set()
+        self._intact: set[int] = set()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="stream")
 
@@ -44,6 +46,13 @@ class StreamedFrames:
                 self._loads.pop(shard).values.cancel()
             for shard in sorted(shards - set(self._loads)):
                 self._start(shard)
+
+    def watch(self, verified_at: float, sums: bool) -> None:
+        """Do nothing: every stream is verified."""
+
+    def changed(self) -> dict[int, str]:
+        """Return nothing: every stream is verified."""
+        return {}
 
     def copy(self, shard: int, offset: int, stride: int, out: Halves) -> None:
         """Wait for the shard, then fill the rows of `out` (frames, values), `stride` bytes apart from `offset`.
@@ -60,7 +69,11 @@ class StreamedFrames:
             with self._lock:
                 load = self._loads.get(shard) or self._start(shard)
             try:
-                return load.fetch.watched(load.values)
+                values = load.fetch.watched(load.values)
+                self._intact.add(shard)
+                return values
+            except BadShard as error:
+                raise (ChangedShard if shard in self._intact else BadShard)(shard, error.what, error.where) from None
             except CancelledError:
                 # It was dropped before its load started; request it again.
                 continue

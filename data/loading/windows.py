@@ -50,9 +50,19 @@ class Windows:
 
     def shards(self) -> Indices:
         """Shards of each window's first and last frame, (windows, 2)."""
-        return np.stack(
-            [self.rows[self._indices(np.arange(len(self)))[:, 0], 0], self.rows[self.starts + self.frames - 1, 0]], 1
-        )
+        return np.stack([self.rows[self._first_rows(), 0], self.rows[self.starts + self.frames - 1, 0]], 1)
+
+    def used_shards(self) -> Indices:
+        """Shards of all frames of all windows, ascending, (shards,)."""
+        depth = np.zeros(len(self.rows) + 1, np.int64)
+        np.add.at(depth, self._first_rows(), 1)
+        np.add.at(depth, self.starts + self.frames, -1)
+        return np.unique(self.rows[np.cumsum(depth[:-1]) > 0, 0])
+
+    def touching(self, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Whether each window has a frame in one of the `chosen` (shards,), (windows,)."""
+        before = np.concatenate([[0], np.cumsum(chosen[self.rows[:, 0]])])
+        return before[self.starts + self.frames] > before[self._first_rows()]
 
     def intensity(self) -> npt.NDArray[np.float64]:
         """Mean intensity of heavy rain in each window's target frames, 0 … 1 (`selection.intensity_ppm`)."""
@@ -63,6 +73,10 @@ class Windows:
     def places(self, windows: Indices) -> Table:
         """Locations of the frames of some windows, (windows, frames, 3): shard, radar offset, rain offset."""
         return self.rows[self._indices(windows)][..., [0, 1 + RADAR, 1 + RAIN]]
+
+    def _first_rows(self) -> Indices:
+        """Row of each window's first frame including context, (windows,); the others follow without a gap."""
+        return self._indices(np.arange(len(self)))[:, 0] if self.context else self.starts
 
     def _indices(self, windows: Indices) -> Indices:
         """Rows of the frames of some windows, (windows, length)."""
@@ -106,7 +120,7 @@ def windows_of(
     if not len(chosen):
         weak = f"; {len(starts)} have too little strong echo" if len(starts) else ""
         raise BadInput(
-            f"the {split} split has no window of {frames} frames{weak}", manifest.source.location, "shard more events"
+            f"the {split} split has no window of {frames} frames{weak}", manifest.source.shown, "shard more events"
         )
     return Windows(rows, chosen, frames, targets or frames, context)
 

@@ -12,6 +12,7 @@ import numpy as np
 from polarcast.data import archive as nju
 from polarcast.data.errors import BadInput
 from polarcast.data.files import write_text
+from polarcast.data.names import checked_name
 from polarcast.data.selection import Selection, intensity_ppm, strong_pixels
 from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
@@ -62,12 +63,14 @@ def adopt(
         on_shard: Called with the number of tars done.
 
     Raises:
-        BadInput: There is no tar, or a manifest already; a tar is damaged or unsafe; or an array is not float16
-            (variable, height, y, x).
+        BadInput: There is no tar, or a manifest already; a tar is damaged or unsafe, or has an unsafe name; or an array
+            is not float16 (variable, height, y, x).
     """
     paths = sorted(p for p in folder.glob("*.tar") if not p.name.startswith("."))
     if not paths:
         raise BadInput("no tar found", folder, "give the folder that contains the WebDataset shards")
+    for path in paths:
+        checked_name(path.name, folder)
     if (folder / NAME).exists():
         raise BadInput(f"{NAME} already exists", folder, "delete it first to index the shards again")
     rows: list[list[int]] = []
@@ -154,7 +157,7 @@ def _sample(stream: BinaryIO, path: Path, key: str, members: dict[str, TarMember
         )
     shape = (radar.shape[2], radar.shape[3])
     rain = read_array(stream, members[_RAIN], path) if _RAIN in members else None
-    if rain and (rain.dtype, rain.shape) != ("<f2", shape):
+    if rain and ((rain.dtype, rain.shape) != ("<f2", shape) or rain.offset % 2):
         raise BadInput(
             f"{name}.{_RAIN} is {rain.dtype} {rain.shape}, expected <f2 {shape}",
             path,

@@ -4,8 +4,8 @@ import contextlib
 import hashlib
 import logging
 import os
-import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
@@ -16,8 +16,10 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.data.secrets import redacted
 from polarcast.data.shards.health import BadShard
 from polarcast.data.shards.manifest import Manifest
+from polarcast.data.shards.source import end_command
 
 Halves = npt.NDArray[np.float16]
 Slices = Sequence[tuple[int, int]]
@@ -51,7 +53,7 @@ class Fetch:
     def __init__(self, manifest: Manifest, shard: int, patience: Patience) -> None:
         """Prepare to fetch a shard; open nothing yet."""
         self._manifest, self._shard, self._patience = manifest, shard, patience
-        self.url = manifest.source.url(manifest.shards[shard].name)
+        self.url = manifest.source.shown_url(manifest.shards[shard].name)
         self._stream: BinaryIO | None = None
         self._last_byte_at, self._warned = time.monotonic(), False
 
@@ -69,8 +71,7 @@ class Fetch:
         if silent > self._patience.stall_seconds:
             _log.warning("polarcast: %s: no data for %.0f s, trying again", self.url, silent)
             self._last_byte_at = time.monotonic()
-            if (process := getattr(self._stream, "proc", None)) is not None:
-                _kill_tree(process.pid)
+            end_command(self._stream)
         elif silent > _WARN_AFTER_SECONDS and not self._warned:
             self._warned = True
             _log.warning("polarcast: %s: no data for %.0f s, waiting", self.url, silent)
@@ -84,7 +85,7 @@ class Fetch:
         return self._try(lambda: self._slices(wanted))
 
     def save(self, path: Path) -> None:
-        """Write all bytes to a file and sync it to disk.
+        """Write all bytes to a file that only this user can read, and sync it to disk; don't follow a link.
 
         Raises:
             BadShard: Every attempt failed.
@@ -106,22 +107,25 @@ class Fetch:
         raise BadShard(self._shard, f"can't be read: {reason} ({attempts})", self.url)
 
     def _slices(self, wanted: Slices) -> dict[int, Halves]:
-        kept = {offset: np.empty(values, np.float16) for offset, values in wanted}
-        views = [(offset, array.data.cast("B")) for offset, array in kept.items()]
+        kept: dict[int, Halves] = {}
+        ahead = deque(wanted)
         for at, piece in self._pieces():
             end = at + len(piece)
-            while views and views[0][0] < end:
-                offset, view = views[0]
-                first = max(offset, at)
-                last = min(offset + len(view), end)
+            while ahead and ahead[0][0] < end:
+                offset, values = ahead[0]
+                # Allocated when its first byte is here: the claims of a manifest alone take no memory.
+                if offset not in kept:
+                    kept[offset] = np.empty(values, np.float16)
+                view = kept[offset].data.cast("B")
+                first, last = max(offset, at), min(offset + len(view), end)
                 view[first - offset : last - offset] = piece[first - at : last - at]
                 if offset + len(view) > end:
                     break
-                views.pop(0)
+                ahead.popleft()
         return kept
 
     def _save(self, path: Path) -> None:
-        with path.open("wb") as out:
+        with os.fdopen(open_own(path, os.O_WRONLY | os.O_TRUNC), "wb") as out:
             for _, piece in self._pieces():
                 out.write(piece)
             out.flush()
@@ -140,17 +144,17 @@ class Fetch:
                     yield at, piece
                     at += len(piece)
         except OSError as error:
-            raise _SourceFailed(str(error)) from None
+            raise _SourceFailed(redacted(str(error))) from None
         if at != shard.bytes:
             raise _SourceFailed(f"{at} bytes, expected {shard.bytes} from the manifest")
         if digest.hexdigest() != shard.sha256:
             raise _SourceFailed("its SHA-256 differs from the manifest's")
 
 
-def _kill_tree(pid: int) -> None:
-    """Kill a process and its children; killing only the shell would leave a stalled download running."""
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split():
-            _kill_tree(int(child))
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
+def open_own(path: Path, flags: int) -> int:
+    """Open or create a file, readable by this user only when created, and return its descriptor; don't follow a link.
+
+    Raises:
+        OSError: It can't be opened, or is a link.
+    """
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

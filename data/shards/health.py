@@ -3,14 +3,20 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import write_text
+from polarcast.data.files import read_json, write_text
 from polarcast.data.shards.manifest import Manifest, Shard
+from polarcast.data.user_cache import user_cache
 
 _FIX = "copy it again, or shard the archive again"
+
+Identity = tuple[int, int, int, int]
+"""Inode, size, and times of modification and of change of a file: equal while it is the same file, unchanged."""
 
 
 class BadShard(BadInput):
@@ -19,6 +25,15 @@ class BadShard(BadInput):
     def __init__(self, shard: int, what: str, where: object) -> None:
         super().__init__(what, where, _FIX)
         self.shard = shard
+
+
+class ChangedShard(BadShard):
+    """A shard that was intact when this process started to read it, and no longer is."""
+
+
+def identity(status: os.stat_result) -> Identity:
+    """Return what distinguishes a file from others, and from itself after a change."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def file_sha256(path: Path) -> str:
@@ -30,11 +45,15 @@ def file_sha256(path: Path) -> str:
 def problem_of(path: Path, shard: Shard, sums: bool) -> str | None:
     """Return the problem of a shard's file, or None; check its size and, with `sums`, its SHA-256."""
     try:
-        size = path.stat().st_size
-        if size != shard.bytes:
-            return f"{size} bytes, expected {shard.bytes} from the manifest"
+        before = path.stat()
+        if not stat.S_ISREG(before.st_mode):
+            return "not a regular file"
+        if before.st_size != shard.bytes:
+            return f"{before.st_size} bytes, expected {shard.bytes} from the manifest"
         if sums and file_sha256(path) != shard.sha256:
             return "its SHA-256 differs from the manifest's"
+        if sums and identity(path.stat()) != identity(before):
+            return "changed while it was checked"
     except FileNotFoundError:
         return "missing"
     except OSError as error:
@@ -70,16 +89,19 @@ def bad_shards(
 
 
 class VerifiedFiles:
-    """Cache of files with a verified SHA-256, by path, size and modification time; stored in the user's cache."""
+    """Cache of files with a verified SHA-256, by path and identity; stored in the user's cache."""
 
     def __init__(self) -> None:
         """Load the results of earlier runs."""
-        self._file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polarcast" / "right.json"
+        folder = user_cache()
+        self._file = folder / "verified.json" if folder and not _belongs_to_others(folder) else None
         self._old, self._new = self._load(), dict[str, list[object]]()
 
     def contains(self, path: Path, shard: Shard) -> bool:
         """Whether this file, unchanged, was verified to have the shard's SHA-256."""
-        return path.is_file() and self._old.get(str(path.resolve())) == _stamp(path, shard)
+        with suppress(OSError):
+            return self._old.get(str(path.resolve())) == _stamp(path, shard)
+        return False
 
     def add(self, path: Path, shard: Shard) -> None:
         """Add a verified file."""
@@ -87,21 +109,23 @@ class VerifiedFiles:
 
     def save(self) -> None:
         """Write new entries; ignore a cache that can't be written."""
-        if not self._new:
+        if not self._new or not self._file:
             return
-        try:
+        with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._file, json.dumps({**self._load(), **self._new}))
-        except OSError:
-            pass
 
     def _load(self) -> dict[str, list[object]]:
-        try:
-            return dict(json.loads(self._file.read_text("utf-8")))
-        except (OSError, ValueError):
-            return {}
+        return read_json(self._file) if self._file else {}
+
+
+def _belongs_to_others(folder: Path) -> bool:
+    """Whether another user made a folder or all may write to it, so that its content can't be relied on."""
+    with suppress(OSError):
+        status = folder.stat()
+        return status.st_uid != os.geteuid() or bool(status.st_mode & stat.S_IWOTH)
+    return False
 
 
 def _stamp(path: Path, shard: Shard) -> list[object]:
-    status = path.stat()
-    return [shard.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
+    return [shard.sha256, *identity(path.stat())]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
+from polarcast.data.shards.manifest_check import check_entries, check_entry, check_header, check_rows, check_runs
 from polarcast.data.shards.samples import COLUMNS, RUN, Table, from_runs, to_runs
 from polarcast.data.shards.source import ShardSource
 from polarcast.data.splits import Splits
@@ -90,21 +91,23 @@ def read_manifest(location: Path | str) -> Manifest:
         location: Location of a `ShardSource`: a folder, or a URL (template) such as `https://host/shards/{name}`.
 
     Raises:
-        BadInput: The manifest is missing, damaged, or of another format version.
+        BadInput: The manifest is missing, damaged, or of another format version; or it claims what can't be true, such
+            as a shard's name that is a path, or a frame outside of its shard.
     """
     source = ShardSource(str(location))
     text = source.read_text(NAME, missing="make shards with: polarcast data shard ARCHIVE OUT")
+    where = source.shown_url(NAME)
     try:
         content = json.loads(text)
         version = content.pop("format")
         if version != FORMAT:
-            raise BadInput(
-                f"format {version!r}, this version reads {FORMAT!r}", source.url(NAME), "shard the archive again"
-            )
-        content.pop("run_columns")
-        return _from_json(source, content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"damaged manifest ({error})", source.url(NAME), "shard the archive again") from None
+            raise BadInput(f"format {version!r:.40}, this version reads {FORMAT!r}", where, "shard the archive again")
+        manifest = _from_json(source, content)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise BadInput(f"damaged manifest ({error})", where, "shard the archive again") from None
+    for shard in () if source.is_local else manifest.shards:
+        source.url(shard.name)  # refuses names that a shell could run
+    return manifest
 
 
 def _packed(part: Table) -> dict[str, Any]:
@@ -112,15 +115,31 @@ def _packed(part: Table) -> dict[str, Any]:
 
 
 def _from_json(source: ShardSource, content: dict[str, Any]) -> Manifest:
+    """Build a manifest from parsed JSON. Raises ValueError and others for content that `manifest_check` refuses."""
     entries = content.pop("shards")
+    if content.pop("run_columns") != list(RUN):
+        raise ValueError(f"run_columns are not {', '.join(RUN)}")
+    check_header(content)
+    for entry in entries:
+        check_entry(entry, NAME)
     shards = tuple(Shard(e["name"], e["bytes"], e["sha256"]) for e in entries)
-    counts = [len(e[COLUMNS[4]]) for e in entries]
-    samples = np.empty((sum(counts), 1 + len(COLUMNS)), np.int64)
-    samples[:, 0] = np.repeat(np.arange(len(entries)), counts)
-    samples[:, 1:5] = from_runs(np.array([run for e in entries for run in e["runs"]]))
-    for column, name in enumerate(COLUMNS[4:], start=5):
-        samples[:, column] = np.fromiter(chain.from_iterable(e[name] for e in entries), np.int64, len(samples))
+    samples = _samples(entries)
+    check_rows(content, [shard.bytes for shard in shards], samples)
     for key in ("variables", "heights_km", "shape"):
         content[key] = tuple(content[key])
     content["splits"] = {name: tuple(events) for name, events in content["splits"].items()}
     return Manifest(source=source, shards=shards, samples=samples, **content)
+
+
+def _samples(entries: list[dict[str, Any]]) -> Table:
+    """Expand the runs of the shards to rows (n, 1 + COLUMNS)."""
+    check_entries(entries)
+    runs = np.array([run for e in entries for run in e["runs"]], np.int64).reshape(-1, len(RUN))
+    check_runs(entries, np.repeat(np.arange(len(entries)), [len(e["runs"]) for e in entries]), runs)
+    counts = [len(e[COLUMNS[4]]) for e in entries]
+    samples = np.empty((sum(counts), 1 + len(COLUMNS)), np.int64)
+    samples[:, 0] = np.repeat(np.arange(len(entries)), counts)
+    samples[:, 1:5] = from_runs(runs)
+    for column, name in enumerate(COLUMNS[4:], start=5):
+        samples[:, column] = np.fromiter(chain.from_iterable(e[name] for e in entries), np.int64, len(samples))
+    return samples

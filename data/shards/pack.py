@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.archive import Archive, read_field
+from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
+from polarcast.data.field_file import read_field
 from polarcast.data.files import write_text
 from polarcast.data.selection import Selection, intensity_ppm, is_zero, strong_pixels
 from polarcast.data.shards.half import Halver
@@ -109,6 +110,7 @@ def _write(job: ShardJob) -> Packed:
     sums: dict[int, EventSums] = {}
     removed: dict[int, list[int]] = {}
     frames = _Frames(job)
+    job.path.unlink(missing_ok=True)  # a worker of a killed run may still have the old one open
     with job.path.open("wb") as stream:
         tar = _Tar(stream)
         for event in job.events:

@@ -1,14 +1,25 @@
 """Shard locations: a local folder, or any URL that WebDataset opens (pipe:, http, s3 through a command)."""
 
+import os
 import re
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from polarcast.data.errors import BadInput
+from polarcast.data.secrets import redacted
 
 _SCHEME = re.compile(r"^[a-z0-9+]+:")
+_WEB = ("http:", "https:", "ftp:", "ftps:", "sftp:")
 _PLACE = "{name}"
+_HARMLESS_TO_A_SHELL = re.compile(r"[\w@%+=:,.](?:[\w@%+=:,.-]|\x20(?!-))*")
+"""Names without characters that act in a shell, not even in nested quotes or in the shell of another host."""
+_CHUNK, _MAX_TEXT_BYTES = 2**20, 2**29
 
 
 @dataclass(frozen=True)
@@ -29,16 +40,25 @@ class ShardSource:
     def folder(self) -> Path:
         """Path of the folder. Raises BadInput for a URL."""
         if not self.is_local:
-            raise BadInput("not a local folder", self.location, "set data.reader=stream, or data.stage_to")
+            raise BadInput("not a local folder", self.shown, "set data.reader=stream, or data.stage_to")
         return Path(self.location.removeprefix("file:"))
 
+    @property
+    def shown(self) -> str:
+        """Location for messages and records, without secrets."""
+        return redacted(self.location)
+
+    def shown_url(self, name: str) -> str:
+        """Path or URL of one file for messages and records, without secrets."""
+        return redacted(self.url(name))
+
     def url(self, name: str) -> str:
-        """Path or URL of one file."""
+        """Path or URL of one file. Raises BadInput if a shell could take the name for more than a name."""
         if self.is_local:
             return str(self.folder / name)
-        if _PLACE in self.location:
-            return self.location.replace(_PLACE, name)
-        return f"{self.location.rstrip('/')}/{name}"
+        if self.location.startswith("pipe:"):
+            return _command(self.location, name)
+        return _filled(self.location, quote(name) if self.location.startswith(_WEB) else name)
 
     def open(self, name: str) -> BinaryIO:
         """Open one file as a byte stream, with WebDataset's `gopen` unless it is local.
@@ -57,7 +77,75 @@ class ShardSource:
         if self.is_local and not (self.folder / name).is_file():
             raise BadInput(f"no {name}", self.folder, missing)
         try:
-            with self.open(name) as stream:
-                return stream.read().decode()
+            stream = self.open(name)
+            with _closing(stream):
+                return _bounded(stream).decode()
         except (OSError, ValueError) as error:
-            raise BadInput(f"can't be read ({error})", self.url(name), missing) from None
+            raise BadInput(f"can't be read ({redacted(str(error))})", self.shown_url(name), missing) from None
+
+
+@contextmanager
+def _closing(stream: BinaryIO) -> Iterator[None]:
+    """Close a stream. After an exception such as a signal, first end its command: closing waits for that."""
+    try:
+        yield
+    except BaseException:
+        end_command(stream)
+        with suppress(OSError):
+            stream.close()
+        raise
+    stream.close()
+
+
+def end_command(stream: BinaryIO | None) -> None:
+    """Kill the command of a stream, if it has one, and its children, such as a stalled download."""
+    if (process := getattr(stream, "proc", None)) is not None:
+        _kill_tree(process.pid)
+
+
+def _kill_tree(pid: int) -> None:
+    """Kill a process and its children; killing only the shell would leave a download running."""
+    with suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split():
+            _kill_tree(int(child))
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _bounded(stream: BinaryIO) -> bytes:
+    pieces, size = [], 0
+    while piece := stream.read(_CHUNK):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _MAX_TEXT_BYTES:
+            raise ValueError(f"longer than {_MAX_TEXT_BYTES} bytes")
+    return b"".join(pieces)
+
+
+def _filled(template: str, name: str) -> str:
+    return template.replace(_PLACE, name) if _PLACE in template else f"{template.rstrip('/')}/{name}"
+
+
+def _command(template: str, name: str) -> str:
+    """Return the command with the name as one argument, also where the template quotes `{name}` itself."""
+    if not _HARMLESS_TO_A_SHELL.fullmatch(name):
+        raise BadInput(
+            f"the name {name!r} can't be given to a shell", redacted(template), "rename it, or copy it first"
+        )
+    before, *rest = (template if _PLACE in template else _filled(template, _PLACE)).split(_PLACE)
+    for after in rest:
+        before += (name if _is_quoted(before) else shlex.quote(name)) + after
+    return before
+
+
+def _is_quoted(command: str) -> bool:
+    """Whether text after this part of a command is inside of quotes."""
+    open_quote = ""
+    for match in re.finditer(r"\\?['\"]|\\\\", command):
+        # A backslash escapes a quote, except within single quotes.
+        mark = match[0][-1] if open_quote == "'" else match[0]
+        if mark == open_quote:
+            open_quote = ""
+        elif not open_quote and mark in ("'", '"'):
+            open_quote = mark
+    return bool(open_quote)

@@ -6,13 +6,15 @@ import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 
 from polarcast.data import archive as nju
 from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
-from polarcast.data.files import sync_file
+from polarcast.data.field_file import read_field
+from polarcast.data.files import checked_output, sole_writer, sync_file, write_text
 from polarcast.data.selection import Selection
 from polarcast.data.shards.manifest import NAME, Manifest
 from polarcast.data.shards.pack import Packed, ShardJob, pack_shard
@@ -22,7 +24,7 @@ from polarcast.data.statistics import summarize
 from polarcast.data.workers import run_all
 
 DEFAULT_SHARD_MB = 64
-_PLAN = "plan.json"
+_PLAN, _LOCK = "plan.json", ".lock"
 
 
 def write_shards(
@@ -36,7 +38,7 @@ def write_shards(
     workers: int = 1,
     on_event: Callable[[int], None] | None = None,
 ) -> Manifest:
-    """Write an archive as shards with a manifest. The folder is created atomically.
+    """Write an archive as shards with a manifest. The folder is created atomically, by one process at a time.
 
     A killed run leaves its finished shards in a hidden folder next to `out`; the same call reuses them.
 
@@ -51,41 +53,58 @@ def write_shards(
         on_event: Called with the number of events done.
 
     Raises:
-        BadInput: The input files or the split are invalid, or `out` is not empty.
+        BadInput: The input files or the split are invalid, `out` is not empty or can't be written, or another process
+            writes there.
     """
-    out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise BadInput("the folder exists and is not empty", out, "give a new folder, or delete it first")
+    out = checked_output(Path(out), is_folder=True)
+    _check_new(out)
     selection = selection or Selection()
     selection.check(archive.heights_km)
     splits = assign(list(archive.frames), split or default_rule(list(archive.frames)), seed)
-    shape = nju.read_field(archive.first_file(*_first(archive))).shape
+    shape = read_field(archive.first_file(*_first(archive))).shape
     groups = plan(archive, shape, shard_mb)
     counted = frozenset(splits["train"])
-    partial = _claim(out.with_name(f".partial_{out.name}"), [archive.fingerprint(), groups, sorted(counted)], selection)
+    partial = out.with_name(f".partial_{out.name}")
     jobs = [
         ShardJob(archive, partial / f"shard-{index:06d}.tar", tuple(events), shape, selection, counted)
         for index, events in enumerate(groups)
     ]
-    try:
-        manifest = _manifest(archive, out, splits, shape, selection, _pack(jobs, workers, on_event))
-        (partial / NAME).write_text(manifest.to_json(), encoding="utf-8")
-        _publish(partial, out, {shard.name for shard in manifest.shards})
-    except BadInput:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with sole_writer(partial):
+        _check_new(out)  # another process may have finished it before the lock was free
+        _claim(partial, [archive.fingerprint(), groups, sorted(counted)], selection)
+        try:
+            manifest = _manifest(archive, out, splits, shape, selection, _pack(jobs, workers, on_event))
+            (partial / NAME).write_text(manifest.to_json(), encoding="utf-8")
+            _publish(partial, out, {shard.name for shard in manifest.shards})
+        except BadInput:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     return manifest
 
 
-def _claim(partial: Path, work: list[object], selection: Selection) -> Path:
-    """Prepare the working folder: reuse that of a killed run with the same plan, or create a new one."""
+def _check_new(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        raise BadInput("the folder exists and is not empty", out, "give a new folder, or delete it first")
+
+
+def _claim(partial: Path, work: list[object], selection: Selection) -> None:
+    """Prepare the working folder, which this process has locked: keep what a killed run with the same plan wrote."""
+    _check_own(partial)
     requested = json.dumps([work, selection.as_record({})])
     note = partial / _PLAN
     if not note.exists() or note.read_text("utf-8") != requested:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        note.write_text(requested, encoding="utf-8")
-    return partial
+        for path in partial.iterdir():
+            if path.name != _LOCK:
+                path.unlink()
+        write_text(note, requested)
+
+
+def _check_own(partial: Path) -> None:
+    """Raise BadInput if another user made the folder, who could put links to other files into it."""
+    with TemporaryFile(dir=partial) as mine:
+        is_own = os.fstat(mine.fileno()).st_uid == partial.lstat().st_uid
+    if partial.is_symlink() or not is_own:
+        raise BadInput("belongs to another user, or is a link", partial, "remove it, or choose another folder")
 
 
 def _pack(jobs: Sequence[ShardJob], workers: int, on_event: Callable[[int], None] | None) -> list[Packed]:
@@ -159,9 +178,10 @@ def _first(archive: Archive) -> tuple[int, int]:
 
 def _publish(partial: Path, out: Path, shards: set[str]) -> None:
     for path in partial.iterdir():
-        if path.name not in shards and path.name != NAME:
+        if path.name not in shards and path.name not in (NAME, _LOCK):
             path.unlink()
     sync_file(partial / NAME)
     if out.exists():
         out.rmdir()
     os.replace(partial, out)
+    (out / _LOCK).unlink(missing_ok=True)  # only now: until then, it keeps other processes out of the working folder

@@ -14,11 +14,12 @@ from polarcast.data.loading.permute import Indices
 from polarcast.data.loading.prefetch import prefetch
 from polarcast.data.loading.reader import Reader
 from polarcast.data.loading.sampler import TrainSampler
-from polarcast.data.shards.health import bad_shards
+from polarcast.data.shards.health import BadShard, ChangedShard
 from polarcast.hpc.config.schema import DataConfig, RunConfig
 from polarcast.hpc.distributed.process_group import gather
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.intact import damaged_shards
 
 _log = logging.getLogger("polarcast")
 _SECONDS_BETWEEN_LINES = 20.0
@@ -35,30 +36,33 @@ class TrainLoader:
         self._reported: set[int] = set()
 
     def inspect(self, reader: Reader, data: DataConfig) -> None:
-        """Verify the training shards before the first step; each rank verifies a part.
+        """Verify the training shards before the first step; each rank verifies a part. Collective.
 
         Raises:
             BadInput: the fraction of windows in bad shards exceeds `data.max_bad_share`.
         """
-        if data.reader == "stream":  # checksums are verified while streaming
-            return
-        mine = np.unique(reader.windows.shards())[self._world.rank :: self._world.size]
         last_logged = time.monotonic()
 
-        def on_shard(done: int) -> None:
+        def on_shard(done: int, of: int) -> None:
             nonlocal last_logged
             if self._world.is_first and time.monotonic() - last_logged > _SECONDS_BETWEEN_LINES:
                 last_logged = time.monotonic()
-                _log.warning("polarcast: checked %d of %d shards; data.verify=sizes is faster", done, len(mine))
+                _log.warning("polarcast: checked %d of %d shards; data.verify=sizes is faster", done, of)
 
-        found = bad_shards(reader.manifest, mine.tolist(), sums=data.verify == "sums", on_shard=on_shard)
-        # Share the results before any rank may fail, so that no rank is left waiting.
-        self._sampler.exclude(_union(gather(found, self._world)))
-        self.report(step=0)
+        self._sampler.exclude(damaged_shards(reader, data, self._world, on_shard))
+
+    def intact(self) -> Indices:
+        """Return the training windows without those in bad shards, ascending."""
+        return self._sampler.intact()
 
     def report(self, step: int) -> None:
-        """Share the bad shards among all ranks, and log new ones; collective."""
-        self._sampler.exclude(_union(gather(dict(self._sampler.bad), self._world)))
+        """Share the bad shards among all ranks, with those that changed under the run, and log new ones. Collective.
+
+        Raises:
+            BadShard: the fraction of windows in bad shards exceeds `data.max_bad_share`.
+        """
+        by_rank = gather({**self._sampler.changed(), **self._sampler.bad}, self._world)
+        self._sampler.exclude(_union(by_rank), ChangedShard if step else BadShard)
         for shard in sorted(set(self._sampler.bad) - self._reported):
             self._reported.add(shard)
             record = self._sampler.report(shard)

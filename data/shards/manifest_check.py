@@ -1,0 +1,183 @@
+"""Checks of a manifest's content, which may come from a stranger: types, ranges and sizes, before it is used.
+
+Each function raises ValueError with the reason. What a manifest claims about its shards' content is bounded by the
+sizes of the shards, so that a small manifest can't make a reader allocate much memory.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from polarcast.data.names import problem_of_name
+from polarcast.data.shards.samples import EVENT, FRAME, INTENSITY, RADAR, RAIN, RUN, STRONG, Table
+from polarcast.data.splits import SPLITS
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_FRAME_BYTES, _MAX_SHARD_BYTES, _MAX_NUMBER = 2**32, 2**50, 2**31
+_LISTS = ("strong_pixels", "intensity_ppm")
+
+
+def check_header(content: dict[str, Any]) -> None:
+    """Check everything but the shards: the grid, units, splits, statistics, selection and provenance."""
+    for key, (kind, good) in _FIELDS.items():
+        if key not in content or not isinstance(content[key], kind) or not good(content[key]):
+            raise ValueError(f"{key} is missing" if key not in content else f"{key}: {_short(content[key])}")
+    if unknown := sorted(set(content) - set(_FIELDS)):
+        raise ValueError(f"unknown field {_short(unknown[0])}")
+    if missing := set(content["variables"]) - set(content["units"]):
+        raise ValueError(f"no unit of {_short(min(missing))}")
+    if (size := frame_bytes(content)) > _MAX_FRAME_BYTES:
+        raise ValueError(f"a frame of {size} bytes")
+
+
+def frame_bytes(content: dict[str, Any]) -> int:
+    """Return the size of one frame's radar fields in bytes."""
+    return 2 * len(content["variables"]) * len(content["heights_km"]) * math.prod(content["shape"])
+
+
+def check_entry(entry: Any, manifest_name: str) -> None:
+    """Check the name, size, checksum and lists of one shard."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"shard {_short(entry)}")
+    if problem := problem_of_name(entry["name"]):
+        raise ValueError(f"shard name {_short(entry['name'])}: a name {problem}")
+    name = _short(entry["name"])
+    if entry["name"] == manifest_name:
+        raise ValueError(f"a shard is called {name}")
+    if not _is_whole(entry["bytes"]) or entry["bytes"] > _MAX_SHARD_BYTES:
+        raise ValueError(f"{name} has {_short(entry['bytes'])} bytes")
+    if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
+        raise ValueError(f"{name} has the SHA-256 {_short(entry['sha256'])}")
+    if not all(isinstance(entry[key], list) for key in ("runs", *_LISTS)):
+        raise ValueError(f"the frames of {name} are not lists")
+
+
+def check_entries(entries: Sequence[dict[str, Any]]) -> None:
+    """Check that shards have different names, that runs are lists of six, and that all their numbers are integers."""
+    names = [entry["name"] for entry in entries]
+    if len(set(names)) < len(names):
+        raise ValueError("two shards have the same name")
+    runs = [run for entry in entries for run in entry["runs"]]
+    if not all(isinstance(run, list) and len(run) == len(RUN) for run in runs):
+        raise ValueError(f"a run does not have the columns {', '.join(RUN)}")
+    if not set(map(type, chain.from_iterable(runs))) <= {int}:
+        raise ValueError("a run holds other values than integers")
+    for key in _LISTS:
+        if not set(map(type, chain.from_iterable(entry[key] for entry in entries))) <= {int}:
+            raise ValueError(f"{key} holds other values than integers")
+
+
+def check_runs(entries: Sequence[dict[str, Any]], shard_of_run: Table, runs: Table) -> None:
+    """Check that the runs (k, 6) cover as many frames as each shard lists, without an overflow in their expansion."""
+    event, frame, frames, radar, rain, stride = runs.T
+    size = np.array([entry["bytes"] for entry in entries], np.int64)[shard_of_run]
+    number = (event >= 0) & (event < _MAX_NUMBER) & (frame >= 0) & (frame < _MAX_NUMBER)
+    place = (radar >= 0) & (radar <= size) & (rain >= -1) & (rain <= size) & (stride >= -size) & (stride <= size)
+    length = (frames >= 1) & (frames < _MAX_NUMBER) & ((frames - 1.0) * np.abs(stride) <= size)
+    if not (number & place & length).all():
+        raise ValueError(f"the run {runs[np.argmin(number & place & length)].tolist()} is outside of its shard")
+    # Counts are Python integers: sums of hostile ones could overflow.
+    expected = [0] * len(entries)
+    for shard, count in zip(shard_of_run.tolist(), frames.tolist(), strict=True):
+        expected[shard] += count
+    for entry, count in zip(entries, expected, strict=True):
+        if any(len(entry[key]) != count for key in _LISTS):
+            raise ValueError(f"{entry['name']} lists other numbers of frames than its runs")
+
+
+def check_rows(content: dict[str, Any], sizes: Sequence[int], rows: Table) -> None:
+    """Check the rows (n, 1 + COLUMNS): arrays within their shards that do not overlap, and each frame only once."""
+    if not len(rows):
+        raise ValueError("no frames")
+    size, pixels = np.array(sizes, np.int64)[rows[:, 0]], math.prod(content["shape"])
+    _check_places(rows[:, 0], rows[:, 1 + RADAR], frame_bytes(content), size, "radar")
+    has_rain = rows[:, 1 + RAIN] >= 0
+    if "rain_rate" in content["units"] and not has_rain.all():
+        raise ValueError("a frame has no rain rate")
+    _check_places(rows[has_rain, 0], rows[has_rain, 1 + RAIN], 2 * pixels, size[has_rain], "rain")
+    strong, intensity = rows[:, 1 + STRONG], rows[:, 1 + INTENSITY]
+    if strong.min() < -1 or intensity.min() < 0 or intensity.max() > 10**6:
+        raise ValueError("strong_pixels or intensity_ppm out of range")
+    key = rows[:, 1 + EVENT] * _MAX_NUMBER + rows[:, 1 + FRAME]
+    if not (np.diff(key) > 0).all() and len(np.unique(key)) < len(key):
+        raise ValueError("a frame is listed twice")
+
+
+def _check_places(shard: Table, offset: Table, length: int, size: Table, what: str) -> None:
+    """Check that arrays of `length` bytes at offsets within their shards are aligned and do not overlap."""
+    if (offset % 2).any() or (offset < 0).any() or (offset + length > size).any():
+        raise ValueError(f"a {what} array is outside of its shard")
+    if not _are_apart(shard, offset, length):
+        order = np.lexsort((offset, shard))
+        if not _are_apart(shard[order], offset[order], length):
+            raise ValueError(f"{what} arrays overlap")
+
+
+def _are_apart(shard: Table, offset: Table, length: int) -> bool:
+    return bool(((np.diff(shard) != 0) | (np.diff(offset) >= length)).all())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_name(value: Any) -> bool:
+    return not problem_of_name(value)
+
+
+def _is_statistic(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(number is None or _is_number(number) for number in value.values())
+    return _is_number(value)
+
+
+def _different(values: Iterable[Any], good: Callable[[Any], bool]) -> bool:
+    """Whether there are values, all good and all different."""
+    found = list(values)
+    return bool(found) and all(map(good, found)) and len(set(found)) == len(found)
+
+
+def _are_events(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_whole(event) and event < _MAX_NUMBER for event in value)
+
+
+def _are_splits(value: dict[str, Any]) -> bool:
+    return set(SPLITS) <= set(value) and all(map(_is_name, value)) and all(map(_are_events, value.values()))
+
+
+def _is_selection(value: dict[str, Any]) -> bool:
+    removed = value.get("removed_frames", {})
+    is_listed = isinstance(removed, dict) and all(map(_are_events, removed.values()))
+    return _is_whole(value.get("min_strong_pixels")) and value["min_strong_pixels"] < _MAX_NUMBER and is_listed
+
+
+_FIELDS: dict[str, tuple[Any, Callable[[Any], bool]]] = {
+    "variables": (list, lambda value: _different(value, _is_name)),
+    "heights_km": (list, lambda value: _different(value, _is_number)),
+    "shape": (list, lambda value: len(value) == 2 and all(_is_whole(side) and side > 0 for side in value)),
+    "spacing_km": (int | float, _is_positive),
+    "time_step_minutes": (int | float, _is_positive),
+    "units": (dict, lambda value: all(_is_name(name) and isinstance(unit, str) for name, unit in value.items())),
+    "splits": (dict, _are_splits),
+    "statistics": (dict, lambda value: all(map(_is_statistic, value.values()))),
+    "selection": (dict, _is_selection),
+    "provenance": (dict, lambda value: isinstance(value.get("derived", {}), dict)),
+}
+
+
+def _short(value: Any) -> str:
+    """Represent a value in a few characters of one line."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
