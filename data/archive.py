@@ -9,22 +9,19 @@ metadata that the published layout lacks: ``archive.json`` for the archive and `
 """
 
 import hashlib
-import io
-import math
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
-from polarcast.data.notes import read_archive_note, read_event_note, write_event_note
+from polarcast.data.field_file import Field, npy_bytes, read_field
+from polarcast.data.notes import number_of, read_archive_note, read_event_note, write_event_note
 
 VARIABLES = ("zh", "zdr", "kdp")
 HEIGHTS_KM = (1.0, 3.0, 7.0)
@@ -40,8 +37,6 @@ _RAIN = "NJU_CPOL_kdpRain"
 _EVENT = re.compile(r"data_dir_(\d+)")
 _HEIGHT = re.compile(r"(\d+(?:\.\d+)?)km")
 _FRAME = re.compile(r"frame_(\d+)\.npy")
-
-Field = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -114,12 +109,12 @@ class Archive:
     @property
     def time_step_minutes(self) -> float:
         """Time between frames in minutes."""
-        return float(read_archive_note(self.root).get("time_step_min", TIME_STEP_MINUTES))
+        return number_of(read_archive_note(self.root), "time_step_min", TIME_STEP_MINUTES, self.root)
 
     @property
     def spacing_km(self) -> float:
         """Pixel spacing in km."""
-        return float(read_archive_note(self.root).get("spacing_km", SPACING_KM))
+        return number_of(read_archive_note(self.root), "spacing_km", SPACING_KM, self.root)
 
     def event_note(self, event: int) -> dict[str, Any]:
         """Metadata of one event; empty for a published archive."""
@@ -132,16 +127,18 @@ class Archive:
             BadInput: The archive lacks one of them.
         """
         chosen_variables = tuple(variables or self.variables)
+        self._check_choice("variable", chosen_variables, _variables_of(self.radar_root))
         heights = _heights_of(self.radar_root, chosen_variables)
         chosen_heights = tuple(heights_km or heights)
-        for what, requested, available in (
-            ("variable", chosen_variables, _variables_of(self.radar_root)),
-            ("height", chosen_heights, heights),
-        ):
-            if missing := [r for r in requested if r not in available]:
-                choices = ", ".join(map(str, available)) or "none common to these variables"
-                raise BadInput(f"the archive has no {what} {missing[0]}", self.root, f"choose from: {choices}")
+        self._check_choice("height", chosen_heights, heights)
         return replace(self, variables=chosen_variables, heights_km=chosen_heights)
+
+    def _check_choice(self, what: str, requested: Sequence[object], available: Sequence[object]) -> None:
+        choices = ", ".join(map(str, available)) or "none common to these variables"
+        if missing := [r for r in requested if r not in available]:
+            raise BadInput(f"the archive has no {what} {missing[0]}", self.root, f"choose from: {choices}")
+        if len(set(requested)) < len(requested):
+            raise BadInput(f"a {what} is repeated", ", ".join(map(str, requested)), f"choose from: {choices}")
 
 
 def open_archive(root: Path) -> Archive:
@@ -150,11 +147,12 @@ def open_archive(root: Path) -> Archive:
     Heights are those common to all variables. Use `Archive.select` for fewer variables at more heights.
 
     Raises:
-        BadInput: The folder does not exist, or has no reflectivity in the published layout.
+        BadInput: The folder does not exist, has no reflectivity in the published layout, or its metadata are damaged.
     """
     root = Path(root)
     if not root.is_dir():
-        raise BadInput("no such folder", root, "give the folder that contains dBZ/, ZDR/, KDP/ and the rain grid")
+        problem = "is not a folder" if root.exists() else "no such folder"
+        raise BadInput(problem, root, "give the folder that contains dBZ/, ZDR/, KDP/ and the rain grid")
     radar_root = root / _RADAR if (root / _RADAR).is_dir() else root
     rain_root = next((p for p in (root / _RAIN, root.parent / _RAIN) if p.is_dir()), None)
     variables = _variables_of(radar_root)
@@ -167,49 +165,9 @@ def open_archive(root: Path) -> Archive:
     frames = {e: _list_frames(index / f"data_dir_{e:03d}") for e in sorted(_list_events(index))}
     if not frames:
         raise BadInput("the archive has no events", root, "add data_dir_NNN/frame_MMM.npy to each folder")
+    for key, default in (("time_step_min", TIME_STEP_MINUTES), ("spacing_km", SPACING_KM)):
+        number_of(read_archive_note(root), key, default, root)
     return Archive(root, radar_root, rain_root, variables, heights, frames)
-
-
-def read_field(path: Path) -> Field:
-    """Read one (y, x) field as float32.
-
-    Raises:
-        BadInput: The file is missing, unreadable or truncated, or its array is not two-dimensional or not finite.
-    """
-    try:
-        values = _load(path)
-    except FileNotFoundError:
-        raise BadInput("no such file", path, "copy the event again: it is incomplete") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise BadInput(f"not a readable npy file ({error})", path, "copy it again from its source") from None
-    if values.ndim != 2:
-        raise BadInput(f"expected a (y, x) field, got shape {values.shape}", path, "write one frame per file")
-    if not np.isfinite(values).all():
-        share = 100 * (1 - np.isfinite(values).mean())
-        raise BadInput(f"{share:.1f}% of the values are not finite", path, "use 0 as the fill value")
-    return np.asarray(values, dtype=np.float32)
-
-
-def _load(path: Path) -> npt.NDArray[Any]:
-    """Load an npy file; unlike `np.load`, parse each distinct header only once.
-
-    All files of an archive share one header, and parsing it would dominate the read time.
-    """
-    content = path.read_bytes()
-    length = 10 + int.from_bytes(content[8:10], "little")
-    if content[:8] != b"\x93NUMPY\x01\x00":
-        return np.load(io.BytesIO(content), allow_pickle=False)  # type: ignore[no-any-return]
-    shape, fortran_order, dtype = _header(content[8:length])
-    values = np.frombuffer(content, dtype, math.prod(shape), length)
-    return values.reshape(shape, order="F" if fortran_order else "C")
-
-
-@lru_cache
-def _header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(text))
-    if dtype.hasobject:
-        raise ValueError("a pickled object")
-    return shape, fortran_order, dtype
 
 
 def write_event(
@@ -240,15 +198,21 @@ def write_event(
         staged = partial / folder
         staged.mkdir(parents=True)
         for frame, values in enumerate(fields):
-            np.save(staged / f"frame_{frame:03d}.npy", values.astype(np.float32))
-    for folder in targets:
-        final = root / folder / f"data_dir_{event:03d}"
-        final.parent.mkdir(parents=True, exist_ok=True)
+            (staged / f"frame_{frame:03d}.npy").write_bytes(npy_bytes(values))
+    finals = {folder: root / folder / f"data_dir_{event:03d}" for folder in targets}
+    for final in reversed(finals.values()):  # first the folder that events are listed from
         shutil.rmtree(final, ignore_errors=True)
+    for folder, final in finals.items():
+        final.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial / folder, final)
     if note is not None:
         write_event_note(root, event, note)
     shutil.rmtree(partial)
+
+
+def has_fields(root: Path) -> bool:
+    """Whether a folder has any folder of an archive's fields."""
+    return any((root / name).exists() for name in (_RADAR, _RAIN, *_FOLDERS.values()))
 
 
 def complete_events(root: Path) -> set[int]:
@@ -289,8 +253,8 @@ def _heights_of(radar_root: Path, variables: Sequence[str]) -> tuple[float, ...]
 
 
 def _list_events(folder: Path) -> set[int]:
-    names = (_EVENT.fullmatch(p.name) for p in folder.iterdir()) if folder.is_dir() else ()
-    return {int(m[1]) for m in names if m}
+    folders = folder.iterdir() if folder.is_dir() else ()
+    return {int(m[1]) for p in folders if (m := _EVENT.fullmatch(p.name)) and p.is_dir()}
 
 
 def _list_frames(folder: Path) -> tuple[int, ...]:

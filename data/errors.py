@@ -1,8 +1,16 @@
 """Exceptions that the command line reports in one line: invalid input, or a failure with a known cause."""
 
+import re
+
+from polarcast.data.secrets import redacted
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters that end lines or command terminals."""
+_MOST_SHOWN = 60
+
 
 class BadInput(Exception):
-    """Invalid input, reported in one line: what is wrong, where, and how to fix it.
+    """Invalid input, reported in one line without secrets: what is wrong, where, and how to fix it.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -13,7 +21,7 @@ class BadInput(Exception):
 
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.what}" if self.where else self.what]
-        return " — ".join([*parts, self.fix] if self.fix else parts)
+        return as_one_line(redacted(" — ".join([*parts, self.fix] if self.fix else parts)))
 
 
 class WorkFailed(Exception):
@@ -25,3 +33,17 @@ class WorkFailed(Exception):
 
 class Stopped(Exception):
     """Early stop on request, after saving the state; the command line exits with code 143."""
+
+
+def as_one_line(text: str) -> str:
+    """Return text with control characters, such as newlines, written as in Python, so that it stays one line."""
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: as in Python, in one line, and short."""
+    try:
+        text = as_one_line(repr(value))
+    except ValueError:  # Python does not print integers of more than 4300 digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

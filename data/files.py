@@ -14,11 +14,13 @@ from typing import Any
 
 from polarcast.data.errors import BadInput
 
+_LOCK = ".lock"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Replace a file atomically: yield a temporary path, sync it to disk, then rename it. Remove it on failure."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = _partial(path)
     try:
         yield partial
         sync_file(partial)
@@ -26,6 +28,10 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -37,6 +43,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Replace a text file atomically."""
     write_bytes(path, content.encode())
+
+
+def write_private(path: Path, content: str) -> None:
+    """Replace a text file atomically by one that only this user can read (0600): it may hold secrets."""
+    with replacing(path) as partial:
+        partial.unlink(missing_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(content)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -57,8 +71,9 @@ def checked_output(path: Path, is_folder: bool = False) -> Path:
         BadInput: it can't be written; the message says why.
     """
     try:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            path.stat()
+        for name in (path,) if is_folder or not path.name else (path, _partial(path)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                name.stat()
         if is_folder and path.exists() and not path.is_dir():
             raise BadInput("is not a folder", path, "choose another path")
         if not is_folder and path.is_dir():
@@ -119,16 +134,56 @@ def read_json(path: Path) -> dict[str, Any]:
 def sole_writer(folder: Path, writes: bool = True) -> Iterator[None]:
     """Hold a folder's lock if this process writes there; the kernel releases it when the process ends.
 
+    The folder is made if it is missing. It is removed again, with its new parents, if nothing was written into it. A
+    new lock file does not outlive an error.
+
     Raises:
         BadInput: Another process holds the lock.
     """
     if not writes:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput("another process is working here", folder, "wait for it, or stop it first") from None
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    is_new = not (folder / _LOCK).exists()
+    handle = _locked(folder)
+    try:
         yield
+    except BaseException:
+        if is_new:
+            (folder / _LOCK).unlink(missing_ok=True)
+        raise
+    finally:
+        _remove_unused(folder, missing)
+        os.close(handle)
+
+
+def _locked(folder: Path) -> int:
+    """Return the open lock file of a folder. Raises BadInput if another process holds the lock."""
+    while True:
+        with suppress(FileNotFoundError):  # removed by the process that worked here before
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(handle, folder / _LOCK):
+                    return handle
+            except BlockingIOError:
+                os.close(handle)
+                raise BadInput("another process is working here", folder, "wait for it, or stop it first") from None
+            os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
+
+
+def _remove_unused(folder: Path, missing: list[Path]) -> None:
+    """Remove the lock file of a folder that holds nothing else, and those of the `missing` folders that are empty."""
+    with suppress(OSError):
+        if all(path.name == _LOCK for path in folder.iterdir()):
+            (folder / _LOCK).unlink(missing_ok=True)
+            for path in missing:
+                path.rmdir()

@@ -1,6 +1,7 @@
 """Metadata of archives written by polarcast: JSON files next to the fields, written atomically."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from polarcast.data.files import write_text
 
 ARCHIVE_NOTE = "archive.json"
 _EVENT_NOTES = "events"
+_REMEDY = "delete it, or make the archive again"
 
 Note = dict[str, Any]
 
@@ -36,7 +38,16 @@ def write_event_note(root: Path, event: int, note: Note) -> None:
 def event_notes(root: Path) -> dict[int, Note]:
     """Metadata of all completely written events that have any, by event number."""
     names = sorted((Path(root) / _EVENT_NOTES).glob("data_dir_*.json"))
-    return {int(name.stem.removeprefix("data_dir_")): _read(name) for name in names}
+    numbers = {name: name.stem.removeprefix("data_dir_") for name in names}
+    return {int(number): _read(name) for name, number in numbers.items() if number.isdecimal()}
+
+
+def number_of(note: Note, key: str, default: float, root: Path) -> float:
+    """Return a positive number of an archive's metadata. Raises BadInput if it is none."""
+    value = note.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise BadInput(f"{key} is {value!r}, not a positive number", root / ARCHIVE_NOTE, _REMEDY)
+    return float(value)
 
 
 def _event_path(root: Path, event: int) -> Path:
@@ -47,9 +58,11 @@ def _read(path: Path) -> Note:
     if not path.exists():
         return {}
     try:
-        note: Note = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise BadInput(f"damaged metadata ({error})", path, "delete it, or make the archive again") from None
+        note = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"damaged metadata ({error})", path, _REMEDY) from None
+    if not isinstance(note, dict):
+        raise BadInput("damaged metadata (not an object)", path, _REMEDY)
     return note
 
 

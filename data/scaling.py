@@ -10,6 +10,7 @@ from torch import Tensor
 # Ranges used by the NJU-CPOL contest; values outside are kept, not clipped.
 RANGES = {"zh": (0.0, 65.0), "zdr": (-1.0, 5.0), "kdp": (-1.0, 6.0)}
 RAIN_TRANSFORMS = ("log1p", "sqrt", "identity")
+SCALINGS = ("range", "frame")
 
 
 class Scaling(Protocol):

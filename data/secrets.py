@@ -1,6 +1,7 @@
 """Recognize secrets in locations and overrides, so that records can be shared."""
 
 import hashlib
+import logging
 import re
 from re import Match
 from typing import Any
@@ -11,7 +12,8 @@ _VALUE = r"(?P<secret>[^\s&;,'\"|}\])]+)"
 _PATTERNS = (
     re.compile(r"(?P<before>[a-z][\w+.-]*://(?:[^\s/@:]*:)?)(?P<secret>[^\s/@]+)(?=@)", re.IGNORECASE),
     re.compile(rf"(?P<before>\bauthorization\s*[:=]\s*['\"]?(?:(?:bearer|basic|token)\s+)?){_VALUE}", re.IGNORECASE),
-    re.compile(rf"(?P<before>{_KEY}['\"']?\s*[=:]\s*['\"]?){_VALUE}", re.IGNORECASE),
+    re.compile(rf"(?P<before>{_KEY}['\"']?\s*=\s*['\"]?){_VALUE}", re.IGNORECASE),
+    re.compile(rf"(?P<before>(?<!/){_KEY}['\"']?\s*:\s*['\"]?){_VALUE}", re.IGNORECASE),
     re.compile(rf"(?P<before>(?<![\w-])--(?:\w+[-_])*{_WORDS}\s+['\"]?){_VALUE}", re.IGNORECASE),
     re.compile(rf"(?P<before>(?<![\w-])(?:-u|--user)\s*['\"]?[^\s:'\"]+:){_VALUE}"),
 )
@@ -44,3 +46,15 @@ def _replaced(match: Match[str]) -> str:
     if secret.startswith("secret-"):
         return match[0]
     return f"{match['before']}secret-{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
+
+
+class _WithoutSecrets(logging.Filter):
+    """Redact the message of each record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record."""
+        record.msg, record.args = redacted(record.getMessage()), ()
+        return True
+
+
+logging.getLogger("polarcast").addFilter(_WithoutSecrets())

@@ -79,7 +79,7 @@ def _parse_shares(rule: str) -> tuple[float, float, float]:
         raise BadInput(
             f"unknown split rule {rule!r}", "--split", "choose paper, all-test, or shares such as 0.6/0.15/0.25"
         ) from None
-    if abs(train + validation + test - 1) > 1e-6 or min(train, validation, test) < 0:
+    if not (abs(train + validation + test - 1) <= 1e-6 and min(train, validation, test) >= 0):
         raise BadInput(f"the shares {rule} do not sum to 1", "--split", "give shares such as 0.6/0.15/0.25")
     return train, validation, test
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from polarcast.data.archive import Archive, Field, read_field
+from polarcast.data.archive import Archive
 from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks
 from polarcast.data.check.facts import FrameFacts, frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.plausibility import CheckedEvent
 from polarcast.data.errors import BadInput
+from polarcast.data.field_file import Field, read_field
 from polarcast.data.workers import run_all
 
 _FILES_PASSED = "all files are complete, finite, and of the same shape"

@@ -69,7 +69,7 @@ def frame_facts(frame: int, radar: Field, rain: Field | None, variables: Sequenc
         variables: Names along v.
     """
     echo = radar[0] != 0
-    z_r = np.where(echo[0], (10 ** (radar[0, 0] / 10) / 200) ** (1 / 1.6), 0)
+    z_r = np.where(echo[0], (10 ** (np.clip(radar[0, 0], *LIMITS["zh"]) / 10) / 200) ** (1 / 1.6), 0)
     strong = (radar[0, 0] >= RAIN_DBZ[0]) & (radar[0, 0] < RAIN_DBZ[1])
     has_echo = echo.sum() >= FEWEST_ECHOES
     return FrameFacts(

@@ -183,7 +183,7 @@ def check_orientation(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[
                 problems.append(Problem("orientation", event.where(None, v, z), _turn_message(turn, "zh")))
     pairs = [f.rain for f in facts if f.rain is not None]
     if pairs:
-        rain, z_r = np.swapaxes(np.log1p(np.stack(pairs)), 0, 1)
+        rain, z_r = np.swapaxes(np.log1p(np.maximum(np.stack(pairs), 0)), 0, 1)
         if turn := _better_transform(rain, z_r, LEAST_TURN_GAIN):
             problems.append(Problem("orientation", event.where(None, len(event.variables)), _turn_message(turn, "zh")))
     return problems
@@ -191,7 +191,7 @@ def check_orientation(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[
 
 def check_order(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem] | None:
     """Find a frame that fits better elsewhere in the sequence; return None if too few frames have echo."""
-    used = [f for f in facts if f.echoes[0] >= FEWEST_ECHOES]
+    used = [f for f in facts if f.echoes[0] >= FEWEST_ECHOES and np.ptp(f.picture) > 0]  # a constant has no correlation
     if len(used) < 4:
         return None
     pictures = np.stack([f.picture.ravel() for f in used])

@@ -16,6 +16,8 @@ ZH_EDGES_DBZ = np.arange(0, 71, 1.0)
 EDGES = {"zdr": np.arange(-3, 6.01, 0.1), "kdp": np.arange(-2, 8.01, 0.1)}
 """Bins of the frequency maps: ZDR in dB, KDP in deg/km."""
 _PIXELS_PER_FRAME = 400
+_FEWEST_PIXELS = 32
+"""Least pixels per side, as of synthetic archives."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,31 @@ class Description:
     """(n, v · z + 1) sample of pixels with echo or rain: all fields, then the rain rate."""
 
 
-def describe_event(archive: Archive, event: int) -> Description:
-    """Read and describe one event.
-
-    Raises:
-        BadInput: A frame is unreadable, or the archive lacks a variable or height.
-    """
+def check_fields(archive: Archive) -> None:
+    """Check that an archive has squares of zh, zdr and kdp at 1, 3 and 7 km, and of rain. Raises BadInput otherwise."""
     if archive.variables != VARIABLES or archive.heights_km != HEIGHTS_KM:
         raise BadInput(
             f"only {', '.join(archive.variables)} at {', '.join(map(str, archive.heights_km))} km",
             archive.root,
             "give an archive with zh, zdr and kdp at 1, 3 and 7 km",
         )
+    event, frames = next((item for item in archive.frames.items() if item[1]), (-1, ()))
+    if not frames:
+        raise BadInput("the events have no frames", archive.root, "add data_dir_NNN/frame_MMM.npy to each folder")
+    height, width = archive.read_rain(event, frames[0]).shape
+    if height != width or height < _FEWEST_PIXELS:
+        raise BadInput(
+            f"frames of {height} × {width} pixels", archive.root, f"give squares of {_FEWEST_PIXELS} or more"
+        )
+
+
+def describe_event(archive: Archive, event: int) -> Description:
+    """Read and describe one event.
+
+    Raises:
+        BadInput: A frame is unreadable, or the archive lacks a variable or height.
+    """
+    check_fields(archive)
     frames = archive.frames[event]
     radar = np.stack([archive.read_radar(event, f) for f in frames])
     rain = np.stack([archive.read_rain(event, f) for f in frames])

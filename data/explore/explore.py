@@ -1,6 +1,5 @@
 """Explore an archive in one pass: acceptance table, test of the rain grid, and figures."""
 
-import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.archive import HEIGHTS_KM, TIME_STEP_MINUTES, VARIABLES, Archive
+from polarcast.data.errors import BadInput
 from polarcast.data.explore import figures
-from polarcast.data.explore.describe import Description, describe_event, join_maps
+from polarcast.data.explore.describe import Description, check_fields, describe_event, join_maps
 from polarcast.data.explore.measures import AcceptanceRow, Truth, accept
 from polarcast.data.explore.rain_relation import RainRelation, fit_rain_relations, verdict
+from polarcast.data.files import checked_output, sole_writer, write_json
 from polarcast.data.workers import end_with_parent
 
 
@@ -59,10 +60,27 @@ def explore(
         on_event: Callback with the number of events done.
 
     Raises:
-        BadInput: A frame is unreadable, or the archive lacks a variable or height.
+        BadInput: A frame is unreadable, the archive lacks a variable, a height or rain, a number is out of range, or
+            `out` can't be written or another process writes there.
     """
+    for name, value in (("events", events), ("workers", workers)):
+        if value is not None and value < 1:
+            raise BadInput(f"{name} = {value}", fix="give 1 or more")
+    check_fields(archive)
+    with sole_writer(checked_output(out, is_folder=True)):
+        return _explore(archive, out, truth, _chosen(archive, events), workers, on_event)
+
+
+def _explore(
+    archive: Archive,
+    out: Path,
+    truth: Truth | None,
+    events: list[int],
+    workers: int,
+    on_event: Callable[[int], None] | None,
+) -> Exploration:
     described = []
-    for number, description in enumerate(_describe(archive, _chosen(archive, events), workers), start=1):
+    for number, description in enumerate(_describe(archive, events, workers), start=1):
         described.append(description)
         if on_event:
             on_event(number)
@@ -75,7 +93,7 @@ def explore(
         rain_relations=fit_rain_relations(kdp, rain, HEIGHTS_KM),
     )
     _draw(archive, out, described, pixels)
-    (out / "report.json").write_text(json.dumps(found.as_record(), indent=1) + "\n", encoding="utf-8")
+    write_json(out / "report.json", found.as_record())
     return found
 
 
@@ -89,13 +107,14 @@ def _draw(archive: Archive, out: Path, described: Sequence[Description], pixels:
 
 
 def _chosen(archive: Archive, events: int | None) -> list[int]:
-    numbers = list(archive.frames)
+    numbers = [event for event, frames in archive.frames.items() if frames]
     wanted = min(events or len(numbers), len(numbers))
     return [numbers[i] for i in np.unique(np.linspace(0, len(numbers) - 1, wanted).round().astype(int))]
 
 
 def _describe(archive: Archive, events: Sequence[int], workers: int) -> Iterator[Description]:
-    if workers == 1 or len(events) == 1:
+    workers = min(workers, len(events))
+    if workers == 1:
         yield from (describe_event(archive, event) for event in events)
         return
     context = multiprocessing.get_context("spawn")

@@ -26,7 +26,10 @@ def draw_frequency_maps(path: Path, maps: Mapping[tuple[str, float], FrequencyMa
         for axis, height in zip(axes[row], HEIGHTS_KM, strict=True):
             frequencies = maps[variable, height]
             share = frequencies.counts.T / max(frequencies.counts.sum(), 1)
-            image = axis.pcolormesh(ZH_EDGES_DBZ, EDGES[variable], np.ma.masked_equal(share, 0), norm="log", vmin=1e-6)
+            image = axis.pcolormesh(
+                ZH_EDGES_DBZ, EDGES[variable], np.ma.masked_equal(share, 0), norm="log",
+                vmin=1e-6, vmax=max(1e-5, share.max()),
+            )  # fmt: skip
             mean, spread = frequencies.moments()
             axis.errorbar(centers[::3], mean[::3], spread[::3], color="red", fmt=".-", linewidth=1, markersize=3)
             axis.set(title=f"{height:g} km", ylim=(EDGES[variable][0], EDGES[variable][-1]))
@@ -62,6 +65,8 @@ def draw_rain_scatter(path: Path, pixels: Real) -> None:
     zh, zdr = (rainy[:, _column(v, 0)] for v in ("zh", "zdr"))
     dots = axis.scatter(zh, zdr, c=rainy[:, -1], s=3, cmap="turbo", norm="log")
     axis.set(xlabel=_LABELS["zh"], ylabel=_LABELS["zdr"], xlim=_SHOWN["zh"], ylim=_SHOWN["zdr"], title="1 km")
+    if not len(rainy):
+        dots.set_clim(*_SHOWN["rain_rate"])
     figure.colorbar(dots, label=_LABELS["rain_rate"])
     _save(figure, path)
 

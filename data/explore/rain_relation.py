@@ -63,7 +63,10 @@ def _fit(kdp: Real, rain: Real, height_km: float) -> RainRelation:
     b, log_a = np.polyfit(np.log(k[positive]), np.log(rain[positive]), 1)
     try:
         (a, b), _ = curve_fit(_law, k, rain.astype(np.float64), (np.exp(log_a), max(b, 0.1)), bounds=(0, [1e4, 5]))
-    except RuntimeError:  # no convergence: the law does not describe these data
+    except (
+        RuntimeError,
+        ValueError,
+    ):  # no convergence, or a first guess out of bounds: the law does not describe these data
         return RainRelation(height_km, np.nan, np.nan, np.nan, len(rain))
     fitted = _law(k, a, b)
     correlation = float(np.corrcoef(fitted, rain)[0, 1]) if fitted.std() > 0 else np.nan

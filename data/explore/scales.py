@@ -37,8 +37,10 @@ def spectrum(zh: Real) -> tuple[Real, Real]:
 
 
 def spectral_slope(k: Real, power: Real, shortest_km: float, longest_km: float) -> float:
-    """Fit the exponent of a power law to a spectrum between two wavelengths."""
-    chosen = (k >= 1 / longest_km) & (k <= 1 / shortest_km)
+    """Fit the exponent of a power law to a spectrum between two wavelengths; NaN for fewer than two points."""
+    chosen = (k >= 1 / longest_km) & (k <= 1 / shortest_km) & (power > 0)
+    if chosen.sum() < 2:
+        return float("nan")
     return float(np.polyfit(np.log(k[chosen]), np.log(power[chosen]), 1)[0])
 
 
@@ -102,9 +104,9 @@ def _overlap(field: npt.NDArray[Any], shift: tuple[int, ...]) -> npt.NDArray[Any
 def lifetime(sums: Real) -> float:
     """Return the time in min at which a correlation, given as summed products (lags, 3), falls to 1/e.
 
-    Beyond the last lag it is extrapolated by an exponential fit to the second half of the lags.
+    Beyond the last lag it is extrapolated by an exponential fit to the second half of the lags. NaN for too few lags.
     """
-    used = sums[:, 1] > 0
+    used = (sums[:, 1] > 0) & (sums[:, 2] > 0)
     ab, aa, bb = sums[used].T
     r = ab / np.sqrt(aa * bb)
     below = np.flatnonzero(r < np.exp(-1))
@@ -112,6 +114,8 @@ def lifetime(sums: Real) -> float:
         i = below[0]
         return float(FRAME_MIN * (i - 1 + (r[i - 1] - np.exp(-1)) / (r[i - 1] - r[i])))
     half = len(r) // 2
+    if len(r) - half < 2:
+        return float("nan")
     slope, level = np.polyfit(FRAME_MIN * np.arange(half, len(r)), np.log(r[half:]), 1)
     return float((-1 - level) / slope) if slope < 0 else float("inf")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.claims import check_claims
 from polarcast.data.ingest.unpack import unpacked
 from polarcast.data.ingest.volumes.sigmet import FOLD, open_sigmet_tree
 from polarcast.data.ingest.volumes.volume import Real, Sweep, Volume, band_of, find_names
@@ -52,11 +53,12 @@ def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                if not _is_whole(plain, kind):
+                check_claims(plain)
+                if kind == NEXRAD and not _has_whole_records(plain):
                     raise BadInput("the file is truncated", path, "copy it again from its source")
                 return _to_volume(_opener(kind)(str(plain)), kind, wanted, path, plain)
-        except BadInput:
-            raise
+        except BadInput as error:
+            raise BadInput(error.what, path, error.fix) from None
         except Exception as error:  # a damaged file can raise anything in a decoder
             raise _unreadable(kind, path, error) from None
 
@@ -71,6 +73,8 @@ def _unknown(plain: Path, path: Path) -> BadInput:
     if _starts_with(plain, _HDF5, *_NETCDF3):
         try:
             _root_of(plain)
+        except BadInput as error:
+            return BadInput(error.what, path, error.fix)
         except Exception as error:
             return _unreadable("HDF5 or netCDF", path, error)
     known = ", ".join((NEXRAD, CFRADIAL1, CFRADIAL2, ODIM, SIGMET))
@@ -100,6 +104,7 @@ def _root_of(path: Path) -> tuple[str, set[str]]:
     if _starts_with(path, _HDF5):
         with h5py.File(path) as file:
             return str(file.attrs.get("Conventions", file.attrs.get("conventions", ""))), set(file)
+    check_claims(path)
     with xr.open_dataset(path, decode_times=False) as root:
         return str(root.attrs.get("Conventions", "")), {str(name) for name in root.variables}
 
@@ -109,28 +114,11 @@ def _starts_with(path: Path, *magic: bytes) -> bool:
         return stream.read(8).startswith(magic)
 
 
-def _is_whole(plain: Path, kind: str) -> bool:
-    """Whether a file has its full length, in the formats where the readers do not check this.
-
-    A truncated netCDF-3 file would be filled with zeros. NEXRAD cut in the first record of a sweep would be read as a
-    volume without that sweep and the later ones.
-    """
-    if kind == NEXRAD:
-        return _has_whole_records(plain)
-    if _starts_with(plain, *_NETCDF3[:2]):
-        from scipy.io import netcdf_file
-
-        try:
-            netcdf_file(plain, mmap=True).close()
-        except ValueError:  # a variable reaches beyond the end
-            return False
-    return True
-
-
 def _has_whole_records(path: Path) -> bool:
     """Whether a NEXRAD file ends at the end of a record.
 
-    A length of either sign precedes each record (ICD 2620010, 7.3.4). xradar checks uncompressed files itself.
+    Cut in the first record of a sweep, it would be read as a volume without that sweep and the later ones. A length of
+    either sign precedes each record (ICD 2620010, 7.3.4). xradar checks uncompressed files itself.
     """
     size, position = path.stat().st_size, _NEXRAD_VOLUME_HEADER
     with path.open("rb") as stream:

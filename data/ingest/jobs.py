@@ -7,10 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polarcast.data.archive import UNITS, VARIABLES, write_event
+from polarcast.data.errors import BadInput
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.formats import format_of, read_volume
 from polarcast.data.ingest.grids.events import Piece, plan, read_piece
+from polarcast.data.ingest.grids.frames import read_errors_as_bad_input
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.source import open_source
 from polarcast.data.ingest.quicklook import Native, draw_event, strongest_frame
@@ -90,8 +94,9 @@ class VolumeEventJob:
         return f"event {self.number:03d} from {self.scans[0].source['file']}"
 
     def read(self) -> IngestedEvent:
-        """Read the event."""
-        return to_event(self.scans, self.settings)
+        """Read the event. Raises BadInput for values that no event can have."""
+        with read_errors_as_bad_input(Path(self.scans[0].source["file"]), "radar volume"):
+            return to_event(self.scans, self.settings)
 
     def native(self, event: IngestedEvent) -> Native | None:
         """Return the lowest sweep of the scan nearest in time to the event's strongest frame."""
@@ -123,8 +128,9 @@ class PieceJob:
         return f"event {self.number:03d} from {self.source.file}"
 
     def read(self) -> IngestedEvent:
-        """Read the event."""
-        return read_piece(self.piece, self.settings)
+        """Read the event. Raises BadInput for a damaged file."""
+        with read_errors_as_bad_input(self.piece.path):
+            return read_piece(self.piece, self.settings)
 
     def native(self, event: IngestedEvent) -> Native | None:
         """Return None, because the tile has the same fields as the input."""
@@ -152,18 +158,25 @@ def piece_identity(source: InputFile, piece: Piece) -> str:
 
 def grid_one(job: VolumeJob) -> Scan:
     """Grid a volume, unless an interrupted run already did."""
+    path = Path(job.source.file)
     if not job.cache.exists():
-        save_gridded(grid_volume(Path(job.source.file), job.settings), job.cache)
+        with read_errors_as_bad_input(path, "radar volume"):
+            made = grid_volume(path, job.settings)
+        save_gridded(made, job.cache)
     gridded = load_gridded(job.cache)
     # Rounded, because formats store sites with different precision; no two radars are within a kilometre.
     site = tuple(round(gridded.note["site"][name], 2) for name in ("latitude", "longitude"))
+    if np.isnat(gridded.time) or not np.isfinite(site).all():
+        raise BadInput("no time, or no position of the radar", path, "copy it again from its source")
     return Scan(gridded.time, (site[0], site[1]), job.cache, asdict(job.source))
 
 
 def plan_one(job: PlanJob) -> Plan:
     """Find the pieces of a gridded sequence."""
-    source = open_source(Path(job.source.file), job.settings)
-    pieces, dropped = plan(source, job.settings)
+    path = Path(job.source.file)
+    with read_errors_as_bad_input(path):
+        source = open_source(path, job.settings)
+        pieces, dropped = plan(source, job.settings)
     return Plan(job.source, tuple(pieces), source.has_rain, Counter(dict(dropped)))
 
 

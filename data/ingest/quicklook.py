@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.archive import UNITS
+from polarcast.data.files import replacing
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.volumes.volume import Real, Sweep
 
@@ -78,7 +79,8 @@ def draw_event(path: Path, event: IngestedEvent, native: Native | None = None, s
         unused.set_axis_off()
     figure.suptitle(f"{event.times[frame]} UTC; north is up, scale in km", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(path))
+    with replacing(path) as partial:
+        FigureCanvasAgg(figure).print_png(str(partial))
 
 
 def _draw_grid(axis: Any, values: Real, name: str, title: str, spacing_km: float, figure: Any) -> None:

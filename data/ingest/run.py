@@ -4,13 +4,17 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output, sole_writer
+from polarcast.data.ingest.claims import check_claims
 from polarcast.data.ingest.grids.events import derivation
+from polarcast.data.ingest.grids.frames import open_dataset, read_errors_as_bad_input
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.jobs import (
     EventJob,
@@ -33,6 +37,7 @@ from polarcast.data.workers import run_all
 GENERATOR = "polarcast data ingest"
 NO_RAIN = "none"
 _CACHE = ".ingest"
+_OURS = {_CACHE, ".lock"}
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -76,7 +81,7 @@ def ingest(
     """Convert radar volumes or gridded sequences to events of the archive `out`.
 
     Inputs that the archive already contains are skipped. The same call therefore resumes an interrupted run, and a call
-    with more files adds them.
+    with more files adds them. One process at a time writes to an archive; another is refused.
 
     Args:
         out: Folder of the archive; created if missing.
@@ -86,39 +91,81 @@ def ingest(
         on_progress: Callback with (stage, done, total).
 
     Raises:
-        BadInput: There are no inputs or both kinds at once, or the archive was made with other settings.
+        BadInput: There are no inputs or both kinds at once, the archive was made with other settings or can't be
+            written, or another process writes there.
     """
     progress = on_progress or (lambda *_: None)
     report = IngestReport()
-    sources = _sources(_files(inputs), report, progress)
-    kinds = {is_gridded(Path(s.file)) for s in sources}
-    if len(kinds) == 2:
-        raise BadInput("volumes and gridded sequences in one call", out, "ingest them into separate archives")
-    make = _jobs_of_sequences if kinds == {True} else _jobs_of_volumes
-    jobs = make(out, sources, settings, workers, report, progress)
-    _write_events(jobs, workers, report, progress)
-    shutil.rmtree(out / _CACHE, ignore_errors=True)
-    _remove_empty_archive(out)
+    files = _files(inputs)
+    _check_folder(checked_output(out, is_folder=True))
+    with sole_writer(out):
+        try:
+            sources = _of_one_kind(_sources(files, report, progress), out, report)
+            if sources:
+                make = _jobs_of_sequences if is_gridded(Path(sources[0].file)) else _jobs_of_volumes
+                _write_events(make(out, sources, settings, workers, report, progress), workers, report, progress)
+            shutil.rmtree(out / _CACHE, ignore_errors=True)
+        finally:
+            _remove_empty_archive(out)
     return report
 
 
 def _files(inputs: Sequence[Path]) -> list[Path]:
     found = []
     for path in inputs:
-        if not path.exists():
-            raise BadInput("no such file or folder", path, "give radar volumes or gridded sequences")
-        is_folder = path.is_dir() and not is_gridded(path)
-        found += sorted(p for p in path.iterdir() if not p.name.startswith(".")) if is_folder else [path]
+        try:
+            if not path.exists():
+                raise BadInput("no such file or folder", path, "give radar volumes or gridded sequences")
+            is_folder = path.is_dir() and not is_gridded(path)
+            found += sorted(p for p in path.iterdir() if not p.name.startswith(".")) if is_folder else [path]
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise BadInput(f"can't be read ({reason})", ascii(str(path))[1:-1], "check its permissions") from None
+    found = list(dict.fromkeys(found))
+    if special := [p for p in found if not (p.is_file() or p.is_dir())]:
+        raise BadInput("not a file or folder", special[0], "give radar volumes or gridded sequences")
     if not found:
         raise BadInput("nothing to ingest", ", ".join(map(str, inputs)), "give radar volumes or gridded sequences")
-    return list(dict.fromkeys(found))
+    return found
+
+
+def _of_one_kind(sources: Sequence[InputFile], out: Path, report: IngestReport) -> list[InputFile]:
+    """Return the sources, which are all volumes or all sequences; among volumes, report sequences that are damaged.
+
+    Raises:
+        BadInput: There are both, and a sequence is not damaged.
+    """
+    sequences = {s for s in sources if is_gridded(Path(s.file))}
+    if len(sequences) in (0, len(sources)):
+        return list(sources)
+    unusable = {s.file: problem for s in sequences if (problem := _problem(Path(s.file)))}
+    left = [s for s in sources if s.file not in unusable]
+    if sequences & set(left):
+        raise BadInput("volumes and gridded sequences in one call", out, "ingest them into separate archives")
+    report.failed.update(unusable)
+    return left
+
+
+def _problem(path: Path) -> str:
+    """Return why a gridded sequence can't be opened; empty if it can."""
+    try:
+        with read_errors_as_bad_input(path):
+            check_claims(path)
+            with nullcontext() if path.suffix == ".npz" else open_dataset(path):
+                return ""
+    except BadInput as error:
+        return _reason(error)
 
 
 def _sources(files: Sequence[Path], report: IngestReport, progress: OnProgress) -> list[InputFile]:
     """Hash the files; files with identical content count once."""
     sources: dict[str, InputFile] = {}
     for number, path in enumerate(files, start=1):
-        source = InputFile.of(path)
+        try:
+            source = InputFile.of(path)
+        except OSError as error:
+            report.failed[str(path)] = f"can't be read ({error.strerror}) — check its permissions"
+            continue
         if source.sha256 in sources:
             report.dropped["file identical to another"] += 1
         sources.setdefault(source.sha256, source)
@@ -136,7 +183,7 @@ def _jobs_of_volumes(
 ) -> list[EventJob]:
     """Grid every volume that is not in an event yet, and return one job for each group of consecutive scans."""
     _claim(out, "volumes", settings.volumes, "product of KDP" if settings.volumes.has_rain else NO_RAIN)
-    known = {s["sha256"] for note in event_notes(out).values() for s in note["sources"]}
+    known = {s["sha256"] for note in event_notes(out).values() for s in note.get("sources", ())}
     report.known += [s.file for s in sources if s.sha256 in known]
     cache = out / _CACHE
     cache.mkdir(exist_ok=True)
@@ -192,14 +239,25 @@ def _gather(
     for done, (index, outcome) in enumerate(outcomes, start=1):
         progress(what, done, len(names))
         if isinstance(outcome, BadInput):
-            report.failed[names[index]] = " — ".join(filter(None, (outcome.what, outcome.fix)))
+            report.failed[names[index]] = _reason(outcome)
         else:
             yield outcome
+
+
+def _reason(error: BadInput) -> str:
+    return " — ".join(filter(None, (error.what, error.fix)))
 
 
 def _free_numbers(out: Path) -> Iterator[int]:
     taken = set(event_notes(out))
     return (n for n in count() if n not in taken)
+
+
+def _check_folder(out: Path) -> None:
+    """Check that a folder is new, empty, or an archive of an earlier ingestion."""
+    is_empty = not out.is_dir() or all(p.name in _OURS for p in out.iterdir())
+    if not is_empty and read_archive_note(out).get("generator") != GENERATOR:
+        raise BadInput("the folder is not empty and was not made by ingest", out, "choose a new folder")
 
 
 def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: str) -> None:
@@ -216,9 +274,6 @@ def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: 
         requested["derived"] = {"zh": derivation(settings)}
     existing = read_archive_note(out)
     if not existing:
-        if out.is_dir() and any(p for p in out.iterdir() if p.name != _CACHE):
-            raise BadInput("the folder is not empty and was not made by ingest", out, "choose a new folder")
-        out.mkdir(parents=True, exist_ok=True)
         write_archive_note(out, requested)
         return
     # Through JSON, so that tuples and lists compare equal.
@@ -231,9 +286,9 @@ def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: 
 
 
 def _remove_empty_archive(out: Path) -> None:
-    """Remove an archive to which no event was written."""
-    if out.is_dir() and {p.name for p in out.iterdir()} == {ARCHIVE_NOTE}:
-        shutil.rmtree(out)
+    """Remove the note of an archive to which no event was written; its folder goes with the lock, if it is new."""
+    if {p.name for p in out.iterdir()} == {ARCHIVE_NOTE, ".lock"}:
+        (out / ARCHIVE_NOTE).unlink()
 
 
 def _difference(keys: Sequence[str], existing: dict[str, Any], requested: dict[str, Any]) -> str:

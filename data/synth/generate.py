@@ -4,7 +4,6 @@ An event is a pure function of (world, seed, event number, size, frames). Random
 They do not depend on the process that makes an event, or on the order or number of events.
 """
 
-import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,9 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.archive import complete_events, write_event
-from polarcast.data.errors import BadInput
+from polarcast.data.archive import complete_events, has_fields, write_event
+from polarcast.data.errors import BadInput, shown
 from polarcast.data.explore.measures import Truth, join_truth
+from polarcast.data.files import checked_output, sole_writer
+from polarcast.data.notes import ARCHIVE_NOTE, read_archive_note, write_archive_note
 from polarcast.data.synth.observe import Site, make_site, observe, scatter
 from polarcast.data.synth.weather import Regime, Weather, draw_regime, simulate
 from polarcast.data.synth.world import PRESETS, StormWorld, draw_world
@@ -43,6 +44,11 @@ RainLabel = Literal["true_R", "kdp_rain"]
 GENERATOR = "polarcast synthetic storms"
 GENERATOR_VERSION = "2"
 RAIN_LABELS = ("true_R", "kdp_rain")
+
+LIMITS = {
+    "events": (1, 100_000), "size": (32, 4096), "frames": (1, 100_000), "seed": (0, 2**64 - 1), "workers": (1, 1024),
+}  # fmt: skip
+"""Least and largest value of each option."""
 
 # Quantiles of the lengths of the 193 NJU-CPOL events with a window of strong echo (frames of 6 min).
 _LENGTH_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -129,12 +135,12 @@ def archive_truth(root: Path, events: int = 8, frames: int = 3) -> Truth | None:
         events: Number of events to sample, from the first.
         frames: Number of frames per event.
     """
-    note = Path(root) / "archive.json"
-    known = _read_note(note) if note.exists() else {}
+    known = read_archive_note(Path(root))
     if (known.get("generator"), known.get("generator_version")) != (GENERATOR, GENERATOR_VERSION):
         return None
-    world, seed, size = PRESETS[known["preset"]], known["seed"], known["size"]
-    numbers = sorted(complete_events(Path(root)))[:events]
+    preset, seed, size = str(known.get("preset")), known.get("seed", -1), known.get("size", -1)
+    _check(1, size, seed, preset, None, RAIN_LABELS[0], 1)
+    world, numbers = PRESETS[preset], sorted(complete_events(Path(root)))[:events]
     return join_truth([sample_truth(world, seed, e, size, frames) for e in numbers]) if numbers else None
 
 
@@ -169,20 +175,23 @@ def write_archive(
         on_event: Called after each event with the number of complete events, including skipped ones.
 
     Raises:
-        BadInput: Unknown preset or label, a number out of range, or an archive with other options in `out`.
+        BadInput: Unknown preset or label, a number out of range, or an archive with other options in `out`, or another
+            process writes there.
     """
     _check(events, size, seed, preset, frames, rain, workers)
-    _claim(out, _description(size, seed, preset, frames, rain))
-    missing = sorted(set(range(events)) - complete_events(out))
-    jobs = [(out, e, size, seed, preset, frames, rain) for e in missing]
-    for done, _ in enumerate(_run(jobs, workers), start=events - len(missing) + 1):
-        if on_event:
-            on_event(done)
+    with sole_writer(checked_output(Path(out), is_folder=True)):
+        _claim(Path(out), _description(size, seed, preset, frames, rain))
+        missing = sorted(set(range(events)) - complete_events(out))
+        jobs = [(out, e, size, seed, preset, frames, rain) for e in missing]
+        for done, _ in enumerate(_run(jobs, workers), start=events - len(missing) + 1):
+            if on_event:
+                on_event(done)
 
 
 def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
     """Run all jobs, in this process or in spawned ones; yield after each."""
-    if workers == 1:
+    workers = min(workers, len(jobs))
+    if workers <= 1:
         for job in jobs:
             _write_one(*job)
             yield
@@ -220,34 +229,23 @@ def _check(events: int, size: int, seed: int, preset: str, frames: int | None, r
     find_preset(preset)
     if rain not in RAIN_LABELS:
         raise BadInput(f"unknown rain label {rain!r}", fix=f"choose from: {', '.join(RAIN_LABELS)}")
-    for name, value, least in (("events", events, 1), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
-        if value < least:
-            raise BadInput(f"{name} = {value}", fix=f"give {least} or more")
-    if frames is not None and frames < 1:
-        raise BadInput(f"frames = {frames}", fix="give 1 or more, or omit it")
-
-
-def _read_note(note: Path) -> dict[str, Any]:
-    try:
-        known = json.loads(note.read_text("utf-8"))
-    except ValueError as error:
-        raise BadInput(f"not valid JSON ({error})", note, "delete the folder and make the archive again") from None
-    if not isinstance(known, dict):
-        raise BadInput("not a description of an archive", note, "delete the folder and make the archive again")
-    return known
+    numbers = {"events": events, "size": size, "seed": seed, "workers": workers}
+    for name, value in {**numbers, **({} if frames is None else {"frames": frames})}.items():
+        least, most = LIMITS[name]
+        if type(value) is not int or not least <= value <= most:
+            raise BadInput(f"{name} = {shown(value)}", fix=f"give a whole number from {least} to {most}")
 
 
 def _claim(out: Path, description: dict[str, Any]) -> None:
     """Write archive.json, or check that the existing one has the same content."""
-    note = Path(out) / "archive.json"
-    if note.exists():
-        known = _read_note(note)
-        differing = {k for k in description if known.get(k) != description[k]}
+    note = read_archive_note(out)
+    if note:
+        differing = {k for k in description if note.get(k) != description[k]}
         if differing:
-            what = ", ".join(f"{k} is {known.get(k)!r}, requested {description[k]!r}" for k in sorted(differing))
-            raise BadInput(f"an archive with other options: {what}", note, "choose another folder or the same options")
+            what = ", ".join(f"{k} is {note.get(k)!r}, requested {description[k]!r}" for k in sorted(differing))
+            where = out / ARCHIVE_NOTE
+            raise BadInput(f"an archive with other options: {what}", where, "choose another folder or the same options")
         return
-    Path(out).mkdir(parents=True, exist_ok=True)
-    partial = note.with_suffix(".json.partial")
-    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    partial.replace(note)
+    if has_fields(out):
+        raise BadInput("an archive that was not made by synth", out, "choose another folder")
+    write_archive_note(out, description)

@@ -58,7 +58,8 @@ def describe(radar: Real) -> dict[str, float]:
 
 
 def _echo(zh: Real) -> dict[str, float]:
-    median, high = np.quantile(zh[zh != 0], [0.5, 0.95])
+    echo = zh[zh != 0]
+    median, high = np.quantile(echo, [0.5, 0.95]) if echo.size else (np.nan, np.nan)
     return {
         "wet fraction": wet_fraction(zh),
         "median ZH of echo (dBZ)": float(median),
@@ -112,7 +113,7 @@ def compare(archive: Iterable[Real], synthetic: Iterable[Real]) -> list[Beside]:
     """Compare the statistics of archive events with those of synthetic events, radar (t, v=3, z=3, y, x) each."""
     reference, generated = [describe(r) for r in archive], [describe(r) for r in synthetic]
     return [
-        Beside(name, float(np.nanmean([d[name] for d in reference])), *_median_and_range([d[name] for d in generated]))
+        Beside(name, _mean([d[name] for d in reference]), *_median_and_range([d[name] for d in generated]))
         for name in reference[0]
     ]
 
@@ -137,6 +138,12 @@ def beside_preset(archive: Archive, preset: str, events: int = 8, figure: Path |
     if figure:
         draw_beside(figure, {"archive": reference[0][length // 2], preset: generated[0][length // 2]})
     return compare(reference, generated)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the values that are not NaN; NaN if there are none."""
+    defined = [v for v in values if not np.isnan(v)]
+    return float(np.mean(defined)) if defined else np.nan
 
 
 def _median_and_range(values: Sequence[float]) -> tuple[float, float, float]:

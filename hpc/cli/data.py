@@ -1,17 +1,19 @@
 """The verbs of `polarcast data`."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from polarcast.hpc.cli.ingest import ingest
+from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output
+from polarcast.hpc.cli.ingest import Workers, ingest, processes_of
 from polarcast.hpc.utils.console import (
     Json,
+    positive,
     print_json,
     print_text,
     progress,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from polarcast.data.explore.measures import AcceptanceRow
     from polarcast.data.synth.side_by_side import Beside
 
+_Value = TypeVar("_Value", str, float)
+
 app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)
 app.command()(ingest)
 
@@ -34,28 +38,29 @@ app.command()(ingest)
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder of the archive to write or to complete.")],
-    events: Annotated[int, typer.Option(help="Number of events.")] = 120,
-    size: Annotated[int, typer.Option(help="Pixels per side, of 1 km.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same bytes.")] = 0,
+    events: Annotated[int, typer.Option(min=1, max=100_000, help="Number of events.")] = 120,
+    size: Annotated[int, typer.Option(min=32, max=4096, help="Pixels per side, of 1 km.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")] = 0,
     preset: Annotated[str, typer.Option(help="meiyu, continental, njucpol, varied or tiny.")] = "meiyu",
     frames: Annotated[
-        int | None, typer.Option(help="Frames per event; by default drawn from the lengths of real events.")
+        int | None,
+        typer.Option(min=1, max=100_000, help="Frames per event; by default drawn from the lengths of real events."),
     ] = None,
     rain: Annotated[str, typer.Option(help="Rain grid: true_R, or kdp_rain as in the real archive.")] = "true_R",
-    workers: Annotated[int | None, typer.Option(help="Number of processes; it does not change the files.")] = None,
+    workers: Workers = None,
     as_json: bool = Json,
 ) -> None:
     """Generate synthetic dual-pol storms in the layout of NJU-CPOL; resume after an interruption.
 
     Example: polarcast data synth archive --events 240 --size 64 --preset tiny --frames 10
     """
+    checked_output(out, is_folder=True)
     from polarcast.data.synth.generate import write_archive
 
-    processes = workers or len(os.sched_getaffinity(0))
     with progress("storms", events) as done:
         write_archive(
-            out, events, size=size, seed=seed, preset=preset, frames=frames, rain=rain, workers=processes,
-            on_event=done,
+            out, events, size=size, seed=seed, preset=preset, frames=frames, rain=rain,
+            workers=processes_of(workers), on_event=done,
         )  # fmt: skip
     if as_json:
         print_json({"archive": str(out), "events": events})
@@ -71,7 +76,9 @@ def shard(
         str | None, typer.Option(help="Split rule: shares such as 0.7/0.1/0.2 (default), paper, or all-test.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    shard_mb: Annotated[int, typer.Option(help="Size of a shard in MB; events are not divided.")] = 64,
+    shard_mb: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Size of a shard in MB; events are not divided.")
+    ] = 64,
     variables: Annotated[str | None, typer.Option(help="Variables such as zh,zdr; all by default.")] = None,
     heights: Annotated[
         str | None, typer.Option(help="Heights in km such as 1,3; by default those of all variables.")
@@ -79,10 +86,12 @@ def shard(
     clean: Annotated[
         bool, typer.Option("--clean", help="Leave out frames with a field that is zero everywhere.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Number of processes; it does not change the shards.")] = None,
+    workers: Workers = None,
     min_strong_pixels: Annotated[
         int,
-        typer.Option(help="Keep only windows with a target frame of at least N pixels ≥ 35 dBZ at 3 km, usually 256."),
+        typer.Option(
+            min=0, help="Keep only windows with a target frame of at least N pixels ≥ 35 dBZ at 3 km, usually 256."
+        ),
     ] = 0,
     as_json: bool = Json,
 ) -> None:
@@ -90,6 +99,7 @@ def shard(
 
     Example: polarcast data shard /data/NJU-CPOL shards --split paper --clean --min-strong-pixels 256
     """
+    _check_new(out)
     from polarcast.data.archive import open_archive
     from polarcast.data.selection import Selection
     from polarcast.data.shards.write import write_shards
@@ -99,7 +109,7 @@ def shard(
     with progress("events", len(found.frames)) as done:
         manifest = write_shards(
             found, out, split=split, seed=seed, shard_mb=shard_mb, selection=chosen,
-            workers=workers or len(os.sched_getaffinity(0)), on_event=done,
+            workers=processes_of(workers), on_event=done,
         )  # fmt: skip
     sizes = {name: len(events) for name, events in manifest.splits.items()}
     frames = len(manifest.samples)
@@ -128,10 +138,20 @@ def index(
 
     Example: polarcast data index /data/their-shards --variables zh,zdr --heights 3 --split 0.7/0.1/0.2
     """
+    positive(spacing_km, "--spacing-km")
+    positive(step_minutes, "--step-minutes")
+    names, levels = _distinct(split_names(variables), "--variables"), split_numbers(heights, "--heights")
+    levels = [positive(level, "--heights") for level in _distinct(levels, "--heights")]
+    if not folder.is_dir():
+        raise BadInput("no such folder", folder, "give the folder that contains the WebDataset shards")
+    from polarcast.data.archive import VARIABLES
     from polarcast.data.shards.adopt import ShardLayout, adopt
+    from polarcast.data.shards.manifest import NAME
 
-    names, levels = split_names(variables), split_numbers(heights, "--heights")
-    grid = ShardLayout(tuple(names or ()), tuple(levels or ()), spacing_km, step_minutes)
+    if unknown := [name for name in names if name not in VARIABLES]:
+        raise BadInput(f"unknown variable {unknown[0]!r}", "--variables", f"choose from: {', '.join(VARIABLES)}")
+    checked_output(folder / NAME)
+    grid = ShardLayout(tuple(names), tuple(levels), spacing_km, step_minutes)
     with progress("tars", len(list(folder.glob("*.tar")))) as done:
         manifest = adopt(folder, grid, split=split, seed=seed, on_shard=done)
     sizes = {name: len(events) for name, events in manifest.splits.items()}
@@ -146,27 +166,31 @@ def index(
 def explore(
     archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL, real or synthetic.")],
     out: Annotated[Path, typer.Argument(help="Folder for report.json and the figures.")],
-    events: Annotated[int | None, typer.Option(help="Number of events to read, evenly spaced; all by default.")] = None,
+    events: Annotated[
+        int | None, typer.Option(min=1, help="Number of events to read, evenly spaced; all by default.")
+    ] = None,
     beside: Annotated[str | None, typer.Option(help="Preset of synthetic storms to compare it with.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Number of processes.")] = None,
+    workers: Workers = None,
     as_json: bool = Json,
 ) -> None:
     """Test the statistics of an archive and its rain grid; draw figures 5.1, 5.2, 7.1 and 7.2 of the source paper.
 
     Example: polarcast data explore /data/NJU-CPOL explored --events 20 --beside njucpol
     """
+    checked_output(out, is_folder=True)
     from polarcast.data.archive import open_archive
+    from polarcast.data.explore.describe import check_fields
     from polarcast.data.explore.explore import explore as explore_archive
     from polarcast.data.synth.generate import archive_truth, find_preset
     from polarcast.data.synth.side_by_side import beside_preset
 
     found = open_archive(archive)
+    check_fields(found)
     if beside:
         find_preset(beside)
-    processes = workers or len(os.sched_getaffinity(0))
     with progress("events", min(events or len(found.frames), len(found.frames))) as done:
         result = explore_archive(
-            found, out, truth=archive_truth(archive), events=events, workers=processes, on_event=done
+            found, out, truth=archive_truth(archive), events=events, workers=processes_of(workers), on_event=done
         )  # fmt: skip
     rows = beside_preset(found, beside, figure=out / "beside.png") if beside else []
     if as_json:
@@ -183,7 +207,7 @@ def explore(
 @app.command()
 def check(
     path: Annotated[Path, typer.Argument(help="Archive, or folder of shards.")],
-    workers: Annotated[int | None, typer.Option(help="Number of processes, for archives.")] = None,
+    workers: Workers = None,
     fast: Annotated[bool, typer.Option("--fast", help="For shards: check sizes, offsets and splits only.")] = False,
     as_json: bool = Json,
 ) -> None:
@@ -209,8 +233,25 @@ def check(
 
         archive = open_archive(path)
         with progress("events", len(archive.frames)) as done:
-            findings = check_archive(archive, workers or len(os.sched_getaffinity(0)), done)
+            findings = check_archive(archive, processes_of(workers), done)
     report_findings(findings, as_json)
+
+
+def _check_new(out: Path) -> None:
+    """Check that a folder can be made: it is new or empty, and so is the working folder beside it."""
+    if out.name in ("", ".."):
+        raise BadInput("is not a new folder", out, "give the path of a new folder")
+    checked_output(out, is_folder=True)
+    checked_output(out.with_name(f".partial_{out.name}"), is_folder=True)
+    if out.is_dir() and any(out.iterdir()):
+        raise BadInput("the folder exists and is not empty", out, "give a new folder, or delete it first")
+
+
+def _distinct(values: list[_Value] | None, option: str) -> list[_Value]:
+    """Return values of a list option. Raises BadInput if there are none, or one is repeated."""
+    if not values or len(set(values)) < len(values):
+        raise BadInput("no values, or repeated ones", option, "give each value once, separated by commas")
+    return values
 
 
 def _acceptance_table(found: "Exploration") -> "Table":

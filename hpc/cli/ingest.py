@@ -7,12 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polarcast.hpc.utils.console import Json, plain, print_json, print_text, split_names, split_numbers, stages
+from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output
+from polarcast.hpc.utils.console import (
+    Json,
+    plain,
+    print_json,
+    print_marked,
+    print_text,
+    split_names,
+    split_numbers,
+    stages,
+)
 from polarcast.hpc.utils.exit_codes import BAD_INPUT, FAILED
 
 if TYPE_CHECKING:
     from polarcast.data.ingest.run import IngestReport
 
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Number of processes; it does not change the result.")
+]
 _volume = partial(typer.Option, rich_help_panel="Radar volumes")
 _sequence = partial(typer.Option, rich_help_panel="Gridded sequences")
 
@@ -20,14 +34,14 @@ _sequence = partial(typer.Option, rich_help_panel="Gridded sequences")
 def ingest(
     out: Annotated[Path, typer.Argument(help="Folder of the archive to write or to extend.")],
     inputs: Annotated[list[Path], typer.Argument(help="Files, Zarr folders, or folders of files.", metavar="VOLUME…")],
-    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
+    size: Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")] = 256,
     min_dbz: Annotated[float, typer.Option(help="Threshold in dBZ; weaker echo counts as none.")] = 5.0,
     step_minutes: Annotated[float, typer.Option(help="Minutes between frames.")] = 6.0,
     max_gap_minutes: Annotated[
         float, typer.Option(help="Longest gap within an event; a longer one starts a new event.")
     ] = 15.0,
     pictures: Annotated[bool, typer.Option("--pictures", help="Draw each event before and after processing.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Number of processes; it does not change the files.")] = None,
+    workers: Workers = None,
     variables: Annotated[str, _volume(help="Variables of every event.")] = "zh,zdr,kdp",
     heights: Annotated[str, _volume(help="Heights above the radar in km.")] = "1,3,7",
     spacing_km: Annotated[
@@ -52,14 +66,18 @@ def ingest(
 
     Example: polarcast data ingest archive /data/KLBB/*_V06 --pictures
     """
+    checked_output(out, is_folder=True)
+    if missing := [path for path in inputs if not os.path.exists(path)]:
+        raise BadInput("no such file or folder", missing[0], "give radar volumes or gridded sequences")
     from polarcast.data.ingest import run
     from polarcast.data.ingest.grids.settings import GridSettings
     from polarcast.data.ingest.volumes.frame import VolumeSettings
     from polarcast.data.ingest.volumes.gridding import Grid
 
+    levels = split_numbers(heights, "--heights") or ()
     settings = run.IngestSettings(
         VolumeSettings(
-            Grid(size, spacing_km or 1.0, tuple(split_numbers(heights, "--heights") or ())),
+            Grid(size, 1.0 if spacing_km is None else spacing_km, tuple(sorted(set(levels)))),
             tuple(split_names(variables) or ()), min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
             attenuation=attenuation, band=band, rain=rain, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
         ),
@@ -70,8 +88,13 @@ def ingest(
         pictures,
     )  # fmt: skip
     with stages() as bars:
-        report = run.ingest(out, inputs, settings, workers or len(os.sched_getaffinity(0)), bars)
+        report = run.ingest(out, inputs, settings, processes_of(workers), bars)
     _report(out, report, as_json)
+
+
+def processes_of(workers: int | None) -> int:
+    """Return the number of processes: as given, or one per core that this process may use."""
+    return workers or len(os.sched_getaffinity(0))
 
 
 def _report(out: Path, report: "IngestReport", as_json: bool) -> None:
@@ -79,7 +102,7 @@ def _report(out: Path, report: "IngestReport", as_json: bool) -> None:
         print_json({"archive": str(out), **report.as_record()})
     else:
         for file, reason in report.failed.items():
-            print_text(f"[red]left out[/] {plain(file)}: {plain(reason)}")
+            print_marked("left out", "red", f"{file}: {reason}")
         for reason, number in report.dropped.items():
             print_text(f"dropped {number}: {reason}")
         if report.known:

@@ -3,16 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polarcast.data.archive import (
-    HEIGHTS_KM,
-    VARIABLES,
-    Archive,
-    complete_events,
-    open_archive,
-    read_field,
-    write_event,
-)
+from polarcast.data.archive import HEIGHTS_KM, VARIABLES, Archive, complete_events, open_archive, write_event
 from polarcast.data.errors import BadInput
+from polarcast.data.field_file import read_field
 
 
 def _event(frames: int = 3, size: int = 16) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.claims import read_npy_header
 
 Values = npt.NDArray[Any]
 _DATA = "data.npy"
@@ -35,7 +36,7 @@ class NpzFrames:
     def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
         """Yield a window (y, x) of each frame in the given order, as stored."""
         with zipfile.ZipFile(self.path) as content, content.open(_DATA) as stream:
-            shape, in_fortran_order, dtype = _header(stream)
+            shape, in_fortran_order, dtype = read_npy_header(stream)
             if in_fortran_order:
                 yield from self._from_whole(numbers, rows, columns)
                 return
@@ -83,7 +84,7 @@ class XarrayFrames:
 def npz_shape(path: Path) -> tuple[int, ...]:
     """Return the shape of the member `data` of an npz file without reading its values."""
     with zipfile.ZipFile(path) as content, content.open(_DATA) as stream:
-        return _header(stream)[0]
+        return read_npy_header(stream)[0]
 
 
 @contextmanager
@@ -106,23 +107,17 @@ def open_dataset(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def read_errors_as_bad_input(path: Path) -> Iterator[None]:
+def read_errors_as_bad_input(path: Path, kind: str = "gridded sequence") -> Iterator[None]:
     """Convert any exception to BadInput, because a damaged file can raise anything in a library."""
     try:
         yield
-    except (BadInput, MemoryError):
+    except BadInput:
         raise
+    except MemoryError:
+        raise BadInput("needs more memory than there is", path, "cut it into smaller files") from None
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise BadInput(
-            f"can't be read as a gridded sequence ({reason})", path, "copy it again from its source"
-        ) from None
-
-
-def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    if np.lib.format.read_magic(stream) == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    return np.lib.format.read_array_header_2_0(stream)
+        raise BadInput(f"can't be read as a {kind} ({reason})", path, "copy it again from its source") from None
 
 
 def _indexer(numbers: Sequence[int]) -> slice | list[int]:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from polarcast.data.errors import BadInput
+from polarcast.data.ingest.grids.units import quantity_of
+from polarcast.data.ingest.ranges import DBZ, GAP_MINUTES, PIXELS, SPACING_KM, STEP_MINUTES, check_height, check_range
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,16 @@ class GridSettings:
     zr: tuple[float, float] = (200.0, 1.6)
 
     def __post_init__(self) -> None:
-        for name, least in (("step_minutes", 0), ("max_gap_minutes", 0), ("tile", 7), ("min_frames", 0)):
-            if getattr(self, name) <= least:
-                raise BadInput(f"{name} = {getattr(self, name)}", fix=f"give a value above {least}")
-        if not 0 <= self.min_coverage <= 1:
-            raise BadInput(f"min_coverage = {self.min_coverage}", fix="give a share from 0 to 1")
-        if self.spacing_km is not None and self.spacing_km <= 0:
-            raise BadInput(f"spacing_km = {self.spacing_km}", fix="give a value above 0")
+        for name, least, most in _RANGES:
+            check_range(name, getattr(self, name), least, most)
+        check_height(self.height_km)
+        if self.units is not None:
+            quantity_of(self.units, "--units", named_rain=True)
+
+
+_RANGES = (
+    ("step_minutes", *STEP_MINUTES), ("max_gap_minutes", *GAP_MINUTES), ("tile", *PIXELS), ("min_frames", 1, 1e6),
+    ("min_coverage", 0, 1), ("min_echo_pixels", 0, 1e9), ("min_dbz", *DBZ), ("spacing_km", *SPACING_KM),
+    ("scale", -1e12, 1e12), ("offset", -1e12, 1e12),
+)  # fmt: skip
+"""Setting, least and largest value; settings that are None are not checked."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.claims import MOST_PIXELS, check_claims
 from polarcast.data.ingest.event import Field, Times
 from polarcast.data.ingest.grids.axes import AS_STORED, axes_of, has_time_axis
 from polarcast.data.ingest.grids.frames import (
@@ -22,7 +24,10 @@ from polarcast.data.ingest.grids.frames import (
 from polarcast.data.ingest.grids.geometry import Geometry
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.units import is_known_name, is_quantity, is_rain_name, quantity_of
+from polarcast.data.ingest.ranges import SPACING_KM
 
+LONGEST_KM = 45_000.0
+"""Longest side of a grid, slightly above the circumference of the Earth."""
 _CORNER = ("lat0", "lon0", "dlat", "dlon")
 
 
@@ -116,7 +121,9 @@ def open_source(path: Path, settings: GridSettings) -> GriddedSource:
             candidate variables.
     """
     with read_errors_as_bad_input(path):
+        check_claims(path)
         opened = _open_npz(path, settings) if path.suffix == ".npz" else _open_xarray(path, settings)
+    _check_geometry(opened.geometry, path)
     units = settings.units or opened.units
     quantity, factor = quantity_of(units, path, named_rain=opened.named_rain)
     times, index, times_note = _in_order(opened.times, path)
@@ -125,6 +132,19 @@ def open_source(path: Path, settings: GridSettings) -> GriddedSource:
         path, quantity, factor, times, index, opened.geometry, note, opened.frames,
         _overridden(opened.packing, settings),
     )  # fmt: skip
+
+
+def _check_geometry(geometry: Geometry, path: Path) -> None:
+    """Check that a grid has pixels that fit on the Earth: others would become millions of tiles."""
+    if not 0 < prod(geometry.shape) <= MOST_PIXELS:
+        raise BadInput(f"frames of {geometry.shape} pixels", path, f"give at most {MOST_PIXELS} pixels, in parts")
+    if not np.isfinite(geometry.corner or 0).all():
+        raise BadInput(f"a corner at {geometry.corner}", path, "give its latitude and longitude in degrees")
+    least, most = SPACING_KM
+    sides = [n * s for n, s in zip(geometry.shape, geometry.spacing_km, strict=True)]
+    if not (all(least <= s <= most for s in geometry.spacing_km) and max(sides) <= LONGEST_KM):
+        found = " × ".join(f"{s:.3g}" for s in geometry.spacing_km)
+        raise BadInput(f"pixels of {found} km", path, f"give {least:g} to {most:g} km, on one Earth: --spacing-km")
 
 
 def _in_order(times: Times, path: Path) -> tuple[Times, npt.NDArray[np.int64], dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from polarcast.data.files import replacing
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.resample import to_regular_steps
 from polarcast.data.ingest.volumes.frame import VolumeSettings, rain_description, rain_of_kdp
@@ -28,8 +29,7 @@ class Scan:
 
 def save_gridded(gridded: GriddedVolume, path: Path) -> None:
     """Write a gridded volume to the cache atomically."""
-    partial = path.with_name(f".{path.name}")
-    with partial.open("wb") as stream:
+    with replacing(path) as partial, partial.open("wb") as stream:
         np.savez_compressed(
             stream,
             time=gridded.time,
@@ -38,7 +38,6 @@ def save_gridded(gridded: GriddedVolume, path: Path) -> None:
             variables=np.array(gridded.variables),
             note=np.array(json.dumps(gridded.note)),
         )
-    partial.replace(path)
 
 
 def load_gridded(path: Path) -> GriddedVolume:

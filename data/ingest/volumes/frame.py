@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from polarcast.data.archive import VARIABLES
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.formats import read_volume
+from polarcast.data.ingest.ranges import DBZ, GAP_MINUTES, STEP_MINUTES, check_range
 from polarcast.data.ingest.volumes import phase
 from polarcast.data.ingest.volumes.censor import precipitation
 from polarcast.data.ingest.volumes.gridding import METHOD, Grid, GriddedVolume, to_grid
@@ -18,6 +20,13 @@ from polarcast.data.ingest.volumes.volume import BANDS_GHZ, Mask, Sweep, Volume
 RAIN_OF_KDP = {"S": (50.70, 0.85), "C": (29.7, 0.85), "X": (15.81, 0.7992)}
 """Coefficients of R = a KDP^b in mm/h by band, from Py-ART (retrieve/qpe.py, _coeff_rkdp_table). The C-band relation is
 by Bringi and Chandrasekar; the others are fits to Beard–Chuang drop shapes."""
+
+
+_RANGES = (
+    ("min_dbz", *DBZ), ("min_rhohv", 0, 1.1), ("max_texture_deg", 0, 360), ("step_minutes", *STEP_MINUTES),
+    ("max_gap_minutes", *GAP_MINUTES),
+)  # fmt: skip
+"""Setting, least and largest value."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,13 @@ class VolumeSettings:
             raise BadInput(f"unknown rain grid {self.rain!r}", "--rain", "choose from: kdp, none")
         if not self.variables or self.variables[0] != "zh":
             raise BadInput("zh is not the first variable", "--variables", "put zh first, for example zh,zdr,kdp")
+        if len(set(self.variables)) < len(self.variables) or not set(self.variables) <= set(VARIABLES):
+            found = ", ".join(self.variables)
+            raise BadInput(
+                f"unknown or repeated variables: {found}", "--variables", f"choose from: {', '.join(VARIABLES)}"
+            )
+        for name, least, most in _RANGES:
+            check_range(name, getattr(self, name), least, most)
 
     @property
     def has_rain(self) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.data.errors import BadInput
+from polarcast.data.ingest.ranges import PIXELS, SPACING_KM, check_height, check_range
 from polarcast.data.ingest.volumes.pyart_bridge import pyart_library, to_pyart
 from polarcast.data.ingest.volumes.volume import Mask, Real, Sweep, Volume
 
@@ -30,6 +32,14 @@ class Grid:
     size: int = 256
     spacing_km: float = 1.0
     heights_km: tuple[float, ...] = (1.0, 3.0, 7.0)
+
+    def __post_init__(self) -> None:
+        check_range("size", self.size, *PIXELS)
+        check_range("spacing_km", self.spacing_km, *SPACING_KM)
+        if not self.heights_km or list(self.heights_km) != sorted(set(self.heights_km)):
+            raise BadInput(f"heights {self.heights_km}", "--heights", "give ascending heights, such as 1,3,7")
+        for height in self.heights_km:
+            check_height(height)
 
     def limits_m(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Return ((south, north), (west, east)) centres of the outermost pixels, in metres from the radar."""

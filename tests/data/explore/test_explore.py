@@ -69,7 +69,7 @@ def test_report_and_figures_do_not_depend_on_the_number_of_workers(archive: Arch
         done: list[int] = []
         explore(archive, out, truth=archive_truth(archive.root), workers=workers, on_event=done.append)
         assert done == list(range(1, 9))
-        assert {p.name for p in out.iterdir()} == FIGURES | {"report.json"}
+        assert {p.name for p in out.iterdir()} == FIGURES | {"report.json", ".lock"}
         reports.append(json.loads((out / "report.json").read_text()))
     assert reports[0] == reports[1]
     assert {"test", "value", "low", "high", "pass"} == set(reports[0]["acceptance"][0])
