@@ -1,6 +1,8 @@
 """A run in Python: train it, open it, load its model, predict and evaluate with it."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from torch import Tensor, float16
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
-from polarcast.data.files import read_json, sole_writer
+from polarcast.data.files import checked_output, read_json, sole_writer
 from polarcast.hpc.config.resolve import input_spec
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, detect
@@ -19,6 +21,7 @@ from polarcast.hpc.inference.predict import PredictOptions, forecast
 from polarcast.hpc.inference.prediction import Prediction
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.load import load_model
+from polarcast.hpc.runs.provenance import read_provenance
 from polarcast.hpc.scores.event_scores import EventScores
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.training.train import train as train_run
@@ -26,14 +29,15 @@ from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.models.forecaster import Forecaster, InputSpec
 
 OnStep = Callable[[int, int, float], None]
+_FLAG = re.compile(r"(?<![^\s(])--([a-z]\w*)")
 
 
 class Run:
     """A run folder, opened: its configuration, log, provenance, model, forecasts and scores."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Open a folder. Raises BadInput when it is not a run."""
-        self._folder = RunFolder(Path(path))
+    def __init__(self, path: str | Path, trust: bool = False) -> None:
+        """Open a folder; see `open_run`. Raises BadInput when it is not a run."""
+        self._folder = RunFolder(Path(path), trust)
         self.config: RunConfig = self._folder.config()
         """The configuration."""
 
@@ -59,7 +63,7 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """Code, data, packages and machine that the run was made with; empty before its training starts."""
-        return read_json(self._folder.provenance_file)
+        return read_provenance(self._folder.provenance_file)
 
     @property
     def scores(self) -> EventScores:
@@ -106,14 +110,21 @@ class Run:
             size: Pixels of 1 km a side that a radar volume is gridded to.
 
         Raises:
-            BadInput: the run is not trained, or the source is unusable or lacks what the run reads.
+            BadInput: the run is not trained, the event lacks these frames, or the source is unusable or lacks what the
+                run reads.
         """
         first, end = frames
-        if first is not None and first < 0:
-            raise BadInput(f"must not be negative, got {first}", "frames", "give numbers of frames")
+        for number in (first, end):
+            if number is not None and (not isinstance(number, int) or number < 0):
+                raise BadInput(f"expected numbers from 0 or None, got {number!r}", "frames", "give them as (2, 9)")
         call = f"polarcast.Run.predict({Path(source).name!r}, {event=}, {members=}, {seed=}, {frames=}, {issued=})"
         options = PredictOptions(event, members, seed, (first, end), issued, size, history=call)
-        return forecast(self._folder, Path(source), options)
+        with _named_as_arguments():
+            found = forecast(self._folder, Path(source), options)
+        last = int(found["frame"][-1]) if end is not None else -1
+        if end is not None and end > last + 1:
+            raise BadInput(f"{end} is beyond the last frame, {last}", "frames", f"end at {last + 1} at most")
+        return found
 
     def evaluate(self, split: str = "test", archive: str | Path | None = None) -> EventScores:
         """Score the run and keep the records in its folder, as `polarcast evaluate` does.
@@ -126,16 +137,26 @@ class Run:
             The scores; any metric by name, such as `scores["csi@threshold=10"]`.
 
         Raises:
-            BadInput: the run is not trained, or the data lack what it reads.
+            BadInput: the run is not trained, its shards are not in a local folder and it is not trusted, or the data
+                lack what it reads.
         """
         with ProgressBoard(Console(stderr=True, quiet=True)) as board:
-            found = evaluate_records(self.path, Path(archive) if archive else None, split, board, World())
+            found = evaluate_records(self._folder, Path(archive) if archive else None, split, board, World())
         return EventScores(found.records)
 
     @property
     def card(self) -> dict[str, Any]:
         """Parameters, FLOPs, arm and events of the trained run."""
         return read_json(self.path / "card.json")
+
+
+@contextmanager
+def _named_as_arguments() -> Iterator[None]:
+    """Name arguments in errors as in Python, not as options of the command line: `members`, not `--members`."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(*(_FLAG.sub(r"\1", part) for part in (error.what, error.where, error.fix))) from None
 
 
 def _checked(forecast: Callable[..., Tensor], inputs: InputSpec) -> Callable[..., Tensor]:
@@ -159,13 +180,18 @@ def _checked(forecast: Callable[..., Tensor], inputs: InputSpec) -> Callable[...
     return checked
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, trust: bool = False) -> Run:
     """Open a run folder, trained or not.
 
+    Args:
+        path: Folder of the run.
+        trust: Whether you trust whoever made it: `evaluate` then reads its shards as its configuration says, even
+            through a command or a URL.
+
     Raises:
-        BadInput: the folder is not a run.
+        BadInput: the folder is not a run, or its configuration is damaged.
     """
-    return Run(path)
+    return Run(path, trust)
 
 
 def train(config: RunConfig, out: str | Path, on_step: OnStep | None = None) -> Run:
@@ -180,13 +206,14 @@ def train(config: RunConfig, out: str | Path, on_step: OnStep | None = None) -> 
         on_step: Called on rank 0 with (steps done, steps in all, latest loss).
 
     Raises:
-        BadInput: unusable data or configuration, or `out` holds another run or is in use by another process.
+        BadInput: unusable data or configuration, or `out` holds another run, is in use by another process, or can't be
+            written. A new folder is removed again if no step was made.
         WorkFailed: the loss is not finite, or has exploded.
         Stopped: a signal or the time limit has ended it early; what was done is saved.
     """
     if not isinstance(config, RunConfig):
         raise BadInput(f"expected a configuration, got {type(config).__name__}", "config", "use polarcast.load_config")
-    world, folder = detect(), RunFolder(Path(out))
+    world, folder = detect(), RunFolder(checked_output(Path(out), is_folder=True), trust=True)
     with sole_writer(folder.path, world.is_first):
         train_run(config, folder, world, on_step)
-    return Run(folder.path)
+    return Run(folder.path, trust=True)

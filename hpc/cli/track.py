@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from polarcast.data.errors import WorkFailed
+from polarcast.hpc.cli.checks import check_folders
 from polarcast.hpc.utils.console import Json, print_json, print_text
 
 app = typer.Typer(help="Mirror runs in W&B or TensorBoard.", no_args_is_help=True)
@@ -27,7 +29,7 @@ def replay(
 
     Example: polarcast track replay runs/demo --project radar --mode online
     """
-    from polarcast.data.errors import WorkFailed
+    check_folders(runs)
     from polarcast.hpc.runs.folder import RunFolder
     from polarcast.hpc.tracking.mirror import open_mirror, runs_in
 

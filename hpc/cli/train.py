@@ -20,19 +20,31 @@ def train(
 
     Example: polarcast train demo data.shards=shards arm=radar train.steps=500 --out runs/radar
     """
-    from polarcast.data.files import sole_writer
-    from polarcast.data.shards.manifest import read_manifest
+    from polarcast.data.errors import BadInput
+    from polarcast.data.files import checked_output, sole_writer
     from polarcast.hpc.config.load import load_config
     from polarcast.hpc.distributed.launch import end_with_launcher, launch_local
     from polarcast.hpc.distributed.world import detect, one_gpu_each, visible_gpus
-    from polarcast.hpc.runs.folder import RunFolder
-    from polarcast.hpc.training.micro_batch import share_of
 
     end_with_launcher()
+    if processes < 1:
+        raise BadInput(f"{processes} is too small", "--processes", "give 1 or more")
+    if out:
+        checked_output(out, is_folder=True)
+    given = [word.removeprefix("data.shards=") for word in overrides or [] if word.startswith("data.shards=")]
+    if given and not set(given[-1]) & set("${'\""):
+        _find_shards(given[-1])
     config = load_config(source, overrides or [])
-    folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
+    folder = checked_output(out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}", is_folder=True)
+    _find_shards(config.data.shards)
+    from polarcast.hpc.runs.folder import RunFolder
+
     if processes > 1 and "RANK" not in os.environ:
+        from polarcast.data.shards.manifest import read_manifest
+        from polarcast.hpc.training.micro_batch import share_of
+
         # Report invalid input once, not on every rank.
+        RunFolder(folder).check(config)
         read_manifest(config.data.shards)
         share_of(config.train, processes)
         one_gpu_each(processes, visible_gpus(), "--processes")
@@ -42,17 +54,28 @@ def train(
 
         world = detect()
         with progress("train", config.train.steps, world.is_first) as show, sole_writer(folder, world.is_first):
-            train_run(config, RunFolder(folder), world, lambda n, of, loss: show(n, of, f"loss {loss:.4f}"))
+            train_run(config, RunFolder(folder, trust=True), world, lambda n, of, loss: show(n, of, f"loss {loss:.4f}"))
         if not world.is_first:
             return
     _report_training(RunFolder(folder).path, as_json)
 
 
+def _find_shards(location: str) -> None:
+    """Raise BadInput if a local folder has no shards, before torch is imported."""
+    from polarcast.data.shards.manifest import NAME, read_manifest
+    from polarcast.data.shards.source import ShardSource
+
+    source = ShardSource(location)
+    if source.is_local and not (source.folder / NAME).is_file():
+        read_manifest(location)
+
+
 def _report_training(folder: Path, as_json: bool) -> None:
     from polarcast.hpc.runs.folder import RunFolder
 
-    records = list(RunFolder(folder).records())
-    best = min((r for r in records if r["event"] == "validation"), key=lambda r: r["loss"], default=None)
+    run = RunFolder(folder)
+    records, kept = list(run.records()), run.best_step()
+    best = next((r for r in records if r["event"] == "validation" and r.get("step") == kept), None)
     bad = {r["shard"]: r for r in records if r["event"] == "bad_shard"}
     if as_json:
         print_json({"run": str(folder), "best": best, "bad_shards": list(bad.values())})

@@ -9,18 +9,24 @@ the ZeRO stage may change. The learning rate and all random states are functions
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from polarcast.data.errors import BadInput
 from polarcast.data.files import replacing, sync_file, sync_folder, write_json
+from polarcast.data.names import problem_of_name
 
 Tensors = dict[str, Tensor]
 
@@ -29,6 +35,7 @@ _SUMS = "sums.json"
 _NAME = re.compile(r"step-(\d{8})")
 _WEIGHTS, _AVERAGE, _MOMENTS = "model.safetensors", "average.safetensors", "optimizer.safetensors"
 _PROGRESS, _ORIGIN = "progress.json", "origin.json"
+_REQUIRED = (_WEIGHTS, _MOMENTS, _PROGRESS)
 
 
 @dataclass
@@ -81,50 +88,70 @@ def save(
         shutil.rmtree(leftover)
     partial = folder / f".partial_{final.name}"
     partial.mkdir(parents=True)
-    for name, tensors in ((_WEIGHTS, state.weights), (_AVERAGE, state.average), (_MOMENTS, state.moments)):
-        if tensors:
-            save_file(tensors, partial / name)
-    (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
-    (partial / _ORIGIN).write_text(json.dumps(dict(origin or {}), indent=1), encoding="utf-8")
-    _finish(partial, final)
+    try:
+        _write_parts(partial, state, progress, origin or {})
+        _finish(partial, final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     _prune(folder, keep, progress.best_step)
     return final
 
 
 def newest(folder: Path) -> Path | None:
     """Return the newest valid checkpoint, or None; log a warning for each invalid one that is skipped."""
-    for path in sorted((p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)), reverse=True):
+    for path in reversed(_all(folder)):
         if not (problem := problem_of(path)):
             return path
         _log.warning("polarcast: %s: %s; using the previous checkpoint", path, problem)
     return None
 
 
+def best(folder: Path, losses: Mapping[int, float]) -> Path | None:
+    """Return the valid checkpoint with the lowest validation loss, or None if none is valid.
+
+    Args:
+        folder: Folder of the run's checkpoints.
+        losses: Step → validation loss. Checkpoints of other steps come last, the newest of them first.
+    """
+    ranked = sorted(_all(folder), key=lambda path: (losses.get(step_of(path), math.inf), -step_of(path)))
+    return next((path for path in ranked if not problem_of(path)), None)
+
+
 def problem_of(path: Path) -> str:
     """Return what is wrong with a checkpoint; empty if it is valid."""
     try:
-        sums = json.loads((path / _SUMS).read_text("utf-8"))
-    except (OSError, ValueError):
+        sums = dict(json.loads((path / _SUMS).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
         return f"{_SUMS} is missing or damaged"
-    for name, value in sums.items():
+    for name in (*_REQUIRED, *sums):
+        if name not in sums or problem_of_name(name):
+            return f"{_SUMS} is damaged"
         try:
-            if _sha256(path / name) != value:
+            if _sha256(path / name) != sums[name]:
                 return f"{name} is damaged"
         except OSError:
             return f"{name} is missing"
-    return ""
+    return "" if _read_progress(path) else f"{_PROGRESS} is damaged"
 
 
 def load(path: Path) -> tuple[TrainState, Progress]:
-    """Read a checkpoint."""
-    progress = Progress(**json.loads((path / _PROGRESS).read_text("utf-8")))
-    average = load_file(path / _AVERAGE) if (path / _AVERAGE).exists() else {}
-    return TrainState(progress.step, load_file(path / _WEIGHTS), average, load_file(path / _MOMENTS)), progress
+    """Read a checkpoint. Raises BadInput if it is damaged."""
+    with _readable(path):
+        if not (progress := _read_progress(path)):
+            raise ValueError(_PROGRESS)
+        average = load_file(path / _AVERAGE) if (path / _AVERAGE).exists() else {}
+        return TrainState(progress.step, load_file(path / _WEIGHTS), average, load_file(path / _MOMENTS)), progress
 
 
 def name_of(step: int) -> str:
     """Return the folder name of the checkpoint at a step."""
     return f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint, from the name of its folder."""
+    return int(path.name.removeprefix("step-"))
 
 
 def evaluation_weights(path: Path) -> Tensors:
@@ -133,14 +160,59 @@ def evaluation_weights(path: Path) -> Tensors:
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Load the weights of a file into a model."""
-    model.load_state_dict(load_file(path))
+    """Load the weights of a file into a model. Raises BadInput if it is damaged, or holds those of another model."""
+    with _readable(path):
+        weights = load_file(path)
+    restore_weights(model, weights, path)
+
+
+def restore_weights(model: nn.Module, weights: Tensors, where: Path) -> None:
+    """Load weights, which were read from `where`, into a model. Raises BadInput if they are those of another model."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise BadInput("does not hold the weights of this model", where, "restore it, or train again") from None
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write weights to a file atomically."""
     with replacing(path) as partial:
-        save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, partial)
+        _save_tensors(partial, {k: v.detach().cpu().contiguous() for k, v in weights.items()})
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BadInput(f"damaged ({error})", path, "restore it from a copy, or train again") from None
+
+
+def _save_tensors(path: Path, tensors: Tensors) -> None:
+    """Write tensors with the mode that other new files have: `save_file` makes files that only this user can read."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    save_file(tensors, path)
+    path.chmod(mode)
+
+
+def _read_progress(path: Path) -> Progress | None:
+    """Read the progress of a checkpoint; None if it is damaged."""
+    try:
+        progress = Progress(**json.loads((path / _PROGRESS).read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    numbers = (progress.best_score, *progress.recent_losses) if isinstance(progress.recent_losses, list) else ("",)
+    is_valid = progress.step == step_of(path) and type(progress.best_step) is int
+    return progress if is_valid and all(type(number) in (int, float) for number in numbers) else None
+
+
+def _write_parts(partial: Path, state: TrainState, progress: Progress, origin: Mapping[str, Any]) -> None:
+    for name, tensors in ((_WEIGHTS, state.weights), (_AVERAGE, state.average), (_MOMENTS, state.moments)):
+        if tensors:
+            _save_tensors(partial / name, tensors)
+    (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+    (partial / _ORIGIN).write_text(json.dumps(dict(origin), indent=1), encoding="utf-8")
 
 
 def _finish(partial: Path, final: Path) -> None:
@@ -159,7 +231,11 @@ def _sha256(path: Path) -> str:
 
 
 def _prune(folder: Path, keep: int, best_step: int) -> None:
-    found = sorted(p for p in folder.glob("step-*") if _NAME.fullmatch(p.name))
-    for path in found[: -max(1, keep)]:
+    for path in _all(folder)[: -max(1, keep)]:
         if path.name != name_of(best_step):
             shutil.rmtree(path)
+
+
+def _all(folder: Path) -> list[Path]:
+    """Return all checkpoints, whether valid or not, from the oldest to the newest."""
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))

@@ -3,15 +3,21 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import write_text
+from polarcast.data.files import write_private, write_text
+from polarcast.data.secrets import redacted, redacted_tree
+from polarcast.hpc.config.difference import first_difference
 from polarcast.hpc.config.digest import digest
-from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.load import load_stored
 from polarcast.hpc.config.schema import RunConfig
+
+BEST_LOST = "best_lost"
+"""Event of the log: the best checkpoint was lost, and another one takes its place."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,14 @@ class Output:
 class RunFolder:
     """Paths and records of one run: config.yaml, provenance.json, log.jsonl, checkpoints/, weights, scores."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, trust: bool = False) -> None:
+        """Name the files of a run.
+
+        Args:
+            path: Folder of the run.
+            trust: Whether the user trusts whoever made it, so that its shards may be behind a command or a URL.
+        """
+        self.path, self.trust = Path(path), trust
         self.config_file = self.path / "config.yaml"
         self.provenance_file = self.path / "provenance.json"
         self.log_file = self.path / "log.jsonl"
@@ -39,49 +51,61 @@ class RunFolder:
         """Whether training is complete."""
         return self.weights_file.is_file()
 
-    def start(self, config: RunConfig) -> None:
-        """Write the configuration of a new run, or check it against that of the run to continue.
+    def check(self, config: RunConfig) -> None:
+        """Check that the folder is free for a run, or contains this run.
 
-        Settings that are not part of the digest may differ, such as the location of the shards; they are updated.
+        Settings that are not part of the digest may differ, such as the location of the shards.
 
         Raises:
-            BadInput: the folder contains a run with another configuration.
+            BadInput: the folder contains a run with another configuration; names the first setting that differs.
+        """
+        if self.is_trained and not self.config_file.exists():
+            raise BadInput("contains weights without a config.yaml", self.path, "choose another folder")
+        if self.config_file.exists() and digest(known := load_stored(self.config_file, trust=True)) != digest(config):
+            what = f"contains a run with another configuration: {first_difference(known, config)}"
+            raise BadInput(what, self.path, "choose another folder")
+
+    def start(self, config: RunConfig) -> None:
+        """Write the configuration of a new run, or update that of the run to continue.
+
+        A configuration with a remote location, which may hold secrets in any form, is readable by this user only.
+
+        Raises:
+            BadInput: see `check`.
         """
         from omegaconf import OmegaConf
 
+        self.check(config)
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.config_file.exists():
-            known = self.config()
-            if digest(known) != digest(config):
-                raise BadInput("contains a run with another configuration", self.path, "choose another folder")
-            if known == config:
-                return
-        write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+        if not self.config_file.exists() or load_stored(self.config_file, trust=True) != config:
+            content = OmegaConf.to_yaml(OmegaConf.create(config.to_dict()))
+            write = write_private if _may_hold_secrets(content) else write_text
+            write(self.config_file, content)
 
     def config(self) -> RunConfig:
-        """Read the configuration. Raises BadInput if the folder is not a run."""
+        """Read the configuration. Raises BadInput if the folder is not a run, or its configuration is damaged."""
         if not self.config_file.is_file():
             raise BadInput("not a run: it has no config.yaml", self.path, "start a run with: polarcast train PRESET")
-        return load_config(self.config_file, advise=False)
+        return load_stored(self.config_file, self.trust)
 
     def log(self, **record: Any) -> None:
-        """Append one record to log.jsonl, with the Unix time in seconds."""
+        """Append one record to log.jsonl, without secrets, with the Unix time in seconds."""
         with self.log_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({**record, "time": round(time.time(), 2)}) + "\n")
+            stream.write(json.dumps({**redacted_tree(record), "time": round(time.time(), 2)}) + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield all records of log.jsonl; skip lines that an interruption truncated."""
+        """Yield all records of log.jsonl; skip lines that an interruption truncated, or that are not records."""
         if not self.log_file.is_file():
             return
-        for line in self.log_file.read_text("utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+        for line in self.log_file.read_text("utf-8", "replace").splitlines():
+            with suppress(ValueError, RecursionError):
+                record = json.loads(line)
+                if isinstance(record, dict) and "event" in record and isinstance(record.get("step", 0), int):
+                    yield record
 
     def best_step(self) -> int | None:
         """Return the step of the kept weights; None for a model that is not trained in steps."""
-        steps = [r.get("best_step") for r in self.records() if r["event"] == "validation"]
+        steps = [r.get("best_step") for r in self.records() if r["event"] in ("validation", BEST_LOST)]
         return steps[-1] if steps else None
 
     def rewind_log(self, step: int) -> None:
@@ -89,6 +113,10 @@ class RunFolder:
         kept = [json.dumps(r) + "\n" for r in self.records() if r.get("step", 0) <= step]
         if self.log_file.is_file():
             write_text(self.log_file, "".join(kept))
+
+
+def _may_hold_secrets(content: str) -> bool:
+    return "pipe:" in content or "://" in content or redacted(content) != content
 
 
 def group_of(path: Path) -> str | None:

@@ -1,10 +1,9 @@
 """Provenance of a result: code, data, packages and machine.
 
-Environment variables are never recorded, because they may contain secrets.
+Environment variables are never recorded, because they may contain secrets; secrets in texts are replaced by digests.
 """
 
 import hashlib
-import json
 import platform
 import subprocess
 import sys
@@ -12,10 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.files import write_json
+from polarcast.data.files import read_json, write_json
+from polarcast.data.secrets import redacted_tree
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.utils.versions import package_versions
 
+_SECTIONS = ("code", "data", "packages")
 _PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
 
 
@@ -26,16 +27,14 @@ def write_provenance(path: Path, manifest: Manifest) -> None:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """Read provenance.json; empty if it is missing or damaged, because it is informative only."""
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError):
-        return {}
+    """Read provenance.json, without secrets; empty if it is missing or damaged, because it is informative only."""
+    content = dict(redacted_tree(read_json(path)))
+    return {key: value for key, value in content.items() if isinstance(value, dict) or key not in _SECTIONS}
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
     """Collect the code version with a hash of uncommitted changes, data digest, packages, host, GPU and command."""
-    return {
+    content = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": _code(),
         "data": {"folder": manifest.source.location, "digest": manifest.digest(), "archive": manifest.provenance},
@@ -46,6 +45,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "gpu": _gpu(),
         "command": sys.argv[1:],
     }
+    return dict(redacted_tree(content))
 
 
 def _gpu() -> str | None:

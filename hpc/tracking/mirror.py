@@ -5,14 +5,14 @@ run in the tracker, and a second replay sends nothing. The environment is never 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
+from polarcast.data.secrets import redacted
 from polarcast.data.shards.health import file_sha256
-from polarcast.hpc.config.validate import TRACKERS
 from polarcast.hpc.runs.folder import RunFolder
 
 _log = logging.getLogger("polarcast")
@@ -73,7 +73,7 @@ class Mirror:
         try:
             sent: int = work()
         except Exception as error:
-            self._lost = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            self._lost = redacted(next(iter(str(error).strip().splitlines()), type(error).__name__))
             _log.warning(
                 "polarcast: tracking stopped (%s); send the records later: polarcast track replay",
                 self._lost,
@@ -129,9 +129,10 @@ def open_mirror(run: RunFolder, name: str, mode: str = "", project: str = "polar
     """
     from polarcast.hpc.tracking.sinks import TensorBoard, WandB
 
-    if name not in TRACKERS:
-        raise BadInput(f"unknown tracker {name!r}", "tracker", f"choose from: {', '.join(TRACKERS)}")
-    return Mirror(run, name, WandB(mode, project) if name == "wandb" else TensorBoard())
+    sinks: dict[str, Callable[[], Sink]] = {"wandb": lambda: WandB(mode, project), "tensorboard": TensorBoard}
+    if name not in sinks:
+        raise BadInput(f"unknown tracker {name!r}", "tracker", f"choose from: {', '.join(sinks)}")
+    return Mirror(run, name, sinks[name]())
 
 
 def runs_in(folders: Sequence[Path]) -> list[Path]:

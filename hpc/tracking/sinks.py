@@ -3,15 +3,18 @@
 import hashlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.runs.folder import RunFolder, group_of
 from polarcast.hpc.runs.provenance import read_provenance
 
 _FILES = {"manifest": "provenance.json", "model": "model.safetensors", "report": "card.md", "scores": "scores.parquet"}
+_TEXT = (".json", ".md")
 _START_SECONDS = 60
 
 
@@ -36,7 +39,7 @@ class WandB:
             project=self._project, id=identity(run), name=run.path.name, group=group_of(run.path), resume="allow",
             mode=self._mode, dir=str(run.path), settings=private_settings(), reinit="finish_previous",  # type: ignore[arg-type]
             job_type=config.task, tags=[config.arm, config.model["name"]], allow_val_change=True,
-            config={**config.to_dict(), "provenance": made},
+            config=redacted_tree({**config.to_dict(), "provenance": made}),
         )  # fmt: skip
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -55,7 +58,7 @@ class WandB:
             path = run.path / name
             if path.is_file():
                 artifact = wandb.Artifact(f"{identity(run)}-{kind}", type=kind)
-                artifact.add_file(str(path))
+                _add(artifact, path)
                 self._run.log_artifact(artifact)
 
     def finish(self) -> None:
@@ -89,6 +92,15 @@ class TensorBoard:
     def finish(self) -> None:
         """Flush and close."""
         self._writer.close()
+
+
+def _add(artifact: Any, path: Path) -> None:
+    """Add a file to an artifact; text without secrets, which an earlier version may have recorded."""
+    if path.suffix not in _TEXT:
+        artifact.add_file(str(path))
+        return
+    with artifact.new_file(path.name, encoding="utf-8") as copy:
+        copy.write(redacted(path.read_text("utf-8")))
 
 
 def private_settings() -> Any:

@@ -1,6 +1,5 @@
 """Write checkpoints in a background thread while training continues."""
 
-import json
 import threading
 from dataclasses import replace
 from types import TracebackType
@@ -9,11 +8,13 @@ from typing import Any
 from safetensors import SafetensorError
 
 from polarcast.data.errors import BadInput
+from polarcast.data.secrets import redacted_tree
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.runs import checkpoint
 from polarcast.hpc.runs.checkpoint import Progress, TrainState
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.provenance import read_provenance
 from polarcast.hpc.training.engine import Engine
 
 
@@ -71,7 +72,7 @@ class AsyncCheckpointer:
 
     def _origin(self) -> dict[str, Any]:
         return {
-            "config": self._config.to_dict(),
-            "provenance": json.loads(self._run.provenance_file.read_text("utf-8")),
+            "config": redacted_tree(self._config.to_dict()),
+            "provenance": read_provenance(self._run.provenance_file),
             "world_size": self._world.size,
         }

@@ -43,7 +43,6 @@ class MetricsLogger:
                 micro_batch=micro_batch, engine=self._config.engine, zero_stage=self._config.zero_stage,
                 **nodes,
             )  # fmt: skip
-        self._reset()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -75,19 +74,14 @@ class MetricsLogger:
             self._warn_of_straggler(record["slowest"])
         if self._world.is_first:
             self._run.log(event="step", step=step, **record)
-        self._reset()
+        self.reset()
 
     def validation(self, progress: Progress, loss: float, scores: Mapping[str, float | None]) -> None:
         """Log the loss and scores of a validation."""
         if self._world.is_first:
             extra = {"scores": dict(scores)} if scores else {}
             self._run.log(event="validation", step=progress.step, loss=loss, best_step=progress.best_step, **extra)
-        self._reset()
-
-    def log_event(self, event: str, step: int, **record: Any) -> None:
-        """Log any other event."""
-        if self._world.is_first:
-            self._run.log(event=event, step=step, **record)
+        self.reset()
 
     def hang(self, progress: Progress, message: str) -> None:
         """Print and log that a rank hangs; called on the rank that detects it."""
@@ -100,5 +94,6 @@ class MetricsLogger:
             _log.warning("polarcast: rank %(rank)s on %(host)s takes %(times)s times as long as the others", found)
             self._slow = []
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Restart the times of the next record."""
         self._begun, self._waited, self._steps = time.perf_counter(), 0.0, 0

@@ -7,8 +7,7 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.resolve import ResolvedConfig
-from polarcast.hpc.config.schema import TrainConfig
-from polarcast.hpc.config.validate import AUTO
+from polarcast.hpc.config.schema import AUTO, TrainConfig
 from polarcast.hpc.distributed.process_group import gather, join
 from polarcast.hpc.distributed.world import World, device_of
 from polarcast.hpc.runs.build import build_model

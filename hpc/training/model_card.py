@@ -3,6 +3,7 @@
 from typing import Any
 
 from polarcast.data.files import write_json, write_text
+from polarcast.data.secrets import redacted_tree
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.resolve import ResolvedConfig
@@ -25,7 +26,7 @@ _ROWS = {
 
 def write_card(run: RunFolder, resolved: ResolvedConfig, manifest: Manifest) -> None:
     """Write card.json and card.md of a trained run."""
-    card = describe(run, resolved, manifest)
+    card = redacted_tree(describe(run, resolved, manifest))
     write_json(run.path / "card.json", card)
     lines = [f"| {label} | {_text(card[key])} |" for key, label in _ROWS.items() if card[key] is not None]
     write_text(

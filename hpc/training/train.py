@@ -4,18 +4,21 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import NoReturn
 
 import numpy as np
 import torch
 
 from polarcast.data.batch import Batch
-from polarcast.data.errors import Stopped, WorkFailed
+from polarcast.data.errors import BadInput, Stopped, WorkFailed
+from polarcast.data.loading.permute import Indices
 from polarcast.data.loading.reader import Reader
+from polarcast.data.shards.health import ChangedShard
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.resolve import ResolvedConfig, resolve
 from polarcast.hpc.config.schema import RunConfig, TrainConfig
 from polarcast.hpc.distributed.heartbeat import DATA, STEP, VALIDATION, Heartbeat
-from polarcast.hpc.distributed.preemption import TIME_LIMIT, StopFlag, requeue, wait_to_be_ended
+from polarcast.hpc.distributed.preemption import TIME_LIMIT, StopFlag, StoppedNow, requeue, wait_to_be_ended
 from polarcast.hpc.distributed.preflight import on_every_rank, preflight
 from polarcast.hpc.distributed.process_group import barrier, gather, join
 from polarcast.hpc.distributed.world import World, set_up_torch
@@ -23,10 +26,12 @@ from polarcast.hpc.runs import checkpoint
 from polarcast.hpc.runs.build import build_model, build_reader, build_sampler, open_shards
 from polarcast.hpc.runs.checkpoint import Progress, TrainState
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.intact import require_intact
 from polarcast.hpc.runs.load import load_base
 from polarcast.hpc.runs.provenance import write_provenance
 from polarcast.hpc.tracking.mirror import Mirror, open_mirror
 from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
+from polarcast.hpc.training.best import best_checkpoint
 from polarcast.hpc.training.engine import Engine
 from polarcast.hpc.training.loader import TrainLoader
 from polarcast.hpc.training.metrics_log import MetricsLogger
@@ -56,6 +61,8 @@ class Training:
     stop: StopFlag
     mirrors: list[Mirror]
     on_step: OnStep | None
+    on_begin: Callable[[], None]
+    """Called by all ranks when nothing but the steps is left to do; claims the run folder."""
 
 
 def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | None = None) -> None:
@@ -69,38 +76,58 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
 
     Raises:
         BadInput: invalid data or configuration, a folder that contains another run, or nodes that differ.
-        WorkFailed: the loss is not finite or has exploded; the message has the step, the rank and the samples.
+        WorkFailed: the loss is not finite or has exploded; the message has the step, the rank and the samples. Or too
+            many shards changed under the run; it has the shard.
         Stopped: a signal or the time limit ended the run early, after saving its progress.
     """
     join(world)
     if gather(run.is_trained, world)[0]:  # on shared file systems, nodes may see a new file at different times
         on_every_rank(lambda: run.start(config) if world.is_first else None, world)
         return
+    on_every_rank(lambda: _prepare(config, run) if world.is_first else None, world)
     with StopFlag(world, config.train.stop_seconds) as stop:
-        manifest = on_every_rank(lambda: open_shards(config), world)
-        set_up_torch(config.train.threads, world)
-        resolved = resolve(config)
-        model = build_model(resolved)
-        if config.base:
-            on_every_rank(lambda: load_base(model, config.base), world)
-        on_every_rank(lambda: _start_run(config, run, world, manifest), world)
-        if resolved.model.trained:
-            _train_by_gradient(resolved, run, world, model, manifest, stop, on_step)
-        elif world.is_first:
-            _fit(model, build_reader(config, manifest, "train"))
-            checkpoint.save_weights(run.weights_file, model.state_dict())
-        if world.is_first:
-            write_card(run, resolved, manifest)
+        try:
+            with stop.at_once():
+                _train(config, run, world, stop, on_step)
+        except StoppedNow as signal:
+            _stop_early(world, str(signal), "no step is lost")
+        except ChangedShard as error:
+            raise WorkFailed(f"the data changed under the run: {error}") from None
 
 
-def _fit(model: Forecaster, reader: Reader, most: int | None = None) -> None:
-    """Fit the model in one pass over the training windows, or over `most` evenly spaced ones, the same on all ranks."""
-    count = min(len(reader), most or len(reader))
-    chosen = np.linspace(0, len(reader) - 1, count).round().astype(int)
+def _train(config: RunConfig, run: RunFolder, world: World, stop: StopFlag, on_step: OnStep | None) -> None:
+    manifest = on_every_rank(lambda: open_shards(config), world)
+    set_up_torch(config.train.threads, world)
+    resolved = resolve(config)
+    model = build_model(resolved)
+    if config.base:
+        on_every_rank(lambda: load_base(model, config.base), world)
+    if resolved.model.trained:
+        _train_by_gradient(resolved, run, world, model, manifest, stop, on_step)
+    elif world.is_first:
+        reader = build_reader(config, manifest, "train")
+        require_intact(reader, config.data, World())
+        _fit(model, reader, np.arange(len(reader)))
+        _claim(config, run, world, manifest)
+        checkpoint.save_weights(run.weights_file, model.state_dict())
+    if world.is_first:
+        write_card(run, resolved, manifest)
+
+
+def _fit(model: Forecaster, reader: Reader, windows: Indices, most: int | None = None) -> None:
+    """Fit the model in one pass over windows, or over `most` evenly spaced ones of them, the same on all ranks."""
+    count = min(len(windows), most or len(windows))
+    chosen = windows[np.linspace(0, len(windows) - 1, count).round().astype(int)]
     model.fit(reader.read([window]).to("cpu") for window in chosen)
 
 
-def _start_run(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) -> None:
+def _prepare(config: RunConfig, run: RunFolder) -> None:
+    run.check(config)
+    run.path.mkdir(parents=True, exist_ok=True)
+
+
+def _claim(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) -> None:
+    """Write the configuration and the provenance into the run folder: from now on, it is that of this run."""
     if world.is_first:
         run.start(config)
         write_provenance(run.provenance_file, manifest)
@@ -119,73 +146,106 @@ def _train_by_gradient(
     found = preflight(run.path, world) if world.size > 1 else {}
     training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
     samples, logger = TrainLoader(build_sampler(config, training), run, world), MetricsLogger(run, world, settings)
+    samples.inspect(training, config.data)
+    require_intact(validation, config.data, world)
     state, progress = _resume(run, world)
     first, parameters = progress.step, parameter_count(model)
     micro_batch = choose_micro_batch(resolved, manifest, world)
     if not state:
-        _fit(model, training, _FIT_WINDOWS)
+        _fit(model, training, samples.intact(), _FIT_WINDOWS)
     engine = Engine(model, settings, world, micro_batch, state)
     engine.guard.recent.extend(progress.recent_losses)
-    logger.begin(progress, parameters, micro_batch, found)
-    samples.inspect(training, config.data)
     batches = samples.batches(config, micro_batch, first)
     hang = partial(logger.hang, progress)
+
+    def begin() -> None:
+        on_every_rank(lambda: _claim(config, run, world, manifest), world)
+        logger.begin(progress, parameters, micro_batch, found)
+        samples.report(step=0)
+
     with (
+        stop.at_once(False),
         AsyncCheckpointer(run, config, world) as saver,
         Heartbeat(world, settings.heartbeat_seconds, hang) as heartbeat,
     ):
         mirrors = [open_mirror(run, name) for name in settings.track] if world.is_first else []
         parts = Training(
-            config, world, engine, progress, samples, batches, validation, logger, heartbeat, stop, mirrors, on_step
-        )
+            config, world, engine, progress, samples, batches, validation, logger, heartbeat, stop, mirrors, on_step,
+            begin,
+        )  # fmt: skip
         reason = _loop(parts, saver)
         if reason and progress.step > first:
             saver.save(engine, progress)
         for mirror in mirrors:
             mirror.finish()
     if reason:
-        _stop_early(world, logger, progress, first, reason)
-    if world.is_first:
-        best = run.checkpoints / checkpoint.name_of(progress.best_step)
-        checkpoint.save_weights(run.weights_file, checkpoint.evaluation_weights(best))
-    barrier(world)
+        _stop_by_agreement(world, run, progress, first, reason)
+    on_every_rank(lambda: _keep_best(run, progress) if world.is_first else None, world)
 
 
 def _loop(parts: Training, saver: AsyncCheckpointer) -> str:
     """Run the remaining steps, or until all ranks agree to stop; return the reason to stop, empty at the end."""
-    settings, progress, engine, world = parts.config.train, parts.progress, parts.engine, parts.world
-    for step in range(progress.step, settings.steps):
+    settings, first = parts.config.train, parts.progress.step
+    parts.logger.reset()
+    if first == settings.steps:
+        parts.on_begin()
+    for step in range(first, settings.steps):
         if reason := parts.stop.agreed():
             return reason
-        seed_step(parts.config.seed, step, world.rank)
+        seed_step(parts.config.seed, step, parts.world.rank)
         parts.heartbeat.at(step + 1, DATA)
-        with parts.logger.waiting():
-            drawn = [next(parts.batches) for _ in range(engine.accumulation)]
-        parts.heartbeat.at(step + 1, STEP)
-        loss = engine.step(drawn, learning_rate(settings, step))
-        progress.step = step + 1
-        parts.logger.step(progress.step, loss, drawn, engine.own_time)
-        if parts.on_step and world.is_first:
-            parts.on_step(progress.step, settings.steps, loss)
-        if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
-            parts.samples.report(progress.step)
-            _validate(parts)
-            saver.save(engine, progress)
-        elif is_due(progress.step, settings.checkpoint_every):
-            saver.save(engine, progress)
+        try:
+            with parts.stop.at_once(), parts.logger.waiting():
+                drawn = [next(parts.batches) for _ in range(parts.engine.accumulation)]
+        except StoppedNow as signal:
+            return str(signal)
+        if step == first:
+            parts.on_begin()
+        _step(parts, saver, step, drawn)
     return ""
 
 
-def _stop_early(world: World, logger: MetricsLogger, progress: Progress, first: int, reason: str) -> None:
-    """Requeue the job after the checkpoint is saved, and raise Stopped."""
-    logger.log_event("stopped", progress.step, reason=reason)
+def _step(parts: Training, saver: AsyncCheckpointer, step: int, drawn: list[Batch]) -> None:
+    """Take one step; validate and save if that is due."""
+    settings, progress, engine = parts.config.train, parts.progress, parts.engine
+    parts.heartbeat.at(step + 1, STEP)
+    loss = engine.step(drawn, learning_rate(settings, step))
+    progress.step = step + 1
+    parts.logger.step(progress.step, loss, drawn, engine.own_time)
+    if parts.on_step and parts.world.is_first:
+        parts.on_step(progress.step, settings.steps, loss)
+    if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
+        parts.samples.report(progress.step)
+        _validate(parts)
+        saver.save(engine, progress)
+    elif is_due(progress.step, settings.checkpoint_every):
+        saver.save(engine, progress)
+
+
+def _keep_best(run: RunFolder, progress: Progress) -> None:
+    """Write the weights of the best checkpoint. Raises BadInput if no complete one is left."""
+    best = best_checkpoint(run, progress)
+    if not best:
+        raise BadInput("no checkpoint is complete", run.checkpoints, "run the same command again")
+    checkpoint.save_weights(run.weights_file, checkpoint.evaluation_weights(best))
+
+
+def _stop_by_agreement(world: World, run: RunFolder, progress: Progress, first: int, reason: str) -> None:
+    """Log that all ranks have stopped; raise Stopped, or WorkFailed if the time limit allows no step."""
+    if world.is_first and run.config_file.exists():
+        run.log(event="stopped", step=progress.step, reason=reason)
     barrier(world)
     if progress.step == first and reason == TIME_LIMIT:
         raise WorkFailed(f"no step completed within the time limit of the job; the run is still at step {first}")
+    _stop_early(world, reason, f"saved step {progress.step}" if progress.step else "no step was made")
+
+
+def _stop_early(world: World, reason: str, what: str) -> NoReturn:
+    """Requeue the job if it is one, and raise Stopped."""
     if requeued := gather(world.is_first and requeue(), world)[0]:
         wait_to_be_ended()
     action = "the job is requeued" if requeued else "run the same command to continue"
-    raise Stopped(f"stopped by {reason}; saved step {progress.step} — {action}")
+    raise Stopped(f"stopped by {reason}; {what} — {action}")
 
 
 def is_due(step: int, every: int) -> bool:
@@ -205,13 +265,19 @@ def learning_rate(settings: TrainConfig, step: int) -> float:
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch for one step of one rank, so that a resumed run draws the same random numbers."""
-    torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**64)
 
 
 def _resume(run: RunFolder, world: World) -> tuple[TrainState | None, Progress]:
-    """Load the newest valid checkpoint on all ranks; rank 0 selects it."""
+    """Load the newest valid checkpoint on all ranks; rank 0 selects it, and checks that the best one is not lost."""
     found = gather(checkpoint.newest(run.checkpoints) if world.is_first else None, world)[0]
-    return checkpoint.load(found) if found else (None, Progress())
+    if not found:
+        return None, Progress()
+    state, progress = checkpoint.load(found)
+    if world.is_first:
+        best_checkpoint(run, progress)
+    progress.best_step, progress.best_score = gather((progress.best_step, progress.best_score), world)[0]
+    return state, progress
 
 
 def _validate(parts: Training) -> None:

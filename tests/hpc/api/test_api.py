@@ -202,3 +202,25 @@ def test_a_submission_is_the_script_of_the_command(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
     with pytest.raises(pc.BadInput, match="nowhere"):
         pc.submit(config, cluster="nowhere", dry_run=True)
+
+
+def test_errors_of_a_forecast_name_arguments_not_options(
+    runs: dict[str, pc.Run], archive: Archive, tmp_path: Path
+) -> None:
+    run = runs["dualpol"]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({}, "select one with event"),
+        ({"event": 2, "members": 0}, "^members: "),
+        ({"event": 2, "issued": 1}, "^issued: .* — choose frames with frames$"),
+        ({"event": 2, "frames": (2, 99)}, "^frames: 99 is beyond the last frame, 3 — end at 4 at most$"),
+        ({"event": 2, "frames": ("a", None)}, "^frames: expected numbers"),
+        ({"event": 2, "frames": (9, None)}, "^frames: no frame in 9:"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(pc.BadInput, match=message) as refused:
+            run.predict(archive.root, **arguments)
+        assert "--" not in str(refused.value)
+    forecast = run.predict(archive.root, event=2, frames=(2, 4))
+    for write in (forecast.to_netcdf, forecast.to_png):
+        with pytest.raises(pc.BadInput, match="is a folder"):
+            write(tmp_path)

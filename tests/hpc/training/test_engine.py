@@ -81,7 +81,7 @@ def test_non_finite_loss_stops_the_run(shards: Manifest) -> None:
 
 def test_exploding_loss_reports_the_step(shards: Manifest, tmp_path: Path) -> None:
     with pytest.raises(WorkFailed, match=r"^step \d+: (loss|gradients).*\d{3}-\d{3}"):
-        train_here(configure(shards, "train.learning_rate=1e30", "train.clip_norm=1e30"), tmp_path)
+        train_here(configure(shards, "train.learning_rate=1000", "train.clip_norm=1000"), tmp_path)
 
 
 def test_training_lowers_the_loss_and_keeps_the_best_step(alone: RunFolder) -> None:
