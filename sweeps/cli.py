@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output
+from polarcast.data.names import checked_name
 from polarcast.hpc.utils.console import Json, plain, print_json, print_text, progress, stderr
+from polarcast.hpc.utils.sources import SPACES, yaml_source
 
 if TYPE_CHECKING:
     from polarcast.sweeps.result import Result
@@ -40,11 +43,18 @@ def sweep(
     On Slurm, in one allocation: polarcast submit --nodes 2 -- sweep furenet; as independent workers: polarcast submit
     --array 0-7 -- sweep furenet --worker
     """
+    if trials is not None and trials < 1:
+        raise BadInput(f"{trials} is too small", "--trials", "give 1 or more")
+    if at_once < 0:
+        raise BadInput(f"{at_once} is negative", "--at-once", "give a number of trials, or 0 for as many as possible")
+    source = yaml_source(space, SPACES, "space")
+    folder = checked_output(out or Path("runs") / f"sweep-{checked_name(source.stem, source)}", is_folder=True)
+    if results_only and not (folder / "space.json").is_file():
+        raise BadInput("holds no sweep", folder, "run it without --results-only")
     from polarcast.sweeps.result import result_of, write_result
     from polarcast.sweeps.space import load_space
 
     spec = load_space(space, overrides or [], paired, trials)
-    folder = out or Path("runs") / f"sweep-{spec.name}"
     if not results_only:
         _run(folder, spec, resume, worker, at_once)
     result = result_of(folder, spec)
@@ -53,15 +63,26 @@ def sweep(
 
 
 def _run(folder: Path, space: "Space", resume: bool, worker: bool, at_once: int) -> None:
-    from polarcast.sweeps.drive import Interrupts, begin
-    from polarcast.sweeps.record import REPLACED, RUNNING, ranked, read_trials
-    from polarcast.sweeps.study import points_of
+    from polarcast.hpc.bench.checks import check_data
+    from polarcast.sweeps.drive import begin
+    from polarcast.sweeps.study import running
 
     if worker and space.is_population:
         fix = "remove --worker: Ray runs the population, also across the nodes of a job"
         raise BadInput("independent workers can't train a population", space.name, fix)
     was_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-    space = begin(folder, space, resume or worker or was_requeued, stderr())
+    if space.file.data:
+        check_data(space.file.data)
+    with running(folder, worker):
+        space = begin(folder, space, resume or worker or was_requeued, stderr())
+        _try_points(folder, space, worker, at_once)
+
+
+def _try_points(folder: Path, space: "Space", worker: bool, at_once: int) -> None:
+    from polarcast.sweeps.drive import Interrupts
+    from polarcast.sweeps.record import REPLACED, RUNNING, ranked, read_trials
+    from polarcast.sweeps.study import points_of
+
     with progress("sweep", points_of(space)) as show, Interrupts():
 
         def show_progress() -> None:

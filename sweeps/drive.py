@@ -9,13 +9,14 @@ from typing import Any
 
 from polarcast.data.errors import BadInput, Stopped
 from polarcast.data.files import write_json
+from polarcast.data.secrets import redacted_tree
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.bench.cells import SuiteFolder
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.distributed.preemption import requeue, wait_to_be_ended
 from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.sweeps.space import Space
-from polarcast.sweeps.study import sweep_lock
+from polarcast.sweeps.study import mend_study, sweep_lock
 
 _FILE = "space.json"
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
@@ -29,16 +30,26 @@ def begin(folder: Path, space: Space, resume: bool, console: Any) -> Space:
     """
     # `trials` is not compared: a sweep may be extended.
     content = {k: v for k, v in json.loads(json.dumps(asdict(space.file))).items() if k != "trials"}
+    content = redacted_tree(content)
     known = folder / _FILE
     with sweep_lock(folder):
         if known.is_file():
             if not resume:
                 raise BadInput("already holds a sweep", folder, "add --resume to continue it, or choose another folder")
-            if json.loads(known.read_text("utf-8")) != content:
+            if redacted_tree(_read(known)) != content:
                 raise BadInput("holds a sweep of another space", folder, "choose another folder")
         space = _with_data(folder, space, console)
+        mend_study(folder, space)
         write_json(known, content)
     return space
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        fix = "delete it if the folder is of this space, or choose another folder"
+        raise BadInput("is damaged", path, fix) from None
 
 
 def _with_data(folder: Path, space: Space, console: Any) -> Space:

@@ -4,9 +4,10 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, shown
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -129,8 +130,12 @@ def parse_parameter(key: str, content: Any) -> Parameter:
     """
     kinds = [k for k in content if k != "when"] if isinstance(content, Mapping) else []
     if len(kinds) != 1 or kinds[0] not in _KINDS:
-        raise BadInput("not a parameter", key, f"use one of {', '.join(_KINDS)}, such as {{choice: [1, 2]}}")
+        raise BadInput(
+            f"{shown(content)} is not a parameter", key, f"use one of {', '.join(_KINDS)}, such as {{choice: [1, 2]}}"
+        )
     (kind,), values = kinds, content[kinds[0]]
+    if not isinstance(content.get("when") or {}, Mapping):
+        raise BadInput("`when` is not a condition", key, "write for example when: {model.name: unet}")
     when = {k: tuple(v) if isinstance(v, list) else (v,) for k, v in (content.get("when") or {}).items()}
     if kind == "choice":
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
@@ -144,6 +149,8 @@ def _range(key: str, kind: str, values: Any, when: Mapping[str, tuple[Any, ...]]
     if not is_pair or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         raise BadInput(f"{kind} needs two bounds", key, f"write for example {{{kind}: [1, 10]}}")
     low, high = values
+    if not all(-inf < bound < inf for bound in values):
+        raise BadInput(f"{kind} needs finite bounds", key, f"write for example {{{kind}: [1, 10]}}")
     log, is_integer = kind.startswith("log"), kind.endswith("integer")
     if low >= high or (log and low <= 0) or (is_integer and not all(isinstance(v, int) for v in values)):
         raise BadInput(
@@ -175,6 +182,11 @@ def grid(parameters: Sequence[Parameter], count: int) -> list[Point]:
             )
         ]
     return points
+
+
+def grid_size(parameters: Sequence[Parameter], count: int) -> int:
+    """Return an upper bound of the number of points of a grid, without building it."""
+    return prod(len(p.values) if isinstance(p, Choice) else count for p in parameters)
 
 
 def encoded(parameters: Sequence[Parameter], point: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Trial records: chosen point, progress, objective, and final state."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from polarcast.sweeps.parameters import Point
 
 RUNNING, COMPLETE, STOPPED, REPLACED, FAILED = "running", "complete", "stopped", "replaced", "failed"
 """States of a trial. Stopped: by early stopping. Replaced: by a branch of a better member of the population."""
+STATES = (RUNNING, COMPLETE, STOPPED, REPLACED, FAILED)
 _FILE = "trial.json"
+_log = logging.getLogger("polarcast")
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,45 @@ def write_trial(folder: Path, trial: Trial) -> None:
 
 
 def read_trial(folder: Path) -> Trial | None:
-    """Read the trial of a folder; None if there is none."""
+    """Read the trial of a folder; None if there is none, or if its record is damaged, which logs a warning once."""
+    path = folder / _FILE
     try:
-        content: dict[str, Any] = json.loads((folder / _FILE).read_text("utf-8"))
-    except FileNotFoundError:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        reports = [TrialReport(**report) for report in content["reports"]]
+        trial = Trial(**{**content, "reports": reports})
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return Trial(**{**content, "reports": [TrialReport(**report) for report in content["reports"]]})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        _warn_of(path)
+        return None
+    if trial.key != folder.name or not _is_valid(trial):
+        _warn_of(path)
+        return None
+    return trial
+
+
+@cache
+def _warn_of(path: Path) -> None:
+    _log.warning("polarcast: %s is damaged; the sweep goes on without it", path)
+
+
+def _is_valid(trial: Trial) -> bool:
+    """Whether each value of a record has its type; numbers may be infinite, because a training may diverge."""
+    texts = (trial.key, trial.state, trial.reason, trial.parent)
+    numbers = (trial.created, trial.seconds, *(report.value for report in trial.reports))
+    by_arm = [value for report in trial.reports for value in report.by_arm.values()]
+    integers = (trial.steps, trial.member, *(report.step for report in trial.reports))
+    return (
+        all(isinstance(text, str) for text in texts)
+        and trial.state in STATES
+        and isinstance(trial.point, dict)
+        and all(isinstance(number, int) and not isinstance(number, bool) for number in integers)
+        and all(isinstance(number, int | float) and number == number for number in (*numbers, *by_arm))
+    )
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """Read all trials of a sweep, oldest first."""
+    """Read all trials of a sweep, oldest first; damaged ones are left out."""
     found: Iterator[Trial | None] = (read_trial(path.parent) for path in (folder / "trials").glob(f"*/{_FILE}"))
     return sorted((trial for trial in found if trial), key=lambda trial: (trial.created, trial.key))
 

@@ -1,33 +1,37 @@
 """Sweep results as a table and three figures."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from polarcast.sweeps.parameters import encoded
+from polarcast.data.files import write_bytes
+from polarcast.hpc.utils.text import printable
 from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, STOPPED, Trial
 from polarcast.sweeps.result import Result
+from polarcast.sweeps.study import add_completed
 
 _SHOWN = 20
 
 
 def table(result: Result) -> Any:
     """Return a rich table of the top trials, best first."""
+    from rich.markup import escape
     from rich.table import Table
 
     space = result.space
     counts = ", ".join(
         f"{result.count(state)} {state}" for state in (COMPLETE, STOPPED, REPLACED, FAILED) if result.count(state)
     )
-    shown = Table(title=f"{space.name}: {space.file.objective} ({counts})")
+    shown = Table(title=escape(printable(f"{space.name}: {space.file.objective} ({counts})")))
     arms = space.arms if len(space.arms) > 1 else ()
     for name in ("trial", space.objective, *arms, "step"):
         shown.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
     for parameter in space.parameters:
-        shown.add_column(parameter.key.split(".", 1)[-1], justify="right")
+        shown.add_column(escape(parameter.key.split(".", 1)[-1]), justify="right")
     shown.add_column("")
     for trial in result.trials[:_SHOWN]:
-        shown.add_row(*_row(trial, result, arms))
+        shown.add_row(*(escape(printable(cell)) for cell in _row(trial, result, arms)))
     return shown
 
 
@@ -89,16 +93,7 @@ def as_study(result: Result) -> Any:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = result.space
     study = optuna.create_study(direction="minimize" if space.smaller_is_better else "maximize")
-    ended = sorted((t for t in result.trials if t.state == COMPLETE), key=lambda t: t.created)
-    for trial in ended:
-        chosen = [p for p in space.parameters if p.key in trial.point]
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=encoded(space.parameters, trial.point),
-                distributions={p.key: p.as_distribution() for p in chosen},
-                value=trial.value,
-            )
-        )
+    add_completed(study, space, sorted(result.trials, key=lambda trial: trial.created))
     return study
 
 
@@ -140,6 +135,8 @@ def _save(path: Path, draw: Callable[[Any, str], Any], study: Any, objective: st
         axes = draw(study, objective)
     figure = axes.figure
     figure.set_size_inches(9, 5)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, bbox_inches="tight", format="png")
     plt.close(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content.getvalue())

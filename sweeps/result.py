@@ -1,7 +1,6 @@
 """Sweep results, computed from the trial records alone."""
 
-import csv
-import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,15 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from polarcast.data.files import write_json, write_text
+from polarcast.data.errors import BadInput
+from polarcast.data.files import write_json, write_private, write_text
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.utils.text import csv_text
 from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, RUNNING, STOPPED, Trial, ranked, read_trials
 from polarcast.sweeps.space import Space
 
 _DRAWS = 5000
+_log = logging.getLogger("polarcast")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def result_of(folder: Path, space: Space) -> Result:
 
 def compare(trials: Sequence[Trial], smaller_is_better: bool) -> Paired | None:
     """Compare the two arms over the given completed trials; None without trials."""
-    pairs = np.array([[t.reports[-1].by_arm[arm] for arm in ("radar", "dualpol")] for t in trials])
+    both = [values for t in trials if {"radar", "dualpol"} <= (values := t.reports[-1].by_arm).keys()]
+    pairs = np.array([[values[arm] for arm in ("radar", "dualpol")] for values in both])
     if not len(pairs):
         return None
     differences = pairs[:, 1] - pairs[:, 0]
@@ -104,18 +107,22 @@ def compare(trials: Sequence[Trial], smaller_is_better: bool) -> Paired | None:
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Write result.json, trials.csv and best.yaml, a configuration for `polarcast train`."""
+    """Write result.json, trials.csv and best.yaml, a configuration for `polarcast train`.
+
+    If the configuration of the best trial is damaged, log a warning instead of writing best.yaml.
+    """
     write_json(folder / "result.json", result.as_record())
     rows = [_as_row(trial) for trial in result.trials]
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, keys, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "trials.csv", text.getvalue())
+    write_text(folder / "trials.csv", csv_text(rows, keys))
     if best := result.best:
-        config = RunFolder(folder / "trials" / best.key / result.space.arms[-1]).config()
-        write_text(folder / "best.yaml", OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+        try:
+            config = RunFolder(folder / "trials" / best.key / result.space.arms[-1]).config()
+        except BadInput as error:
+            _log.warning("polarcast: best.yaml is not written: %s", error)
+            return
+        # Like the configuration of a run, it may hold secrets.
+        write_private(folder / "best.yaml", OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
 
 
 def _as_row(trial: Trial) -> dict[str, Any]:

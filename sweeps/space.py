@@ -11,14 +11,16 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
+from polarcast.hpc.bench.checks import expected_protocol
 from polarcast.hpc.bench.data import DataSpec
 from polarcast.hpc.config.load import load_config, model_config, parse_overrides, with_current_names
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.scores.metrics import METRICS
-from polarcast.hpc.scores.query import check_single, parse_score
-from polarcast.sweeps.parameters import Parameter, Point, parse_parameter
+from polarcast.hpc.scores.query import check_available, check_single, parse_score
+from polarcast.hpc.utils import sources
+from polarcast.sweeps.parameters import Parameter, Point, grid_size, parse_parameter
 
-SPACES = Path(__file__).parent
+SPACES = sources.SPACES
 SEARCHES = ("optuna", "random", "grid", "pbt")
 _VALIDATION = "validation/"
 _LOSS = "loss"
@@ -27,6 +29,8 @@ _TWO_SIDED = ("nb", "bias", "lost_variance", "power", "spread_skill")
 _WHILE_TRAINING = ("train.learning_rate", "train.weight_decay", "train.clip_norm", "model.loss", "model.drop")
 """Keys that may change during training; a population may only search these."""
 _CHECKPOINTS_TO_COPY = 8
+_MOST_POINTS = 100_000
+_BOUNDS = {"trials": (1, _MOST_POINTS), "grid": (1, 1000), "seed": (0, 2**32 - 1), "processes": (1, 1024)}
 
 
 @dataclass
@@ -131,18 +135,19 @@ def load_space(source: str, overrides: Sequence[str] = (), paired: bool = False,
         BadInput: the space does not exist, a key is unknown, the configuration rejects a value, or the objective is not
             a validation score with a clear direction.
     """
-    path = Path(source) if Path(source).suffix in (".yaml", ".yml") else SPACES / f"{source}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in SPACES.glob("*.yaml")))
-        raise BadInput("no such space", source, f"choose from: {names}; or give a YAML file")
+    path = sources.yaml_source(source, SPACES, "space")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(SpaceFile), OmegaConf.load(path))
         file: SpaceFile = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
-        raise BadInput(str(error).splitlines()[0], path, "see the bundled spaces for examples") from None
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise sources.wrong_content(error, path, "see the bundled spaces for examples") from None
     own = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(file.set), parse_overrides(overrides)))
-    file = replace(file, set=own, paired=file.paired or paired, trials=trials or file.trials)  # type: ignore[arg-type]
-    space = Space(path.stem, file, tuple(parse_parameter(k, v) for k, v in file.parameters.items()))
+    file = replace(file, set=own, paired=file.paired or paired, trials=file.trials if trials is None else trials)  # type: ignore[arg-type]
+    try:
+        parameters = tuple(parse_parameter(k, v) for k, v in file.parameters.items())
+    except BadInput as error:
+        raise BadInput(error.what, f"{path}, {error.where}", error.fix) from None
+    space = Space(path.stem, file, parameters)
     _check(space, path)
     return space
 
@@ -157,6 +162,7 @@ def _check(space: Space, path: Path) -> None:
             f"{path}, parameters",
             "add for example train.learning_rate: {log_uniform: [1e-4, 1e-2]}",
         )
+    _check_numbers(space, path)
     if space.is_population:
         _check_population(space, path)
     _check_objective(space, path)
@@ -168,6 +174,16 @@ def _check(space: Space, path: Path) -> None:
         known.add(parameter.key)
         for value, point in product(parameter.extremes, _settings(space, parameter)):
             _check_value(space, path, {**point, parameter.key: value}, parameter.key)
+
+
+def _check_numbers(space: Space, path: Path) -> None:
+    for name, (least, most) in _BOUNDS.items():
+        if not least <= (value := getattr(space.file, name)) <= most:
+            raise BadInput(f"{value} is out of range", f"{path}, {name}", f"give {least} to {most}")
+    if space.file.search == "grid" and (count := grid_size(space.parameters, space.file.grid)) > _MOST_POINTS:
+        raise BadInput(
+            f"the grid has {count} points", f"{path}, grid", f"give fewer values: at most {_MOST_POINTS} points"
+        )
 
 
 def _check_population(space: Space, path: Path) -> None:
@@ -202,6 +218,10 @@ def _check_objective(space: Space, path: Path) -> None:
     if space.objective == _LOSS:
         return
     check_single([space.objective], where)
+    try:
+        check_available(parse_score(space.objective), expected_protocol(space.config({})), ("lead_time",))
+    except BadInput as error:
+        raise BadInput(error.what, where, error.fix) from None
     if parse_score(space.objective).name in _TWO_SIDED:
         raise BadInput(
             f"{space.objective} can't be optimized: neither smaller nor larger is better",

@@ -1,15 +1,17 @@
 """The Optuna study of a sweep, stored in one file that any number of workers may share."""
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import sole_writer
 from polarcast.sweeps.parameters import Point, encoded, grid
-from polarcast.sweeps.record import RUNNING, read_trials
+from polarcast.sweeps.record import COMPLETE, RUNNING, Trial, read_trials
 from polarcast.sweeps.space import Space
 
 if TYPE_CHECKING:
@@ -19,17 +21,44 @@ if TYPE_CHECKING:
 
 NAME = "sweep"
 _FILE = "study.log"
-_LOCK = ".asking"
+_LOCK, _RUNNING = ".asking", ".running"
+_log = logging.getLogger("polarcast")
 
 
 def storage(folder: Path) -> "BaseStorage":
     """Return the journal storage; it is appended to under a lock, so a kill keeps earlier results."""
     import optuna
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+
+    from polarcast.sweeps.journal import TolerantJournal
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return JournalStorage(JournalFileBackend(str(folder / _FILE)))
+    return JournalStorage(TolerantJournal(folder / _FILE))
+
+
+def mend_study(folder: Path, space: Space) -> None:
+    """Replace a study that is damaged beyond single lines by one with the completed trials; log a warning."""
+    if not os.path.lexists(path := folder / _FILE):
+        return
+    try:
+        storage(folder)
+    except Exception as error:  # Optuna raises whatever the content of an operation leads to
+        _log.warning("polarcast: %s is damaged (%s); it is made again from the trials", path, type(error).__name__)
+        os.replace(path, path.with_name(f"{_FILE}.damaged"))
+        add_completed(_study(storage(folder), space, 0), space, read_trials(folder))
+
+
+def add_completed(study: "Study", space: Space, trials: Sequence[Trial]) -> None:
+    """Add completed trials to a study; skip points that are not of this space."""
+    from optuna.trial import create_trial
+
+    for trial in trials:
+        if trial.state == COMPLETE and trial.value is not None:
+            chosen = [parameter for parameter in space.parameters if parameter.key in trial.point]
+            with suppress(ValueError):
+                params = encoded(space.parameters, trial.point)
+                distributions = {parameter.key: parameter.as_distribution() for parameter in chosen}
+                study.add_trial(create_trial(params=params, distributions=distributions, value=trial.value))
 
 
 def sampler(space: Space, tried: int) -> "BaseSampler":
@@ -45,18 +74,24 @@ def open_study(folder: Path, space: Space) -> "Study":
     import optuna
 
     kept = storage(folder)
-    direction: Literal["minimize", "maximize"] = "minimize" if space.smaller_is_better else "maximize"
-    pruner = optuna.pruners.SuccessiveHalvingPruner(reduction_factor=3) if space.file.early_stopping else None
     with sweep_lock(folder):
         names = [summary.study_name for summary in optuna.get_all_study_summaries(kept)]
-        study = optuna.create_study(
-            storage=kept, study_name=NAME, load_if_exists=True, direction=direction,
-            pruner=pruner or optuna.pruners.NopPruner(), sampler=sampler(space, len(read_trials(folder))),
-        )  # fmt: skip
+        study = _study(kept, space, len(read_trials(folder)))
         if NAME not in names and space.file.search == "grid":
             for point in grid(space.parameters, space.file.grid):
                 study.enqueue_trial(encoded(space.parameters, point))
     return study
+
+
+def _study(kept: "BaseStorage", space: Space, tried: int) -> "Study":
+    import optuna
+
+    direction: Literal["minimize", "maximize"] = "minimize" if space.smaller_is_better else "maximize"
+    pruner = optuna.pruners.SuccessiveHalvingPruner(reduction_factor=3) if space.file.early_stopping else None
+    return optuna.create_study(
+        storage=kept, study_name=NAME, load_if_exists=True, direction=direction,
+        pruner=pruner or optuna.pruners.NopPruner(), sampler=sampler(space, tried),
+    )  # fmt: skip
 
 
 def points_of(space: Space) -> int:
@@ -87,6 +122,26 @@ class FixedPoint:
     def suggest_float(self, name: str, low: float, high: float, log: bool = False) -> object:
         """Return the given value."""
         return self._values[name]
+
+
+@contextmanager
+def running(folder: Path, is_worker: bool) -> Iterator[None]:
+    """Hold a sweep folder while running it: independent workers share it, any other process has it alone.
+
+    Raises:
+        BadInput: another process runs the sweep.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / _RUNNING, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if is_worker else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "wait for it, stop it first, or run all as workers with --worker"
+            raise BadInput("another process runs this sweep", folder, fix) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Run a trial: one training process per arm, monitored through its log."""
 
+import math
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from statistics import fmean
 from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import sole_writer, write_text
+from polarcast.data.files import sole_writer, write_private
+from polarcast.data.secrets import redacted
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.launch import die_with_parent
 from polarcast.hpc.runs.folder import RunFolder
@@ -36,8 +38,9 @@ from polarcast.sweeps.space import Space
 _POLL_SECONDS = 0.2
 _SECONDS_TO_SAVE = 120
 _REASON_LENGTH = 300
-_NOT_FOR_RUNS = ("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_")
-"""Prefixes of variables that a trial must not inherit: it is neither a rank of its parent nor the job to requeue."""
+_NOT_FOR_RUNS = ("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "RAY_AUTH_")
+"""Prefixes of variables that a trial must not inherit: it is no rank of its parent, no job to requeue, no part of Ray.
+"""
 
 
 class TrialFailed(Exception):
@@ -167,7 +170,7 @@ def _start(run: _Run, processes: int) -> "subprocess.Popen[bytes] | None":
         return None
     run.folder.path.mkdir(parents=True, exist_ok=True)
     source = run.folder.path.parent / f"{run.arm}.yaml"
-    write_text(source, OmegaConf.to_yaml(OmegaConf.create(run.config.to_dict())))
+    write_private(source, OmegaConf.to_yaml(OmegaConf.create(run.config.to_dict())))
     command = [sys.executable, "-m", "polarcast.hpc.cli", "train", str(source), "--out", str(run.folder.path)]
     with (run.folder.path / "output.txt").open("ab") as output:
         return subprocess.Popen(
@@ -191,10 +194,10 @@ def _is_running(run: _Run) -> bool:
 
 
 def _reason(run: _Run, code: int) -> str:
-    lines = (run.folder.path / "output.txt").read_text(errors="replaceutf-8").strip().splitlines()
+    lines = (run.folder.path / "output.txt").read_text("utf-8", "replace").strip().splitlines()
     if code == -signal.SIGKILL:
         return "killed, most likely out of memory"
-    return lines[-1][:_REASON_LENGTH] if lines else f"exited with code {code}"
+    return redacted(lines[-1])[:_REASON_LENGTH] if lines else f"exited with code {code}"
 
 
 def _validations(run: RunFolder, objective: str) -> dict[int, float]:
@@ -204,10 +207,10 @@ def _validations(run: RunFolder, objective: str) -> dict[int, float]:
         TrialFailed: the objective is undefined at a step.
     """
     records = {record["step"]: record for record in run.records() if record["event"] == "validation"}
-    values = {
-        step: record["loss"] if objective == "loss" else record.get("scores", {}).get(objective)
+    values: dict[int, float] = {
+        step: record.get("loss") if objective == "loss" else record.get("scores", {}).get(objective)
         for step, record in records.items()
     }
-    if undefined := [step for step, value in values.items() if value is None]:
+    if undefined := [step for step, value in values.items() if value is None or math.isnan(value)]:
         raise TrialFailed(f"{objective} is undefined at step {undefined[0]}")
     return values

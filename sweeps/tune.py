@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,11 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Trials are the main workload: run them at normal priority.
 os.environ.setdefault("RAY_worker_niceness", "0")
+if not os.environ.get("RAY_ADDRESS"):
+    # Ray runs any pickle that it gets. A local Ray listens on 127.0.0.1 only, and asks other users for a token.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 import ray
 from ray import tune

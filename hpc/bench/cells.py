@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.bench.checks import check_scores
 from polarcast.hpc.bench.data import DataSpec
 from polarcast.hpc.bench.suite import ModelSpec, Suite
 from polarcast.hpc.config.digest import digest
@@ -43,7 +44,8 @@ def cells_of(suite: Suite, shards: Path) -> list[Cell]:
     """Return all runs of a suite, each once; a cell follows the one it builds on.
 
     Raises:
-        BadInput: a model's settings are invalid, or models build on each other in a cycle.
+        BadInput: a model's settings are invalid, models build on each other in a cycle, or a table shows a score that
+            records of its models will not contain.
     """
     cells: dict[tuple[str, str, int], Cell] = {}
     for name in suite.models:
@@ -51,6 +53,7 @@ def cells_of(suite: Suite, shards: Path) -> list[Cell]:
             for seed in suite.seeds_of(name):
                 if not _add_cell(cells, suite, shards, (name, arm, seed), ()).is_random:
                     break
+    check_scores(suite, {cell.model: cell.config for cell in cells.values()})
     return list(cells.values())
 
 
@@ -78,7 +81,10 @@ def _add_cell(
 
 def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, base: BaseRun | None) -> RunConfig:
     overrides = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, "base": base and asdict(base)}
-    return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, overrides)))  # type: ignore[arg-type]
+    try:
+        return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, overrides)))  # type: ignore[arg-type]
+    except BadInput as error:
+        raise BadInput(error.what, f"models, {spec.label}: {error.where}", error.fix) from None
 
 
 class SuiteFolder:

@@ -1,7 +1,5 @@
 """Render tables of scores for the terminal, Markdown, CSV and JSON."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from polarcast.data.files import write_text
 from polarcast.hpc.bench.table import ARM_NAMES, DIFFERENCE, ComparisonTable, Record
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score, coordinate_label, parse_score
+from polarcast.hpc.utils.text import csv_text, markdown_text
 
 _DETECTABLE_SHOWN = 8
 INTERVAL = "95% interval"
@@ -117,7 +116,7 @@ def write_table(folder: Path, table: ComparisonTable) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stem = table.records[0].table
     write_text(folder / f"{stem}.json", json.dumps(table.as_record(), indent=1) + "\n")
-    write_text(folder / f"{stem}.csv", _csv([r.as_row() for r in table.records]))
+    write_text(folder / f"{stem}.csv", _csv(table.records))
     write_text(folder / f"{stem}.md", markdown(table))
 
 
@@ -125,14 +124,20 @@ def markdown(table: ComparisonTable) -> str:
     """Return the table as Markdown."""
     grid = lay_out(table)
     rule = "|" + "---|" * grid.labels + "---:|" * (len(grid.head) - grid.labels)
-    lines = [f"**{table.title}**", "", "| " + " | ".join(grid.head) + " |", rule]
-    lines += ["| " + " | ".join(line) + " |" for line in grid.lines]
-    return "\n".join([*lines, "", footnote(table), ""])
+    lines = [f"**{markdown_text(table.title)}**", "", _markdown_row(grid.head), rule]
+    lines += [_markdown_row(line) for line in grid.lines]
+    return "\n".join([*lines, "", markdown_text(footnote(table)), ""])
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
 
 def terminal_table(table: ComparisonTable) -> Table:
     """Return the table for a terminal; rows that share the first label are grouped, and the label is printed once."""
-    shown = Table(title=table.title, caption=escape(footnote(table)), title_justify="left", caption_justify="left")
+    shown = Table(
+        title=escape(table.title), caption=escape(footnote(table)), title_justify="left", caption_justify="left"
+    )
     grid = lay_out(table)
     for position, name in enumerate(grid.head):
         is_value = position >= grid.labels
@@ -194,9 +199,6 @@ def _detectable(table: ComparisonTable, differences: Sequence[Record]) -> list[s
     return [f"{parse_score(m).heading(table.protocol)} {value:.2g}" for m, value in by_metric.items()]
 
 
-def _csv(rows: Sequence[dict[str, object]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+def _csv(records: Sequence[Record]) -> str:
+    rows = [record.as_row() for record in records]
+    return csv_text(rows, list(rows[0]))

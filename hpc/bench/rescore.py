@@ -1,17 +1,24 @@
 """Score the trained models of a finished suite on another archive."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
-from polarcast.data.shards.manifest import read_manifest
-from polarcast.hpc.bench.cells import SuiteFolder, cells_of
+from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output, sole_writer
+from polarcast.data.shards.manifest import Manifest, read_manifest
+from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.notes import rain_note
 from polarcast.hpc.bench.run import Tables, is_paper_archive, write_tables
 from polarcast.hpc.bench.suite import Suite, load_suite, without_synthetic_rows
+from polarcast.hpc.bench.unfinished import finished_part
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.runs.folder import Output
 from polarcast.hpc.utils.progress import ProgressBoard
+from polarcast.hpc.utils.text import printable
+
+_log = logging.getLogger("polarcast")
 
 
 def is_suite(path: Path) -> bool:
@@ -21,7 +28,7 @@ def is_suite(path: Path) -> bool:
 
 def saved_suite(path: Path) -> Suite:
     """Load the suite that was run in a folder. Raises BadInput if there is none."""
-    return load_suite(str(Path(path) / "suite.yaml"))
+    return load_suite(str(Path(path) / "suite.yaml"), is_stored=True)
 
 
 def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Path]:
@@ -33,27 +40,47 @@ def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Pa
         board: Progress board.
 
     Returns:
-        The tables, with titles that name the archive, and the folder they were written to.
+        The tables, with titles that name the archive, and the folder they were written to. They leave out models of
+        which a run can't be scored, and name them in a note.
 
     Raises:
-        BadInput: the suite is not finished, or the archive lacks variables or heights that its runs read.
+        BadInput: no run can be scored, because the suite is not finished, or the archive lacks variables or heights
+            that they read; or another process scores this suite on this archive.
     """
     suite = saved_suite(path)
     folder = SuiteFolder(path, suite.data)
     trained_on = read_manifest(folder.shards)
     out = path / "on" / archive.resolve().name
-    manifest = shards_of(archive, out, board)
-    if "preset" not in manifest.provenance:
-        suite = without_synthetic_rows(suite)
-    cells = cells_of(suite, folder.shards)
+    with sole_writer(checked_output(out, is_folder=True)):
+        manifest = shards_of(archive, out, board)
+        if "preset" not in manifest.provenance:
+            suite = without_synthetic_rows(suite)
+        outputs = _scored(suite, folder, trained_on, manifest, out, board)
+        part, scored, missing = finished_part(suite, outputs, out)
+        name = printable(archive.resolve().name)
+        titled = {n: replace(t, title=f"{t.title}; scored on {name}") for n, t in part.tables.items()}
+        note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
+        return write_tables(replace(part, tables=titled), out, scored, note, is_paper_archive(manifest)), out
+
+
+def _scored(
+    suite: Suite, folder: SuiteFolder, trained_on: Manifest, manifest: Manifest, out: Path, board: ProgressBoard
+) -> list[tuple[Cell, Output]]:
+    """Score each run of a suite; log a warning for each that can't be scored. Raises BadInput if none can."""
+    cells, failures = cells_of(suite, folder.shards), list[BadInput]()
     outputs = []
     with board.stage("evaluate", "runs", len(cells)) as done:
         for number, cell in enumerate(cells, start=1):
             run = folder.cell(cell, trained_on)
             output = Output(out / "scores" / f"{run.path.name}.parquet", out / "cases" / f"{run.path.name}.npz")
-            evaluate(run, manifest, output)
+            try:
+                evaluate(run, manifest, output)
+            except BadInput as error:
+                output.scores.unlink(missing_ok=True)
+                failures.append(error)
+                _log.warning("polarcast: not scored: %s", error)
             outputs.append((cell, output))
             done(number)
-    titled = {n: replace(t, title=f"{t.title}; scored on {archive.resolve().name}") for n, t in suite.tables.items()}
-    rescored = replace(suite, tables=titled)
-    return write_tables(rescored, out, outputs, rain_note(suite.task, manifest), is_paper_archive(manifest)), out
+    if len(failures) == len(cells):
+        raise failures[0]
+    return outputs

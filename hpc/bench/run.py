@@ -1,30 +1,40 @@
 """Run a suite: data, cells, tables and figures. Complete parts are not repeated."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
 from polarcast.data.archive import HEIGHTS_KM, NOT_RECORDED
-from polarcast.data.files import write_text
+from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output, sole_writer, write_private
+from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
+from polarcast.hpc.bench.checks import check_data
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.executor import CellJob, run_processes
 from polarcast.hpc.bench.notes import gain_note, rain_note
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.bench.table import ComparisonTable, build_table
-from polarcast.hpc.bench.unfinished import finished_part
-from polarcast.hpc.config.schema import BaseRun
-from polarcast.hpc.runs.folder import Output
+from polarcast.hpc.bench.unfinished import finished_part, is_scored
+from polarcast.hpc.config.schema import BaseRun, RunConfig
+from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.runs.provenance import read_provenance
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.models.registry import get_model
+
+if TYPE_CHECKING:
+    from polarcast.hpc.bench.figures.source import Kept
+
+_log = logging.getLogger("polarcast")
 
 Tables = dict[str, ComparisonTable]
 _PAPER_GRID = (256, 256)
@@ -43,18 +53,19 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Pro
         Tables by name.
 
     Raises:
-        BadInput: data or settings are invalid, or a cell failed because of its input.
+        BadInput: data or settings are invalid, a cell failed because of its input, or another process runs this suite.
         WorkFailed: a cell failed for another reason.
     """
+    check_data(suite.data, is_made=(folder.shards / NAME).is_file())
     cells = cells_of(suite, folder.shards)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_text(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
-    workers = workers or default_workers(cells)
-    _plan(suite, folder, cells, workers, board)
-    manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
-    run_cells(cells, folder, manifest, workers, board)
-    outputs = [(c, folder.cell(c, manifest).output) for c in cells]
-    return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_paper_archive(manifest))
+    with sole_writer(checked_output(folder.path, is_folder=True)):
+        write_private(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
+        workers = workers or default_workers(cells)
+        _plan(suite, folder, cells, workers, board)
+        manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
+        run_cells(cells, folder, manifest, workers, board)
+        outputs = [(c, folder.cell(c, manifest).output) for c in cells]
+        return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_paper_archive(manifest))
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
@@ -82,11 +93,21 @@ def run_cells(
     for cell in sorted(pending, key=lambda cell: (seeds.index(cell.seed), -_seconds_from(cell, pending))):
         run = folder.cell(cell, manifest)
         base = folder.cell(cell.base, manifest).path.resolve() if cell.base else None
-        run.start(replace(cell.config, base=base and BaseRun(str(base), cell.config.base.config)))
+        _start(run, replace(cell.config, base=base and BaseRun(str(base), cell.config.base.config)))
         after = run.path.with_name(base.name) if base and cell.base in pending else None
         jobs.append(CellJob(run.path, expected_seconds(cell), after))
     if jobs:
         run_processes(jobs, workers, board)
+
+
+def _start(run: RunFolder, config: RunConfig) -> None:
+    """Write the configuration of a cell, also over a damaged or lost one: the folder's name holds its digest."""
+    try:
+        run.config()
+    except BadInput:
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_private(run.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+    run.start(config)
 
 
 def write_tables(
@@ -105,7 +126,7 @@ def write_tables(
         BadInput: records are missing or damaged, or cells were scored on different events.
     """
     from polarcast.hpc.bench.figures.draw import draw_figures
-    from polarcast.hpc.bench.figures.source import FigureData, Kept
+    from polarcast.hpc.bench.figures.source import FigureData
     from polarcast.hpc.bench.report import write_report
 
     scores: dict[tuple[str, str], list[Records]] = {}
@@ -114,19 +135,28 @@ def write_tables(
     tables = {name: _with_gain_note(build_table(name, suite, scores, note)) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
-    kept: dict[tuple[str, str], Kept] = {}
-    for cell, output in outputs:
-        kept.setdefault((cell.model, cell.arm), Kept(cell.model, cell.arm, output.cases))
-    figures = draw_figures(folder / "figures", FigureData(suite, scores, list(kept.values())))
+    figures = draw_figures(folder / "figures", FigureData(suite, scores, _kept(outputs)))
     title, about = f"polarcast: {suite.name}", _about(suite, outputs)
     write_report(folder / "report.html", title, tables, figures, about, with_paper=with_paper)
     return tables
 
 
+def _kept(outputs: Sequence[tuple[Cell, Output]]) -> "list[Kept]":
+    """Return the cases of the first run of each model and arm; log a warning for those that are damaged."""
+    from polarcast.hpc.bench.figures.source import Kept
+
+    first: dict[tuple[str, str], Kept] = {}
+    for cell, output in outputs:
+        first.setdefault((cell.model, cell.arm), Kept(cell.model, cell.arm, output.cases))
+    if damaged := [str(kept.cases) for kept in first.values() if not kept.is_readable]:
+        _log.warning("polarcast: damaged, and left out of the figures: %s", ", ".join(damaged))
+    return [kept for kept in first.values() if kept.is_readable]
+
+
 def _about(suite: Suite, outputs: Sequence[tuple[Cell, Output]]) -> dict[str, str]:
     """Return the configuration of a suite and the provenance of its first run, by heading."""
-    about = {"Configuration of the suite": OmegaConf.to_yaml(OmegaConf.structured(suite))}
-    provenance = read_provenance(outputs[0][1].scores.with_name("provenance.json"))
+    about = {"Configuration of the suite": redacted(OmegaConf.to_yaml(OmegaConf.structured(suite)))}
+    provenance = redacted_tree(read_provenance(outputs[0][1].scores.with_name("provenance.json")))
     return about | ({"Provenance of the first run": json.dumps(provenance, indent=1)} if provenance else {})
 
 
@@ -173,8 +203,8 @@ def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], workers: int
 
 
 def _pending(cells: Sequence[Cell], folder: SuiteFolder) -> list[Cell]:
-    """Return the cells without scores; all cells if there are no shards yet."""
+    """Return the cells without scores, or whose scores are damaged; all cells if there are no shards yet."""
     if not (folder.shards / NAME).is_file():
         return list(cells)
     manifest = read_manifest(folder.shards)
-    return [c for c in cells if not folder.cell(c, manifest).output.scores.is_file()]
+    return [c for c in cells if not is_scored(folder.cell(c, manifest).output)]

@@ -1,5 +1,7 @@
 """Suite files (YAML): data, models with their arms and seeds, and tables."""
 
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,16 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
+from polarcast.data.names import checked_name
 from polarcast.hpc.bench.data import DataSpec
+from polarcast.hpc.config.stored import read_stored
 from polarcast.hpc.scores.query import ALL, parse_score
-from polarcast.hpc.scores.stats.paired import AGGREGATIONS
+from polarcast.hpc.scores.stats.aggregation import AGGREGATIONS
+from polarcast.hpc.utils import sources
+from polarcast.hpc.utils.text import printable
 
-SUITES = Path(__file__).with_name("suites")
+SUITES = sources.SUITES
+_LAST_SEED = 2**32 - 1
 
 
 @dataclass
@@ -97,26 +104,45 @@ class Suite:
         return table.models or [name for name in self.models if name not in bases]
 
 
-def load_suite(source: str) -> Suite:
+def load_suite(source: str, is_stored: bool = False) -> Suite:
     """Read a suite by name or file.
 
+    Args:
+        source: Name of a built-in suite, or path of a YAML file.
+        is_stored: Whether the file is that of a finished suite, which others may have made: nothing in it is
+            interpolated.
+
     Raises:
-        BadInput: no such suite, an unknown key, metric or model, or a value of the wrong type.
+        BadInput: no such suite, an unknown key, metric or model, a name that can't be that of a file, an empty list, or
+            a value of the wrong type.
     """
-    path = Path(source) if Path(source).suffix in (".yaml", ".yml") else SUITES / f"{source}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in SUITES.glob("*.yaml")))
-        raise BadInput("no such suite", source, f"choose from: {names}; or give a YAML file")
+    path = sources.yaml_source(source, SUITES, "suite")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Suite(name=path.stem)), OmegaConf.load(path))
-        suite: Suite = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
-        raise BadInput(str(error).splitlines()[0], path, "compare the file with a built-in suite") from None
+        content = read_stored(path) if is_stored else OmegaConf.load(path)
+        merged = OmegaConf.merge(OmegaConf.structured(Suite(name=path.stem)), content)
+        suite = _with_plain_texts(OmegaConf.to_object(merged))  # type: ignore[arg-type]
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise sources.wrong_content(error, path, "compare the file with a built-in suite") from None
     for name, table in suite.tables.items():
         try:
             check_table(table)
         except BadInput as error:
-            raise BadInput(error.what, f"{path}, {name}", error.fix) from None
+            raise BadInput(error.what, f"{path}, tables.{name}, {error.where}", error.fix) from None
+    _check_references(suite, path)
+    _check_suite(suite, path)
+    return suite
+
+
+def _with_plain_texts(suite: Suite) -> Suite:
+    """Return the suite with titles and labels of one line, without control characters."""
+    for table in suite.tables.values():
+        table.title = printable(" ".join(table.title.split()))
+    for spec in suite.models.values():
+        spec.label = printable(" ".join(spec.label.split()))
+    return suite
+
+
+def _check_references(suite: Suite, path: Path) -> None:
     named = [m for table in suite.tables.values() for m in table.models or []]
     named += [other for spec in suite.models.values() for other in (spec.base, spec.radar_of) if other]
     if unknown := [m for m in named if m not in suite.models]:
@@ -126,7 +152,61 @@ def load_suite(source: str) -> Suite:
             raise BadInput(f"{name} shows the radar arm of {spec.radar_of}, which has none", path, "add it")
         if spec.radar_of and suite.seeds_of(spec.radar_of)[: len(own := suite.seeds_of(name))] != own:
             raise BadInput(f"the seeds of {spec.radar_of} do not begin with those of {name}", path, f"begin with {own}")
-    return suite
+
+
+def check_names(names: Iterable[str], where: object) -> None:
+    """Check names that become files of one folder. Raises BadInput if one is unsafe, or two fold to one path."""
+    known: dict[str, str] = {}
+    for name in names:
+        folded = unicodedata.normalize("NFC", checked_name(name, where)).casefold()
+        if folded in known:
+            fix = "choose names that differ in more than the case of letters"
+            raise BadInput(f"{known[folded]!r} and {name!r} are one file on some file systems", where, fix)
+        known[folded] = name
+
+
+def _check_suite(suite: Suite, path: Path) -> None:
+    """Check the names, models and seeds of a suite, and that each table shows an arm of each of its models.
+
+    Raises:
+        BadInput: a list is empty, a value appears twice or is out of range, or a name can't be that of a file.
+    """
+    checked_name(suite.name, f"{path}, name")
+    check_names(suite.models, f"{path}, models")
+    check_names(suite.tables, f"{path}, tables")
+    if not suite.models:
+        raise BadInput("no models", f"{path}, models", "add for example unet: {label: U-Net}")
+    _check_list(suite.arms, f"{path}, arms", "[radar, dualpol]")
+    _check_seeds(suite.seeds, f"{path}, seeds")
+    for name, spec in suite.models.items():
+        if spec.arms is not None:
+            _check_list(spec.arms, f"{path}, models.{name}.arms", "[radar, dualpol]")
+        if spec.seeds is not None:
+            _check_seeds(spec.seeds, f"{path}, models.{name}.seeds")
+    for name, table in suite.tables.items():
+        _check_arms(suite, table, f"{path}, tables.{name}")
+
+
+def _check_list(values: Sequence[object], where: str, example: str) -> None:
+    if not values:
+        raise BadInput("is empty", where, f"give for example {example}, or remove it")
+    if twice := [value for value in values if list(values).count(value) > 1]:
+        raise BadInput(f"{twice[0]!r} appears twice", where, "give each once")
+
+
+def _check_seeds(seeds: Sequence[int], where: str) -> None:
+    _check_list(seeds, where, "[0, 1, 2]")
+    if unfit := [seed for seed in seeds if not 0 <= seed <= _LAST_SEED]:
+        raise BadInput(f"{unfit[0]} is not a seed", where, f"give 0 to {_LAST_SEED}")
+
+
+def _check_arms(suite: Suite, table: TableSpec, where: str) -> None:
+    chosen = table.arms or suite.arms
+    for model in suite.shown(table):
+        if not set(chosen) & set(known := suite.model_by_arm(model)):
+            raise BadInput(
+                f"{model} has none of the arms {', '.join(chosen)}", where, f"choose from: {', '.join(known)}"
+            )
 
 
 def check_table(table: TableSpec) -> None:
@@ -135,6 +215,12 @@ def check_table(table: TableSpec) -> None:
     Raises:
         BadInput: a score, aggregation or dimension is unknown, or a dimension is missing or repeated.
     """
+    for name, given in (("metrics", table.metrics), ("rows", table.rows), ("columns", table.columns)):
+        if not given:
+            raise BadInput("is empty", name, "remove it for the default")
+    for name, some in (("models", table.models), ("arms", table.arms)):
+        if some is not None and not some:
+            raise BadInput("is empty", name, "remove it to show all")
     scores = [parse_score(text) for text in table.metrics]
     shown = [*table.rows, *table.columns]
     known = {"model", "metric", "arm", *(axis for score in scores for axis in score.at)}
@@ -150,10 +236,17 @@ def check_table(table: TableSpec) -> None:
 
 
 def without_synthetic_rows(suite: Suite) -> Suite:
-    """Return the suite for real data, without the models that are meaningful on synthetic storms only."""
+    """Return the suite for real data, without the models that are meaningful on synthetic storms only.
+
+    Raises:
+        BadInput: no model is left, or one that is left depends on one that is not.
+    """
     kept = {name: spec for name, spec in suite.models.items() if not spec.synthetic_only}
-    tables = {
-        name: replace(table, models=table.models and [m for m in table.models if m in kept])
-        for name, table in suite.tables.items()
-    }
+    if not kept:
+        raise BadInput("all models are for synthetic data only", suite.name, "remove synthetic_only from one")
+    for name, spec in kept.items():
+        if lost := [other for other in (spec.base, spec.radar_of) if other and other not in kept]:
+            raise BadInput(f"{name} needs {lost[0]}, which is for synthetic data only", suite.name, "change one")
+    named = {name: table.models and [m for m in table.models if m in kept] for name, table in suite.tables.items()}
+    tables = {n: replace(table, models=named[n]) for n, table in suite.tables.items() if named[n] != []}
     return replace(suite, models=kept, tables=tables)

@@ -1,5 +1,6 @@
-"""Select the finished part of a suite, for tables of a suite that is still running."""
+"""Select the finished part of a suite, for tables of a suite that is still running, or whose records are damaged."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,19 @@ from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.cells import Cell
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.runs.folder import Output
+from polarcast.hpc.scores.records import read_records
 
+SCORES = "scores.parquet"
 Outputs = Sequence[tuple[Cell, Output]]
+
+
+def is_scored(output: Output) -> bool:
+    """Return whether the score records of a run exist and are not damaged."""
+    try:
+        read_records(output.scores)
+    except Exception:  # any damage means that the run is scored again
+        return False
+    return True
 
 
 def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, Outputs, str]:
@@ -26,7 +38,8 @@ def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, O
     Raises:
         BadInput: no model is finished.
     """
-    scored = {(c.model, c.arm, c.seed) for c, output in outputs if output.scores.is_file()}
+    scored = {(c.model, c.arm, c.seed) for c, output in outputs if is_scored(output)}
+    damaged = [o for c, o in outputs if (c.model, c.arm, c.seed) not in scored and os.path.lexists(o.scores)]
     requested: dict[str, list[int]] = {}
     for cell, _ in outputs:
         requested.setdefault(cell.model, []).append(cell.seed)
@@ -38,11 +51,14 @@ def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, O
         if (other := suite.models[model].radar_of) is not None:
             seeds[model] = [s for s in seeds[model] if s in seeds[other]]
     if not any(seeds.values()):
-        raise BadInput("no model of this suite is scored on all its arms yet", where, "run it without --tables-only")
+        what = "no model of this suite is scored on all its arms yet"
+        what += f"; damaged: {', '.join(str(o.scores) for o in damaged)}" if damaged else ""
+        raise BadInput(what, where, "run it without --tables-only")
     kept = [(c, output) for c, output in outputs if c.seed in seeds[c.model]]
     without = [suite.models[model].label for model, finished in seeds.items() if not finished]
     note = f"unfinished suite, {len(scored)} of {len(outputs)} runs are scored" if len(scored) < len(outputs) else ""
     note += f"; left out, without a complete seed: {', '.join(without)}" if without else ""
+    note += f"; {SCORES} is damaged: {', '.join(o.scores.parent.name for o in damaged)}" if damaged else ""
     return _keep_models(suite, {model for model, finished in seeds.items() if finished}), kept, note
 
 

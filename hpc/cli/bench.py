@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
+from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output
 from polarcast.hpc.cli.show import open_board, show_tables
 from polarcast.hpc.utils.console import Json
+from polarcast.hpc.utils.sources import SUITES, yaml_source
 
 
 def bench(
@@ -24,6 +27,13 @@ def bench(
 
     Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
     """
+    if workers is not None and workers < 1:
+        raise BadInput(f"{workers} is too small", "--workers", "give 1 or more")
+    if out:
+        checked_output(out, is_folder=True)
+    if archive and not archive.is_dir():
+        raise BadInput("no such folder", archive, "give an archive in the layout of NJU-CPOL")
+    yaml_source(suite, SUITES, "suite")
     from polarcast.hpc.bench.cells import SuiteFolder
     from polarcast.hpc.bench.run import finished_tables, run_suite
     from polarcast.hpc.bench.suite import load_suite, without_synthetic_rows

@@ -7,7 +7,12 @@ import typer
 from typer.core import TyperGroup
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.utils.console import Json, print_json, print_text
+from polarcast.data.files import checked_output, write_text
+from polarcast.hpc.cli.checks import check_folders, checked_run
+from polarcast.hpc.utils.console import Json, plain, print_json, print_text
+
+_SENT = Path("runs") / "leaderboard"
+"""Folder of what is sent to W&B."""
 
 
 class _RankByDefault(TyperGroup):
@@ -47,7 +52,13 @@ def rank(
 
     Example: polarcast leaderboard runs --score csi@threshold=10 --html board.html
     """
-    from polarcast.data.files import write_text
+    check_folders(folders)
+    if html and csv and html.absolute() == csv.absolute():
+        raise BadInput("is given for both the page and the CSV file", html, "give two files")
+    for output in filter(None, (html, csv)):
+        checked_output(output)
+    if wandb:
+        checked_output(_SENT, is_folder=True)
     from polarcast.hpc.leaderboard.entry import find_entries
     from polarcast.hpc.leaderboard.page import as_csv, as_page, terminal_table
     from polarcast.hpc.leaderboard.ranking import make_boards
@@ -56,11 +67,12 @@ def rank(
     boards = make_boards(find_entries(folders), parse_score(score) if score else None)
     for path, content in ((html, as_page), (csv, as_csv)):
         if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, content(boards))
     if wandb:
         from polarcast.hpc.leaderboard.publish import publish
 
-        publish(boards, wandb, Path("runs") / "leaderboard")
+        publish(boards, wandb, _SENT)
     if as_json:
         print_json({"boards": [board.as_record() for board in boards]})
         return
@@ -77,20 +89,22 @@ def add(
     shards: Annotated[str | None, typer.Option(help="Shards that it was scored on.")] = None,
     as_json: bool = Json,
 ) -> None:
-    """Verify the scores of a run made elsewhere, and add it to the leaderboard.
+    """Verify the scores of a run made elsewhere, and add it to the leaderboard; runs made here need no verification.
 
     Example: polarcast leaderboard add runs/theirs --forecasts theirs.npz --shards shards
     """
-    from polarcast.hpc.leaderboard.verify import add as verify
-
     if (forecasts is None) != (shards is None):
         missing = "--shards" if shards is None else "--forecasts"
         raise BadInput(
             "forecasts are verified on the shards that they were scored on", missing, "give both, or neither"
         )
+    checked_run(run)
+    from polarcast.hpc.leaderboard.verify import add as verify
+    from polarcast.hpc.utils.text import printable
 
     result: dict[str, Any] = verify(run, forecasts, shards)
     if as_json:
-        print_json({"run": str(run), **result})
+        print_json({"run": printable(run), **result})
     else:
-        print_text(f"{run}: verified" if result["verified"] else f"{run}: unverified, {result['reason']}")
+        standing = "verified" if result["verified"] else f"unverified, {result['reason']}"
+        print_text(plain(f"{printable(run)}: {standing}"))

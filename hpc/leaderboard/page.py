@@ -1,14 +1,11 @@
 """Render boards as a terminal table, CSV, or a static page with client-side filters and sorting."""
 
-import csv
-import html
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from polarcast.hpc.leaderboard.ranking import Board, Place
+from polarcast.hpc.utils.text import csv_text, script_json
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _COLUMNS = ("rank", "run", "model", "arm", "seed", "value", "95% interval", "tied", "parameters", "GFLOPs a forecast",
@@ -21,7 +18,7 @@ def terminal_table(board: Board) -> Any:
     from rich.table import Table
 
     heading = f"{board.title}: {board.score.heading(board.places[0].entry.records.protocol) if board.places else ''}"
-    table = Table(title=escape(heading), caption=_caption(board))
+    table = Table(title=escape(heading), caption=escape(_caption(board)))
     for name in ("rank", "run", "arm", "value", "95% interval", "parameters", "process-hours", "kWh", ""):
         table.add_column(name, justify="left" if name in ("run", "arm", "") else "right", no_wrap=name != "run")
     for place in board.places:
@@ -42,23 +39,19 @@ def _caption(board: Board) -> str:
 def as_csv(boards: Sequence[Board]) -> str:
     """Return one CSV line per ranked run."""
     rows = [{"task": b.task, "data": b.data, "score": str(b.score), **p.as_row()} for b in boards for p in b.places]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["task", "data", "score"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(rows, list(rows[0]) if rows else ["task", "data", "score"])
 
 
 def as_page(boards: Sequence[Board]) -> str:
     """Return a self-contained HTML page; its URL holds the filters, so that a view can be shared."""
-    content = json.dumps([_for_page(board) for board in boards]).replace("</", "<\\/")
+    content = script_json([_for_page(board) for board in boards])
     return _TEMPLATE.read_text("utf-8").replace("__BOARDS__", content)
 
 
 def _for_page(board: Board) -> dict[str, Any]:
     unranked = [{"run": entry.name, "why": reason} for entry, reason in board.unranked]
     return {
-        "title": html.escape(board.title), "score": str(board.score), "columns": _COLUMNS,
+        "title": board.title, "score": str(board.score), "columns": _COLUMNS,
         "rows": [_page_row(place) for place in board.places], "apart": unranked,
     }  # fmt: skip
 

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.leaderboard.entry import Entry
+from polarcast.hpc.leaderboard.entry import SCORES_FILE, VERIFIED_FILE, Entry, lookup
 from polarcast.hpc.scores.query import Score
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.stats.paired import POOLED, Sums, compared, of_one
+from polarcast.hpc.scores.stats.aggregation import POOLED
+from polarcast.hpc.scores.stats.paired import Sums, compared, of_one
+from polarcast.hpc.utils.text import printable
 from polarcast.models.registry import get_model
 
 USUAL = {"qpe": "rmse", "nowcast": "csi@threshold=35"}
 """Default score of each task."""
+_UNITS = {"qpe": "mm/h", "nowcast": "dBZ"}
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class Place:
             "rank": self.rank, "run": entry.name, "model": entry.config.model["name"], "arm": entry.config.arm,
             "seed": entry.config.seed,
             "value": _number(self.value), "low": _number(self.low), "high": _number(self.high),
-            "tied": self.is_tied, "events": self.events, "parameters": entry.card.get("parameters"),
-            "training_flops": entry.card.get("training_flops"), "forecast_flops": entry.card.get("forecast_flops"),
+            "tied": self.is_tied, "events": self.events, "parameters": entry.cost("parameters"),
+            "training_flops": entry.cost("training_flops"), "forecast_flops": entry.cost("forecast_flops"),
             "process_hours": _number(entry.hours), "kilowatt_hours": _number(entry.kilowatt_hours),
-            "standing": entry.standing, "path": str(entry.path),
+            "standing": entry.standing, "path": printable(entry.path),
         }  # fmt: skip
 
 
@@ -59,7 +62,7 @@ class Board:
     """Runs of one task on one manifest.
 
     Attributes:
-        task: qpe or nowcast.
+        task: qpe or nowcast; empty if no run can be read.
         data: Digest of the manifest.
         archive: Name of the archive or preset; empty if unknown.
         score: Score that the runs are ranked by.
@@ -77,6 +80,8 @@ class Board:
     @property
     def title(self) -> str:
         """Title of its table."""
+        if not self.task:
+            return "runs that can't be read"
         return f"{self.task} on {self.archive or 'unknown data'} ({self.data[:8] or 'no manifest'})"
 
     def as_record(self) -> dict[str, Any]:
@@ -84,12 +89,16 @@ class Board:
         return {
             "task": self.task, "data": self.data, "archive": self.archive, "split": "test", "score": str(self.score),
             "places": [place.as_row() for place in self.places],
-            "not_ranked": [{"run": entry.name, "path": str(entry.path), "reason": why} for entry, why in self.unranked],
+            "not_ranked": [
+                {"run": entry.name, "path": printable(entry.path), "reason": why} for entry, why in self.unranked
+            ],
         }  # fmt: skip
 
 
 def make_boards(entries: Sequence[Entry], score: Score | None = None) -> list[Board]:
     """Rank runs on one board per task and manifest, so that only runs scored on the same events are compared.
+
+    A run with a damaged file is not ranked; it does not affect the others.
 
     Args:
         entries: Scored runs.
@@ -100,50 +109,73 @@ def make_boards(entries: Sequence[Entry], score: Score | None = None) -> list[Bo
     """
     from polarcast.hpc.scores.query import parse_score
 
-    keys = list(dict.fromkeys((entry.config.task, entry.data) for entry in entries))
+    readable = [entry for entry in entries if not entry.problem]
+    unreadable = [(entry, entry.problem) for entry in entries if entry.problem]
+    keys = list(dict.fromkeys((entry.config.task, entry.data) for entry in readable))
     boards = []
     for task, data in keys:
-        of_key = [entry for entry in entries if (entry.config.task, entry.data) == (task, data)]
+        of_key = [entry for entry in readable if (entry.config.task, entry.data) == (task, data)]
         boards.append(_board(task, data, of_key, score or parse_score(USUAL[task])))
-    if score and not any(board.places for board in boards):
+    if score and readable and not any(board.places for board in boards):
         raise BadInput(
             f"no run has {score}", "--score", "list the scores of a run: polarcast evaluate RUN --scores all"
         )
+    if unreadable and not boards:
+        boards = [Board("", "", "", score or parse_score(USUAL["qpe"]), [], [])]
+    for entry, problem in unreadable:
+        _board_of(entry, boards).unranked.append((entry, problem))
     return boards
 
 
+def _board_of(entry: Entry, boards: Sequence[Board]) -> Board:
+    """Return the board on which to list a run that can't be ranked: that of its data, else the first."""
+    try:
+        key = (entry.config.task, entry.data)
+    except Exception:  # whatever is wrong with it: the problem is listed
+        return boards[0]
+    return next((board for board in boards if (board.task, board.data) == key), boards[0])
+
+
 def _board(task: str, data: str, entries: Sequence[Entry], score: Score) -> Board:
-    unranked = [(entry, f"unknown: {', '.join(entry.missing)}") for entry in entries if entry.missing]
-    known = [entry for entry in entries if not entry.missing]
-    reasons = {entry: _reason(entry) for entry in known}
-    unranked += [(entry, reason) for entry, reason in reasons.items() if reason]
-    ranked: list[tuple[Entry, Records]] = []
-    for entry in (entry for entry, reason in reasons.items() if not reason):
-        try:
-            score.sums(entry.records)
-        except BadInput:
-            unranked.append((entry, f"no {score} in its records"))
-            continue
-        ranked.append((entry, entry.records))
+    reasons = {entry: _reason(entry, score) for entry in entries}
+    unranked = [(entry, reason) for entry, reason in reasons.items() if reason]
+    ranked = [(entry, entry.records) for entry, reason in reasons.items() if not reason]
     # Rank only runs with the most common set of events; scores on another set are not comparable.
     usual, _ = max(Counter(tuple(records.events) for _, records in ranked).items(), key=lambda n: n[1], default=((), 0))
     kept = [(entry, records) for entry, records in ranked if tuple(records.events) == usual]
     unranked += [(entry, "scored on other events") for entry, records in ranked if tuple(records.events) != usual]
+    places = _places(kept, score)
+    placed = {place.entry for place in places}
+    unranked += [(entry, f"{score} is undefined on its events") for entry, _ in kept if entry not in placed]
     archive = next((_archive_of(entry) for entry in entries), "")
-    return Board(task, data, archive, score, _places(kept, score), unranked)
+    return Board(task, data, archive, score, places, unranked)
 
 
-def _reason(entry: Entry) -> str:
-    """Return why a run of known provenance is not ranked; empty if it is."""
+def _reason(entry: Entry, score: Score) -> str:
+    """Return why a run whose files can be read is not ranked; empty if it is."""
+    if entry.missing:
+        return f"unknown: {', '.join(entry.missing)}"
     if entry.standing == "unverified":
-        return "external run with unverified scores"
-    return "the model uses the observation as input" if get_model(entry.config.model["name"]).sees_truth else ""
+        return f"external run with unverified scores; if it is your own, delete its {VERIFIED_FILE}"
+    if get_model(entry.config.model["name"]).sees_truth:
+        return "the model uses the observation as input"
+    try:
+        with np.errstate(all="ignore"):  # sums of damaged records may overflow
+            sums = score.sums(entry.records)
+    except BadInput:
+        return f"no {score} in its records"
+    if entry.records.data not in ("", entry.data):
+        return f"{SCORES_FILE} was scored on other shards than its provenance names"
+    if (unit := entry.records.protocol.unit) != (expected := _UNITS[entry.config.task]):
+        return f"{SCORES_FILE} holds scores in {printable(unit)}, not in {expected}"
+    return "" if np.isfinite(sums).all() else f"{SCORES_FILE} is damaged: the sums of {score} are not finite"
 
 
 def _places(runs: Sequence[tuple[Entry, Records]], score: Score) -> list[Place]:
     sums = {entry: Sums.of(score, [records]) for entry, records in runs}
     metric = score.metric
-    intervals = {entry: of_one(one, POOLED).within(*metric.limits) for entry, one in sums.items()}
+    with np.errstate(all="ignore"):
+        intervals = {entry: of_one(one, POOLED).within(*metric.limits) for entry, one in sums.items()}
     defined = [entry for entry in sums if np.isfinite(intervals[entry].value)]
     ordered = sorted(defined, key=lambda entry: abs(intervals[entry].value - metric.perfect))
     return [
@@ -162,8 +194,8 @@ def _is_certain(worse: Sums, better: Sums) -> bool:
 
 
 def _archive_of(entry: Entry) -> str:
-    archive = entry.provenance.get("data", {}).get("archive", {})
-    return str(archive.get("name") or archive.get("preset") or "")
+    archive = (lookup(entry.provenance, "data", "archive", key) for key in ("name", "preset"))
+    return printable(next(filter(None, archive), ""))
 
 
 def _number(value: float | None) -> float | None:

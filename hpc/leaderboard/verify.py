@@ -1,5 +1,6 @@
 """Verify the score records of external runs by rescoring their forecasts."""
 
+import platform
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,6 +18,7 @@ from polarcast.hpc.evaluation.evaluate import score
 from polarcast.hpc.leaderboard.entry import VERIFIED_FILE, Entry
 from polarcast.hpc.runs.build import build_reader
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.intact import require_intact
 from polarcast.hpc.scores.records import Records
 
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-6
@@ -36,15 +38,23 @@ def add(folder: Path, forecasts: Path | None, shards: str | None) -> dict[str, A
         The written record: `verified`, `reason`, and the SHA-256 of the scores file.
 
     Raises:
-        BadInput: the folder is not a scored run, or the forecasts do not cover the windows of these shards.
+        BadInput: the folder is not a scored run, the run was made on this machine, or the forecasts do not cover the
+            windows of these shards.
     """
     entry = Entry(folder)
     if not RunFolder(folder).output.scores.is_file():
         raise BadInput("no scores.parquet", folder, "add the score record of the run")
+    if _is_own(entry):
+        raise BadInput("was made on this machine, so it is ranked without verification", folder, "rank it as it is")
     reason = "no forecasts given" if forecasts is None or shards is None else _check(entry, forecasts, shards)
     result = {"verified": not reason, "reason": reason, "scores_sha256": file_sha256(RunFolder(folder).output.scores)}
     write_json(folder / VERIFIED_FILE, result)
     return result
+
+
+def _is_own(entry: Entry) -> bool:
+    """Whether a run was trained on this machine: it has a model card, and its provenance names this host."""
+    return bool(entry.card) and entry.provenance.get("host") == platform.node()
 
 
 def _check(entry: Entry, forecasts: Path, shards: str) -> str:
@@ -53,6 +63,7 @@ def _check(entry: Entry, forecasts: Path, shards: str) -> str:
     if manifest.digest() != entry.data:
         return "the run was scored on other shards"
     reader = build_reader(entry.config, manifest, "test")
+    require_intact(reader, entry.config.data, World())
     by_window = _read(forecasts)
 
     def forecast(batch: Batch) -> torch.Tensor:

@@ -11,8 +11,9 @@ from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import ALL, Score, parse_score
 from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.records import Records, common_events
+from polarcast.hpc.scores.stats.aggregation import AGGREGATIONS, POOLED
 from polarcast.hpc.scores.stats.bootstrap import Interval
-from polarcast.hpc.scores.stats.paired import AGGREGATIONS, POOLED, Sums, compared, of_events, of_one
+from polarcast.hpc.scores.stats.paired import Sums, compared, of_events, of_one
 
 
 @dataclass(frozen=True, eq=False, repr=False)

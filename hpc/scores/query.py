@@ -1,7 +1,7 @@
 """Parse and evaluate score names such as `rmse`, `csi@threshold=10` or `hk@threshold=10,window=9,lead_time=60`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -12,7 +12,7 @@ from polarcast.hpc.scores.metrics import METRICS, Metric
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.sums import FAMILIES, Family
+from polarcast.hpc.scores.sums import FAMILIES, Family, families
 
 ALL = "*"
 ALWAYS = ("lead_time", "height")
@@ -95,7 +95,7 @@ class Score:
         axes = [*ALWAYS, *self.family.axes]
         for position in reversed(range(len(axes))):
             if axes[position] not in self.metric.uses:
-                chosen = self._indices(axes[position], records.protocol)
+                chosen = self.indices(axes[position], records.protocol)
                 sums = np.take(sums, chosen, axis=1 + position).sum(1 + position)
         return sums.reshape(len(sums), -1)
 
@@ -104,9 +104,10 @@ class Score:
         sizes = (len(protocol.axis(axis)) for axis in self.metric.uses)
         return self.metric.of(sums.reshape(*sums.shape[:-1], *sizes, len(self.family.columns)), protocol)
 
-    def _indices(self, axis: str, protocol: Protocol) -> list[int]:
-        if axis == "field":
-            return [protocol.fields.index(self.at.get(axis, protocol.fields[-1]))]
+    def indices(self, axis: str, protocol: Protocol) -> list[int]:
+        """Return the positions along an axis that it selects. Raises BadInput if there are none."""
+        if axis == "field" and axis not in self.at:
+            return [len(protocol.fields) - 1]
         if axis in _NAMED:
             return [self._index_of_name(axis, protocol)]
         coordinates = [float(c) for c in protocol.axis(axis)]
@@ -149,6 +150,24 @@ def check_single(texts: Sequence[str], where: str) -> None:
     for score in map(parse_score, texts):
         if ALL in score.at.values():
             raise BadInput(f"{score} selects many scores", where, "list each score")
+
+
+def check_available(score: Score, protocol: Protocol, unknown: Collection[str] = ()) -> None:
+    """Check that records of a protocol will contain a score.
+
+    Args:
+        score: The score; `*` stands for any coordinate.
+        protocol: Coordinates of the records.
+        unknown: Axes whose coordinates are not known yet.
+
+    Raises:
+        BadInput: the family of its sums is not defined for the protocol, or a coordinate is not part of it.
+    """
+    if score.family_name not in families(protocol):
+        needs = "an ensemble" if score.family.needs_members and protocol.members < 2 else "another task"
+        raise BadInput(f"{score} is not available", "metrics", f"it needs {needs}")
+    for axis in (axis for axis, value in score.at.items() if value != ALL and axis not in unknown):
+        score.indices(axis, protocol)
 
 
 def expand(score: Score, protocol: Protocol, apart: Sequence[str] = ()) -> list[Score]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, as_one_line
 from polarcast.data.files import write_bytes
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.ratios import Array
@@ -16,6 +16,7 @@ from polarcast.hpc.scores.sums import FAMILIES, families
 
 FORMAT = "polarcast-scores/2"
 _KEYS = ("event", "lead_time", "height")
+_DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -26,23 +27,29 @@ class Records:
         protocol: Coordinates of the sums.
         events: Event numbers, ascending, (e,).
         sums: Family → (e, lead time, height, *axes, columns) float64.
+        data: Digest of the shards that were scored (`Manifest.digest`); empty if it is not recorded.
     """
 
     protocol: Protocol
     events: npt.NDArray[np.int64]
     sums: Mapping[str, Array]
+    data: str = ""
 
     @classmethod
-    def of_windows(cls, protocol: Protocol, events: npt.NDArray[np.int64], sums: Mapping[str, Array]) -> "Records":
+    def of_windows(
+        cls, protocol: Protocol, events: npt.NDArray[np.int64], sums: Mapping[str, Array], data: str = ""
+    ) -> "Records":
         """Add up the sums of windows by event.
 
         Args:
             protocol: Coordinates of the sums.
             events: Event number of each window, (n,).
             sums: Family → (n, lead time, height, *axes, columns), in the order of `events`.
+            data: Digest of the shards.
         """
         numbers, index = np.unique(events, return_inverse=True)
-        return cls(protocol, numbers, {name: _sum_by_event(index, len(numbers), of) for name, of in sums.items()})
+        by_event = {name: _sum_by_event(index, len(numbers), of) for name, of in sums.items()}
+        return cls(protocol, numbers, by_event, data)
 
     def merged(self, other: "Records") -> "Records":
         """Merge two records of disjoint windows.
@@ -54,7 +61,7 @@ class Records:
             raise BadInput("records have different protocols", "scores", "evaluate all parts with the same settings")
         events = np.concatenate([self.events, other.events])
         sums = {name: np.concatenate([of, other.sums[name]]) for name, of in self.sums.items()}
-        return Records.of_windows(self.protocol, events, sums)
+        return Records.of_windows(self.protocol, events, sums, self.data if self.data == other.data else "")
 
 
 def _sum_by_event(index: npt.NDArray[np.int64], events: int, sums: Array) -> Array:
@@ -66,7 +73,8 @@ def _sum_by_event(index: npt.NDArray[np.int64], events: int, sums: Array) -> Arr
 def write_records(path: Path, records: Records) -> None:
     """Write records as Parquet: one row per event, lead time and height; one list column per family.
 
-    The file's metadata holds the format and the protocol, which together define the layout of each list.
+    The file's metadata holds the format and the protocol, which together define the layout of each list, and the digest
+    of the shards.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -78,7 +86,7 @@ def write_records(path: Path, records: Records) -> None:
         flat = sums.reshape(keys[0].size, -1)
         values = flat.astype(np.int64) if FAMILIES[name].counts else flat
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-    metadata = {"polarcast": FORMAT, "protocol": json.dumps(protocol.as_record())}
+    metadata = {"polarcast": FORMAT, "protocol": json.dumps(protocol.as_record()), "data": records.data}
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink, compression="zstd")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,10 +106,11 @@ def read_records(path: Path) -> Records:
     if not path.is_file():
         raise BadInput("no score records: the run is not evaluated yet", path, fix)
     try:
-        table = pq.read_table(path)
+        # pyarrow can't open paths that are not UTF-8.
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
         metadata = table.schema.metadata or {}
         if metadata.get(b"polarcast") != FORMAT.encode():
-            raise BadInput(f"not score records of format {FORMAT}", path, fix)
+            raise BadInput(f"not score records of the supported format {FORMAT}", path, fix)
         protocol = Protocol.of_record(json.loads(metadata[b"protocol"]))
         lead = (-1, len(protocol.lead_time), len(protocol.height))
         sums = {
@@ -115,9 +124,10 @@ def read_records(path: Path) -> Records:
             if name in table.column_names  # older records lack families added since
         }
         events = table["event"].to_numpy().reshape(lead)[:, 0, 0]
-    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        raise BadInput(f"not score records ({error})", path, fix) from None
-    return Records(protocol, events, sums)
+        data = metadata.get(b"data", b"").decode()  # older records lack it
+    except (*_DAMAGE, pa.ArrowException) as error:
+        raise BadInput(f"is damaged: not score records ({as_one_line(str(error))})", path, fix) from None
+    return Records(protocol, events, sums, data)
 
 
 def common_events(records: Sequence[Records]) -> npt.NDArray[np.int64]:

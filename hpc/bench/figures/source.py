@@ -1,9 +1,11 @@
 """Data of the figures: the records of every run, and scores computed from them as in tables."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.records import Records
 
 ARMS = ("radar", "dualpol")
+_CASE_PARTS = ("radar", "observed", "forecast", "event", "frame")
 _HEAVY = ("10", "35")
 """Thresholds of rain in mm/h, and of reflectivity in dBZ, that are heavy but not rare."""
 Numbers = dict[tuple[str, str, str], Record]
@@ -28,6 +31,15 @@ class Kept:
     model: str
     arm: str
     cases: Path
+
+    @cached_property
+    def is_readable(self) -> bool:
+        """Whether the file exists and is not damaged."""
+        try:
+            with np.load(self.cases) as content:
+                return set(_CASE_PARTS) <= {name for name in content.files if content[name].size}
+        except (OSError, ValueError, EOFError, KeyError, AttributeError, BadZipFile, zlib.error):
+            return False
 
 
 @dataclass(frozen=True)

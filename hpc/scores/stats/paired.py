@@ -9,11 +9,9 @@ from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score
 from polarcast.hpc.scores.ratios import Array, quotient
 from polarcast.hpc.scores.records import Records
+from polarcast.hpc.scores.stats.aggregation import POOLED
 from polarcast.hpc.scores.stats.bootstrap import Interval, interval
 from polarcast.hpc.scores.stats.significance import hering_genton, probability_of_improvement
-
-POOLED, MEAN = "pooled", "mean"
-AGGREGATIONS = (POOLED, MEAN)
 
 
 @dataclass(frozen=True)
