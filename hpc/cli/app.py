@@ -18,10 +18,9 @@ from polarcast.hpc.cli import (
     track,
     train,
 )
+from polarcast.hpc.cli.extensions import VERBS, add_verbs
 from polarcast.hpc.utils.console import print_text, run_app
-
-VERBS = "polarcast.verbs"
-"""Entry-point group for further verbs: a function for typer, or a `Typer` with subcommands."""
+from polarcast.hpc.utils.environment import use_caches, use_utf8
 
 app = typer.Typer(
     name="polarcast",
@@ -41,12 +40,7 @@ app.command()(estimate.estimate)
 app.add_typer(perf.app, name="perf")
 app.add_typer(track.app, name="track")
 app.command()(doctor.doctor)
-for _verb in sorted(entry_points(group=VERBS), key=lambda point: point.name):
-    _loaded = _verb.load()
-    if isinstance(_loaded, typer.Typer):
-        app.add_typer(_loaded, name=_verb.name)
-    else:
-        app.command(_verb.name)(_loaded)
+add_verbs(app, entry_points(group=VERBS))
 
 
 def _print_version(wanted: bool) -> None:
@@ -68,4 +62,10 @@ def _options(
 
 def main() -> None:
     """Run the `polarcast` command."""
-    run_app(app)
+    use_utf8()
+    run_app(_start)
+
+
+def _start() -> None:
+    use_caches()
+    app()

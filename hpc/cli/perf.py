@@ -2,24 +2,38 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polarcast.hpc.utils.console import Json, print_json, print_text, progress
+from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output
+from polarcast.hpc.cli.checks import Trust, checked_run
+from polarcast.hpc.utils.console import Json, positive, print_json, print_text, progress
 
 if TYPE_CHECKING:
     from polarcast.hpc.perf.measure import Measured
 
 app = typer.Typer(help="Measure speed, compared with other software.", no_args_is_help=True)
 
+Rounds = Annotated[int, typer.Option(min=1, max=10_000, help="Measured rounds, after one warm-up round.")]
+Size = Annotated[int, typer.Option(min=16, max=8192, help="Pixels per side.")]
+Steps = Annotated[int, typer.Option(min=1, max=10_000, help="Steps of each contender in each round.")]
+Members = Annotated[int, typer.Option(min=1, max=1000, help="Ensemble size.")]
+Processes = Annotated[
+    int, typer.Option(min=1, max=1024, help="Processes on this machine; torchrun and srun start their own.")
+]
+Folder = Annotated[Path | None, typer.Option(help="Folder for temporary data; the system's by default.")]
+
 
 @app.command()
 def loader(
-    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 7,
-    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
-    folder: Annotated[Path | None, typer.Option(help="Folder for temporary data; the system's by default.")] = None,
+    rounds: Rounds = 7,
+    size: Size = 256,
+    folder: Folder = None,
     peers: Annotated[
         bool,
         typer.Option("--peers", help="Include litdata and MosaicML Streaming, in an environment created for them."),
@@ -30,30 +44,32 @@ def loader(
 
     Example: polarcast perf loader --peers --folder /local/nvme
     """
-    from polarcast.hpc.perf.loader import measure_loader
-    from polarcast.hpc.perf.spec import LoaderSpec
+    with _scratch(folder) as where, progress("rounds", rounds) as done:
+        from polarcast.hpc.perf.loader import measure_loader
+        from polarcast.hpc.perf.spec import LoaderSpec
 
-    with tempfile.TemporaryDirectory(prefix="polarcast-perf-", dir=folder) as where, progress("rounds", rounds) as done:
-        measured = measure_loader(Path(where), LoaderSpec(size=size), rounds, done, peers)
+        measured = measure_loader(where, LoaderSpec(size=size), rounds, done, peers)
     _show(measured, as_json)
 
 
 @app.command()
 def writer(
-    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 5,
-    workers: Annotated[int | None, typer.Option(help="Number of processes; all cores by default.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Folder for temporary data; the system's by default.")] = None,
+    rounds: Rounds = 5,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Number of processes; all cores by default.")
+    ] = None,
+    folder: Folder = None,
     as_json: bool = Json,
 ) -> None:
     """Measure packing of an archive into shards, compared with plain tar of the same bytes.
 
     Example: polarcast perf writer --folder /local/nvme
     """
-    from polarcast.hpc.perf.writer import WriterSpec, measure_writer
-
     processes = workers or len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="polarcast-perf-", dir=folder) as where, progress("rounds", rounds) as done:
-        measured = measure_writer(Path(where), WriterSpec(), rounds, processes, done)
+    with _scratch(folder) as where, progress("rounds", rounds) as done:
+        from polarcast.hpc.perf.writer import WriterSpec, measure_writer
+
+        measured = measure_writer(where, WriterSpec(), rounds, processes, done)
     _show(measured, as_json)
 
 
@@ -61,10 +77,10 @@ def writer(
 def step(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Configuration of the network.")] = "demo",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
-    size: Annotated[int, typer.Option(help="Pixels per side.")] = 64,
-    steps: Annotated[int, typer.Option(help="Steps of each contender in each round.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 15,
-    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun start their own.")] = 1,
+    size: Size = 64,
+    steps: Steps = 4,
+    rounds: Rounds = 15,
+    processes: Processes = 1,
     as_json: bool = Json,
 ) -> None:
     """Measure optimizer steps: DeepSpeed's stages, DDP and torch alone; device utilization; waiting for data.
@@ -72,13 +88,15 @@ def step(
     Example: polarcast perf step standard --size 128 --processes 2
     """
     options = [f"--size={size}", f"--steps={steps}", f"--rounds={rounds}", *["--json"] * as_json]
-    if _launched(["perf", "step", source, *(overrides or []), *options], processes):
-        return
     from polarcast.hpc.config.load import load_config
     from polarcast.hpc.distributed.world import detect
+
+    config = load_config(source, overrides or [])
+    if _launched(["perf", "step", source, *(overrides or []), *options], processes):
+        return
     from polarcast.hpc.perf.step import measure_step
 
-    world, config = detect(), load_config(source, overrides or [])
+    world = detect()
     with progress("rounds", rounds, world.is_first) as done:
         measured = measure_step(config, size, steps, rounds, world, done)
     if world.is_first:
@@ -89,10 +107,10 @@ def step(
 def scaling(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Configuration of the network.")] = "demo",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
-    size: Annotated[int, typer.Option(help="Pixels per side.")] = 64,
-    steps: Annotated[int, typer.Option(help="Steps of each contender in each round.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 9,
-    processes: Annotated[int, typer.Option(help="Processes on this machine; torchrun and srun start their own.")] = 2,
+    size: Size = 64,
+    steps: Steps = 4,
+    rounds: Rounds = 9,
+    processes: Processes = 2,
     latency_us: Annotated[float, typer.Option(help="Latency of a message on the modeled machine, in µs.")] = 10.0,
     gb_per_s: Annotated[float, typer.Option(help="Bandwidth of each of its GPUs, in GB/s.")] = 25.0,
     tflops: Annotated[float, typer.Option(help="Speed of each of its GPUs on such a model, in TFLOP/s.")] = 50.0,
@@ -102,19 +120,23 @@ def scaling(
 
     Example: polarcast perf scaling paper --size 256 --gb-per-s 12.5 --tflops 40
     """
+    from polarcast.hpc.distributed.world import detect
+
+    if processes == 1 and detect().size == 1:
+        raise BadInput("scaling needs several processes", "--processes", "give 2 or more")
+    for option, value in (("--latency-us", latency_us or 1), ("--gb-per-s", gb_per_s), ("--tflops", tflops)):
+        positive(value, option)
     model = [f"--latency-us={latency_us}", f"--gb-per-s={gb_per_s}", f"--tflops={tflops}"]
     options = [f"--size={size}", f"--steps={steps}", f"--rounds={rounds}", *model, *["--json"] * as_json]
+    from polarcast.hpc.config.load import load_config
+
+    config = load_config(source, overrides or [])
     if _launched(["perf", "scaling", source, *(overrides or []), *options], processes):
         return
-    from polarcast.data.errors import BadInput
-    from polarcast.hpc.config.load import load_config
-    from polarcast.hpc.distributed.world import detect
     from polarcast.hpc.perf.network_model import Network
     from polarcast.hpc.perf.scaling import measure_scaling
 
-    world, config = detect(), load_config(source, overrides or [])
-    if world.size == 1:
-        raise BadInput("scaling needs several processes", "--processes", "give 2 or more")
+    world = detect()
     network = Network(latency_us / 1e6, gb_per_s * 1e9)
     with progress("rounds", rounds, world.is_first) as done:
         measured = measure_scaling(config, size, steps, rounds, world, network, tflops, done)
@@ -124,9 +146,9 @@ def scaling(
 
 @app.command()
 def scores(
-    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
-    leads: Annotated[int, typer.Option(help="Number of frames.")] = 10,
-    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 5,
+    size: Size = 256,
+    leads: Annotated[int, typer.Option(min=1, max=1000, help="Number of frames.")] = 10,
+    rounds: Rounds = 5,
     as_json: bool = Json,
 ) -> None:
     """Measure FSS and multi-event contingency tables over 11 windows × 6 thresholds, compared with pysteps and scores.
@@ -145,19 +167,21 @@ def scores(
 @app.command()
 def sampler(
     run: Annotated[Path, typer.Argument(help="Run folder of a trained diffusion.")],
-    members: Annotated[int, typer.Option(help="Ensemble size.")] = 8,
-    windows: Annotated[int, typer.Option(help="Number of validation windows.")] = 64,
+    members: Members = 8,
+    windows: Annotated[int, typer.Option(min=1, help="Number of validation windows.")] = 64,
+    trust: Trust = False,
     as_json: bool = Json,
 ) -> None:
     """Measure skill by network evaluations: ddim, dpm and heun with few steps, compared with 100 steps of ddim.
 
     Example: polarcast perf sampler runs/demo/cells/diffusion-dualpol-s0-…
     """
+    checked_run(run)
     from polarcast.hpc.perf.sampler import SETTINGS, measure_sampler
     from polarcast.hpc.runs.folder import RunFolder
 
     with progress("samplers", len(SETTINGS) + 1) as done:
-        measured = measure_sampler(RunFolder(run), members, windows, done)
+        measured = measure_sampler(RunFolder(run, trust), members, windows, done)
     _show(measured, as_json)
 
 
@@ -167,9 +191,9 @@ def inference(
         str, typer.Argument(metavar="PRESET|FILE", help="Configuration of the U-Net; the diffusion uses its widths.")
     ] = "demo",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
-    size: Annotated[int, typer.Option(help="Pixels per side.")] = 256,
-    members: Annotated[int, typer.Option(help="Ensemble size.")] = 8,
-    rounds: Annotated[int, typer.Option(help="Measured rounds, after one warm-up round.")] = 7,
+    size: Size = 256,
+    members: Members = 8,
+    rounds: Rounds = 7,
     as_json: bool = Json,
 ) -> None:
     """Measure time and memory of one U-Net estimate and one diffusion ensemble, compared with plain torch.
@@ -183,6 +207,17 @@ def inference(
     with progress("rounds", rounds) as done:
         measured = measure_inference(config, size, members, rounds, done)
     _show(measured, as_json)
+
+
+@contextmanager
+def _scratch(folder: Path | None) -> Iterator[Path]:
+    """Make a temporary folder inside a folder of the user, or of the system; delete it afterwards."""
+    if folder and not folder.is_dir():
+        raise BadInput("no such folder", folder, "make it first, or choose another one")
+    if folder:
+        checked_output(folder, is_folder=True)
+    with tempfile.TemporaryDirectory(prefix="polarcast-perf-", dir=folder) as made:
+        yield Path(made)
 
 
 def _launched(arguments: list[str], processes: int) -> bool:

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from polarcast.data.errors import BadInput
+from polarcast.hpc.cli.checks import Trust, checked_run
 from polarcast.hpc.utils.console import Json, plain, print_json, print_text, stages
 
-_RANGE = re.compile(r"(\d*):(\d*)")
+_RANGE = re.compile(r"([0-9]{0,9}):([0-9]{0,9})")
 
 
 def predict(
@@ -32,6 +33,7 @@ def predict(
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels per side, of 1 km, of the grid of a radar volume.")] = 256,
     no_picture: Annotated[bool, typer.Option("--no-picture", help="Write the netCDF file only.")] = False,
+    trust: Trust = False,
     as_json: bool = Json,
 ) -> None:
     """Write the rain rate or nowcast of one event by a trained run as CF netCDF, with a figure.
@@ -43,16 +45,26 @@ def predict(
 
     Example: polarcast predict runs/furenet /data/NJU-CPOL/NJU_CPOL_update2308/dBZ/1.0km/data_dir_012 next_hour.nc
     """
+    from polarcast.hpc.inference.inputs import checked_input
+    from polarcast.hpc.inference.limits import check_numbers
+    from polarcast.hpc.inference.netcdf import checked_netcdf
+
+    # Before torch is imported.
+    check_numbers(members=members, seed=seed, size=size)
+    span = _split_range(frames)
+    checked_netcdf(out)
+    checked_run(run)
+    checked_input(given)
     from polarcast.hpc.inference.predict import PredictOptions, Written
     from polarcast.hpc.inference.predict import predict as predict_event
     from polarcast.hpc.runs.folder import RunFolder
 
     command = f"polarcast {shlex.join(sys.argv[1:])}"
-    options = PredictOptions(event, members, seed, _split_range(frames), issued, size, not no_picture, command)
+    options = PredictOptions(event, members, seed, span, issued, size, not no_picture, command)
     with stages() as bars:
-        done: Written = predict_event(RunFolder(run), given, out, options, bars)
+        done: Written = predict_event(RunFolder(run, trust), given, out, options, bars)
     for warning in done.warnings:
-        print(f"polarcast: warning: {warning}", file=sys.stderr)
+        print(f"polarcast: warning: {plain(warning)}", file=sys.stderr)
     if as_json:
         print_json({"run": str(run), "input": str(given), **done.as_record()})
         return

@@ -60,7 +60,7 @@ def open_input(
             ambiguous.
     """
     on_progress = on_progress or (lambda *_: None)
-    name = path.absolute().name
+    name = checked_input(path).absolute().name
     with TemporaryDirectory(prefix="polarcast-predict-") as scratch:
         if path.suffix == ".tar" or (path / NAME).is_file():
             yield _of_shards(path, event)
@@ -72,7 +72,18 @@ def open_input(
             number = _chosen(list(archive.frames), event, path)
             yield _of_archive(name, archive, number, config, Path(scratch), on_progress)
         else:
-            raise BadInput("no such file or folder", path, _ACCEPTED)
+            raise BadInput("neither a file nor a folder", path, _ACCEPTED)
+
+
+def checked_input(path: Path) -> Path:
+    """Return the path of an input. Raises BadInput if there is nothing at this path."""
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        reason = "no such file or folder" if is_missing else getattr(error, "strerror", None) or str(error)
+        raise BadInput(reason, path, _ACCEPTED) from None
+    return path
 
 
 def _of_shards(path: Path, event: int | None) -> Input:

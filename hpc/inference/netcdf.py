@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import replacing
+from polarcast.data.files import checked_output, replacing
 
 FILL = np.float32(9.969209968386869e36)
 """Fill value of missing data: the netCDF default for floats."""
@@ -59,11 +59,17 @@ def write_netcdf(path: Path, dataset: Dataset) -> None:
     Raises:
         BadInput: a variable exceeds the size limit of the format.
     """
+    with replacing(path) as partial:
+        fill_netcdf(partial, dataset)
+
+
+def fill_netcdf(path: Path, dataset: Dataset) -> None:
+    """Write a dataset to a file in place, for callers that rename it afterwards. Raises as `write_netcdf` does."""
     from scipy.io import netcdf_file
 
     for name, variable in dataset.variables.items():
         check_size(name, variable.values.nbytes)
-    with replacing(path) as partial, netcdf_file(partial, "w", version=2) as file:
+    with netcdf_file(path, "w", version=2) as file:
         for dimension, length in dataset.lengths().items():
             file.createDimension(dimension, length)
         for name, variable in dataset.variables.items():
@@ -72,6 +78,13 @@ def write_netcdf(path: Path, dataset: Dataset) -> None:
             target[()] = variable.values
             _describe(target, variable.attributes)
         _describe(file, dataset.attributes)
+
+
+def checked_netcdf(path: Path) -> Path:
+    """Return the path of an output file. Raises BadInput if its name does not end in .nc, or it can't be written."""
+    if path.suffix != ".nc":
+        raise BadInput("the output name must end in .nc", path, "rename it, for example to rain.nc")
+    return checked_output(path)
 
 
 def check_size(name: str, size: int) -> None:
@@ -90,6 +103,6 @@ def _describe(target: Any, attributes: Mapping[str, Attribute]) -> None:
             raise ValueError(f"{name} would overwrite an attribute of the scipy object")
         # scipy writes str as Latin-1 and Python floats in single precision.
         if isinstance(value, str):
-            setattr(target, name, value.encode() or b" ")
+            setattr(target, name, value.encode(errors="backslashreplace") or b" ")
         else:
             setattr(target, name, np.float64(value) if isinstance(value, float) else value)

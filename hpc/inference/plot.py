@@ -12,7 +12,7 @@ from polarcast.data.archive import UNITS
 from polarcast.hpc.inference.cf_dataset import Forecasts
 from polarcast.hpc.inference.grid import Ground
 from polarcast.hpc.inference.nowcast import Nowcast
-from polarcast.hpc.utils.plot_style import RAIN_LEVELS_MM_H, ZH_LEVELS_DBZ
+from polarcast.hpc.utils.plot_style import RAIN_LEVELS_MM_H, ZH_LEVELS_DBZ, settle_texts
 
 COLUMNS = 4
 """Maximum number of frames in a figure, evenly spaced over the event."""
@@ -86,6 +86,7 @@ def _png(rows: Sequence[_Row], moments: list[str], ground: Ground, title: str) -
     for axis in axes[:, 1:].flat:
         axis.tick_params(labelleft=False)
     figure.suptitle(textwrap.fill(f"{title}; distances in km", int(_LETTERS_PER_INCH * width)), fontsize=10)
+    settle_texts(figure)
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
     return picture.getvalue()

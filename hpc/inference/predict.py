@@ -11,6 +11,8 @@ import numpy as np
 
 from polarcast.data.archive import SPACING_KM, TIME_STEP_MINUTES
 from polarcast.data.errors import BadInput
+from polarcast.data.files import checked_output, replacing
+from polarcast.data.secrets import redacted
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.schema import RunConfig
@@ -18,7 +20,8 @@ from polarcast.hpc.distributed.world import World, set_up_torch
 from polarcast.hpc.inference.cf_dataset import to_dataset
 from polarcast.hpc.inference.grid import Field
 from polarcast.hpc.inference.inputs import Input, OnProgress, open_input
-from polarcast.hpc.inference.netcdf import Attribute
+from polarcast.hpc.inference.limits import check_numbers
+from polarcast.hpc.inference.netcdf import Attribute, checked_netcdf, fill_netcdf
 from polarcast.hpc.inference.nowcast import nowcast_dataset, nowcast_event
 from polarcast.hpc.inference.plot import draw_forecasts, draw_nowcast
 from polarcast.hpc.inference.prediction import Prediction
@@ -105,12 +108,16 @@ def predict(
         BadInput: the run is not trained, or the input is unusable or lacks a field that the run needs. Nothing is
             written then.
     """
-    _check_output(out)
-    found = forecast(run, path, options, on_progress)
-    # Write the netCDF file last: if it exists, the output is complete.
+    checked_netcdf(out)
     if options.picture:
-        found.to_png(out.with_suffix(".png"))
-    found.to_netcdf(out)
+        checked_output(out.with_suffix(".png"))
+    found = forecast(run, path, options, on_progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # The netCDF file gets its name last: if it exists, the output is complete. If either can't be written, none is.
+    with replacing(out) as partial:
+        fill_netcdf(partial, found.dataset)
+        if options.picture:
+            found.to_png(out.with_suffix(".png"))
     return _written(out, options, found)
 
 
@@ -175,18 +182,7 @@ def _check_options(options: PredictOptions, config: RunConfig) -> None:
         raise BadInput("a nowcast starts from one frame", "--frames", "choose the last input frame with --issued")
     if options.issued is not None and not config.is_nowcast:
         raise BadInput("this run estimates rain, it does not nowcast", "--issued", "choose frames with --frames")
-    for name, value, minimum in (("members", options.members, 1), ("seed", options.seed, 0), ("size", options.size, 1)):
-        if value is not None and value < minimum:
-            raise BadInput(f"{value} is too small", f"--{name}", f"give {minimum} or more")
-
-
-def _check_output(out: Path) -> None:
-    if out.suffix != ".nc":
-        raise BadInput("the output name must end in .nc", out, "rename it, for example to rain.nc")
-    if out.is_dir():
-        raise BadInput("is a folder", out, "give a file name")
-    if next(p for p in out.absolute().parents if p.exists()).is_file():
-        raise BadInput("its parent folder is a file", out, "choose another folder")
+    check_numbers(members=options.members, seed=options.seed, size=options.size)
 
 
 def _unlike_training(run: RunFolder, config: RunConfig, manifest: Manifest) -> list[str]:
@@ -224,7 +220,7 @@ def _file_attributes(
         "Conventions": "CF-1.8",
         "title": title,
         "source": f"polarcast {version}: model {name}, arm {config.arm}, run {key[:12]}",
-        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {options.history or 'polarcast'}",
+        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {redacted(options.history) or 'polarcast'}",
         "warnings": "\n".join(warnings) or "none",
         "model": name,
         "arm": config.arm,

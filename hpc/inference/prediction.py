@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import write_bytes
+from polarcast.data.files import checked_output, write_bytes
 from polarcast.hpc.inference.netcdf import FILL, Array, Dataset, write_netcdf
 
 if TYPE_CHECKING:
@@ -85,12 +85,16 @@ class Prediction(Mapping[str, Array]):
         """Write a CF 1.8 netCDF file, as `polarcast predict` does; an existing file is replaced in one step.
 
         Raises:
-            BadInput: a variable is larger than the format holds.
+            BadInput: a variable is larger than the format holds, or the path can't be written.
         """
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        checked_output(Path(path)).parent.mkdir(parents=True, exist_ok=True)
         write_netcdf(Path(path), self.dataset)
 
     def to_png(self, path: str | Path) -> None:
-        """Draw the forecast into a PNG file; an existing file is replaced in one step."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        """Draw the forecast into a PNG file; an existing file is replaced in one step.
+
+        Raises:
+            BadInput: the path can't be written.
+        """
+        checked_output(Path(path)).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(Path(path), self.draw())

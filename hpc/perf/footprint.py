@@ -71,6 +71,7 @@ def _large(folder: Path, like: Manifest) -> Manifest:
     shard, within = np.divmod(number, _FRAMES_PER_SHARD)
     event, frame = np.divmod(number, _FRAMES_PER_EVENT)
     stride = 2 * 10 * like.pixels + 3 * 512
+    size = 640 + _FRAMES_PER_SHARD * stride
     columns = [shard, event, frame, 640 + within * stride, -np.ones_like(number), number % 900, number % 9000]
     events = tuple(range(int(event[-1]) + 1))
     cut = len(events) // 5
@@ -78,8 +79,9 @@ def _large(folder: Path, like: Manifest) -> Manifest:
         **{
             **like.__dict__,
             "source": ShardSource(str(folder)),
+            "units": {name: unit for name, unit in like.units.items() if name in like.variables},
             "splits": {"train": events[cut:], "validation": events[: cut // 2], "test": events[cut // 2 : cut]},
-            "shards": tuple(Shard(f"shard-{i:06d}.tar", 10240, "0" * 64) for i in range(SHARDS)),
+            "shards": tuple(Shard(f"shard-{i:06d}.tar", size, "0" * 64) for i in range(SHARDS)),
             "samples": np.column_stack(columns),
         }
     )

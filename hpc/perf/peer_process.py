@@ -1,7 +1,6 @@
 """Run `peers.py` in its own environment, which is created on first use."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polarcast.data.errors import WorkFailed
+from polarcast.data.files import write_text
+from polarcast.data.user_cache import user_cache
 from polarcast.hpc.perf.measure import Run
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def peers(folder: Path, frames: np.ndarray, spec: "LoaderSpec") -> Iterator[dict
     folder.mkdir()
     np.save(folder / "frames.npy", frames)
     command = [_environment(), Path(__file__).with_name("peers.py"), folder, json.dumps(asdict(spec))]
-    with (folder / "log").open("w") as log:
+    with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [str(c) for c in command],
             stdin=subprocess.PIPE,
@@ -66,7 +67,7 @@ def _read_line(process: subprocess.Popen[str], folder: Path) -> str:
     assert process.stdout
     line = process.stdout.readline()
     if not line:
-        last = (folder / "log").read_text("utf-8").strip().splitlines()[-1:]
+        last = (folder / "log").read_text("utf-8", "replace").strip().splitlines()[-1:]
         raise WorkFailed(f"the process of litdata and mosaicml-streaming ended early: {' '.join(last)}")
     return line
 
@@ -75,7 +76,10 @@ def _environment() -> Path:
     """Return a Python with the peers installed, in the user's cache, with the torch version of this process."""
     from importlib.metadata import version
 
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polarcast" / "peers"
+    cache = user_cache()
+    if cache is None:
+        raise WorkFailed("no home folder for the environment of the peers: set XDG_CACHE_HOME to a folder")
+    root = cache / "peers"
     python, done = root / "bin" / "python", root / "installed"
     wanted = "\n".join([*REQUIREMENTS, f"torch=={version('torch').split('+')[0]}"])
     if done.is_file() and done.read_text("utf-8") == wanted:
@@ -85,5 +89,5 @@ def _environment() -> Path:
         finished = subprocess.run([str(part) for part in step], capture_output=True, encoding="utf-8", errors="replace")
         if finished.returncode:
             raise WorkFailed(f"cannot create the environment {root}: {finished.stderr.strip()[-300:]}")
-    done.write_text(wanted, encoding="utf-8")
+    write_text(done, wanted)
     return python

@@ -12,7 +12,7 @@ from polarcast.data.loading.reader import Reader
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import score
 from polarcast.hpc.perf.measure import Measured, PerfRow, machine
-from polarcast.hpc.runs.build import build_reader, open_shards
+from polarcast.hpc.runs.build import build_reader, stored_shards
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.load import load_model
 from polarcast.hpc.scores.query import parse_score
@@ -56,7 +56,7 @@ def measure_sampler(
     config, model = run.config(), load_model(run, World())
     if not isinstance(model, Generative):
         raise BadInput(f"{config.model['name']} draws no samples", run.path, "give a run of a diffusion model")
-    manifest = open_shards(config)
+    manifest = stored_shards(run)
     reader = build_reader(config, manifest, _SPLIT)
     chosen = np.unique(np.linspace(0, len(reader) - 1, min(windows, len(reader))).round().astype(int))
     subset = Reader(

@@ -1,18 +1,20 @@
 """Terminal output of all verbs: text, progress, `--json`, and one-line errors."""
 
-import errno
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from polarcast.data.errors import BadInput, Stopped, WorkFailed
-from polarcast.hpc.utils.exit_codes import BAD_INPUT, ENDED_EARLY, FAILED, INTERRUPTED, OK
+from polarcast.data.errors import BadInput
+from polarcast.hpc.utils.exit_codes import FAILED, OK
+from polarcast.hpc.utils.streams import flush_streams, prepare_streams
+from polarcast.hpc.utils.text import printable
 
 if TYPE_CHECKING:
     from polarcast.data.check.findings import Finding
@@ -28,8 +30,22 @@ def print_json(content: Any) -> None:
 
 
 def print_text(text: Any) -> None:
-    """Print text or a rich renderable on standard output."""
-    stdout().print(text, highlight=False)
+    """Print text or a rich renderable on standard output.
+
+    Text is printed as it is: brackets are no markup, long lines are not divided, control characters are escaped.
+    """
+    if isinstance(text, str):
+        text = "\n".join(map(printable, text.split("\n")))
+        stdout().print(text, highlight=False, markup=False, soft_wrap=True)
+    else:
+        stdout().print(text, highlight=False)
+
+
+def print_marked(mark: str, style: str, text: object) -> None:
+    """Print a line that starts with a mark in a rich style such as `red`."""
+    from rich.text import Text
+
+    stdout().print(Text.assemble((mark, style), " ", printable(str(text))), highlight=False, soft_wrap=True)
 
 
 def split_names(text: str | None) -> list[str] | None:
@@ -39,19 +55,25 @@ def split_names(text: str | None) -> list[str] | None:
 
 def split_numbers(text: str | None, option: str) -> list[float] | None:
     """Split `1,3` into its numbers; None stays None. Raises BadInput, which names the option, for other text."""
-    try:
-        return (text and [float(number) for number in text.split(",")]) or None
-    except ValueError:
-        raise BadInput(
-            f"{text!r} is not a list of numbers", option, "separate numbers by commas, such as 1,3,7"
-        ) from None
+    if not text:
+        return None
+    with suppress(ValueError):
+        numbers = [float(number) for number in text.split(",")]
+        if all(map(isfinite, numbers)):
+            return numbers
+    raise BadInput(f"{text!r} is not a list of numbers", option, "separate numbers by commas, such as 1,3,7")
+
+
+def positive(value: float, option: str) -> float:
+    """Return a finite number above zero. Raises BadInput, which names the option, for others."""
+    if not (isfinite(value) and value > 0):
+        raise BadInput(f"{value:g} is not a positive number", option, "give a number above 0")
+    return value
 
 
 def plain(text: object) -> str:
-    """Escape text such as a path, so that rich prints its brackets as they are."""
-    from rich.markup import escape
-
-    return escape(str(text))
+    """Return text such as a path for one line of `print_text`, with line ends and control characters escaped."""
+    return printable(str(text))
 
 
 def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
@@ -61,8 +83,10 @@ def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
         print_json({"ok": ok, "checks": [f.as_row() for f in findings]})
     else:
         for finding in findings:
-            mark = {"ok": "[green]ok   [/]", "warning": "[yellow]warn [/]"}.get(finding.severity, "[red]FAIL [/]")
-            print_text(f"{mark} {plain(f'{finding.where:<22}')} {plain(finding.found)}")
+            mark, style = {"ok": ("ok   ", "green"), "warning": ("warn ", "yellow")}.get(
+                finding.severity, ("FAIL ", "red")
+            )
+            print_marked(mark, style, f"{finding.where:<22} {finding.found}")
     if not ok:
         raise typer.Exit(FAILED)
 
@@ -71,14 +95,14 @@ def stdout() -> Any:
     """Return the console for results; 140 columns wide if it is not a terminal."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140)
+    return Console(width=None if sys.stdout.isatty() else 140, emoji=False)
 
 
 def stderr() -> Any:
     """Return the console for progress and errors."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, emoji=False)
 
 
 @contextmanager
@@ -104,8 +128,10 @@ def live() -> Iterator[Callable[[str], None]]:
     """Show one line of status: updated in place on a terminal, otherwise printed on change, at most every 20 s."""
     console = stderr()
     if console.is_terminal:
+        from rich.text import Text
+
         with console.status("") as status:
-            yield lambda text: status.update(plain(text))
+            yield lambda text: status.update(Text(printable(text)))
         return
     last, due = "", 0.0
 
@@ -114,7 +140,7 @@ def live() -> Iterator[Callable[[str], None]]:
         # Print a new state at once.
         if text.split(",")[0] != last.split(",")[0] or (text != last and time.monotonic() >= due):
             last, due = text, time.monotonic() + _SECONDS_BETWEEN_LINES
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     yield show
 
@@ -138,8 +164,8 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 def _bar(console: Any) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console)
+    words, note = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[note]"))
+    return Progress(words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note, console=console)
 
 
 class _Lines:
@@ -157,27 +183,19 @@ class _Lines:
 
 
 def run_app(app: Callable[[], Any]) -> NoReturn:
-    """Run the command line; an error in the input ends it with one line and exit code 2."""
+    """Run the command line; any error ends it with one line on standard error and an exit code.
+
+    The traceback of an unknown error is kept in a file; `--debug` prints that of every error.
+    """
+    prepare_streams()
+    code: str | int | None = OK
     try:
         app()
     except SystemExit as end:
-        exit_process(end.code)
-    except BadInput as error:
-        _stop(str(error), BAD_INPUT)
-    except KeyboardInterrupt:
-        _stop("interrupted — run the same command to continue", INTERRUPTED)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise
-        _stop(
-            f"{error.filename or 'output'}: {error.strerror} — free some space or choose another folder",
-            BAD_INPUT,
-        )
-    except Stopped as stopped:
-        _stop(str(stopped), ENDED_EARLY)
-    except WorkFailed as error:
-        _stop(str(error), FAILED)
-    exit_process(OK)
+        code = end.code
+    except BaseException as error:
+        code = _report(error)
+    exit_process(code)
 
 
 def exit_process(code: str | int | None) -> NoReturn:
@@ -186,16 +204,27 @@ def exit_process(code: str | int | None) -> NoReturn:
     During teardown, a gloo thread that still releases a tensor aborts the process (pytorch issue 190489), and thereby
     the job.
     """
+    if not flush_streams():
+        code = code or FAILED
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_initialized() or isinstance(code, str):
         sys.exit(code)
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code or OK)
 
 
-def _stop(message: str, code: int) -> NoReturn:
+def _report(error: BaseException) -> int:
+    """Print one line about an error, and the traceback if it was asked for; return the exit code."""
+    from polarcast.hpc.utils.failures import failure_of, report_bug
+
+    failure = failure_of(error)
+    message = failure.message
     if os.environ.get("POLARCAST_DEBUG"):
-        raise
-    print(f"polarcast: {message}", file=sys.stderr)
-    sys.exit(code)
+        import traceback
+
+        traceback.print_exception(error)
+    elif failure.is_bug:
+        message = report_bug(failure, error)
+    # The stream may be a closed pipe or a full disk.
+    with suppress(OSError):
+        print(f"polarcast: {message}", file=sys.stderr, flush=True)
+    return failure.code

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.data.files import write_bytes
+from polarcast.hpc.utils.text import printable
 
 RAIN_LEVELS_MM_H = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 50, 80, 120)
 ZH_LEVELS_DBZ = tuple(range(5, 66, 5))
@@ -37,11 +38,30 @@ def pyplot() -> Any:
 def save(figure: Any, path: Path) -> Path:
     """Write a figure as PNG atomically, and close it."""
     content = io.BytesIO()
+    settle_texts(figure)
     figure.savefig(content, dpi=130, format="png")
     pyplot().close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content.getvalue())
     return path
+
+
+def settle_texts(figure: Any) -> None:
+    """Replace texts that end the drawing: invalid formulas are drawn as they are, bytes of file names as escapes."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser: Any = MathTextParser("path")
+    for text in figure.findobj(Text):
+        content = text.get_text()
+        if any("\ud800" <= c <= "\udfff" for c in content):
+            text.set_text(content := "\n".join(map(printable, content.split("\n"))))
+        try:
+            if is_math_text(content):
+                parser.parse(content)
+        except ValueError:
+            text.set_parse_math(False)
 
 
 def panels(titles: Sequence[str], width: float = 2.6, height: float = 2.3, rows_each: int = 1) -> tuple[Any, Any]:

@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from polarcast.hpc.utils.text import printable
+
 _WINDOW_SECONDS = 60.0
 _LEAST_SECONDS = 5.0
 
@@ -26,8 +28,9 @@ class ProgressBoard:
         self._share: dict[str, float] = {}
         self._past: deque[tuple[float, float]] = deque()
         self._bars = Progress(
-            TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal,
+            TextColumn("{task.description:<28}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(), console=console, transient=True,
+            disable=not console.is_terminal,
         )  # fmt: skip
         self._total = self._bars.add_task("all", total=1000, note="")
 
@@ -101,4 +104,4 @@ class ProgressBoard:
 
     def _log(self, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(line, highlight=False)
+            self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)

@@ -11,8 +11,9 @@ import pytest
 import xarray as xr
 from scipy.io import netcdf_file
 
-from polarcast.data.archive import Archive, open_archive, read_field, write_event
+from polarcast.data.archive import Archive, open_archive, write_event
 from polarcast.data.errors import BadInput
+from polarcast.data.field_file import read_field
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.hpc.config.digest import digest
