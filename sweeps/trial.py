@@ -207,10 +207,11 @@ def _validations(run: RunFolder, objective: str) -> dict[int, float]:
         TrialFailed: the objective is undefined at a step.
     """
     records = {record["step"]: record for record in run.records() if record["event"] == "validation"}
-    values: dict[int, float] = {
+    values = {
         step: record.get("loss") if objective == "loss" else record.get("scores", {}).get(objective)
         for step, record in records.items()
     }
-    if undefined := [step for step, value in values.items() if value is None or math.isnan(value)]:
+    defined = {step: float(value) for step, value in values.items() if value is not None and not math.isnan(value)}
+    if undefined := sorted(values.keys() - defined.keys()):
         raise TrialFailed(f"{objective} is undefined at step {undefined[0]}")
-    return values
+    return defined
