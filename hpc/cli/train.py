@@ -1,6 +1,7 @@
 """The verb `polarcast train`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -29,14 +30,17 @@ def train(
     end_with_launcher()
     if processes < 1:
         raise BadInput(f"{processes} is too small", "--processes", "give 1 or more")
-    if out:
+    world = detect()
+    is_alone = world.size == 1  # ranks of a job check together, and name the node where something is missing
+    if is_alone and out:
         checked_output(out, is_folder=True)
-    given = [word.removeprefix("data.shards=") for word in overrides or [] if word.startswith("data.shards=")]
-    if given and not set(given[-1]) & set("${'\""):
-        _find_shards(given[-1])
+    if is_alone:
+        _find_given_shards(overrides or [])
     config = load_config(source, overrides or [])
-    folder = checked_output(out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}", is_folder=True)
-    _find_shards(config.data.shards)
+    folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
+    if is_alone:
+        _find_shards(config.data.shards)
+        checked_output(folder, is_folder=True)
     from polarcast.hpc.runs.folder import RunFolder
 
     if processes > 1 and "RANK" not in os.environ:
@@ -52,7 +56,6 @@ def train(
     else:
         from polarcast.hpc.training.train import train as train_run
 
-        world = detect()
         with progress("train", config.train.steps, world.is_first) as show, sole_writer(folder, world.is_first):
             train_run(config, RunFolder(folder, trust=True), world, lambda n, of, loss: show(n, of, f"loss {loss:.4f}"))
         if not world.is_first:
@@ -60,8 +63,15 @@ def train(
     _report_training(RunFolder(folder).path, as_json)
 
 
+def _find_given_shards(overrides: Sequence[str]) -> None:
+    """Raise BadInput if a local folder in the overrides has no shards, before the configuration imports torch."""
+    given = [word.removeprefix("data.shards=") for word in overrides if word.startswith("data.shards=")]
+    if given and not set(given[-1]) & set("${'\""):
+        _find_shards(given[-1])
+
+
 def _find_shards(location: str) -> None:
-    """Raise BadInput if a local folder has no shards, before torch is imported."""
+    """Raise BadInput if a local folder has no shards."""
     from polarcast.data.shards.manifest import NAME, read_manifest
     from polarcast.data.shards.source import ShardSource
 
