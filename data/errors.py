@@ -35,6 +35,13 @@ class Stopped(Exception):
     """Early stop on request, after saving the state; the command line exits with code 143."""
 
 
+class Terminated(BaseException):
+    """SIGTERM, raised so that temporary files are removed; the command line exits with code 143.
+
+    Not an `Exception`, so that code which continues after errors does not continue after a signal.
+    """
+
+
 def as_one_line(text: str) -> str:
     """Return text with control characters, such as newlines, written as in Python, so that it stays one line."""
     return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import read_limited
 
 Field = npt.NDArray[np.float32]
+_MAX_BYTES = 2**32
 
 
 def read_field(path: Path) -> Field:
@@ -43,7 +45,7 @@ def _load(path: Path) -> npt.NDArray[Any]:
 
     All files of an archive share one header, and parsing it would dominate the read time.
     """
-    content = path.read_bytes()
+    content = read_limited(path, _MAX_BYTES)
     length = 10 + int.from_bytes(content[8:10], "little")
     if content[:8] != b"\x93NUMPY\x01\x00":
         return np.load(io.BytesIO(content), allow_pickle=False)  # type: ignore[no-any-return]

@@ -3,24 +3,39 @@
 A process killed at any time leaves either the old file or the new one, never a partial one.
 """
 
+import errno
 import fcntl
 import json
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
 
 _LOCK = ".lock"
+SMALL_BYTES = 2**26
+"""Size limit of the small files of runs, archives and shards."""
+_TRIES = 100
+"""Attempts to lock a folder that other processes remove meanwhile."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file atomically: yield a temporary path, sync it to disk, then rename it. Remove it on failure."""
+def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """Replace a file atomically: yield a new, empty file next to it, sync it to disk, then rename it.
+
+    The new file is removed on failure. Its name is random, and a link that others put there is not followed.
+
+    Args:
+        path: File to replace.
+        mode: Permissions of the new file, before the umask.
+    """
     partial = _partial(path)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))
     try:
         yield partial
         sync_file(partial)
@@ -31,12 +46,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file atomically; its content is synced to disk first."""
-    with replacing(path) as partial:
+def write_bytes(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Replace a file atomically; its content is synced to disk first. See `replacing` for the mode."""
+    with replacing(path, mode) as partial:
         partial.write_bytes(content)
 
 
@@ -47,10 +62,7 @@ def write_text(path: Path, content: str) -> None:
 
 def write_private(path: Path, content: str) -> None:
     """Replace a text file atomically by one that only this user can read (0600): it may hold secrets."""
-    with replacing(path) as partial:
-        partial.unlink(missing_ok=True)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(content)
+    write_bytes(path, content.encode(), 0o600)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -78,6 +90,8 @@ def checked_output(path: Path, is_folder: bool = False) -> Path:
             raise BadInput("is not a folder", path, "choose another path")
         if not is_folder and path.is_dir():
             raise BadInput("is a folder", path, "give the path of a file")
+        if not is_folder and path.exists() and not path.is_file():
+            raise BadInput("is a device, pipe or socket", path, "give the path of a file")
         candidates = (path, *path.absolute().parents) if is_folder else path.absolute().parents
         there = next(folder for folder in candidates if folder.exists())
         if not there.is_dir():
@@ -125,7 +139,7 @@ def sync_folder(path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; return {} if the file is missing or damaged."""
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        return dict(json.loads(read_limited(path).decode()))
     except (OSError, ValueError):
         return {}
 
@@ -159,7 +173,7 @@ def sole_writer(folder: Path, writes: bool = True) -> Iterator[None]:
 
 def _locked(folder: Path) -> int:
     """Return the open lock file of a folder. Raises BadInput if another process holds the lock."""
-    while True:
+    for _ in range(_TRIES):
         with suppress(FileNotFoundError):  # removed by the process that worked here before
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -171,6 +185,7 @@ def _locked(folder: Path) -> int:
                 os.close(handle)
                 raise BadInput("another process is working here", folder, "wait for it, or stop it first") from None
             os.close(handle)
+    raise BadInput("can't be made", folder, "choose another folder")
 
 
 def _is_at(handle: int, path: Path) -> bool:
@@ -187,3 +202,29 @@ def _remove_unused(folder: Path, missing: list[Path]) -> None:
             (folder / _LOCK).unlink(missing_ok=True)
             for path in missing:
                 path.rmdir()
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file to read it. A pipe or a device, which could wait or go on for ever, is refused.
+
+    Raises:
+        OSError: the file can't be opened, or is not a regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(handle, "rb")
+
+
+def read_limited(path: Path, most: int = SMALL_BYTES) -> bytes:
+    """Read a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: the file can't be read, is not a regular file, or is larger.
+    """
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
+        return stream.read(size + 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import write_text
+from polarcast.data.files import read_limited, write_text
 
 ARCHIVE_NOTE = "archive.json"
 _EVENT_NOTES = "events"
@@ -58,7 +58,7 @@ def _read(path: Path) -> Note:
     if not path.exists():
         return {}
     try:
-        note = json.loads(path.read_text("utf-8"))
+        note = json.loads(read_limited(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"damaged metadata ({error})", path, _REMEDY) from None
     if not isinstance(note, dict):

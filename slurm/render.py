@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from polarcast.slurm.profile import Profile, check_profile
-from polarcast.slurm.rules import check_count, check_form
+from polarcast.slurm.rules import check_array, check_count, check_form
 
 MULTI_PROCESS_VERBS = ("train", "evaluate", "perf", "doctor")
 """Verbs that run on all processes of a job; any other verb runs on one node only."""
@@ -188,8 +188,9 @@ def _check_job(job: Job) -> None:
     check_form(job.name, "name", "name")
     if job.nodes is not None:
         check_count(job.nodes, 1, "nodes")
-    given = {"time": (job.time, "time"), "array": (job.array, "indices"), "after": (job.after, "jobs")}
-    for option, (text, form) in given.items():
+    if job.array is not None:
+        check_array(job.array, "array")
+    for option, (text, form) in {"time": (job.time, "time"), "after": (job.after, "jobs")}.items():
         if text is not None:
             check_form(text, form, option)
 

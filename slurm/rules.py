@@ -5,12 +5,18 @@ A space within the value of an sbatch option would start another option.
 """
 
 import re
+import reprlib
 from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators, and what is not valid Unicode."""
 _MOST_SHOWN = 60
-_INDICES = r"\d+(-\d+(:\d+)?)?"
+MAX_INDEX = 4_000_000
+"""Largest index of a job array that any Slurm accepts; most clusters allow 1000."""
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 2 * _MOST_SHOWN
+"""Does not walk through nested lists, of which a YAML file can hold any number in a few lines."""
+_INDICES = r"\d{1,7}(-\d{1,7}(:0*[1-9]\d{0,6})?)?"
 _JOB = r"\d+(_(\d+|\*))?(\+\d+)?"
 _FORMS = {
     "name": (r"\w[\w.-]{0,99}", "use at most 100 letters, digits, _, - and ., starting with a letter, a digit or _"),
@@ -45,6 +51,21 @@ def check_form(text: Any, form: str, where: str) -> None:
         raise ValueError(f"{where} is {shown(text)} — {fix}")
 
 
+def check_array(text: Any, where: str) -> None:
+    """Check the indices of a job array: their form, that ranges ascend, and that Slurm can have so many.
+
+    Raises:
+        ValueError: with a message of one line.
+    """
+    check_form(text, "indices", where)
+    for indices in text.split("%")[0].split(","):
+        first, _, last = indices.split(":")[0].partition("-")
+        if int(last or first) > MAX_INDEX:
+            raise ValueError(f"{where} is {shown(text)} — give indices of at most {MAX_INDEX}")
+        if int(last or first) < int(first):
+            raise ValueError(f"{where} is {shown(text)} — give the smaller index first, such as 0-4")
+
+
 def check_count(number: Any, least: int, where: str) -> None:
     """Check a whole number. Raises ValueError with a message of one line."""
     if not isinstance(number, int) or isinstance(number, bool) or number < least:
@@ -58,5 +79,5 @@ def name_of(text: str) -> str:
 
 def shown(value: object) -> str:
     """Return a value for a message: as in Python, in one line, and short."""
-    text = repr(value)
+    text = _REPR.repr(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

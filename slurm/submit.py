@@ -4,6 +4,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from polarcast.slurm.profile import Profile
@@ -18,7 +19,7 @@ from polarcast.slurm.render import (
     srun_options,
     tasks_per_node,
 )  # fmt: skip
-from polarcast.slurm.rules import check_form
+from polarcast.slurm.rules import check_form, shown
 from polarcast.slurm.verb import Verb
 
 _CLIENT_SECONDS = 120
@@ -63,7 +64,8 @@ def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
     job = completed(profile, job)
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
     sbatch_options = options(profile, job)
-    more = {key: True if value is None else value for key, value in sbatch_options.items() if key not in _SUBMITIT_SETS}
+    named = sbatch_options | _named(profile.options)
+    more = {key: True if value is None else value for key, value in named.items() if key not in _SUBMITIT_SETS}
     parameters = {
         "name": job.name, "nodes": nodes(profile, job), "tasks_per_node": tasks_per_node(profile, job),
         "cpus_per_task": profile.cpus_per_task, "slurm_time": sbatch_options["time"],
@@ -79,6 +81,23 @@ def by_submitit(profile: Profile, job: Job, folder: Path) -> str:
         return str(executor.submit(Verb(job.command)).job_id)
     except submitit.core.utils.FailedJobError as error:
         raise RuntimeError(f"sbatch rejected the job: {_one_line(str(error))}") from None
+
+
+def _named(further: Sequence[str]) -> dict[str, str | None]:
+    """Return a profile's further options by name, which is how submitit takes them.
+
+    Raises:
+        ValueError: an option has no long name, or submitit sets it itself.
+    """
+    named: dict[str, str | None] = {}
+    for option in further:
+        name, has_value, value = option.removeprefix("--").partition("=")
+        if not option.startswith("--") or " " in name or name in _SUBMITIT_SETS:
+            raise ValueError(
+                f"options: {shown(option)} is not supported by submitit — write --name=value, or remove --by"
+            )
+        named[name] = value if has_value else None
+    return named
 
 
 def _sbatch(text: str, *arguments: str) -> str:

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from polarcast.data.errors import BadInput, Stopped
-from polarcast.data.files import write_json
+from polarcast.data.files import read_limited, write_json
 from polarcast.data.secrets import redacted_tree
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.bench.cells import SuiteFolder
@@ -46,7 +46,7 @@ def begin(folder: Path, space: Space, resume: bool, console: Any) -> Space:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(read_limited(path).decode())
     except (OSError, ValueError, RecursionError):
         fix = "delete it if the folder is of this space, or choose another folder"
         raise BadInput("is damaged", path, fix) from None

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.files import write_json
+from polarcast.data.files import read_limited, write_json
 from polarcast.sweeps.parameters import Point
 
 RUNNING, COMPLETE, STOPPED, REPLACED, FAILED = "running", "complete", "stopped", "replaced", "failed"
@@ -85,7 +85,7 @@ def read_trial(folder: Path) -> Trial | None:
     """Read the trial of a folder; None if there is none, or if its record is damaged, which logs a warning once."""
     path = folder / _FILE
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(read_limited(path).decode())
         reports = [TrialReport(**report) for report in content["reports"]]
         trial = Trial(**{**content, "reports": reports})
     except (FileNotFoundError, NotADirectoryError):

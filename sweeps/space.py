@@ -11,7 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.bench.checks import expected_protocol
+from polarcast.data.shards.manifest import read_manifest
+from polarcast.data.shards.source import ShardSource
+from polarcast.hpc.bench.cells import SuiteFolder
+from polarcast.hpc.bench.checks import KnownData, check_base, check_data, check_run, expected_protocol, known_of
 from polarcast.hpc.bench.data import DataSpec
 from polarcast.hpc.config.load import load_config, model_config, parse_overrides, with_current_names
 from polarcast.hpc.config.schema import RunConfig
@@ -152,6 +155,42 @@ def load_space(source: str, overrides: Sequence[str] = (), paired: bool = False,
     return space
 
 
+def check_on_data(space: Space, folder: Path) -> None:
+    """Check that the runs of a space can be trained on their data, before the data are made.
+
+    Args:
+        space: The space.
+        folder: Folder of the sweep.
+
+    Raises:
+        BadInput: the data can't be made, there are no shards, or a value of a parameter can't be used on them.
+    """
+    data = _known_data(space, folder)
+    usual = {p.key: p.extremes[0] for p in space.parameters if not p.when}
+    if data is None:
+        return
+    for arm, parameter in product(space.arms, space.parameters):
+        for value, point in product(parameter.extremes, _settings(space, parameter)):
+            _check_point(space, {**usual, **point, parameter.key: value}, arm, data)
+
+
+def _known_data(space: Space, folder: Path) -> KnownData | None:
+    """Return what is known of the data of a space; None for shards behind a URL."""
+    if space.file.data:
+        return check_data(space.file.data, SuiteFolder(folder, space.file.data).shards)
+    location = space.config({}).data.shards
+    return known_of(read_manifest(location)) if ShardSource(location).is_local else None
+
+
+def _check_point(space: Space, point: Point, arm: str, data: KnownData) -> None:
+    try:
+        config = space.config(point, arm)
+    except BadInput:  # values that exclude each other: only the trial fails
+        return
+    check_run(config, data, space.name)
+    check_base(config, space.name)
+
+
 def _check(space: Space, path: Path) -> None:
     file = space.file
     if file.search not in SEARCHES:
@@ -162,6 +201,8 @@ def _check(space: Space, path: Path) -> None:
             f"{path}, parameters",
             "add for example train.learning_rate: {log_uniform: [1e-4, 1e-2]}",
         )
+    if file.data and "shards" in (file.set.get("data") or {}):
+        raise BadInput("the space makes its own data", f"{path}, data.shards", "remove it, or the data of the space")
     _check_numbers(space, path)
     if space.is_population:
         _check_population(space, path)

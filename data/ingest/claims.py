@@ -3,8 +3,9 @@
 A header of a few bytes can claim 10^12 values. Libraries allocate them, and fill what the file lacks.
 """
 
+import os
+import stat
 import warnings
-import zipfile
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -13,15 +14,17 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import open_regular
+from polarcast.data.npz import CLAIM_FIX, check_claim, check_npz
 
-MOST_RATIO = 1100
-"""Largest ratio of values to stored bytes, slightly above the largest of deflate."""
 ANY_RATIO_BYTES = 2**30
 """Claims up to this size are accepted at any ratio: HDF5 and Zarr do not store chunks without data."""
+ANY_CHUNK_BYTES = 2**26
+"""Chunks may unpack to this size, however few values their array has in each."""
 MOST_PIXELS = 2**28
 """Largest number of pixels in a frame, a square of 16384."""
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _HDF5, _NETCDF3, _NETCDF3_OF_64_BITS = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02"), b"CDF\x05"
-_REMEDY = "use it only if you trust its source; copy it again, or cut it into smaller files"
 
 
 def check_claims(path: Path) -> None:
@@ -34,18 +37,11 @@ def check_claims(path: Path) -> None:
         _check_by_content(path)
 
 
-def read_npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, Fortran order and dtype of an npy stream; leave it at the first value."""
-    if np.lib.format.read_magic(stream) == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    return np.lib.format.read_array_header_2_0(stream)
-
-
 def _check_by_content(path: Path) -> None:
     if path.is_dir():
         _check_zarr(path)
         return
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         head = stream.read(8)
     if head == _HDF5:
         _check_hdf5(path)
@@ -54,30 +50,7 @@ def _check_by_content(path: Path) -> None:
     elif head[:4] == _NETCDF3_OF_64_BITS:
         _check_netcdf5(path)
     elif head[:2] == b"PK":
-        _check_npz(path)
-
-
-def _check(name: str, claimed: int, stored: int, path: Path, accepted: int = ANY_RATIO_BYTES) -> None:
-    if claimed > max(accepted, MOST_RATIO * stored):
-        size = f"{claimed / 1e9:.3g} GB" if claimed < 1e300 else "more than 1e291 GB"
-        raise BadInput(f"{name} claims {size} in {stored / 1e6:.3g} MB of the file", path, _REMEDY)
-
-
-def _check_npz(path: Path) -> None:
-    """Check each member's shape against its size, and that against its compressed size."""
-    size = path.stat().st_size
-    with zipfile.ZipFile(path) as content:
-        for member in content.infolist():
-            name = ascii(member.filename)[1:-1]
-            _check(name, member.file_size, min(member.compress_size, size), path, accepted=2**20)
-            if not name.endswith(".npy"):
-                continue
-            with content.open(member) as stream:
-                shape, _, dtype = read_npy_header(stream)
-            if dtype.hasobject:
-                raise BadInput(f"{name} holds pickled objects, which can run programs", path, "save it as numbers")
-            if prod(shape) * dtype.itemsize > member.file_size:
-                raise BadInput(f"{name} claims the shape {shape}, but has {member.file_size} bytes", path, _REMEDY)
+        check_npz(path)
 
 
 def _check_netcdf3(path: Path) -> None:
@@ -126,7 +99,8 @@ def _problem_of_dataset(name: str, item: Any, size: int, path: Path) -> BadInput
     if item.external or item.is_virtual:
         return BadInput(f"{name} refers to data in other files", path, "write a file that holds its data")
     try:
-        _check(name, max(prod(item.shape or ()), prod(item.chunks or ())) * item.dtype.itemsize, size, path)
+        claimed = max(prod(item.shape or ()), prod(item.chunks or ())) * item.dtype.itemsize
+        check_claim(name, claimed, size, path, ANY_RATIO_BYTES)
     except BadInput as problem:
         return problem
     return None
@@ -141,13 +115,51 @@ def _problem_of_link(name: str, link: Any, path: Path) -> BadInput | None:
 
 
 def _check_zarr(path: Path) -> None:
+    """Check that files are regular, and the claims of arrays and of chunks that tell their size when decoded."""
     import zarr
 
-    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    stored = _stored_bytes(path)
     opened = zarr.open(path, mode="r")
-    arrays: list[tuple[str, Any]] = [(path.name, opened)]
+    arrays: list[tuple[str, Any]] = [("", opened)]
     if isinstance(opened, zarr.Group):
         arrays = [(name, item) for name, item in opened.members(max_depth=None) if isinstance(item, zarr.Array)]
     for name, array in arrays:
         values = max(prod(array.shape), prod(array.chunks))
-        _check(name, values * array.dtype.itemsize, stored, path)
+        check_claim(name or path.name, values * array.dtype.itemsize, stored, path, ANY_RATIO_BYTES)
+        _check_chunks(path / name, array, path)
+
+
+def _stored_bytes(path: Path) -> int:
+    """Return the size of a folder's files. Raises BadInput if one is a link, a pipe or a device."""
+    stored = 0
+    for file in path.rglob("*"):
+        status = os.lstat(file)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            where = ascii(str(file.relative_to(path)))[1:-1]
+            raise BadInput(f"{where} is not a regular file", path, "copy the folder with its content in place of links")
+        stored += status.st_size
+    return stored
+
+
+def _check_chunks(folder: Path, array: Any, path: Path) -> None:
+    most = max(ANY_CHUNK_BYTES, 2 * prod(array.chunks) * array.dtype.itemsize)
+    is_blosc = array.shards is None and any("Blosc" in type(codec).__name__ for codec in array.compressors)
+    for file in folder.rglob("*"):
+        if not file.is_file() or file.name.startswith(".") or file.name == "zarr.json":
+            continue
+        with open_regular(file) as stream:
+            decoded = _decoded_bytes(stream.read(18), is_blosc)
+        if decoded > most:
+            raise BadInput(f"chunk {ascii(file.name)[1:-1]} unpacks to {decoded / 1e9:.3g} GB", path, CLAIM_FIX)
+
+
+def _decoded_bytes(head: bytes, is_blosc: bool) -> int:
+    """Return the size that the head of a Blosc chunk or a zstd frame tells; 0 if it tells none."""
+    if is_blosc:
+        return int.from_bytes(head[4:8], "little")
+    if head[:4] != _ZSTD or len(head) < 6:
+        return 0
+    is_single, code = head[4] >> 5 & 1, head[4] >> 6
+    length = (is_single, 2, 4, 8)[code]
+    start = 5 + (not is_single) + (0, 1, 2, 4)[head[4] & 3]
+    return int.from_bytes(head[start : start + length], "little") + 256 * (length == 2)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from polarcast.data.arguments import different, flag, one_of, path_text, whole
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput
 from polarcast.data.loading.reader import Reader, only_test, open_reader
 from polarcast.data.shards.health import BadShard
 from polarcast.data.shards.manifest import Manifest, read_manifest
@@ -166,18 +166,16 @@ def open_shards(
         BadInput: there are no shards, one is damaged, they lack a variable, a height or the rain rate, or the split has
             no window.
     """
-    for name, chosen, choices in (("split", split, SPLITS), ("verify", verify, VERIFY)):
-        if chosen not in choices:
-            raise BadInput(f"unknown {name} {chosen!r}", name, f"choose from: {', '.join(choices)}")
-    for name, value, least in (("frames", frames, 1), ("lead_frames", lead_frames, 0), ("context", context, 0)):
-        if not isinstance(value, int) or value < least:
-            raise BadInput(f"must be a whole number of at least {least}, got {value!r}", name, f"give {least} or more")
+    one_of(split, "split", SPLITS)
+    one_of(verify, "verify", VERIFY)
     for name, several in (("variables", variables), ("heights_km", heights_km)):
-        if several is not None and (
-            isinstance(several, str | float | int) or not len(set(several)) == len(several) > 0
-        ):
-            raise BadInput(f"must be a list of different values, got {several!r}", name, "give each of them once")
-    manifest = read_manifest(location)
+        if several is not None:
+            different(several, name)
+    if rain is not None:
+        flag(rain, "rain")
+    frames, lead_frames = whole(frames, "frames", 1), whole(lead_frames, "lead_frames", 0)
+    context = whole(context, "context", 0)
+    manifest = read_manifest(path_text(location, "location"))
     window = _Window(
         tuple(manifest.variables if variables is None else variables),
         tuple(manifest.heights_km if heights_km is None else heights_km),

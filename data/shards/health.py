@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import read_json, write_text
+from polarcast.data.files import open_regular, read_json, write_text
 from polarcast.data.shards.manifest import Manifest, Shard
 from polarcast.data.user_cache import user_cache
 
@@ -38,7 +38,7 @@ def identity(status: os.stat_result) -> Identity:
 
 def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

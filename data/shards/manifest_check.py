@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from polarcast.data.archive import VARIABLES
 from polarcast.data.names import problem_of_name
 from polarcast.data.shards.samples import EVENT, FRAME, INTENSITY, RADAR, RAIN, RUN, STRONG, Table
 from polarcast.data.splits import SPLITS
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FRAME_BYTES, _MAX_SHARD_BYTES, _MAX_NUMBER = 2**32, 2**50, 2**31
+_MAX_HALF, _MAX_DEPTH = 65504, 40
 _LISTS = ("strong_pixels", "intensity_ppm")
 
 
@@ -138,9 +140,21 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_statistic(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(number is None or _is_number(number) for number in value.values())
-    return _is_number(value)
+    """Whether a value is a count, or has a count and moments of half-precision values, which are bounded."""
+    if not isinstance(value, dict):
+        return _is_whole(value)
+    moments = [number for key, number in value.items() if key != "count" and number is not None]
+    is_bounded = all(_is_number(number) and abs(number) <= _MAX_HALF for number in moments)
+    return bool(value) and _is_whole(value.get("count", 0)) and is_bounded and (value.get("std") or 0) >= 0
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether a value is nested at most `_MAX_DEPTH` levels deep."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
+        level = [item for item in level if isinstance(item, dict | list)]
+    return not level
 
 
 def _different(values: Iterable[Any], good: Callable[[Any], bool]) -> bool:
@@ -164,7 +178,7 @@ def _is_selection(value: dict[str, Any]) -> bool:
 
 
 _FIELDS: dict[str, tuple[Any, Callable[[Any], bool]]] = {
-    "variables": (list, lambda value: _different(value, _is_name)),
+    "variables": (list, lambda value: _different(value, lambda name: name in VARIABLES)),
     "heights_km": (list, lambda value: _different(value, _is_number)),
     "shape": (list, lambda value: len(value) == 2 and all(_is_whole(side) and side > 0 for side in value)),
     "spacing_km": (int | float, _is_positive),
@@ -173,7 +187,7 @@ _FIELDS: dict[str, tuple[Any, Callable[[Any], bool]]] = {
     "splits": (dict, _are_splits),
     "statistics": (dict, lambda value: all(map(_is_statistic, value.values()))),
     "selection": (dict, _is_selection),
-    "provenance": (dict, lambda value: isinstance(value.get("derived", {}), dict)),
+    "provenance": (dict, lambda value: isinstance(value.get("derived", {}), dict) and _is_shallow(value)),
 }
 
 

@@ -12,14 +12,16 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import open_regular
 from polarcast.data.secrets import redacted
 
 _SCHEME = re.compile(r"^[a-z0-9+]+:")
 _WEB = ("http:", "https:", "ftp:", "ftps:", "sftp:")
+_CURL = ("http:", "https:", "ftps:", "sftp:")
 _PLACE = "{name}"
 _HARMLESS_TO_A_SHELL = re.compile(r"[\w@%+=:,.](?:[\w@%+=:,.-]|\x20(?!-))*")
 """Names without characters that act in a shell, not even in nested quotes or in the shell of another host."""
-_CHUNK, _MAX_TEXT_BYTES = 2**20, 2**29
+_CHUNK, _MAX_TEXT_BYTES, _PIPE_BYTES = 2**20, 2**29, 8192
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,36 @@ class ShardSource:
             OSError: The file can't be opened. A failing pipe raises only when its bytes end early.
         """
         if self.is_local:
-            return (self.folder / name).open("rb")
+            return open_regular(self.folder / name)
         from webdataset.gopen import gopen
 
         return gopen(self.url(name), "rb")  # type: ignore[no-any-return]
+
+    def _open_once(self, name: str) -> BinaryIO:
+        """Open one file as `open`, but give up on a web server that does not respond for some seconds.
+
+        WebDataset asks for a minute, which suits a training that has begun, and not a first look.
+        """
+        if not self.location.startswith(_CURL) or {"GOPEN_REWRITE", "USE_AIS_FOR"} & set(os.environ):
+            return self.open(name)
+        from webdataset.gopen import Pipe
+
+        command = ["curl", "--connect-timeout", "10", "--retry", "2", "--retry-delay", "1", "-f", "-s", "-L"]
+        return Pipe([*command, self.url(name)], mode="rb", bufsize=_PIPE_BYTES)  # type: ignore[no-any-return]
 
     def read_text(self, name: str, missing: str) -> str:
         """Read a small file as text. Raises BadInput with the fix `missing` if it can't be read."""
         if self.is_local and not (self.folder / name).is_file():
             raise BadInput(f"no {name}", self.folder, missing)
+        stream = None
         try:
-            stream = self.open(name)
+            stream = self._open_once(name)
             with _closing(stream):
                 return _bounded(stream).decode()
         except (OSError, ValueError) as error:
-            raise BadInput(f"can't be read ({redacted(str(error))})", self.shown_url(name), missing) from None
+            failed = None if isinstance(error, ValueError) else _end_of_command(stream)
+            reason = failed or redacted(str(error))
+            raise BadInput(f"can't be read ({reason})", self.shown_url(name), missing) from None
 
 
 @contextmanager
@@ -95,6 +112,15 @@ def _closing(stream: BinaryIO) -> Iterator[None]:
             stream.close()
         raise
     stream.close()
+
+
+def _end_of_command(stream: BinaryIO | None) -> str:
+    """Return how the command of a stream failed, without its words; empty if there is none, or it did not fail."""
+    process = getattr(stream, "proc", None)
+    if process is None or not process.returncode or process.returncode == -signal.SIGKILL:
+        return ""
+    is_curl = isinstance(process.args, list) and process.args[0] == "curl"
+    return f"{'curl' if is_curl else 'the command'} ended with code {process.returncode}"
 
 
 def end_command(stream: BinaryIO | None) -> None:

@@ -100,7 +100,7 @@ def _make_room(manifest: Manifest, folder: Path) -> None:
 
 def _copy(manifest: Manifest, index: int, folder: Path, patience: Patience) -> None:
     name = manifest.shards[index].name
-    staged = folder / f".{name}"
+    staged = folder / _partial(name)
     try:
         Fetch(manifest, index, patience).save(staged)
         os.replace(staged, folder / name)
@@ -115,8 +115,13 @@ def _copy(manifest: Manifest, index: int, folder: Path, patience: Patience) -> N
 def _empty(folder: Path, shards: tuple[Shard, ...]) -> None:
     """Delete the copies of the shards; nothing else is in this user's private folder under their names."""
     for shard in shards:
-        for path in (folder / shard.name, folder / f".{shard.name}"):
+        for path in (folder / shard.name, folder / _partial(shard.name)):
             path.unlink(missing_ok=True)
+
+
+def _partial(name: str) -> str:
+    """Return the name of an unfinished copy, which is not that of the lock."""
+    return f".{name}.part"
 
 
 @contextmanager

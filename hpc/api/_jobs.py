@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from polarcast.data.arguments import flag, path_of
 from polarcast.data.errors import BadInput, WorkFailed
 from polarcast.data.files import write_private
 from polarcast.hpc.config.digest import digest
@@ -62,16 +63,17 @@ def submit(
     """
     if not isinstance(config, RunConfig):
         raise BadInput(f"expected a configuration, got {type(config).__name__}", "config", "use polarcast.load_config")
+    given, is_dry = None if out is None else path_of(out, "out"), flag(dry_run, "dry_run")
     content = OmegaConf.to_yaml(OmegaConf.create(config.to_dict()))
     default = name_of(f"{config.model['name']}-{config.arm}-s{config.seed}-{digest(config)[:8]}")
     label = default if name is None else name
     try:
         check_form(label, "name", "name")
-        run = Path(out) if out else Path("runs") / label
+        run = given or Path("runs") / label
         file = Path("runs") / "submitted" / f"{label}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.yaml"
         job = Job(("train", str(file), "--out", str(run)), label, nodes, time, None, after)
         script = sbatch_text(load_profile(str(cluster)), job)
-        if dry_run:
+        if is_dry:
             return Submission(None, script, run, file)
         if not has_slurm():
             raise ValueError("no Slurm here — submit from a login node, or look at the script with dry_run=True")

@@ -7,12 +7,15 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from torch import Tensor, float16
 
+from polarcast.data.arguments import flag, frame_range, optional_whole, path_of, whole
 from polarcast.data.batch import Batch
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, shown
 from polarcast.data.files import checked_output, read_json, sole_writer
+from polarcast.data.folder_kind import checked_kind
 from polarcast.hpc.config.resolve import input_spec
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, detect
@@ -37,7 +40,7 @@ class Run:
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
         """Open a folder; see `open_run`. Raises BadInput when it is not a run."""
-        self._folder = RunFolder(Path(path), trust)
+        self._folder = RunFolder(path_of(path, "path"), flag(trust, "trust"))
         self.config: RunConfig = self._folder.config()
         """The configuration."""
 
@@ -80,12 +83,13 @@ class Run:
             device: Where to, such as cpu or cuda:1; the GPU where there is one by default.
 
         Raises:
-            BadInput: the run is not fully trained. `forecast` raises it for a batch of other variables, heights or
-                number of frames than the model reads.
+            BadInput: the run is not fully trained, or there is no such device. `forecast` raises it for a batch of
+                other variables, heights or number of frames than the model reads.
         """
+        place = None if device is None else _device(device)
         model = load_model(self._folder, World()).requires_grad_(False)
         model.forecast = _checked(model.forecast, input_spec(self.config, self.config.variables()))  # type: ignore[method-assign]
-        return model if device is None else model.to(device)
+        return model if place is None else model.to(place)
 
     def predict(
         self,
@@ -113,41 +117,51 @@ class Run:
             BadInput: the run is not trained, the event lacks these frames, or the source is unusable or lacks what the
                 run reads.
         """
-        first, end = frames
-        for number in (first, end):
-            if number is not None and (not isinstance(number, int) or number < 0):
-                raise BadInput(f"expected numbers from 0 or None, got {number!r}", "frames", "give them as (2, 9)")
-        call = f"polarcast.Run.predict({Path(source).name!r}, {event=}, {members=}, {seed=}, {frames=}, {issued=})"
-        options = PredictOptions(event, members, seed, (first, end), issued, size, history=call)
+        path, frames = path_of(source, "source"), frame_range(frames, "frames")
+        event, members = optional_whole(event, "event"), optional_whole(members, "members")
+        seed, size, issued = whole(seed, "seed"), whole(size, "size"), optional_whole(issued, "issued")
+        call = f"polarcast.Run.predict({path.name!r}, {event=}, {members=}, {seed=}, {frames=}, {issued=})"
+        options = PredictOptions(event, members, seed, frames, issued, size, history=call)
         with _named_as_arguments():
-            found = forecast(self._folder, Path(source), options)
+            found = forecast(self._folder, path, options)
+        end = frames[1]
         last = int(found["frame"][-1]) if end is not None else -1
         if end is not None and end > last + 1:
             raise BadInput(f"{end} is beyond the last frame, {last}", "frames", f"end at {last + 1} at most")
         return found
 
-    def evaluate(self, split: str = "test", archive: str | Path | None = None) -> EventScores:
+    def evaluate(self, split: str | None = None, archive: str | Path | None = None) -> EventScores:
         """Score the run and keep the records in its folder, as `polarcast evaluate` does.
 
         Args:
-            split: Split of its own shards: train, validation or test.
-            archive: Archive or folder of shards whose events are all scored instead.
+            split: Split of its own shards: train, validation or test; test by default.
+            archive: Archive or folder of shards whose events are all scored instead of a split.
 
         Returns:
             The scores; any metric by name, such as `scores["csi@threshold=10"]`.
 
         Raises:
-            BadInput: the run is not trained, its shards are not in a local folder and it is not trusted, or the data
-                lack what it reads.
+            BadInput: both split and archive are given, the run is not trained, its shards are not in a local folder
+                and it is not trusted, or the data lack what it reads.
         """
-        with ProgressBoard(Console(stderr=True, quiet=True)) as board:
-            found = evaluate_records(self._folder, Path(archive) if archive else None, split, board, World())
+        place = None if archive is None else path_of(archive, "archive")
+        with _named_as_arguments(), ProgressBoard(Console(stderr=True, quiet=True)) as board:
+            found = evaluate_records(self._folder, place, split, board, World())
         return EventScores(found.records)
 
     @property
     def card(self) -> dict[str, Any]:
         """Parameters, FLOPs, arm and events of the trained run."""
         return read_json(self.path / "card.json")
+
+
+def _device(name: Any) -> torch.device:
+    """Return a device on which tensors can be made. Raises BadInput for anything else."""
+    try:
+        return torch.empty(0, device=torch.device(name)).device
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError):
+        fix = "give cpu, or cuda or cuda:0 where there is a GPU"
+        raise BadInput(f"no device {shown(name)} on this machine", "device", fix) from None
 
 
 @contextmanager
@@ -213,7 +227,10 @@ def train(config: RunConfig, out: str | Path, on_step: OnStep | None = None) -> 
     """
     if not isinstance(config, RunConfig):
         raise BadInput(f"expected a configuration, got {type(config).__name__}", "config", "use polarcast.load_config")
-    world, folder = detect(), RunFolder(checked_output(Path(out), is_folder=True), trust=True)
+    if on_step is not None and not callable(on_step):
+        raise BadInput(f"expected a function, got {shown(on_step)}", "on_step", "give one of (done, total, loss)")
+    path = checked_output(checked_kind(path_of(out, "out"), "a run"), is_folder=True)
+    world, folder = detect(), RunFolder(path, trust=True)
     with sole_writer(folder.path, world.is_first):
         train_run(config, folder, world, on_step)
     return Run(folder.path, trust=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc.bench.checks import check_scores
+from polarcast.hpc.bench.checks import KnownData, check_base, check_run, check_scores
 from polarcast.hpc.bench.data import DataSpec
 from polarcast.hpc.bench.suite import ModelSpec, Suite
 from polarcast.hpc.config.digest import digest
@@ -55,6 +56,19 @@ def cells_of(suite: Suite, shards: Path) -> list[Cell]:
                     break
     check_scores(suite, {cell.model: cell.config for cell in cells.values()})
     return list(cells.values())
+
+
+def check_cells(suite: Suite, cells: Sequence[Cell], data: KnownData) -> None:
+    """Check that all cells can be trained and scored on data that may not exist yet.
+
+    Raises:
+        BadInput: see `check_run`, `check_base` and `check_scores`.
+    """
+    for cell in {(cell.model, cell.arm): cell for cell in cells}.values():
+        where = f"models, {suite.models[cell.model].label}"
+        check_run(cell.config, data, where)
+        check_base(cell.config, where)
+    check_scores(suite, {cell.model: cell.config for cell in cells}, data.shape)
 
 
 def _add_cell(

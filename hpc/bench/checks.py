@@ -1,44 +1,160 @@
-"""Checks of the data and scores of a suite, before anything is made."""
+"""Checks of the data and scores of a suite or sweep, before anything is made."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from polarcast.data.archive import TIME_STEP_MINUTES, open_archive
+from polarcast.data.archive import HEIGHTS_KM, TIME_STEP_MINUTES, VARIABLES, Archive, open_archive
 from polarcast.data.errors import BadInput
-from polarcast.data.splits import assign
-from polarcast.data.synth.generate import find_preset
-from polarcast.hpc.bench.data import DataSpec
+from polarcast.data.field_file import read_field
+from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
+from polarcast.data.splits import Splits, assign, hold_out
+from polarcast.data.synth.generate import LIMITS, find_preset
+from polarcast.hpc.bench.data import DataSpec, SynthSpec
 from polarcast.hpc.bench.suite import Suite
+from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
 from polarcast.hpc.scores.query import check_available, parse_score
+from polarcast.models.registry import get_model
 
-_BOUNDS = {"events": (1, 10**6), "frames": (1, 10**4), "size": (32, 2**14), "seed": (0, 2**32 - 1)}
-_MANY_EVENTS = range(10_000)
 _UNKNOWN_SHAPE = (4096, 4096)
+_SPLIT_FIX = "use a split such as 0.6/0.15/0.25"
 
 
-def check_data(data: DataSpec, is_made: bool = False) -> None:
+@dataclass(frozen=True)
+class KnownData:
+    """What is known of shards before they are made.
+
+    Attributes:
+        shape: Size of a field in pixels, (y, x).
+        variables: Names of the radar variables.
+        heights_km: Heights in km.
+        splits: Events of each split.
+        frames: Frames of the longest event, or None.
+    """
+
+    shape: tuple[int, int]
+    variables: tuple[str, ...]
+    heights_km: tuple[float, ...]
+    splits: Splits
+    frames: int | None = None
+
+
+def check_data(data: DataSpec, shards: Path) -> KnownData:
     """Check the data of a suite or sweep, before they are made.
 
     Args:
         data: Source of the shards.
-        is_made: Whether the shards exist, so that the archive is not needed any more.
+        shards: Folder of the shards; if it exists, the archive is not needed any more.
 
     Raises:
         BadInput: the archive is missing, the split rule is unknown, or a number is out of range.
     """
-    synth = data.synth
-    if data.archive is None:
-        find_preset(synth.preset)
-        for name, (least, most) in _BOUNDS.items():
-            value = getattr(synth, name)
-            if value is not None and not least <= value <= most:
-                raise BadInput(f"{value} is out of range", f"data.synth.{name}", f"give {least} to {most}")
-        assign(range(synth.events), data.split)
-    else:
-        events = _MANY_EVENTS if is_made else sorted(open_archive(Path(data.archive)).frames)
-        assign(events, data.split)
+    if (shards / NAME).is_file():
+        return known_of(read_manifest(shards))
+    if data.archive is not None:
+        return _known_of_archive(open_archive(Path(data.archive)), data.split)
+    _check_synth(data.synth)
+    splits = assign(range(data.synth.events), data.split)
+    return KnownData((data.synth.size,) * 2, VARIABLES, HEIGHTS_KM, splits, data.synth.frames)
+
+
+def known_of(manifest: Manifest) -> KnownData:
+    """Return what a manifest says of its shards."""
+    return KnownData(manifest.shape, manifest.variables, manifest.heights_km, manifest.splits)
+
+
+def _known_of_archive(archive: Archive, split: str) -> KnownData:
+    splits = assign(sorted(archive.frames), split)
+    event, frames = max(archive.frames.items(), key=lambda item: len(item[1]))
+    if not frames:
+        raise BadInput("the archive has no frames", archive.root, "add data_dir_NNN/frame_MMM.npy to each folder")
+    ny, nx = read_field(archive.first_file(event, frames[0])).shape
+    return KnownData((ny, nx), archive.variables, archive.heights_km, splits, len(frames))
+
+
+def _check_synth(synth: SynthSpec) -> None:
+    find_preset(synth.preset)
+    for name in ("events", "frames", "size", "seed"):
+        value, (least, most) = getattr(synth, name), LIMITS[name]
+        if value is not None and not least <= value <= most:
+            raise BadInput(f"{value} is out of range", f"data.synth.{name}", f"give {least} to {most}")
+
+
+def check_run(config: RunConfig, data: KnownData, where: str) -> None:
+    """Check that a run can be trained on data that may not exist yet.
+
+    Args:
+        config: Configuration of the run.
+        data: What is known of its data.
+        where: Name of the run for messages.
+
+    Raises:
+        BadInput: the data lack a variable, height or split that it reads, events or fields are too small, or the
+            validation can't compute a score.
+    """
+    try:
+        _check_fields(config, data)
+        _check_events(config, data)
+        if get_model(config.model["name"]).trained:
+            _check_training(config, data)
+    except BadInput as error:
+        raise BadInput(error.what, f"{where}: {error.where}", error.fix) from None
+
+
+def _check_fields(config: RunConfig, data: KnownData) -> None:
+    """Raise BadInput if the data lack a variable or a height."""
+    if unknown := [name for name in config.variables() if name not in data.variables]:
+        choices = ", ".join(data.variables)
+        raise BadInput(f"the data have no {unknown[0]}", "data.variables", f"choose from: {choices}")
+    if missing := [height for height in config.data.heights_km if height not in data.heights_km]:
+        choices = ", ".join(f"{height:g}" for height in data.heights_km)
+        raise BadInput(f"the data have no height {missing[0]:g} km", "data.heights_km", f"choose from: {choices}")
+
+
+def _check_events(config: RunConfig, data: KnownData) -> None:
+    """Raise BadInput if there is no training event, or if events are shorter than a window."""
+    if not data.splits.get("train"):
+        raise BadInput("no event is left to train on", "split", _SPLIT_FIX)
+    if config.data.hold_out:
+        hold_out(data.splits["train"], config.data.hold_out)
+    window = config.frames + config.lead_frames
+    if config.is_nowcast and data.frames is not None and window > data.frames:
+        what = f"a window has {window} frames, the longest event {data.frames}"
+        raise BadInput(what, "data.lead_frames", "give fewer frames, or longer events")
+
+
+def _check_training(config: RunConfig, data: KnownData) -> None:
+    """Raise BadInput if crops exceed the fields, or validations can't be made."""
+    if config.data.crop > (least := min(data.shape)):
+        raise BadInput(f"{config.data.crop} pixels exceed the grid", "data.crop", f"give at most {least}")
+    if not data.splits.get("validation"):
+        raise BadInput("no event is left to validate on", "split", _SPLIT_FIX)
+    protocol = expected_protocol(config, data.shape)
+    for text in config.train.validate_scores:
+        try:
+            check_available(parse_score(text), protocol, ("lead_time",))
+        except BadInput as error:
+            raise BadInput(error.what, "train.validate_scores", error.fix) from None
+
+
+def check_base(config: RunConfig, where: str) -> None:
+    """Check that a model can build on its base, by building both without memory for their weights.
+
+    Raises:
+        BadInput: the base is of another kind, or reads other inputs.
+    """
+    import torch
+
+    if not config.base:
+        return
+    try:
+        with torch.device("meta"):
+            build_model(resolve(config))
+    except BadInput as error:
+        raise BadInput(error.what, f"{where}: {error.where}", error.fix) from None
 
 
 def check_scores(suite: Suite, configs: Mapping[str, RunConfig], shape: tuple[int, int] | None = None) -> None:

@@ -15,7 +15,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer, write_private
 from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
-from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
+from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import check_data
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.executor import CellJob, run_processes
@@ -56,8 +56,9 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Pro
         BadInput: data or settings are invalid, a cell failed because of its input, or another process runs this suite.
         WorkFailed: a cell failed for another reason.
     """
-    check_data(suite.data, is_made=(folder.shards / NAME).is_file())
+    known = check_data(suite.data, folder.shards)
     cells = cells_of(suite, folder.shards)
+    check_cells(suite, cells, known)
     with sole_writer(checked_output(folder.path, is_folder=True)):
         write_private(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
         workers = workers or default_workers(cells)

@@ -21,6 +21,14 @@ from polarcast.hpc.utils.text import printable
 
 SUITES = sources.SUITES
 _LAST_SEED = 2**32 - 1
+_NOT_SET_BY_MODELS = {
+    "task": "set task of the suite",
+    "arm": "set arms",
+    "seed": "set seeds",
+    "base": "set base of the model, next to set",
+    "data.shards": "set data of the suite",
+}
+"""Keys that the suite gives every run, and where to set them."""
 
 
 @dataclass
@@ -130,6 +138,8 @@ def load_suite(source: str, is_stored: bool = False) -> Suite:
             raise BadInput(error.what, f"{path}, tables.{name}, {error.where}", error.fix) from None
     _check_references(suite, path)
     _check_suite(suite, path)
+    if not is_stored:
+        _check_settings(suite, path)
     return suite
 
 
@@ -185,6 +195,16 @@ def _check_suite(suite: Suite, path: Path) -> None:
             _check_seeds(spec.seeds, f"{path}, models.{name}.seeds")
     for name, table in suite.tables.items():
         _check_arms(suite, table, f"{path}, tables.{name}")
+
+
+def _check_settings(suite: Suite, path: Path) -> None:
+    """Raise BadInput if a model sets what the suite sets for every run."""
+    for name, spec in suite.models.items():
+        data = spec.set.get("data")
+        given = {*spec.set, *(f"data.{key}" for key in (data if isinstance(data, dict) else ()))}
+        if taken := [key for key in _NOT_SET_BY_MODELS if key in given]:
+            where = f"{path}, models.{name}.set"
+            raise BadInput(f"{taken[0]} is set by the suite", where, f"remove it; {_NOT_SET_BY_MODELS[taken[0]]}")
 
 
 def _check_list(values: Sequence[object], where: str, example: str) -> None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from polarcast.data.errors import BadInput, Stopped
-from polarcast.data.files import sole_writer, write_text
+from polarcast.data.files import read_limited, sole_writer, write_text
 from polarcast.hpc.utils.console import exit_process
 from polarcast.hpc.utils.exit_codes import BAD_INPUT, ENDED_EARLY, OK
 
@@ -47,9 +47,9 @@ def run_cell(folder: Path) -> None:
 def read_progress(folder: Path) -> tuple[str, int, int]:
     """Return the stage, steps done and total steps of a cell; ("", 0, 1) before its first report."""
     try:
-        report = json.loads((folder / PROGRESS).read_text("utf-8"))
+        report = json.loads(read_limited(folder / PROGRESS).decode())
         return report["stage"], report["done"], report["total"]
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "", 0, 1
 
 

@@ -1,6 +1,7 @@
 """The command `polarcast`. Verbs import heavy packages only when they run, so that `--help` is fast."""
 
 import os
+import sys
 from importlib.metadata import entry_points
 
 import typer
@@ -18,6 +19,7 @@ from polarcast.hpc.cli import (
     track,
     train,
 )
+from polarcast.hpc.cli.checks import check_words
 from polarcast.hpc.cli.extensions import VERBS, add_verbs
 from polarcast.hpc.utils.console import print_text, run_app
 from polarcast.hpc.utils.environment import use_caches, use_utf8
@@ -68,4 +70,5 @@ def main() -> None:
 
 def _start() -> None:
     use_caches()
+    check_words(sys.argv[1:])
     app()

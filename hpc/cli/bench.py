@@ -7,6 +7,7 @@ import typer
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
+from polarcast.data.folder_kind import checked_kind
 from polarcast.hpc.cli.show import open_board, show_tables
 from polarcast.hpc.utils.console import Json
 from polarcast.hpc.utils.sources import SUITES, yaml_source
@@ -30,7 +31,7 @@ def bench(
     if workers is not None and workers < 1:
         raise BadInput(f"{workers} is too small", "--workers", "give 1 or more")
     if out:
-        checked_output(out, is_folder=True)
+        checked_kind(checked_output(out, is_folder=True), "a suite")
     if archive and not archive.is_dir():
         raise BadInput("no such folder", archive, "give an archive in the layout of NJU-CPOL")
     yaml_source(suite, SUITES, "suite")
@@ -43,7 +44,7 @@ def bench(
         spec.data.archive = str(archive.resolve())
         spec = without_synthetic_rows(spec)
     spec.data.split = split or spec.data.split
-    folder = SuiteFolder(out or Path("runs") / spec.name, spec.data)
+    folder = SuiteFolder(checked_kind(out or Path("runs") / spec.name, "a suite"), spec.data)
     with open_board() as board:
         tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board)
     show_tables(tables, folder.path, as_json)

@@ -13,6 +13,21 @@ Trust = Annotated[
 ]
 
 
+def check_words(words: Sequence[str]) -> None:
+    """Check that no word of the command line is empty, as `"$OUT"` is where OUT is not set.
+
+    An empty path would be the current folder, and an empty value the default.
+
+    Raises:
+        BadInput: a word or the value of an option is empty.
+    """
+    for before, word in zip(("", *words), words, strict=False):
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            where = next((name for name in (option, before) if name.startswith("-")), f"the word after {before}")
+            raise BadInput("is empty", where if before or option else "the first word", "give a value, or remove it")
+
+
 def check_folders(folders: Sequence[Path]) -> None:
     """Raise BadInput if one of the folders of runs is missing."""
     for folder in folders:

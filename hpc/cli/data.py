@@ -10,6 +10,7 @@ import typer
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
+from polarcast.data.folder_kind import checked_kind
 from polarcast.hpc.cli.ingest import Workers, ingest, processes_of
 from polarcast.hpc.utils.console import (
     Json,
@@ -54,7 +55,7 @@ def synth(
 
     Example: polarcast data synth archive --events 240 --size 64 --preset tiny --frames 10
     """
-    checked_output(out, is_folder=True)
+    checked_kind(checked_output(out, is_folder=True), "an archive")
     from polarcast.data.synth.generate import write_archive
 
     with progress("storms", events) as done:

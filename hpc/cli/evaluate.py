@@ -8,7 +8,7 @@ import typer
 
 from polarcast.hpc.cli.checks import Trust
 from polarcast.hpc.cli.show import open_board, show_tables
-from polarcast.hpc.utils.console import Json, print_json, print_text
+from polarcast.hpc.utils.console import Json, plain, print_json, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder, or folder of a suite such as runs/demo.")],
     archive: Annotated[Path | None, typer.Option(help="Score on all events of this archive or shards.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the run's own shards.")] = "test",
+    split: Annotated[str | None, typer.Option(help="Split of the run's own shards; test by default.")] = None,
     scores: Annotated[
         list[str] | None, typer.Option(help="usual, all, or scores such as csi@threshold=10,window=*; repeatable.")
     ] = None,
@@ -80,5 +80,6 @@ def _show_summary(tables: "Sequence[ScoreSummary]", about: dict[str, Any], as_js
         return
     count = about["events"]
     for table in tables:
-        print_text(table.as_table(f"{about['run']} on {about['scored_on']}: {count} event{'s' * (count != 1)}"))
-    print_text(f"records {about['records']}")
+        title = f"{plain(about['run'])} on {plain(about['scored_on'])}: {count} event{'s' * (count != 1)}"
+        print_text(table.as_table(title))
+    print_text(f"records {plain(about['records'])}")

@@ -1,7 +1,8 @@
 """The verb `polarcast submit`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,10 +83,38 @@ def _check_verb(context: typer.Context, command: list[str]) -> None:
         if name.split(" ")[-1] not in verb.commands:
             raise ValueError(f"{name!r}: unknown verb — choose from: {', '.join(verb.commands)}")
         verb = verb.commands[name.split(" ")[-1]]
+    if name == context.info_name:
+        raise ValueError(f"{name}: a job can't submit jobs — give the verb that it runs")
     try:
-        verb.make_context(name, [word.replace(TASK, "1") for word in words], parent=context.parent)
+        given = verb.make_context(name, [word.replace(TASK, "1") for word in words], parent=context.parent).params
+        _check_given(given)
     except _UsageError as error:
         raise ValueError(f"{name}: {' '.join(error.format_message().split())} — see: polarcast {name} --help") from None
+
+
+def _check_given(given: Mapping[str, Any]) -> None:
+    """Raise BadInput for an unknown preset, suite or space, and for overrides that are not key=value.
+
+    YAML files are not looked for: they may exist on the cluster only.
+    """
+    from polarcast.hpc.utils.sources import PRESETS, SPACES, SUITES, yaml_source
+
+    for kind, built_in in {"source": PRESETS, "suite": SUITES, "space": SPACES}.items():
+        if isinstance(name := given.get(kind), str) and Path(name).suffix not in (".yaml", ".yml"):
+            yaml_source(name, built_in, "preset" if built_in == PRESETS else kind)
+    if given.get("overrides"):
+        _check_overrides(given["overrides"])
+
+
+def _check_overrides(overrides: list[str]) -> None:
+    from polarcast.data.errors import BadInput, shown
+    from polarcast.hpc.config.load import parse_overrides, with_current_names
+    from polarcast.hpc.config.schema import RunConfig
+
+    keys = with_current_names(parse_overrides(overrides), advise=False)
+    known = [field.name for field in fields(RunConfig)]
+    if unknown := [str(key) for key in keys if key not in known]:
+        raise BadInput(f"unknown key {shown(unknown[0])}", "override", f"choose from: {', '.join(known)}")
 
 
 @contextmanager

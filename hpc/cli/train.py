@@ -23,6 +23,7 @@ def train(
     """
     from polarcast.data.errors import BadInput
     from polarcast.data.files import checked_output, sole_writer
+    from polarcast.data.folder_kind import checked_kind
     from polarcast.hpc.config.load import load_config
     from polarcast.hpc.distributed.launch import end_with_launcher, launch_local
     from polarcast.hpc.distributed.world import detect, one_gpu_each, visible_gpus
@@ -33,11 +34,11 @@ def train(
     world = detect()
     is_alone = world.size == 1  # ranks of a job check together, and name the node where something is missing
     if is_alone and out:
-        checked_output(out, is_folder=True)
+        checked_kind(checked_output(out, is_folder=True), "a run")
     if is_alone:
         _find_given_shards(overrides or [])
     config = load_config(source, overrides or [])
-    folder = out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}"
+    folder = checked_kind(out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}", "a run")
     if is_alone:
         _find_shards(config.data.shards)
         checked_output(folder, is_folder=True)

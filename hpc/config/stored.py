@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import yaml
 
 from polarcast.data.errors import BadInput, shown
+from polarcast.data.files import open_regular
 from polarcast.data.secrets import redacted
 from polarcast.data.shards.source import ShardSource
 
@@ -69,7 +70,7 @@ def is_remote(shards: object) -> bool:
 
 def _load(path: Path) -> Any:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise BadInput(f"is larger than {MAX_BYTES} bytes", path, _FIX)

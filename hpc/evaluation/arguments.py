@@ -20,8 +20,8 @@ def check_choices(by: str | None, aggregation: str) -> None:
             raise BadInput(f"unknown value {shown(value)}", option, f"choose from: {known}")
 
 
-def check_places(run: Path, archive: Path | None, split: str) -> None:
-    """Check that the run or suite, and the archive, exist, and that the split has a known name.
+def check_places(run: Path, archive: Path | None, split: str | None) -> None:
+    """Check that the run or suite, and the archive, exist; see also `check_split`.
 
     Raises:
         BadInput: one of them does not.
@@ -32,7 +32,16 @@ def check_places(run: Path, archive: Path | None, split: str) -> None:
         raise BadInput("neither a run nor a suite", run, "start a run with: polarcast train PRESET")
     if archive is not None and not archive.is_dir():
         raise BadInput("no such folder", archive, f"give an archive, or shards with a {NAME}")
-    if split not in SPLITS:
-        raise BadInput(f"unknown split {shown(split)}", "--split", f"choose from: {', '.join(SPLITS)}")
+    check_split(split, archive)
     if archive is None and (run / _SUITE).is_file():
         raise BadInput("bench scores a suite on its own data", run, "give --archive, or a run folder below cells/")
+
+
+def check_split(split: str | None, archive: Path | None) -> None:
+    """Raise BadInput for an unknown split, or for a split of the run's own shards next to an archive."""
+    if split is None:
+        return
+    if split not in SPLITS:
+        raise BadInput(f"unknown split {shown(split)}", "--split", f"choose from: {', '.join(SPLITS)}")
+    if archive is not None:
+        raise BadInput("all events of an archive are scored", "--split", "give one of --archive and --split")

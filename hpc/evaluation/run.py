@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.errors import BadInput
-from polarcast.data.shards.manifest import Manifest
+from polarcast.data.errors import BadInput, shown
+from polarcast.data.shards.manifest import NAME, Manifest
+from polarcast.data.shards.source import ShardSource
 from polarcast.hpc.distributed.process_group import gather, join
 from polarcast.hpc.distributed.world import World
+from polarcast.hpc.evaluation.arguments import check_split
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.evaluation.summary import FEW, ScoreSummary, check_wanted, summarize
@@ -16,6 +18,8 @@ from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.scores.stats.aggregation import POOLED
 from polarcast.hpc.utils.progress import ProgressBoard
+
+TEST = "test"
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Evaluation:
 def evaluate_run(
     path: Path,
     archive: Path | None,
-    split: str,
+    split: str | None,
     board: ProgressBoard,
     world: World,
     wanted: Wanted,
@@ -77,14 +81,14 @@ def evaluate_run(
 
 
 def evaluate_records(
-    run: RunFolder, archive: Path | None, split: str, board: ProgressBoard, world: World, recorded: bool = False
+    run: RunFolder, archive: Path | None, split: str | None, board: ProgressBoard, world: World, recorded: bool = False
 ) -> Evaluation:
     """Score one run on a split of its own shards, or on all events of an archive, on all ranks; keep the records.
 
     Args:
         run: Folder of the run.
         archive: Archive or shards to score on; None for the run's own shards.
-        split: Split of the run's own shards.
+        split: Split of the run's own shards; test by default. Only one of archive and split can be given.
         board: Progress display.
         world: This process's rank and world size.
         recorded: Whether to read existing records instead of scoring again.
@@ -92,22 +96,39 @@ def evaluate_records(
     Raises:
         BadInput: the run is not trained, its shards need trust, or the data lack variables that it reads.
     """
-    if archive is None:
-        manifest, name = stored_shards(run), split
-        if split not in manifest.splits:
-            raise BadInput(f"unknown split {split!r}", "split", f"choose from: {', '.join(manifest.splits)}")
-        output = run.output
-        if split != "test":
-            output = Output(run.path / f"scores-{split}.parquet", run.path / f"cases-{split}.npz")
-    else:
-        split, name = "test", archive.resolve().name
-        out = run.path / "on" / name
-        manifest, output = _shards(archive, out, board, world), Output(out / "scores.parquet", out / "cases.npz")
+    check_split(split, archive)
+    split = split or TEST
+    name = split if archive is None else archive.resolve().name
+    output = _output(run, split) if archive is None else _output_on(run, name)
     if recorded:
         return Evaluation(read_records(output.scores), name, output.scores)
+    manifest = _own_shards(run, split) if archive is None else _shards(archive, output.scores.parent, board, world)
     with board.stage("evaluate", "frames", 1) as done:
         records = evaluate(run, manifest, output, split, lambda n, of: done(n // of), world)
     return Evaluation(records, name, output.scores)
+
+
+def _output(run: RunFolder, split: str) -> Output:
+    if split == TEST:
+        return run.output
+    return Output(run.path / f"scores-{split}.parquet", run.path / f"cases-{split}.npz")
+
+
+def _output_on(run: RunFolder, archive: str) -> Output:
+    out = run.path / "on" / archive
+    return Output(out / "scores.parquet", out / "cases.npz")
+
+
+def _own_shards(run: RunFolder, split: str) -> Manifest:
+    """Return the shards that the configuration of the run names. Raises BadInput if they, or the split, are missing."""
+    source = ShardSource(run.config().data.shards)
+    if source.is_local and not source.folder.is_absolute() and not (source.folder / NAME).is_file():
+        what = f"the run's data.shards, {shown(source.shown)}, is relative to the folder where it was trained"
+        raise BadInput(what, run.path, "call this from there, or give --archive")
+    manifest = stored_shards(run)
+    if split not in manifest.splits:
+        raise BadInput(f"unknown split {split!r}", "split", f"choose from: {', '.join(manifest.splits)}")
+    return manifest
 
 
 def _shards(archive: Path, out: Path, board: ProgressBoard, world: World) -> Manifest:

@@ -181,7 +181,7 @@ def _check_options(options: PredictOptions, config: RunConfig) -> None:
     if config.is_nowcast and options.frames != (None, None):
         raise BadInput("a nowcast starts from one frame", "--frames", "choose the last input frame with --issued")
     if options.issued is not None and not config.is_nowcast:
-        raise BadInput("this run estimates rain, it does not nowcast", "--issued", "choose frames with --frames")
+        raise BadInput("this run estimates rain, it does not nowcast", "--issued", "give --frames instead")
     check_numbers(members=options.members, seed=options.seed, size=options.size)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polarcast.data.arguments import path_of
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, write_bytes
 from polarcast.hpc.inference.netcdf import FILL, Array, Dataset, write_netcdf
@@ -87,8 +88,7 @@ class Prediction(Mapping[str, Array]):
         Raises:
             BadInput: a variable is larger than the format holds, or the path can't be written.
         """
-        checked_output(Path(path)).parent.mkdir(parents=True, exist_ok=True)
-        write_netcdf(Path(path), self.dataset)
+        write_netcdf(_prepared(path), self.dataset)
 
     def to_png(self, path: str | Path) -> None:
         """Draw the forecast into a PNG file; an existing file is replaced in one step.
@@ -96,5 +96,11 @@ class Prediction(Mapping[str, Array]):
         Raises:
             BadInput: the path can't be written.
         """
-        checked_output(Path(path)).parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(Path(path), self.draw())
+        write_bytes(_prepared(path), self.draw())
+
+
+def _prepared(path: str | Path) -> Path:
+    """Return the path of an output whose folder exists. Raises BadInput if it can't be written."""
+    output = checked_output(path_of(path, "path"))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
+from polarcast.data.files import read_limited
 from polarcast.data.shards.health import file_sha256
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.folder import RunFolder
@@ -188,7 +189,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not os.path.lexists(path):
         return {}
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_limited(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "not JSON"
         raise BadInput(f"{path.name} is damaged ({reason})", path) from None

@@ -11,6 +11,7 @@ import torch
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.files import write_json
+from polarcast.data.npz import check_npz
 from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.distributed.world import World
@@ -79,6 +80,7 @@ def _check(entry: Entry, forecasts: Path, shards: str) -> str:
 
 def _read(path: Path) -> dict[tuple[int, int], torch.Tensor]:
     try:
+        check_npz(path)
         with np.load(path) as content:
             event, frame, fields = (content[name] for name in _NEEDS)
     except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:

@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from polarcast.data.errors import BadInput
-from polarcast.data.files import replacing, sync_file, sync_folder, write_json
+from polarcast.data.errors import BadInput, shown
+from polarcast.data.files import open_regular, read_limited, replacing, sync_file, sync_folder, write_json
 from polarcast.data.names import problem_of_name
 
 Tensors = dict[str, Tensor]
@@ -121,8 +121,8 @@ def best(folder: Path, losses: Mapping[int, float]) -> Path | None:
 def problem_of(path: Path) -> str:
     """Return what is wrong with a checkpoint; empty if it is valid."""
     try:
-        sums = dict(json.loads((path / _SUMS).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        sums = dict(json.loads(read_limited(path / _SUMS).decode()))
+    except (OSError, ValueError, TypeError, RecursionError):
         return f"{_SUMS} is missing or damaged"
     for name in (*_REQUIRED, *sums):
         if name not in sums or problem_of_name(name):
@@ -166,12 +166,41 @@ def load_weights(path: Path, model: nn.Module) -> None:
     restore_weights(model, weights, path)
 
 
+def check_weights(path: Path, model: nn.Module) -> None:
+    """Compare names and shapes in a file with those of a model, which may be on the meta device. Reads no values.
+
+    Raises:
+        BadInput: the file is damaged, or holds the weights of another model.
+    """
+    with _readable(path), safe_open(path, "pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.offset_keys()}
+    if difference := _first_difference(shapes, model.state_dict()):
+        raise _of_another_model(path, f" ({difference})")
+
+
 def restore_weights(model: nn.Module, weights: Tensors, where: Path) -> None:
     """Load weights, which were read from `where`, into a model. Raises BadInput if they are those of another model."""
     try:
         model.load_state_dict(weights)
     except RuntimeError:
-        raise BadInput("does not hold the weights of this model", where, "restore it, or train again") from None
+        raise _of_another_model(where) from None
+
+
+def _of_another_model(where: Path, why: str = "") -> BadInput:
+    return BadInput(f"does not hold the weights of this model{why}", where, "restore it, or train again")
+
+
+def _first_difference(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]) -> str:
+    """Return the first difference of shapes from those of a model; empty if there is none."""
+    for name in sorted(shapes.keys() | expected.keys()):
+        if name not in expected:
+            return f"{shown(name)} is unknown"
+        if name not in shapes:
+            return f"{shown(name)} is missing"
+        needed = tuple(expected[name].shape)
+        if shapes[name] != needed and expected[name].numel():  # an empty tensor takes its shape from the file
+            return f"{shown(name)} has the shape {shown(shapes[name])}, not {needed}"
+    return ""
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -199,7 +228,7 @@ def _save_tensors(path: Path, tensors: Tensors) -> None:
 def _read_progress(path: Path) -> Progress | None:
     """Read the progress of a checkpoint; None if it is damaged."""
     try:
-        progress = Progress(**json.loads((path / _PROGRESS).read_text("utf-8")))
+        progress = Progress(**json.loads(read_limited(path / _PROGRESS).decode()))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     numbers = (progress.best_score, *progress.recent_losses) if isinstance(progress.recent_losses, list) else ("",)
@@ -226,7 +255,7 @@ def _finish(partial: Path, final: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import write_private, write_text
+from polarcast.data.files import read_limited, write_private, write_text
 from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.hpc.config.difference import first_difference
 from polarcast.hpc.config.digest import digest
@@ -18,6 +18,7 @@ from polarcast.hpc.config.schema import RunConfig
 
 BEST_LOST = "best_lost"
 """Event of the log: the best checkpoint was lost, and another one takes its place."""
+_MAX_LOG_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class RunFolder:
         """Yield all records of log.jsonl; skip lines that an interruption truncated, or that are not records."""
         if not self.log_file.is_file():
             return
-        for line in self.log_file.read_text("utf-8", "replace").splitlines():
+        for line in read_limited(self.log_file, _MAX_LOG_BYTES).decode(errors="replace").splitlines():
             with suppress(ValueError, RecursionError):
                 record = json.loads(line)
                 if isinstance(record, dict) and "event" in record and isinstance(record.get("step", 0), int):

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import torch
+
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config.digest import digest
-from polarcast.hpc.config.resolve import resolve
+from polarcast.hpc.config.resolve import ResolvedConfig, resolve
 from polarcast.hpc.config.schema import BaseRun
 from polarcast.hpc.distributed.world import World, device_of
 from polarcast.hpc.runs import checkpoint
@@ -13,29 +15,43 @@ from polarcast.hpc.runs.folder import RunFolder
 from polarcast.models.forecaster import Forecaster
 
 
-def load_base(model: Forecaster, base: BaseRun) -> None:
-    """Load the weights of the base run into a new model.
+def check_base(base: BaseRun) -> None:
+    """Check the base run of a configuration, before its model is built.
 
     Raises:
-        BadInput: the base run is not fully trained, or its configuration has changed.
+        BadInput: the base run is not fully trained, its configuration has changed, or its weights are of another model.
     """
     run = RunFolder(Path(base.run))
     if not run.is_trained:
         raise BadInput("the base run is not fully trained", run.path, "train it first")
     if digest(run.config()) != digest(base.config):
         raise BadInput("is not the base run of this configuration", run.path, "choose another folder")
-    checkpoint.load_weights(run.weights_file, model.base)  # type: ignore[arg-type]
+    _check_weights(run, resolve(base.config))
+
+
+def load_base(model: Forecaster, base: BaseRun) -> None:
+    """Load the weights of the base run, which `check_base` has checked, into a new model."""
+    checkpoint.load_weights(RunFolder(Path(base.run)).weights_file, model.base)  # type: ignore[arg-type]
 
 
 def load_model(run: RunFolder, world: World) -> Forecaster:
     """Load the model of a finished run, in evaluation mode, on the device of this process.
 
     Raises:
-        BadInput: the folder is not a run, or the run is not fully trained.
+        BadInput: the folder is not a run, the run is not fully trained, or its weights are damaged or of another model.
     """
     config = run.config()
     if not run.is_trained:
         raise BadInput("the run is not fully trained", run.path, "continue it with: polarcast train")
-    model = build_model(resolve(config))
+    resolved = resolve(config)
+    _check_weights(run, resolved)
+    model = build_model(resolved)
     checkpoint.load_weights(run.weights_file, model)
     return model.to(device_of(world)).eval()
+
+
+def _check_weights(run: RunFolder, resolved: ResolvedConfig) -> None:
+    """Check the weights of a run before memory is allocated: its configuration may claim any size."""
+    with torch.device("meta"):
+        model = build_model(resolved)
+    checkpoint.check_weights(run.weights_file, model)

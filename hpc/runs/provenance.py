@@ -7,10 +7,12 @@ import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
 from polarcast.data.secrets import redacted_tree
 from polarcast.data.shards.manifest import Manifest
@@ -20,10 +22,22 @@ _SECTIONS = ("code", "data", "packages")
 _PACKAGES = ("polarcast", "torch", "deepspeed", "webdataset", "numpy")
 
 
-def write_provenance(path: Path, manifest: Manifest) -> None:
+def write_provenance(path: Path, provenance: Mapping[str, Any]) -> None:
     """Write provenance.json, unless it exists: a resumed run keeps the original."""
     if not path.exists():
-        write_json(path, describe(manifest))
+        write_json(path, provenance)
+
+
+def check_data(path: Path, manifest: Manifest) -> None:
+    """Check that a run goes on with the shards that it began with, wherever they are now.
+
+    Raises:
+        BadInput: the digest of the manifest is not that of provenance.json.
+    """
+    known = read_provenance(path).get("data", {}).get("digest")
+    if known and known != manifest.digest():
+        what = f"contains a run on other data: its manifest has digest {str(known)[:8]}, got {manifest.digest()[:8]}"
+        raise BadInput(what, path.parent, "give the shards that it began with, or choose another folder")
 
 
 def read_provenance(path: Path) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.data.arguments import one_of
 from polarcast.data.errors import BadInput
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import ALL, Score, parse_score
@@ -52,7 +54,7 @@ class EventScores:
 
         The limits are within the range of the score, and NaN for fewer events than an interval needs.
         """
-        _check_aggregation(aggregation)
+        one_of(aggregation, "aggregation", AGGREGATIONS)
         parsed = _single(score)
         return of_one(Sums.of(parsed, [self.records]), aggregation).within(*parsed.metric.limits)
 
@@ -108,7 +110,9 @@ def compare(first: EventScores, second: EventScores, score: str, *, aggregation:
     Raises:
         BadInput: the runs were scored on different events, or lack the score.
     """
-    _check_aggregation(aggregation)
+    one_of(aggregation, "aggregation", AGGREGATIONS)
+    _check_scores(first, "first")
+    _check_scores(second, "second")
     parsed = _single(score)
     common_events([first.records, second.records])
     sums = [Sums.of(parsed, [side.records]) for side in (first, second)]
@@ -119,10 +123,9 @@ def compare(first: EventScores, second: EventScores, score: str, *, aggregation:
     )
 
 
-def _check_aggregation(aggregation: str) -> None:
-    if aggregation not in AGGREGATIONS:
-        choices = ", ".join(AGGREGATIONS)
-        raise BadInput(f"unknown aggregation {aggregation!r}", "aggregation", f"choose from: {choices}")
+def _check_scores(given: Any, name: str) -> None:
+    if not isinstance(given, EventScores):
+        raise BadInput(f"expected scores, got {type(given).__name__}", name, "give what run.evaluate() returns")
 
 
 def _single(text: str) -> Score:

@@ -3,13 +3,13 @@
 Every function takes numpy arrays or torch tensors of shape (…, y, x), any number of leading dimensions, and pools over
 all of them: sums are added up first and the score is computed last, as everywhere in the suite. With `keep_dims` some
 leading dimensions are kept. Undefined is NaN: CSI without an event in forecast or observation, for example. Pixels that
-are NaN or masked in either field are left out.
+are NaN or masked in either field are left out. A number of a wrong type, such as a threshold of None, raises BadInput.
 
 Events are values at or above the threshold. Thresholds are in the unit of the fields, windows in pixels.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from polarcast.data.arguments import real, whole
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score
 from polarcast.hpc.scores.sums import score_fields
@@ -231,6 +232,7 @@ def _ensemble(
     at: Mapping[str, float] | None = None,
 ) -> Value:
     f, o = _tensor(forecast, "forecast"), _tensor(observed, "observed")
+    member_dim = whole(member_dim, "member_dim")
     if f.ndim < 3 or not -f.ndim <= member_dim < f.ndim or member_dim % f.ndim >= f.ndim - 2:
         raise ValueError(f"member_dim must be a leading dimension of forecast {tuple(f.shape)}, got {member_dim}")
     by_member = f.movedim(member_dim, -3)
@@ -264,12 +266,11 @@ def _score(name: str, forecast: Tensor, observed: Tensor, keep_dims: Keep, at: M
     *leading, y, x = observed.shape
     if not math.prod(observed.shape):
         raise ValueError(f"no pixels to score in fields of shape {tuple(observed.shape)}")
-    kept = [
-        dim + len(leading) if dim < 0 else dim for dim in ([keep_dims] if isinstance(keep_dims, int) else keep_dims)
-    ]
+    kept = [dim + len(leading) if dim < 0 else dim for dim in _dims(keep_dims)]
     if len(set(kept)) < len(kept) or not set(kept) <= set(range(len(leading))):
         raise ValueError(f"keep_dims must be different ones of {len(leading)} leading dimensions, got {keep_dims}")
     members = forecast.shape[-3]
+    at = {axis: real(value, axis) for axis, value in at.items()}
     protocol = _protocol((y, x), members, at)
     score = Score(name, {axis: str(value) for axis, value in at.items()})
     fields = forecast.reshape(-1, members, y, x), observed.reshape(-1, y, x)
@@ -281,9 +282,15 @@ def _score(name: str, forecast: Tensor, observed: Tensor, keep_dims: Keep, at: M
     return values if kept else float(values)
 
 
+def _dims(keep_dims: Keep) -> list[int]:
+    """Return the dimensions to keep as a list. Raises BadInput for anything but whole numbers."""
+    several = keep_dims if isinstance(keep_dims, Iterable) and not isinstance(keep_dims, str) else [keep_dims]
+    return [whole(dim, "keep_dims") for dim in several]
+
+
 def _protocol(shape: tuple[int, int], members: int, at: Mapping[str, float]) -> Protocol:
     window = at.get("window", 1)
-    if window != int(window) or window % 2 == 0 or not 1 <= window <= min(shape):
+    if not math.isfinite(window) or window != int(window) or window % 2 == 0 or not 1 <= window <= min(shape):
         raise ValueError(f"window must be odd and at most {min(shape)} pixels, got {window}")
     threshold = float(at.get("threshold", 0.0))
     if not math.isfinite(threshold):

@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 
+from polarcast.data.arguments import text_of
 from polarcast.data.errors import BadInput
 from polarcast.hpc.scores.metrics import METRICS, Metric
 from polarcast.hpc.scores.protocol import Protocol
@@ -131,9 +132,9 @@ def parse_score(text: str) -> Score:
     """Parse a score such as `csi@threshold=10,window=9`.
 
     Raises:
-        BadInput: the metric is unknown, or a coordinate is unknown, missing or not a number.
+        BadInput: it is not text, the metric is unknown, or a coordinate is unknown, missing or not a number.
     """
-    name, _, rest = text.strip().partition("@")
+    name, _, rest = text_of(text, "score", "rmse").strip().partition("@")
     if name not in METRICS:
         raise BadInput(f"unknown metric {name!r}", "metrics", f"choose from: {', '.join(METRICS)}")
     pairs = [part.partition("=") for part in rest.split(",")] if rest else []

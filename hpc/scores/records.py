@@ -4,17 +4,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput, as_one_line
-from polarcast.data.files import write_bytes
+from polarcast.data.files import read_limited, write_bytes
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.sums import FAMILIES, families
 
 FORMAT = "polarcast-scores/2"
+_MAX_FILE_BYTES, _MAX_ROWS = 2**30, 10**7
+_ANY_RATIO_BYTES, _MAX_RATIO, _MAX_BYTES = 2**26, 1000, 2**33
+"""Sums up to the first size are accepted at any ratio to the file's size, none above the last size."""
 _KEYS = ("event", "lead_time", "height")
 _DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
@@ -107,7 +111,10 @@ def read_records(path: Path) -> Records:
         raise BadInput("no score records: the run is not evaluated yet", path, fix)
     try:
         # pyarrow can't open paths that are not UTF-8.
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        content = read_limited(path, _MAX_FILE_BYTES)
+        file = pq.ParquetFile(pa.BufferReader(content))
+        _check_size(file.metadata, len(content))
+        table = file.read()
         metadata = table.schema.metadata or {}
         if metadata.get(b"polarcast") != FORMAT.encode():
             raise BadInput(f"not score records of the supported format {FORMAT}", path, fix)
@@ -128,6 +135,15 @@ def read_records(path: Path) -> Records:
     except (*_DAMAGE, pa.ArrowException) as error:
         raise BadInput(f"is damaged: not score records ({as_one_line(str(error))})", path, fix) from None
     return Records(protocol, events, sums, data)
+
+
+def _check_size(metadata: Any, stored: int) -> None:
+    """Raise ValueError if a Parquet file of `stored` bytes claims implausibly many rows or values."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    values = sum(group.column(j).num_values for group in groups for j in range(group.num_columns))
+    unpacked = max(8 * values, sum(group.total_byte_size for group in groups))
+    if metadata.num_rows > _MAX_ROWS or unpacked > min(max(_ANY_RATIO_BYTES, _MAX_RATIO * stored), _MAX_BYTES):
+        raise ValueError(f"{metadata.num_rows} rows of {unpacked / 1e9:.3g} GB in {stored} bytes")
 
 
 def common_events(records: Sequence[Records]) -> npt.NDArray[np.int64]:

@@ -27,8 +27,8 @@ from polarcast.hpc.runs.build import build_model, build_reader, build_sampler, o
 from polarcast.hpc.runs.checkpoint import Progress, TrainState
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.intact import require_intact
-from polarcast.hpc.runs.load import load_base
-from polarcast.hpc.runs.provenance import write_provenance
+from polarcast.hpc.runs.load import check_base, load_base
+from polarcast.hpc.runs.provenance import check_data, describe, write_provenance
 from polarcast.hpc.tracking.mirror import Mirror, open_mirror
 from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
 from polarcast.hpc.training.best import best_checkpoint
@@ -82,7 +82,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
     """
     join(world)
     if gather(run.is_trained, world)[0]:  # on shared file systems, nodes may see a new file at different times
-        on_every_rank(lambda: run.start(config) if world.is_first else None, world)
+        on_every_rank(lambda: _reopen(config, run) if world.is_first else None, world)
         return
     on_every_rank(lambda: _prepare(config, run) if world.is_first else None, world)
     with StopFlag(world, config.train.stop_seconds) as stop:
@@ -97,8 +97,11 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
 
 def _train(config: RunConfig, run: RunFolder, world: World, stop: StopFlag, on_step: OnStep | None) -> None:
     manifest = on_every_rank(lambda: open_shards(config), world)
+    on_every_rank(lambda: check_data(run.provenance_file, manifest) if world.is_first else None, world)
     set_up_torch(config.train.threads, world)
     resolved = resolve(config)
+    if config.base:
+        on_every_rank(lambda: check_base(config.base), world)
     model = build_model(resolved)
     if config.base:
         on_every_rank(lambda: load_base(model, config.base), world)
@@ -121,6 +124,14 @@ def _fit(model: Forecaster, reader: Reader, windows: Indices, most: int | None =
     model.fit(reader.read([window]).to("cpu") for window in chosen)
 
 
+def _reopen(config: RunConfig, run: RunFolder) -> None:
+    """Update the settings of a finished run that don't affect its result, such as the location of its shards."""
+    run.check(config)
+    if RunFolder(run.path, trust=True).config().data.shards != config.data.shards:
+        check_data(run.provenance_file, open_shards(config))
+    run.start(config)
+
+
 def _prepare(config: RunConfig, run: RunFolder) -> None:
     run.check(config)
     run.path.mkdir(parents=True, exist_ok=True)
@@ -129,8 +140,9 @@ def _prepare(config: RunConfig, run: RunFolder) -> None:
 def _claim(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) -> None:
     """Write the configuration and the provenance into the run folder: from now on, it is that of this run."""
     if world.is_first:
+        provenance = describe(manifest)  # fails, if it does, before the folder is claimed
         run.start(config)
-        write_provenance(run.provenance_file, manifest)
+        write_provenance(run.provenance_file, provenance)
 
 
 def _train_by_gradient(

@@ -13,6 +13,7 @@ import typer
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.utils.exit_codes import FAILED, OK
+from polarcast.hpc.utils.sigterm import ends_at_sigterm
 from polarcast.hpc.utils.streams import flush_streams, prepare_streams
 from polarcast.hpc.utils.text import printable
 
@@ -190,7 +191,8 @@ def run_app(app: Callable[[], Any]) -> NoReturn:
     prepare_streams()
     code: str | int | None = OK
     try:
-        app()
+        with ends_at_sigterm():
+            app()
     except SystemExit as end:
         code = end.code
     except BaseException as error:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
-from polarcast.data.errors import BadInput, Stopped, WorkFailed
+from polarcast.data.errors import BadInput, Stopped, Terminated, WorkFailed
 from polarcast.data.secrets import redacted
 from polarcast.data.user_cache import user_cache
 from polarcast.hpc.utils.exit_codes import BAD_INPUT, ENDED_EARLY, FAILED, INTERRUPTED
@@ -75,6 +75,8 @@ def _known(error: BaseException) -> Failure | None:
             return Failure(str(error), ENDED_EARLY)
         case WorkFailed():
             return Failure(str(error), FAILED)
+        case Terminated():
+            return Failure("terminated — run the same command to continue", ENDED_EARLY)
         case KeyboardInterrupt():
             return Failure("interrupted — run the same command to continue", INTERRUPTED)
         case UnicodeEncodeError(object=str() as text) if any("\udc80" <= c <= "\udcff" for c in text):

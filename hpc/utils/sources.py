@@ -5,6 +5,7 @@ from pathlib import Path
 from polarcast.data.errors import BadInput, as_one_line
 
 _PACKAGE = Path(__file__).parents[2]
+PRESETS = _PACKAGE / "hpc" / "config" / "presets"
 SUITES = _PACKAGE / "hpc" / "bench" / "suites"
 SPACES = _PACKAGE / "sweeps"
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_FORMULA = ("=", "+", "-", "@")
-"""First characters that make a spreadsheet run a text cell as a formula."""
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+"""First characters, half or full width, that make a spreadsheet run a text cell as a formula."""
 _MARKDOWN = {"\\": "\\\\", "&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "`": "\\`", "](": "]\\("}
 """Replacements in this order: the later ones contain the marks of the first."""
 
@@ -56,7 +56,7 @@ def _cell(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) and not _is_number(text) else text
 
 
 def _is_number(text: str) -> bool:

@@ -38,7 +38,14 @@ def test_names_that_are(name: str) -> None:
         "https://user:PASS1@host/x/{name}", "s3://PASS1@bucket/x", "data.shards=https://h/x?token=PASS1",
         "https://h/x?a=b&X-Amz-Signature=PASS1&c=d", "pipe:curl -H 'Authorization: Bearer PASS1' https://h/{name}",
         "pipe:curl --password PASS1 https://h", "pipe:curl -u me:PASS1 https://h", "AWS_SECRET_ACCESS_KEY=PASS1",
-        '{"api_key": "PASS1"}',
+        '{"api_key": "PASS1"}', "PGPASSWORD=PASS1 psql", "--http-password=PASS1", "-u bob:'PASS1'",
+        "-u 'bob:a;b,PASS1&x'", '--password "a PASS1 b"', "token=ab,PASS1", "--proxy-user u:PASS1",
+        "--oauth2-bearer PASS1", "--passphrase PASS1", "sshpass -p PASS1 ssh h",
+        "sshpass -p 'a PASS1'", "lftp -u me,PASS1 h", "-H 'Cookie: a=b; c=PASS1'",
+        """-H 'Authorization: Digest username="a", response="PASS1"'""", "https://h/?key=PASS1",
+        "https://h/?a=1&code=PASS1",
+        "https://u:a/PASS1@h/x", "AWSAccessKeyId=PASS1", "token=secret-PASS1", "token='a b PASS1'",
+        'X-Auth-Token: "PASS1"',
     ],
 )  # fmt: skip
 def test_secrets_are_replaced(text: str) -> None:
@@ -51,7 +58,8 @@ def test_secrets_are_replaced(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text", ["/scratch/shards", "pipe:aws s3 cp s3://bucket/{name} -", "https://host/a@b.tar", "author=me",
-             "model.name=unet", "signal=3", "train.learning_rate=0.1"],
+             "model.name=unet", "signal=3", "train.learning_rate=0.1", "design=3", "runs/secrets/a: not a run",
+             "/etc/passwd: is not a folder", "tokens=7", "curl -o x https://h:80/a"],
 )  # fmt: skip
 def test_other_text_is_kept(text: str) -> None:
     assert redacted(text) == text
@@ -59,9 +67,11 @@ def test_other_text_is_kept(text: str) -> None:
 
 def test_outputs_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
     for path, is_folder in (
         (tmp_path / "file", True), (tmp_path, False), (tmp_path / "file" / "x", False), (tmp_path / "file" / "x", True),
         (tmp_path / ("n" * 300), False), (tmp_path / "a\x00b", True),
+        (tmp_path / "pipe", False), (Path("/dev/full"), False),
     ):  # fmt: skip
         with pytest.raises(BadInput):
             checked_output(path, is_folder)

@@ -24,7 +24,8 @@ from tests.trust.test_bad_runs import KNOWN, a_run, records
 
 Run = Callable[..., tuple[int, str, str]]
 SCRIPTS = ["<!--<script>", "<script>alert(1)<", "<img src=x onerror=document.title=1>", "&lt;b&gt;", "`${1}`"]
-FORMULAS = ["=cmd|' C'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"]
+FORMULAS = ["=cmd|' C'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "  =1",
+            "\uff1d1", "\uff0b1", "\uff0d2+3", "\uff20S"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_no_cell_of_a_csv_file_is_a_formula(runs: Path) -> None:
     assert len(rows) == 9
     assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "@", "-"))]
     written = list(csv.reader(io.StringIO(csv_text([{"=x": text} for text in FORMULAS], ["=x"]), newline="")))
-    assert "".join(cell[0] for row in written for cell in row) == "'" * 5 + "\\" * 2
+    assert "".join(cell[0] for row in written for cell in row) == "'" * 5 + "\\" * 2 + "'" * 5
 
 
 def test_numbers_of_a_csv_file_stay_numbers() -> None:

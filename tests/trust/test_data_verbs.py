@@ -32,6 +32,7 @@ synth {file}
 synth {file}/out
 synth {long}
 synth {readonly}/out
+synth {shards}
 synth {archive} --seed 3
 synth {bare}
 synth out --events 0

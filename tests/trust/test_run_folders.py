@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 import polarcast as pc
+from polarcast.data.archive import open_archive
 from polarcast.data.files import sole_writer
 from polarcast.data.shards.manifest import Manifest
+from polarcast.data.shards.write import write_shards
+from polarcast.data.synth.generate import write_archive
 from polarcast.hpc.runs.folder import RunFolder
 
 SMALL = [
@@ -192,3 +195,20 @@ def test_a_second_signal_ends_what_the_first_did_not(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(preemption, "_SECONDS_TO_REPEAT", -1)
         with pytest.raises(pc.Stopped, match="second SIGTERM"):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_folder_is_not_continued_on_other_data(shards: Manifest, finished: Path, tmp_path: Path) -> None:
+    """Neither a finished run nor one that goes on; a copy of the same shards elsewhere is the same data."""
+    copy = shutil.copytree(shards.folder, tmp_path / "copy")
+    write_archive(tmp_path / "archive", events=6, size=32, seed=4, frames=4, preset="tiny")
+    other = write_shards(open_archive(tmp_path / "archive"), tmp_path / "other", split="0.4/0.3/0.3").folder
+    run = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
+    for unfinished in (False, True):
+        if unfinished:
+            run.weights_file.unlink()
+        before = run.config_file.read_bytes()
+        with pytest.raises(pc.BadInput, match="contains a run on other data"):
+            pc.train(small(other), run.path)
+        assert run.config_file.read_bytes() == before
+    pc.train(small(copy), run.path)
+    assert run.config().data.shards == str(copy)

@@ -232,10 +232,15 @@ def polarcast_yaml(content: dict[str, Any]) -> str:
         (["--name", HOSTILE], "name holds a line break"),
         (["--name", "two words"], "name is 'two words' — use at most 100 letters"),
         (["--name", "../x"], "name is '../x'"),
-        (["--name", ""], "name is ''"),
+        (["--name", ""], "--name: is empty"),
         (["--nodes", "0"], "nodes is 0 — give a whole number, at least 1"),
         (["--time", "soon"], "time is 'soon' — give minutes"),
         (["--array", "junk"], "array is 'junk'"),
+        (["--array", "4-0"], "array is '4-0' — give the smaller index first"),
+        (["--array", "1,4-3%2"], "give the smaller index first"),
+        (["--array", "0-99999999999"], "array is '0-99999999999'"),
+        (["--array", "0-4000001"], "give indices of at most 4000000"),
+        (["--array", "0-4:0"], "array is '0-4:0'"),
         (["--after", "junk"], "after is 'junk'"),
         (["--by", "pigeon"], "--by 'pigeon': unknown — choose from: sbatch, submitit"),
         (["--cluster", "nowhere"], "nowhere: no such cluster profile"),
@@ -253,11 +258,18 @@ def test_a_wrong_option_asks_no_slurm(polarcast_here: Run, flags: list[str], pro
         (["frobnicate"], "'frobnicate': unknown verb — choose from: train, "),
         (["data", "frobnicate"], "'data frobnicate': unknown verb — choose from: "),
         (["perf"], "'perf': unknown verb — choose from: "),
-        ([""], "'': unknown verb"),
+        ([""], "--: is empty"),
         (["train"], "train: Missing argument"),
         (["train", "demo", "--frobnicate"], "train: No such option"),
         (["train", "demo", "--processes", "x"], "train: Invalid value for '--processes'"),
         (["train", "demo", f"data.shards={HOSTILE}"], "command: a word holds a line break"),
+        (["train", "nonsense"], "nonsense: no such preset — choose from: "),
+        (["bench", "nonsense"], "nonsense: no such suite — choose from: "),
+        (["sweep", "nonsense"], "nonsense: no such space — choose from: "),
+        (["estimate", "nonsense"], "nonsense: no such preset — choose from: "),
+        (["train", "demo", "foo"], "override: 'foo' is not key=value"),
+        (["train", "demo", "foo=1"], "override: unknown key 'foo' — choose from: "),
+        (["submit", "--", "train", "demo"], "submit: a job can't submit jobs"),
     ],
 )
 def test_a_verb_that_can_not_run_asks_no_slurm(polarcast_here: Run, command: list[str], problem: str) -> None:
@@ -265,6 +277,12 @@ def test_a_verb_that_can_not_run_asks_no_slurm(polarcast_here: Run, command: lis
         code, out, err = polarcast_here("submit", *flags, "--", *command)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
         assert problem in err
+
+
+def test_a_file_of_the_cluster_need_not_be_here(polarcast_here: Run) -> None:
+    for command in (["train", "/scratch/cluster-only.yaml", "arm=radar"], ["bench", "cells-{task}.yaml"]):
+        code, out, _ = polarcast_here("submit", "--dry-run", "--cluster", "cpu", "--array", "0-1", "--", *command)
+        assert (code, command[1].split("{")[0] in out) == (0, True)
 
 
 def test_a_folder_with_a_space_gives_no_wrong_name(polarcast_here: Run) -> None:

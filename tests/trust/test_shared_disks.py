@@ -66,7 +66,7 @@ def test_a_stage_folder_of_another_user_is_not_used(
     root = tmp_path / "nvme"
     folder = folder_of(manifest, root)
     folder.mkdir()
-    for name in (".lock", f".{manifest.shards[0].name}", manifest.shards[0].name):
+    for name in (".lock", f".{manifest.shards[0].name}.part", manifest.shards[0].name):
         (folder / name).symlink_to(victim)
     os.chown(folder, ANOTHER, ANOTHER)
     assert "belongs to another user" in stage_with_warning(manifest, root, caplog)
@@ -94,7 +94,7 @@ def test_a_link_in_place_of_the_stage_folder_is_not_followed(
     assert not list(target.iterdir())
 
 
-@pytest.mark.parametrize("name", [".lock", ".shard-000000.tar", "shard-000000.tar", "manifest.json"])
+@pytest.mark.parametrize("name", [".lock", ".shard-000000.tar.part", "shard-000000.tar", "manifest.json"])
 def test_a_link_in_the_stage_folder_is_not_written_through(
     manifest: Manifest, tmp_path: Path, victim: Path, name: str
 ) -> None:
@@ -128,7 +128,7 @@ def test_an_interrupted_copy_of_our_own_is_still_used(
     save = Fetch.save
     monkeypatch.setattr(Fetch, "save", lambda self, path: (copied.append(path.name), save(self, path)))
     assert stage(manifest, tmp_path / "nvme", ONCE).folder == folder
-    assert copied == [f".{manifest.shards[1].name}"]
+    assert copied == [f".{manifest.shards[1].name}.part"]
 
 
 @only_root

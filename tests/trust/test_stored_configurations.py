@@ -71,7 +71,7 @@ def test_an_archive_of_the_user_needs_no_trust(
 
 def test_python_runs_no_command_of_a_run_that_is_not_trusted(run: RunFolder, pipe: str, tmp_path: Path) -> None:
     rewrite(run, shards=pipe, reader="stream")
-    with pytest.raises(BadInput, match="--trust"):
+    with pytest.raises(BadInput, match="trust"):
         pc.open_run(run.path).evaluate()
     assert not (tmp_path / "pwned").exists()
     pc.open_run(run.path, trust=True).evaluate()
@@ -81,7 +81,7 @@ def test_python_runs_no_command_of_a_run_that_is_not_trusted(run: RunFolder, pip
 def test_measuring_samplers_runs_no_command_of_a_run(shards: Manifest, pipe: str, tmp_path: Path) -> None:
     run = finished(shards, tmp_path / "theirs", *DIFFUSION)
     rewrite(run, shards=pipe)
-    with pytest.raises(BadInput, match="--trust"):
+    with pytest.raises(BadInput, match="trust"):
         measure_sampler(run, members=2, windows=1)
     assert not (tmp_path / "pwned").exists()
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+import polarcast
 from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput, Stopped, WorkFailed
-from polarcast.data.shards.manifest import Manifest
+from polarcast.data.folder_kind import checked_kind
+from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.hpc.cli.extensions import VERBS, add_verbs
 from polarcast.hpc.utils.console import run_app
 from tests.support.finished_run import BASELINE, finished
@@ -106,6 +109,8 @@ train demo data.shards={shards} --processes 0
 evaluate nowhere
 evaluate {empty}
 evaluate {file}
+evaluate {run} --archive {archive} --split validation
+evaluate {run} --archive {archive} --split test
 estimate nonsense
 estimate demo --size 0
 estimate demo --size -1
@@ -147,11 +152,32 @@ data ingest out {file} --workers -2
 """
 """Wrong by themselves: refused before torch is imported."""
 
+OTHERS = """
+data synth {shards}
+data synth {run}
+data synth {suite}
+data synth {sweep}
+train demo data.shards={shards} --out {shards}
+train demo data.shards={shards} --out {archive}
+train demo data.shards={shards} --out {suite}
+train demo data.shards={shards} --out {sweep}
+bench demo --out {shards}
+bench demo --out {archive}
+bench demo --out {run}
+bench demo --out {sweep}
+sweep tiny --out {shards}
+sweep tiny --out {archive}
+sweep tiny --out {run} --resume
+sweep tiny --out {suite}
+"""
+"""Output folders that hold something else."""
+
 HEAVY = """
 train demo nonsense=1
 train demo seed=x
 evaluate {run} --archive nowhere
 evaluate {run} --split nonsense
+evaluate {run} --archive {archive} --recorded
 evaluate {run} --scores nonsense
 evaluate {run} --by nonsense
 evaluate {run} --aggregation nonsense
@@ -194,11 +220,14 @@ def places(archive: Archive, shards: Manifest, tmp_path_factory: pytest.TempPath
     """Paths that the calls name."""
     folder = tmp_path_factory.mktemp("given")
     (folder / "empty").mkdir()
+    for kind, marker in (("suite", "suite.yaml"), ("sweep", "space.json")):
+        (folder / kind).mkdir()
+        (folder / kind / marker).write_text("{}")
     (folder / "file").write_text("nothing useful")
     run = finished(shards, folder / "run", *BASELINE)
     return {
         "archive": archive.root, "shards": shards.folder, "run": run.path, "empty": folder / "empty",
-        "file": folder / "file", "long": "n" * 300,
+        "file": folder / "file", "long": "n" * 300, "suite": folder / "suite", "sweep": folder / "sweep",
     }  # fmt: skip
 
 
@@ -224,6 +253,69 @@ def test_a_wrong_call_prints_no_traceback_and_leaves_nothing(
     check_message(code, err or out)
     assert list(tmp_path.iterdir()) == []
     assert seconds < 2
+
+
+@pytest.mark.parametrize("line", calls(OTHERS))
+def test_a_folder_that_holds_something_else_is_no_output(
+    line: str, places: Mapping[str, Path | str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, polarcast_here: Call
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = [places[name] for name in ("shards", "archive", "run", "suite", "sweep")]
+    before = [sorted(Path(folder).iterdir()) for folder in folders]
+    code, _, err = polarcast_here(*(word.format(**places) for word in line.split()))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "choose another folder" in err
+    assert [sorted(Path(folder).iterdir()) for folder in folders] == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_notes_is_free_and_one_of_another_kind_is_not(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert checked_kind(tmp_path, "a run") == tmp_path
+    assert checked_kind(tmp_path / "new", "a suite") == tmp_path / "new"
+    (tmp_path / "config.yaml").write_text("{}")
+    assert checked_kind(tmp_path, "a run") == tmp_path
+    with pytest.raises(BadInput, match="is a run — choose another folder"):
+        checked_kind(tmp_path, "an archive")
+
+
+def test_python_trains_into_no_folder_without_a_name_or_of_another_kind(
+    shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = polarcast.load_config("demo", [f"data.shards={shards.folder}"])
+    with pytest.raises(BadInput, match="is empty"):
+        polarcast.train(config, "")
+    with pytest.raises(BadInput, match="is a folder of shards"):
+        polarcast.train(config, shards.folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+EMPTY = [
+    ["data", "synth", ""],
+    ["data", "shard", "", "out"],
+    ["data", "shard", "archive", "out", "--variables", ""],
+    ["data", "shard", "archive", "out", "--heights="],
+    ["train", "demo", "--out", ""],
+    ["train", "demo", "--out="],
+    ["bench", "demo", "--out", ""],
+    ["bench", "demo", "--split", ""],
+    ["sweep", "tiny", "--out", ""],
+    ["leaderboard", "runs", "--score", ""],
+    ["leaderboard", "runs", "--wandb", ""],
+    [""],
+]
+
+
+@pytest.mark.parametrize("words", EMPTY, ids=" ".join)
+def test_an_empty_word_is_neither_this_folder_nor_the_default(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, polarcast_here: Call
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = polarcast_here(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is empty" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 MANY = """
@@ -353,3 +445,73 @@ def test_a_verb_of_another_package_replaces_none_of_ours() -> None:
     add_verbs(app, [EntryPoint("train", "builtins:print", VERBS)])
     assert CliRunner().invoke(app, ["train"]).output == "ours\n"
     assert "left out" in CliRunner().invoke(app, ["--help"]).output
+
+
+def test_an_evaluation_without_records_writes_no_shards(places: Mapping[str, Path | str], polarcast_here: Call) -> None:
+    code, _, err = polarcast_here("evaluate", places["run"], "--archive", places["archive"], "--recorded")
+    check_message(code, err)
+    assert not (Path(places["run"]) / "on").exists()
+
+
+SLOW = """
+import tempfile, time
+from polarcast.hpc.utils.console import run_app
+def app():
+    with tempfile.TemporaryDirectory(dir={folder!r}):
+        print("ready", flush=True)
+        time.sleep(60)
+run_app(app)
+"""
+
+
+def test_a_terminated_command_leaves_no_temporary_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SLOW.format(folder=str(tmp_path))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, list(tmp_path.iterdir())) == (143, [])
+    assert err == "polarcast: terminated — run the same command to continue\n"
+
+
+def test_a_terminated_command_does_not_continue_after_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr("polarcast.hpc.utils.console.exit_process", sys.exit)
+
+    def app() -> None:
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise BadInput("went on")
+
+    with pytest.raises(SystemExit) as end:
+        run_app(app)
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_that_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polarcast.hpc.utils.console.exit_process", sys.exit)
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        with pytest.raises(SystemExit) as end:
+            run_app(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (end.value.code, received) == (0, [signal.SIGTERM])
+
+
+@pytest.mark.parametrize(("location", "reason"), [
+    ("https://nowhere.invalid/s?token=open-sesame", "curl ended with code 6"),
+    ("pipe:false {name}", "the command ended with code 1"),
+])  # fmt: skip
+def test_shards_that_can_not_be_reached_are_named_soon(location: str, reason: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(BadInput) as refused:
+        read_manifest(location)
+    assert f"can't be read ({reason})" in str(refused.value)
+    assert "open-sesame" not in str(refused.value)
+    assert "(([" not in str(refused.value)
+    assert time.monotonic() - started < 20

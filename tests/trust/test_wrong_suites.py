@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from polarcast.data.archive import Archive
+
 Run = Callable[..., tuple[int, str, str]]
 NET = {"label": "Net", "preset": "demo"}
 SUITE: dict[str, Any] = {"models": {"net": NET}, "tables": {"t": {"title": "T"}}}
 TABLE: dict[str, Any] = {"title": "T"}
 SYNTH = {"events": 12, "frames": 2, "size": 32, "preset": "tiny"}
+RULE = {"set": {"model": {"name": "power_law"}}}
+POST = {"base": "net", "set": {"model": {"name": "post_process"}}}
 RATE = {"uniform": [0.001, 0.1]}
 
 
@@ -76,6 +80,27 @@ SUITES: dict[str, tuple[Any, str]] = {
     "a split of NaN": ({"data": {"synth": SYNTH, "split": "nan/nan/nan"}}, "nan"),
     "an unknown split": ({"data": {"synth": SYNTH, "split": "half"}}, "half"),
     "a missing archive": ({"data": {"archive": "nowhere/at-all"}}, "nowhere/at-all"),
+    "more events than synth makes": (with_data(events=500_000), "100000"),
+    "a larger field than synth makes": (with_data(size=8192), "4096"),
+    "no event to train on": ({"data": {"synth": SYNTH, "split": "all-test"}}, "train"),
+    "a height that synth does not make": (with_model(set={"data": {"heights_km": [5.0]}}), "1, 3, 7"),
+    "a crop larger than the field": (with_model(set={"data": {"crop": 64}}), "at most 32"),
+    "all events held out": (with_model(set={"data": {"hold_out": 0.999}}), "data.hold_out"),
+    "an unknown threshold of validations": (
+        with_model(set={"train": {"validate_scores": ["csi@threshold=7"]}}), "0.5, 1, 5, 10, 30, 50"
+    ),
+    "a window of validations larger than the field": (
+        with_model(set={"train": {"validate_scores": ["fss@threshold=10,window=65"]}}), "train.validate_scores"
+    ),
+    "a base without samples": ({"models": {"net": NET | RULE, "post": {**NET, **POST}}}, "makes no samples"),
+    "a window longer than the events": (
+        {"task": "nowcast", **with_model(set={"model": {"name": "furenet"}})}, "20 frames"
+    ),
+    "a task of a model": (with_model(set={"task": "nowcast"}), "task"),
+    "an arm of a model": (with_model(set={"arm": "radar"}), "arms"),
+    "a seed of a model": (with_model(set={"seed": 3}), "seeds"),
+    "shards of a model": (with_model(set={"data": {"shards": "elsewhere"}}), "data.shards"),
+    "a base among the settings": (with_model(set={"base": "runs/unet"}), "base"),
 }  # fmt: skip
 
 
@@ -114,6 +139,15 @@ def test_a_wrong_call_of_bench_makes_no_data(
     assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
 
 
+def test_a_wrong_setting_for_an_archive_makes_no_data(tmp_path: Path, archive: Archive, polarcast_here: Run) -> None:
+    """The shape, heights and variables of an archive that exists are known."""
+    for settings, word in (({"crop": 2048}, "data.crop"), ({"heights_km": [5.0]}, "data.heights_km")):
+        content = {**SUITE, **with_model(set={"data": settings}), "data": {"archive": str(archive.root)}}
+        (tmp_path / "mine.yaml").write_text(json.dumps(content))
+        refused(polarcast_here("bench", tmp_path / "mine.yaml", "--out", tmp_path / "out"), word)
+    assert not (tmp_path / "out").exists()
+
+
 SPACES: dict[str, tuple[Any, str]] = {
     "an empty file": ("", "no parameters"),
     "a list": ("[1, 2]", ""),
@@ -139,6 +173,16 @@ SPACES: dict[str, tuple[Any, str]] = {
     "a wrong setting": ({"set": {"train": {"steps": "many"}}}, "steps"),
     "no events": ({"data": {"synth": {**SYNTH, "events": 0}}}, "events"),
     "a missing archive": ({"data": {"archive": "nowhere/at-all"}}, "nowhere/at-all"),
+    "more events than synth makes": ({"data": {"synth": {**SYNTH, "events": 500_000}}}, "100000"),
+    "a larger field than synth makes": ({"data": {"synth": {**SYNTH, "size": 8192}}}, "4096"),
+    "no event to train on": ({"data": {"synth": SYNTH, "split": "all-test"}}, "train"),
+    "a height that synth does not make": ({"set": {"data": {"heights_km": [5.0]}}}, "1, 3, 7"),
+    "a crop larger than the field": ({"parameters": {"data.crop": {"choice": [16, 64]}}}, "at most 32"),
+    "all events held out": ({"parameters": {"data.hold_out": {"uniform": [0.2, 0.999]}}}, "data.hold_out"),
+    "an unknown threshold of validations": (
+        {"set": {"train": {"validate_scores": ["csi@threshold=7"]}}}, "0.5, 1, 5, 10, 30, 50"
+    ),
+    "shards besides its own data": ({"set": {"data": {"shards": "elsewhere"}}}, "data.shards"),
 }  # fmt: skip
 
 
@@ -161,6 +205,7 @@ def test_a_wrong_space_makes_nothing(tmp_path: Path, polarcast_here: Run, wrong:
         (("--out", "mine.yaml"), "mine.yaml"),
         (("--out", "/dev/null/x"), "/dev/null"),
         (("--results-only",), "holds no sweep"),
+        (("--out", "nowhere", "--resume"), "holds no sweep"),
     ],
 )
 def test_a_wrong_call_of_sweep_makes_nothing(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.claims import read_npy_header
+from polarcast.data.npz import read_npy_header
 
 Values = npt.NDArray[Any]
 _DATA = "data.npy"

@@ -9,6 +9,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from polarcast.data.errors import BadInput
+from polarcast.data.npz import check_npz
 from polarcast.hpc.bench.suite import Suite, TableSpec
 from polarcast.hpc.bench.table import DIFFERENCE, Record, Scores, build_table
 from polarcast.hpc.scores.protocol import Protocol
@@ -36,9 +38,10 @@ class Kept:
     def is_readable(self) -> bool:
         """Whether the file exists and is not damaged."""
         try:
+            check_npz(self.cases)
             with np.load(self.cases) as content:
                 return set(_CASE_PARTS) <= {name for name in content.files if content[name].size}
-        except (OSError, ValueError, EOFError, KeyError, AttributeError, BadZipFile, zlib.error):
+        except (OSError, ValueError, EOFError, KeyError, AttributeError, BadZipFile, zlib.error, BadInput):
             return False
 
 

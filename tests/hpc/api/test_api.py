@@ -173,8 +173,9 @@ def test_training_in_a_thread_works(shards: Manifest, tmp_path: Path) -> None:
 def test_a_finished_run_learns_where_its_shards_are_now(runs: dict[str, pc.Run], tmp_path: Path) -> None:
     run = runs["radar"]
     shutil.copytree(run.path, tmp_path / "copy")
-    moved = pc.load_config(run.config.to_dict(), ["data.shards=/elsewhere"])
-    assert pc.train(moved, tmp_path / "copy").config.data.shards == "/elsewhere"
+    elsewhere = str(shutil.copytree(run.config.data.shards, tmp_path / "elsewhere"))
+    moved = pc.load_config(run.config.to_dict(), [f"data.shards={elsewhere}"])
+    assert pc.train(moved, tmp_path / "copy").config.data.shards == elsewhere
 
 
 def test_a_run_that_is_not_trained_says_so(shards: Manifest, tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_errors_of_a_forecast_name_arguments_not_options(
     wrong: list[tuple[dict[str, Any], str]] = [
         ({}, "select one with event"),
         ({"event": 2, "members": 0}, "^members: "),
-        ({"event": 2, "issued": 1}, "^issued: .* — choose frames with frames$"),
+        ({"event": 2, "issued": 1}, "^issued: .* — give frames instead$"),
         ({"event": 2, "frames": (2, 99)}, "^frames: 99 is beyond the last frame, 3 — end at 4 at most$"),
         ({"event": 2, "frames": ("a", None)}, "^frames: expected numbers"),
         ({"event": 2, "frames": (9, None)}, "^frames: no frame in 9:"),
