@@ -17,10 +17,10 @@ from polarcast.data.errors import BadInput, shown
 from polarcast.data.secrets import redacted
 from polarcast.hpc.config.schema import BaseRun, RunConfig
 from polarcast.hpc.config.stored import is_remote, is_stored, literal, read_stored
+from polarcast.hpc.utils.sources import PRESETS
 
 _log = logging.getLogger("polarcast")
 
-PRESETS = Path(__file__).with_name("presets")
 _BASE_FIX = "give the folder of a trained run, as base=runs/unet"
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config.digest import digest
-from polarcast.hpc.config.load import PRESETS, load_config, model_config
+from polarcast.hpc.config.load import load_config, model_config
+from polarcast.hpc.utils.sources import PRESETS
 
 
 @pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))

@@ -43,7 +43,7 @@ def test_real_event_has_five_windows_with_one_hour_of_lead_time(
 ) -> None:
     board = ProgressBoard(Console(file=io.StringIO()))
     wanted = Wanted(("rmse", "csi@threshold=35"), "lead_time")
-    tables, about = evaluate_run(trained[name], real_event, "test", board, World(), wanted)
+    tables, about = evaluate_run(trained[name], real_event, None, board, World(), wanted)
     assert about["events"] == 1
     records = read_records(Path(about["records"]))
     assert records.protocol.lead_time == tuple(range(6, 66, 6))
