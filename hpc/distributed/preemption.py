@@ -21,6 +21,7 @@ import torch
 
 from polarcast.data.errors import Stopped
 from polarcast.hpc.distributed.world import World
+from polarcast.hpc.utils.sigterm import SECONDS_TO_REPEAT
 
 TIME_LIMIT = "the time limit"
 REASONS = ("", TIME_LIMIT, "SIGUSR2", "SIGTERM", "SIGINT")
@@ -29,8 +30,6 @@ _SHARE_OF_LIMIT = 0.25
 """Largest fraction of the time limit by which a job stops early; matters for short jobs."""
 _CLIENT_SECONDS = 60
 _SECONDS_TO_BE_ENDED = 60
-_SECONDS_TO_REPEAT = 5.0
-"""Two SIGTERM within this time count as one: a launcher and the kernel may both deliver it."""
 
 
 class StoppedNow(BaseException):
@@ -94,7 +93,7 @@ class StopFlag:
             raise KeyboardInterrupt  # second Ctrl-C
         if number == signal.SIGTERM:
             self._terminated_at = self._terminated_at or now
-            if now - self._terminated_at > _SECONDS_TO_REPEAT:
+            if now - self._terminated_at > SECONDS_TO_REPEAT:
                 raise Stopped("stopped by a second SIGTERM — run the same command to continue")
         self._reason = max(self._reason, _SIGNALS[number])
         if first and self._is_at_once:

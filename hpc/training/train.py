@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from polarcast.hpc.runs.checkpoint import Progress, TrainState
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.intact import require_intact
 from polarcast.hpc.runs.load import check_base, load_base
-from polarcast.hpc.runs.provenance import check_data, describe, write_provenance
+from polarcast.hpc.runs.provenance import check_data, describe, read_provenance, write_provenance
 from polarcast.hpc.tracking.mirror import Mirror, open_mirror
 from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
 from polarcast.hpc.training.best import best_checkpoint
@@ -84,7 +84,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
     if gather(run.is_trained, world)[0]:  # on shared file systems, nodes may see a new file at different times
         on_every_rank(lambda: _reopen(config, run) if world.is_first else None, world)
         return
-    on_every_rank(lambda: _prepare(config, run) if world.is_first else None, world)
+    on_every_rank(lambda: run.check(config) if world.is_first else None, world)
     with StopFlag(world, config.train.stop_seconds) as stop:
         try:
             with stop.at_once():
@@ -132,15 +132,11 @@ def _reopen(config: RunConfig, run: RunFolder) -> None:
     run.start(config)
 
 
-def _prepare(config: RunConfig, run: RunFolder) -> None:
-    run.check(config)
-    run.path.mkdir(parents=True, exist_ok=True)
-
-
 def _claim(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) -> None:
     """Write the configuration and the provenance into the run folder: from now on, it is that of this run."""
     if world.is_first:
-        provenance = describe(manifest)  # fails, if it does, before the folder is claimed
+        # Described before the folder is claimed, and only once: it asks git and the GPU.
+        provenance = read_provenance(run.provenance_file) or describe(manifest)
         run.start(config)
         write_provenance(run.provenance_file, provenance)
 
@@ -155,7 +151,7 @@ def _train_by_gradient(
     on_step: OnStep | None,
 ) -> None:
     config, settings = resolved.run, resolved.run.train
-    found = preflight(run.path, world) if world.size > 1 else {}
+    found = _preflight(run, world) if world.size > 1 else {}
     training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
     samples, logger = TrainLoader(build_sampler(config, training), run, world), MetricsLogger(run, world, settings)
     samples.inspect(training, config.data)
@@ -180,7 +176,7 @@ def _train_by_gradient(
         AsyncCheckpointer(run, config, world) as saver,
         Heartbeat(world, settings.heartbeat_seconds, hang) as heartbeat,
     ):
-        mirrors = [open_mirror(run, name) for name in settings.track] if world.is_first else []
+        mirrors = _open_mirrors(run, settings) if world.is_first else []
         parts = Training(
             config, world, engine, progress, samples, batches, validation, logger, heartbeat, stop, mirrors, on_step,
             begin,
@@ -193,6 +189,16 @@ def _train_by_gradient(
     if reason:
         _stop_by_agreement(world, run, progress, first, reason)
     on_every_rank(lambda: _keep_best(run, progress) if world.is_first else None, world)
+
+
+def _preflight(run: RunFolder, world: World) -> dict[str, Any]:
+    on_every_rank(lambda: run.path.mkdir(parents=True, exist_ok=True) if world.is_first else None, world)
+    return preflight(run.path, world)
+
+
+def _open_mirrors(run: RunFolder, settings: TrainConfig) -> list[Mirror]:
+    run.path.mkdir(parents=True, exist_ok=True)
+    return [open_mirror(run, name) for name in settings.track]
 
 
 def _loop(parts: Training, saver: AsyncCheckpointer) -> str:

@@ -10,7 +10,7 @@ from types import FrameType
 
 from polarcast.data.errors import Terminated
 
-_SECONDS_TO_REPEAT = 5.0
+SECONDS_TO_REPEAT = 5.0
 """Two SIGTERM within this time count as one: a launcher and the kernel may both deliver it."""
 
 
@@ -30,7 +30,7 @@ def ends_at_sigterm() -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         nonlocal first
         # A forked worker inherits this handler.
-        if os.getpid() != owner or (first and time.monotonic() - first > _SECONDS_TO_REPEAT):
+        if os.getpid() != owner or (first and time.monotonic() - first > SECONDS_TO_REPEAT):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif not first:

@@ -149,6 +149,8 @@ def test_no_nonsense_of_the_command_line_is_accepted(override: str, message: str
         ("attainable", "noise", [0.8]), ("attainable", "noise", [0.8, 0.0, 0.2]), ("autoencoder", "widths", []),
         ("diffusion", "steps", 0), ("diffusion", "drop", 2.0), ("diffusion", "sampler", "euler"),
         ("diffusion", "noise_shift", float("inf")), ("combined_diffusion", "fields", 0), ("unet", "rate_scale", 0.0),
+        ("unet", "rate_weight", -1.0), ("unet", "heavy_power", -0.5), ("extrapolation", "motion_frames", 1),
+        ("sprog", "threshold", 0.0), ("probability_matched", "mean_of", 0),
     ],
 )  # fmt: skip
 def test_no_nonsense_in_the_settings_of_a_model_is_accepted(model: str, key: str, value: object) -> None:

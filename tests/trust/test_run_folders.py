@@ -192,7 +192,7 @@ def test_a_second_signal_ends_what_the_first_did_not(monkeypatch: pytest.MonkeyP
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)  # at once: delivered by a launcher and its group
         assert stop.agreed() == "SIGTERM"
-        monkeypatch.setattr(preemption, "_SECONDS_TO_REPEAT", -1)
+        monkeypatch.setattr(preemption, "SECONDS_TO_REPEAT", -1)
         with pytest.raises(pc.Stopped, match="second SIGTERM"):
             os.kill(os.getpid(), signal.SIGTERM)
 
