@@ -19,6 +19,10 @@ class BadInput(Exception):
         self.what, self.where, self.fix = what, str(where), fix
         super().__init__(what, self.where, fix)
 
+    def at(self, where: object) -> "BadInput":
+        """Return the same error at another place, as its caller knows it."""
+        return BadInput(self.what, where, self.fix)
+
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.what}" if self.where else self.what]
         return as_one_line(redacted(" — ".join([*parts, self.fix] if self.fix else parts)))

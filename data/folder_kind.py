@@ -5,12 +5,13 @@ from pathlib import Path
 
 from polarcast.data.errors import BadInput
 
+RUN_FILE, SUITE_FILE, SWEEP_FILE = "config.yaml", "suite.yaml", "space.json"
 _MARKERS = {
     "an archive": ("archive.json", "NJU_CPOL_update2308", "NJU_CPOL_kdpRain", "dBZ"),
     "a folder of shards": ("manifest.json",),
-    "a run": ("config.yaml",),
-    "a suite": ("suite.yaml",),
-    "a sweep": ("space.json",),
+    "a run": (RUN_FILE,),
+    "a suite": (SUITE_FILE,),
+    "a sweep": (SWEEP_FILE,),
 }
 """Files or folders that every folder of a kind has; one of them is enough."""
 

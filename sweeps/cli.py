@@ -8,7 +8,7 @@ import typer
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
-from polarcast.data.folder_kind import checked_kind
+from polarcast.data.folder_kind import SWEEP_FILE, checked_kind
 from polarcast.data.names import checked_name
 from polarcast.hpc.utils.console import Json, plain, print_json, print_text, progress, stderr
 from polarcast.hpc.utils.sources import SPACES, yaml_source
@@ -51,7 +51,7 @@ def sweep(
     source = yaml_source(space, SPACES, "space")
     folder = checked_output(out or Path("runs") / f"sweep-{checked_name(source.stem, source)}", is_folder=True)
     checked_kind(folder, "a sweep")
-    if results_only and not (folder / "space.json").is_file():
+    if results_only and not (folder / SWEEP_FILE).is_file():
         raise BadInput("holds no sweep", folder, "run it without --results-only")
     from polarcast.sweeps.result import result_of, write_result
     from polarcast.sweeps.space import load_space
@@ -73,7 +73,7 @@ def _run(folder: Path, space: "Space", resume: bool, worker: bool, at_once: int)
         fix = "remove --worker: Ray runs the population, also across the nodes of a job"
         raise BadInput("independent workers can't train a population", space.name, fix)
     was_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-    if resume and not (worker or was_requeued or (folder / "space.json").is_file()):
+    if resume and not (worker or was_requeued or (folder / SWEEP_FILE).is_file()):
         raise BadInput("holds no sweep to continue", folder, "remove --resume, or correct --out")
     check_on_data(space, folder)
     with running(folder, worker):

@@ -9,6 +9,7 @@ from typing import Any
 
 from polarcast.data.errors import BadInput, Stopped
 from polarcast.data.files import read_limited, write_json
+from polarcast.data.folder_kind import SWEEP_FILE
 from polarcast.data.secrets import redacted_tree
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.bench.cells import SuiteFolder
@@ -18,7 +19,6 @@ from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.sweeps.space import Space
 from polarcast.sweeps.study import mend_study, sweep_lock
 
-_FILE = "space.json"
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -31,7 +31,7 @@ def begin(folder: Path, space: Space, resume: bool, console: Any) -> Space:
     # `trials` is not compared: a sweep may be extended.
     content = {k: v for k, v in json.loads(json.dumps(asdict(space.file))).items() if k != "trials"}
     content = redacted_tree(content)
-    known = folder / _FILE
+    known = folder / SWEEP_FILE
     with sweep_lock(folder):
         if known.is_file():
             if not resume:

@@ -149,7 +149,7 @@ def load_space(source: str, overrides: Sequence[str] = (), paired: bool = False,
     try:
         parameters = tuple(parse_parameter(k, v) for k, v in file.parameters.items())
     except BadInput as error:
-        raise BadInput(error.what, f"{path}, {error.where}", error.fix) from None
+        raise error.at(f"{path}, {error.where}") from None
     space = Space(path.stem, file, parameters)
     _check(space, path)
     return space
@@ -262,7 +262,7 @@ def _check_objective(space: Space, path: Path) -> None:
     try:
         check_available(parse_score(space.objective), expected_protocol(space.config({})), ("lead_time",))
     except BadInput as error:
-        raise BadInput(error.what, where, error.fix) from None
+        raise error.at(where) from None
     if parse_score(space.objective).name in _TWO_SIDED:
         raise BadInput(
             f"{space.objective} can't be optimized: neither smaller nor larger is better",

@@ -58,7 +58,7 @@ def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
                     raise BadInput("the file is truncated", path, "copy it again from its source")
                 return _to_volume(_opener(kind)(str(plain)), kind, wanted, path, plain)
         except BadInput as error:
-            raise BadInput(error.what, path, error.fix) from None
+            raise error.at(path) from None
         except Exception as error:  # a damaged file can raise anything in a decoder
             raise _unreadable(kind, path, error) from None
 
@@ -74,7 +74,7 @@ def _unknown(plain: Path, path: Path) -> BadInput:
         try:
             _root_of(plain)
         except BadInput as error:
-            return BadInput(error.what, path, error.fix)
+            return error.at(path)
         except Exception as error:
             return _unreadable("HDF5 or netCDF", path, error)
     known = ", ".join((NEXRAD, CFRADIAL1, CFRADIAL2, ODIM, SIGMET))

@@ -15,12 +15,11 @@ from torch.utils.data import Dataset, get_worker_info
 from polarcast.data.arguments import different, flag, one_of, path_text, whole
 from polarcast.data.batch import Batch
 from polarcast.data.loading.reader import Reader, only_test, open_reader
-from polarcast.data.shards.health import BadShard
+from polarcast.data.shards.health import SIZES, SUMS, BadShard
 from polarcast.data.shards.manifest import Manifest, read_manifest
 
 ALL = "all"
 SPLITS = ("train", "validation", "test", ALL)
-VERIFY = ("sums", "sizes")
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def open_shards(
             no window.
     """
     one_of(split, "split", SPLITS)
-    one_of(verify, "verify", VERIFY)
+    one_of(verify, "verify", (SUMS, SIZES))
     for name, several in (("variables", variables), ("heights_km", heights_km)):
         if several is not None:
             different(several, name)
@@ -185,7 +184,7 @@ def open_shards(
         manifest.has_rain and not lead_frames if rain is None else rain,
     )
     data = ShardDataset(manifest, split, window)
-    data.verify(verify == VERIFY[0])
+    data.verify(verify == SUMS)
     return data
 
 

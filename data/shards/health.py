@@ -19,6 +19,10 @@ Identity = tuple[int, int, int, int]
 """Inode, size, and times of modification and of change of a file: equal while it is the same file, unchanged."""
 
 
+SUMS, SIZES = "sums", "sizes"
+"""What is verified: SHA-256 and size, or the size only."""
+
+
 class BadShard(BadInput):
     """A shard that can't be read, or differs from the manifest."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
+from polarcast.data.folder_kind import SUITE_FILE
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.bench.checks import KnownData, check_base, check_run, check_scores
 from polarcast.hpc.bench.data import DataSpec
@@ -98,7 +99,7 @@ def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, base: BaseRun
     try:
         return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, overrides)))  # type: ignore[arg-type]
     except BadInput as error:
-        raise BadInput(error.what, f"models, {spec.label}: {error.where}", error.fix) from None
+        raise error.at(f"models, {spec.label}: {error.where}") from None
 
 
 class SuiteFolder:
@@ -112,7 +113,7 @@ class SuiteFolder:
         # Absolute, because every run stores it and may be scored from any working directory.
         self.shards = data_folder.resolve() / "shards"
         self.cells = self.path / "cells"
-        self.suite_file = self.path / "suite.yaml"
+        self.suite_file = self.path / SUITE_FILE
 
     def cell(self, cell: Cell, manifest: Manifest) -> RunFolder:
         """Return the run folder of one cell."""

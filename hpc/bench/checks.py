@@ -101,7 +101,7 @@ def check_run(config: RunConfig, data: KnownData, where: str) -> None:
         if get_model(config.model["name"]).trained:
             _check_training(config, data)
     except BadInput as error:
-        raise BadInput(error.what, f"{where}: {error.where}", error.fix) from None
+        raise error.at(f"{where}: {error.where}") from None
 
 
 def _check_fields(config: RunConfig, data: KnownData) -> None:
@@ -137,7 +137,7 @@ def _check_training(config: RunConfig, data: KnownData) -> None:
         try:
             check_available(parse_score(text), protocol, ("lead_time",))
         except BadInput as error:
-            raise BadInput(error.what, "train.validate_scores", error.fix) from None
+            raise error.at("train.validate_scores") from None
 
 
 def check_base(config: RunConfig, where: str) -> None:
@@ -154,7 +154,7 @@ def check_base(config: RunConfig, where: str) -> None:
         with torch.device("meta"):
             build_model(resolve(config))
     except BadInput as error:
-        raise BadInput(error.what, f"{where}: {error.where}", error.fix) from None
+        raise error.at(f"{where}: {error.where}") from None
 
 
 def check_scores(suite: Suite, configs: Mapping[str, RunConfig], shape: tuple[int, int] | None = None) -> None:
@@ -177,7 +177,7 @@ def check_scores(suite: Suite, configs: Mapping[str, RunConfig], shape: tuple[in
                 try:
                     check_available(parse_score(text), protocol, () if is_synthetic else ("lead_time",))
                 except BadInput as error:
-                    raise BadInput(error.what, f"tables.{name}, {model}", error.fix) from None
+                    raise error.at(f"tables.{name}, {model}") from None
 
 
 def expected_protocol(config: RunConfig, shape: tuple[int, int] = _UNKNOWN_SHAPE) -> Protocol:

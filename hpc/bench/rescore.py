@@ -6,6 +6,7 @@ from pathlib import Path
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer
+from polarcast.data.folder_kind import SUITE_FILE
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.notes import rain_note
@@ -23,12 +24,12 @@ _log = logging.getLogger("polarcast")
 
 def is_suite(path: Path) -> bool:
     """Return whether a folder is that of a suite, not of a single run."""
-    return (Path(path) / "suite.yaml").is_file()
+    return (Path(path) / SUITE_FILE).is_file()
 
 
 def saved_suite(path: Path) -> Suite:
     """Load the suite that was run in a folder. Raises BadInput if there is none."""
-    return load_suite(str(Path(path) / "suite.yaml"), is_stored=True)
+    return load_suite(str(Path(path) / SUITE_FILE), is_stored=True)
 
 
 def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Path]:

@@ -106,8 +106,7 @@ def _start(run: RunFolder, config: RunConfig) -> None:
     try:
         run.config()
     except BadInput:
-        run.path.mkdir(parents=True, exist_ok=True)
-        write_private(run.config_file, OmegaConf.to_yaml(OmegaConf.create(config.to_dict())))
+        run.write_config(config)
     run.start(config)
 
 

@@ -135,7 +135,7 @@ def load_suite(source: str, is_stored: bool = False) -> Suite:
         try:
             check_table(table)
         except BadInput as error:
-            raise BadInput(error.what, f"{path}, tables.{name}, {error.where}", error.fix) from None
+            raise error.at(f"{path}, tables.{name}, {error.where}") from None
     _check_references(suite, path)
     _check_suite(suite, path)
     if not is_stored:

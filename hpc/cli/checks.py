@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from polarcast.data.errors import BadInput
+from polarcast.data.folder_kind import RUN_FILE
 
 Trust = Annotated[
     bool, typer.Option("--trust", help="Read the run's shards through a command or URL, and stage them, as it says.")
@@ -39,6 +40,6 @@ def checked_run(run: Path) -> Path:
     """Return a run folder. Raises BadInput if it is missing or not a run."""
     if not run.is_dir():
         raise BadInput("no such folder", run, "give the folder of a run")
-    if not (run / "config.yaml").is_file():
+    if not (run / RUN_FILE).is_file():
         raise BadInput("not a run: it has no config.yaml", run, "start a run with: polarcast train PRESET")
     return run

@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput, shown
+from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted
 from polarcast.hpc.config.schema import BaseRun, RunConfig
 from polarcast.hpc.config.stored import is_remote, is_stored, literal, read_stored
@@ -72,7 +73,7 @@ def load_stored(path: Path, trust: bool = False) -> RunConfig:
     try:
         return load_config(content, advise=False)
     except BadInput as error:
-        raise BadInput(error.what, f"{path}, {error.where}", error.fix) from None
+        raise error.at(f"{path}, {error.where}") from None
 
 
 def model_config(config: RunConfig) -> Any:
@@ -270,10 +271,10 @@ def _read_base(base: Any) -> BaseRun | None:
         try:
             return BaseRun(base["run"], load_config(literal(base["config"]), advise=False))
         except BadInput as error:
-            raise BadInput(error.what, f"base, {error.where}", error.fix) from None
+            raise error.at(f"base, {error.where}") from None
     if not isinstance(base, str | Path) or not str(base).strip():
         raise BadInput(f"expected the folder of a run, got {shown(base)}", "base", _BASE_FIX)
-    file = Path(base) / "config.yaml"
+    file = Path(base) / RUN_FILE
     if not file.is_file():
         raise BadInput("not a run: it has no config.yaml", base, _BASE_FIX)
     return BaseRun(str(Path(base).resolve()), load_stored(file))

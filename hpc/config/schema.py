@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from polarcast.data.archive import HEIGHTS_KM, VARIABLES
+from polarcast.data.shards.health import SIZES, SUMS
 from polarcast.models.common.settings import ALWAYS, NEVER, setting
 
 DUALPOL = {"qpe": ("zh", "zdr"), "nowcast": ("zh", "zdr", "kdp")}
@@ -39,7 +40,7 @@ class DataConfig:
     """Shard reader. mapped: random access to local files; stream: whole shards from any source WebDataset can open."""
     stage_to: str | None = setting(None, NEVER)
     """Folder on a node-local disk to copy the shards to, once, such as /local/nvme."""
-    verify: str = setting("sums", NEVER, choices=("sums", "sizes"))
+    verify: str = setting(SUMS, NEVER, choices=(SUMS, SIZES))
     """Shard check before the first step. sums: SHA-256, repeated only after a file changes; sizes: file sizes only."""
     max_bad_share: float = setting(0.01, NEVER, least=0, most=1)
     """Maximum fraction of training windows in bad shards, 0 to 1. Bad shards are skipped and logged."""

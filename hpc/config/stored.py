@@ -9,6 +9,7 @@ import yaml
 
 from polarcast.data.errors import BadInput, shown
 from polarcast.data.files import open_regular
+from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted
 from polarcast.data.shards.source import ShardSource
 
@@ -60,7 +61,7 @@ def read_stored(path: Path, trust: bool = False) -> dict[str, Any]:
 
 def is_stored(path: Path) -> bool:
     """Return whether a YAML file is the configuration of a run, not one that the user wrote."""
-    return path.name == "config.yaml" and any((path.parent / name).exists() for name in _BESIDE)
+    return path.name == RUN_FILE and any((path.parent / name).exists() for name in _BESIDE)
 
 
 def is_remote(shards: object) -> bool:

@@ -64,7 +64,7 @@ def _check_train(train: TrainConfig) -> None:
     try:
         check_single(train.validate_scores, "train.validate_scores")
     except BadInput as error:
-        raise BadInput(error.what, "train.validate_scores", error.fix) from None
+        raise error.at("train.validate_scores") from None
     if train.zero_stage and train.engine != "deepspeed":
         raise BadInput(
             f"{train.engine} does not support ZeRO stage {train.zero_stage}",

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from polarcast.data.errors import BadInput, shown
+from polarcast.data.folder_kind import RUN_FILE, SUITE_FILE
 from polarcast.data.shards.manifest import NAME
 from polarcast.data.splits import SPLITS
 from polarcast.hpc.scores.stats.aggregation import AGGREGATIONS
 
 THRESHOLD = "threshold"
 AXES = ("class", THRESHOLD, "lead_time", "height", "change")
-_SUITE, _CONFIG = "suite.yaml", "config.yaml"
 
 
 def check_choices(by: str | None, aggregation: str) -> None:
@@ -28,12 +28,12 @@ def check_places(run: Path, archive: Path | None, split: str | None) -> None:
     """
     if not run.is_dir():
         raise BadInput("no such folder", run, "give the folder of a run or suite, such as runs/unet")
-    if not any((run / name).is_file() for name in (_SUITE, _CONFIG)):
+    if not any((run / name).is_file() for name in (SUITE_FILE, RUN_FILE)):
         raise BadInput("neither a run nor a suite", run, "start a run with: polarcast train PRESET")
     if archive is not None and not archive.is_dir():
         raise BadInput("no such folder", archive, f"give an archive, or shards with a {NAME}")
     check_split(split, archive)
-    if archive is None and (run / _SUITE).is_file():
+    if archive is None and (run / SUITE_FILE).is_file():
         raise BadInput("bench scores a suite on its own data", run, "give --archive, or a run folder below cells/")
 
 

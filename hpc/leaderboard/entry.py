@@ -14,13 +14,14 @@ import numpy as np
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_limited
+from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.shards.health import file_sha256
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.utils.text import printable
 
-CONFIG_FILE, SCORES_FILE, VERIFIED_FILE = "config.yaml", "scores.parquet", "verified.json"
+SCORES_FILE, VERIFIED_FILE = "scores.parquet", "verified.json"
 _SKIPPED = ("checkpoints", "ray", "archive", "shards")
 _NEEDED = {
     "source revision": ("code", "commit"), "hash of uncommitted changes": ("code", "diff_sha256"),
@@ -96,7 +97,7 @@ class Entry:
     def problem(self) -> str:
         """Reason why the run can't be ranked at all, with the file at fault; empty if all its parts can be read."""
         parts: dict[str, Callable[[], object]] = {
-            CONFIG_FILE: lambda: self.config,
+            RUN_FILE: lambda: self.config,
             "provenance.json": lambda: self.provenance,
             SCORES_FILE: lambda: self.records,
             VERIFIED_FILE: lambda: self.standing,
@@ -154,7 +155,7 @@ def lookup(tree: Any, *keys: str) -> Any:
 
 def _runs_in(folder: Path) -> Iterator[Path]:
     is_scored = os.path.lexists(folder / SCORES_FILE)
-    if is_scored or os.path.lexists(folder / CONFIG_FILE):
+    if is_scored or os.path.lexists(folder / RUN_FILE):
         if is_scored or folder.parent.parent.name != "trials":
             yield folder
         return

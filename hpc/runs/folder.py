@@ -10,6 +10,7 @@ from typing import Any
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_limited, write_private, write_text
+from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.hpc.config.difference import first_difference
 from polarcast.hpc.config.digest import digest
@@ -40,7 +41,7 @@ class RunFolder:
             trust: Whether the user trusts whoever made it, so that its shards may be behind a command or a URL.
         """
         self.path, self.trust = Path(path), trust
-        self.config_file = self.path / "config.yaml"
+        self.config_file = self.path / RUN_FILE
         self.provenance_file = self.path / "provenance.json"
         self.log_file = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
@@ -67,21 +68,22 @@ class RunFolder:
             raise BadInput(what, self.path, "choose another folder")
 
     def start(self, config: RunConfig) -> None:
-        """Write the configuration of a new run, or update that of the run to continue.
+        """Write the configuration of a new run, or update that of the run to continue. Raises BadInput; see `check`."""
+        self.check(config)
+        if not self.config_file.exists() or load_stored(self.config_file, trust=True) != config:
+            self.write_config(config)
 
-        A configuration with a remote location, which may hold secrets in any form, is readable by this user only.
+    def write_config(self, config: RunConfig) -> None:
+        """Replace the configuration, also a damaged one.
 
-        Raises:
-            BadInput: see `check`.
+        With a remote location, which may hold secrets in any form, it is readable by this user only.
         """
         from omegaconf import OmegaConf
 
-        self.check(config)
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_file.exists() or load_stored(self.config_file, trust=True) != config:
-            content = OmegaConf.to_yaml(OmegaConf.create(config.to_dict()))
-            write = write_private if _may_hold_secrets(content) else write_text
-            write(self.config_file, content)
+        content = OmegaConf.to_yaml(OmegaConf.create(config.to_dict()))
+        write = write_private if _may_hold_secrets(content) else write_text
+        write(self.config_file, content)
 
     def config(self) -> RunConfig:
         """Read the configuration. Raises BadInput if the folder is not a run, or its configuration is damaged."""

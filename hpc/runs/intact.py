@@ -3,12 +3,10 @@
 from collections.abc import Callable
 
 from polarcast.data.loading.reader import Reader
-from polarcast.data.shards.health import BadShard
+from polarcast.data.shards.health import SUMS, BadShard
 from polarcast.hpc.config.schema import DataConfig
 from polarcast.hpc.distributed.process_group import gather
 from polarcast.hpc.distributed.world import World
-
-SUMS = "sums"
 
 
 def damaged_shards(

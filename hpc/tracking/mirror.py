@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
+from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted
 from polarcast.data.shards.health import file_sha256
 from polarcast.hpc.runs.folder import RunFolder
@@ -137,7 +138,7 @@ def open_mirror(run: RunFolder, name: str, mode: str = "", project: str = "polar
 
 def runs_in(folders: Sequence[Path]) -> list[Path]:
     """Find all run folders, at any depth, each once. Raises BadInput if there is none."""
-    found = {path.parent.resolve() for folder in folders for path in sorted(folder.rglob("config.yaml"))}
+    found = {path.parent.resolve() for folder in folders for path in sorted(folder.rglob(RUN_FILE))}
     if not found:
         raise BadInput("no run", folders[0], "give folders of runs, such as runs/")
     return sorted(found)

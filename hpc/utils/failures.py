@@ -70,7 +70,7 @@ def failure_of(error: BaseException) -> Failure:
 def _known(error: BaseException) -> Failure | None:
     match error:
         case BadInput():
-            return Failure(str(BadInput(error.what, printable(error.where), error.fix)), BAD_INPUT)
+            return Failure(str(error.at(printable(error.where))), BAD_INPUT)
         case Stopped():
             return Failure(str(error), ENDED_EARLY)
         case WorkFailed():
