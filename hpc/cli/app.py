@@ -22,7 +22,7 @@ from polarcast.hpc.cli import (
 from polarcast.hpc.cli.checks import check_words
 from polarcast.hpc.cli.extensions import VERBS, add_verbs
 from polarcast.hpc.utils.console import print_text, run_app
-from polarcast.hpc.utils.environment import use_caches, use_utf8
+from polarcast.hpc.utils.environment import use_caches, use_passive_waiting, use_utf8
 
 app = typer.Typer(
     name="polarcast",
@@ -70,5 +70,6 @@ def main() -> None:
 
 def _start() -> None:
     use_caches()
+    use_passive_waiting()
     check_words(sys.argv[1:])
     app()

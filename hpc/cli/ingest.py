@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polarcast.data.cores import usable_cores
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
 from polarcast.hpc.utils.console import (
@@ -94,7 +95,7 @@ def ingest(
 
 def processes_of(workers: int | None) -> int:
     """Return the number of processes: as given, or one per core that this process may use."""
-    return workers or len(os.sched_getaffinity(0))
+    return workers or usable_cores()
 
 
 def _report(out: Path, report: "IngestReport", as_json: bool) -> None:

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from polarcast.data.cores import usable_cores
 from polarcast.data.errors import BadInput
 
 FOLDER = "POLARCAST_RANKS"
@@ -75,13 +76,17 @@ def visible_gpus() -> int:
 def set_up_torch(threads: int, world: World) -> int:
     """Set the number of threads (0: this process's share of the cores) and full fp32 precision; return the threads.
 
+    There are never more threads than the affinity mask and the cgroup's quota allow: operations that are divided among
+    threads would wait for the one without a core.
+
     By default, torch computes fp32 convolutions on GPUs in TF32, with a 10-bit mantissa. Scores would differ from those
     of a CPU.
     """
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
-    threads = threads or max(1, len(os.sched_getaffinity(0)) // world.local_size)
+    cores = usable_cores()
+    threads = min(threads or max(1, cores // world.local_size), cores)
     torch.set_num_threads(threads)
     return threads
 

@@ -1,6 +1,6 @@
 """Score a trained run on a split, and save example forecasts for figures."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.distributed.preflight import on_every_rank
 from polarcast.hpc.distributed.process_group import gather, join
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
+from polarcast.hpc.evaluation.scorers import scored
 from polarcast.hpc.runs.build import build_reader, scoring_batch
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.runs.intact import require_intact
@@ -119,11 +120,23 @@ def score(
     mine = [chosen[start : start + size] for start in starts[world.rank :: world.size]]
     parts: list[Sums] = []
     protocol = None
-    for batch in prefetch(reader.read, mine, _WORKERS):
-        batch = batch.to(device_of(world))
-        ensemble = forecast(batch)
-        protocol = protocol or protocol_of(reader.manifest, ensemble, batch.heights_km)
-        parts.append(_sums(ensemble, batch, protocol, only))
+
+    def forecasts() -> Iterator[tuple[torch.Tensor, Batch]]:
+        nonlocal protocol
+        for batch in prefetch(reader.read, mine, _WORKERS):
+            batch = batch.to(device_of(world))
+            ensemble = forecast(batch)
+            protocol = protocol or protocol_of(reader.manifest, ensemble, batch.heights_km)
+            yield ensemble, batch
+
+    def add_up(pair: tuple[torch.Tensor, Batch]) -> Sums:
+        assert protocol is not None
+        return _sums(*pair, protocol, only)
+
+    # A GPU computes one batch after the other anyway.
+    workers = torch.get_num_threads() if device_of(world) == "cpu" else 1
+    for part in scored(add_up, forecasts(), max(1, min(workers, len(mine)))):
+        parts.append(part)
         if on_frames:
             on_frames(len(parts), len(mine))
     by_rank = gather((protocol.as_record() if protocol else None, parts), world)

@@ -15,8 +15,9 @@ from polarcast.data.loading.reader import only_test, open_reader
 from polarcast.data.loading.sampler import TrainSampler, whole_shuffle
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
+from polarcast.hpc.perf.busy import neighbors
 from polarcast.hpc.perf.footprint import growth, startup
-from polarcast.hpc.perf.measure import Measured, PerfRow, Run, interleaved, machine, ratio
+from polarcast.hpc.perf.measure import Measured, PerfRow, Run, busy_rows, interleaved, machine, ratio
 from polarcast.hpc.perf.peer_process import peers
 from polarcast.hpc.perf.peers import NAMES as PEERS
 from polarcast.hpc.perf.peers import WORKERS
@@ -28,7 +29,12 @@ FLOOR, MAPPED, FILES = "copy of the bytes", "mapped shards", "np.load of every f
 
 
 def measure_loader(
-    folder: Path, spec: LoaderSpec, rounds: int, on_round: Callable[[int], None] | None = None, with_peers: bool = False
+    folder: Path,
+    spec: LoaderSpec,
+    rounds: int,
+    on_round: Callable[[int], None] | None = None,
+    with_peers: bool = False,
+    busy: int = 0,
 ) -> Measured:
     """Time all ways to load the same batches, in turn; then measure start-up and memory.
 
@@ -38,6 +44,7 @@ def measure_loader(
         rounds: Measured rounds, after one warm-up round.
         on_round: Called with the number of rounds done.
         with_peers: Whether to include litdata and MosaicML Streaming, in an environment created for them.
+        busy: Number of spinning neighbors in the busy half of each turn; 0 for no such half.
 
     Raises:
         WorkFailed: the environment of the peers cannot be created.
@@ -50,13 +57,20 @@ def measure_loader(
         FILES: _files(archive, spec),
     }
     peer_runs = peers(folder / "peers", _frames(manifest), spec) if with_peers else nullcontext(dict[str, Run]())
-    with peer_runs as others:
-        rows = interleaved({**contenders, **others}, rounds, "GB/s", on_round, spec.rest_seconds, spec.least_seconds)
-    rivals = [FLOOR, *(_best(rows, name) for name in ("webdataset", *(PEERS if with_peers else ()))), FILES]
-    ratios = {f"{MAPPED} / {other}": ratio(rows, MAPPED, other) for other in rivals}
+    with peer_runs as others, neighbors(busy) as switch:
+        works = {**contenders, **others}
+        rows = interleaved(works, rounds, "GB/s", on_round, spec.rest_seconds, spec.least_seconds, switch)
+    libraries = ("webdataset", *(PEERS if with_peers else ()))
+    ratios, busy_ratios = (_ratios(found, libraries) for found in (rows, busy_rows(rows)))
     (folder / "large").mkdir()
     costs = [startup(folder / "large", manifest, rounds), growth(manifest, spec.frames, _size(manifest) // 4)]
-    return Measured("loader", machine(), [*rows, *costs], ratios)
+    return Measured("loader", machine(), [*rows, *costs], ratios, {}, busy, busy_ratios)
+
+
+def _ratios(rows: Sequence[PerfRow], libraries: Sequence[str]) -> dict[str, float]:
+    """Return the speed of mapped shards as multiples of the others', of each library the fastest; none without rows."""
+    rivals = [FLOOR, *(_best(rows, name) for name in libraries), FILES] if rows else []
+    return {f"{MAPPED} / {other}": ratio(rows, MAPPED, other) for other in rivals}
 
 
 def _best(rows: Sequence[PerfRow], library: str) -> str:

@@ -1,14 +1,17 @@
 """Time contenders in turn, so that other load on the machine affects all of them."""
 
-import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+
+from polarcast.data.cores import usable_cores
+from polarcast.hpc.perf.busy import Switch
 
 Run = Callable[[], float]
 """Function that does the work once and returns its amount, in the row's unit times seconds."""
@@ -25,6 +28,8 @@ class PerfRow:
     high: float
     rounds: tuple[float, ...] = ()
     """Speed in each round."""
+    busy: "PerfRow | None" = None
+    """The same with spinning neighbors, if it was measured."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class Measured:
     ratios: dict[str, float]
     notes: dict[str, str] = field(default_factory=dict)
     """Assumptions, agreement checks, and what could not be measured."""
+    neighbors: int = 0
+    """Number of spinning processes in the busy half of the measurement."""
+    busy_ratios: dict[str, float] = field(default_factory=dict)
+    """The ratios beside them."""
 
     def as_record(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -50,35 +59,61 @@ def interleaved(
     on_round: Callable[[int], None] | None = None,
     rest_seconds: float = 0.0,
     least_seconds: float = 0.0,
+    switch: Switch | None = None,
 ) -> list[PerfRow]:
     """Run all contenders in turn, several times; the first round is a warm-up and does not count.
 
     A turn repeats the work until it has lasted `least_seconds`. A pause of `rest_seconds` follows each turn, so that
-    background read-ahead ends before the next.
+    background read-ahead ends before the next. With a switch of neighbors, each turn has an idle and a busy half.
     """
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    speeds: dict[tuple[str, bool], list[float]] = {}
     for number in range(rounds + 1):
         for name, run in contenders.items():
-            started, amount, lasted = time.perf_counter(), 0.0, 0.0
-            while not amount or lasted < least_seconds:
-                amount += run()
-                lasted = time.perf_counter() - started
-            speeds[name].append(amount / lasted)
-            time.sleep(rest_seconds)
+            for busy in (False, True) if switch else (False,):
+                with _load(switch, busy):
+                    speeds.setdefault((name, busy), []).append(_speed(run, least_seconds))
+                time.sleep(rest_seconds)
         if on_round:
             on_round(number)
-    return [_row(name, of[1:], unit) for name, of in speeds.items()]
+    rows = {key: _row(key[0], of[1:], unit) for key, of in speeds.items()}
+    return [replace(row, busy=rows.get((name, True))) for (name, busy), row in rows.items() if not busy]
+
+
+@contextmanager
+def _load(switch: Switch | None, busy: bool) -> Iterator[None]:
+    """Let the neighbors run during the block if it is to be busy."""
+    if not (switch and busy):
+        yield
+        return
+    switch(True)
+    try:
+        yield
+    finally:
+        switch(False)
+
+
+def _speed(run: Run, least_seconds: float) -> float:
+    started, amount, lasted = time.perf_counter(), 0.0, 0.0
+    while not amount or lasted < least_seconds:
+        amount += run()
+        lasted = time.perf_counter() - started
+    return amount / lasted
 
 
 def machine() -> dict[str, Any]:
     """Return the system, the Python version and the number of cores."""
-    return {"system": platform.platform(), "python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
+    return {"system": platform.platform(), "python": platform.python_version(), "cores": usable_cores()}
 
 
 def ratio(rows: Sequence[PerfRow], one: str, other: str) -> float:
     """Return how many times as fast one contender is as another: the median over rounds of the ratio in a round."""
     by_name = {row.name: row.rounds for row in rows}
     return statistics.median(a / b for a, b in zip(by_name[one], by_name[other], strict=True))
+
+
+def busy_rows(rows: Sequence[PerfRow]) -> list[PerfRow]:
+    """Return the rows measured with spinning neighbors; none without them."""
+    return [row.busy for row in rows if row.busy]
 
 
 def _row(name: str, speeds: list[float], unit: str) -> PerfRow:

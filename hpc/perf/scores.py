@@ -1,6 +1,8 @@
 """Speed of spatial verification compared with pysteps and scores, on equal fields and with equal results."""
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
@@ -9,12 +11,16 @@ import torch
 from torch import Tensor
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.perf.measure import Measured, Run, interleaved, machine, ratio
+from polarcast.hpc.perf.busy import neighbors
+from polarcast.hpc.perf.measure import Measured, PerfRow, Run, busy_rows, interleaved, machine, ratio
 from polarcast.hpc.scores.categorical import CATEGORICAL, categorical, multi_event_contingency
 from polarcast.hpc.scores.fss import fractions, fss
 
 THRESHOLDS = (0.5, 1.0, 5.0, 10.0, 20.0, 40.0)
 WINDOWS = (1, 3, 5, 7, 9, 13, 17, 25, 33, 49, 65)
+_UNIT = "frames × windows × thresholds / s"
+_LEAST_SECONDS = 0.2
+"""Shortest turn: longer than the time slices that neighbors take."""
 OURS, PYSTEPS, SCORES = "polarcast", "pysteps", "scores"
 _AGREE, _ONE_MORE_ROW = 1e-6, 5e-3
 """Tolerances. With zero padding, scores 2.7.0 sums over one row and one column of windows more than pixels."""
@@ -22,7 +28,9 @@ _AGREE, _ONE_MORE_ROW = 1e-6, 5e-3
 Work = Callable[[], Any]
 
 
-def measure_scores(size: int, leads: int, rounds: int, on_round: Callable[[int], None] | None = None) -> Measured:
+def measure_scores(
+    size: int, leads: int, rounds: int, on_round: Callable[[int], None] | None = None, busy: int = 0
+) -> Measured:
     """Time FSS and multi-event contingency tables with their scores, over all windows and thresholds.
 
     Args:
@@ -30,10 +38,14 @@ def measure_scores(size: int, leads: int, rounds: int, on_round: Callable[[int],
         leads: Number of frames.
         rounds: Measured rounds, after one warm-up round.
         on_round: Called with the number of rounds done.
+        busy: Number of spinning neighbors in the busy half of each turn; 0 for no such half.
 
     Raises:
-        BadInput: a library is not installed.
+        BadInput: a library is not installed, or the fields are smaller than the largest window.
     """
+    if size < max(WINDOWS):
+        raise BadInput(f"windows have up to {max(WINDOWS)} pixels per side", "--size", f"give at least {max(WINDOWS)}")
+    torch.set_num_threads(1)  # as scoring does
     forecast, observed = (_rain(seed, leads, size) for seed in (0, 1))
     contenders: dict[str, Work] = {
         f"FSS, {OURS}": partial(_fss_ours, forecast, observed),
@@ -46,14 +58,20 @@ def measure_scores(size: int, leads: int, rounds: int, on_round: Callable[[int],
     notes = _agreement(contenders)
     amount = float(leads * len(WINDOWS) * len(THRESHOLDS))
     runs: dict[str, Run] = {name: _counted(work, amount) for name, work in contenders.items()}
-    rows = interleaved(runs, rounds, "frames × windows × thresholds / s", on_round)
-    ratios = {
+    with neighbors(busy) as switch:
+        rows = interleaved(runs, rounds, _UNIT, on_round, least_seconds=_LEAST_SECONDS, switch=switch)
+    ratios, busy_ratios = (_ratios(found, list(contenders)) for found in (rows, busy_rows(rows)))
+    return Measured("scores", machine(), rows, ratios, notes, busy, busy_ratios)
+
+
+def _ratios(rows: list[PerfRow], names: list[str]) -> dict[str, float]:
+    """Return the speed of polarcast as multiples of each library's, for FSS and tables; none without rows."""
+    return {
         f"{ours} / {other.split(', ')[1]}": ratio(rows, ours, other)
         for ours in (f"FSS, {OURS}", f"tables, {OURS}")
-        for other in contenders
-        if other.split(",")[0] == ours.split(",")[0] and other != ours
+        for other in names
+        if rows and other.split(",")[0] == ours.split(",")[0] and other != ours
     }
-    return Measured("scores", machine(), rows, ratios, notes)
 
 
 def _agreement(contenders: dict[str, Work]) -> dict[str, str]:
@@ -64,7 +82,8 @@ def _agreement(contenders: dict[str, Work]) -> dict[str, str]:
         ValueError: a difference exceeds its tolerance.
     """
     try:
-        values = {name: np.asarray(work(), float) for name, work in contenders.items()}
+        with redirect_stdout(sys.stderr):  # pysteps prints a greeting when it is imported
+            values = {name: np.asarray(work(), float) for name, work in contenders.items()}
     except ImportError as error:
         fix = "pip install 'polarcast[nowcast]' scores"
         raise BadInput(f"{error.name} is not installed", "perf scores", fix) from None

@@ -18,7 +18,8 @@ from polarcast.hpc.config.resolve import ResolvedConfig, resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.process_group import barrier, join
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
-from polarcast.hpc.perf.measure import Measured, PerfRow, Run, interleaved, machine, peak_flops, ratio
+from polarcast.hpc.perf.busy import neighbors
+from polarcast.hpc.perf.measure import Measured, PerfRow, Run, busy_rows, interleaved, machine, peak_flops, ratio
 from polarcast.hpc.runs.build import build_model, build_reader, build_sampler
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.training.backends.base import Backend, wants_bf16
@@ -37,7 +38,13 @@ _STEPS_WAITING = 40
 
 
 def measure_step(
-    config: RunConfig, size: int, steps: int, rounds: int, world: World, on_round: Callable[[int], None] | None = None
+    config: RunConfig,
+    size: int,
+    steps: int,
+    rounds: int,
+    world: World,
+    on_round: Callable[[int], None] | None = None,
+    busy: int = 0,
 ) -> Measured:
     """Time all backends in turn; every process of the world calls this.
 
@@ -48,6 +55,7 @@ def measure_step(
         rounds: Measured rounds, after one warm-up round.
         world: Rank of this process among all.
         on_round: Called with the number of rounds done.
+        busy: Number of spinning neighbors, of all processes together, in the busy half of each turn.
     """
     join(world, even_alone=True)
     set_up_torch(config.train.threads, world)
@@ -60,11 +68,22 @@ def measure_step(
     contenders = {
         name: stepping(backend, batches, steps, config.train.global_batch) for name, backend in backends.items()
     }
-    rows = interleaved(contenders, rounds, "samples/s", on_round)
-    ratios = {f"time of {name} / {DDP}": ratio(rows, DDP, name) for name in contenders if name != DDP}
+    # Rank 0 has the neighbors; the others take part in the busy half without any.
+    with neighbors(busy if world.is_first else 0) as own:
+        switch = own or (_others_switch if busy else None)
+        rows = interleaved(contenders, rounds, "samples/s", on_round, switch=switch)
+    ratios, busy_ratios = (
+        {f"time of {name} / {DDP}": ratio(found, DDP, name) for name in contenders if found and name != DDP}
+        for found in (rows, busy_rows(rows))
+    )
     extra, notes = _use_of_the_device(resolved, size, rows, world)
     waiting = _waiting(resolved, size, world)
-    return Measured("step", {**machine(), "processes": world.size}, [*rows, *extra, waiting], ratios, notes)
+    about = {**machine(), "processes": world.size}
+    return Measured("step", about, [*rows, *extra, waiting], ratios, notes, busy, busy_ratios)
+
+
+def _others_switch(run: bool) -> None:
+    """Leave the neighbors to rank 0."""
 
 
 def stage_name(stage: int) -> str:
@@ -98,7 +117,7 @@ def stepping(backend: Backend, batches: list[Batch], steps: int, samples: int) -
         for _ in range(steps):
             for i, batch in enumerate(batches):
                 backend.backward(batch, i == last)
-            backend.update(_RATE)
+            float(backend.update(_RATE))  # waits for the device
         return float(steps * samples)
 
     return run
@@ -110,7 +129,7 @@ def _use_of_the_device(
     """Return the FLOP/s that the default backend reaches per device, and their share of the device's peak."""
     default = next(row for row in rows if row.name == stage_name(0))
     counted = count(resolved, (size, size))
-    reached = replace(default, name="stage 0: computed", unit="GFLOP/s", rounds=())
+    reached = replace(default, name="stage 0: computed", unit="GFLOP/s", rounds=(), busy=None)
     reached = scaled(reached, counted.flops / world.size / 1e9)
     device = torch.device(device_of(world))
     peak = peak_flops(device, wants_bf16(resolved.run.train, device))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from polarcast.hpc.scores.classes import classify, joint_counts, pool_classes
 from polarcast.hpc.scores.ratios import Array, logarithm, quotient
 
-_BYTE = 256
 COUNTS = ("hits", "misses", "false_alarms", "correct_negatives")
 
 
@@ -29,8 +29,8 @@ def contingency(forecast: Tensor, observed: Tensor, thresholds: Sequence[float])
     Returns:
         Counts, (n, threshold, COUNTS) int64.
     """
-    forecast, observed = (_classes(field, thresholds) for field in (forecast, observed))
-    return _in_order(_counts(forecast, observed, len(thresholds)), thresholds)
+    forecast, observed = (classify(field, sorted(thresholds)) for field in (forecast, observed))
+    return _in_order(_tables(joint_counts(forecast, observed, len(thresholds) + 2)), thresholds)
 
 
 def pooled_contingency(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], pools: Sequence[int]) -> Tensor:
@@ -50,9 +50,10 @@ def pooled_contingency(forecast: Tensor, observed: Tensor, thresholds: Sequence[
     References:
         Gao et al. (2022), SEVIR benchmarks.
     """
-    forecast, observed = (_classes(field, thresholds) for field in (forecast, observed))
-    counts = [_counts(_blocks(forecast, p), _blocks(observed, p), len(thresholds)) for p in pools]
-    return _in_order(torch.stack(counts, 2), thresholds)
+    forecast, observed = (classify(field, sorted(thresholds)) for field in (forecast, observed))
+    size = len(thresholds) + 2
+    counts = [joint_counts(pool_classes(forecast, p), pool_classes(observed, p), size) for p in pools]
+    return _in_order(_tables(torch.stack(counts, 1)).transpose(1, 2), thresholds)
 
 
 def multi_event_contingency(
@@ -79,42 +80,28 @@ def multi_event_contingency(
     """
     if any(w % 2 == 0 for w in windows):
         raise ValueError(f"windows must be odd to have a center pixel, got {list(windows)}")
-    observed = _classes(observed, thresholds)
+    levels = sorted(thresholds)
+    observed = classify(observed, levels)
     # NaN in the forecast is not an event: class 1, as for a value below all thresholds.
-    widened, reached = _classes(forecast, thresholds).clamp(min=1), 1
+    widened, reached = classify(forecast, levels).clamp(min=1), 1
     counts = {}
     for window in sorted(set(windows)):
         # Maximum filters compose: windows of a and b pixels equal one window of a + b − 1 pixels.
         widened, reached = _max_filter(widened, window - reached + 1), window
-        counts[window] = _counts(widened, observed, len(thresholds))
-    return _in_order(torch.stack([counts[w] for w in windows], 2), thresholds)
+        counts[window] = joint_counts(widened, observed, len(thresholds) + 2)
+    return _in_order(_tables(torch.stack([counts[w] for w in windows], 1)).transpose(1, 2), thresholds)
 
 
-def _classes(field: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Return one plus the number of thresholds that a value reaches, uint8; 0 for NaN.
+def _tables(joint: Tensor) -> Tensor:
+    """Return the contingency tables by ascending threshold, (…, threshold, COUNTS).
 
-    Classes increase with value, so that filtering and pooling of classes serves all thresholds at once.
+    `joint` (…, forecast class, observed class) counts the pixels of each pair of classes: 0 is NaN, and an event at a
+    threshold is any class above it.
     """
-    levels = torch.tensor(sorted(thresholds), dtype=field.dtype, device=field.device)
-    reached = torch.bucketize(field.contiguous(), levels, right=True, out_int32=True).to(torch.uint8) + 1
-    return torch.where(field.isnan(), torch.zeros_like(reached), reached)
-
-
-def _counts(forecast: Tensor, observed: Tensor, thresholds: int) -> Tensor:
-    """Count the contingency tables of classes (n, y, x): (n, threshold, COUNTS), by ascending threshold.
-
-    Pixels are counted once by pairs of classes; an event at a threshold is any class above it.
-    """
-    size = thresholds + 2
-    # uint8 while it can hold a pair of classes: less memory traffic than a wider integer.
-    wide = forecast if size * size <= _BYTE else forecast.int()
-    pairs = (size * wide + observed).flatten(1)
-    counted = torch.stack([torch.bincount(field_pairs, minlength=size * size) for field_pairs in pairs])
-    joint = counted.view(-1, size, size)[:, 1:, 1:]
     # reached[i, j]: pixels with a forecast class ≥ i and an observed class ≥ j.
-    reached = joint.flip(1, 2).cumsum(1).cumsum(2).flip(1, 2)
-    hits = reached.diagonal(dim1=1, dim2=2)[:, 1:]
-    forecast_events, observed_events, pixels = reached[:, 1:, 0], reached[:, 0, 1:], reached[:, :1, 0]
+    reached = joint[..., 1:, 1:].flip(-2, -1).cumsum(-2).cumsum(-1).flip(-2, -1)
+    hits = reached.diagonal(dim1=-2, dim2=-1)[..., 1:]
+    forecast_events, observed_events, pixels = reached[..., 1:, 0], reached[..., 0, 1:], reached[..., :1, 0]
     misses, false_alarms = observed_events - hits, forecast_events - hits
     return torch.stack([hits, misses, false_alarms, pixels - hits - misses - false_alarms], -1)
 
@@ -138,10 +125,6 @@ def _running_max(field: Tensor, length: int, dim: int) -> Tensor:
         rest = field.shape[dim] - reach
         field, reach = torch.maximum(field.narrow(dim, 0, rest), field.narrow(dim, reach, rest)), 2 * reach
     return torch.maximum(field.narrow(dim, 0, count), field.narrow(dim, length - reach, count))
-
-
-def _blocks(classes: Tensor, pool: int) -> Tensor:
-    return F.max_pool2d(classes[:, None].float(), pool, ceil_mode=True)[:, 0].to(torch.uint8)
 
 
 def _csi(h: Array, m: Array, f: Array, c: Array) -> Array:

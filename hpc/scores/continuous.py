@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polarcast.hpc.scores.arrays import as_arrays, on_cpu
+from polarcast.hpc.scores.classes import classify
 from polarcast.hpc.scores.ratios import Array, quotient
 
 MOMENTS = ("pixels", "sum_obs", "sum_fc", "sum_abs_error", "sum_sq_error", "sum_sq_obs", "sum_sq_fc", "sum_obs_fc")
@@ -25,6 +27,8 @@ def moments(forecast: Tensor, observed: Tensor, classes: Sequence[float] = (-mat
     Returns:
         (n, class, MOMENTS) float64.
     """
+    if on_cpu(forecast, observed):
+        return _by_kernel(forecast, observed, classes)
     valid = ~(forecast.isnan() | observed.isnan())
     f, o = (torch.where(valid, field, 0).double().flatten(1) for field in (forecast, observed))
     edges = torch.tensor(classes[1:], dtype=o.dtype, device=o.device)
@@ -33,6 +37,15 @@ def moments(forecast: Tensor, observed: Tensor, classes: Sequence[float] = (-mat
     terms = torch.stack([torch.ones_like(o), o, f, error.abs(), error.square(), o.square(), f.square(), o * f], 1)
     member = torch.stack([of_class == c for c in range(len(classes))], -1).double()
     return (terms @ member).mT
+
+
+def _by_kernel(forecast: Tensor, observed: Tensor, classes: Sequence[float]) -> Tensor:
+    from polarcast.hpc.scores.pixel_kernels import moment_sums
+
+    sums = torch.zeros(len(forecast), len(classes), len(MOMENTS), dtype=torch.float64)
+    of_class = classify(observed, classes[1:])
+    moment_sums(*as_arrays(forecast, observed), of_class.numpy(), sums.numpy())
+    return sums
 
 
 def _variance(n: Array, total: Array, squares: Array) -> Array:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polarcast.hpc.scores.arrays import as_arrays, on_cpu
 from polarcast.hpc.scores.ratios import Array, quotient
 
 CRPS_PARTS = ("pixels", "sum_abs_error", "sum_abs_difference")
@@ -28,6 +29,8 @@ def crps_sums(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float] = 
     References:
         Ferro (2014); Allen, Ginsbourger & Ziegel (2023).
     """
+    if on_cpu(ensemble, observed):
+        return _crps_by_kernel(ensemble, observed, thresholds)
     members = ensemble.shape[1]
     ordered, truth = ensemble.double().sort(1).values, observed.double()
     # Σ over pairs of |xᵢ − xⱼ| of ordered members = Σᵢ (2i − m − 1) xᵢ
@@ -39,6 +42,19 @@ def crps_sums(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float] = 
         difference = torch.einsum("nmyx,m->n", x, weights) / max(1, members * (members - 1))
         parts.append(torch.stack([torch.full_like(error, y[0].numel()), error, difference], -1))
     return torch.stack(parts, 1)
+
+
+def _crps_by_kernel(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float]) -> Tensor:
+    from polarcast.hpc.scores.pixel_kernels import crps_terms
+
+    members, lowest = ensemble.shape[1], np.array(thresholds, np.float64)
+    sums = torch.zeros(len(ensemble), len(lowest), len(CRPS_PARTS), dtype=torch.float64)
+    terms = sums[..., 1:].numpy()
+    crps_terms(*as_arrays(ensemble, observed), lowest, terms)
+    sums[..., 0] = observed[0].numel()
+    sums[..., 1] /= members
+    sums[..., 2] /= max(1, members * (members - 1))
+    return sums
 
 
 def fair_crps(sums: Array) -> Array:
@@ -70,10 +86,21 @@ def spread_sums(ensemble: Tensor, observed: Tensor) -> Tensor:
     Returns:
         (n, SPREAD_PARTS) float64.
     """
+    if on_cpu(ensemble, observed):
+        return _spread_by_kernel(ensemble, observed)
     x = ensemble.double()
     error = (x.mean(1) - observed.double()).square().sum((-2, -1))
     variance = x.var(1, correction=1).sum((-2, -1))
     return torch.stack([torch.full_like(error, observed[0].numel()), variance, error], -1)
+
+
+def _spread_by_kernel(ensemble: Tensor, observed: Tensor) -> Tensor:
+    from polarcast.hpc.scores.pixel_kernels import spread_terms
+
+    sums = torch.zeros(len(ensemble), len(SPREAD_PARTS), dtype=torch.float64)
+    spread_terms(*as_arrays(ensemble, observed), sums[:, 1:].numpy())
+    sums[:, 0] = observed[0].numel()
+    return sums
 
 
 def spread_skill(sums: Array, members: int) -> Array:
@@ -107,6 +134,8 @@ def rank_counts(ensemble: Tensor, observed: Tensor) -> Tensor:
     Returns:
         (n, m + 1) float64.
     """
+    if on_cpu(ensemble, observed):
+        return _ranks_by_kernel(ensemble, observed)
     members, truth = ensemble.shape[1], observed[:, None]
     below = (ensemble < truth).sum(1).flatten(1)
     equal = (ensemble == truth).sum(1).flatten(1)
@@ -116,6 +145,17 @@ def rank_counts(ensemble: Tensor, observed: Tensor) -> Tensor:
     steps.scatter_add_(1, below, share)
     steps.scatter_add_(1, below + equal + 1, -share)
     return steps.cumsum(1)[:, :-1]
+
+
+def _ranks_by_kernel(ensemble: Tensor, observed: Tensor) -> Tensor:
+    from polarcast.hpc.scores.pixel_kernels import count_ranks
+
+    ranks = ensemble.shape[1] + 1
+    counts = torch.zeros(len(ensemble), ranks, ranks, dtype=torch.int64)
+    count_ranks(*as_arrays(ensemble, observed), counts.numpy())
+    below, equal, rank = torch.meshgrid(*3 * [torch.arange(ranks)], indexing="ij")
+    shares = ((below <= rank) & (rank <= below + equal)).double() / (equal + 1)
+    return torch.einsum("nbe,ber->nr", counts.double(), shares)
 
 
 def probability_counts(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float]) -> Tensor:
@@ -131,6 +171,8 @@ def probability_counts(ensemble: Tensor, observed: Tensor, thresholds: Sequence[
     Returns:
         Pixels and events, (n, threshold, m + 1, 2) int64.
     """
+    if on_cpu(ensemble, observed):
+        return _probabilities_by_kernel(ensemble, observed, thresholds)
     members, counts = ensemble.shape[1], []
     for threshold in thresholds:
         forecast = (ensemble >= threshold).sum(1).flatten(1)
@@ -141,6 +183,16 @@ def probability_counts(ensemble: Tensor, observed: Tensor, thresholds: Sequence[
         events.scatter_add_(1, forecast, event)
         counts.append(torch.stack([pixels, events], -1))
     return torch.stack(counts, 1)
+
+
+def _probabilities_by_kernel(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float]) -> Tensor:
+    from polarcast.hpc.scores.pixel_kernels import count_probabilities
+
+    counts = torch.zeros(len(ensemble), len(thresholds), ensemble.shape[1] + 1, 2, dtype=torch.int64)
+    forecasts, observations = as_arrays(ensemble, observed)
+    count_probabilities(forecasts, observations, np.array(thresholds, forecasts.dtype), counts.numpy())
+    counts[..., 0] += counts[..., 1]  # counted without and with an event
+    return counts
 
 
 def brier(counts: Array) -> dict[str, Array]:

@@ -4,7 +4,6 @@ References:
     Roberts & Lean (2008).
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from polarcast.hpc.scores.arrays import as_arrays, on_cpu
 from polarcast.hpc.scores.ratios import Array, quotient
 
-_TOGETHER = 32
 PARTS = ("sum_sq_difference", "sum_squares")
 
 
@@ -22,20 +21,21 @@ def fractions(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], w
     """Accumulate the terms of the FSS over the pixels of each field.
 
     The fraction of a pixel is the share of events in the window around it. An event is a value at or above the
-    threshold. Beyond the edge there are no events.
+    threshold. Beyond the edge, and where a field is NaN, there are no events. Numbers of events are multiplied and
+    added up as integers and divided last.
 
     Args:
         forecast: Forecast fields, (n, y, x).
         observed: Observed fields in the same units, (n, y, x).
         thresholds: Event thresholds in the same units.
-        windows: Side lengths of the windows in pixels.
+        windows: Side lengths of the windows in pixels; even ones have one more pixel before the center.
 
     Returns:
         Σ(F − O)² and Σ(F² + O²), (n, threshold, window, PARTS) float64.
     """
-    # One field and threshold at a time keeps intermediate results in a CPU's cache.
-    pairs = torch.stack([forecast, observed], 1)
-    return torch.stack([torch.stack([_of_windows(_reached(pair, t), windows) for t in thresholds]) for pair in pairs])
+    sums = _by_kernel if on_cpu(forecast, observed) else sums_on_device
+    areas = torch.tensor(windows, dtype=torch.float64, device=forecast.device) ** 2
+    return sums(forecast, observed, thresholds, windows) / areas[:, None] ** 2
 
 
 def fss(sums: Array) -> Array:
@@ -56,71 +56,50 @@ def fss(sums: Array) -> Array:
     return 1 - quotient(difference, squares)
 
 
-def _reached(field: Tensor, threshold: float) -> Tensor:
-    # On a CPU, NumPy vectorizes the comparison and torch does not.
-    return field >= threshold if field.is_cuda else torch.from_numpy(field.numpy() >= threshold)
+def _by_kernel(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], windows: Sequence[int]) -> Tensor:
+    from polarcast.hpc.scores.fss_kernel import window_sums
+
+    forecasts, observations = as_arrays(forecast, observed)
+    return torch.from_numpy(window_sums(forecasts, observations, np.array(thresholds, forecasts.dtype), windows))
 
 
-def _of_windows(events: Tensor, windows: Sequence[int]) -> Tensor:
-    """Accumulate the terms for the events (2, y, x) of forecast and observation: (window, PARTS)."""
-    margin, (height, width) = max(windows), events.shape[-2:]
+def sums_on_device(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], windows: Sequence[int]) -> Tensor:
+    """Sum (f − o)² and f² + o² of the numbers of events around each pixel, with torch on the device of the fields.
+
+    Exact up to 2⁵³, as the compiled sums on a CPU. Arguments as for `fractions`.
+
+    Returns:
+        (n, threshold, window, 2) float64.
+    """
+    fields = torch.stack([forecast, observed])
+    return torch.stack([_of_events(fields >= threshold, windows) for threshold in thresholds], 1)
+
+
+def _of_events(events: Tensor, windows: Sequence[int]) -> Tensor:
+    """Sum over the events (2, n, y, x) of forecast and observation: (n, window, 2)."""
+    margin = max(windows)
     table = _summed_area(events, margin)
-    # Buffers are reused: allocating them costs as much as filling them.
-    rows, counts = table.new_empty(2, height, width + margin), table.new_empty(2, height, width)
-    exact = counts.float()
-    products = []
+    sums = []
     for window in windows:
-        _count_within(table, window, margin, rows[..., : width + window], counts)
-        products.append(_products(exact.copy_(counts).view(2, math.gcd(height, _TOGETHER), -1)))
-    squares, both = torch.stack(products).double().sum(-1).unbind(1)
-    areas = torch.tensor(windows, dtype=torch.float64, device=events.device) ** 2
-    return torch.stack([squares - 2 * both, squares], -1) / areas[:, None] ** 2
+        forecast, observed = _count_within(table, window, margin, events.shape[-2:]).double().flatten(2)
+        both = torch.linalg.vecdot(forecast, observed)
+        squares = torch.linalg.vecdot(forecast, forecast) + torch.linalg.vecdot(observed, observed)
+        sums.append(torch.stack([squares - 2 * both, squares], -1))
+    return torch.stack(sums, 1)
 
 
 def _summed_area(events: Tensor, margin: int) -> Tensor:
-    """Build the summed-area table of the events, padded by an event-free margin (Crow 1984).
-
-    A window's count is a combination of four entries. In int16 the table may wrap around, but window counts that fit
-    remain exact, in half the time.
-    """
-    dtype = torch.int16 if margin**2 < 2**15 else torch.int32
-    inner = _column_sums(events.to(dtype).cumsum(-1, dtype=dtype))
+    """Build the summed-area tables of the events, padded by an event-free margin (Crow 1984)."""
+    inner = events.to(torch.int32).cumsum(-1, dtype=torch.int32).cumsum(-2, dtype=torch.int32)
     table = F.pad(inner, (margin + 1, margin, margin + 1, margin))
     table[..., -margin:] = table[..., -margin - 1, None]
     table[..., -margin:, :] = table[..., -margin - 1, None, :]
     return table
 
 
-def _column_sums(counts: Tensor) -> Tensor:
-    """Return the cumulative sums along the columns by doubling; torch.cumsum is slow in all but the last dimension."""
-    reach, height = 1, counts.shape[-2]
-    while reach < height:
-        further = counts.clone()
-        further[..., reach:, :] += counts[..., : height - reach, :]
-        counts, reach = further, 2 * reach
-    return counts
-
-
-def _count_within(table: Tensor, window: int, margin: int, rows: Tensor, counts: Tensor) -> None:
-    """Write the number of events in the window around each pixel to `counts` (2, y, x).
-
-    `rows` (2, y, x + window) is a scratch buffer. Even windows have one more pixel before the center.
-    """
+def _count_within(table: Tensor, window: int, margin: int, shape: torch.Size) -> Tensor:
+    """Return the number of events in the window around each pixel, (…, y, x)."""
     low, high = margin - window // 2, margin + window - window // 2
-    height, width = counts.shape[-2:]
-    needed = table[..., low : high + width]
-    torch.sub(needed[..., high : high + height, :], needed[..., low : low + height, :], out=rows)
-    torch.sub(rows[..., window:], rows[..., :width], out=counts)
-
-
-def _products(counts: Tensor) -> Tensor:
-    """Return partial sums of f² + o² and of f · o for counts (2, part, n): (2, 2 part), the latter zero-padded."""
-    if counts.is_cuda:
-        squares, both = torch.linalg.vecdot(counts, counts).flatten(), torch.linalg.vecdot(*counts)
-        return torch.stack([squares, F.pad(both, (0, len(both)))])
-    # NumPy dispatches the row products to BLAS, torch does not.
-    rows = counts.numpy()
-    sums = np.zeros((2, 2 * rows.shape[1]), np.float32)
-    np.matmul(rows[:, :, None], rows[..., None], out=sums[0].reshape(*rows.shape[:2], 1, 1))
-    np.matmul(rows[0, :, None], rows[1, ..., None], out=sums[1, : rows.shape[1]].reshape(-1, 1, 1))
-    return torch.from_numpy(sums)
+    height, width = shape
+    rows = table[..., high : high + height, :] - table[..., low : low + height, :]
+    return rows[..., high : high + width] - rows[..., low : low + width]

@@ -1,6 +1,7 @@
 """Units and coordinates of score records."""
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -71,12 +72,11 @@ class Protocol:
             coordinates: tuple[float, ...] = getattr(self, name)
             return tuple(float(c) for c in coordinates)
         limit = min(self.shape) // 2 if self.shape[0] == self.shape[1] else 0
-        bands = {round(k) for k in (*range(_SINGLE), *np.geomspace(_SINGLE, 4096, _BANDS)) if round(k) < limit}
         derived: dict[str, Coordinates] = {
             "class": self.classes,
             "field": self.fields,
             "change": CHANGES if self.unit == "dBZ" else (),
-            "wavenumber": tuple(float(k) for k in sorted(bands)),
+            "wavenumber": _bands(limit),
             "bin": (float("-inf"), *self.edges),
             "observed_bin": (float("-inf"), *self.edges),
             "rank": tuple(float(k) for k in range(self.members + 1)),
@@ -93,6 +93,13 @@ class Protocol:
         """Create a protocol from the dict of `as_record`. Raises TypeError for unknown keys."""
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
         return cls(**arguments)
+
+
+@cache
+def _bands(limit: int) -> tuple[float, ...]:
+    """Return the first wavenumber of each band below a limit."""
+    bands = {round(k) for k in (*range(_SINGLE), *np.geomspace(_SINGLE, 4096, _BANDS)) if round(k) < limit}
+    return tuple(float(k) for k in sorted(bands))
 
 
 def nowcast_protocol(

@@ -5,7 +5,6 @@ References:
 """
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,8 +17,6 @@ PARTS = (
 )  # fmt: skip
 WET_MM_H = 0.1
 _QUANTILE, _SHARE = 0.95, 1 / 15
-_WITHIN_A_FIELD = np.zeros((3, 3, 3), bool)
-_WITHIN_A_FIELD[1] = True
 
 
 def sal_sums(forecast: Tensor, observed: Tensor) -> Tensor:
@@ -57,9 +54,10 @@ def sal(forecast: Array, observed: Array) -> tuple[Array, Array, Array]:
     References:
         Wernli et al. (2008).
     """
-    volumes, spreads = zip(*(_objects(field) for field in (forecast, observed)), strict=True)
+    centers = [_center(field) for field in (forecast, observed)]
+    volumes, spreads = zip(*map(_objects, (forecast, observed), centers), strict=True)
     means = [field.mean((1, 2)) for field in (forecast, observed)]
-    shift = np.hypot(*(c - o for c, o in zip(_center(forecast), _center(observed), strict=True)))
+    shift = np.hypot(*(c - o for c, o in zip(*centers, strict=True)))
     diagonal = np.hypot(*forecast.shape[1:])
     location = shift / diagonal + 2 * abs(spreads[0] - spreads[1]) / diagonal
     return _relative_difference(*volumes), _relative_difference(*means), location
@@ -73,44 +71,27 @@ def _array(field: Tensor) -> Array:
     return field.double().nan_to_num().cpu().numpy()
 
 
-def _center(field: Array) -> list[Array]:
-    """Return the centers of mass along y and x, (n,) each; NaN without rain."""
+def _center(field: Array) -> Array:
+    """Return the centers of mass along y and x, (2, n); NaN without rain."""
     total = field.sum((1, 2))
     y, x = (np.arange(size, dtype=float) for size in field.shape[1:])
-    return [quotient(field.sum(2) @ y, total), quotient(field.sum(1) @ x, total)]
+    return np.stack([quotient(field.sum(2) @ y, total), quotient(field.sum(1) @ x, total)])
 
 
-def _objects(field: Array) -> tuple[Array, Array]:
-    """Compute the mass-weighted scaled volume and distance from the center of mass of each field's objects.
+def _objects(field: Array, center: Array) -> tuple[Array, Array]:
+    """Compute the mass-weighted scaled volume and distance from the center of mass (2, n) of each field's objects.
 
     An object is an 8-connected region at or above a fifteenth of the wet pixels' 95th percentile.
 
     Returns:
         Scaled volume, (n,), 0 without objects; distance in pixels, (n,), NaN without objects.
     """
-    from scipy import ndimage
+    from polarcast.hpc.scores.pixel_kernels import object_terms
 
-    labels, count = ndimage.label(field >= _thresholds(field)[:, None, None], structure=_WITHIN_A_FIELD)
-    inside = np.flatnonzero(labels)
-    label, rain = labels.ravel()[inside] - 1, field.ravel()[inside]
-    n, y, x = np.unravel_index(inside, field.shape)
-    mass = _total(label, rain, count)
-    peak, owner = np.zeros(count), np.zeros(count, np.int64)
-    np.maximum.at(peak, label, rain)
-    owner[label] = n
-    middle = [_total(label, rain * axis, count) / mass for axis in (y, x)]
-    distance = np.hypot(*(m - c[owner] for m, c in zip(middle, _center(field), strict=True)))
-    total = _total(owner, mass, len(field))
-    return _mean_of(mass * mass / peak, owner, total, 0.0), _mean_of(mass * distance, owner, total, np.nan)
-
-
-def _mean_of(terms: Array, owner: npt.NDArray[np.int64], total: Array, empty: float) -> Array:
-    return np.where(total > 0, quotient(_total(owner, terms, len(total)), total), empty)
-
-
-def _total(index: npt.NDArray[np.int64], values: Array, size: int) -> Array:
-    """Sum the values at each index, (size,) float64, also for empty input."""
-    return np.bincount(index, values, size).astype(float)
+    terms = np.zeros((len(field), 3))
+    object_terms(np.ascontiguousarray(field), _thresholds(field), center, terms)
+    mass, volume, distance = terms.T
+    return np.nan_to_num(quotient(volume, mass)), quotient(distance, mass)
 
 
 def _thresholds(field: Array) -> Array:

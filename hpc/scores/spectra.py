@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polarcast.hpc.scores.arrays import on_cpu
+from polarcast.hpc.scores.classes import classify, joint_counts
 from polarcast.hpc.scores.ratios import Array, quotient
 
 
@@ -29,11 +31,41 @@ def spectrum(field: Tensor) -> Tensor:
     size = field.shape[-1]
     if field.shape[-2] != size:
         raise ValueError(f"expected square fields, got {tuple(field.shape[-2:])}")
+    if on_cpu(field):
+        return _by_kernel(field)
     power = torch.fft.fftshift(torch.fft.fft2(field.double()), dim=(-2, -1)).abs().square() / size**2
     ring = _rings(size, field.device)
     sums = torch.zeros(len(field), int(ring.max()) + 1, dtype=torch.float64, device=field.device)
     sums.index_add_(1, ring, power.flatten(1))
     return (sums / torch.bincount(ring))[:, : size // 2]
+
+
+def _by_kernel(field: Tensor) -> Tensor:
+    """Compute the spectrum from the half of the coefficients that is not redundant for a real field."""
+    from polarcast.hpc.scores.pixel_kernels import ring_sums
+
+    size = field.shape[-1]
+    rings, weights, counts = _half_rings(size)
+    sums = np.zeros((len(field), len(counts)))
+    ring_sums(torch.fft.rfft2(field.double()).numpy(), rings, weights, sums)
+    return torch.from_numpy((sums / (counts * size**2))[:, : size // 2])
+
+
+@cache
+def _half_rings(size: int) -> tuple[Array, Array, Array]:
+    """Return the ring of each coefficient of `rfft2` (y, x), the weight of each column (x,) and the size of each ring.
+
+    A column of weight 2 stands for its mirror image, too.
+    """
+    full = _rings(size).view(size, size)
+    middle = size // 2
+    # rfft2 orders rows from wavenumber 0; its columns are the wavenumbers 0 … size // 2, −size // 2 if it is even.
+    rings = torch.fft.ifftshift(full)[:, : middle + 1]
+    weights = np.full(middle + 1, 2.0)
+    weights[0] = 1
+    if size % 2 == 0:
+        weights[-1] = 1
+    return rings.to(torch.int32).numpy().copy(), weights, torch.bincount(full.flatten()).double().numpy()
 
 
 def _rings(size: int, device: torch.device | None = None) -> Tensor:
@@ -88,7 +120,7 @@ def lost_variance(forecast: Array, observed: Array, sizes: Array) -> Array:
 
 
 def histogram(field: Tensor, edges: Sequence[float]) -> Tensor:
-    """Count the pixels of each field by bin; the first and last bins are open.
+    """Count the pixels of each field by bin; the first and last bins are open, and NaN is in the last one.
 
     Args:
         field: Fields, (n, y, x).
@@ -97,10 +129,7 @@ def histogram(field: Tensor, edges: Sequence[float]) -> Tensor:
     Returns:
         Counts, (n, len(edges) + 1) int64.
     """
-    bounds = torch.tensor(edges, dtype=field.dtype, device=field.device)
-    bins = torch.bucketize(field.flatten(1).contiguous(), bounds, right=True)
-    counts = torch.zeros(len(field), len(edges) + 1, dtype=torch.int64, device=field.device)
-    return counts.scatter_add_(1, bins, torch.ones_like(bins))
+    return marginal_histograms(joint_classes(field, field, edges))[0]
 
 
 def joint_histogram(forecast: Tensor, observed: Tensor, edges: Sequence[float]) -> Tensor:
@@ -116,11 +145,21 @@ def joint_histogram(forecast: Tensor, observed: Tensor, edges: Sequence[float]) 
     Returns:
         Counts, (n, forecast bin, observed bin) int64.
     """
-    bounds, bins = torch.tensor(edges, dtype=forecast.dtype, device=forecast.device), len(edges) + 1
-    valid = (~(forecast.isnan() | observed.isnan())).flatten(1).long()
-    forecast, observed = (torch.bucketize(f.flatten(1).contiguous(), bounds, right=True) for f in (forecast, observed))
-    counts = torch.zeros(len(forecast), bins * bins, dtype=torch.int64, device=forecast.device)
-    return counts.scatter_add_(1, forecast * bins + observed, valid).unflatten(1, (bins, bins))
+    return joint_classes(forecast, observed, edges)[:, 1:, 1:]
+
+
+def joint_classes(forecast: Tensor, observed: Tensor, edges: Sequence[float]) -> Tensor:
+    """Count pixels as `joint_histogram`, with NaN as class 0 before the bins: (n, class, class) int64."""
+    classes = [classify(field, edges) for field in ((forecast,) if forecast is observed else (forecast, observed))]
+    return joint_counts(classes[0], classes[-1], len(edges) + 2)
+
+
+def marginal_histograms(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the histograms of forecast and observation, (n, bin) each, from the counts of `joint_classes`."""
+    forecast, observed = joint.sum(2), joint.sum(1)
+    for counts in (forecast, observed):
+        counts[:, -1] += counts[:, 0]
+    return forecast[:, 1:], observed[:, 1:]
 
 
 def overlap(one: Array, other: Array) -> Array:

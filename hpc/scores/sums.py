@@ -1,19 +1,47 @@
 """Families of sums: the quantities accumulated for each field, and their axes."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
 
 from polarcast.hpc.scores import categorical, continuous, ensemble, fss, sal, spectra
+from polarcast.hpc.scores.classes import joint_counts
 from polarcast.hpc.scores.protocol import MEAN, Protocol
 
-Sums = Callable[[Tensor, Tensor, Protocol], Tensor]
 _PIXELS_IN_CACHE = 2**16
 PAPER_CSI_LEVEL = 0.35
 """Event threshold of the source paper's CSI, as a share of the observed frame's value range."""
+
+
+@dataclass(frozen=True)
+class ScoredFields:
+    """Forecast and observation to score together.
+
+    Attributes:
+        ensemble: Ensemble of m members, (n, m, y, x).
+        observed: Observed fields in the same units, (n, y, x).
+        edges: Bin edges of histograms in the same units.
+    """
+
+    ensemble: Tensor
+    observed: Tensor
+    edges: tuple[float, ...]
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Ensemble mean, (n, y, x)."""
+        return self.ensemble[:, 0] if self.ensemble.shape[1] == 1 else self.ensemble.mean(1)
+
+    @cached_property
+    def joint(self) -> Tensor:
+        """Counts of `spectra.joint_classes` of the mean, (n, class, class)."""
+        return spectra.joint_classes(self.mean, self.observed, self.edges)
+
+
+FieldSums = Callable[[ScoredFields, Protocol], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,8 +51,8 @@ class Family:
     Attributes:
         axes: Names of the protocol's axes, outermost first.
         columns: Names of the summed quantities.
-        sums: Function of an ensemble (n, m, y, x), observed fields (n, y, x) and a protocol that returns
-            (n, *axes, columns). None where the caller derives the sums from another family and further data.
+        sums: Function of fields and a protocol that returns (n, *axes, columns). None where the caller derives the sums
+            from another family and further data.
         counts: Whether the sums are integers; they are stored as int64.
         needs_members: Whether the family requires at least two members.
         needs_rain: Whether the family requires rain rates in mm/h.
@@ -32,7 +60,7 @@ class Family:
 
     axes: tuple[str, ...]
     columns: tuple[str, ...]
-    sums: Sums | None
+    sums: FieldSums | None
     counts: bool = False
     needs_members: bool = False
     needs_rain: bool = False
@@ -73,94 +101,97 @@ def score_fields(
         )
     # Small chunks on a CPU keep intermediate results in its cache.
     chunk = n if forecast.is_cuda else max(1, _PIXELS_IN_CACHE // protocol.pixels)
-    chunks = list(zip(forecast.split(chunk), observed.split(chunk), strict=True))
+    parts = zip(forecast.split(chunk), observed.split(chunk), strict=True)
+    chunks = [ScoredFields(*part, protocol.edges) for part in parts]
     selected = {name: family for name, family in families(protocol).items() if only is None or name in only}
     functions = {name: family.sums for name, family in selected.items() if family.sums}
-    return {name: torch.cat([sums(*part, protocol) for part in chunks]) for name, sums in functions.items()}
+    return {name: torch.cat([sums(part, protocol) for part in chunks]) for name, sums in functions.items()}
 
 
-def families(protocol: Protocol) -> dict[str, Family]:
+@cache
+def families(protocol: Protocol) -> Mapping[str, Family]:
     """Return the families that are defined for a protocol."""
     return {name: family for name, family in FAMILIES.items() if family.applies(protocol)}
 
 
-def _continuous(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return continuous.moments(forecast.mean(1), observed, protocol.classes)
+def _continuous(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return continuous.moments(fields.mean, fields.observed, protocol.classes)
 
 
-def _paper_csi(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
+def _paper_csi(fields: ScoredFields, protocol: Protocol) -> Tensor:
     """Count events above 0.35 of the observed field's value range; a constant field has no events."""
+    observed = fields.observed
     low, high = observed.amin((-2, -1), keepdim=True), observed.amax((-2, -1), keepdim=True)
     level = torch.where(high > low, low + PAPER_CSI_LEVEL * (high - low), torch.inf)
-    forecast, observed = forecast.mean(1) > level, observed > level
-    parts = (forecast & observed, ~forecast & observed, forecast & ~observed, ~forecast & ~observed)
-    return torch.stack([part.sum((-2, -1)) for part in parts], -1)
+    counts = joint_counts((fields.mean > level).byte(), (observed > level).byte(), 2)
+    return torch.stack([counts[:, f, o] for f, o in ((1, 1), (0, 1), (1, 0), (0, 0))], -1)
 
 
-def _contingency(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return categorical.contingency(forecast.mean(1), observed, protocol.threshold)
+def _contingency(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return categorical.contingency(fields.mean, fields.observed, protocol.threshold)
 
 
-def _pooled(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return categorical.pooled_contingency(forecast.mean(1), observed, protocol.threshold, protocol.pool)
+def _pooled(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return categorical.pooled_contingency(fields.mean, fields.observed, protocol.threshold, protocol.pool)
 
 
-def _multi_event(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return categorical.multi_event_contingency(forecast.mean(1), observed, protocol.threshold, protocol.window)
+def _multi_event(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return categorical.multi_event_contingency(fields.mean, fields.observed, protocol.threshold, protocol.window)
 
 
-def _fractions(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return fss.fractions(forecast.mean(1), observed, protocol.threshold, protocol.window)
+def _fractions(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return fss.fractions(fields.mean, fields.observed, protocol.threshold, protocol.window)
 
 
-def _spectrum(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    fields = (observed, *_forecast_fields(forecast, protocol))
-    observed_power, *forecast_powers = (_in_bands(spectra.spectrum(f), protocol) for f in fields)
+def _spectrum(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    scored = (fields.observed, *_forecast_fields(fields, protocol))
+    observed_power, *forecast_powers = (_in_bands(spectra.spectrum(f), protocol) for f in scored)
     return torch.stack([torch.stack([power, observed_power], -1) for power in forecast_powers], 1)
 
 
 def _in_bands(spectrum: Tensor, protocol: Protocol) -> Tensor:
     """Sum power (n, k) over the protocol's wavenumber bands, (n, band)."""
-    bounds = [int(k) for k in protocol.axis("wavenumber")] + [spectrum.shape[1]]
-    return torch.stack([spectrum[:, low:high].sum(1) for low, high in pairwise(bounds)], 1)
+    bounds = torch.tensor([*protocol.axis("wavenumber"), spectrum.shape[1]], dtype=torch.float64)
+    lengths = bounds.diff().long().to(spectrum.device).expand(len(spectrum), -1)
+    return torch.segment_reduce(spectrum.contiguous(), "sum", lengths=lengths, axis=1)
 
 
-def _histogram(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    observed_counts = spectra.histogram(observed, protocol.edges)
-    forecast_counts = [spectra.histogram(f, protocol.edges) for f in _forecast_fields(forecast, protocol)]
-    return torch.stack([torch.stack([counts, observed_counts], -1) for counts in forecast_counts], 1)
+def _histogram(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    of_mean, observed = spectra.marginal_histograms(fields.joint)
+    members = [spectra.histogram(fields.ensemble[:, 0], protocol.edges) for _ in protocol.fields[1:]]
+    return torch.stack([torch.stack([counts, observed], -1) for counts in (of_mean, *members)], 1)
 
 
-def _joint(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return spectra.joint_histogram(forecast.mean(1), observed, protocol.edges)[..., None]
+def _joint(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return fields.joint[:, 1:, 1:, None]
 
 
-def _forecast_fields(forecast: Tensor, protocol: Protocol) -> list[Tensor]:
-    return [forecast.mean(1) if field == MEAN else forecast[:, 0] for field in protocol.fields]
+def _forecast_fields(fields: ScoredFields, protocol: Protocol) -> list[Tensor]:
+    return [fields.mean if field == MEAN else fields.ensemble[:, 0] for field in protocol.fields]
 
 
-def _sal(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return sal.sal_sums(forecast.mean(1), observed).to(forecast.device)
+def _sal(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return sal.sal_sums(fields.mean, fields.observed).to(fields.observed.device)
 
 
-def _crps(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return ensemble.crps_sums(forecast, observed)[:, 0]
+def _crps(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return ensemble.crps_sums(fields.ensemble, fields.observed)[:, 0]
 
 
-def _threshold_crps(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return ensemble.crps_sums(forecast, observed, protocol.threshold)
+def _threshold_crps(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return ensemble.crps_sums(fields.ensemble, fields.observed, protocol.threshold)
 
 
-def _spread(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return ensemble.spread_sums(forecast, observed)
+def _spread(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return ensemble.spread_sums(fields.ensemble, fields.observed)
 
 
-def _ranks(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return ensemble.rank_counts(forecast, observed)[..., None]
+def _ranks(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return ensemble.rank_counts(fields.ensemble, fields.observed)[..., None]
 
 
-def _probability(forecast: Tensor, observed: Tensor, protocol: Protocol) -> Tensor:
-    return ensemble.probability_counts(forecast, observed, protocol.threshold)
+def _probability(fields: ScoredFields, protocol: Protocol) -> Tensor:
+    return ensemble.probability_counts(fields.ensemble, fields.observed, protocol.threshold)
 
 
 FAMILIES: dict[str, Family] = {

@@ -53,3 +53,12 @@ def _temporary() -> Path:
         return private_folder(Path(os.environ.get("TMPDIR") or "/tmp") / f"polarcast-{os.geteuid()}")
     except (BadInput, OSError):
         return Path(tempfile.mkdtemp(prefix="polarcast-"))
+
+
+def use_passive_waiting() -> None:
+    """Let the threads of OpenMP sleep while they wait, unless the user says otherwise; call this before torch loads.
+
+    By default they spin. Beside other processes they then hold the core that the thread they wait for needs.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

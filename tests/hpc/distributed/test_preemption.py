@@ -15,6 +15,7 @@ from polarcast.hpc.distributed.preemption import StopFlag, requeue, seconds_of
 from polarcast.hpc.distributed.preflight import grouped, on_every_rank, preflight
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.runs.folder import RunFolder
+from tests.support import warm
 
 SETTINGS = ["model.widths=[4,8]", "match_params=false", "train.global_batch=4", "train.steps=4000",
             "train.validate_every=4000", "train.log_every=1", "train.threads=1"]  # fmt: skip
@@ -54,7 +55,7 @@ def test_signaled_run_saves_and_reports_how_to_resume(
         "sys.argv = sys.argv[1:]; runpy.run_module('polarcast.hpc.cli', run_name='__main__', alter_sys=True)"
     )
     command = [sys.executable, "-c", start, "polarcast", *arguments, f"--processes={processes}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = warm.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     run = RunFolder(tmp_path / "run")
     deadline = time.monotonic() + 120
     while sum(r["event"] == "step" for r in run.records()) < 5:

@@ -1,13 +1,14 @@
 from itertools import pairwise
 
 import pytest
+import torch
 
 from polarcast.data.errors import BadInput
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import TrainConfig
-from polarcast.hpc.distributed.world import World, detect
+from polarcast.hpc.distributed.world import World, detect, set_up_torch
 from polarcast.hpc.training.micro_batch import choose_micro_batch, share_of
 from polarcast.hpc.training.train import learning_rate
 
@@ -52,3 +53,12 @@ def test_learning_rate_warms_up_and_decays_to_zero() -> None:
     assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
     assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 0.01
+
+
+def test_torch_takes_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr("polarcast.hpc.distributed.world.usable_cores", lambda: 4)
+    try:
+        assert [set_up_torch(threads, World(size=2, local_size=2)) for threads in (0, 1, 3, 64)] == [2, 1, 3, 4]
+    finally:
+        torch.set_num_threads(before)

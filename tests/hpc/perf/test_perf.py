@@ -1,15 +1,21 @@
 """Contenders of a benchmark do equal work, and ratios agree with rows."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from torch import nn
 
 from polarcast.hpc.config.load import load_config
+from polarcast.hpc.perf.busy import neighbors
 from polarcast.hpc.perf.inference import measure_inference
 from polarcast.hpc.perf.loader import FLOOR, MAPPED, measure_loader
-from polarcast.hpc.perf.measure import PerfRow, interleaved, ratio
+from polarcast.hpc.perf.measure import PerfRow, busy_rows, interleaved, ratio
 from polarcast.hpc.perf.spec import LoaderSpec
 from polarcast.hpc.perf.writer import SYNCED, TAR, WriterSpec, measure_writer
 from polarcast.models.diffusion.network import DenoisingUNet
@@ -37,6 +43,76 @@ def test_ratio_is_the_median_over_rounds() -> None:
 def test_turn_lasts_at_least_the_given_time() -> None:
     [row] = interleaved({"a": lambda: 1.0}, rounds=1, unit="1/s", least_seconds=0.02)
     assert row.value > 100
+
+
+def test_each_turn_has_an_idle_and_a_busy_half() -> None:
+    state, seen = [False], []
+
+    def work() -> float:
+        seen.append(state[0])
+        return 1.0
+
+    def switch(run: bool) -> None:
+        state[0] = run
+
+    rows = interleaved({"a": work, "b": work}, rounds=2, unit="1/s", switch=switch)
+    assert seen == [False, True] * 6
+    assert [row.name for row in busy_rows(rows)] == ["a", "b"]
+    assert not state[0]
+
+
+def process_state(pid: int) -> str:
+    """State of a process, such as T if it is stopped; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def children() -> set[int]:
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def test_neighbors_run_when_told_and_end_with_the_block() -> None:
+    before = children()
+    with neighbors(2) as switch:
+        mine = children() - before
+        assert switch
+        assert len(mine) == 2
+        until(lambda: {process_state(pid) for pid in mine} == {"T"})
+        switch(True)
+        until(lambda: {process_state(pid) for pid in mine} == {"R"})
+    assert not children() - before
+    with neighbors(0) as nothing:
+        assert nothing is None
+
+
+def test_neighbors_end_with_a_killed_measurement() -> None:
+    """Stopped ones, too."""
+    probe = (
+        "import os, signal\nfrom pathlib import Path\nfrom polarcast.hpc.perf.busy import neighbors\n"
+        "with neighbors(1):\n"
+        "    print(Path(f'/proc/self/task/{os.getpid()}/children').read_text(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    until(lambda: process_state(int(done.stdout)) in ("", "Z"))
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+
+
+def test_json_is_printed_alone_beside_neighbors() -> None:
+    command = ["perf", "scores", "--size", "96", "--leads", "1", "--rounds", "1", "--busy", "1", "--json"]
+    done = subprocess.run([sys.executable, "-m", "polarcast.hpc.cli", *command], capture_output=True, check=True)
+    record = json.loads(done.stdout)
+    assert record["neighbors"] == 1
+    assert record["ratios"].keys() == record["busy_ratios"].keys()
+    assert all(row["busy"]["value"] > 0 for row in record["rows"])
 
 
 def test_loader_is_compared_with_floor_and_webdataset(tmp_path: Path) -> None:
