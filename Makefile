@@ -19,19 +19,23 @@ demo: install
 
 # The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm and browser, which
 # elsewhere skip where there is no Slurm to bring up, or no chromium. These tests start processes of their own, and wait
-# for them half of the time: three go on at once, one of them on the Slurm. The rest is spread over the cores.
+# for them half of the time: three go on at once, one of them on the Slurm. The rest is spread over the cores. Each
+# worker collects all tests: Python keeps their compiled code, whatever the environment says.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 REQUIRE ?= acceptance,multiprocess,journey
 UNIT := -m "not acceptance and not multiprocess and not journey and not slurm and not browser" -n auto --dist loadfile
 
 test: unit
-	$(BIN)/pytest -m "acceptance or multiprocess or journey or slurm or browser" -n 3 --dist loadgroup --require $(REQUIRE)
+	$(PYTEST) -m "acceptance or multiprocess or journey or slurm or browser" -n 3 --dist loadgroup --require $(REQUIRE)
 
 unit: install-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(UNIT)
+	$(PYTEST) $(UNIT)
 
-# Everything else is tested on the CPU, on machines with a GPU, too: there it is the same everywhere.
+# Everything else is tested on the CPU, on machines with a GPU, too: there it is the same everywhere. It ends with a table
+# of training speed, also in runs/perf/perf-gpu.json.
 gpu: install-dev
 	POLARCAST_TEST_GPU=1 $(BIN)/pytest -m gpu --require gpu
+	$(BIN)/polarcast perf gpu --out runs/perf
 
 # mypy does not follow the import hook of an editable install: links give it the packages under their real names. They
 # are made anew, so that a file of hpc/api that has come or gone since the install is known.

@@ -22,6 +22,8 @@ class Batch:
             training. Losses key their random numbers by it, so they do not depend on the number of ranks.
         target_zh: (b, t, z, y, x) zh in dBZ of the frames to forecast, at the same heights; None for QPE.
         last_zh: (b, z, y, x) zh of the last input frame, even if zh is not in `variables`; None for QPE.
+        random: Random numbers of the training loss, made ahead on the host by the model (`Forecaster.loss_numbers`);
+            empty if the loss makes them itself, or has none.
     """
 
     radar: Tensor
@@ -33,6 +35,7 @@ class Batch:
     sample_index: Tensor | None = None
     target_zh: Tensor | None = None
     last_zh: Tensor | None = None
+    random: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         if self.radar.ndim != 6:
@@ -71,7 +74,8 @@ class Batch:
         rain, target_zh, last_zh = (
             None if field is None else change(field) for field in (self.rain, self.target_zh, self.last_zh)
         )
-        return replace(self, radar=change(self.radar), rain=rain, target_zh=target_zh, last_zh=last_zh)
+        random = tuple(change(numbers) for numbers in self.random)
+        return replace(self, radar=change(self.radar), rain=rain, target_zh=target_zh, last_zh=last_zh, random=random)
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory; a `DataLoader(pin_memory=True)` calls this."""

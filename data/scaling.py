@@ -103,5 +103,13 @@ def unscale_rain(scaled: Tensor, transform: str) -> Tensor:
 
 
 def _limits(variables: Sequence[str], like: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = (like.new_tensor([RANGES[v][i] for v in variables])[:, None, None, None] for i in (0, 1))
+    low, high = (constants([RANGES[v][i] for v in variables], like)[:, None, None, None] for i in (0, 1))
     return low, high - low
+
+
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return numbers as a tensor (n,) of the dtype and on the device of another one, filled there.
+
+    `new_tensor` would copy them from the host, which waits for a GPU and can't be part of a CUDA graph.
+    """
+    return torch.stack([torch.full((), value, dtype=like.dtype, device=like.device) for value in values])

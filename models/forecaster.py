@@ -47,8 +47,20 @@ class Forecaster(nn.Module):
         """
         return self.loss(batch)
 
+    def loss_numbers(self, batch: Batch) -> tuple[Tensor, ...] | None:
+        """Return the random numbers of the loss of a batch, on the CPU; empty if the loss uses none, the default.
+
+        `loss` takes them from `batch.random` if they are there, with the same result. A training step whose loss makes
+        no random numbers on the host can be captured as a CUDA graph. None: it can't be separated from them.
+        """
+        return ()
+
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Fit in one pass over the training batches, before gradient descent; does nothing by default."""
+        """Fit to the training batches before gradient descent; does nothing by default.
+
+        Args:
+            batches: Training batches; may be iterated more than once.
+        """
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """Return a forecast in physical units, (b, m, t, y, x) or (b, m, t, z, y, x); m = 1 for deterministic models.

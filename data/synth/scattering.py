@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline
-from scipy.special import gammaln
 
 Array = npt.NDArray[np.floating]
 
@@ -53,6 +51,8 @@ def fall_speed(diameter_mm: Array) -> Array:
 
 def gamma_dsd(diameter_mm: Array, dm_mm: Array, mu: Array, nw: Array | float = 1.0) -> Array:
     """Number concentration N(D) in m^-3 mm^-1 of a normalized gamma DSD with intercept `nw` (m^-3 mm^-1)."""
+    from scipy.special import gammaln
+
     log_f = np.log(6 / 4**4) + (mu + 4) * np.log(mu + 4) - gammaln(mu + 4)
     x = diameter_mm / dm_mm
     return np.asarray(nw * np.exp(log_f + mu * np.log(x) - (4 + mu) * x))
@@ -64,6 +64,8 @@ def _single_drops() -> dict[str, Callable[[Array], Array]]:
 
     Each quantity is divided by a power of D before interpolation, so that the splines do not oscillate.
     """
+    from scipy.interpolate import CubicSpline  # slow to import, and the registry of models imports this module
+
     with np.load(DROP_TABLE) as drops:
         d = drops["diameter_mm"]
         columns = {k: drops[k] for k in ("zh", "zv", "ah", "av", "kdp")}

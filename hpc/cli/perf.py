@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polarcast.data.cores import usable_cores
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
 from polarcast.hpc.cli.checks import Trust, checked_run
 from polarcast.hpc.utils.console import Json, positive, print_json, print_text, progress
 
 if TYPE_CHECKING:
-    from polarcast.hpc.perf.measure import Measured
+    from polarcast.hpc.perf.measure import Measured, PerfRow
 
 app = typer.Typer(help="Measure speed, compared with other software.", no_args_is_help=True)
 
@@ -25,6 +26,9 @@ Steps = Annotated[int, typer.Option(min=1, max=10_000, help="Steps of each conte
 Members = Annotated[int, typer.Option(min=1, max=1000, help="Ensemble size.")]
 Processes = Annotated[
     int, typer.Option(min=1, max=1024, help="Processes on this machine; torchrun and srun start their own.")
+]
+Busy = Annotated[
+    int, typer.Option(min=0, max=1024, help="Spinning neighbor processes; tables show idle and busy side by side.")
 ]
 Folder = Annotated[Path | None, typer.Option(help="Folder for temporary data; the system's by default.")]
 
@@ -38,6 +42,7 @@ def loader(
         bool,
         typer.Option("--peers", help="Include litdata and MosaicML Streaming, in an environment created for them."),
     ] = False,
+    busy: Busy = 0,
     as_json: bool = Json,
 ) -> None:
     """Measure loading of nowcasting batches: mapped shards, a plain copy and other libraries; start-up and memory.
@@ -48,7 +53,7 @@ def loader(
         from polarcast.hpc.perf.loader import measure_loader
         from polarcast.hpc.perf.spec import LoaderSpec
 
-        measured = measure_loader(where, LoaderSpec(size=size), rounds, done, peers)
+        measured = measure_loader(where, LoaderSpec(size=size), rounds, done, peers, busy)
     _show(measured, as_json)
 
 
@@ -65,7 +70,7 @@ def writer(
 
     Example: polarcast perf writer --folder /local/nvme
     """
-    processes = workers or len(os.sched_getaffinity(0))
+    processes = workers or usable_cores()
     with _scratch(folder) as where, progress("rounds", rounds) as done:
         from polarcast.hpc.perf.writer import WriterSpec, measure_writer
 
@@ -81,13 +86,14 @@ def step(
     steps: Steps = 4,
     rounds: Rounds = 15,
     processes: Processes = 1,
+    busy: Busy = 0,
     as_json: bool = Json,
 ) -> None:
     """Measure optimizer steps: DeepSpeed's stages, DDP and torch alone; device utilization; waiting for data.
 
     Example: polarcast perf step standard --size 128 --processes 2
     """
-    options = [f"--size={size}", f"--steps={steps}", f"--rounds={rounds}", *["--json"] * as_json]
+    options = [f"--size={size}", f"--steps={steps}", f"--rounds={rounds}", f"--busy={busy}", *["--json"] * as_json]
     from polarcast.hpc.config.load import load_config
     from polarcast.hpc.distributed.world import detect
 
@@ -98,9 +104,33 @@ def step(
 
     world = detect()
     with progress("rounds", rounds, world.is_first) as done:
-        measured = measure_step(config, size, steps, rounds, world, done)
+        measured = measure_step(config, size, steps, rounds, world, done, busy)
     if world.is_first:
         _show(measured, as_json)
+
+
+@app.command()
+def together(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="Configuration of the network.")] = "demo",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    nets: Annotated[list[int] | None, typer.Option(min=1, max=1024, help="Number of nets; 1, 4, 8, 16.")] = None,
+    size: Size = 32,
+    steps: Steps = 2,
+    rounds: Rounds = 5,
+    as_json: bool = Json,
+) -> None:
+    """Measure steps of several nets of one architecture at once, as in `bench --together`, beside those of one net.
+
+    Example: polarcast perf together demo --nets 8 --nets 32
+    """
+    from polarcast.hpc.config.load import load_config
+
+    config = load_config(source, overrides or [])
+    from polarcast.hpc.perf.together import measure_together
+
+    with progress("rounds", rounds) as done:
+        measured = measure_together(config, size, nets or (1, 4, 8, 16), steps, rounds, done)
+    _show(measured, as_json)
 
 
 @app.command()
@@ -149,18 +179,19 @@ def scores(
     size: Size = 256,
     leads: Annotated[int, typer.Option(min=1, max=1000, help="Number of frames.")] = 10,
     rounds: Rounds = 5,
+    busy: Busy = 0,
     as_json: bool = Json,
 ) -> None:
     """Measure FSS and multi-event contingency tables over 11 windows × 6 thresholds, compared with pysteps and scores.
 
     Requires both: pip install 'polarcast\\[nowcast]' scores
 
-    Example: polarcast perf scores --rounds 9
+    Example: polarcast perf scores --rounds 9 --busy 1
     """
     from polarcast.hpc.perf.scores import measure_scores
 
     with progress("rounds", rounds) as done:
-        measured = measure_scores(size, leads, rounds, done)
+        measured = measure_scores(size, leads, rounds, done, busy)
     _show(measured, as_json)
 
 
@@ -240,12 +271,45 @@ def _show(measured: "Measured", as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(title=f"perf {measured.perf}, {measured.machine['cores']} cores")
-    for column in ("contender", "median", "quartiles"):
+    beside = f"beside {measured.neighbors} busy"
+    for column in ("contender", "median", "quartiles", *([beside, "quartiles"] if measured.neighbors else [])):
         table.add_column(column, justify="left" if column == "contender" else "right")
     for row in measured.rows:
-        table.add_row(row.name, f"{row.value:.3g} {row.unit}", f"{row.low:.3g} … {row.high:.3g}")
+        cells = [cell for half in (row, row.busy) if half for cell in _cells(half)]
+        table.add_row(row.name, *cells)
     print_text(table)
     for name, value in measured.ratios.items():
-        print_text(f"{name}: {value:.2f}")
+        also = f", {measured.busy_ratios[name]:.2f} {beside}" if name in measured.busy_ratios else ""
+        print_text(f"{name}: {value:.2f}{also}")
     for name, text in measured.notes.items():
         print_text(f"{name}: {text}")
+
+
+@app.command()
+def gpu(
+    out: Annotated[Path | None, typer.Option(help="Folder for the table, perf-gpu.json; no file by default.")] = None,
+    steps: Steps = 20,
+    rounds: Rounds = 5,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Try the command with tiny networks on the CPU.")] = False,
+    as_json: bool = Json,
+) -> None:
+    """Measure training on one GPU: step time with and without CUDA graphs, MFU, waiting for data, nets together.
+
+    Example: polarcast perf gpu --out perf
+    """
+    if out:
+        checked_output(out, is_folder=True)
+    from polarcast.hpc.perf.gpu import PAPER_CASES, measure_gpu
+
+    with progress("rounds", (rounds + 1) * len(PAPER_CASES)) as done:
+        found = measure_gpu(steps, rounds, out, cpu, done)
+    if as_json:
+        print_json(found)
+        return
+    from polarcast.hpc.perf.gpu_table import gpu_table
+
+    print_text(gpu_table(found))
+
+
+def _cells(row: "PerfRow") -> tuple[str, str]:
+    return f"{row.value:.3g} {row.unit}", f"{row.low:.3g} … {row.high:.3g}"

@@ -107,6 +107,10 @@ class TrainConfig:
     """Recompute the activations within blocks during the backward pass, to save memory."""
     compile: bool = setting(False, NEVER)
     """Use torch.compile: a minute or more at startup, for faster steps on GPUs."""
+    graphs: bool | str = setting(AUTO, NEVER, choices=(AUTO,))
+    """Launch each step as CUDA graphs. auto: where possible, on one GPU; true: the same, but log why it is not."""
+    profile: int = setting(0, NEVER, least=0, most=10_000)
+    """Steps to profile, after a warm-up of three: trace for Perfetto in `profile/`, a summary in the log; 0: none."""
     stop_seconds: float = setting(120.0, NEVER, least=0, most=_MOST_SECONDS)
     """Seconds before the Slurm time limit at which to save and requeue the job; 0: never."""
     heartbeat_seconds: float = setting(480.0, NEVER, least=0, most=_MOST_SECONDS)

@@ -20,6 +20,7 @@ from polarcast.hpc.distributed.process_group import gather
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.intact import damaged_shards
+from polarcast.hpc.training.staging import Stager
 
 _log = logging.getLogger("polarcast")
 _SECONDS_BETWEEN_LINES = 20.0
@@ -70,9 +71,22 @@ class TrainLoader:
                 self._run.log(event="bad_shard", step=step, **record)
                 _log.warning("polarcast: %(shard)s: %(problem)s; its windows are replaced (%(lost)s lost)", record)
 
-    def batches(self, config: RunConfig, micro_batch: int, first_step: int) -> Iterator[Batch]:
-        """Yield the micro-batches of this rank from `first_step` on, in the global sample order."""
-        return prefetch(self._sampler.read, self._positions(config, micro_batch, first_step), config.data.workers)
+    def batches(
+        self, config: RunConfig, micro_batch: int, first_step: int, stager: Stager | None = None
+    ) -> Iterator[Batch]:
+        """Yield the micro-batches of this rank from `first_step` on, in the global sample order.
+
+        Args:
+            config: Batch size, number of steps and of prefetch threads.
+            micro_batch: Samples per micro-batch.
+            first_step: First step.
+            stager: Prepares the batches, in the threads that read them.
+        """
+        positions = self._positions(config, micro_batch, first_step)
+        if not stager:
+            return prefetch(self._sampler.read, positions, config.data.workers)
+        staged = prefetch(lambda position: stager.stage(self._sampler.read(position)), positions, config.data.workers)
+        return map(stager.take, staged)
 
     def _positions(self, config: RunConfig, micro_batch: int, first_step: int) -> Iterator[Indices]:
         batch, last = config.train.global_batch, config.train.steps

@@ -27,9 +27,9 @@ _TIMES_SLOW = 3
 class MetricsLogger:
     """Log losses, scores and times of a run in training."""
 
-    def __init__(self, run: RunFolder, world: World, config: TrainConfig) -> None:
-        """Start timing on this rank of `world`."""
-        self._run, self._world, self._config = run, world, config
+    def __init__(self, run: RunFolder, world: World, config: TrainConfig, nets: int = 1) -> None:
+        """Start timing on this rank of `world`; of the energy, each of the nets trained at once logs an equal part."""
+        self._run, self._world, self._config, self._nets = run, world, config, nets
         self._begun, self._waited, self._steps = time.perf_counter(), 0.0, 0
         self._slow: list[int] = []
         self._meter = Meter(world)
@@ -43,6 +43,11 @@ class MetricsLogger:
                 micro_batch=micro_batch, engine=self._config.engine, zero_stage=self._config.zero_stage,
                 **nodes,
             )  # fmt: skip
+
+    def mode(self, step: int, mode: str) -> None:
+        """Log how the steps of this process run: by CUDA graphs, or why not."""
+        if self._world.is_first:
+            self._run.log(event="graphs", step=step, mode=mode)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -67,7 +72,7 @@ class MetricsLogger:
             "samples": digest(samples),
         }
         if counted := [spent for spent in joules if spent is not None]:
-            record["joules"] = round(sum(counted), 3)
+            record["joules"] = round(sum(counted) / self._nets, 3)
         if self._world.size > 1:
             record["own_seconds"] = [round(s, 4) for s in seconds]
             record["slowest"] = slowest(seconds, hosts)

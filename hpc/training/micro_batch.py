@@ -17,10 +17,11 @@ _FILLED = 0.8
 """Fraction of the free memory to fill."""
 
 
-def choose_micro_batch(resolved: ResolvedConfig, manifest: Manifest, world: World) -> int:
+def choose_micro_batch(resolved: ResolvedConfig, manifest: Manifest, world: World, nets: int = 1) -> int:
     """Return the largest micro-batch size allowed by `train.micro_batch`, or by memory if it is auto.
 
-    It divides the samples of a process in a step, so that all micro-batches are equal.
+    It divides the samples of a process in a step, so that all micro-batches are equal. With auto, `nets` nets that the
+    process trains at once share the memory.
 
     Raises:
         BadInput: a global batch that can't be divided among the processes, or one sample does not fit in memory.
@@ -31,7 +32,7 @@ def choose_micro_batch(resolved: ResolvedConfig, manifest: Manifest, world: Worl
         return max(divisors(share, int(config.train.micro_batch)))
     join(world)
     # Use the minimum over all processes: unequal micro-batches would mean unequal numbers of collective calls.
-    fits = min(gather(_largest_that_fits(resolved, manifest, world, share), world))
+    fits = min(gather(_largest_that_fits(resolved, manifest, world, share, nets), world))
     if not fits:
         raise BadInput("one sample does not fit in memory", "train.micro_batch", "see: polarcast estimate")
     return fits
@@ -57,28 +58,32 @@ def divisors(share: int, most: int) -> list[int]:
     return [n for n in range(1, min(share, most) + 1) if share % n == 0]
 
 
-def _largest_that_fits(resolved: ResolvedConfig, manifest: Manifest, world: World, share: int) -> int:
+def _largest_that_fits(resolved: ResolvedConfig, manifest: Manifest, world: World, share: int, nets: int) -> int:
     candidates = divisors(share, share)
     if device_of(world) != "cpu":
-        return _largest_on_gpu(resolved, manifest, world, candidates)
+        return _largest_on_gpu(resolved, manifest, world, candidates, nets)
     counted = count(resolved, manifest.shape)
-    free = _FILLED * _available_bytes() / world.local_size
+    free = _FILLED * _available_bytes() / world.local_size / nets
     needed = {n: needed_by(counted, resolved.run.train, world.size, n).total for n in candidates}
     return max((n for n in candidates if needed[n] <= free), default=0)
 
 
-def _largest_on_gpu(resolved: ResolvedConfig, manifest: Manifest, world: World, candidates: list[int]) -> int:
+def _largest_on_gpu(
+    resolved: ResolvedConfig, manifest: Manifest, world: World, candidates: list[int], nets: int
+) -> int:
     """Take steps of increasing size until one does not fit; a dummy tensor takes the optimizer's memory."""
     device, best, train = device_of(world), 0, resolved.run.train
     model = build_model(resolved).to(device)
     needed = needed_by(count(resolved, manifest.shape), train, world.size, 1)
+    torch.cuda.reset_peak_memory_stats(device)
+    free = _FILLED * torch.cuda.mem_get_info(device)[1] / nets
     try:
         ballast = torch.empty(needed.optimizer + needed.average, dtype=torch.uint8, device=device)
         for n in candidates:
             with torch.autocast("cuda", torch.bfloat16, enabled=train.precision != "fp32"):
                 loss = model.loss(example_batch(resolved.inputs, manifest.shape, n).to(device))
             loss.backward()
-            if torch.cuda.max_memory_allocated(device) > _FILLED * torch.cuda.mem_get_info(device)[1]:
+            if torch.cuda.max_memory_allocated(device) > free:
                 break
             best = n
         del ballast

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -37,6 +38,7 @@ from polarcast.hpc.training.loader import TrainLoader
 from polarcast.hpc.training.metrics_log import MetricsLogger
 from polarcast.hpc.training.micro_batch import choose_micro_batch
 from polarcast.hpc.training.model_card import write_card
+from polarcast.hpc.training.profiler import StepProfile
 from polarcast.hpc.training.validation import spread, validation_loss, validation_scores
 from polarcast.models.forecaster import Forecaster, parameter_count
 
@@ -60,6 +62,8 @@ class Training:
     heartbeat: Heartbeat
     stop: StopFlag
     mirrors: list[Mirror]
+    saver: AsyncCheckpointer
+    profile: StepProfile
     on_step: OnStep | None
     on_begin: Callable[[], None]
     """Called by all ranks when nothing but the steps is left to do; claims the run folder."""
@@ -82,7 +86,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
     """
     join(world)
     if gather(run.is_trained, world)[0]:  # on shared file systems, nodes may see a new file at different times
-        on_every_rank(lambda: _reopen(config, run) if world.is_first else None, world)
+        on_every_rank(lambda: reopen(config, run) if world.is_first else None, world)
         return
     on_every_rank(lambda: run.check(config) if world.is_first else None, world)
     with StopFlag(world, config.train.stop_seconds) as stop:
@@ -90,21 +94,13 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
             with stop.at_once():
                 _train(config, run, world, stop, on_step)
         except StoppedNow as signal:
-            _stop_early(world, str(signal), "no step is lost")
+            stop_early(world, str(signal), "no step is lost")
         except ChangedShard as error:
             raise WorkFailed(f"the data changed under the run: {error}") from None
 
 
 def _train(config: RunConfig, run: RunFolder, world: World, stop: StopFlag, on_step: OnStep | None) -> None:
-    manifest = on_every_rank(lambda: open_shards(config), world)
-    on_every_rank(lambda: check_data(run.provenance_file, manifest) if world.is_first else None, world)
-    set_up_torch(config.train.threads, world)
-    resolved = resolve(config)
-    if config.base:
-        on_every_rank(lambda: check_base(config.base), world)
-    model = build_model(resolved)
-    if config.base:
-        on_every_rank(lambda: load_base(model, config.base), world)
+    resolved, model, manifest = build(config, run, world)
     if resolved.model.trained:
         _train_by_gradient(resolved, run, world, model, manifest, stop, on_step)
     elif world.is_first:
@@ -117,14 +113,43 @@ def _train(config: RunConfig, run: RunFolder, world: World, stop: StopFlag, on_s
         write_card(run, resolved, manifest)
 
 
+def build(config: RunConfig, run: RunFolder, world: World) -> tuple[ResolvedConfig, Forecaster, Manifest]:
+    """Build the model of a run with its initial weights; collective.
+
+    Raises:
+        BadInput: invalid data, configuration or base run.
+    """
+    manifest = on_every_rank(lambda: open_shards(config), world)
+    on_every_rank(lambda: check_data(run.provenance_file, manifest) if world.is_first else None, world)
+    set_up_torch(config.train.threads, world)
+    resolved = resolve(config)
+    if config.base:
+        on_every_rank(lambda: check_base(config.base), world)
+    model = build_model(resolved)
+    if config.base:
+        on_every_rank(lambda: load_base(model, config.base), world)
+    return resolved, model, manifest
+
+
+@dataclass(frozen=True)
+class _SingleWindows:
+    """Batches of one window each, read anew at each iteration."""
+
+    reader: Reader
+    windows: Indices
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.reader.read([window]).to("cpu") for window in self.windows)
+
+
 def _fit(model: Forecaster, reader: Reader, windows: Indices, most: int | None = None) -> None:
-    """Fit the model in one pass over windows, or over `most` evenly spaced ones of them, the same on all ranks."""
+    """Fit the model to windows, or to `most` evenly spaced ones of them, the same on all ranks."""
     count = min(len(windows), most or len(windows))
     chosen = windows[np.linspace(0, len(windows) - 1, count).round().astype(int)]
-    model.fit(reader.read([window]).to("cpu") for window in chosen)
+    model.fit(_SingleWindows(reader, chosen))
 
 
-def _reopen(config: RunConfig, run: RunFolder) -> None:
+def reopen(config: RunConfig, run: RunFolder) -> None:
     """Update the settings of a finished run that don't affect its result, such as the location of its shards."""
     run.check(config)
     if RunFolder(run.path, trust=True).config().data.shards != config.data.shards:
@@ -150,20 +175,61 @@ def _train_by_gradient(
     stop: StopFlag,
     on_step: OnStep | None,
 ) -> None:
+    with open_training(resolved, run, world, model, manifest, stop, on_step) as parts:
+        progress, first = parts.progress, parts.progress.step
+        reason = _loop(parts)
+        if reason and progress.step > first:
+            parts.saver.save(parts.engine, progress)
+    if reason:
+        stop_by_agreement(world, run, progress, first, reason)
+    on_every_rank(lambda: keep_best(run, progress) if world.is_first else None, world)
+
+
+@contextmanager
+def open_training(
+    resolved: ResolvedConfig,
+    run: RunFolder,
+    world: World,
+    model: Forecaster,
+    manifest: Manifest,
+    stop: StopFlag,
+    on_step: OnStep | None,
+    make_engine: Callable[[Forecaster, TrainConfig, World, int, TrainState | None], Engine] = Engine,
+    together: int = 1,
+    micro_batch: int | None = None,
+) -> Iterator[Training]:
+    """Resume a run or fit its normalization, and open what its steps need; collective.
+
+    Args:
+        resolved: Configuration of the run.
+        run: Run folder.
+        world: Rank and size of the process group.
+        model: Model with its initial weights.
+        manifest: Manifest of the shards.
+        stop: Flag of signals; deferred while the training is open.
+        on_step: See `train`.
+        make_engine: Creates the engine.
+        together: Number of nets that the process trains at once; logged.
+        micro_batch: Samples per forward pass; by default those that `choose_micro_batch` returns.
+
+    Raises:
+        BadInput: see `train`.
+    """
     config, settings = resolved.run, resolved.run.train
-    found = _preflight(run, world) if world.size > 1 else {}
+    found = _preflight(run, world) if world.size > 1 else {"together": together} if together > 1 else {}
     training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
-    samples, logger = TrainLoader(build_sampler(config, training), run, world), MetricsLogger(run, world, settings)
+    samples = TrainLoader(build_sampler(config, training), run, world)
+    logger = MetricsLogger(run, world, settings, together)
     samples.inspect(training, config.data)
     require_intact(validation, config.data, world)
     state, progress = _resume(run, world)
     first, parameters = progress.step, parameter_count(model)
-    micro_batch = choose_micro_batch(resolved, manifest, world)
+    micro_batch = micro_batch or choose_micro_batch(resolved, manifest, world)
     if not state:
         _fit(model, training, samples.intact(), _FIT_WINDOWS)
-    engine = Engine(model, settings, world, micro_batch, state)
+    engine = make_engine(model, settings, world, micro_batch, state)
     engine.guard.recent.extend(progress.recent_losses)
-    batches = samples.batches(config, micro_batch, first)
+    batches = samples.batches(config, micro_batch, first, engine.stager)
     hang = partial(logger.hang, progress)
 
     def begin() -> None:
@@ -175,20 +241,15 @@ def _train_by_gradient(
         stop.at_once(False),
         AsyncCheckpointer(run, config, world) as saver,
         Heartbeat(world, settings.heartbeat_seconds, hang) as heartbeat,
+        StepProfile(run, world, settings.profile, first, engine.device) as profile,
     ):
         mirrors = _open_mirrors(run, settings) if world.is_first else []
-        parts = Training(
-            config, world, engine, progress, samples, batches, validation, logger, heartbeat, stop, mirrors, on_step,
-            begin,
+        yield Training(
+            config, world, engine, progress, samples, batches, validation, logger, heartbeat, stop, mirrors, saver,
+            profile, on_step, begin,
         )  # fmt: skip
-        reason = _loop(parts, saver)
-        if reason and progress.step > first:
-            saver.save(engine, progress)
         for mirror in mirrors:
             mirror.finish()
-    if reason:
-        _stop_by_agreement(world, run, progress, first, reason)
-    on_every_rank(lambda: _keep_best(run, progress) if world.is_first else None, world)
 
 
 def _preflight(run: RunFolder, world: World) -> dict[str, Any]:
@@ -201,7 +262,7 @@ def _open_mirrors(run: RunFolder, settings: TrainConfig) -> list[Mirror]:
     return [open_mirror(run, name) for name in settings.track]
 
 
-def _loop(parts: Training, saver: AsyncCheckpointer) -> str:
+def _loop(parts: Training) -> str:
     """Run the remaining steps, or until all ranks agree to stop; return the reason to stop, empty at the end."""
     settings, first = parts.config.train, parts.progress.step
     parts.logger.reset()
@@ -210,37 +271,53 @@ def _loop(parts: Training, saver: AsyncCheckpointer) -> str:
     for step in range(first, settings.steps):
         if reason := parts.stop.agreed():
             return reason
-        seed_step(parts.config.seed, step, parts.world.rank)
-        parts.heartbeat.at(step + 1, DATA)
         try:
-            with parts.stop.at_once(), parts.logger.waiting():
-                drawn = [next(parts.batches) for _ in range(parts.engine.accumulation)]
+            drawn = draw(parts, step)
         except StoppedNow as signal:
             return str(signal)
         if step == first:
             parts.on_begin()
-        _step(parts, saver, step, drawn)
+        parts.heartbeat.at(step + 1, STEP)
+        wait = not parts.engine.lags or _is_read(settings, step + 1)
+        loss = parts.engine.step(drawn, learning_rate(settings, step), wait)
+        if step == first and parts.engine.mode:
+            parts.logger.mode(step + 1, parts.engine.mode)
+        after_step(parts, step + 1, drawn, loss)
     return ""
 
 
-def _step(parts: Training, saver: AsyncCheckpointer, step: int, drawn: list[Batch]) -> None:
-    """Take one step; validate and save if that is due."""
+def _is_read(settings: TrainConfig, step: int) -> bool:
+    """Return whether the loss of a step is logged, or the step is validated or saved."""
+    every = (settings.log_every, settings.validate_every, settings.checkpoint_every)
+    return step == settings.steps or any(is_due(step, n) for n in every)
+
+
+def draw(parts: Training, step: int) -> list[Batch]:
+    """Seed torch for a step, and wait for its micro-batches. Raises StoppedNow at a signal."""
+    seed_step(parts.config.seed, step, parts.world.rank)
+    parts.heartbeat.at(step + 1, DATA)
+    parts.profile.begin_step(step)
+    with parts.stop.at_once(), parts.logger.waiting(), parts.profile.waiting():
+        return [next(parts.batches) for _ in range(parts.engine.accumulation)]
+
+
+def after_step(parts: Training, step: int, drawn: list[Batch], loss: float) -> None:
+    """Log step `step` (from 1); validate and save if that is due."""
     settings, progress, engine = parts.config.train, parts.progress, parts.engine
-    parts.heartbeat.at(step + 1, STEP)
-    loss = engine.step(drawn, learning_rate(settings, step))
-    progress.step = step + 1
+    progress.step = step
+    parts.profile.end_step()
     parts.logger.step(progress.step, loss, drawn, engine.own_time)
     if parts.on_step and parts.world.is_first:
         parts.on_step(progress.step, settings.steps, loss)
     if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
         parts.samples.report(progress.step)
         _validate(parts)
-        saver.save(engine, progress)
+        parts.saver.save(engine, progress)
     elif is_due(progress.step, settings.checkpoint_every):
-        saver.save(engine, progress)
+        parts.saver.save(engine, progress)
 
 
-def _keep_best(run: RunFolder, progress: Progress) -> None:
+def keep_best(run: RunFolder, progress: Progress) -> None:
     """Write the weights of the best checkpoint. Raises BadInput if no complete one is left."""
     best = best_checkpoint(run, progress)
     if not best:
@@ -248,17 +325,17 @@ def _keep_best(run: RunFolder, progress: Progress) -> None:
     checkpoint.save_weights(run.weights_file, checkpoint.evaluation_weights(best))
 
 
-def _stop_by_agreement(world: World, run: RunFolder, progress: Progress, first: int, reason: str) -> None:
+def stop_by_agreement(world: World, run: RunFolder, progress: Progress, first: int, reason: str) -> NoReturn:
     """Log that all ranks have stopped; raise Stopped, or WorkFailed if the time limit allows no step."""
     if world.is_first and run.config_file.exists():
         run.log(event="stopped", step=progress.step, reason=reason)
     barrier(world)
     if progress.step == first and reason == TIME_LIMIT:
         raise WorkFailed(f"no step completed within the time limit of the job; the run is still at step {first}")
-    _stop_early(world, reason, f"saved step {progress.step}" if progress.step else "no step was made")
+    stop_early(world, reason, f"saved step {progress.step}" if progress.step else "no step was made")
 
 
-def _stop_early(world: World, reason: str, what: str) -> NoReturn:
+def stop_early(world: World, reason: str, what: str) -> NoReturn:
     """Requeue the job if it is one, and raise Stopped."""
     if requeued := gather(world.is_first and requeue(), world)[0]:
         wait_to_be_ended()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,10 +54,16 @@ class Autoencoder(Forecaster):
         """Return the squared error of standardized rain plus the weighted KL divergence from a standard normal."""
         rain = self.standard(self.space(last_rain(batch)))
         mean, log_variance = self.encode(rain)
-        noise = normal(training_keys(batch), NOISE, mean.shape[1:], mean.device)
+        (noise,) = (numbers.to(mean.device) for numbers in batch.random or self.loss_numbers(batch))
         error = F.mse_loss(self.decoder(mean + (log_variance / 2).exp() * noise).float(), rain)
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         return error + self.config.kl_weight * divergence
+
+    def loss_numbers(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the noise on the latents, (b, latent_channels, y / f, x / f); see `Forecaster`."""
+        y, x = batch.radar.shape[-2:]
+        shape = (self.config.latent_channels, y >> self.halvings, x >> self.halvings)
+        return (normal(training_keys(batch), NOISE, shape, torch.device("cpu")),)
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """Return the *observed* rain of the batch, encoded and decoded, (b, 1, t = 1, y, x) in mm/h.

@@ -17,14 +17,15 @@ from polarcast.models.diffusion.rain import RainSpace, rain_weight
 from polarcast.models.diffusion.random_numbers import forecast_keys
 from polarcast.models.diffusion.samplers import Sampler
 from polarcast.models.forecaster import InputSpec
+from polarcast.models.qpe.first_guess import FirstGuessConfig, make_first_guess
 
 _RAIN_GUESS = {"log1p": (0.5, 0.9), "sqrt": (0.7, 1.2), "identity": (2.0, 6.0)}
 """Initial mean and standard deviation of transformed rain, close to those of the synthetic storms."""
 
 
 @dataclass
-class DiffusionConfig(DenoisingConfig):
-    """Configuration of the conditional diffusion."""
+class RainDiffusionConfig(DenoisingConfig):
+    """Configuration shared by the diffusions of rain on the grid of the radar."""
 
     scaling: str = setting("range", ALWAYS, choices=SCALINGS)
     """Scaling of the radar input: range or frame."""
@@ -32,6 +33,11 @@ class DiffusionConfig(DenoisingConfig):
     """Transform of the diffused rain: log1p, sqrt or identity."""
     heavy_weight: float = setting(0.0, ALWAYS, least=0, most=10**6)
     """Weight w in the pixel weight 1 + w·R/(10 mm/h); values above 0 bias samples toward heavy rain."""
+
+
+@dataclass
+class DiffusionConfig(FirstGuessConfig, RainDiffusionConfig):
+    """Configuration of the conditional diffusion."""
 
 
 @dataclass
@@ -48,22 +54,40 @@ def standard_rain(transform: str) -> Standard:
 
 
 class Diffusion(Generative):
-    """Conditional diffusion of rain rate given the radar fields."""
+    """Conditional diffusion of rain rate given the radar fields, or of its difference from a first guess."""
 
     def __init__(self, config: DiffusionConfig, inputs: InputSpec) -> None:
         super().__init__()
         self.config, self.scaling = config, config.scaling
         self.space = RainSpace(config.rain_transform)
         self.standard = standard_rain(config.rain_transform)
-        self.denoising = Denoising(config, self.field_count, inputs.channels)
+        self.first_guess = make_first_guess(config, config.rain_transform, inputs)
+        self.denoising = Denoising(config, self.field_count, inputs.channels + (self.first_guess is not None))
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Fit mean and standard deviation of transformed rain."""
-        self.standard.fit(self.space(last_rain(batch).float()) for batch in batches)
+        """Fit the first guess, if there is one, and mean and standard deviation of what is diffused."""
+        if self.first_guess:
+            self.first_guess.fit(batches)
+        self.standard.fit(self._diffused(batch) for batch in batches)
 
     def target(self, batch: Batch) -> Tensor:
-        """Return transformed, standardized rain, (b, fields, y, x); all fields are equal."""
-        return self.standard(self.space(last_rain(batch))).expand(-1, self.field_count, -1, -1)
+        """Return transformed, standardized rain or its difference from the first guess; all fields are equal.
+
+        Returns:
+            (b, fields, y, x).
+        """
+        return self.standard(self._diffused(batch)).expand(-1, self.field_count, -1, -1)
+
+    def condition(self, batch: Batch) -> Tensor:
+        """Return radar fields and, last, the first guess if there is one, (b, k, y, x)."""
+        if not self.first_guess:
+            return self.radar(batch)
+        return torch.cat([self.radar(batch), self.first_guess.channel(self.first_guess(batch))], 1)
+
+    def _diffused(self, batch: Batch) -> Tensor:
+        """Return transformed rain, or its difference from the first guess, (b, 1, y, x)."""
+        rain = self.space(last_rain(batch).float())
+        return rain - self.first_guess(batch) if self.first_guess else rain
 
     def weight(self, batch: Batch) -> Tensor | None:
         """Return the heavy-rain weight of each pixel, (b, 1, y, x), or None if it is not configured."""
@@ -73,9 +97,10 @@ class Diffusion(Generative):
     def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
         """Sample rain, (b, fields, y, x) in mm/h."""
         noise = self.noise(keys, (self.field_count, *batch.radar.shape[-2:]), batch.radar.device)
-        low, high = (self.standard(limit) for limit in self.space.limits(noise))
+        guess = self.first_guess(batch) if self.first_guess else torch.zeros_like(noise[:, :1])
+        low, high = (self.standard(limit - guess) for limit in self.space.limits(noise))
         sample = self.denoising.sample(self.condition(batch), noise, sampler, (low, high))
-        return self.space.rain_rate(self.standard.restore(sample))
+        return self.space.rain_rate(guess + self.standard.restore(sample))
 
 
 class CombinedDiffusion(Diffusion):

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.models.common.settings import ALWAYS, setting, widths_setting
 from polarcast.models.diffusion.network import DenoisingUNet
-from polarcast.models.diffusion.process import PREDICTIONS, SCHEDULES, Process
-from polarcast.models.diffusion.random_numbers import DROPS, NOISE, evenly, normal, uniform
+from polarcast.models.diffusion.process import PREDICTIONS, SCHEDULES, Level, Process
+from polarcast.models.diffusion.random_numbers import DROPS, NOISE, evenly, normal, training_keys, uniform
 from polarcast.models.diffusion.samplers import SAMPLERS, Sampler, guided
 
 VALIDATION_MEMBERS = 2
@@ -42,6 +44,21 @@ class DenoisingConfig:
     """Sampler: ddim (source paper), dpm or heun."""
     steps: int = setting(8, ALWAYS, least=1, most=10_000)
     """Sampler steps."""
+
+
+class LossNumbers(NamedTuple):
+    """Random numbers of the loss of one batch: noise level, noise and condition mask of each sample."""
+
+    alpha: Tensor
+    """Signal, (b,)."""
+    sigma: Tensor
+    """Noise, (b,)."""
+    angle: Tensor
+    """Network input for the level, (b,)."""
+    noise: Tensor
+    """Standard normal fields, (b, c, y, x)."""
+    is_kept: Tensor
+    """Condition mask, (b,): 1 to use the condition, 0 to drop it."""
 
 
 class Denoising(nn.Module):
@@ -78,20 +95,33 @@ class Denoising(nn.Module):
         chosen = sampler or self.sampler
         return chosen.evaluations(self.process.grid(chosen.steps)) * (2 if self.config.guidance else 1)
 
-    def loss(self, x0: Tensor, condition: Tensor, keys: Sequence[int], weight: Tensor | None = None) -> Tensor:
+    def loss_numbers(self, keys: Sequence[int], shape: Sequence[int]) -> LossNumbers:
+        """Make the random numbers of the loss on the CPU.
+
+        Args:
+            keys: Random key of each sample; determines its noise level, noise and dropout.
+            shape: Shape of the diffused fields of a sample, (c, y, x).
+        """
+        levels = self.process.levels(evenly(keys))
+        is_kept = (uniform(keys, DROPS) >= self.config.drop).float()
+        return LossNumbers(*levels, levels.angle, normal(keys, NOISE, shape, torch.device("cpu")), is_kept)
+
+    def numbers_of(self, batch: Batch, shape: Sequence[int]) -> LossNumbers:
+        """Return the random numbers of the loss of a batch: those made ahead, or new ones."""
+        return LossNumbers(*batch.random) if batch.random else self.loss_numbers(training_keys(batch), shape)
+
+    def loss(self, x0: Tensor, condition: Tensor, numbers: LossNumbers, weight: Tensor | None = None) -> Tensor:
         """Return the mean squared error of the prediction at one noise level per sample (Ho et al. 2020, eq. 14).
 
         Args:
             x0: Standardized fields, (b, c, y, x).
             condition: Condition channels, (b, k, y, x).
-            keys: Random key of each sample; determines its noise level, noise and dropout.
+            numbers: Random numbers, on any device.
             weight: Pixel weights, (b, 1 or c, y, x).
         """
-        levels = self.process.levels(evenly(keys))
-        level = levels.over(x0)
-        noise = normal(keys, NOISE, x0.shape[1:], x0.device)
-        is_kept = (uniform(keys, DROPS) >= self.config.drop).to(x0)
-        output = self.net(level.alpha * x0 + level.sigma * noise, condition, levels.angle.to(x0), is_kept)
+        level, noise = Level(numbers.alpha, numbers.sigma).over(x0), numbers.noise.to(x0.device)
+        noisy = level.alpha * x0 + level.sigma * noise
+        output = self.net(noisy, condition, numbers.angle.to(x0), numbers.is_kept.to(x0))
         error = (output.float() - self.process.target(x0, noise, level)).square()
         return error.mean() if weight is None else (weight * error).mean()
 

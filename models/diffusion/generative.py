@@ -58,14 +58,23 @@ class Generative(Forecaster):
         """Network evaluations per forecast member."""
         return self.denoising.evaluations()
 
+    def target_shape(self, batch: Batch) -> tuple[int, int, int]:
+        """Return the shape of the diffused fields of a sample, (c, y, x)."""
+        y, x = batch.radar.shape[-2:]
+        return self.field_count, y, x
+
     def radar(self, batch: Batch) -> Tensor:
         """Return scaled radar fields as channels, (b, t·v·z, y, x)."""
         return make_scaling(self.scaling, batch.variables, batch.radar).apply(batch.radar).flatten(1, 3)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the weighted squared error of the prediction at random noise levels."""
-        keys = training_keys(batch)
-        return self.denoising.loss(self.target(batch), self.condition(batch), keys, self.weight(batch))
+        numbers = self.denoising.numbers_of(batch, self.target_shape(batch))
+        return self.denoising.loss(self.target(batch), self.condition(batch), numbers, self.weight(batch))
+
+    def loss_numbers(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the random numbers of the loss; see `Forecaster`."""
+        return self.denoising.loss_numbers(training_keys(batch), self.target_shape(batch))
 
     def validation_loss(self, batch: Batch) -> Tensor:
         """Return the fair CRPS of two members sampled in at most 8 steps; see `score_of_members`.

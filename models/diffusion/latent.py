@@ -64,6 +64,11 @@ class LatentDiffusion(Generative):
         require_halvable(batch.radar, self.base.halvings)
         return self.encoder(self.radar(batch))
 
+    def target_shape(self, batch: Batch) -> tuple[int, int, int]:
+        """Return the shape of the latents of a sample, (latent_channels, y / f, x / f)."""
+        y, x = batch.radar.shape[-2:]
+        return self.latents, y >> self.base.halvings, x >> self.base.halvings
+
     def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
         """Sample rain, (b, 1, y, x) in mm/h."""
         condition = self.condition(batch)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polarcast.models.common.stacked import channels_last
 from polarcast.models.qpe.unet import require_halvable
 
 _FREQUENCIES = 16
@@ -57,7 +58,7 @@ class DenoisingUNet(nn.Module):
         require_halvable(x, len(self.decoders))
         embedded = self.embedding(angle, is_kept)
         h = torch.cat([x, condition * is_kept[:, None, None, None]], 1)
-        h = self.stem(h.contiguous(memory_format=torch.channels_last))
+        h = self.stem(channels_last(h))
         levels: list[Tensor] = []
         for encoder in self.encoders:
             h = encoder(F.avg_pool2d(h, 2) if levels else h, embedded)

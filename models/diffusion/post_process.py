@@ -16,11 +16,11 @@ from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace
 from polarcast.models.diffusion.random_numbers import forecast_keys, mix, training_keys
 from polarcast.models.forecaster import Forecaster, InputSpec
-from polarcast.models.qpe.unet import ResidualBlock, UNetBody, UNetConfig
+from polarcast.models.qpe.unet import RainUNetConfig, ResidualBlock, UNetBody
 
 
 @dataclass
-class PostProcessConfig(UNetConfig):
+class PostProcessConfig(RainUNetConfig):
     """Configuration of the post-processing U-Net."""
 
     samples: int = setting(1, ALWAYS, least=1, most=1000)
@@ -84,6 +84,9 @@ class PostProcess(Forecaster):
         """Return the `rain_loss` of the corrected mean; samples are drawn anew at each step."""
         corrected = self._corrected(batch, training_keys(batch))
         return rain_loss(corrected, last_rain(batch), self.config)
+
+    def loss_numbers(self, batch: Batch) -> None:
+        """Return None: the base is sampled anew within the loss, step by step on the host."""
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:
         """Return rain rate in mm/h, (b, m, t = 1, y, x); each member uses separate samples."""

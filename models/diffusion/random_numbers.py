@@ -4,7 +4,9 @@ They are generated on the CPU with NumPy's counter-based Philox (Salmon et al. 2
 the lower 32 bits of a seed, so that two of 100 000 windows would probably share their noise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,26 @@ LEVELS, NOISE, DROPS, FORECASTS = range(4)
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 """2⁶⁴ divided by the golden ratio."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _not_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep torch.compile out of a function, as `torch.compiler.disable` does.
+
+    That one imports the compiler, over a second of CPU time, into every process that imports a model. Here the
+    compiler does it when it meets the function.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            disabled: Callable[P, R] = torch.compiler.disable(function)
+            return disabled(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def mix(*numbers: int) -> int:
@@ -61,7 +83,7 @@ def uniform(keys: Sequence[int], stream: int) -> Tensor:
     return torch.tensor([mix(key, stream) / 2**64 for key in keys], dtype=torch.float64, device="cpu")
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@_not_compiled
 def normal(keys: Sequence[int], stream: int, shape: Sequence[int], device: torch.device) -> Tensor:
     """Return standard normal fields, (b, *shape) float32."""
     fields = [np.random.Generator(_philox(key, stream)).standard_normal(shape, dtype=np.float32) for key in keys]
@@ -72,7 +94,7 @@ def _philox(key: int, stream: int) -> np.random.Philox:
     return np.random.Philox(key=mix(key, stream))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@_not_compiled
 def _integers(numbers: Tensor) -> list[int]:
     # Meta tensors, used to count shapes and FLOPs, have no values.
     return [0] * len(numbers) if numbers.is_meta else [int(n) for n in numbers.tolist()]

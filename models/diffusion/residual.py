@@ -10,7 +10,7 @@ from polarcast.data.batch import Batch
 from polarcast.models.common.frozen import freeze
 from polarcast.models.common.rain import last_rain
 from polarcast.models.common.standardize import Standard
-from polarcast.models.diffusion.conditional import DiffusionConfig
+from polarcast.models.diffusion.conditional import RainDiffusionConfig
 from polarcast.models.diffusion.denoising import Denoising
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace, rain_weight
@@ -19,7 +19,7 @@ from polarcast.models.forecaster import Forecaster, InputSpec
 
 
 @dataclass
-class ResidualDiffusionConfig(DiffusionConfig):
+class ResidualDiffusionConfig(RainDiffusionConfig):
     """Configuration of the residual diffusion."""
 
 

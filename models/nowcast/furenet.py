@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from polarcast.data.errors import BadInput
 from polarcast.models.common.settings import ALWAYS, WIDEST, setting, widths_setting
+from polarcast.models.common.stacked import channels_last
 from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.network import NetworkNowcast, NowcastConfig
 from polarcast.models.qpe.unet import require_halvable
@@ -96,7 +97,7 @@ class Encoder(nn.Module):
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Return the maps of each level n, (b, widths[n − 1], y / 2ⁿ, x / 2ⁿ)."""
         # Channels last is faster on CPUs, almost twice as fast in bfloat16.
-        x = self.first(frames.flatten(1, 2).contiguous(memory_format=torch.channels_last))
+        x = self.first(channels_last(frames.flatten(1, 2)))
         maps = []
         for level in self.levels:
             x = level(x)

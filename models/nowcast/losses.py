@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from polarcast.data.scaling import RANGES
+from polarcast.data.scaling import RANGES, constants
 
 _STEPS_DBZ = (20.0, 30.0, 35.0, 40.0)
 _WEIGHTS = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -25,8 +25,8 @@ def balanced(forecast: Tensor, observed: Tensor) -> Tensor:
     divided by the largest weight.
     """
     low, high = RANGES["zh"]
-    edges = torch.tensor([(step - low) / (high - low) for step in _STEPS_DBZ], device=observed.device)
-    weight = torch.tensor(_WEIGHTS, device=observed.device)[torch.bucketize(observed.contiguous(), edges, right=True)]
+    edges = constants([(step - low) / (high - low) for step in _STEPS_DBZ], observed)
+    weight = constants(_WEIGHTS, observed)[torch.bucketize(observed.contiguous(), edges, right=True)]
     error = forecast - observed
     return (weight * (error.square() + error.abs())).mean() / _WEIGHTS[-1]
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from polarcast.data.scaling import constants
+
 _SCALES = (8, 4)
 """Coarsening factors, from coarse to fine; storms move up to ten pixels per frame and are wider than that."""
 _ITERATIONS = 3
@@ -59,7 +61,7 @@ def backward_displacement(velocity: Tensor, frames: int) -> Tensor:
     """
     y, x = velocity.shape[-2:]
     coarse = [-(-side // _SCALES[-1]) for side in (y, x)]
-    to_pixels = velocity.new_tensor([x / coarse[1], y / coarse[0]]).view(2, 1, 1)
+    to_pixels = constants([x / coarse[1], y / coarse[0]], velocity).view(2, 1, 1)
     coarse_velocity = F.interpolate(velocity, coarse, mode="area") / to_pixels
     back, displacements = torch.zeros_like(coarse_velocity), []
     for _ in range(frames):
@@ -92,7 +94,7 @@ def _correction(frames: Tensor, velocity: Tensor, radius: int) -> Tensor:
     # Linearization: a frame shifted by a further d is before − gradient · d.
     along_y, along_x = torch.gradient((before + after) / 2, dim=(-2, -1))
     products = (along_x**2, along_x * along_y, along_y**2, along_x * (before - after), along_y * (before - after))
-    weight = 0.5 ** (torch.arange(t - 2, -1, -1).to(frames) / _HALF_LIFE).view(-1, 1, 1)
+    weight = 0.5 ** (torch.arange(t - 2, -1, -1, dtype=frames.dtype, device=frames.device) / _HALF_LIFE).view(-1, 1, 1)
     sums = _smooth(torch.stack([(weight * product).sum(1) for product in products], 1), radius)
     xx, xy, yy, xd, yd = (sums + _PRIOR * sums.mean((-2, -1), keepdim=True)).unbind(1)
     xx, yy = xx + _TINY, yy + _TINY
@@ -103,9 +105,10 @@ def _correction(frames: Tensor, velocity: Tensor, radius: int) -> Tensor:
 def _shift(fields: Tensor, by: Tensor, padding: str = "zeros") -> Tensor:
     """Shift fields (n, c, y, x) by (n, 2, y, x) pixels; `padding` as in `grid_sample`."""
     y, x = fields.shape[-2:]
-    here = torch.stack(torch.meshgrid(torch.arange(x), torch.arange(y), indexing="xy")).to(by)
+    along = (torch.arange(side, dtype=by.dtype, device=by.device) for side in (x, y))
+    here = torch.stack(torch.meshgrid(*along, indexing="xy"))
     # Coordinates of grid_sample: −1 and 1 are the outer edges of the first and the last pixel.
-    grid = (2 * (here - by).permute(0, 2, 3, 1) + 1) / by.new_tensor([x, y]) - 1
+    grid = (2 * (here - by).permute(0, 2, 3, 1) + 1) / constants([x, y], by) - 1
     return F.grid_sample(fields, grid, padding_mode=padding, align_corners=False)
 
 

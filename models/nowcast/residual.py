@@ -52,7 +52,13 @@ class ResidualNowcast(Forecaster):
         """Return the squared error of the denoiser's prediction at random noise levels."""
         estimate = self._estimate(batch)
         residual = self.standard(_scaled(batch.required_target_zh) - estimate)
-        return self.denoising.loss(residual, self._condition(batch, estimate), training_keys(batch))
+        numbers = self.denoising.numbers_of(batch, residual.shape[1:])
+        return self.denoising.loss(residual, self._condition(batch, estimate), numbers)
+
+    def loss_numbers(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the random numbers of the loss; see `Forecaster`."""
+        shape = (self.denoising.fields, *batch.radar.shape[-2:])
+        return self.denoising.loss_numbers(training_keys(batch), shape)
 
     def validation_loss(self, batch: Batch) -> Tensor:
         """Return the fair CRPS of two members sampled in at most 8 steps, in units of 65 dBZ."""

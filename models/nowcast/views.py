@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from polarcast.data.scaling import constants
+
 View = Callable[[Tensor], Tensor]
 """Transform of scaled radar (b, t, v, z, y, x) that keeps its shape."""
 _KNOTS = ((0.0, 0.0), (0.3, 0.15), (0.7, 0.85), (1.0, 1.0))
@@ -21,7 +23,7 @@ def raw(radar: Tensor) -> Tensor:
 
 def edges(radar: Tensor) -> Tensor:
     """Return the mean of the two directional Sobel responses (eq. 6.6), with replicated edge pixels."""
-    along_x = radar.new_tensor(_SOBEL)
+    along_x = constants([weight for row in _SOBEL for weight in row], radar).view(3, 3)
     # The mean of the two convolutions is the convolution with the mean of the two kernels.
     kernel = ((along_x + along_x.T) / 2)[None, None]
     fields = F.pad(radar.flatten(0, -3)[:, None], (1, 1, 1, 1), mode="replicate")
@@ -34,9 +36,9 @@ def stretch(radar: Tensor) -> Tensor:
     The printed equation is discontinuous at the knots; this version is continuous, as in figure 6.6 of the paper.
     """
     lines = [(g - slope * f, slope) for (f, g), slope in zip(_KNOTS[:-1], _slopes(), strict=True)]
-    inner_knots = radar.new_tensor([f for f, _ in _KNOTS[1:-1]])
+    inner_knots = constants([f for f, _ in _KNOTS[1:-1]], radar)
     piece = torch.bucketize(radar.contiguous(), inner_knots)
-    offset, slope = (radar.new_tensor(values)[piece] for values in zip(*lines, strict=True))
+    offset, slope = (constants(values, radar)[piece] for values in zip(*lines, strict=True))
     return offset + slope * radar
 
 

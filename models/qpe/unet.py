@@ -13,17 +13,24 @@ from polarcast.data.errors import BadInput
 from polarcast.data.scaling import SCALINGS, make_scaling
 from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
 from polarcast.models.common.settings import ALWAYS, setting, widths_setting
+from polarcast.models.common.stacked import channels_last
 from polarcast.models.forecaster import Forecaster, InputSpec
+from polarcast.models.qpe.first_guess import FirstGuessConfig, make_first_guess
 
 
 @dataclass
-class UNetConfig(RainConfig):
-    """Configuration of the QPE U-Net."""
+class RainUNetConfig(RainConfig):
+    """Configuration shared by the U-Nets that output one field of transformed rain."""
 
     widths: list[int] = widths_setting([64, 128, 256, 384])
     """Channels of each level, from full resolution down; each level halves the grid."""
     scaling: str = setting("range", ALWAYS, choices=SCALINGS)
     """Scaling of the radar input: range or frame."""
+
+
+@dataclass
+class UNetConfig(FirstGuessConfig, RainUNetConfig):
+    """Configuration of the QPE U-Net."""
 
 
 class UNet(Forecaster):
@@ -33,7 +40,13 @@ class UNet(Forecaster):
         super().__init__()
         self.config = config
         self.blocks = (ResidualBlock,)
-        self.net = UNetBody(inputs.channels, 1, config.widths)
+        self.first_guess = make_first_guess(config, config.rain_transform, inputs)
+        self.net = UNetBody(inputs.channels + (self.first_guess is not None), 1, config.widths)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Fit the first guess, if there is one."""
+        if self.first_guess:
+            self.first_guess.fit(batches)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the `rain_loss` of the last frame. Raises BadInput if the grid can't be halved once per level."""
@@ -45,7 +58,11 @@ class UNet(Forecaster):
 
     def _scaled_rain(self, batch: Batch) -> Tensor:
         scaling = make_scaling(self.config.scaling, batch.variables, batch.radar)
-        return self.net(scaling.apply(batch.radar).flatten(1, 3))
+        radar = scaling.apply(batch.radar).flatten(1, 3)
+        if not self.first_guess:
+            return self.net(radar)
+        guess = self.first_guess(batch)
+        return guess + self.net(torch.cat([radar, self.first_guess.channel(guess)], 1))
 
 
 class UNetBody(nn.Module):
@@ -64,7 +81,7 @@ class UNetBody(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the output map. Raises BadInput if the grid can't be halved once per level."""
         require_halvable(x, len(self.decoders))
-        *skips, deepest = encode(self.stem(x.contiguous(memory_format=torch.channels_last)), self.encoders)
+        *skips, deepest = encode(self.stem(channels_last(x)), self.encoders)
         return self.head(decode(deepest, skips, self.decoders))
 
 

@@ -4,7 +4,7 @@ Based on the two-stream weather-fusion U-Net of Kaparakis & Mehrkanoon (2023) as
 ZDR, at all heights, are encoded separately and fused at the start of the decoder and at every skip connection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,12 +15,14 @@ from polarcast.data.batch import Batch
 from polarcast.data.scaling import SCALINGS, make_scaling
 from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
 from polarcast.models.common.settings import ALWAYS, setting, widths_setting
+from polarcast.models.common.stacked import channels_last
 from polarcast.models.forecaster import Forecaster, InputSpec
+from polarcast.models.qpe.first_guess import FirstGuessConfig, make_first_guess
 from polarcast.models.qpe.unet import ResidualBlock, decode, encode, require_halvable
 
 
 @dataclass
-class WFUNetConfig(RainConfig):
+class WFUNetConfig(FirstGuessConfig, RainConfig):
     """Configuration of WF-UNet."""
 
     widths: list[int] = widths_setting([64, 128, 256, 384])
@@ -32,7 +34,8 @@ class WFUNetConfig(RainConfig):
 class WFUNet(Forecaster):
     """WF-UNet with one stream per variable, which covers all its heights and frames; estimates rain of the last frame.
 
-    With one variable, as in the radar arm, there is one stream, and the fusion block mixes its deepest maps.
+    With one variable, as in the radar arm, there is one stream, and the fusion block mixes its deepest maps. A first
+    guess is a further channel of the first stream.
     """
 
     def __init__(self, config: WFUNetConfig, inputs: InputSpec) -> None:
@@ -40,7 +43,15 @@ class WFUNet(Forecaster):
         self.config = config
         self.blocks = (ResidualBlock,)
         streams = [inputs.frames * len(inputs.heights_km)] * len(inputs.variables)
+        self.first_guess = make_first_guess(config, config.rain_transform, inputs)
+        if self.first_guess:
+            streams[0] += 1
         self.net = WFUNetBody(streams, 1, config.widths)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Fit the first guess, if there is one."""
+        if self.first_guess:
+            self.first_guess.fit(batches)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the `rain_loss` of the last frame. Raises BadInput if the grid can't be halved once per level."""
@@ -52,7 +63,11 @@ class WFUNet(Forecaster):
 
     def _scaled_rain(self, batch: Batch) -> Tensor:
         scaled = make_scaling(self.config.scaling, batch.variables, batch.radar).apply(batch.radar)
-        return self.net([variable.flatten(1, 2) for variable in scaled.unbind(2)])
+        first, *others = [variable.flatten(1, 2) for variable in scaled.unbind(2)]
+        if not self.first_guess:
+            return self.net([first, *others])
+        guess = self.first_guess(batch)
+        return guess + self.net([torch.cat([first, self.first_guess.channel(guess)], 1), *others])
 
 
 class WFUNetBody(nn.Module):
@@ -84,4 +99,4 @@ class EncoderStream(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the maps of each level i, (b, widths[i], y / 2^i, x / 2^i)."""
-        return encode(self.stem(x.contiguous(memory_format=torch.channels_last)), self.encoders)
+        return encode(self.stem(channels_last(x)), self.encoders)

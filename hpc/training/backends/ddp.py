@@ -10,7 +10,7 @@ from polarcast.data.batch import Batch
 from polarcast.hpc.config.schema import TrainConfig
 from polarcast.hpc.distributed.process_group import join
 from polarcast.hpc.distributed.world import World, device_of
-from polarcast.hpc.training.backends.base import clip_limit, make_optimizer, wants_bf16
+from polarcast.hpc.training.backends.base import clip_limit, in_channels_last, make_optimizer, wants_bf16
 from polarcast.hpc.training.backends.state import State, WholeState
 from polarcast.hpc.training.stragglers import OwnTime
 from polarcast.models.forecaster import Forecaster
@@ -24,8 +24,9 @@ class DDPBackend:
     ) -> None:
         """Wrap a model; `always_ddp` uses DistributedDataParallel even on a single process."""
         device = torch.device(device_of(world))
-        self._module: nn.Module = model.to(device)
-        self._optimizer = make_optimizer(model, config, device.type == "cuda")
+        self.mode = ""
+        self._module: nn.Module = in_channels_last(model, device)
+        self._optimizer = make_optimizer(model, config)
         self.state: State = WholeState(dict(model.named_parameters()), self._optimizer)
         self.own_time = OwnTime(device)
         self._accumulation, self._limit = accumulation, clip_limit(config)
@@ -45,10 +46,10 @@ class DDPBackend:
             (loss / self._accumulation).backward()
         return loss.detach()
 
-    def update(self, learning_rate: float) -> float:
+    def update(self, learning_rate: float) -> Tensor:
         """See Backend."""
         self._optimizer.param_groups[0]["lr"] = learning_rate
         norm = nn.utils.clip_grad_norm_(self._module.parameters(), self._limit)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return float(norm)
+        return norm

@@ -28,11 +28,11 @@ class DeepSpeedBackend:
     def __init__(self, model: Forecaster, config: TrainConfig, micro_batch: int, world: World) -> None:
         """Wrap a model; see `deepspeed_config` for the settings of DeepSpeed."""
         device = torch.device(device_of(world))
-        self.own_time = OwnTime(device)
+        self.own_time, self.mode = OwnTime(device), ""
         self._stage, self._limit = config.zero_stage, clip_limit(config)
         self._parameters = dict(model.named_parameters())
         # The optimizer state is created where the parameters are, so move them before creating the optimizer.
-        optimizer = make_optimizer(model.to(device), config, device.type == "cuda" and not config.offload_optimizer)
+        optimizer = make_optimizer(model.to(device), config)
         settings = deepspeed_config(config, micro_batch, parameter_count(model), wants_bf16(config, device))
         with deepspeed_for(world) as deepspeed:
             self._engine = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)[0]
@@ -49,16 +49,16 @@ class DeepSpeedBackend:
             self._engine.step()
         return loss.detach()
 
-    def update(self, learning_rate: float) -> float:
+    def update(self, learning_rate: float) -> Tensor:
         """See Backend."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
         if self._stage == 0:  # DeepSpeed would clip as well, but does not return the norm
-            norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), self._limit))
+            norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._limit)
             self._engine.step()
             return norm
         self._engine.step()
-        return float(self._engine.get_global_grad_norm())
+        return torch.as_tensor(self._engine.get_global_grad_norm())
 
     def _state(self, optimizer: torch.optim.Optimizer, world: World) -> State:
         if self._stage == 0:

@@ -61,6 +61,12 @@ class WholeState:
         """See State."""
         return self._optimizer.state[self._order[index]][key]
 
+    def begin(self) -> None:
+        """Create the state of the optimizer before its first step, where there is none yet."""
+        for parameter in self._order:
+            if parameter not in self._optimizer.state:
+                _begin(self._optimizer, parameter, 0)
+
     def restore(self, moments: Mapping[str, Tensor], steps: int) -> None:
         """See State."""
         for name, parameter in self._parameters.items():

@@ -25,6 +25,7 @@ from polarcast.hpc.runs import checkpoint
 from polarcast.hpc.runs.build import build_model, build_reader
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.training.train import train
+from tests.support import warm
 
 STEPS = 60
 SETTINGS = [
@@ -64,7 +65,7 @@ def test_resume_on_fewer_ranks_within_an_epoch_draws_the_same_samples(
 ) -> None:
     arguments = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS, reader, "data.balance=0.5"]
     command = polarcast(*arguments, "--out", tmp_path / "run", "--processes", 2)
-    both = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    both = warm.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     run = RunFolder(tmp_path / "run")
     deadline = time.monotonic() + 120
     while len(samples(run)) < 12 and time.monotonic() < deadline:
@@ -107,7 +108,7 @@ def scored_on(ranks: int, run: RunFolder, folder: Path) -> tuple[list[dict[str, 
     shutil.copytree(run.path, folder / str(ranks))
     copy = RunFolder(folder / str(ranks))
     command = polarcast("evaluate", copy.path, "--processes", ranks, "--scores", "all", "--json")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = warm.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     tables = json.loads(done.stdout.strip().splitlines()[-1] if ranks > 1 else done.stdout)["tables"]
     return tables, copy.output.scores.read_bytes(), copy.output.cases.read_bytes()

@@ -26,6 +26,7 @@ from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.training.engine import Engine
 from polarcast.hpc.training.train import train
 from polarcast.models.qpe.unet import UNet
+from tests.support import warm
 
 SETTINGS = [
     "model.widths=[4,8]", "match_params=false", "train.global_batch=4", "train.warmup_steps=2", "train.steps=12",
@@ -46,7 +47,7 @@ def train_here(config: RunConfig, folder: Path) -> RunFolder:
 def train_on(ranks: int, shards: Manifest, folder: Path, *overrides: str) -> RunFolder:
     arguments = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS, *overrides]
     command = [sys.executable, "-m", "polarcast.hpc.cli", *arguments, "--out", folder, "--processes", ranks]
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300)
+    done = warm.run([str(c) for c in command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     run = RunFolder(folder)
     assert [r["world_size"] for r in run.records() if r["event"] == "start"] == [ranks]
@@ -99,6 +100,19 @@ def test_training_lowers_the_loss_and_keeps_the_best_step(alone: RunFolder) -> N
 def test_compiled_network_has_the_same_loss_curve(shards: Manifest, alone: RunFolder, tmp_path: Path) -> None:
     compiled = train_here(configure(shards, "train.compile=true", "train.checkpoint_activations=true"), tmp_path)
     assert losses(compiled) == pytest.approx(losses(alone), rel=1e-4, abs=1e-6)
+
+
+def test_run_whose_losses_are_read_late_is_the_same(
+    shards: Manifest, alone: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "lags", property(lambda _: True, lambda _, value: None), raising=False)
+    shown: list[float] = []
+    run = RunFolder(tmp_path)
+    train(configure(shards, "train.log_every=3"), run, detect({}), lambda _done, _of, loss: shown.append(loss))
+    expected = losses(alone)
+    assert losses(run) == {step: expected[step] for step in (3, 6, 9, 12)}
+    assert weights(run) == weights(alone)
+    assert shown[:5] == [expected[step] for step in (1, 1, 3, 4, 4)]
 
 
 def test_finished_run_is_not_trained_again(shards: Manifest, alone: RunFolder) -> None:
@@ -199,7 +213,7 @@ def victim(shards: Manifest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]
         tmp_path / "run",
     ]
     command = [sys.executable, "-m", "polarcast.hpc.cli", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = warm.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield process
     process.kill()
     process.wait()
@@ -232,7 +246,7 @@ def test_run_in_use_by_another_process_is_rejected(
     while not (tmp_path / "run" / "log.jsonl").exists():
         time.sleep(0.05)
     arguments = ["train", "demo", f"data.shards={shards.folder}", *SETTINGS, "--out", tmp_path / "run"]
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "polarcast.hpc.cli", *map(str, arguments)],
         capture_output=True,
         text=True,

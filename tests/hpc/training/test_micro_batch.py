@@ -40,6 +40,15 @@ def test_processes_of_one_node_share_its_memory(shards: Manifest, monkeypatch: p
     assert choose_micro_batch(resolve(config), shards, World(size=2, local_size=2)) == 6
 
 
+def test_nets_of_one_process_share_its_memory(shards: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("demo", SETTINGS)
+    one = needed_by(count(resolve(config), shards.shape), config.train, 1, 24).total / micro_batch._FILLED
+    monkeypatch.setattr(micro_batch, "_available_bytes", lambda: 30 * one + 1)
+    assert choose_micro_batch(resolve(config), shards, World(), nets=30) == 24
+    monkeypatch.setattr(micro_batch, "_available_bytes", lambda: 30 * one - 30)
+    assert choose_micro_batch(resolve(config), shards, World(), nets=30) == 12
+
+
 @pytest.mark.parametrize("wrong", ["large", "0", "-3"])
 def test_invalid_micro_batch_is_rejected(wrong: str) -> None:
     with pytest.raises(BadInput, match=r"train\.micro_batch"):

@@ -173,7 +173,7 @@ def test_ranks_evaluate_with_the_same_batch_statistics(storms: Manifest, tmp_pat
     config.train.precision = "fp32"
     file = tmp_path / "run.yaml"
     file.write_text(json.dumps(config.to_dict()))
-    first, second = on_ranks(2, "normalised", file, out=tmp_path)
+    first, second = on_ranks(2, "normalised", file, out=tmp_path, by_torchrun=True)
     assert first["own"] != second["own"]
     assert first["shared"] == second["shared"]
     assert first["shared"] == pytest.approx(np.mean([first["own"], second["own"]], 0), rel=1e-5, abs=1e-6)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.sums import score_fields
+from polarcast.hpc.training.backends.graphed import GRAPHS
 from polarcast.hpc.training.engine import Engine
 from polarcast.hpc.training.estimate import example_batch
 from polarcast.hpc.training.micro_batch import choose_micro_batch
+from polarcast.hpc.training.staging import Stager
+from polarcast.hpc.training.train import train
 from polarcast.models.forecaster import Forecaster
 from tests.support import segments
 from tests.support.fields import PAIRS
@@ -175,3 +179,93 @@ def test_more_processes_than_gpus_are_rejected(shards: Manifest, tmp_path: Path)
     assert done.returncode == 2
     assert "--processes: 2 processes can't share 1 GPU" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+GRAPHED: dict[str, dict[str, Any]] = {
+    "unet": {"widths": [8, 16]},
+    "wf_unet": {"widths": [8, 16]},
+    "diffusion": {"widths": [8, 16]},
+    "combined_diffusion": {"widths": [8, 16]},
+    "autoencoder": {"widths": [8, 16]},
+    **{name: NETS[name] for name in ("furenet", "furenet_advected", "bagging", "simvp", "convgru")},
+}
+
+
+def trainable(name: str, **train: object) -> RunConfig:
+    common = {"match_params": False, "model": {"name": name, **GRAPHED[name]}, "data": {"heights_km": [3.0]}}
+    task = {"task": "nowcast"} if name in NETS else {}
+    settings = {"global_batch": 4, "micro_batch": 2, "precision": "fp32", "average_decay": 0.9, **train}
+    return load_config("demo", {**common, **task, "train": settings})
+
+
+def losses_of(config: RunConfig, wait: bool = True) -> tuple[str, list[float]]:
+    resolved = resolve(config)
+    engine = Engine(build_model(resolved), config.train, World(), 2)
+    losses = []
+    for step in range(6):
+        torch.manual_seed(step)
+        batches = [example_batch(resolved.inputs, (32, 32), 2).map(lambda f: 30 * torch.rand(f.shape)) for _ in "ab"]
+        staged = [engine.stager.stage(replace(b, sample_index=torch.arange(2) + 2 * step)) for b in batches]
+        losses.append(engine.step([engine.stager.take(batch) for batch in staged], 1e-3 / (step + 1), wait))
+    engine.settle()
+    return engine.mode, losses
+
+
+@pytest.mark.parametrize("name", GRAPHED)
+def test_steps_as_cuda_graphs_match_plain_ones(name: str) -> None:
+    mode, graphed = losses_of(trainable(name))
+    plain_mode, plain = losses_of(trainable(name, graphs=False, engine="ddp"))
+    assert (mode, plain_mode) == (GRAPHS, "")
+    assert graphed == pytest.approx(plain, rel=1e-3)
+    assert len(set(graphed)) == len(graphed)
+
+
+@pytest.mark.parametrize("train", [{"precision": "bf16"}, {"compile": True}], ids=str)
+def test_graphs_in_bfloat16_and_compiled_match_plain_steps(train: dict[str, object]) -> None:
+    mode, graphed = losses_of(trainable("unet", **train))
+    _, plain = losses_of(trainable("unet", graphs=False, engine="ddp", **train))
+    assert mode == GRAPHS
+    assert graphed == pytest.approx(plain, rel=2e-2)
+
+
+def test_late_losses_are_those_of_the_steps_before() -> None:
+    _, waited = losses_of(trainable("unet"))
+    _, late = losses_of(trainable("unet"), wait=False)
+    assert late == pytest.approx([waited[0], *waited[:-1]], rel=1e-4)
+
+
+def test_graphs_resume_from_a_run_without_them(shards: Manifest, tmp_path: Path, on_cpu: RunFolder) -> None:
+    def piece(until: int, graphs: bool) -> str:
+        return json.dumps([until, EXACT, f"train.graphs={graphs}", "train.engine=ddp"])
+
+    segments.main(str(shards.folder), str(tmp_path), piece(5, False))
+    segments.main(str(shards.folder), str(tmp_path), piece(99, True))
+    run = RunFolder(tmp_path)
+    assert [r["mode"] for r in run.records() if r["event"] == "graphs"] == [GRAPHS]
+    segments.assert_like(run, on_cpu, 2e-3)
+
+
+def test_staged_batches_are_copied_on_another_stream_and_keep_their_memory() -> None:
+    stager = Stager(torch.nn.Module(), torch.device("cuda:0"))  # type: ignore[arg-type]
+    recycler, number = Recycler(), torch.arange(2)
+    for value in range(1, 9):
+        host = recycler.take((2, 1, 1, 1, 512, 512))
+        host.fill(value)
+        batch = Batch(torch.from_numpy(host), None, number, number, ("zh",), (3.0,), random=(torch.ones(2),))
+        del host
+        staged = stager.stage(batch)
+        del batch
+        taken = stager.take(staged)
+        del staged
+        assert taken.radar.dtype == torch.float32
+        assert (taken.radar == value).all()
+
+
+def test_profile_on_the_gpu_has_kernels_and_a_memory_snapshot(shards: Manifest, tmp_path: Path) -> None:
+    config = estimating(shards, profile=2, steps=6, validate_every=6, engine="ddp")
+    run = RunFolder(tmp_path / "run")
+    train(config, run, World())
+    names = sorted(path.name for path in (run.path / "profile").iterdir())
+    assert names == ["step-00000004-rank-0.json.gz", "step-00000004-rank-0.memory.pickle"]
+    (record,) = (r for r in run.records() if r["event"] == "profile")
+    assert record["operators"]

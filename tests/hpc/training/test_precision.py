@@ -1,0 +1,23 @@
+"""Training in bfloat16 on a CPU: finite losses, close to those of single precision."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polarcast.data.shards.manifest import Manifest
+from tests.hpc.training.test_engine import configure, losses, train_here
+
+
+@pytest.mark.parametrize("model", ["unet", "diffusion"])
+def test_losses_in_bfloat16_are_near_those_in_single_precision(shards: Manifest, tmp_path: Path, model: str) -> None:
+    curves = []
+    for precision in ("fp32", "bf16"):
+        settings = [f"model.name={model}", "model.widths=[8,16]", f"train.precision={precision}", "train.steps=20"]
+        config = configure(shards, *settings, "train.validate_every=20", "train.validate_windows=2")
+        curves.append(list(losses(train_here(config, tmp_path / precision)).values()))
+    single, half = np.array(curves)
+    assert single.shape == (20,)
+    assert np.isfinite(curves).all()
+    assert (single != half).any()
+    assert np.abs(half / single - 1).max() < 0.05
