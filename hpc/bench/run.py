@@ -18,7 +18,8 @@ from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import check_data
 from polarcast.hpc.bench.data import prepare_data
-from polarcast.hpc.bench.executor import CellJob, run_processes
+from polarcast.hpc.bench.executor import CellJob, in_one_process, run_processes
+from polarcast.hpc.bench.fork_server import start_server
 from polarcast.hpc.bench.notes import gain_note, rain_note
 from polarcast.hpc.bench.render import write_table
 from polarcast.hpc.bench.suite import Suite
@@ -38,9 +39,14 @@ _log = logging.getLogger("polarcast")
 
 Tables = dict[str, ComparisonTable]
 _PAPER_GRID = (256, 256)
+_USUAL_FRAMES = 20
+_MOST_TOGETHER = 16
+"""Most nets trained together in a process; more fill even a large GPU."""
 
 
-def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: ProgressBoard) -> Tables:
+def run_suite(
+    suite: Suite, folder: SuiteFolder, workers: int | None, board: ProgressBoard, together: bool = False
+) -> Tables:
     """Make the data, run every cell, and write tables and figures.
 
     Args:
@@ -48,6 +54,7 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Pro
         folder: Folder of the suite.
         workers: Processes at a time; by default chosen for the machine.
         board: Progress board.
+        together: Whether runs that differ in their seed only are trained in one process; see `train_together`.
 
     Returns:
         Tables by name.
@@ -56,6 +63,7 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Pro
         BadInput: data or settings are invalid, a cell failed because of its input, or another process runs this suite.
         WorkFailed: a cell failed for another reason.
     """
+    start_server()
     known = check_data(suite.data, folder.shards)
     cells = cells_of(suite, folder.shards)
     check_cells(suite, cells, known)
@@ -64,7 +72,7 @@ def run_suite(suite: Suite, folder: SuiteFolder, workers: int | None, board: Pro
         workers = workers or default_workers(cells)
         _plan(suite, folder, cells, workers, board)
         manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
-        run_cells(cells, folder, manifest, workers, board)
+        run_cells(cells, folder, manifest, workers, board, together)
         outputs = [(c, folder.cell(c, manifest).output) for c in cells]
         return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_paper_archive(manifest))
 
@@ -85,10 +93,15 @@ def is_paper_archive(manifest: Manifest) -> bool:
 
 
 def run_cells(
-    cells: Sequence[Cell], folder: SuiteFolder, manifest: Manifest, workers: int, board: ProgressBoard
+    cells: Sequence[Cell],
+    folder: SuiteFolder,
+    manifest: Manifest,
+    workers: int,
+    board: ProgressBoard,
+    together: bool = False,
 ) -> None:
     """Train and score the incomplete cells, seed by seed so that tables fill early, and the longest first."""
-    jobs = []
+    jobs: dict[str, list[CellJob]] = {}
     pending = _pending(cells, folder)
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
     for cell in sorted(pending, key=lambda cell: (seeds.index(cell.seed), -_seconds_from(cell, pending))):
@@ -96,9 +109,23 @@ def run_cells(
         base = folder.cell(cell.base, manifest).path.resolve() if cell.base else None
         _start(run, replace(cell.config, base=base and BaseRun(str(base), cell.config.base.config)))
         after = run.path.with_name(base.name) if base and cell.base in pending else None
-        jobs.append(CellJob(run.path, expected_seconds(cell), after))
-    if jobs:
-        run_processes(jobs, workers, board)
+        key = _key_of_stack(cell) if together else run.path.name
+        share = _training_seconds(cell) / expected_seconds(cell)
+        jobs.setdefault(key, []).append(CellJob(run.path, expected_seconds(cell), after, training=share))
+    parts = [found[i : i + _MOST_TOGETHER] for found in jobs.values() for i in range(0, len(found), _MOST_TOGETHER)]
+    if parts:
+        run_processes([in_one_process(part) for part in parts], workers, board)
+
+
+def _key_of_stack(cell: Cell) -> str:
+    """Return a text that is equal for cells whose nets can be trained together."""
+    from polarcast.hpc.training.together import stack_key
+
+    return (
+        f"{cell.model} {cell.arm} {stack_key(cell.config)}"
+        if _is_trained(cell)
+        else f"{cell.model} {cell.arm} {cell.seed}"
+    )
 
 
 def _start(run: RunFolder, config: RunConfig) -> None:
@@ -135,7 +162,7 @@ def write_tables(
     tables = {name: _with_gain_note(build_table(name, suite, scores, note)) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
-    figures = draw_figures(folder / "figures", FigureData(suite, scores, _kept(outputs)))
+    figures = draw_figures(folder / "figures", FigureData(suite, scores, _kept(outputs)), len(os.sched_getaffinity(0)))
     title, about = f"polarcast: {suite.name}", _about(suite, outputs)
     write_report(folder / "report.html", title, tables, figures, about, with_paper=with_paper)
     return tables
@@ -178,8 +205,18 @@ def default_workers(cells: Sequence[Cell]) -> int:
 
 def expected_seconds(cell: Cell) -> float:
     """Return a cell's expected seconds on one core; only proportions matter, the board measures the speed."""
+    return _training_seconds(cell) + _scoring_seconds(cell)
+
+
+def _training_seconds(cell: Cell) -> float:
     settings, cost = cell.config.train, get_model(cell.config.model["name"]).cost
-    return 6.0 * cost + (0.016 * cost * settings.steps * settings.global_batch if _is_trained(cell) else 0.0)
+    return 0.0045 * cost * settings.steps * settings.global_batch if _is_trained(cell) else 0.0
+
+
+def _scoring_seconds(cell: Cell) -> float:
+    """Return the time to fit, forecast and score; each step of a sampler evaluates a network."""
+    sampler_steps = (cell.base or cell).config.model.get("steps", 0)
+    return 4.0 * (1.0 if _is_trained(cell) else get_model(cell.config.model["name"]).cost) + 3.0 * sampler_steps
 
 
 def _seconds_from(cell: Cell, pending: Sequence[Cell]) -> float:
@@ -195,9 +232,10 @@ def _is_trained(cell: Cell) -> bool:
 def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], workers: int, board: ProgressBoard) -> None:
     """Announce the expected work to the board, in seconds of one core for a 64 × 64 demo."""
     if not (folder.shards / NAME).is_file():
+        frames = suite.data.synth.events * (suite.data.synth.frames or _USUAL_FRAMES)
         if suite.data.archive is None:
-            board.expect("synthesize", 0.16 * suite.data.synth.events / workers)
-        board.expect("shard", 0.03 * suite.data.synth.events)
+            board.expect("synthesize", 0.015 * frames / workers)
+        board.expect("shard", 0.002 * frames)
     for cell in _pending(cells, folder):
         board.expect("cells", expected_seconds(cell) / min(workers, len(cells)))
 

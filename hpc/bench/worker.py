@@ -1,17 +1,23 @@
-"""Train and evaluate one cell in its own process: `python -m polarcast.hpc.bench.worker RUN`."""
+"""Train and evaluate one cell, or several together, in a process of their own."""
 
 import json
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from polarcast.data.errors import BadInput, Stopped
+from polarcast.data.errors import BadInput, Stopped, WorkFailed
 from polarcast.data.files import read_limited, sole_writer, write_text
+from polarcast.hpc.bench.fork_server import enter, leave_job, redirect
 from polarcast.hpc.utils.console import exit_process
 from polarcast.hpc.utils.exit_codes import BAD_INPUT, ENDED_EARLY, OK
 
 PROGRESS = "progress.json"
 ERROR = "error.txt"
+OUTPUT = "output.txt"
 _SECONDS_BETWEEN_REPORTS = 0.25
 
 
@@ -44,6 +50,43 @@ def run_cell(folder: Path) -> None:
     evaluate(run, open_shards(config), run.output, on_frames=lambda d, t: report("evaluate", d, t))
 
 
+def run_together(folders: Sequence[Path]) -> None:
+    """Train the runs configured in `folders` together, and evaluate each; complete parts are not repeated.
+
+    Raises:
+        BadInput: a run failed because of its input; `error.txt` in its folder has the reason. The others are complete.
+        WorkFailed: a run failed for another reason.
+    """
+    from polarcast.hpc.evaluation.evaluate import evaluate
+    from polarcast.hpc.runs.build import open_shards
+    from polarcast.hpc.runs.folder import RunFolder
+    from polarcast.hpc.training.together import Member, train_together
+
+    members = []
+    for folder in folders:
+        run, report = RunFolder(folder, trust=True), Reporter(folder)
+        members.append(Member(run.config(), run, partial(_report_step, report)))
+    train_together(members)
+    failures: list[BadInput | WorkFailed] = []
+    for member in members:
+        try:
+            if member.failure:
+                raise member.failure
+            on_frames = partial(Reporter(member.run.path), "evaluate")
+            evaluate(member.run, open_shards(member.config), member.run.output, on_frames=on_frames)
+        except (BadInput, WorkFailed) as error:
+            failures.append(error)
+            print(f"{member.run.path.name}: {error}", file=sys.stderr)
+            if isinstance(error, BadInput):
+                write_text(member.run.path / ERROR, f"{error}\n")
+    if failures:
+        raise failures[0]
+
+
+def _report_step(report: Reporter, done: int, total: int, loss: float) -> None:
+    report("train", done, total)
+
+
 def read_progress(folder: Path) -> tuple[str, int, int]:
     """Return the stage, steps done and total steps of a cell; ("", 0, 1) before its first report."""
     try:
@@ -53,20 +96,33 @@ def read_progress(folder: Path) -> tuple[str, int, int]:
         return "", 0, 1
 
 
-def main() -> int:
-    """Run the process; invalid input ends it with one line and exit code 2."""
+def work(*folders: Path) -> NoReturn:
+    """Run one or several cells as a process of the fork server, and end it.
+
+    Output goes to `output.txt` in the folder of the first cell.
+    """
+    redirect(folders[0] / OUTPUT)
+    leave_job()
+    enter()
+    exit_process(_exit_code(folders))
+
+
+def _exit_code(folders: Sequence[Path]) -> int:
+    """Run cells; return the exit code. Invalid input is one line, which the parent repeats."""
     try:
-        with sole_writer(Path(sys.argv[1])):
-            run_cell(Path(sys.argv[1]))
+        with ExitStack() as claimed:
+            for folder in folders:
+                claimed.enter_context(sole_writer(folder))
+            if len(folders) > 1:
+                run_together(folders)
+            else:
+                run_cell(folders[0])
     except BadInput as error:
-        write_text(Path(sys.argv[1]) / ERROR, f"{error}\n")
+        if not any((folder / ERROR).exists() for folder in folders):
+            write_text(folders[0] / ERROR, f"{error}\n")
         print(error, file=sys.stderr)
         return BAD_INPUT
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return ENDED_EARLY
     return OK
-
-
-if __name__ == "__main__":
-    exit_process(main())

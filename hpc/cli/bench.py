@@ -21,6 +21,9 @@ def bench(
     split: Annotated[str | None, typer.Option(help="Split rule: paper, or shares such as 0.6/0.15/0.25.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; runs/<suite> by default.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time; chosen for the machine by default.")] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="Train the seeds of a model in one process, step by step; for GPUs.")
+    ] = False,
     tables_only: Annotated[bool, typer.Option("--tables-only", help="Write tables of finished runs only.")] = False,
     as_json: bool = Json,
 ) -> None:
@@ -46,5 +49,5 @@ def bench(
     spec.data.split = split or spec.data.split
     folder = SuiteFolder(checked_kind(out or Path("runs") / spec.name, "a suite"), spec.data)
     with open_board() as board:
-        tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board)
+        tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board, together)
     show_tables(tables, folder.path, as_json)

@@ -22,7 +22,8 @@ from polarcast.hpc.config.stored import is_remote
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.models.forecaster import Forecaster
 
-_PIXELS_SCORED = 2**17
+_PIXELS_SCORED, _LEAST_SCORED = 2**16, 2
+"""Pixels of a batch, about as many as a core's cache holds the activations of, and its fewest windows."""
 
 
 def open_shards(config: RunConfig) -> Manifest:
@@ -96,7 +97,7 @@ def _without_held_out(config: RunConfig, manifest: Manifest) -> Manifest:
 
 def scoring_batch(manifest: Manifest) -> int:
     """Return the batch size for scoring; it depends only on the grid, so that scores do not depend on the machine."""
-    return max(1, _PIXELS_SCORED // manifest.pixels)
+    return max(_LEAST_SCORED, _PIXELS_SCORED // manifest.pixels)
 
 
 def build_sampler(config: RunConfig, reader: Reader) -> TrainSampler:

@@ -1,7 +1,9 @@
 """Draw all figures of a suite."""
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from polarcast.hpc.bench.figures.cases import draw_cases, draw_process
@@ -12,6 +14,7 @@ from polarcast.hpc.bench.figures.performance import draw_performance
 from polarcast.hpc.bench.figures.sequences import animate, draw_frames, draw_heights
 from polarcast.hpc.bench.figures.source import FigureData
 from polarcast.hpc.bench.figures.views import draw_views
+from polarcast.hpc.bench.fork_server import enter, start_server
 
 
 @dataclass(frozen=True)
@@ -50,16 +53,38 @@ FIGURES: dict[str, Figure] = {
 }
 
 
-def draw_figures(folder: Path, source: FigureData) -> list[Path]:
+def draw_figures(folder: Path, source: FigureData, workers: int = 1) -> list[Path]:
     """Draw each figure for which there are data, as `<name>.png` (`.gif` for the animation).
 
     Args:
         folder: Output folder.
         source: Records and kept cases.
+        workers: Number of processes; 1 draws in this process. The files do not depend on it.
 
     Returns:
         The files written.
     """
     of_task = {name: f for name, f in FIGURES.items() if f.task in ("", source.suite.task)}
-    possible = {name: f for name, f in of_task.items() if not f.needs or source.holds(f.needs)}
-    return [file for name, figure in possible.items() for file in figure.draw(folder / f"{name}.png", source)]
+    possible = [name for name, f in of_task.items() if not f.needs or source.holds(f.needs)]
+    if min(workers, len(possible)) <= 1:
+        return [file for name in possible for file in _draw(name, folder, source)]
+    context = start_server()
+    with ProcessPoolExecutor(min(workers, len(possible)), context, initializer=_receive, initargs=(source,)) as pool:
+        return [file for files in pool.map(_draw_received, possible, repeat(folder)) for file in files]
+
+
+def _draw(name: str, folder: Path, source: FigureData) -> list[Path]:
+    return FIGURES[name].draw(folder / f"{name}.png", source)
+
+
+_received: list[FigureData] = []
+"""Data of the figures in a process of the pool, sent once."""
+
+
+def _receive(source: FigureData) -> None:
+    enter()
+    _received.append(source)
+
+
+def _draw_received(name: str, folder: Path) -> list[Path]:
+    return _draw(name, folder, _received[0])

@@ -96,6 +96,16 @@ def test_all_figures_with_data_are_drawn(drawn: list[Path]) -> None:
     assert {path.name for path in drawn[0].parent.iterdir()} == {f"{name}.png" for name in OF_RAIN}
 
 
+def test_figures_do_not_depend_on_the_number_of_processes(source: FigureData, tmp_path: Path) -> None:
+    few = {
+        key: [replace(run, sums={name: run.sums[name] for name in ("continuous", "paper_csi")}) for run in runs]
+        for key, runs in source.scores.items()
+    }
+    alone, pool = (draw_figures(tmp_path / str(n), FigureData(SUITE, few, source.kept), n) for n in (1, 2))
+    assert [path.name for path in alone] == ["arms.png", "classes.png", "cases.png", "process.png"]
+    assert [path.read_bytes() for path in pool] == [path.read_bytes() for path in alone]
+
+
 def test_figures_without_data_are_left_out(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:
     """Suites without samplers, ensembles or cases, and records without joint histograms."""
     older = {

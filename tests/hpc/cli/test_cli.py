@@ -14,13 +14,14 @@ import pytest
 from polarcast.data.archive import Archive, open_archive
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.distributed import doctor
+from tests.support import warm
 
 Result = tuple[int, str, str]
 
 
 def polarcast(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "polarcast.hpc.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+    return warm.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 def error_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from polarcast.data.archive import Archive
 from polarcast.hpc.utils.exit_codes import ENDED_EARLY
+from tests.support import warm
 
 pytestmark = pytest.mark.journey
 
@@ -37,7 +38,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+    return warm.run(command(*arguments), capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_unfinished_suite_shows_finished_models_and_names_the_others(
 def test_table_is_identical_after_kill_and_rerun(suite: Path, finished: Path, tmp_path: Path, moment: str) -> None:
     out = tmp_path / "small"
     sign = {"synthesis": "data-*/archive/NJU_CPOL_kdpRain/*", "training": "cells/unet-*/checkpoints/step-*"}[moment]
-    process = subprocess.Popen(command("bench", suite, "--out", out), stdout=subprocess.DEVNULL, start_new_session=True)
+    process = warm.Popen(command("bench", suite, "--out", out), stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(out.glob(sign)) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -128,18 +129,24 @@ def test_stopped_cell_is_reported_and_saved(tmp_path: Path) -> None:
     long = SUITE.replace("steps: 60", "steps: 20000").replace("label: U-Net", "label: U-Net\n    arms: [dualpol]")
     (tmp_path / "long.yaml").write_text(long)
     started = command("bench", tmp_path / "long.yaml", "--out", tmp_path / "long")
-    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as bench:
+    with warm.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as bench:
         deadline = time.monotonic() + 120
         while not (saved := list(tmp_path.glob("long/cells/unet-*/checkpoints/step-*"))):
             assert time.monotonic() < deadline, "nothing was saved"
             time.sleep(0.05)
         cell = saved[0].parents[1]
-        subprocess.run(["pkill", "-TERM", "-f", f"bench.worker {cell}$"], check=True)
+        os.kill(_process_of(cell), signal.SIGTERM)
         printed, _ = bench.communicate(timeout=60)
     assert bench.returncode == ENDED_EARLY, printed
     assert "unet-dualpol: stopped" in printed
     assert f"{cell.name} was stopped; its progress is saved — run the same command to continue" in printed
     assert not (cell / "scores.parquet").exists()
+
+
+def _process_of(cell: Path) -> int:
+    """Return the process whose standard output is that of a cell."""
+    [stdout] = [fd for fd in Path("/proc").glob("[0-9]*/fd/1") if os.path.realpath(fd) == str(cell / "output.txt")]
+    return int(stdout.parts[2])
 
 
 def _wait_for_orphans(session: int) -> None:
