@@ -1,7 +1,9 @@
 """Session fixtures, and an option that fails the session if a group of tests runs nothing."""
 
 import os
+import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 # CPU results are reproducible across machines, so GPU tests are opt-in: POLARCAST_TEST_GPU=1.
@@ -16,6 +18,7 @@ from polarcast.data.archive import Archive, open_archive
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
+from tests.support import warm
 
 PROJECT = Path(__file__).resolve().parents[1]
 _passed: Counter[str] = Counter()
@@ -28,6 +31,15 @@ settings.load_profile("polarcast")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require", default="", help="Comma-separated markers; each must have at least one passing test.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Offer a fork server to this process and its workers. What computes on a GPU must not be a fork."""
+    if not hasattr(config, "workerinput") and not config.option.collectonly and not torch.cuda.is_available():
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polarcast-forks-"))
+        stack.enter_context(warm.fork_server(Path(folder)))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -177,3 +177,14 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_training_imports_only_what_it_uses() -> None:
+    """Every rank pays for the imports of `train`, and every process that reads a configuration for the models."""
+    others = (
+        "torch._dynamo", "sympy", "scipy", "deepspeed", "ray", "wandb", "tensorboardX", "matplotlib", "pyarrow",
+        "optuna", "lightgbm", "diffusers", "webdataset", "pandas", "rich",
+    )  # fmt: skip
+    probe = f"import sys, polarcast.hpc.training.train\nprint([m for m in {others} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -11,7 +11,7 @@ from polarcast.data.errors import WorkFailed
 from polarcast.data.files import write_text
 from polarcast.hpc.leaderboard.page import as_page
 from polarcast.hpc.leaderboard.ranking import Board
-from polarcast.hpc.tracking.sinks import private_settings
+from polarcast.hpc.tracking.sinks import finish, private_settings
 
 ARTIFACT = "leaderboard"
 
@@ -37,13 +37,16 @@ def publish(boards: Sequence[Board], project: str, folder: Path) -> None:
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb"))
     mode: Any = os.environ.get("WANDB_MODE", "offline")
     try:
-        run = wandb.init(project=project, job_type=ARTIFACT, mode=mode, dir=str(folder), settings=private_settings())
+        run = wandb.init(
+            project=project, job_type=ARTIFACT, mode=mode, dir=str(folder), settings=private_settings(),
+            reinit="create_new",  # not the run that the caller may have
+        )  # fmt: skip
         run.log({f"{board.title}: {board.score}": _table(board) for board in boards if board.places})
         artifact = wandb.Artifact(ARTIFACT, type=ARTIFACT)
         for name in ("board.html", "board.json"):
             artifact.add_file(str(folder / name))
         run.log_artifact(artifact, aliases=["latest", datetime.now(UTC).strftime("%Y-%m-%d")])
-        run.finish()
+        finish(run)
     except (wandb.Error, OSError) as error:
         raise WorkFailed(f"wandb: {str(error).splitlines()[0]}; the board was written to {folder}") from None
 

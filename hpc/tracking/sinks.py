@@ -63,7 +63,7 @@ class WandB:
 
     def finish(self) -> None:
         """Flush and close."""
-        self._run.finish()
+        finish(self._run)
 
 
 class TensorBoard:
@@ -111,6 +111,19 @@ def private_settings() -> Any:
         console="off", disable_git=True, disable_code=True, x_disable_meta=True, x_disable_stats=True,
         x_disable_machine_info=True, x_save_requirements=False, silent=True, init_timeout=_START_SECONDS,
     )  # fmt: skip
+
+
+def finish(run: Any) -> None:
+    """Finish a W&B run, and return when its files are complete.
+
+    `Run.finish` returns while W&B's service still writes the file of an offline run. The end of the service waits for
+    that, so it is ended, unless the caller has another run.
+    """
+    import wandb
+
+    run.finish()
+    if wandb.run is None:
+        wandb.teardown()
 
 
 def identity(run: RunFolder) -> str:

@@ -2,11 +2,15 @@
 
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import pytest
+import typer.main
 
 from polarcast.hpc.cli.app import main
 
+# Typer makes the tree of all commands anew for every call.
+_command_of = cache(typer.main.get_command)
 Result = tuple[int, str, str]
 
 
@@ -15,6 +19,8 @@ def polarcast_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     """Return a function that runs a command and returns its exit code, standard output and standard error."""
     # After training, exit_process skips Python's teardown, which would end the tests.
     monkeypatch.setattr("polarcast.hpc.utils.console.exit_process", sys.exit)
+
+    monkeypatch.setattr("typer.main.get_command", _command_of)
 
     def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["polarcast", *map(str, arguments)])

@@ -14,6 +14,7 @@ import pytest
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, RUNNING, STOPPED, Trial, read_trials
+from tests.support import warm
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.xdist_group("sweeps")]
 
@@ -50,7 +51,7 @@ def space_file(folder: Path, shards: Manifest, **changes: Any) -> str:
 
 def polarcast(*words: object, **more: Any) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "polarcast.hpc.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+    return warm.run(command, capture_output=True, text=True, check=False, **more)
 
 
 def sweep(*words: object) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def losses(trial: Trial, folder: Path, arm: str = "radar") -> list[float]:
 
 def test_killed_sweep_keeps_complete_trials_and_resumes(shards: Manifest, tmp_path: Path) -> None:
     space, folder = space_file(tmp_path, shards), tmp_path / "killed"
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, "-m", "polarcast.hpc.cli", "sweep", space, "--out", str(folder), "--at-once", "1"],
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
@@ -99,7 +100,7 @@ def test_worker_takes_over_the_trial_of_a_killed_worker(shards: Manifest, tmp_pa
     space, folder = space_file(tmp_path, shards, trials=4), tmp_path / "shared"
     command = [sys.executable, "-m", "polarcast.hpc.cli", "sweep", space, "--out", str(folder), "--worker"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    first, second = (subprocess.Popen(command, **quiet, start_new_session=True) for _ in range(2))
+    first, second = (warm.Popen(command, **quiet, start_new_session=True) for _ in range(2))
     deadline = time.monotonic() + 180
     while len([trial for trial in read_trials(folder) if trial.state == RUNNING]) < 2:
         assert time.monotonic() < deadline, "two trials never ran at the same time"

@@ -28,6 +28,7 @@ from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.training.train import train
+from tests.support import warm
 from tests.support.finished_run import BASELINE, UNET, finished
 from tests.support.marked_shards import marked_shards
 
@@ -173,7 +174,7 @@ def test_a_shard_cut_short_under_a_training_does_not_hang_it(single: Manifest, t
     run = RunFolder(tmp_path / "run")
     command = ["train", "demo", f"data.shards={single.folder}", *RUN, "train.steps=1000000", "train.log_every=1",
                "train.validate_every=1000000", "--out", str(run.path)]  # fmt: skip
-    with subprocess.Popen(
+    with warm.Popen(
         [sys.executable, "-m", "polarcast.hpc.cli", *command], stderr=subprocess.PIPE, text=True
     ) as process:
         try:

@@ -23,6 +23,7 @@ from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.run import IngestSettings, ingest
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.synth.generate import write_archive
+from tests.support import warm
 from tests.support.grid_files import speckle, write_npz
 
 Call = Callable[..., tuple[int, str, str]]
@@ -201,7 +202,7 @@ def test_a_wrong_call_does_no_work_and_ends_in_one_line(
 
 def started(*arguments: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "polarcast.hpc.cli", "data", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return warm.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def wait_for(path: Path, work: subprocess.Popen[bytes]) -> None:

@@ -18,6 +18,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
 from polarcast.hpc.runs.folder import RunFolder
+from tests.support import warm
 
 SMALL = [
     "model.widths=[4,8]", "match_params=false", "train.steps=4", "train.validate_every=2", "train.global_batch=4",
@@ -155,7 +156,7 @@ def test_a_training_that_waits_for_data_does_not_ignore_a_signal(
     overrides = [*SMALL, "data.reader=stream", "data.stream.stall_seconds=900", f"data.shards={location}"]
     command = [sys.executable, "-m", "polarcast.hpc.cli", "train", "demo", *overrides, "--out", str(tmp_path / "run")]
     with (tmp_path / "errors").open("w") as errors:
-        process = subprocess.Popen(command, stderr=errors, start_new_session=True)
+        process = warm.Popen(command, stderr=errors, start_new_session=True)
     try:
         assert _child_of(process, "sleep", seconds=60), (tmp_path / "errors").read_text()
         process.send_signal(signal.SIGTERM)

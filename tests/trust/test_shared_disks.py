@@ -19,6 +19,7 @@ from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
 from polarcast.data.shards.write import write_shards
 from polarcast.hpc.evaluation.evaluate import evaluate
+from tests.support import warm
 from tests.support.finished_run import BASELINE, finished
 from tests.support.marked_shards import marked_shards
 
@@ -159,7 +160,7 @@ except BadInput as error:
 
 def shard_slowly(archive: Archive, out: Path, pause: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", SLOW, str(archive.root), str(out), str(pause)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return warm.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def test_two_processes_do_not_shard_into_one_folder(archive: Archive, tmp_path: Path) -> None:

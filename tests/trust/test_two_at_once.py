@@ -11,6 +11,7 @@ import pytest
 
 from polarcast.data.errors import BadInput
 from polarcast.sweeps.study import running
+from tests.support import warm
 
 Run = Callable[..., tuple[int, str, str]]
 HELD = """
@@ -29,7 +30,7 @@ SPACE = "parameters: {train.learning_rate: {uniform: [0.001, 0.01]}}\n"
 @contextmanager
 def working(hold: str) -> Iterator[None]:
     """Run another process that holds a folder until the block ends."""
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, "-c", HELD.format(hold=hold)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
@@ -46,7 +47,7 @@ def working(hold: str) -> Iterator[None]:
 def test_a_suite_is_not_run_twice_at_once(tmp_path: Path, polarcast_here: Run) -> None:
     (tmp_path / "mine.yaml").write_text(SUITE + DATA)
     command = ["bench", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out")]
-    first = subprocess.Popen([sys.executable, "-m", "polarcast.hpc.cli", *command], stderr=subprocess.DEVNULL)
+    first = warm.Popen([sys.executable, "-m", "polarcast.hpc.cli", *command], stderr=subprocess.DEVNULL)
     try:
         while not (tmp_path / "out" / "suite.yaml").exists():
             assert first.poll() is None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from polarcast.data.folder_kind import checked_kind
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.hpc.cli.extensions import VERBS, add_verbs
 from polarcast.hpc.utils.console import run_app
+from tests.support import warm
 from tests.support.finished_run import BASELINE, finished
 
 Call = Callable[..., tuple[int, str, str]]
@@ -350,7 +352,8 @@ def fails(error: BaseException) -> Callable[[], None]:
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as end:
+    # After training in this process, exit_process would end the tests.
+    with mock.patch("polarcast.hpc.utils.console.exit_process", sys.exit), pytest.raises(SystemExit) as end:
         run_app(fails(error))
     return int(end.value.code or 0), capsys.readouterr().err
 
@@ -466,7 +469,7 @@ run_app(app)
 
 def test_a_terminated_command_leaves_no_temporary_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SLOW.format(folder=str(tmp_path))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with warm.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         assert len(list(tmp_path.iterdir())) == 1

@@ -21,6 +21,7 @@ from polarcast.data.ingest.volumes.frame import VolumeSettings
 from polarcast.data.ingest.volumes.gridding import Grid
 from polarcast.data.loading.reader import open_reader
 from polarcast.data.shards.write import write_shards
+from tests.support import warm
 from tests.support.radar_files import Blob, Scan, write_cfradial1, write_sigmet
 
 pytestmark = pytest.mark.acceptance
@@ -213,13 +214,13 @@ def test_a_killed_ingestion_resumes_and_the_archive_is_the_same(
     out = tmp_path / "archive"
     options = ["--size", "48", "--spacing-km", "3", "--workers", "1", "--pictures"]
     command = [sys.executable, "-m", "polarcast.hpc.cli", "data", "ingest", str(out), *map(str, volumes), *options]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    process = warm.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not any(out.glob(waits_for)) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
+    done = warm.run([*command, "--json"], check=True, capture_output=True, text=True)
     report = json.loads(done.stdout)
     assert report["failed"] == {}
     assert not (out / ".ingest").exists()

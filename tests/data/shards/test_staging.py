@@ -17,6 +17,7 @@ from polarcast.data.shards import fetch, staging
 from polarcast.data.shards.fetch import Fetch, Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.staging import stage
+from tests.support import warm
 from tests.support.marked_shards import all_to_train, marked_shards, samples_of
 
 ONCE = Patience(retries=0)
@@ -136,7 +137,7 @@ stage(read_manifest(sys.argv[1]), Path(sys.argv[2]))
 
 def test_staging_resumes_after_a_kill(manifest: Manifest, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(manifest.folder), str(tmp_path / "nvme")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with warm.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "copying\n"
         process.send_signal(signal.SIGKILL)

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 import polarcast as pc
 from polarcast.data.archive import Archive
 from polarcast.data.shards.manifest import Manifest
+from tests.support import warm
 
 PROJECT = Path(__file__).resolve().parents[3]
 SMALL = ["model.widths=[4,8]", "train.steps=4", "train.validate_every=2", "train.global_batch=4", "train.micro_batch=4"]
@@ -128,7 +129,7 @@ def test_predictions_are_the_numbers_that_the_command_writes(
     forecast = run.predict(archive.root, event=2, frames=(1, 3))
     command = [sys.executable, "-m", "polarcast.hpc.cli", "predict", run.path, archive.root, tmp_path / "theirs.nc",
                "--event", 2, "--frames", "1:3", "--json"]  # fmt: skip
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    done = warm.run([str(part) for part in command], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["warnings"] == list(forecast.warnings)
     forecast.to_netcdf(tmp_path / "ours.nc")
     ours, theirs = (xr.load_dataset(tmp_path / name) for name in ("ours.nc", "theirs.nc"))
@@ -198,7 +199,7 @@ def test_a_submission_is_the_script_of_the_command(tmp_path: Path, monkeypatch: 
     found = pc.submit(config, cluster="gpu", nodes=4, dry_run=True)
     command = [sys.executable, "-m", "polarcast.hpc.cli", "submit", "--dry-run", "--cluster", "gpu", "--nodes", "4",
                "--name", found.run.name, "--", "train", str(found.config), "--out", str(found.run)]  # fmt: skip
-    assert found.script == subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert found.script == warm.run(command, capture_output=True, text=True, check=True).stdout
     assert found.job is None
     assert not list(tmp_path.iterdir())
     with pytest.raises(pc.BadInput, match="nowhere"):

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.tracking.mirror import Mirror, open_mirror
 from polarcast.hpc.training.train import train
+from tests.support import warm
 from tests.support.wandb_file import OfflineRun
 
 SMALL = [
@@ -98,7 +98,7 @@ def test_resumed_run_stays_one_run_in_the_tracker(shards: Manifest, tmp_path: Pa
     # The child must not attach to this process's W&B service.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     for stop in (6, 0):  # killed after step 6, then to the end
-        done = subprocess.run(
+        done = warm.run(
             [sys.executable, "-c", script, str(tmp_path), str(stop), *settings],
             env={**clean, **secret}, capture_output=True, text=True, check=False,
         )  # fmt: skip
