@@ -59,7 +59,7 @@ def train(
 
         with progress("train", config.train.steps, world.is_first) as show, sole_writer(folder, world.is_first):
             train_run(config, RunFolder(folder, trust=True), world, lambda n, of, loss: show(n, of, f"loss {loss:.4f}"))
-        if not world.is_first:
+        if not world.is_first or world.folder:  # the launcher reports
             return
     _report_training(RunFolder(folder).path, as_json)
 

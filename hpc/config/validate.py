@@ -4,13 +4,15 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, get_args
 
 from polarcast.data.errors import CONTROL, BadInput, shown
 from polarcast.hpc.config.schema import RunConfig, TrainConfig
 from polarcast.hpc.scores.query import check_single
 from polarcast.models.common.settings import Limits
 from polarcast.models.registry import get_model
+
+_ALSO: dict[type, str] = {bool: "true, false", int: "or a number"}
 
 
 def check(config: RunConfig) -> None:
@@ -47,7 +49,9 @@ def check_values(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -
         if is_dataclass(getattr(plain, field.name)):
             check_values(type(value), vars(value), f"{key}.")
         elif problem := _problem(value, field.metadata.get("limits", Limits())):
-            raise BadInput(problem[0], key, problem[1])
+            # A field of several types takes more than its named values.
+            also = [_ALSO[kind] for kind in get_args(field.type) if kind in _ALSO and isinstance(value, str)]
+            raise BadInput(problem[0], key, ", ".join([problem[1], *also]))
 
 
 def _check_base(config: RunConfig) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
 from polarcast.hpc.config.resolve import ResolvedConfig, resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, set_up_torch
@@ -41,14 +42,26 @@ def measure_together(
     Returns:
         Samples of all nets per second, and their ratio to the samples of one net. With a count of 1, the ratio shows
         what stacking itself costs.
+
+    Raises:
+        BadInput: a model that is not trained by gradient descent, or whose nets can't be stacked.
     """
     set_up_torch(config.train.threads, World())
     resolved = resolve(config)
+    _require_stackable(resolved)
     contenders = {ALONE: _alone(resolved, size, steps)}
     contenders |= {_together(count): _stacked(resolved, size, count, steps) for count in counts}
     rows = interleaved(contenders, rounds, "samples/s", on_round)
     ratios = {f"{_together(n)} / {ALONE}": ratio(rows, _together(n), ALONE) for n in counts}
     return Measured("together", machine(), rows, ratios)
+
+
+def _require_stackable(resolved: ResolvedConfig) -> None:
+    name, fix = resolved.run.model["name"], "choose another network"
+    if not resolved.model.trained:
+        raise BadInput(f"{name} is not trained by gradient descent", "model.name", fix)
+    if build_model(resolved).loss_numbers(example_batch(resolved.inputs, (1, 1))) is None:
+        raise BadInput(f"{name} makes random numbers within its loss: its nets can't be stacked", "model.name", fix)
 
 
 def _together(count: int) -> str:

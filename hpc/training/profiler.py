@@ -4,6 +4,8 @@ Open the trace at https://ui.perfetto.dev, and the snapshot at https://pytorch.o
 """
 
 import gzip
+import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -21,12 +23,16 @@ from polarcast.data.files import replacing
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.runs.folder import RunFolder
 
+_log = logging.getLogger("polarcast")
+
 FOLDER = "profile"
 """Folder of the profiles inside the run folder."""
 _WARM_UP = 3
 """Steps of a process before the first one that is profiled: they allocate memory, and may compile or record."""
 _TOP = 10
 _MAX_ALLOCATIONS = 100_000
+_QUIET = "6"
+"""Level of Kineto's messages above all of them, also those that it prints whenever it starts and stops."""
 _STEP, _WAIT = "polarcast: step", "polarcast: wait for data"
 _EXCHANGE = {True: ("ncclDevKernel", "ncclKernel"), False: ("gloo:",)}
 """Beginnings of the names of exchanges between processes, on GPUs and on CPUs."""
@@ -52,7 +58,7 @@ class StepProfile:
         self._on_gpu = device.type == "cuda"
         self._profile: profile | None = None
         self._step: record_function | None = None
-        self._started, self._waited, self._done = 0.0, 0.0, 0
+        self._begun, self._seconds, self._waited, self._done = 0.0, 0.0, 0.0, 0
 
     def __enter__(self) -> "StepProfile":
         return self
@@ -62,12 +68,15 @@ class StepProfile:
             self._finish()
         elif self._profile:
             self._stop()
+        elif self._steps and kind is None and not self._done and self._world.is_first:
+            _log.warning("polarcast: no step was profiled: the first %d steps of a process are not", _WARM_UP)
 
     def begin_step(self, step: int) -> None:
         """Start at step `first` + warm-up; mark the beginning of `step`, from 0."""
         if self._steps and step == self._first:
             self._start()
         if self._profile:
+            self._begun = time.perf_counter()
             self._step = record_function(_STEP)
             self._step.__enter__()
 
@@ -85,10 +94,15 @@ class StepProfile:
     def end_step(self) -> None:
         """Mark the end of a step; write the files after the last one."""
         self._end_mark()
-        if self._profile:
-            self._done += 1
-            if self._done == self._steps:
-                self._finish()
+        if not self._profile:
+            return
+        self._done += 1
+        if self._done == self._steps:
+            self._synchronize()
+        # Without the validations and checkpoints between steps.
+        self._seconds += time.perf_counter() - self._begun
+        if self._done == self._steps:
+            self._finish()
 
     def _start(self) -> None:
         if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
@@ -96,28 +110,30 @@ class StepProfile:
         if self._on_gpu:
             torch.cuda.memory._record_memory_history(max_entries=_MAX_ALLOCATIONS)
             torch.cuda.synchronize()
+        os.environ.setdefault("KINETO_LOG_LEVEL", _QUIET)
         kinds = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * self._on_gpu]
         self._profile = profile(activities=kinds, record_shapes=True, profile_memory=True)
         self._profile.start()
-        self._started = time.perf_counter()
+
+    def _synchronize(self) -> None:
+        if self._on_gpu:
+            torch.cuda.synchronize()
 
     def _end_mark(self) -> None:
         if self._step:
             self._step.__exit__(None, None, None)
             self._step = None
 
-    def _stop(self) -> tuple[profile, float]:
-        """Stop recording; return the profile and the time it took, in seconds."""
+    def _stop(self) -> profile:
+        """Stop recording; return the profile."""
         assert self._profile is not None
-        if self._on_gpu:
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - self._started
+        self._synchronize()
         self._end_mark()
         finished, self._profile = self._profile, None
         finished.stop()
         if self._on_gpu:
             torch.cuda.memory._record_memory_history(enabled=None)
-        return finished, seconds
+        return finished
 
     def _finish(self) -> None:
         """Write the files, and on rank 0 the summary, in the log and on standard error."""
@@ -127,10 +143,10 @@ class StepProfile:
         if self._on_gpu:
             with replacing(trace.with_name(trace.name.replace(".json.gz", ".memory.pickle"))) as partial:
                 torch.cuda.memory._dump_snapshot(str(partial))
-        finished, seconds = self._stop()
+        finished = self._stop()
         _write_trace(finished, trace)
         if self._world.is_first:
-            found = summary(finished.key_averages(), seconds, self._waited, self._done, self._on_gpu)
+            found = summary(finished.key_averages(), self._seconds, self._waited, self._done, self._on_gpu)
             self._run.log(event="profile", step=self._first + self._done, trace=f"{FOLDER}/{trace.name}", **found)
             print(described(found, trace), file=sys.stderr, flush=True)
 

@@ -94,7 +94,9 @@ class StackBackend(GraphedBackend):
 
     def __init__(self, nets: StackedNets, config: TrainConfig, accumulation: int, world: World) -> None:
         """Move the nets to the device; see `GraphedBackend`."""
-        super().__init__(nets, replace(config, compile=False), accumulation, world)
+        # One process steps all nets: nothing is sharded, whatever the ZeRO stage.
+        config = replace(config, compile=False, zero_stage=0)
+        super().__init__(nets, config, accumulation, world)
         self.mode = "" if wants_graphs(config, world) else _NO_GRAPHS
 
     def begin(self, steps: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from polarcast.data.batch import Batch
 from polarcast.models.common.frozen import freeze
 from polarcast.models.common.rain import last_rain
+from polarcast.models.common.settings import setting
 from polarcast.models.common.standardize import Standard
 from polarcast.models.diffusion.conditional import RainDiffusionConfig
 from polarcast.models.diffusion.denoising import Denoising
@@ -21,6 +22,9 @@ from polarcast.models.forecaster import Forecaster, InputSpec
 @dataclass
 class ResidualDiffusionConfig(RainDiffusionConfig):
     """Configuration of the residual diffusion."""
+
+    fields: int = setting(1, least=1, most=1000)
+    """Number of residual fields diffused together and averaged, as in the combined diffusion."""
 
 
 class ResidualDiffusion(Generative):
@@ -37,15 +41,20 @@ class ResidualDiffusion(Generative):
         self.config, self.base, self.scaling = config, base, config.scaling
         self.space = RainSpace(config.rain_transform)
         self.standard = Standard(1, 0.0, 0.2)
-        self.denoising = Denoising(config, 1, inputs.channels + 1)
+        self.denoising = Denoising(config, config.fields, inputs.channels + 1)
+
+    @property
+    def field_count(self) -> int:
+        """Number of residual fields diffused together."""
+        return self.config.fields
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit mean and standard deviation of the residual."""
         self.standard.fit(self._residual(batch) for batch in batches)
 
     def target(self, batch: Batch) -> Tensor:
-        """Return the standardized residual, (b, 1, y, x)."""
-        return self.standard(self._residual(batch))
+        """Return the standardized residual, (b, fields, y, x); all fields are equal."""
+        return self.standard(self._residual(batch)).expand(-1, self.field_count, -1, -1)
 
     def condition(self, batch: Batch) -> Tensor:
         """Return radar fields and, last, the base's estimate of transformed rain, (b, k + 1, y, x)."""
@@ -57,10 +66,10 @@ class ResidualDiffusion(Generative):
         return rain_weight(last_rain(batch), share) if share else None
 
     def make(self, batch: Batch, keys: Sequence[int], sampler: Sampler) -> Tensor:
-        """Return the estimate plus a sampled residual, (b, 1, y, x) in mm/h."""
+        """Return the estimate plus sampled residuals, (b, fields, y, x) in mm/h."""
         condition = self.condition(batch)
         estimate = condition[:, -1:]
-        noise = self.noise(keys, estimate.shape[1:], estimate.device)
+        noise = self.noise(keys, (self.field_count, *estimate.shape[-2:]), estimate.device)
         low, high = (self.standard(limit - estimate) for limit in self.space.limits(noise))
         residual = self.standard.restore(self.denoising.sample(condition, noise, sampler, (low, high)))
         return self.space.rain_rate(estimate + residual)

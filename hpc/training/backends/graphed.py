@@ -105,7 +105,7 @@ GRAPHS = "CUDA graphs"
 
 
 def wants_graphs(config: TrainConfig, world: World) -> bool:
-    """Return whether to try CUDA graphs; with `train.graphs=on`, log why not."""
+    """Return whether to try CUDA graphs; with `train.graphs=true`, log why not."""
     if config.graphs is False:
         return False
     obstacle = _static_obstacle(config, world)

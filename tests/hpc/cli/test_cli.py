@@ -65,6 +65,8 @@ def test_frame_of_wrong_shape_is_named(broken: Archive, tmp_path: Path) -> None:
         (("train", "nonsense"), "nonsense"),
         (("train", "demo", "data.shards=http://127.0.0.1:9/x"), "http://127.0.0.1:9/x/manifest.json: can't be read"),
         (("train", "demo", "data.reader=fast"), "choose from: mapped, stream"),
+        (("train", "demo", "train.graphs=maybe"), "choose from: auto, true, false"),
+        (("train", "demo", "train.micro_batch=large"), "choose from: auto, or a number"),
         (("train", "demo", "data.balance=2"), "data.balance: must be at most 1"),
         (("train", "demo", "data.stream.lanes=0"), "data.stream"),
         (("data", "index", "nowhere"), "nowhere: no such folder"),

@@ -49,6 +49,7 @@ def train_on(ranks: int, shards: Manifest, folder: Path, *overrides: str) -> Run
     command = [sys.executable, "-m", "polarcast.hpc.cli", *arguments, "--out", folder, "--processes", ranks]
     done = warm.run([str(c) for c in command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained ") == 1
     run = RunFolder(folder)
     assert [r["world_size"] for r in run.records() if r["event"] == "start"] == [ranks]
     return run

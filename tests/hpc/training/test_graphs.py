@@ -43,18 +43,19 @@ BASES = {
     "residual_nowcast": "furenet",
 }
 TRAINED = [name for name, model in MODELS.items() if model.trained]
+FIRST_GUESS = {"unet", "wf_unet", "diffusion", "combined_diffusion"}
 RATES = [1e-3, 2e-3, 5e-4, 1e-3]
 
 
-def configure(name: str, **train: object) -> RunConfig:
-    settings = {"name": name, **SMALL.get(name, {"widths": [4, 8]})}
+def configure(name: str, model: dict[str, object] | None = None, **train: object) -> RunConfig:
+    settings = {"name": name, **SMALL.get(name, {"widths": [4, 8]}), **(model or {})}
     values = {"task": MODELS[name].tasks[0], "match_params": False, "data": {"heights_km": [3.0]}, "model": settings}
     return load_config("demo", {**values, "train": {"global_batch": 4, "micro_batch": 2, "threads": 1, **train}})
 
 
-def made(name: str) -> tuple[Forecaster, Callable[..., Batch]]:
+def made(name: str, **settings: object) -> tuple[Forecaster, Callable[..., Batch]]:
     """A small model with a base, if it needs one, and a maker of its batches, 16 × 16."""
-    resolved = resolve(configure(BASES.get(name, name)))
+    resolved = resolve(configure(BASES.get(name, name), settings))
     model = build_model(resolved)
     if name in BASES:
         config = MODELS[name].config(**SMALL.get(name, {"widths": [4, 8]}))
@@ -240,11 +241,17 @@ class _HostConstants(TorchFunctionMode):
         return result
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_training_step_needs_nothing_of_the_host(name: str) -> None:
+def test_models_that_can_have_a_first_guess_are_tried_with_it() -> None:
+    assert {name for name in TRAINED if hasattr(MODELS[name].config(), "first_guess")} == FIRST_GUESS
+
+
+@pytest.mark.parametrize(
+    ("name", "first_guess"), [*((name, False) for name in TRAINED), *((name, True) for name in sorted(FIRST_GUESS))]
+)
+def test_training_step_needs_nothing_of_the_host(name: str, first_guess: bool) -> None:
     """Hold which models a CUDA graph can contain, without a GPU: the meta device has no values to wait for."""
     with torch.device("meta"):
-        model, batch_of = made(name)
+        model, batch_of = made(name, **({"first_guess": "power_law"} if first_guess else {}))
         batch = batch_of(2)
     numbers = model.loss_numbers(batch)
     if name == "post_process":

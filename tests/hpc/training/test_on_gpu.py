@@ -29,6 +29,7 @@ from polarcast.hpc.training.micro_batch import choose_micro_batch
 from polarcast.hpc.training.staging import Stager
 from polarcast.hpc.training.train import train
 from polarcast.models.forecaster import Forecaster
+from polarcast.models.qpe.unet import UNet
 from tests.support import segments
 from tests.support.fields import PAIRS
 
@@ -226,6 +227,27 @@ def test_graphs_in_bfloat16_and_compiled_match_plain_steps(train: dict[str, obje
     _, plain = losses_of(trainable("unet", graphs=False, engine="ddp", **train))
     assert mode == GRAPHS
     assert graphed == pytest.approx(plain, rel=2e-2)
+
+
+def test_step_that_waits_for_its_host_runs_kernel_by_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed recording leaves nothing behind: no other stream, no memory that is not used again."""
+    _, plain = losses_of(trainable("unet", graphs=False, engine="ddp"))
+    whole, stream = UNet.loss, torch.cuda.current_stream()
+
+    def loss(self: UNet, batch: Batch) -> torch.Tensor:
+        float(batch.radar.sum())
+        return whole(self, batch)
+
+    monkeypatch.setattr(UNet, "loss", loss)
+    mode, losses = losses_of(trainable("unet"))
+    assert "captur" in mode
+    assert losses == pytest.approx(plain, rel=1e-3)
+    assert torch.cuda.current_stream() == stream
+    other, before = torch.cuda.Stream(), torch.cuda.memory_reserved()
+    for _ in range(20):
+        torch.cuda.synchronize()
+        torch.ones(2**24, device="cuda").record_stream(other)
+    assert torch.cuda.memory_reserved() <= before + 4 * 2**26
 
 
 def test_late_losses_are_those_of_the_steps_before() -> None:

@@ -42,6 +42,7 @@ def test_profile_changes_no_result_and_no_digest(
     assert "profile of 2 steps" in printed.err
     assert "ui.perfetto.dev" in printed.err
     assert not printed.out
+    assert "USDT" not in printed.err
 
 
 def test_resumed_run_profiles_again_from_its_own_start(shards: Manifest, tmp_path: Path) -> None:
@@ -65,6 +66,28 @@ def test_end_of_the_run_cuts_a_profile_short(shards: Manifest, tmp_path: Path) -
     run = train_here(configure(shards, "train.profile=100", "train.steps=5"), tmp_path / "run")
     (record,) = (r for r in run.records() if r["event"] == "profile")
     assert record["steps"] == 2
+
+
+def test_run_that_ends_before_its_profile_says_so(
+    shards: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train_here(configure(shards, "train.profile=2", "train.steps=3"), tmp_path / "run")
+    assert "no step was profiled" in caplog.text
+    assert not (run.path / "profile").exists()
+
+
+def test_validations_between_steps_are_no_part_of_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("polarcast.hpc.training.profiler.time.perf_counter", lambda: clock[0])
+    run, profile = RunFolder(tmp_path), StepProfile(RunFolder(tmp_path), World(), 2, 0, torch.device("cpu"))
+    for step in (3, 4):
+        profile.begin_step(step)
+        torch.ones(3).exp()
+        clock[0] += 0.5
+        profile.end_step()
+        clock[0] += 100.0  # a validation
+    (record,) = run.records()
+    assert record["milliseconds"] == 500
 
 
 def test_error_during_a_profile_leaves_no_file(shards: Manifest, tmp_path: Path) -> None:

@@ -215,6 +215,16 @@ def spoil(path: Path) -> None:
     (path / "sums.json").write_text(json.dumps(sums))
 
 
+def test_memory_that_is_taken_meanwhile_does_not_change_the_micro_batch(
+    shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stack and its nets must take the same one."""
+    available = iter([10**12])
+    monkeypatch.setattr("polarcast.hpc.training.micro_batch._available_bytes", lambda: next(available, 0))
+    members = trained_together(members_of(shards, tmp_path, "train.micro_batch=auto", "train.steps=2"))
+    assert [records(member.run, "start")[0]["micro_batch"] for member in members] == [4, 4]
+
+
 def test_a_model_that_cannot_be_stacked_is_trained_one_by_one(
     shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

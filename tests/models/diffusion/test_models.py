@@ -300,3 +300,18 @@ def test_diffusers_is_imported_only_when_sampling() -> None:
     for path in Path(diffusion.__file__).parent.glob("*.py"):
         at_import = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
         assert not any("diffusers" in ast.unparse(node) for node in at_import)
+
+
+def test_residual_fields_are_one_residual_and_averaged(inputs: InputSpec, storms: Batch) -> None:
+    config = ResidualDiffusionConfig(widths=WIDTHS, steps=2, fields=3)
+    model = ResidualDiffusion(config, inputs, make_base("unet", inputs))
+    model.fit([storms])
+    randomized(model)
+    target = model.target(storms)
+    assert target.shape == (4, 3, 16, 16)
+    assert (target == target[:, :1]).all()
+    fields = model.make(storms, forecast_keys(storms, 0, 0), model.denoising.sampler)
+    assert fields.shape == (4, 3, 16, 16)
+    assert not torch.equal(fields[:, 0], fields[:, 1])
+    torch.testing.assert_close(model.forecast(storms)[:, 0], fields.mean(1, keepdim=True))
+    assert torch.isfinite(model.loss(storms))
