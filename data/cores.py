@@ -20,7 +20,7 @@ def cpu_quotas(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> list
         membership: File with the groups of this process.
     """
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text(errors="replace").splitlines()
     except OSError:
         return []
     groups = [line.split(":", 2) for line in lines if line.count(":") >= 2]

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from polarcast.data.archive import HEIGHTS_KM, NOT_RECORDED
+from polarcast.data.cores import usable_cores
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer, write_private
 from polarcast.data.secrets import redacted, redacted_tree
@@ -63,16 +63,18 @@ def run_suite(
         BadInput: data or settings are invalid, a cell failed because of its input, or another process runs this suite.
         WorkFailed: a cell failed for another reason.
     """
-    start_server()
     known = check_data(suite.data, folder.shards)
     cells = cells_of(suite, folder.shards)
     check_cells(suite, cells, known)
     with sole_writer(checked_output(folder.path, is_folder=True)):
         write_private(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
         workers = workers or default_workers(cells)
-        _plan(suite, folder, cells, workers, board)
+        pending = _pending(cells, folder)
+        if pending:
+            start_server()  # which imports while the data are made
+        _plan(suite, folder, pending, workers, board)
         manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
-        run_cells(cells, folder, manifest, workers, board, together)
+        run_cells(pending, folder, manifest, workers, board, together)
         outputs = [(c, folder.cell(c, manifest).output) for c in cells]
         return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_paper_archive(manifest))
 
@@ -93,7 +95,7 @@ def is_paper_archive(manifest: Manifest) -> bool:
 
 
 def run_cells(
-    cells: Sequence[Cell],
+    pending: Sequence[Cell],
     folder: SuiteFolder,
     manifest: Manifest,
     workers: int,
@@ -102,8 +104,7 @@ def run_cells(
 ) -> None:
     """Train and score the incomplete cells, seed by seed so that tables fill early, and the longest first."""
     jobs: dict[str, list[CellJob]] = {}
-    pending = _pending(cells, folder)
-    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    seeds = list(dict.fromkeys(cell.seed for cell in pending))
     for cell in sorted(pending, key=lambda cell: (seeds.index(cell.seed), -_seconds_from(cell, pending))):
         run = folder.cell(cell, manifest)
         base = folder.cell(cell.base, manifest).path.resolve() if cell.base else None
@@ -153,6 +154,7 @@ def write_tables(
         BadInput: records are missing or damaged, or cells were scored on different events.
     """
     from polarcast.hpc.bench.figures.draw import draw_figures
+    from polarcast.hpc.bench.figures.drawn import drawn_or_draw, fingerprint
     from polarcast.hpc.bench.figures.source import FigureData
     from polarcast.hpc.bench.report import write_report
 
@@ -162,7 +164,10 @@ def write_tables(
     tables = {name: _with_gain_note(build_table(name, suite, scores, note)) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
-    figures = draw_figures(folder / "figures", FigureData(suite, scores, _kept(outputs)), len(os.sched_getaffinity(0)))
+    kept = _kept(outputs)
+    key = fingerprint(suite, [file for _, output in outputs for file in (output.scores, output.cases)])
+    data = FigureData(suite, scores, kept)
+    figures = drawn_or_draw(folder / "figures", key, lambda: draw_figures(folder / "figures", data, usable_cores()))
     title, about = f"polarcast: {suite.name}", _about(suite, outputs)
     write_report(folder / "report.html", title, tables, figures, about, with_paper=with_paper)
     return tables
@@ -200,7 +205,7 @@ def default_workers(cells: Sequence[Cell]) -> int:
     if torch.cuda.is_available():
         return 1
     threads = max((c.config.train.threads for c in cells if _is_trained(c)), default=0)
-    return max(1, len(os.sched_getaffinity(0)) // threads) if threads else 1
+    return max(1, usable_cores() // threads) if threads else 1
 
 
 def expected_seconds(cell: Cell) -> float:
@@ -229,15 +234,15 @@ def _is_trained(cell: Cell) -> bool:
     return get_model(cell.config.model["name"]).trained
 
 
-def _plan(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], workers: int, board: ProgressBoard) -> None:
+def _plan(suite: Suite, folder: SuiteFolder, pending: Sequence[Cell], workers: int, board: ProgressBoard) -> None:
     """Announce the expected work to the board, in seconds of one core for a 64 × 64 demo."""
     if not (folder.shards / NAME).is_file():
         frames = suite.data.synth.events * (suite.data.synth.frames or _USUAL_FRAMES)
         if suite.data.archive is None:
             board.expect("synthesize", 0.015 * frames / workers)
         board.expect("shard", 0.002 * frames)
-    for cell in _pending(cells, folder):
-        board.expect("cells", expected_seconds(cell) / min(workers, len(cells)))
+    for cell in pending:
+        board.expect("cells", expected_seconds(cell) / min(workers, len(pending)))
 
 
 def _pending(cells: Sequence[Cell], folder: SuiteFolder) -> list[Cell]:

@@ -281,6 +281,9 @@ def _show(measured: "Measured", as_json: bool) -> None:
     for name, value in measured.ratios.items():
         also = f", {measured.busy_ratios[name]:.2f} {beside}" if name in measured.busy_ratios else ""
         print_text(f"{name}: {value:.2f}{also}")
+    for name, value in measured.busy_ratios.items():
+        if name not in measured.ratios:  # another contender of the same library was the fastest
+            print_text(f"{name}: {value:.2f} {beside}")
     for name, text in measured.notes.items():
         print_text(f"{name}: {text}")
 

@@ -58,7 +58,10 @@ def _start(workers: int) -> ThreadPoolExecutor:
         started.wait()
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="score")
-    for ready in [pool.submit(begin) for _ in range(workers)]:
-        ready.result()
-    torch.set_num_threads(threads)
+    try:
+        for ready in [pool.submit(begin) for _ in range(workers)]:
+            ready.result()
+    finally:
+        started.abort()  # those that started must not wait for one that the system refuses
+        torch.set_num_threads(threads)
     return pool

@@ -13,12 +13,13 @@ Switch = Callable[[bool], None]
 _SPIN = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 print(flush=True)
 while os.getppid() == int(sys.argv[1]):
     for _ in range(1_000_000):
         pass
 """
-"""The system kills it with its parent, also while it is stopped and however the parent ends."""
+"""The system kills it with its parent, also while it is stopped and however the parent ends. Ctrl-C reaches both."""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from polarcast.hpc.scores.arrays import as_arrays, on_cpu
+from polarcast.hpc.scores.arrays import as_arrays, on_cpu, scored_type
 
 _LARGEST = 255
 """Largest class that fits into uint8."""
@@ -31,8 +31,9 @@ def classify(field: Tensor, edges: Sequence[float]) -> Tensor:
         out = torch.empty(values.shape, dtype=dtype)
         pixel_kernels.classify(values, np.array(edges, values.dtype), out.numpy())
         return out
+    field = field.to(scored_type(field)).contiguous()
     levels = torch.tensor(edges, dtype=field.dtype, device=field.device)
-    reached = torch.bucketize(field.contiguous(), levels, right=True, out_int32=True) + 1
+    reached = torch.bucketize(field, levels, right=True, out_int32=True) + 1
     return torch.where(field.isnan(), 0, reached).to(dtype)
 
 

@@ -18,6 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 """A division by zero is not checked for, as in numpy; other Python threads run meanwhile."""
+_SETTINGS: Any = config
 _PLACES = ("CACHE_DIR", "CACHE_LOCATOR_CLASSES")
 """Settings of numba that choose where it keeps code, the second one in recent versions only."""
 
@@ -25,8 +26,11 @@ _PLACES = ("CACHE_DIR", "CACHE_LOCATOR_CLASSES")
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a function on its first call, or load the machine code of an earlier process.
 
-    Without a safe folder, and if the kept code can't be read or written, every process compiles for itself.
+    Without a safe folder or space on the disk, every process compiles for itself. Code that can't be read is removed,
+    and kept anew by the next process. With numba's `NUMBA_DISABLE_JIT=1`, for a debugger, nothing is compiled.
     """
+    if _SETTINGS.DISABLE_JIT:
+        return function
     dispatcher = _with_cache(function)
 
     @wraps(function)
@@ -35,7 +39,8 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
         try:
             dispatcher(*arguments)
         except Exception:  # a full disk or a damaged file, before it runs; an error of the function itself comes back
-            dispatcher = njit(**_OPTIONS)(function)
+            _remove_kept(function, dispatcher)
+            dispatcher = _compiled(function)
             dispatcher(*arguments)
 
     return call
@@ -43,7 +48,7 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
 
 def inlined(function: Function) -> Function:
     """Compile a function that kernels of the same file call; it is kept with each of them."""
-    return cast(Function, njit(**_OPTIONS)(function))
+    return cast(Function, _compiled(function))
 
 
 def cache_folder(source: Path) -> Path | None:
@@ -64,30 +69,41 @@ def cache_folder(source: Path) -> Path | None:
     return None
 
 
-def _with_cache(function: Callable[..., None]) -> Callable[..., None]:
+def _with_cache(function: Callable[..., None]) -> Any:
     source = Path(function.__code__.co_filename)
     folder = cache_folder(source)
     with suppress(OSError, RuntimeError):  # numba can't write to the folder
         if folder:
-            with _numba_folder("" if folder.parent == source.parent else str(folder)):
-                dispatcher = njit(cache=True, **_OPTIONS)(function)
+            dispatcher = _compiled(function, "" if folder.parent == source.parent else str(folder))
             if Path(dispatcher.stats.cache_path).is_relative_to(folder):
-                return cast(Callable[..., None], dispatcher)
-    return cast(Callable[..., None], njit(**_OPTIONS)(function))
+                return dispatcher
+    return _compiled(function)
+
+
+def _remove_kept(function: Callable[..., None], dispatcher: Any) -> None:
+    if folder := dispatcher.stats.cache_path:
+        for file in Path(folder).glob(f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}-*.nb[ci]"):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _compiled(function: Callable[..., Any], folder: str | None = None) -> Any:
+    """Return a dispatcher that keeps code in a folder, beside the source if it is empty, or nowhere without one."""
+    with _numba_folder(folder or ""):
+        return njit(cache=folder is not None, **_OPTIONS)(function)
 
 
 @contextmanager
 def _numba_folder(folder: str) -> Iterator[None]:
     """Let numba keep code in a folder, or beside the source if it is empty, whatever its own settings say."""
-    settings: Any = config
-    before = {name: getattr(settings, name) for name in _PLACES if hasattr(settings, name)}
+    before = {name: getattr(_SETTINGS, name) for name in _PLACES if hasattr(_SETTINGS, name)}
     for name in before:
-        setattr(settings, name, folder if name == "CACHE_DIR" else "")
+        setattr(_SETTINGS, name, folder if name == "CACHE_DIR" else "")
     try:
         yield
     finally:
         for name, value in before.items():
-            setattr(settings, name, value)
+            setattr(_SETTINGS, name, value)
 
 
 def _is_own(folder: Path) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polarcast.hpc.scores.arrays import as_arrays, on_cpu
+from polarcast.hpc.scores.arrays import as_arrays, on_cpu, scored_type
 from polarcast.hpc.scores.ratios import Array, quotient
 
 CRPS_PARTS = ("pixels", "sum_abs_error", "sum_abs_difference")
@@ -40,7 +40,7 @@ def crps_sums(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float] = 
         x, y = ordered.clamp(min=threshold), truth.clamp(min=threshold)
         error = (x - y[:, None]).abs().mean(1).sum((-2, -1))
         difference = torch.einsum("nmyx,m->n", x, weights) / max(1, members * (members - 1))
-        parts.append(torch.stack([torch.full_like(error, y[0].numel()), error, difference], -1))
+        parts.append(torch.stack([torch.full_like(error, y.shape[1:].numel()), error, difference], -1))
     return torch.stack(parts, 1)
 
 
@@ -51,7 +51,7 @@ def _crps_by_kernel(ensemble: Tensor, observed: Tensor, thresholds: Sequence[flo
     sums = torch.zeros(len(ensemble), len(lowest), len(CRPS_PARTS), dtype=torch.float64)
     terms = sums[..., 1:].numpy()
     crps_terms(*as_arrays(ensemble, observed), lowest, terms)
-    sums[..., 0] = observed[0].numel()
+    sums[..., 0] = observed.shape[1:].numel()
     sums[..., 1] /= members
     sums[..., 2] /= max(1, members * (members - 1))
     return sums
@@ -91,7 +91,7 @@ def spread_sums(ensemble: Tensor, observed: Tensor) -> Tensor:
     x = ensemble.double()
     error = (x.mean(1) - observed.double()).square().sum((-2, -1))
     variance = x.var(1, correction=1).sum((-2, -1))
-    return torch.stack([torch.full_like(error, observed[0].numel()), variance, error], -1)
+    return torch.stack([torch.full_like(error, observed.shape[1:].numel()), variance, error], -1)
 
 
 def _spread_by_kernel(ensemble: Tensor, observed: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def _spread_by_kernel(ensemble: Tensor, observed: Tensor) -> Tensor:
 
     sums = torch.zeros(len(ensemble), len(SPREAD_PARTS), dtype=torch.float64)
     spread_terms(*as_arrays(ensemble, observed), sums[:, 1:].numpy())
-    sums[:, 0] = observed[0].numel()
+    sums[:, 0] = observed.shape[1:].numel()
     return sums
 
 
@@ -150,12 +150,9 @@ def rank_counts(ensemble: Tensor, observed: Tensor) -> Tensor:
 def _ranks_by_kernel(ensemble: Tensor, observed: Tensor) -> Tensor:
     from polarcast.hpc.scores.pixel_kernels import count_ranks
 
-    ranks = ensemble.shape[1] + 1
-    counts = torch.zeros(len(ensemble), ranks, ranks, dtype=torch.int64)
+    counts = torch.zeros(len(ensemble), ensemble.shape[1] + 1, dtype=torch.float64)
     count_ranks(*as_arrays(ensemble, observed), counts.numpy())
-    below, equal, rank = torch.meshgrid(*3 * [torch.arange(ranks)], indexing="ij")
-    shares = ((below <= rank) & (rank <= below + equal)).double() / (equal + 1)
-    return torch.einsum("nbe,ber->nr", counts.double(), shares)
+    return counts
 
 
 def probability_counts(ensemble: Tensor, observed: Tensor, thresholds: Sequence[float]) -> Tensor:
@@ -173,6 +170,8 @@ def probability_counts(ensemble: Tensor, observed: Tensor, thresholds: Sequence[
     """
     if on_cpu(ensemble, observed):
         return _probabilities_by_kernel(ensemble, observed, thresholds)
+    wanted = scored_type(ensemble, observed)
+    ensemble, observed = ensemble.to(wanted), observed.to(wanted)
     members, counts = ensemble.shape[1], []
     for threshold in thresholds:
         forecast = (ensemble >= threshold).sum(1).flatten(1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from polarcast.hpc.scores.arrays import as_arrays, on_cpu
+from polarcast.hpc.scores.arrays import as_arrays, on_cpu, scored_type
 from polarcast.hpc.scores.ratios import Array, quotient
 
 PARTS = ("sum_sq_difference", "sum_squares")
@@ -71,7 +71,8 @@ def sums_on_device(forecast: Tensor, observed: Tensor, thresholds: Sequence[floa
     Returns:
         (n, threshold, window, 2) float64.
     """
-    fields = torch.stack([forecast, observed])
+    wanted = scored_type(forecast, observed)
+    fields = torch.stack([forecast.to(wanted), observed.to(wanted)])
     return torch.stack([_of_events(fields >= threshold, windows) for threshold in thresholds], 1)
 
 

@@ -39,7 +39,7 @@ def window_sums(
     lengths = np.array([_run_length(total, window, height, width) for window in windows])
     tables = np.empty((2, height + margin, width + margin), count)
     out = np.empty((n, len(thresholds), len(windows), 2))
-    _window_sums(forecast, observed, thresholds, np.array(windows), lengths, tables, count, total, out)
+    _window_sums(forecast, observed, thresholds, np.array(windows), lengths, margin // 2, tables, count, total, out)
     return out
 
 
@@ -88,11 +88,10 @@ def _run_sums(tables: Any, top: int, left: int, window: int, length: int, count:
 
 @kernel
 def _window_sums(
-    forecast: Any, observed: Any, thresholds: Any, windows: Any, lengths: Any, tables: Any, count: Any, total: Any,
-    out: Any,
+    forecast: Any, observed: Any, thresholds: Any, windows: Any, lengths: Any, low: int, tables: Any, count: Any,
+    total: Any, out: Any,
 ) -> None:  # fmt: skip
     height, width = forecast.shape[1:]
-    low = windows.max() // 2
     for i in range(len(forecast)):
         for k in range(len(thresholds)):
             _fill(tables[0], forecast[i], thresholds[k], low)

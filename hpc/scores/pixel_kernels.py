@@ -184,10 +184,12 @@ def spread_terms(ensemble: Any, observed: Any, out: Any) -> None:
 
 @kernel
 def count_ranks(ensemble: Any, observed: Any, out: Any) -> None:
-    """Add the number of pixels by members below and members equal to the observation to (n, m + 1, m + 1) int64."""
+    """Add the number of pixels by rank of the observation, ties split evenly between their ranks, to (n, m + 1)."""
     n, members, height, width = ensemble.shape
     below, equal = np.empty(width, np.int32), np.empty(width, np.int32)
+    pixels = np.empty((members + 1, members + 1), np.int64)
     for i in range(n):
+        pixels[:] = 0
         for y in range(height):
             truth = observed[i, y]
             for x in range(width):
@@ -199,7 +201,11 @@ def count_ranks(ensemble: Any, observed: Any, out: Any) -> None:
                     below[x] += values[x] < truth[x]
                     equal[x] += values[x] == truth[x]
             for x in range(width):
-                out[i, below[x], equal[x]] += 1
+                pixels[below[x], equal[x]] += 1
+        for first in range(members + 1):
+            for ties in range(members + 1 - first):
+                for rank in range(first, first + ties + 1):
+                    out[i, rank] += pixels[first, ties] / (ties + 1)
 
 
 @kernel

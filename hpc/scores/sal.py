@@ -75,7 +75,8 @@ def _center(field: Array) -> Array:
     """Return the centers of mass along y and x, (2, n); NaN without rain."""
     total = field.sum((1, 2))
     y, x = (np.arange(size, dtype=float) for size in field.shape[1:])
-    return np.stack([quotient(field.sum(2) @ y, total), quotient(field.sum(1) @ x, total)])
+    # The last digits of a matrix product depend on the number of fields.
+    return np.stack([quotient((field.sum(2) * y).sum(1), total), quotient((field.sum(1) * x).sum(1), total)])
 
 
 def _objects(field: Array, center: Array) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import torch
@@ -53,4 +54,22 @@ def test_an_error_is_raised(workers: int) -> None:
 
     with pytest.raises(ValueError, match="0"):
         list(scored(fail, range(5), workers))
+    assert torch.get_num_threads() == 2
+
+
+def test_threads_that_started_do_not_wait_for_one_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, list[threading.Thread]()
+
+    def refuse_the_third(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_third)
+    with suppress(RuntimeError):
+        list(scored(lambda item: item, range(5), 3))
+    for thread in started:
+        thread.join(30)
+        assert not thread.is_alive()
     assert torch.get_num_threads() == 2

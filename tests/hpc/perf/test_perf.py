@@ -1,6 +1,7 @@
 """Contenders of a benchmark do equal work, and ratios agree with rows."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -82,6 +83,10 @@ def test_neighbors_run_when_told_and_end_with_the_block() -> None:
         until(lambda: {process_state(pid) for pid in mine} == {"T"})
         switch(True)
         until(lambda: {process_state(pid) for pid in mine} == {"R"})
+        for pid in mine:
+            os.kill(pid, signal.SIGINT)  # as Ctrl-C does, which must not print an error of theirs
+        switch(False)
+        until(lambda: {process_state(pid) for pid in mine} == {"T"})
     assert not children() - before
     with neighbors(0) as nothing:
         assert nothing is None

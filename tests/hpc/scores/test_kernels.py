@@ -16,6 +16,8 @@ from polarcast.hpc.scores import arrays, categorical, classes, continuous, ensem
 from polarcast.hpc.scores.compiled import cache_folder
 from polarcast.hpc.scores.fss import fractions, sums_on_device
 from polarcast.hpc.scores.fss_kernel import window_sums
+from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.sums import score_fields
 from tests.support.fields import PAIRS, missing, rain
 
 
@@ -61,8 +63,8 @@ def test_full_windows_do_not_overflow(windows: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_fss_of_a_device_equals_the_compiled_one(dtype: torch.dtype) -> None:
     forecast, observed = (field.to(dtype) for field in PAIRS["missing values"])
-    levels, windows = (0.5, 5.0), (1, 2, 9, 33)
-    sums = sums_on_device(forecast.float(), observed.float(), levels, windows)
+    levels, windows = (0.1, 5.0), (1, 2, 9, 33)
+    sums = sums_on_device(forecast, observed, levels, windows)
     areas = torch.tensor(windows, dtype=torch.float64)[:, None] ** 2
     assert torch.equal(fractions(forecast, observed, levels, windows), sums / areas**2)
 
@@ -101,6 +103,31 @@ def test_kernels_equal_the_operators_of_other_devices(pair: str, monkeypatch: py
         torch.testing.assert_close(ours, theirs, rtol=0 if exact else 1e-12, atol=0 if exact else 1e-9)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_threshold_is_not_rounded_to_half_precision(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classes, "on_cpu", lambda *_: compiled)
+    monkeypatch.setattr(ensemble, "on_cpu", lambda *_: compiled)
+    field = torch.full((1, 4, 4), 0.1).half()  # 0.09998
+    assert (classes.classify(field, (0.1,)) == 1).all()
+    assert ensemble.probability_counts(field[None], field, (0.1,))[0, 0].tolist() == [[16, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("shape", "members"), [((32, 32), 1), ((100, 100), 5), ((20, 24), 8)])
+@pytest.mark.parametrize("unit", ["mm/h", "dBZ"])
+def test_sums_do_not_depend_on_the_batch(shape: tuple[int, int], members: int, unit: str) -> None:
+    """To the last digit."""
+    generator = torch.Generator().manual_seed(members)
+    forecast, observed = (
+        (20 * torch.randn(13, *rest, generator=generator)).clamp(min=0) for rest in ((members, *shape), shape)
+    )
+    protocol = Protocol(unit, shape, members)
+    whole = score_fields(forecast, observed, protocol)
+    for size in (1, 2, 5):
+        parts = [score_fields(*pair, protocol) for pair in zip(forecast.split(size), observed.split(size), strict=True)]
+        for name, sums in whole.items():
+            assert torch.equal(torch.cat([part[name] for part in parts]), sums), name
+
+
 def test_a_missing_value_is_not_lost_in_the_crps() -> None:
     members = torch.stack([rain(1), missing(rain(2)), rain(3)], 1)
     assert ensemble.crps_sums(members, rain(4), (5.0,))[..., 1].isnan().all()
@@ -127,7 +154,8 @@ class TestKeptCode:
         tmp_path.chmod(0o777)
         assert cache_folder(tmp_path / "kernel.py") is None
 
-    def test_a_damaged_file_is_compiled_anew(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("suffix", ["nbc", "nbi"])
+    def test_a_damaged_file_is_compiled_and_kept_anew(self, tmp_path: Path, suffix: str) -> None:
         (tmp_path / "own.py").write_text(
             "from polarcast.hpc.scores.compiled import kernel\n"
             "@kernel\ndef double(values, out):\n    out[0] = 2 * values[0]\n"
@@ -135,16 +163,22 @@ class TestKeptCode:
         probe = "import numpy as np, own; a = np.ones(1); own.double(a, a); print(a[0])"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
 
-        def run() -> str:
-            command = [sys.executable, "-c", probe]
-            return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+        def run(**settings: str) -> str:
+            command, env = [sys.executable, "-c", probe], {**environment, **settings}
+            return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
 
+        def kept() -> list[Path]:
+            return [*(tmp_path / "__pycache__").glob("own.double-*.nb[ci]")]
+
+        assert run(NUMBA_DISABLE_JIT="1") == "2.0"
+        assert not kept()
         assert run() == "2.0"
-        kept = [*(tmp_path / "__pycache__").glob("own.double-*.nb[ci]")]
-        assert len(kept) == 2
-        for file in kept:
-            file.write_bytes(b"damaged")
+        [damaged] = [file for file in kept() if file.suffix == f".{suffix}"]
+        damaged.write_bytes(b"damaged")
         assert run() == "2.0"
+        assert not kept()
+        assert run() == "2.0"
+        assert len(kept()) == 2
 
 
 def test_numba_is_loaded_by_scoring_only() -> None:
