@@ -217,11 +217,8 @@ def open_training(
     """
     config, settings = resolved.run, resolved.run.train
     found = _preflight(run, world) if world.size > 1 else {"together": together} if together > 1 else {}
-    training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
-    samples = TrainLoader(build_sampler(config, training), run, world)
+    training, validation, samples = _open_data(config, manifest, run, world)
     logger = MetricsLogger(run, world, settings, together)
-    samples.inspect(training, config.data)
-    require_intact(validation, config.data, world)
     state, progress = _resume(run, world)
     first, parameters = progress.step, parameter_count(model)
     micro_batch = micro_batch or choose_micro_batch(resolved, manifest, world)
@@ -250,6 +247,17 @@ def open_training(
         )  # fmt: skip
         for mirror in mirrors:
             mirror.finish()
+
+
+def _open_data(
+    config: RunConfig, manifest: Manifest, run: RunFolder, world: World
+) -> tuple[Reader, Reader, TrainLoader]:
+    """Open and verify training and validation data; return their readers and the loader of this rank; collective."""
+    training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
+    samples = TrainLoader(build_sampler(config, training), run, world)
+    samples.inspect(training, config.data)
+    require_intact(validation, config.data, world)
+    return training, validation, samples
 
 
 def _preflight(run: RunFolder, world: World) -> dict[str, Any]:
