@@ -219,8 +219,9 @@ def _training_seconds(cell: Cell) -> float:
 
 
 def _scoring_seconds(cell: Cell) -> float:
-    """Return the time to fit, forecast and score; each step of a sampler evaluates a network."""
-    sampler_steps = (cell.base or cell).config.model.get("steps", 0)
+    """Return the time to fit, forecast and score; each step of a sampler evaluates a network, for each member."""
+    models = [one.config.model for one in (cell, cell.base) if one]
+    sampler_steps = cell.config.evaluate.members * max(model.get("steps", 0) for model in models)
     return 4.0 * (1.0 if _is_trained(cell) else get_model(cell.config.model["name"]).cost) + 3.0 * sampler_steps
 
 

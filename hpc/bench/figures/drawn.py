@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
+from polarcast.data.shards.health import file_sha256
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.utils.versions import package_versions
 
@@ -56,6 +57,6 @@ def _unchanged(folder: Path, key: str) -> list[Path]:
 def _digest(file: Path) -> str:
     """Return the SHA-256 of a file, or `missing`."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return file_sha256(file)
     except OSError:
         return "missing"
