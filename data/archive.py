@@ -6,6 +6,11 @@ are either siblings of the rain folder or inside ``NJU_CPOL_update2308``, as in 
 
 Reflectivity is required. ZDR, KDP, the rain grid and any height are optional. Archives written by polarcast also have
 metadata that the published layout lacks: ``archive.json`` for the archive and ``events/data_dir_NNN.json`` per event.
+
+Fill value 0 does not tell no echo from no observation. ``observed/data_dir_NNN.npz`` holds the observed pixels of an
+event: the different masks as packed bits (k, levels, bytes), and the number of each frame's mask (t,). Levels are the
+heights and, in an archive with rain, the ground (`observed.ObservedPixels`). An event without this file, as all of a
+published archive, counts as observed everywhere.
 """
 
 import hashlib
@@ -22,6 +27,7 @@ import numpy as np
 from polarcast.data.errors import BadInput
 from polarcast.data.field_file import Field, npy_bytes, read_field
 from polarcast.data.notes import number_of, read_archive_note, read_event_note, write_event_note
+from polarcast.data.observed import Mask, ObservedPixels, read_observed
 
 VARIABLES = ("zh", "zdr", "kdp")
 HEIGHTS_KM = (1.0, 3.0, 7.0)
@@ -34,6 +40,7 @@ NOT_RECORDED = "not recorded"
 _FOLDERS = {"zh": "dBZ", "zdr": "ZDR", "kdp": "KDP"}
 _RADAR = "NJU_CPOL_update2308"
 _RAIN = "NJU_CPOL_kdpRain"
+_OBSERVED = "observed"
 _EVENT = re.compile(r"data_dir_(\d+)")
 _HEIGHT = re.compile(r"(\d+(?:\.\d+)?)km")
 _FRAME = re.compile(r"frame_(\d+)\.npy")
@@ -91,9 +98,44 @@ class Archive:
         """Read the rain rate of one frame, (y, x) in mm/h. Raises BadInput if it is missing or unreadable."""
         return read_field(self.rain_file(event, frame))
 
+    def observed_file(self, event: int) -> Path:
+        """Path of the masks of one event; the file is absent if the event counts as observed everywhere."""
+        root = self.root.parent if self.root.name == _RADAR else self.root
+        return root / _OBSERVED / f"data_dir_{event:03d}.npz"
+
+    def read_observed(self, event: int, shape: tuple[int, ...]) -> ObservedPixels | None:
+        """Read the observed pixels of one event at the archive's heights and, with rain, on the ground.
+
+        Args:
+            event: Event number.
+            shape: Shape of the event's fields, (y, x).
+
+        Returns:
+            None if the event has no masks: all of its pixels count as observed.
+
+        Raises:
+            BadInput: The file is damaged, has another shape, or lacks a height, the ground or a frame.
+        """
+        path = self.observed_file(event)
+        found = read_observed(path)
+        if found is None:
+            return None
+        try:
+            found = found.select(self.heights_km, self.has_rain)
+        except ValueError as error:
+            raise BadInput(f"no mask of observed pixels at {error}", path, "make the event again") from None
+        if found.shape != tuple(shape):
+            what = f"masks of {found.shape} pixels, but the fields have {tuple(shape)}"
+            raise BadInput(what, path, "make the event again")
+        if 1 < len(found.frames) <= max(self.frames[event], default=0):
+            what = f"masks of {len(found.frames)} frames, the event has frame {max(self.frames[event])}"
+            raise BadInput(what, path, "make the event again")
+        return found
+
     def fingerprint(self) -> str:
         """Hash that changes when a frame is added, removed or replaced. Raises BadInput if a file is unreadable."""
         files = [self.first_file(event, frame) for event, frames in self.frames.items() for frame in frames]
+        files += [path for path in map(self.observed_file, self.frames) if path.exists()]
         try:
             stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         except OSError as error:
@@ -179,6 +221,7 @@ def write_event(
     variables: Sequence[str] = VARIABLES,
     heights_km: Sequence[float] = HEIGHTS_KM,
     note: dict[str, Any] | None = None,
+    observed: Mask | None = None,
 ) -> None:
     """Write one event into the archive at `root`; an interrupted write leaves no event that looks complete.
 
@@ -190,7 +233,13 @@ def write_event(
         variables: Names along v, including zh.
         heights_km: Heights along z, ascending.
         note: Metadata of the event; written last, so its presence marks a complete event.
+        observed: Observed pixels, (t or 1, levels, y, x); levels are the heights and, with rain, the ground. None for
+            an event that counts as observed everywhere.
+
+    Raises:
+        ValueError: The masks have other levels.
     """
+    masks = None if observed is None else ObservedPixels.of(observed, heights_km, rain is not None)
     partial = root / f".partial_{event:03d}"
     shutil.rmtree(partial, ignore_errors=True)
     targets = _fields_in_order(radar, rain, variables, heights_km)
@@ -199,15 +248,27 @@ def write_event(
         staged.mkdir(parents=True)
         for frame, values in enumerate(fields):
             (staged / f"frame_{frame:03d}.npy").write_bytes(npy_bytes(values))
+    if masks is not None:
+        (partial / _OBSERVED).write_bytes(masks.to_bytes())
     finals = {folder: root / folder / f"data_dir_{event:03d}" for folder in targets}
     for final in reversed(finals.values()):  # first the folder that events are listed from
         shutil.rmtree(final, ignore_errors=True)
+    _place_observed(partial / _OBSERVED, root / _OBSERVED / f"data_dir_{event:03d}.npz")
     for folder, final in finals.items():
         final.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial / folder, final)
     if note is not None:
         write_event_note(root, event, note)
     shutil.rmtree(partial)
+
+
+def _place_observed(staged: Path, final: Path) -> None:
+    """Move the masks of an event to their place, or remove those of an earlier event without masks."""
+    if not staged.exists():
+        final.unlink(missing_ok=True)
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(staged, final)
 
 
 def has_fields(root: Path) -> bool:

@@ -1,7 +1,12 @@
-"""Splits into train, validation and test events; whole events, so windows of one storm never cross a split."""
+"""Splits into train, validation and test events; whole groups of events, so that no storm is in two splits.
+
+Shares are shares of events. Groups are taken in the order of a hash of their lowest event number, first for validation,
+then for test; train gets the rest. A group is taken if that brings the number of events nearer to the share, and passed
+over otherwise. With every event its own group, that is the order of the hash alone.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from polarcast.data.errors import BadInput
 
@@ -10,58 +15,117 @@ SPLITS = ("train", "validation", "test")
 PAPER_TEST_EVENTS = range(11)
 _PAPER_VALIDATION_SHARE = 0.1
 
+_GROUPS_FIX = "give smaller groups: --groups day, or a table event,group"
+
 Splits = dict[str, tuple[int, ...]]
+_Group = tuple[int, ...]
 
 
-def default_rule(events: Sequence[int]) -> str:
-    """Return the default shares of train, validation and test, or `all-test` for fewer than three events."""
-    return DEFAULT_RULE if len(events) >= len(SPLITS) else "all-test"
+def default_rule(events: Sequence[int], groups: Mapping[int, str] | None = None) -> str:
+    """Return the default shares of train, validation and test, or `all-test` for fewer than three groups."""
+    return DEFAULT_RULE if len(_drawn(events, 0, groups)) >= len(SPLITS) else "all-test"
 
 
-def assign(events: Sequence[int], rule: str, seed: int = 0) -> Splits:
-    """Assign each event to one split.
+def assign(events: Sequence[int], rule: str, seed: int = 0, groups: Mapping[int, str] | None = None) -> Splits:
+    """Assign each event to one split, all events of a group to the same.
 
     Args:
         events: Event numbers.
         rule: `paper` (events 000–010 for test, as in the source paper, §7; a tenth of the rest for validation),
             `all-test`, or three shares `train/validation/test` such as `0.6/0.15/0.25`.
-        seed: Seed of the event order under random rules; the same seed gives the same splits on any machine.
+        seed: Seed of the order of groups under random rules; the same seed gives the same splits on any machine.
+        groups: Group by event; an event without one is its own group.
 
     Raises:
-        BadInput: Unknown rule, shares that do not sum to 1, or an empty split.
+        BadInput: Unknown rule, shares that do not sum to 1, an empty split, or a group that `paper` would divide.
     """
     if rule == "all-test":
         return {"train": (), "validation": (), "test": tuple(sorted(events))}
     if rule == "paper":
-        return _paper(events, seed)
+        return _paper(events, seed, groups)
     _, validation, test = _parse_shares(rule)
-    drawn = _shuffled(events, seed)
+    drawn = _drawn(events, seed, groups)
     # A positive share gets at least one event, even if it rounds to zero.
-    held_out = max(validation > 0, round(validation * len(drawn)))
-    tested = max(test > 0, round(test * len(drawn)))
-    return _checked(drawn[held_out + tested :], drawn[:held_out], drawn[held_out : held_out + tested])
+    held_out = max(validation > 0, round(validation * len(events)))
+    tested = max(test > 0, round(test * len(events)))
+    if len(drawn) < len(SPLITS) <= len(events):
+        found = f"{len(events)} events of {_count(drawn)} can't fill train, validation and test"
+        raise BadInput(found, "split", f"use --split all-test, or {_GROUPS_FIX}")
+    later = 1 + (test > 0)
+    in_validation, left = _take(drawn, held_out, leave=later if held_out + tested < len(events) else 0)
+    in_test, in_train = _take(left, tested, leave=later - 1 if held_out + tested < len(events) else 0)
+    return _checked(_flat(in_train), _flat(in_validation), _flat(in_test))
 
 
-def hold_out(events: Sequence[int], share: float, seed: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Split events into those kept and a held-out share; deterministic for the same events on any machine.
+def hold_out(
+    events: Sequence[int], share: float, seed: int = 0, groups: Mapping[int, str] | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split events into those kept and a held-out share of whole groups; deterministic on any machine.
 
     Raises:
         BadInput: One of the two parts would be empty.
     """
-    drawn = _shuffled(events, seed)
-    count = round(share * len(drawn))
-    if not 0 < count < len(drawn):
-        raise BadInput(
-            f"holding out {share} of {len(drawn)} events leaves one part empty", "data.hold_out", "change it"
-        )
-    return tuple(sorted(drawn[count:])), tuple(sorted(drawn[:count]))
+    drawn = _drawn(events, seed, groups)
+    count = round(share * len(events))
+    if not (0 < count < len(events) and len(drawn) > 1):
+        of_groups = "" if len(drawn) == len(events) else f" of {_count(drawn)}"
+        what = f"holding out {share} of {len(events)} events{of_groups} leaves one part empty"
+        raise BadInput(what, "data.hold_out", "change it")
+    held_out, kept = _take(drawn, count, leave=1)
+    return tuple(sorted(_flat(kept))), tuple(sorted(_flat(held_out)))
 
 
-def _paper(events: Sequence[int], seed: int) -> Splits:
+def _paper(events: Sequence[int], seed: int, groups: Mapping[int, str] | None) -> Splits:
     test = [e for e in events if e in PAPER_TEST_EVENTS]
-    rest = _shuffled([e for e in events if e not in PAPER_TEST_EVENTS], seed)
-    held_out = max(1, round(_PAPER_VALIDATION_SHARE * len(rest)))
-    return _checked(rest[held_out:], rest[:held_out], test)
+    rest = _drawn([e for e in events if e not in PAPER_TEST_EVENTS], seed, groups)
+    tested = {_group_of(e, groups) for e in test}
+    if divided := sorted({_group_of(e, groups) for group in rest for e in group} & tested):
+        what = f"the rule paper divides the group {divided[0]!r}"
+        raise BadInput(what, "split", f"use shares such as 0.7/0.1/0.2, or {_GROUPS_FIX}")
+    held_out = max(1, round(_PAPER_VALIDATION_SHARE * sum(map(len, rest))))
+    in_validation, in_train = _take(rest, held_out, leave=0)
+    return _checked(_flat(in_train), _flat(in_validation), test)
+
+
+def _take(drawn: Sequence[_Group], count: int, leave: int) -> tuple[list[_Group], list[_Group]]:
+    """Take whole groups until no further one brings their events nearer to `count`; at least one if it is positive.
+
+    Returns:
+        The groups taken, and the others, of which there are at least `leave`; both in the order of `drawn`.
+    """
+    taken: list[int] = []
+    events = 0
+    for index, group in enumerate(drawn):
+        is_nearer = abs(events + len(group) - count) < abs(events - count)
+        if is_nearer and len(drawn) - len(taken) > leave:
+            taken.append(index)
+            events += len(group)
+    if count > 0 and not taken and len(drawn) > leave:
+        taken = [min(range(len(drawn)), key=lambda index: len(drawn[index]))]
+    chosen = set(taken)
+    return [drawn[i] for i in taken], [group for i, group in enumerate(drawn) if i not in chosen]
+
+
+def _drawn(events: Collection[int], seed: int, groups: Mapping[int, str] | None) -> list[_Group]:
+    """Return the groups in the order of a hash of their lowest event number, by which their size has no influence."""
+    members: dict[str | int, list[int]] = {}
+    for event in sorted(events):
+        members.setdefault(_group_of(event, groups), []).append(event)
+    # A hash instead of a random generator: the order cannot change between library versions.
+    of_first = {group[0]: tuple(group) for group in members.values()}
+    return [of_first[e] for e in sorted(of_first, key=lambda e: hashlib.sha256(f"{seed}/{e}".encode()).digest())]
+
+
+def _group_of(event: int, groups: Mapping[int, str] | None) -> str | int:
+    return event if groups is None else groups.get(event, event)
+
+
+def _flat(groups: Sequence[_Group]) -> list[int]:
+    return [event for group in groups for event in group]
+
+
+def _count(drawn: Sequence[_Group]) -> str:
+    return "one group" if len(drawn) == 1 else f"{len(drawn)} groups"
 
 
 def _checked(train: Sequence[int], validation: Sequence[int], test: Sequence[int]) -> Splits:
@@ -82,8 +146,3 @@ def _parse_shares(rule: str) -> tuple[float, float, float]:
     if not (abs(train + validation + test - 1) <= 1e-6 and min(train, validation, test) >= 0):
         raise BadInput(f"the shares {rule} do not sum to 1", "--split", "give shares such as 0.6/0.15/0.25")
     return train, validation, test
-
-
-def _shuffled(events: Sequence[int], seed: int) -> list[int]:
-    # A hash instead of a random generator: the order cannot change between library versions.
-    return sorted(events, key=lambda e: hashlib.sha256(f"{seed}/{e}".encode()).digest())

@@ -22,7 +22,7 @@ class EventSums:
     Attributes:
         echo: (v, z, 3): count, sum and sum of squares over pixels with echo (zh ≠ 0).
         extremes: (v, z, 2): minimum and maximum over pixels with echo.
-        rain: (3,): pixels, wet pixels (> `WET_MM_H`), sum of rain rate in mm/h.
+        rain: (3,): observed pixels, wet pixels (> `WET_MM_H`), sum of rain rate in mm/h.
     """
 
     echo: Sums
@@ -71,15 +71,28 @@ class Tally:
         self._echo = np.zeros((variables, heights, _CODES), np.int64)
         self._rain = np.zeros(_CODES, np.int64)
 
-    def add(self, radar: npt.NDArray[np.float16], rain: npt.NDArray[np.float16] | None) -> None:
-        """Add one frame: radar (v, z, y, x), zh first; rain (y, x) in mm/h, or None."""
+    def add(
+        self,
+        radar: npt.NDArray[np.float16],
+        rain: npt.NDArray[np.float16] | None,
+        observed: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add one frame.
+
+        Args:
+            radar: (v, z, y, x), zh first.
+            rain: (y, x) in mm/h, or None.
+            observed: Pixels where rain was observed, (y, x); the others do not count. All by default.
+        """
         codes = radar.view(np.uint16).reshape(*radar.shape[:2], -1)
         for level in range(radar.shape[1]):
             wet = np.flatnonzero((codes[0, level] & _WITHOUT_SIGN) != 0)
             for variable in range(radar.shape[0]):
                 self._echo[variable, level] += np.bincount(codes[variable, level][wet], minlength=_CODES)
         if rain is not None:
-            self._rain += np.bincount(rain.view(np.uint16).reshape(-1), minlength=_CODES)
+            values = rain.view(np.uint16)
+            counted = values.reshape(-1) if observed is None else values[observed]
+            self._rain += np.bincount(counted, minlength=_CODES)
 
     def sums(self) -> EventSums:
         """Sums over all frames added."""

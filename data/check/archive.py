@@ -9,6 +9,7 @@ from polarcast.data.archive import Archive
 from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks
 from polarcast.data.check.facts import FrameFacts, frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
+from polarcast.data.check.leaks import group_finding
 from polarcast.data.check.plausibility import CheckedEvent
 from polarcast.data.errors import BadInput
 from polarcast.data.field_file import Field, read_field
@@ -26,7 +27,7 @@ def check_archive(archive: Archive, workers: int = 1, on_event: Callable[[int], 
         on_event: Callback with the number of events done.
 
     Returns:
-        One finding for each kind of check that passed, and one for each problem.
+        One finding for each kind of check that passed, one for each problem, and one on the groups of events.
     """
     shape = _usual_shape(archive)
     jobs = [(archive, event, shape) for event in archive.frames]
@@ -40,14 +41,14 @@ def check_archive(archive: Archive, workers: int = 1, on_event: Callable[[int], 
     ordered = [results[i] for i in sorted(results)]
     problems = [p for e in ordered for p in e.problems]
     passed = {"files": f"{sum(e.frames for e in ordered)} frames: {_FILES_PASSED}", **passed_checks(ordered)}
-    return to_findings([*problems, *check_across_events(ordered)], passed)
+    return [*to_findings([*problems, *check_across_events(ordered)], passed), group_finding(archive)]
 
 
 def _check_event(job: tuple[Archive, int, tuple[int, ...]]) -> EventResult:
     """Read one event frame by frame, and check it."""
     archive, number, shape = job
     event = CheckedEvent(number, archive.variables, archive.heights_km)
-    problems: list[Problem] = _unindexed_frames(archive, number)
+    problems: list[Problem] = [*_unindexed_frames(archive, number), *_bad_masks(archive, number, shape)]
     facts: list[FrameFacts] = []
     for frame in archive.frames[number]:
         read = [
@@ -88,6 +89,15 @@ def _unindexed_frames(archive: Archive, number: int) -> list[Problem]:
                 found = "the rain grid has no such frame: remove it, or add the rain"
                 problems.append(Problem("files", str(folder / name), found))
     return problems
+
+
+def _bad_masks(archive: Archive, number: int, shape: tuple[int, ...]) -> list[Problem]:
+    """Report masks of observed pixels that are damaged or on another grid."""
+    try:
+        archive.read_observed(number, shape)
+    except BadInput as error:
+        return [Problem("files", str(error.where), f"{error.what}: {error.fix}")]
+    return []
 
 
 def _usual_shape(archive: Archive) -> tuple[int, ...]:

@@ -11,9 +11,11 @@ import numpy as np
 from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks
 from polarcast.data.check.facts import frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
+from polarcast.data.check.leaks import check_leaks
 from polarcast.data.check.plausibility import CheckedEvent
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.reader import Reader, only_test, open_reader
+from polarcast.data.observed import level_bytes
 from polarcast.data.shards.health import problem_of
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
 from polarcast.data.shards.samples import Table
@@ -29,11 +31,11 @@ def check_shards(
     Args:
         manifest: Manifest of the shards.
         on_shard: Callback with the number of shards done.
-        fast: Whether to check sizes, offsets and splits only, without reading frames.
+        fast: Whether to check sizes, offsets, splits and leaks only, without reading frames.
 
     Returns:
-        One finding for each shard, one for the splits, one for each kind of check of the events that passed, and one
-        for each problem.
+        One finding for each shard, one for the splits, those of `leaks.check_leaks`, one for each kind of check of the
+        events that passed, and one for each problem.
     """
     findings = []
     for done, (shard, rows) in enumerate(zip(manifest.shards, manifest.by_shard(), strict=True), start=1):
@@ -41,7 +43,8 @@ def check_shards(
         if on_shard:
             on_shard(done)
     findings.append(_check_splits(manifest))
-    return findings if fast or not all(f.ok for f in findings) else [*findings, *_check_events(manifest)]
+    events = [] if fast or not all(f.ok for f in findings) else _check_events(manifest)
+    return [*findings, *check_leaks(manifest), *events]
 
 
 def _check_shard(manifest: Manifest, shard: Shard, rows: Table, fast: bool) -> Finding:
@@ -55,14 +58,16 @@ def _misplaced(manifest: Manifest, path: Path, rows: Table) -> str | None:
     half = np.dtype(np.float16).str
     radar = (half, (len(manifest.variables), len(manifest.heights_km), *manifest.shape))
     rain = (half, manifest.shape)
+    masks = ("|u1", (len(manifest.heights_km) + manifest.has_rain, level_bytes(manifest.pixels)))
     try:
         with path.open("rb") as stream:
             arrays = (read_array(stream, m, path) for m in walk(path) if m.name.endswith(".npy"))
             stored = {array.offset: (array.dtype, array.shape) for array in arrays}
     except BadInput as error:
         return error.what
-    for _, event, frame, radar_at, rain_at, *_ in rows.tolist():
-        if stored.get(radar_at) != radar or (rain_at >= 0 and stored.get(rain_at) != rain):
+    for _, event, frame, radar_at, rain_at, *_, masks_at in rows.tolist():
+        expected = ((radar_at, radar), (rain_at, rain), (masks_at, masks))
+        if any(at >= 0 and stored.get(at) != array for at, array in expected):
             return f"frame {frame} of event {event:03d} is not at the offset in the manifest"
     return None
 
@@ -78,7 +83,12 @@ def _check_splits(manifest: Manifest) -> Finding:
 def _check_events(manifest: Manifest) -> list[Finding]:
     unfiltered = replace(only_test(manifest), selection={**manifest.selection, "min_strong_pixels": 0})
     whole = open_reader(
-        unfiltered, "test", variables=manifest.variables, heights_km=manifest.heights_km, rain=manifest.has_rain
+        unfiltered,
+        "test",
+        variables=manifest.variables,
+        heights_km=manifest.heights_km,
+        rain=manifest.has_rain,
+        observed=True,
     )
     windows = whole.events()
     tallies: dict[int, Tally] = {}
@@ -109,7 +119,11 @@ def _check_event(reader: Reader, number: int, windows: np.ndarray, tallies: dict
     for window in windows:
         batch = reader.read([window])
         frame = int(batch.frame)
-        tally.add(batch.radar[0, 0].numpy(), None if batch.rain is None else batch.rain[0, 0].numpy())
+        tally.add(
+            batch.radar[0, 0].numpy(),
+            None if batch.rain is None else batch.rain[0, 0].numpy(),
+            None if batch.observed is None else batch.observed[0, 0, 0].numpy(),
+        )
         radar = batch.radar[0, 0].float().numpy()
         rain = None if batch.rain is None else batch.rain[0, 0].float().numpy()
         if not (np.isfinite(radar).all() and (rain is None or np.isfinite(rain).all())):

@@ -16,6 +16,7 @@ ZH_EDGES_DBZ = np.arange(0, 71, 1.0)
 EDGES = {"zdr": np.arange(-3, 6.01, 0.1), "kdp": np.arange(-2, 8.01, 0.1)}
 """Bins of the frequency maps: ZDR in dB, KDP in deg/km."""
 _PIXELS_PER_FRAME = 400
+_STORM_LEVEL = HEIGHTS_KM.index(3.0)
 _FEWEST_PIXELS = 32
 """Least pixels per side, as of synthetic archives."""
 
@@ -51,7 +52,7 @@ class Description:
     means: Real
     """(t, v, z) mean of each field over its echoes; NaN without echo."""
     rain: float
-    """Mean rain rate, mm/h."""
+    """Mean rain rate of the observed pixels, mm/h."""
     pixels: Real
     """(n, v · z + 1) sample of pixels with echo or rain: all fields, then the rain rate."""
 
@@ -84,12 +85,14 @@ def describe_event(archive: Archive, event: int) -> Description:
     frames = archive.frames[event]
     radar = np.stack([archive.read_radar(event, f) for f in frames])
     rain = np.stack([archive.read_rain(event, f) for f in frames])
+    masks = archive.read_observed(event, rain.shape[1:])
+    observed = None if masks is None else np.stack([masks.masks(f) for f in frames])
     return Description(
         event=event,
-        summary=summarise(radar, rain),
+        summary=summarise(radar, rain, None if observed is None else observed[:, _STORM_LEVEL]),
         maps=_maps(radar),
         means=_echo_means(radar),
-        rain=float(rain.mean()),
+        rain=float(rain.mean()) if observed is None else _mean(rain[observed[:, -1]]),
         pixels=_sample(radar, rain, np.random.default_rng(event)),
     )
 
@@ -100,6 +103,10 @@ def join_maps(descriptions: Sequence[Description]) -> dict[tuple[str, float], Fr
     for description in descriptions[1:]:
         joined = {key: joined[key] + added for key, added in description.maps.items()}
     return joined
+
+
+def _mean(values: Real) -> float:
+    return float(values.mean()) if values.size else 0.0
 
 
 def _maps(radar: Real) -> dict[tuple[str, float], FrequencyMap]:

@@ -17,6 +17,7 @@ from polarcast.data.explore.describe import Description, check_fields, describe_
 from polarcast.data.explore.measures import AcceptanceRow, Truth, accept
 from polarcast.data.explore.rain_relation import RainRelation, fit_rain_relations, verdict
 from polarcast.data.files import checked_output, sole_writer, write_json
+from polarcast.data.groups import groups_of
 from polarcast.data.workers import end_with_parent
 
 
@@ -25,6 +26,7 @@ class Exploration:
     """Results of an exploration."""
 
     events: int
+    groups: int
     acceptance: list[AcceptanceRow]
     rain_relations: list[RainRelation]
 
@@ -37,7 +39,8 @@ class Exploration:
         """Return the record for `--json` and report.json; undefined numbers are None."""
         rows = [_finite(row.as_record()) for row in self.acceptance]
         relations = [_finite({**asdict(r), "is_product": r.is_product}) for r in self.rain_relations]
-        return {"events": self.events, "acceptance": rows, "rain_relations": relations, "verdict": self.verdict}
+        counts = {"events": self.events, "groups": self.groups}
+        return {**counts, "acceptance": rows, "rain_relations": relations, "verdict": self.verdict}
 
 
 def explore(
@@ -79,7 +82,7 @@ def _explore(
     workers: int,
     on_event: Callable[[int], None] | None,
 ) -> Exploration:
-    described = []
+    described, groups = [], groups_of(archive).names
     for number, description in enumerate(_describe(archive, events, workers), start=1):
         described.append(description)
         if on_event:
@@ -89,6 +92,7 @@ def _explore(
     kdp, rain = pixels[:, first_kdp : first_kdp + len(HEIGHTS_KM)], pixels[:, -1]
     found = Exploration(
         events=len(described),
+        groups=len({groups[event] for event in events}),
         acceptance=accept([d.summary for d in described], truth),
         rain_relations=fit_rain_relations(kdp, rain, HEIGHTS_KM),
     )

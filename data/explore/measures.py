@@ -24,6 +24,7 @@ from polarcast.data.explore.scales import (
 )
 
 Real = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_]
 
 ZDR_RANGES = {20: (0.2, 0.5), 35: (0.7, 1.1), 40: (0.9, 1.4), 45: (1.3, 2.1), 50: (1.9, 3.0)}
 """Accepted median ZDR (dB) by ZH (dBZ)."""
@@ -115,16 +116,29 @@ def local_mean(values: Real, zh: Real, pixels: int = 5) -> Real:
     return np.asarray(uniform_filter(values, size)[full])
 
 
-def wet_fraction(zh: Real) -> float:
-    """Return the share of the coverage circle with echo above 5 dBZ, over all frames."""
+def wet_fraction(zh: Real, observed: Mask | None = None) -> float:
+    """Return the share of the observed pixels with echo above 5 dBZ, over all frames.
+
+    Args:
+        zh: (t, y, x) in dBZ.
+        observed: Observed pixels, (t, y, x); those within 145/256 of the size around the centre by default.
+    """
+    if observed is not None:
+        return float((zh[observed] > LOWEST_DBZ).mean()) if observed.any() else float("nan")
     size = zh.shape[-1]
     y, x = np.mgrid[:size, :size] - size // 2
     circle = np.hypot(y, x) <= 145 / 256 * size
     return float((zh[:, circle] > LOWEST_DBZ).mean())
 
 
-def summarise(radar: Real, rain: Real) -> EventSummary:
-    """Summarize one event, radar (t, v=3, z=3, y, x) in dBZ, dB, deg/km and rain (t, y, x) in mm/h."""
+def summarise(radar: Real, rain: Real, observed: Mask | None = None) -> EventSummary:
+    """Summarize one event.
+
+    Args:
+        radar: (t, v=3, z=3, y, x) in dBZ, dB, deg/km.
+        rain: (t, y, x) in mm/h.
+        observed: Observed pixels at 3 km, (t, y, x), if known.
+    """
     zh, zdr, kdp = radar[:, :, 1].swapaxes(0, 1)
     ice_zh, ice_zdr, ice_kdp = radar[:, :, 2].swapaxes(0, 1)
     wet = (rain > 1) & (radar[:, 0, 0] != 0)
@@ -137,7 +151,7 @@ def summarise(radar: Real, rain: Real) -> EventSummary:
         ice_kdp=thin(local_mean(ice_kdp, ice_zh)),
         rainy=thin(np.stack([*(radar[:, v, 0][wet] for v in range(3)), rain[wet]], axis=1)),
         rain_volume=(float(rain.sum(dtype=np.float64)), heavy),
-        wet_fraction=wet_fraction(zh),
+        wet_fraction=wet_fraction(zh, observed),
         spectrum=spectrum(zh),
         correlations=correlation_sums(zh),
     )

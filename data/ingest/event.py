@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Field = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 Times = npt.NDArray[np.datetime64]
 
 
@@ -21,6 +22,7 @@ class IngestedEvent:
         covered: (z, y, x) share of the frames in which the pixel has data, 0 to 1.
         variables: Names along v; only those that the source provides.
         heights_km: Heights along z.
+        observed: (t, levels, y, x) observed pixels at the heights and, with rain, on the ground; None if all are.
         note: Provenance: sources with SHA-256, processing steps with library and method, masking, resampling.
     """
 
@@ -31,3 +33,4 @@ class IngestedEvent:
     variables: tuple[str, ...]
     heights_km: tuple[float, ...]
     note: dict[str, Any] = field(default_factory=dict)
+    observed: Mask | None = None

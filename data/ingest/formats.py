@@ -11,7 +11,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.ingest.claims import check_claims
 from polarcast.data.ingest.unpack import unpacked
 from polarcast.data.ingest.volumes.sigmet import FOLD, open_sigmet_tree
-from polarcast.data.ingest.volumes.volume import Real, Sweep, Volume, band_of, find_names
+from polarcast.data.ingest.volumes.volume import Mask, Real, Sweep, Volume, band_of, find_names
 
 NEXRAD, SIGMET, ODIM, CFRADIAL1, CFRADIAL2 = "NEXRAD level II", "SIGMET/IRIS", "ODIM HDF5", "CfRadial 1", "CfRadial 2"
 _HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -206,7 +206,29 @@ def _to_sweep(group: Any, names: dict[str, str], kind: str) -> Sweep:
         range_m=near["range"].values.astype(np.float32),
         fields=fields,
         phase_fold_deg=float(near[names["phidp"]].attrs.get(FOLD, 360)) if "phidp" in fields else 360.0,
+        unseen=_unseen(near[names["zh"]], kind) if "zh" in fields else None,
     )
+
+
+def _unseen(zh: Any, kind: str) -> Mask | None:
+    """Return the gates (a, r) of zh that were not observed; None if the file does not tell them from no echo.
+
+    They are range folded in NEXRAD, not scanned in SIGMET, and nodata in ODIM. An ODIM file without undetect may write
+    nodata for no echo, too. CfRadial has one code for both.
+    """
+    values, coded = zh.values.astype(np.float32), {**zh.attrs, **zh.encoding}
+    scale, offset = float(coded.get("scale_factor", 1)), float(coded.get("add_offset", 0))
+    if kind == NEXRAD and "scale_factor" in coded:
+        return np.isclose(values, offset + scale, atol=abs(scale) / 4)
+    if kind == SIGMET:
+        return np.asarray(values > _SIGMET_NOT_SCANNED_DBZ)
+    if kind == ODIM and "_Undetect" in coded and _is_undetect(values, coded, scale, offset).any():
+        return np.isnan(values)
+    return None
+
+
+def _is_undetect(values: Real, coded: dict[Any, Any], scale: float, offset: float) -> Mask:
+    return np.isclose(values, float(coded["_Undetect"]) * scale + offset, atol=abs(scale) / 4)
 
 
 def _values(variable: Any, name: str, kind: str) -> Real:
@@ -218,7 +240,7 @@ def _values(variable: Any, name: str, kind: str) -> Real:
         # Codes 0 and 1 mean below threshold and range folded (ICD 2620002, table XVII).
         values[values < offset + scale * (_FIRST_CODE_OF_DATA - 0.5)] = np.nan
     elif kind == ODIM and "_Undetect" in coded:
-        values[np.isclose(values, float(coded["_Undetect"]) * scale + offset, atol=abs(scale) / 4)] = np.nan
+        values[_is_undetect(values, coded, scale, offset)] = np.nan
     elif kind == SIGMET:
         values[~(values > _SIGMET_NO_DATA[name])] = np.nan
         if name == "zh":

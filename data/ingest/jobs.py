@@ -20,6 +20,7 @@ from polarcast.data.ingest.grids.source import open_source
 from polarcast.data.ingest.quicklook import Native, draw_event, strongest_frame
 from polarcast.data.ingest.volumes.events import Scan, load_gridded, save_gridded, to_event
 from polarcast.data.ingest.volumes.frame import VolumeSettings, grid_volume
+from polarcast.data.origins import source_of
 from polarcast.data.quality import summarize_event
 
 PICTURES = "pictures"
@@ -184,11 +185,13 @@ def write_one(job: EventJob) -> int:
     """Write one event with its note and optional picture; return its number."""
     event = job.read()
     note = {**job.provenance(), **_note(event, job.settings.step_minutes, job.spacing_km)}
+    note["source"] = source_of(note)  # with the times and the extent, all that the groups of `data shard` need
     if job.pictures:
         draw_event(job.out / PICTURES / f"data_dir_{job.number:03d}.png", event, job.native(event), job.spacing_km)
     write_event(
         job.out, job.number, event.radar, event.rain,
         variables=event.variables, heights_km=event.heights_km, note=note,
+        observed=None if event.observed is None or event.observed.all() else event.observed,
     )  # fmt: skip
     return job.number
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.event import Field, Times
+from polarcast.data.ingest.event import Field, Mask, Times
 
 TOLERANCE_SECONDS = 30.0
 """A source frame within this time of a target time is copied bit for bit."""
@@ -39,17 +39,25 @@ class Regular:
         times: (t,) UTC.
         radar: (t, v, z, y, x); NaN where there is no echo.
         rain: (t, y, x) in mm/h or None; NaN where there are no data.
+        observed: (t, z, y, x) observed pixels or None.
         note: Numbers of copied and interpolated frames, and the method.
     """
 
     times: Times
     radar: Field
     rain: Field | None
+    observed: Mask | None = None
     note: dict[str, Any] = field(default_factory=dict)
 
 
 def to_regular_steps(
-    times: Times, radar: Field, rain: Field | None, *, step_minutes: float, tolerance: float = TOLERANCE_SECONDS
+    times: Times,
+    radar: Field,
+    rain: Field | None,
+    observed: Mask | None = None,
+    *,
+    step_minutes: float,
+    tolerance: float = TOLERANCE_SECONDS,
 ) -> Regular:
     """Resample frames to the first time and every `step_minutes` after it, up to the last time.
 
@@ -59,6 +67,7 @@ def to_regular_steps(
         times: (n,) ascending, without duplicates.
         radar: (n, v, z, y, x), zh first; NaN where there is no echo.
         rain: (n, y, x) in mm/h, or None; NaN where there are no data.
+        observed: (n, z, y, x) observed pixels, or None.
         step_minutes: Target time step.
         tolerance: Maximum time difference in seconds at which a frame is copied.
 
@@ -67,13 +76,14 @@ def to_regular_steps(
     """
     seconds, targets = _since_first(times), seconds_of_steps(times, step_minutes, tolerance)
     motions: dict[int, Real] = {}
-    radars, rains, copied = [], [], 0
+    radars, rains, masks, copied = [], [], [], 0
     for second in targets:
         nearest = int(np.abs(seconds - second).argmin())
         if abs(seconds[nearest] - second) <= tolerance:
             copied += 1
             radars.append(radar[nearest])
             rains += [] if rain is None else [rain[nearest]]
+            masks += [] if observed is None else [observed[nearest]]
             continue
         before = int(np.searchsorted(seconds, second)) - 1
         if before not in motions:
@@ -81,11 +91,14 @@ def to_regular_steps(
         share = float((second - seconds[before]) / (seconds[before + 1] - seconds[before]))
         radars.append(radar_between(radar[before], radar[before + 1], motions[before], share))
         rains += [] if rain is None else [rain_between(rain[before], rain[before + 1], motions[before], share)]
+        if observed is not None:
+            masks.append(observed_between(observed[before], observed[before + 1], motions[before], share))
     note: dict[str, Any] = {"step_minutes": step_minutes, "taken": copied, "interpolated": len(targets) - copied}
     if motions:
         note |= {"method": METHOD, "pairs_without_motion": sum(not m.any() for m in motions.values())}
     at = times[0].astype("datetime64[s]") + np.rint(targets).astype("timedelta64[s]")
-    return Regular(at, np.stack(radars), np.stack(rains) if rain is not None else None, note)
+    rains_or_none, masks_or_none = (np.stack(found) if found else None for found in (rains, masks))
+    return Regular(at, np.stack(radars), rains_or_none, masks_or_none, note)
 
 
 def seconds_of_steps(times: Times, step_minutes: float, tolerance: float = TOLERANCE_SECONDS) -> Real:
@@ -133,6 +146,23 @@ def rain_between(first: Field, second: Field, motion: Real, share: float) -> Fie
     return matched(between(first[None], second[None], motion, share)[0], first, second, share)
 
 
+def observed_between(first: Mask, second: Mask, motion: Real, share: float) -> Mask:
+    """Return the observed pixels of an interpolated frame, (z, y, x).
+
+    A pixel is observed if both frames observed it, and the places where its values come from along the motion.
+
+    Args:
+        first: Observed pixels of the previous frame, (z, y, x).
+        second: Those of the next frame.
+        motion: (2, y, x) in pixels from the first to the second frame.
+        share: Temporal position between the frames, 0 (first) to 1 (second).
+    """
+    out = first & second
+    for masks, places in zip((first, second), _origins(motion, share), strict=True):
+        out &= np.stack([_sampled(mask, places) >= _HALF for mask in masks])
+    return out
+
+
 def matched(field: Field, first: Field, second: Field, share: float) -> Field:
     """Match the values of a field, rank by rank, to the interpolated distribution of two other fields.
 
@@ -174,9 +204,7 @@ def between(first: Field, second: Field, motion: Real, share: float) -> Field:
 
 def _moved(first: Field, second: Field, motion: Real, share: float) -> tuple[Real, Real]:
     """Return the weighted sums of the advected values and the sums of weights of valid pixels; (c, y, x) each."""
-    y, x = np.indices(motion.shape[1:], dtype=np.float64)
-    from_first = np.stack([y - share * motion[1], x - share * motion[0]])
-    from_second = np.stack([y + (1 - share) * motion[1], x + (1 - share) * motion[0]])
+    from_first, from_second = _origins(motion, share)
     weighted, weight = np.zeros(first.shape), np.zeros(first.shape)
     for fields, places, part in ((first, from_first, 1 - share), (second, from_second, share)):
         for c, values in enumerate(fields):
@@ -184,6 +212,13 @@ def _moved(first: Field, second: Field, motion: Real, share: float) -> tuple[Rea
             weighted[c] += part * _sampled(np.where(valid, values, 0), places)
             weight[c] += part * _sampled(valid, places)
     return weighted, weight
+
+
+def _origins(motion: Real, share: float) -> tuple[Real, Real]:
+    """Return the places in the first and the second frame that each pixel comes from, (2, y, x) each: rows, columns."""
+    y, x = np.indices(motion.shape[1:], dtype=np.float64)
+    from_first = np.stack([y - share * motion[1], x - share * motion[0]])
+    return from_first, np.stack([y + (1 - share) * motion[1], x + (1 - share) * motion[0]])
 
 
 def _sampled(values: npt.NDArray[Any], places: Real) -> Real:

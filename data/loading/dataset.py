@@ -32,6 +32,7 @@ class _Window:
     lead_frames: int
     context: int
     rain: bool
+    observed: bool
 
 
 class ShardDataset(Dataset[Batch]):
@@ -125,6 +126,7 @@ class ShardDataset(Dataset[Batch]):
             future=is_nowcast,
             context=window.context,
             rain=window.rain,
+            observed=window.observed,
             # Workers of a DataLoader are the parallelism; threads of their own would only compete.
             threads=1 if get_worker_info() else 2,
         )
@@ -140,6 +142,7 @@ def open_shards(
     lead_frames: int = 0,
     context: int = 0,
     rain: bool | None = None,
+    observed: bool = False,
     verify: str = "sums",
 ) -> ShardDataset:
     """Open one split of a folder of shards as a `torch.utils.data.Dataset` of windows.
@@ -155,6 +158,8 @@ def open_shards(
             `Batch.radar` (b, t, v, z, y, x) and `Batch.rain` have context + frames along t.
         rain: Whether `Batch.rain` (b, t, y, x) in mm/h is read; by default where the shards hold it and nothing is
             forecast.
+        observed: Whether `Batch.observed` is read: where the rain rate of the last frame, or the fields to forecast,
+            were observed. It is None where the shards have no masks, because all pixels count as observed.
         verify: What is checked of the split's shards. sums: SHA-256, repeated only after a file changes; sizes: file
             sizes only.
 
@@ -182,6 +187,7 @@ def open_shards(
         lead_frames,
         context,
         manifest.has_rain and not lead_frames if rain is None else rain,
+        flag(observed, "observed"),
     )
     data = ShardDataset(manifest, split, window)
     data.verify(verify == SUMS)
@@ -203,7 +209,7 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     return replace(first, **joined)
 
 
-_TENSORS = ("radar", "rain", "event", "frame", "sample_index", "target_zh", "last_zh")
+_TENSORS = ("radar", "rain", "event", "frame", "sample_index", "target_zh", "last_zh", "observed", "last_observed")
 
 
 def _joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

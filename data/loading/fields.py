@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from polarcast.data.errors import BadInput
+from polarcast.data.observed import level_bytes
 from polarcast.data.shards.manifest import Manifest
 
 Run = tuple[int, int, int]
@@ -20,7 +21,9 @@ class Fields:
         rain: Whether the rain rate is read.
         pixels: Number of values of one field.
         runs: (source, target, length) in values; adjacent fields form one run.
+        donor_runs: Runs of the fields that a placebo takes from other events; empty if all come from the window itself.
         future_runs: Runs of the fields to forecast, zh at these heights; empty if there are none.
+        mask_runs: Runs of the masks of these fields, or of the rain rate, in pairs of bytes; empty if none are read.
     """
 
     variables: tuple[str, ...]
@@ -29,6 +32,8 @@ class Fields:
     pixels: int
     runs: tuple[Run, ...]
     future_runs: tuple[Run, ...] = ()
+    donor_runs: tuple[Run, ...] = ()
+    mask_runs: tuple[Run, ...] = ()
 
     @property
     def bytes_per_frame(self) -> int:
@@ -37,7 +42,13 @@ class Fields:
 
 
 def choose_fields(
-    manifest: Manifest, variables: Sequence[str], heights_km: Sequence[float], rain: bool, future: bool = False
+    manifest: Manifest,
+    variables: Sequence[str],
+    heights_km: Sequence[float],
+    rain: bool,
+    future: bool = False,
+    placebo: bool = False,
+    observed: bool = False,
 ) -> Fields:
     """Locate the requested fields in the shards' frames.
 
@@ -47,6 +58,8 @@ def choose_fields(
         heights_km: Heights to read, in this order.
         rain: Whether to read the rain rate.
         future: Whether to also locate zh of the frames to forecast.
+        placebo: Whether all variables but zh come from other events.
+        observed: Whether to read the masks of what is forecast or estimated, if the shards have masks.
 
     Raises:
         BadInput: The shards lack a variable, a height or the rain rate.
@@ -56,10 +69,17 @@ def choose_fields(
         raise BadInput("the shards have no rain rate", where, "shard an archive with a rain grid: QPE needs it")
     chosen = _positions(variables, manifest.variables, "variable", where)
     levels = _positions(heights_km, manifest.heights_km, "height", where)
-    runs = runs_of(chosen, levels, len(manifest.heights_km), manifest.pixels)
+    own = [v for v, name in enumerate(variables) if name == "zh" or not placebo]
+    donated = [v for v in range(len(variables)) if v not in own]
+    runs, donor_runs = (
+        runs_of(chosen, levels, len(manifest.heights_km), manifest.pixels, part) for part in (own, donated)
+    )
     target = _positions(["zh"], manifest.variables, "variable", where) if future else []
     future_runs = runs_of(target, levels, len(manifest.heights_km), manifest.pixels)
-    return Fields(tuple(variables), tuple(heights_km), rain, manifest.pixels, runs, future_runs)
+    masked = levels if future else [len(manifest.heights_km)] * rain
+    size = level_bytes(manifest.pixels) // 2
+    mask_runs = runs_of([0], masked, 0, size) if observed and manifest.has_masks else ()
+    return Fields(tuple(variables), tuple(heights_km), rain, manifest.pixels, runs, future_runs, donor_runs, mask_runs)
 
 
 def _positions(requested: Sequence[object], available: Sequence[object], what: str, where: str) -> list[int]:
@@ -70,12 +90,24 @@ def _positions(requested: Sequence[object], available: Sequence[object], what: s
     return [available.index(r) for r in requested]
 
 
-def runs_of(variables: list[int], heights: list[int], levels: int, pixels: int) -> tuple[Run, ...]:
-    """Group chosen fields of a frame (variable, height, y, x), in this order, into runs of adjacent values."""
+def runs_of(
+    variables: list[int], heights: list[int], levels: int, pixels: int, only: Sequence[int] | None = None
+) -> tuple[Run, ...]:
+    """Group chosen fields of a frame (variable, height, y, x), in this order, into runs of adjacent values.
+
+    Args:
+        variables: Variables in a frame.
+        heights: Heights in a frame.
+        levels: Number of heights in a frame.
+        pixels: Number of values of one field.
+        only: Positions in `variables` to group; the others keep their place in the target. All by default.
+    """
     runs: list[Run] = []
     for target, (v, z) in enumerate(product(variables, heights)):
         source = v * levels + z
-        if runs and sum(runs[-1][::2]) == source * pixels:
+        if only is not None and target // len(heights) not in only:
+            continue
+        if runs and sum(runs[-1][::2]) == source * pixels and sum(runs[-1][1:]) == target * pixels:
             runs[-1] = (*runs[-1][:2], runs[-1][2] + pixels)
         else:
             runs.append((source * pixels, target * pixels, pixels))

@@ -7,15 +7,19 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from polarcast.data.batch import Batch
+from polarcast.data.errors import BadInput
 from polarcast.data.loading.buffers import Halves, Recycler
+from polarcast.data.loading.donors import Donors, fixed_keys
 from polarcast.data.loading.fields import Fields, Run, choose_fields
 from polarcast.data.loading.local import MappedFrames, ReadFrames, default_budget
 from polarcast.data.loading.permute import Indices
 from polarcast.data.loading.stream import StreamedFrames
 from polarcast.data.loading.windows import Windows, windows_of
+from polarcast.data.observed import Mask, level_bytes, unpack
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.health import bad_shards
 from polarcast.data.shards.manifest import Manifest
@@ -54,6 +58,7 @@ class Reader:
         """Create a reader; see `open_reader`."""
         self.manifest, self.windows, self.fields = manifest, windows, fields
         self.frames = frames
+        self.donors = self.make_donors() if fields.donor_runs else None
         self._buffers, self._threads = Recycler(), threads
         self._pool = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="gather")
 
@@ -64,6 +69,22 @@ class Reader:
     def events(self) -> Indices:
         """Event of each window, (windows,)."""
         return self.windows.events()
+
+    def make_donors(self, weights: npt.NDArray[np.float64] | None = None) -> Donors:
+        """Return the choice of donors of a placebo, by the weights of the windows (windows,).
+
+        Streamed shards are read whole, so donors come from the window's own shard where it holds another group.
+
+        Raises:
+            BadInput: The split has one group of events only.
+        """
+        events, event = np.unique(self.events(), return_inverse=True)
+        names = [self.manifest.group_of(number) for number in events.tolist()]
+        pools = self.windows.shards()[:, 0] if isinstance(self.frames, StreamedFrames) else None
+        try:
+            return Donors(np.unique(names, return_inverse=True)[1][event], weights, pools)
+        except ValueError as error:
+            raise BadInput(str(error), self.manifest.source.shown, "use shards with more groups") from None
 
     def verify(
         self, chosen: Iterable[int], sums: bool, on_shard: Callable[[int], None] | None = None
@@ -84,8 +105,12 @@ class Reader:
         self.frames.watch(verified_at, sums)
         return problems
 
-    def read(self, windows: Sequence[int] | Indices) -> Batch:
+    def read(self, windows: Sequence[int] | Indices, donors: Indices | None = None) -> Batch:
         """Gather windows into one batch of float16 tensors, reading only the chosen fields.
+
+        Args:
+            windows: Numbers of the windows.
+            donors: Windows that a placebo takes all variables but zh from; by default, a fixed one for each window.
 
         Raises:
             BadShard: A shard can't be read.
@@ -99,12 +124,36 @@ class Reader:
         # Includes the last observed frame, which becomes `last_zh`.
         future = self._buffers.take((len(chosen), 1 + self._ahead, levels, y, x)) if self._ahead else None
         self._gather(places[:, :observed], fields.runs, radar, rain)
+        if self.donors is not None:
+            given = self.donors.of(chosen, fixed_keys(self.windows.begins(chosen))) if donors is None else donors
+            self._gather(self.windows.places(given)[:, :observed], fields.donor_runs, radar)
         if future is not None:
             self._gather(places[:, observed - 1 :], fields.future_runs, future)
         event, frame = torch.from_numpy(self.windows.begins(chosen)).unbind(1)
         rain_rate, zh = (None if array is None else torch.from_numpy(array) for array in (rain, future))
         batch = Batch(torch.from_numpy(radar), rain_rate, event, frame, fields.variables, fields.heights_km)
-        return batch if zh is None else replace(batch, last_zh=zh[:, 0], target_zh=zh[:, 1:])
+        batch = batch if zh is None else replace(batch, last_zh=zh[:, 0], target_zh=zh[:, 1:])
+        return self._with_masks(batch, chosen) if fields.mask_runs else batch
+
+    def _with_masks(self, batch: Batch, windows: Indices) -> Batch:
+        """Add the masks of what is forecast, with those of the last input frame, or of the last frame's rain rate."""
+        places = self.windows.mask_places(windows)[:, -1 - self._ahead :]
+        masks = torch.from_numpy(self._masks(places))
+        if not self._ahead:
+            return replace(batch, observed=masks)
+        return replace(batch, last_observed=masks[:, 0], observed=masks[:, 1:])
+
+    def _masks(self, places: Table) -> Mask:
+        """Read masks at places (b, t, 2), (b, t, z, y, x); frames without masks are observed everywhere."""
+        runs = self.fields.mask_runs
+        bits = np.full((*places.shape[:2], 2 * sum(length for *_, length in runs)), 0xFF, np.uint8)
+        pairs = bits.view(np.float16)
+        for b, frames in enumerate(places.tolist()):
+            for t, (shard, at) in enumerate(frames):
+                for source, target, length in runs if at >= 0 else ():
+                    self.frames.copy(shard, at + 2 * source, 0, pairs[b, t : t + 1, target : target + length])
+        by_level = bits.reshape(*bits.shape[:2], -1, level_bytes(self.manifest.pixels))
+        return unpack(by_level, self.manifest.shape)
 
     @property
     def _ahead(self) -> int:
@@ -161,6 +210,8 @@ def open_reader(
     context: int = 0,
     rain: bool = True,
     future: bool = False,
+    placebo: bool = False,
+    observed: bool = False,
     threads: int = 2,
     patience: Patience | None = None,
     budget: int | None = None,
@@ -178,15 +229,19 @@ def open_reader(
         context: Number of frames to read before each window; missing ones are filled with the next available frame.
         rain: Whether to read the rain rate.
         future: Whether the last `targets` frames of a window are to be forecast; only their zh is read, separately.
+        placebo: Whether all variables but zh are read from windows of other groups of events; see `donors`.
+        observed: Whether to read the masks of what is forecast or estimated; `Batch.observed` is None if the shards
+            have no masks.
         threads: Number of threads that fill a large batch.
         patience: Retries and timeouts; if given, whole shards are streamed from any location. Otherwise local files
             are mapped or read.
         budget: Maximum bytes of mapped files, `local.default_budget` by default; larger splits are read, not mapped.
 
     Raises:
-        BadInput: The shards lack a variable, a height or the rain rate, or the split has no window.
+        BadInput: The shards lack a variable, a height or the rain rate, or the split has no window; or, for a placebo,
+            one group only.
     """
-    fields = choose_fields(manifest, variables, heights_km, rain, future)
+    fields = choose_fields(manifest, variables, heights_km, rain, future, placebo, observed)
     windows = windows_of(manifest, split, frames, targets, context)
     return Reader(manifest, windows, fields, _frames(manifest, windows, fields, patience, budget), threads)
 

@@ -11,6 +11,7 @@ import torch
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.blocks import BlockShuffle, by_shard
+from polarcast.data.loading.donors import Donors, drawn_keys
 from polarcast.data.loading.epoch_weights import EpochWeights, balanced_weights
 from polarcast.data.loading.order import Order, WholeShuffle, substitute_at
 from polarcast.data.loading.permute import Indices
@@ -37,6 +38,7 @@ class TrainSampler:
         seed: int,
         max_bad_share: float = 0.0,
         transforms: Sequence[Transform] = (),
+        donors: Donors | None = None,
     ) -> None:
         """Create a sampler.
 
@@ -46,9 +48,11 @@ class TrainSampler:
             seed: Seed of substitutes and transforms.
             max_bad_share: Maximum share of the windows in bad shards.
             transforms: Random transforms of the samples, applied in this order.
+            donors: Donors of a placebo, by default those of the reader; each sample of the stream draws a new one.
         """
         self._reader, self._order, self._seed = reader, order, seed
         self._max_bad_share, self._transforms = max_bad_share, transforms
+        self._donors = donors or reader.donors
         self._lock = threading.Lock()
         self._size = min(max(len(reader), _CHUNK[0]), _CHUNK[1])
         self._is_bad = np.zeros(len(reader.manifest.shards), bool)
@@ -102,13 +106,22 @@ class TrainSampler:
         """Read the batch at some positions. Raises BadInput if too many shards are bad."""
         while True:
             try:
-                batch = self._reader.read(self.windows(position))
+                windows = self.windows(position)
+                batch = self._reader.read(windows, self._donors_of(windows, position))
                 for transform in self._transforms:
                     batch = transform(batch, position, self._seed)
                 return replace(batch, sample_index=torch.from_numpy(np.array(position, np.int64)))
             except BadShard as error:
                 self._check()
                 self.exclude({error.shard: error.what}, type(error))
+
+    def _donors_of(self, windows: Indices, position: Indices) -> Indices | None:
+        if self._donors is None:
+            return None
+        try:
+            return self._donors.intact(windows, drawn_keys(self._seed, position), self._is_lost.__getitem__)
+        except ValueError as error:
+            raise BadInput(str(error), self._reader.manifest.source.shown, "copy the bad shards again") from None
 
     def changed(self) -> dict[int, str]:
         """Return the problems of shards that were replaced or changed since they were opened, by number."""
@@ -159,6 +172,13 @@ def block_shuffle(reader: Reader, seed: int, balance: float, lanes: int, shards_
         )
     weights = _epoch_weights(reader, seed, balance, by_shard(first))
     return BlockShuffle(weights, first, seed, lanes, shards_per_block)
+
+
+def donors_of(reader: Reader, balance: float) -> Donors | None:
+    """Return the donors of a placebo, by the weights of the windows in the order; None if there is no placebo."""
+    if reader.donors is None or not balance:
+        return reader.donors
+    return reader.make_donors(balanced_weights(reader.windows.intensity(), balance))
 
 
 def _epoch_weights(reader: Reader, seed: int, balance: float, sequence: Indices) -> EpochWeights:

@@ -12,7 +12,7 @@ from polarcast.data.loading.windows import Windows
 from polarcast.data.shards.fetch import Fetch, Patience, Slices
 from polarcast.data.shards.health import BadShard, ChangedShard
 from polarcast.data.shards.manifest import Manifest
-from polarcast.data.shards.samples import RADAR, RAIN
+from polarcast.data.shards.samples import OBSERVED, RADAR, RAIN
 
 _AT_ONCE = 4
 _SPARE = 2
@@ -89,9 +89,11 @@ class StreamedFrames:
     def _slices(self, shard: int) -> Slices:
         rows = self._windows.rows[self._windows.rows[:, 0] == shard]
         frames = rows[:, 1 + RADAR].tolist()
-        runs = (*self._fields.runs, *self._fields.future_runs)
+        runs = (*self._fields.runs, *self._fields.donor_runs, *self._fields.future_runs)
         slices = [(radar + 2 * source, values) for radar in frames for source, _, values in runs]
         if self._fields.rain:
             slices += [(rain, self._fields.pixels) for rain in rows[:, 1 + RAIN].tolist()]
+        masks = [at for at in rows[:, 1 + OBSERVED].tolist() if at >= 0]
+        slices += [(at + 2 * source, values) for at in masks for source, _, values in self._fields.mask_runs]
         # Of runs with the same offset, keep the last, which is the longest and contains the others.
         return list(dict(sorted(slices)).items())

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.permute import Indices
 from polarcast.data.shards.manifest import Manifest
-from polarcast.data.shards.samples import EVENT, FRAME, INTENSITY, RADAR, RAIN, STRONG, Table
+from polarcast.data.shards.samples import EVENT, FRAME, INTENSITY, OBSERVED, RADAR, RAIN, STRONG, Table
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class Windows:
     def places(self, windows: Indices) -> Table:
         """Locations of the frames of some windows, (windows, frames, 3): shard, radar offset, rain offset."""
         return self.rows[self._indices(windows)][..., [0, 1 + RADAR, 1 + RAIN]]
+
+    def mask_places(self, windows: Indices) -> Table:
+        """Locations of the masks of some windows, (windows, frames, 2): shard, offset or −1 without masks."""
+        return self.rows[self._indices(windows)][..., [0, 1 + OBSERVED]]
 
     def _first_rows(self) -> Indices:
         """Row of each window's first frame including context, (windows,); the others follow without a gap."""

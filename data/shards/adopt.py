@@ -3,25 +3,28 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from polarcast.data import archive as nju
 from polarcast.data.errors import BadInput
 from polarcast.data.files import write_text
+from polarcast.data.groups import Groups, read_table
 from polarcast.data.names import checked_name
+from polarcast.data.observed import level_bytes, unpack
 from polarcast.data.selection import Selection, intensity_ppm, strong_pixels
 from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
 from polarcast.data.shards.source import ShardSource
 from polarcast.data.shards.tar_walk import TarMember, read_array, walk
-from polarcast.data.splits import assign, default_rule
+from polarcast.data.splits import Splits, assign, default_rule
 from polarcast.data.statistics import EventSums, Tally, summarize
 
-_RADAR, _RAIN, _NOTE = "radar.npy", "rain.npy", "json"
+_RADAR, _RAIN, _OBSERVED, _NOTE = "radar.npy", "rain.npy", "observed.npy", "json"
 _KEY = re.compile(r"(\d+)-(\d+)$")
 _MEMBERS = "name members KEY.radar.npy, KEY.rain.npy, KEY.json; KEY is EVENT-FRAME, or the json has event and frame"
 
@@ -42,6 +45,7 @@ class _Sample:
     frame: int
     radar_offset: int
     rain_offset: int
+    observed_offset: int
     shape: tuple[int, int]
 
 
@@ -51,6 +55,7 @@ def adopt(
     *,
     split: str | None = None,
     seed: int = 0,
+    group_by: Path | None = None,
     on_shard: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Read all tars of a folder and write a manifest for them; the tars are not changed.
@@ -60,11 +65,12 @@ def adopt(
         grid: Variables along v, heights along z, pixel spacing and time step.
         split: Rule of `splits.assign`; `splits.default_rule` by default.
         seed: Seed of the split.
+        group_by: CSV table with the columns event and group; by default every event is its own group.
         on_shard: Called with the number of tars done.
 
     Raises:
         BadInput: There is no tar, or a manifest already; a tar is damaged or unsafe, or has an unsafe name; or an array
-            is not float16 (variable, height, y, x).
+            is not float16 (variable, height, y, x), or the table does not give each event a group.
     """
     paths = sorted(p for p in folder.glob("*.tar") if not p.name.startswith("."))
     if not paths:
@@ -85,7 +91,11 @@ def adopt(
             on_shard(index + 1)
     _check(folder, rows, shapes)
     sums = {event: tally.sums() for event, tally in sorted(tallies.items())}
-    manifest = _manifest(folder, grid, paths, rows, shapes.pop(), sums, split, seed)
+    names = {} if group_by is None else read_table(group_by, list(sums))
+    splits = assign(list(sums), split or default_rule(list(sums), names), seed, names)
+    manifest = _manifest(folder, grid, paths, rows, shapes.pop(), sums, splits)
+    if group_by is not None:
+        manifest = replace(manifest, groups=Groups(names).stored(sums))
     write_text(folder / NAME, manifest.to_json())
     return manifest
 
@@ -97,10 +107,8 @@ def _manifest(
     rows: list[list[int]],
     shape: tuple[int, int],
     sums: dict[int, EventSums],
-    split: str | None,
-    seed: int,
+    splits: Splits,
 ) -> Manifest:
-    splits = assign(list(sums), split or default_rule(list(sums)), seed)
     rain = ("rain_rate",) if rows[0][4] >= 0 else ()
     return Manifest(
         source=ShardSource(str(folder)),
@@ -164,7 +172,22 @@ def _sample(stream: BinaryIO, path: Path, key: str, members: dict[str, TarMember
             "write float16 on the radar's grid",
         )
     event, frame = _numbers(stream, path, name, members.get(_NOTE))
-    return _Sample(event, frame, radar.offset, rain.offset if rain else -1, shape)
+    observed = _observed_offset(stream, path, name, members, (len(grid.heights_km) + bool(rain), shape))
+    return _Sample(event, frame, radar.offset, rain.offset if rain else -1, observed, shape)
+
+
+def _observed_offset(
+    stream: BinaryIO, path: Path, name: str, members: dict[str, TarMember], grid: tuple[int, tuple[int, int]]
+) -> int:
+    """Return the offset of the masks of observed pixels, −1 without. Raises BadInput if they do not fit the grid."""
+    if _OBSERVED not in members:
+        return -1
+    levels, (y, x) = grid
+    masks, expected = read_array(stream, members[_OBSERVED], path), (levels, level_bytes(y * x))
+    if (masks.dtype, masks.shape) != ("|u1", expected) or masks.offset % 2:
+        found = f"{name}.{_OBSERVED} is {masks.dtype} {masks.shape}, expected |u1 {expected}"
+        raise BadInput(found, path, "write packed bits of each height and, with rain, of the ground")
+    return masks.offset
 
 
 def _numbers(stream: BinaryIO, path: Path, name: str, note: TarMember | None) -> tuple[int, int]:
@@ -193,6 +216,16 @@ def _row(path: Path, sample: _Sample, grid: ShardLayout, tally: Tally) -> list[i
     if not (np.isfinite(radar).all() and (rain is None or (np.isfinite(rain).all() and rain.min() >= 0))):
         frame = f"frame {sample.frame} of event {sample.event}"
         raise BadInput(f"{frame} is not finite, or its rain is negative", path, "fix it at its source")
-    tally.add(radar, rain)
-    strong = strong_pixels(radar, grid.heights_km)
-    return [sample.event, sample.frame, sample.radar_offset, sample.rain_offset, strong, intensity_ppm(radar, rain)]
+    tally.add(radar, rain, None if rain is None else _ground(path, sample, len(grid.heights_km)))
+    strong, intensity = strong_pixels(radar, grid.heights_km), intensity_ppm(radar, rain)
+    offsets = (sample.radar_offset, sample.rain_offset)
+    return [sample.event, sample.frame, *offsets, strong, intensity, sample.observed_offset]
+
+
+def _ground(path: Path, sample: _Sample, heights: int) -> npt.NDArray[np.bool_] | None:
+    """Return where rain was observed, (y, x); None without masks."""
+    if sample.observed_offset < 0:
+        return None
+    length = level_bytes(sample.shape[0] * sample.shape[1])
+    bits = np.fromfile(path, np.uint8, length, offset=sample.observed_offset + heights * length)
+    return unpack(bits, sample.shape)

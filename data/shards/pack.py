@@ -15,6 +15,7 @@ from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
 from polarcast.data.field_file import read_field
 from polarcast.data.files import write_text
+from polarcast.data.observed import Bits, unpack
 from polarcast.data.selection import Selection, intensity_ppm, is_zero, strong_pixels
 from polarcast.data.shards.half import Halver
 from polarcast.data.shards.manifest import Shard
@@ -115,16 +116,18 @@ def _write(job: ShardJob) -> Packed:
         tar = _Tar(stream)
         for event in job.events:
             tally = Tally(len(job.archive.variables), len(job.archive.heights_km))
+            observed = job.archive.read_observed(event, job.shape)
             for frame in job.archive.frames[event]:
                 radar, rain = frames.read(event, frame)
                 if not job.selection.keeps(radar):
                     removed.setdefault(event, []).append(frame)
                     continue
-                offsets = _add_sample(tar, event, frame, radar, rain, job.archive.time_step_minutes)
+                bits = None if observed is None else observed.frame(frame)
+                *offsets, masks_at = _add_sample(tar, event, frame, radar, rain, bits, job.archive.time_step_minutes)
                 strong = strong_pixels(radar, job.archive.heights_km)
-                rows.append([event, frame, *offsets, strong, intensity_ppm(radar, rain)])
+                rows.append([event, frame, *offsets, strong, intensity_ppm(radar, rain), masks_at])
                 if event in job.counted:
-                    tally.add(radar, rain)
+                    tally.add(radar, rain, None if bits is None or rain is None else unpack(bits[-1], rain.shape))
             if event in job.counted:
                 sums[event] = tally.sums()
         tar.finish()
@@ -177,26 +180,27 @@ class _Frames:
 
 
 def _add_sample(
-    tar: _Tar, event: int, frame: int, radar: Halves, rain: Halves | None, step_minutes: float
-) -> tuple[int, int]:
-    """Append one sample; return the offsets of its first radar value and first rain value in the tar."""
+    tar: _Tar, event: int, frame: int, radar: Halves, rain: Halves | None, observed: Bits | None, step_minutes: float
+) -> tuple[int, int, int]:
+    """Append one sample; return the offsets of its first radar value, rain value and byte of the masks in the tar."""
     key = f"{event:03d}-{frame:03d}"
     radar_at = _add_field(tar, f"{key}.radar.npy", radar)
     rain_at = -1 if rain is None else _add_field(tar, f"{key}.rain.npy", rain)
+    masks_at = -1 if observed is None else _add_field(tar, f"{key}.observed.npy", observed)
     flags = {"no_echo": is_zero(radar[0]), "no_rain": rain is not None and is_zero(rain)}
     note = {"event": event, "frame": frame, "time_step_minutes": step_minutes, "flags": flags}
     tar.add(f"{key}.json", json.dumps(note).encode())
-    return radar_at, rain_at
+    return radar_at, rain_at, masks_at
 
 
-def _add_field(tar: _Tar, name: str, values: Halves) -> int:
-    """Append a field as npy; return the offset of its first value."""
-    header = _npy_header(values.shape)
+def _add_field(tar: _Tar, name: str, values: Halves | Bits) -> int:
+    """Append a contiguous field as npy; return the offset of its first value."""
+    header = _npy_header(values.shape, values.dtype.str)
     return tar.add(name, header, values.data.cast("B")) + len(header)
 
 
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """Header of an npy file (version 1) of float16 in C order, 64-byte aligned, as numpy writes it."""
-    text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape}, }}"
+def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
+    """Header of an npy file (version 1) in C order, 64-byte aligned, as numpy writes it."""
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
     length = -(-(10 + len(text) + 1) // 64) * 64 - 10
     return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"

@@ -15,6 +15,7 @@ from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
 from polarcast.data.field_file import read_field
 from polarcast.data.files import checked_output, sole_writer, sync_file, write_text
+from polarcast.data.groups import Groups, groups_of
 from polarcast.data.selection import Selection
 from polarcast.data.shards.manifest import NAME, Manifest
 from polarcast.data.shards.pack import Packed, ShardJob, pack_shard
@@ -35,6 +36,7 @@ def write_shards(
     seed: int = 0,
     shard_mb: int = DEFAULT_SHARD_MB,
     selection: Selection | None = None,
+    group_by: str | None = None,
     workers: int = 1,
     on_event: Callable[[int], None] | None = None,
 ) -> Manifest:
@@ -49,6 +51,8 @@ def write_shards(
         seed: Seed of the split.
         shard_mb: Size in MB at which the next event starts a new shard.
         selection: Selection of frames and windows; all by default.
+        group_by: Rule or table of `groups.groups_of`: events that the splits keep together, by source and day by
+            default.
         workers: Number of processes; the bytes written do not depend on it.
         on_event: Called with the number of events done.
 
@@ -60,20 +64,22 @@ def write_shards(
     _check_new(out)
     selection = selection or Selection()
     selection.check(archive.heights_km)
-    splits = assign(list(archive.frames), split or default_rule(list(archive.frames)), seed)
+    groups = groups_of(archive, group_by)
+    events = list(archive.frames)
+    splits = assign(events, split or default_rule(events, groups.names), seed, groups.names)
     shape = read_field(archive.first_file(*_first(archive))).shape
-    groups = plan(archive, shape, shard_mb)
+    batches = plan(archive, shape, shard_mb)
     counted = frozenset(splits["train"])
     partial = out.with_name(f".partial_{out.name}")
     jobs = [
         ShardJob(archive, partial / f"shard-{index:06d}.tar", tuple(events), shape, selection, counted)
-        for index, events in enumerate(groups)
+        for index, events in enumerate(batches)
     ]
     with sole_writer(partial):
         _check_new(out)  # another process may have finished it before the lock was free
-        _claim(partial, [archive.fingerprint(), groups, sorted(counted)], selection)
+        _claim(partial, [archive.fingerprint(), batches, sorted(counted)], selection)
         try:
-            manifest = _manifest(archive, out, splits, shape, selection, _pack(jobs, workers, on_event))
+            manifest = _manifest(archive, out, splits, groups, shape, selection, _pack(jobs, workers, on_event))
             (partial / NAME).write_text(manifest.to_json(), encoding="utf-8")
             _publish(partial, out, {shard.name for shard in manifest.shards})
         except BadInput:
@@ -139,6 +145,7 @@ def _manifest(
     archive: Archive,
     out: Path,
     splits: Splits,
+    groups: Groups,
     shape: tuple[int, ...],
     selection: Selection,
     packed: Sequence[Packed],
@@ -165,7 +172,9 @@ def _manifest(
         samples=np.array(rows, dtype=np.int64),
         statistics=summarize([sums[e] for e in kept["train"]], archive.variables, archive.heights_km),
         selection=selection.as_record(removed),
-        provenance=archive.provenance(),
+        provenance={**archive.provenance(), "groups": groups.record},
+        groups=groups.stored(events),
+        origins={event: origin for event, origin in groups.origins.items() if event in events},
     )
 
 

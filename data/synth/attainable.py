@@ -6,14 +6,17 @@ by prior over proposal times likelihood. Particles are proposed uniformly in ln 
 the prior, gets as many as light rain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.data.errors import BadInput
 from polarcast.data.synth.drops import DropPrior
 from polarcast.data.synth.scattering import observe_rain
+from polarcast.data.synth.world import GENERATOR, GENERATOR_VERSION, PRESETS, StormWorld
 
 Array = npt.NDArray[np.floating]
 
@@ -25,6 +28,7 @@ GRIDDED_NOISE = (0.5, 0.1, 0.15)
 CLASSES_MMH = ((0.0, 10.0), (10.0, 30.0), (30.0, 50.0), (50.0, np.inf), (0.0, np.inf))
 
 _REACH = 4.5
+"""Standard deviations of the noise beyond which particles are ignored."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,52 @@ class RainPrior:
     def log_density(self, ln_rain: Array) -> Array:
         """Log density of ln R within the limits, up to a constant."""
         return -0.5 * ((ln_rain - np.log(self.median_mmh)) / self.sd_ln) ** 2
+
+
+@dataclass(frozen=True)
+class PixelErrors:
+    """Difference between the rain in one pixel at 1 km and what a synthetic archive holds of it.
+
+    The spatial smoothing of the noise keeps its variance in each pixel. Not included: residual attenuation (1% of the
+    error), clutter, and the smoothing of kdp.
+    """
+
+    noise: tuple[float, float, float] = (0.8, 0.2, 0.2)
+    """Standard deviations of zh (dB), zdr (dB), kdp (deg/km) at 38 dBZ and above."""
+    growth: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Factors on the noise per 10 dB below 38 dBZ."""
+    zdr_bias_db: float = 0.0
+    """Calibration error of zdr, dB."""
+    kdp_scale: float = 1.0
+    """Factor on kdp."""
+
+    @classmethod
+    def of(cls, world: StormWorld) -> "PixelErrors":
+        """Return the errors of an archive of this world."""
+        return cls(world.noise, world.noise_growth, world.zdr_bias_db, world.kdp_scale)
+
+    def archived(self, observables: Array) -> Array:
+        """Return noise-free zh, zdr, kdp, (n, 3), with calibration errors."""
+        return np.asarray(observables * (1.0, 1.0, self.kdp_scale) + (0.0, self.zdr_bias_db, 0.0))
+
+    def noise_at(self, zh: Array) -> Array:
+        """Return the noise of zh, zdr, kdp, (n, 3), given noise-free zh (n,) in dBZ; see `observe`."""
+        below = np.clip(3.8 - zh / 10, 0, 4)
+        return np.asarray(np.asarray(self.noise) * np.asarray(self.growth) ** below[:, None])
+
+
+def world_of(provenance: Mapping[str, Any]) -> StormWorld:
+    """Return the world of a synthetic archive of true rain, from its provenance.
+
+    Raises:
+        BadInput: it is another archive, or made by another version.
+    """
+    made_by = provenance.get("generator"), provenance.get("generator_version"), provenance.get("rain")
+    preset = provenance.get("preset")
+    if made_by != (GENERATOR, GENERATOR_VERSION, "true_R") or not isinstance(preset, str) or preset not in PRESETS:
+        what = "attainable needs a synthetic archive with the true rain, whose drop sizes and noise are known"
+        raise BadInput(what, provenance.get("root") or "data.shards", "make one with: polarcast data synth")
+    return PRESETS[preset]
 
 
 @dataclass(frozen=True)
@@ -85,13 +135,15 @@ def draw_particles(prior: RainPrior, n: int, rng: np.random.Generator) -> Partic
     return Particles(np.exp(ln_rain), observables, prior.log_density(ln_rain))
 
 
-def posterior_mean(particles: Particles, observed: Array, noise: Sequence[float], variables: Sequence[str]) -> Array:
+def posterior_mean(
+    particles: Particles, observed: Array, noise: Sequence[float] | Array, variables: Sequence[str]
+) -> Array:
     """Compute the posterior mean rain rate in mm/h, (n,), given noisy observations.
 
     Args:
         particles: Output of `draw_particles`; with 100,000 particles the sampling error is negligible.
         observed: zh, zdr, kdp with noise, (n, 3).
-        noise: Noise standard deviations of zh (dB), zdr (dB), kdp (deg/km).
+        noise: Noise standard deviations of zh (dB), zdr (dB), kdp (deg/km): (3,), or of each particle, (n, 3).
         variables: Subset of `VARIABLES` the estimate may use; at least one.
 
     Raises:
@@ -100,25 +152,25 @@ def posterior_mean(particles: Particles, observed: Array, noise: Sequence[float]
     if not variables or set(variables) - set(VARIABLES):
         raise ValueError(f"variables {tuple(variables)}: choose from {VARIABLES}")
     used = [VARIABLES.index(v) for v in variables]
-    # In units of the noise, sorted by the first variable: particles far off in it have negligible weight.
+    # Sorted by the first variable: particles far off in it have negligible weight.
     order = np.argsort(particles.observables[:, used[0]])
-    sd = np.asarray(noise, dtype=np.float64)[used]
-    simulated, target = particles.observables[order][:, used] / sd, np.asarray(observed)[:, used] / sd
-    rain, log_weight = particles.rain[order], particles.log_weight[order]
+    simulated, target = particles.observables[order][:, used], np.asarray(observed)[:, used]
+    sd = np.broadcast_to(np.asarray(noise, dtype=np.float64), particles.observables.shape)[order][:, used]
+    rain, log_weight = particles.rain[order], particles.log_weight[order] - np.log(sd).sum(1)
     estimate = np.empty(len(target))
-    for i, (start, stop) in enumerate(_within_reach(simulated[:, 0], target[:, 0])):
-        misfit = simulated[start:stop] - target[i]
+    for i, (start, stop) in enumerate(_within_reach(simulated[:, 0], target[:, 0], _REACH * sd[:, 0].max())):
+        misfit = (simulated[start:stop] - target[i]) / sd[start:stop]
         log_posterior = log_weight[start:stop] - 0.5 * np.einsum("ij,ij->i", misfit, misfit)
         weight = np.exp(log_posterior - log_posterior.max())
         estimate[i] = weight @ rain[start:stop] / weight.sum()
     return estimate
 
 
-def _within_reach(simulated: Array, target: Array) -> npt.NDArray[np.int64]:
+def _within_reach(simulated: Array, target: Array, reach: float) -> npt.NDArray[np.int64]:
     """Index range [start, stop) of the sorted particles near each target, (n, 2); outliers get the nearest 1000."""
     least = min(1000, len(simulated))
-    start = np.searchsorted(simulated, target - _REACH)
-    stop = np.searchsorted(simulated, target + _REACH)
+    start = np.searchsorted(simulated, target - reach)
+    stop = np.searchsorted(simulated, target + reach)
     return np.stack([np.minimum(start, len(simulated) - least), np.maximum(stop, least)], axis=1)
 
 

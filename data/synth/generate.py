@@ -21,9 +21,10 @@ from polarcast.data.errors import BadInput, shown
 from polarcast.data.explore.measures import Truth, join_truth
 from polarcast.data.files import checked_output, sole_writer
 from polarcast.data.notes import ARCHIVE_NOTE, read_archive_note, write_archive_note
+from polarcast.data.observed import Mask
 from polarcast.data.synth.observe import Site, make_site, observe, scatter
 from polarcast.data.synth.weather import Regime, Weather, draw_regime, simulate
-from polarcast.data.synth.world import PRESETS, StormWorld, draw_world
+from polarcast.data.synth.world import GENERATOR, GENERATOR_VERSION, PRESETS, StormWorld, draw_world
 from polarcast.data.workers import end_with_parent
 
 __all__ = [
@@ -41,8 +42,6 @@ __all__ = [
 Real = npt.NDArray[np.float32]
 RainLabel = Literal["true_R", "kdp_rain"]
 
-GENERATOR = "polarcast synthetic storms"
-GENERATOR_VERSION = "2"
 RAIN_LABELS = ("true_R", "kdp_rain")
 
 LIMITS = {
@@ -63,6 +62,8 @@ class SyntheticEvent:
     """(t, v=3, z=3, y, x) in dBZ, dB, deg/km at 1, 3, 7 km; fill 0."""
     rain: Real
     """(t, y, x), true rain rate at 1 km in mm/h; 0 outside radar coverage."""
+    observed: Mask
+    """(t, level=4, y, x), observed pixels at 1, 3, 7 km and, of the rain, on the ground: as at 1 km."""
 
 
 def find_preset(name: str) -> StormWorld:
@@ -111,9 +112,11 @@ def generate_event(world: StormWorld, seed: int, event: int, size: int, frames: 
     length = draw_length(seed, event) if frames is None else frames
     radar = np.empty((length, 3, 3, size, size), np.float32)
     rain = np.empty((length, size, size), np.float32)
+    observed = np.empty((length, 4, size, size), np.bool_)
     for i, weather in enumerate(islice(truth, length)):
-        radar[i], rain[i] = observe(world, regime, site, weather, errors)
-    return SyntheticEvent(radar, rain)
+        radar[i], rain[i], observed[i, :3] = observe(world, regime, site, weather, errors)
+    observed[:, 3] = observed[:, 0]
+    return SyntheticEvent(radar, rain, observed)
 
 
 def sample_truth(world: StormWorld, seed: int, event: int, size: int, frames: int, every: int = 97) -> Truth:
@@ -208,7 +211,8 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
 
 def _write_one(out: Path, event: int, size: int, seed: int, preset: str, frames: int | None, rain: str) -> None:
     made = generate_event(PRESETS[preset], seed, event, size, frames)
-    write_event(out, event, made.radar, kdp_rain(made.radar) if rain == "kdp_rain" else made.rain)
+    label = kdp_rain(made.radar) if rain == "kdp_rain" else made.rain
+    write_event(out, event, made.radar, label, observed=made.observed)
 
 
 def _description(size: int, seed: int, preset: str, frames: int | None, rain: str) -> dict[str, Any]:

@@ -73,12 +73,12 @@ def path_integral(site: Site, per_km: Real) -> Real:
 
 def observe(
     world: StormWorld, regime: Regime, site: Site, weather: Weather, rng: np.random.Generator
-) -> tuple[Real, Real]:
+) -> tuple[Real, Real, Mask]:
     """Simulate the radar observation of one frame, and its rain within coverage.
 
     Returns:
-        radar (v=3, z=3, y, x) in dBZ, dB, deg/km with fill 0, and rain rate (y, x) in mm/h at 1 km, 0
-        outside coverage. In a lost frame both are all 0.
+        radar (v=3, z=3, y, x) in dBZ, dB, deg/km with fill 0, rain rate (y, x) in mm/h at 1 km, 0
+        outside coverage, and the observed pixels (z=3, y, x). In a lost frame all are 0.
     """
     rain_levels = [_observe_rain(world, regime, site, weather, z) for z in (0, 1)]
     ice = observe_ice(
@@ -91,7 +91,7 @@ def observe(
     kept = site.visible & (radar[0] >= world.floor_dbz)
     lost = rng.random() < world.lost_frame_share
     rain = np.where(site.visible[0] & (weather.rain_1km >= DRY_MMH) & (not lost), weather.rain_1km, 0)
-    return np.where(kept & (not lost), radar, 0).astype(np.float32), rain.astype(np.float32)
+    return np.where(kept & (not lost), radar, 0).astype(np.float32), rain.astype(np.float32), site.visible & (not lost)
 
 
 def _process(world: StormWorld, radar: Real) -> None:

@@ -6,6 +6,9 @@ import numpy as np
 
 from polarcast.data.synth.drops import DropPrior
 
+GENERATOR = "polarcast synthetic storms"
+GENERATOR_VERSION = "2"
+
 
 @dataclass(frozen=True)
 class StormWorld:

@@ -28,9 +28,14 @@ if TYPE_CHECKING:
 
     from polarcast.data.explore.explore import Exploration
     from polarcast.data.explore.measures import AcceptanceRow
+    from polarcast.data.shards.manifest import Manifest
     from polarcast.data.synth.side_by_side import Beside
 
 _Value = TypeVar("_Value", str, float)
+_TOO_FEW_GROUPS = (
+    "fewer than three groups of events can't be split: all events are test events; smaller groups: --groups day, or a "
+    "table event,group"
+)
 
 app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)
 app.command()(ingest)
@@ -77,6 +82,13 @@ def shard(
         str | None, typer.Option(help="Split rule: shares such as 0.7/0.1/0.2 (default), paper, or all-test.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Events that may show one storm, kept in one split: source-day (default), day, event, "
+            "or a CSV table with the columns event,group."
+        ),
+    ] = None,
     shard_mb: Annotated[
         int, typer.Option(min=0, max=1_000_000, help="Size of a shard in MB; events are not divided.")
     ] = 64,
@@ -96,9 +108,14 @@ def shard(
     ] = 0,
     as_json: bool = Json,
 ) -> None:
-    """Pack an archive into WebDataset shards with a manifest and event-level splits.
+    """Pack an archive into WebDataset shards with a manifest and splits of whole groups of events.
+
+    Events of one radar or product on one UTC day, or less than 6 hours apart, are one group. Events without times, as
+    in NJU-CPOL, are groups of their own.
 
     Example: polarcast data shard /data/NJU-CPOL shards --split paper --clean --min-strong-pixels 256
+
+    Example: polarcast data shard ingested shards --groups storms.csv
     """
     _check_new(out)
     from polarcast.data.archive import open_archive
@@ -109,7 +126,7 @@ def shard(
     chosen = Selection(clean, min_strong_pixels)
     with progress("events", len(found.frames)) as done:
         manifest = write_shards(
-            found, out, split=split, seed=seed, shard_mb=shard_mb, selection=chosen,
+            found, out, split=split, seed=seed, shard_mb=shard_mb, selection=chosen, group_by=groups,
             workers=processes_of(workers), on_event=done,
         )  # fmt: skip
     sizes = {name: len(events) for name, events in manifest.splits.items()}
@@ -117,11 +134,12 @@ def shard(
     removed = sum(map(len, manifest.selection["removed_frames"].values()))
     if as_json:
         record = {"shards": str(out), "frames": frames, "removed_frames": removed, "events": sizes}
-        print_json({**record, "digest": manifest.digest()})
+        print_json({**record, "groups": _group_counts(manifest), "digest": manifest.digest()})
     else:
-        events = ", ".join(f"{name} {n}" for name, n in sizes.items())
         gone = f" ({removed} left out)" if removed else ""
-        print_text(f"{frames} frames{gone} in {len(manifest.shards)} shards below {out}; events: {events}")
+        counted = f"{frames} frames{gone} in {len(manifest.shards)} shards below {out}; {_split_counts(manifest)}"
+        few = split is None and manifest.groups and not manifest.splits["train"]
+        print_text(f"{counted}\n{_TOO_FEW_GROUPS}" if few else counted)
 
 
 @app.command()
@@ -133,6 +151,9 @@ def index(
     spacing_km: Annotated[float, typer.Option(help="Distance between pixels in km.")] = 1.0,
     split: Annotated[str | None, typer.Option(help="Split rule, as in `data shard`.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    groups: Annotated[
+        Path | None, typer.Option(help="CSV table event,group; by default every event is its own group.")
+    ] = None,
     as_json: bool = Json,
 ) -> None:
     """Write a manifest for stock WebDataset tars with samples KEY.radar.npy, KEY.rain.npy, KEY.json in float16.
@@ -154,13 +175,14 @@ def index(
     checked_output(folder / NAME)
     grid = ShardLayout(tuple(names), tuple(levels), spacing_km, step_minutes)
     with progress("tars", len(list(folder.glob("*.tar")))) as done:
-        manifest = adopt(folder, grid, split=split, seed=seed, on_shard=done)
+        manifest = adopt(folder, grid, split=split, seed=seed, group_by=groups, on_shard=done)
     sizes = {name: len(events) for name, events in manifest.splits.items()}
     if as_json:
-        print_json({"shards": str(folder), "frames": len(manifest.samples), "events": sizes})
+        record = {"shards": str(folder), "frames": len(manifest.samples), "events": sizes}
+        print_json({**record, "groups": _group_counts(manifest)})
     else:
-        counts = ", ".join(f"{name} {n}" for name, n in sizes.items())
-        print_text(f"{len(manifest.samples)} frames in {len(manifest.shards)} tars of {folder}; events: {counts}")
+        frames, counts = len(manifest.samples), _split_counts(manifest)
+        print_text(f"{frames} frames in {len(manifest.shards)} tars of {folder}; {counts}")
 
 
 @app.command()
@@ -209,12 +231,15 @@ def explore(
 def check(
     path: Annotated[Path, typer.Argument(help="Archive, or folder of shards.")],
     workers: Workers = None,
-    fast: Annotated[bool, typer.Option("--fast", help="For shards: check sizes, offsets and splits only.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="For shards: check sizes, offsets, splits and leaks only.")
+    ] = False,
     as_json: bool = Json,
 ) -> None:
     """Check that an archive or shards are complete and plausible; exit with code 1 otherwise.
 
-    Shards: sizes, checksums, offsets, statistics and splits against the manifest. Archives and shards: unreadable
+    Shards: sizes, checksums, offsets, statistics and splits against the manifest; groups of events, and events of one
+    time and place, in two splits. Archives and shards: unreadable
     files, swapped variables, wrong units, flipped axes, frames out of order, constant fields, frames in two events,
     values outside the range of a radar.
 
@@ -236,6 +261,17 @@ def check(
         with progress("events", len(archive.frames)) as done:
             findings = check_archive(archive, processes_of(workers), done)
     report_findings(findings, as_json)
+
+
+def _group_counts(manifest: "Manifest") -> dict[str, int]:
+    return {name: manifest.count_groups(events) for name, events in manifest.splits.items()}
+
+
+def _split_counts(manifest: "Manifest") -> str:
+    """Return the events of each split, and their groups where these are fewer."""
+    events = ", ".join(f"{name} {len(members)}" for name, members in manifest.splits.items())
+    groups = ", ".join(f"{name} {n}" for name, n in _group_counts(manifest).items())
+    return f"events: {events}; groups: {groups}" if manifest.groups else f"events: {events}"
 
 
 def _check_new(out: Path) -> None:
@@ -261,6 +297,7 @@ def _acceptance_table(found: "Exploration") -> "Table":
     from rich.table import Table
 
     count = f"{found.events} event{'s' * (found.events != 1)}"
+    count += f" of {found.groups} group{'s' * (found.groups != 1)}" if found.groups < found.events else ""
     table = Table(title=f"Statistics compared with warm-season rain at C band, {count}", title_justify="left")
     for name in ("measured", "value", "accepted", ""):
         table.add_column(name, justify="left" if name == "measured" else "right")

@@ -66,7 +66,7 @@ def evaluate(
     join(world)
     on_every_rank(lambda: _check_output(output), world)
     set_up_torch(config.train.threads, world)
-    reader = build_reader(config, manifest, split)
+    reader = build_reader(config, manifest, split, observed=True)
     require_intact(reader, config.data, world)
     records = score(lambda batch: model.forecast(batch, config.evaluate.members), reader, world, on_frames)
     if world.is_first:
@@ -145,7 +145,9 @@ def score(
     common = by_rank[0][0]
     assert common is not None, "the split has no windows"
     sums = {name: np.concatenate([part[name] for part in ordered]) for name in ordered[0]}
-    return Records.of_windows(Protocol.of_record(common), reader.events()[chosen], sums, reader.manifest.digest())
+    events, manifest = reader.events()[chosen], reader.manifest
+    groups = {event: manifest.group_of(event) for event in np.unique(events).tolist()}
+    return Records.of_windows(Protocol.of_record(common), events, sums, manifest.digest(), groups)
 
 
 def protocol_of(manifest: Manifest, ensemble: torch.Tensor, heights_km: tuple[float, ...]) -> Protocol:
@@ -162,13 +164,27 @@ def observed_of(batch: Batch) -> torch.Tensor:
     return batch.rain_rate[:, -1:, None] if batch.target_zh is None else batch.target_zh
 
 
+def scored_observation(batch: Batch) -> torch.Tensor:
+    """Return the fields of `observed_of`, NaN where they were not observed: these pixels count in no score."""
+    observed = observed_of(batch)
+    return observed if batch.observed is None else observed.masked_fill(~batch.observed, torch.nan)
+
+
+def _last_zh(batch: Batch) -> torch.Tensor | None:
+    """Return zh of the last input frame, (b, z, y, x) in dBZ, NaN where it was not observed; None for QPE."""
+    if batch.last_zh is None or batch.last_observed is None:
+        return batch.last_zh
+    return batch.last_zh.masked_fill(~batch.last_observed, torch.nan)
+
+
 def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collection[str]) -> Sums:
     """Accumulate the sums of each window, (b, lead time, height, *axes, columns)."""
     by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
-    observed = observed_of(batch)
+    observed = scored_observation(batch)
     fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol, only)
-    if batch.last_zh is not None and "contingency" in fields:
-        last = batch.last_zh[:, None].expand_as(observed)
+    before = _last_zh(batch)
+    if before is not None and "contingency" in fields:
+        last = before[:, None].expand_as(observed)
         fields["by_change"] = by_change(fields["contingency"], change_of(last.flatten(0, 2), observed.flatten(0, 2)))
     grid = (len(batch), len(protocol.lead_time), len(protocol.height))
     return {name: sums.double().cpu().numpy().reshape(*grid, *sums.shape[1:]) for name, sums in fields.items()}
@@ -180,7 +196,7 @@ def _cases(model: Forecaster, reader: Reader) -> dict[str, npt.NDArray[np.generi
     batch = reader.read(case_windows(reader)).to(device_of(World()))
     with model.sampling_states() as states:
         forecast = model.forecast(batch)[:, 0]
-    observed = observed_of(batch)
+    observed = scored_observation(batch)
     # Each case holds one field (y, x) of an estimate, or (t, z, y, x) of a nowcast.
     arrays = {
         "radar": batch.radar[:, -1],

@@ -72,7 +72,8 @@ def _large(folder: Path, like: Manifest) -> Manifest:
     event, frame = np.divmod(number, _FRAMES_PER_EVENT)
     stride = 2 * 10 * like.pixels + 3 * 512
     size = 640 + _FRAMES_PER_SHARD * stride
-    columns = [shard, event, frame, 640 + within * stride, -np.ones_like(number), number % 900, number % 9000]
+    absent = -np.ones_like(number)
+    columns = [shard, event, frame, 640 + within * stride, absent, number % 900, number % 9000, absent]
     events = tuple(range(int(event[-1]) + 1))
     cut = len(events) // 5
     return Manifest(

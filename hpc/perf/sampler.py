@@ -57,7 +57,7 @@ def measure_sampler(
     if not isinstance(model, Generative):
         raise BadInput(f"{config.model['name']} draws no samples", run.path, "give a run of a diffusion model")
     manifest = stored_shards(run)
-    reader = build_reader(config, manifest, _SPLIT)
+    reader = build_reader(config, manifest, _SPLIT, observed=True)
     chosen = np.unique(np.linspace(0, len(reader) - 1, min(windows, len(reader))).round().astype(int))
     subset = Reader(
         manifest, replace(reader.windows, starts=reader.windows.starts[chosen]), reader.fields, reader.frames

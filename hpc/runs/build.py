@@ -10,7 +10,7 @@ from polarcast.data.errors import BadInput, shown
 from polarcast.data.loading.augment import crop, flip_rotate, jitter_concentration
 from polarcast.data.loading.order import Order
 from polarcast.data.loading.reader import Reader, open_reader
-from polarcast.data.loading.sampler import TrainSampler, Transform, block_shuffle, whole_shuffle
+from polarcast.data.loading.sampler import TrainSampler, Transform, block_shuffle, donors_of, whole_shuffle
 from polarcast.data.secrets import redacted
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, read_manifest
@@ -52,7 +52,9 @@ def stored_shards(run: RunFolder) -> Manifest:
     return open_shards(replace(config, data=replace(config.data, stage_to=None)))
 
 
-def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool = True) -> Reader:
+def build_reader(
+    config: RunConfig, manifest: Manifest, split: str, rain: bool = True, observed: bool = False
+) -> Reader:
     """Open the reader of one split, with the variables and heights of the run.
 
     Args:
@@ -60,6 +62,7 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool =
         manifest: Manifest of the shards.
         split: `train`, `validation` or `test`.
         rain: Whether to read the rain rate; a forecast without scores does not need it.
+        observed: Whether to read the masks of observed pixels; scores need them.
 
     Raises:
         BadInput: shards without a required variable or height, or with zh derived from the rain rate.
@@ -79,8 +82,10 @@ def build_reader(config: RunConfig, manifest: Manifest, split: str, rain: bool =
         frames=config.frames + config.lead_frames if config.is_nowcast else 1,
         targets=config.lead_frames if config.is_nowcast else None,
         future=config.is_nowcast,
+        placebo=config.is_placebo,
         context=config.data.context,
         rain=rain and not config.is_nowcast,
+        observed=observed,
         patience=_patience(config),
         budget=None if config.data.map_gib is None else int(config.data.map_gib * 2**30),
     )
@@ -90,7 +95,7 @@ def _without_held_out(config: RunConfig, manifest: Manifest) -> Manifest:
     """Return the manifest with only the training events that this model may use."""
     if not config.data.hold_out:
         return manifest
-    kept, held_out = hold_out(manifest.splits["train"], config.data.hold_out)
+    kept, held_out = hold_out(manifest.splits["train"], config.data.hold_out, groups=manifest.groups)
     chosen = held_out if config.data.only_held_out else kept
     return replace(manifest, splits={**manifest.splits, "train": chosen})
 
@@ -116,7 +121,7 @@ def build_sampler(config: RunConfig, reader: Reader) -> TrainSampler:
     transforms += (
         [partial(jitter_concentration, most_db=data.concentration_jitter_db)] if data.concentration_jitter_db else []
     )
-    return TrainSampler(reader, order, config.seed, data.max_bad_share, transforms)
+    return TrainSampler(reader, order, config.seed, data.max_bad_share, transforms, donors_of(reader, data.balance))
 
 
 def _patience(config: RunConfig) -> Patience | None:

@@ -15,6 +15,7 @@ def change_of(before: Tensor, observed: Tensor) -> Tensor:
 
     Echo grows if its area is at least 1.25 times the earlier area, and decays if it is at most the earlier area / 1.25.
     It initiates if the earlier area was below a thousandth of the pixels. Fields without echo at both times are steady.
+    Pixels that are NaN at either time do not count.
 
     Args:
         before: zh of the last input frame in dBZ, (n, y, x).
@@ -23,7 +24,9 @@ def change_of(before: Tensor, observed: Tensor) -> Tensor:
     Returns:
         Index into CHANGES, (n,).
     """
-    earlier, later = ((field >= ECHO_DBZ).double().mean((-2, -1)) for field in (before, observed))
+    valid = ~(before.isnan() | observed.isnan())
+    pixels = valid.sum((-2, -1)).clamp(min=1)
+    earlier, later = (((field >= ECHO_DBZ) & valid).sum((-2, -1)).double() / pixels for field in (before, observed))
     change = torch.full(earlier.shape, CHANGES.index("steady"), device=earlier.device)
     change[later * _FACTOR <= earlier] = CHANGES.index("decays")
     change[later >= earlier * _FACTOR] = CHANGES.index("grows")

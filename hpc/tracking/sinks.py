@@ -147,7 +147,7 @@ def picture(run: RunFolder) -> Any:
     with np.load(run.output.cases) as cases:
         pairs = [_plane(cases[name]) for name in ("observed", "forecast")]
     top = max(float(np.nanmax(pairs[0])), 1e-6)
-    shades = np.clip(np.concatenate(pairs, 1) / top, 0, 1)
+    shades = np.nan_to_num(np.clip(np.concatenate(pairs, 1) / top, 0, 1), nan=0.5)  # gray where not observed
     gray = (255 * np.concatenate(list(shades), 1)).astype(np.uint8)
     return np.repeat(gray[..., None], 3, -1)
 

@@ -15,11 +15,11 @@ ZH_LEVELS_DBZ = tuple(range(5, 66, 5))
 ZDR_LEVELS_DB = (-1, -0.5, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4)
 RAIN_COLORS, ZH_COLORS, ZDR_COLORS = "magma_r", "viridis_r", "cividis_r"
 """Darker with the value; readable with color-vision deficiency and in grayscale."""
-ARM_COLORS = {"radar": "#D55E00", "dualpol": "#0072B2"}
+ARM_COLORS = {"radar": "#D55E00", "dualpol": "#0072B2", "placebo": "#009E73"}
 """From Okabe & Ito (2008), readable with color-vision deficiency."""
-ARM_MARKERS = {"radar": "s", "dualpol": "o"}
-ARM_HATCHES = {"radar": "////", "dualpol": ""}
-ARM_LINES = {"radar": "--", "dualpol": "-"}
+ARM_MARKERS = {"radar": "s", "dualpol": "o", "placebo": "^"}
+ARM_HATCHES = {"radar": "////", "dualpol": "", "placebo": "...."}
+ARM_LINES = {"radar": "--", "dualpol": "-", "placebo": ":"}
 _ACROSS = 5
 _LETTERS_PER_INCH = 13
 """Characters per inch of a panel's heading."""
@@ -111,6 +111,9 @@ def plain_ticks(axis: Any, digits: Sequence[int] = (1, 2, 5)) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+_MISSING_GRAY = 0.82
+
+
 def field_style(levels: Sequence[float], colors: str = RAIN_COLORS) -> dict[str, Any]:
     """Return the arguments with which imshow draws values by levels."""
     import matplotlib as mpl
@@ -121,10 +124,13 @@ def field_style(levels: Sequence[float], colors: str = RAIN_COLORS) -> dict[str,
 
 
 def draw_field(axis: Any, field: Any, style: dict[str, Any]) -> Any:
-    """Draw a field (y, x) without axes; values below the lowest level stay blank."""
+    """Draw a field (y, x) without axes; values below the lowest level stay blank, and missing ones (NaN) are gray."""
     import numpy as np
 
     axis.set(xticks=[], yticks=[])
     shown = np.ma.masked_less(field, style["norm"].vmin) if "norm" in style else field
+    if (missing := np.isnan(field)).any():
+        gray = np.ma.masked_array(np.full(field.shape, _MISSING_GRAY), ~missing)
+        axis.imshow(gray, origin="upper", cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     # Row 0 of the archive is the top of the map.
     return axis.imshow(shown, origin="upper", **style)

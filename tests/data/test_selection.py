@@ -55,7 +55,7 @@ def test_an_archive_without_rain_can_be_read_for_nowcasting_only(copy: Path, arc
         open_reader(manifest, "train", variables=("zh",), heights_km=(1.0,))
     members = {key for sample in wds.WebDataset(str(manifest.folder / "shard-000000.tar"), shardshuffle=False)
                for key in sample if not key.startswith("__")}  # fmt: skip
-    assert members == {"radar.npy", "json"}
+    assert members == {"radar.npy", "observed.npy", "json"}
 
 
 def test_a_height_missing_for_one_variable_can_be_selected_for_the_others(copy: Path) -> None:

@@ -15,13 +15,21 @@ PER_EVENT = 32
 SIZE = 8
 
 
-def marked_shards(folder: Path, frames: Sequence[int], shard_mb: int = 0, size: int = SIZE) -> Manifest:
-    """Write shards of training events with the given numbers of frames; shard_mb=0 gives each event its own shard."""
+def marked_shards(
+    folder: Path, frames: Sequence[int], shard_mb: int = 0, size: int = SIZE, masked: bool = False
+) -> Manifest:
+    """Write shards of training events with the given numbers of frames; shard_mb=0 gives each event its own shard.
+
+    With masks, all but the first row was observed.
+    """
+    observed = np.broadcast_to(np.arange(size)[:, None] > 0, (1, 2, size, size)) if masked else None
     for event, length in enumerate(frames):
         marks = (event * PER_EVENT + np.arange(length) + 1).astype(np.float32)
         radar = np.broadcast_to(marks[:, None, None, None, None], (length, 1, 1, size, size))
         rain = np.broadcast_to(marks[:, None, None], (length, size, size))
-        write_event(folder / "archive", event, radar, rain, variables=("zh",), heights_km=(3.0,))
+        write_event(
+            folder / "archive", event, radar, rain, variables=("zh",), heights_km=(3.0,), observed=observed
+        )  # fmt: skip
     manifest = write_shards(open_archive(folder / "archive"), folder / "shards", split="all-test", shard_mb=shard_mb)
     return all_to_train(manifest)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
 from polarcast.data.loading.reader import only_test, open_reader
+from polarcast.data.origins import Area, Origin
 from polarcast.data.shards.adopt import ShardLayout, adopt
 from polarcast.data.shards.fetch import Patience
 from polarcast.data.shards.manifest import Manifest, Shard, read_manifest
@@ -91,8 +92,10 @@ def test_a_shard_name_runs_nothing_in_a_pipe(mirror: Path, name: str, template: 
     assert not (mirror / "pwned").exists()
 
 
-def open_test(manifest: Manifest) -> Any:
-    return open_reader(only_test(manifest), "test", variables=("zh",), heights_km=(3.0,), patience=ONCE)
+def open_test(manifest: Manifest, observed: bool = False) -> Any:
+    return open_reader(
+        only_test(manifest), "test", variables=("zh",), heights_km=(3.0,), observed=observed, patience=ONCE
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("template", ["cat mirror/{name}", "cat 'mirror/{name}'", 'cat "mirror/{name}"'])
@@ -151,6 +154,11 @@ def set_run(column: int, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def set_origins(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    origins = {"places": [["radar", [30, 118, 32, 120]]], "events": [[0, 0, 0, 60]]}
+    return lambda content: content.update(origins={**origins, **changes})
+
+
 def set_entry(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return lambda content: content["shards"][0].update({key: value})
 
@@ -195,6 +203,19 @@ HOSTILE = {
     "a note of text": lambda content: content.update(provenance={"derived": "zh"}),
     "other columns": lambda content: content.update(run_columns=["event"]),
     "an unknown field": lambda content: content.update({"x\ny": 1}),
+    "groups as a list": lambda content: content.update(groups=["a"]),
+    "a group of an event that is no number": lambda content: content.update(groups={"x": "a"}),
+    "a group of an event of two names": lambda content: content.update(groups={"00": "a"}),
+    "a group that is a number": lambda content: content.update(groups={"0": 1}),
+    "a group of two lines": lambda content: content.update(groups={"0": "a\nb"}),
+    "origins without places": lambda content: content.update(origins={"events": []}),
+    "a place that is not listed": lambda content: content.update(origins={"places": [], "events": [[0, 0, 0, 0]]}),
+    "an event with two origins": set_origins(events=[[0, 0, 0, 0], [0, 0, 0, 0]]),
+    "an event that ends before it starts": set_origins(events=[[0, 0, 1, 0]]),
+    "a time that no calendar has": set_origins(events=[[0, 0, 0, 10**15]]),
+    "a time that is text": set_origins(events=[[0, 0, "0", "0"]]),
+    "a source of two lines": set_origins(places=[["a\nb", None]]),
+    "an extent upside down": set_origins(places=[["a", [50, 0, 40, 10]]]),
     "another format": lambda content: content.update(format=["x"] * 1000),
 }
 
@@ -208,6 +229,47 @@ def test_a_manifest_that_claims_what_is_not_true_is_not_read(
         read_manifest(mirror)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400
+
+
+def test_groups_and_origins_survive_a_round_trip(mirror: Path) -> None:
+    alter(mirror, set_origins())
+    alter(mirror, lambda content: content.update(groups={"0": "2021-07-04 radar", "1": "2021-07-04 radar"}))
+    manifest = read_manifest(mirror)
+    assert manifest.groups == dict.fromkeys((0, 1), "2021-07-04 radar")
+    assert manifest.origins == {0: Origin(Area("radar", (30, 118, 32, 120)), 0, 60)}
+    (mirror / "manifest.json").write_text(manifest.to_json())
+    again = read_manifest(mirror)
+    assert (again.groups, again.origins, again.digest()) == (manifest.groups, manifest.origins, manifest.digest())
+
+
+def masks_on_top_of_each_other(content: dict[str, Any]) -> None:
+    event, frame, frames, radar, rain, stride, masks = content["shards"][0]["runs"][0]
+    single = [[event, frame + i, 1, radar + i * stride, rain + i * stride, 0, masks] for i in range(frames)]
+    content["shards"][0]["runs"] = single
+
+
+HOSTILE_MASKS = {
+    "masks beyond the shard": set_run(6, 10**9),
+    "masks at an odd offset": set_run(6, 641),
+    "masks before the shard": set_run(6, -2),
+    "masks that end beyond the shard": lambda content: set_run(6, content["shards"][0]["bytes"] - 2)(content),
+    "masks on top of each other": masks_on_top_of_each_other,
+    "a run without masks": lambda content: content["shards"][0]["runs"][0].pop(),
+    "the columns of shards without masks": lambda content: content["run_columns"].pop(),
+    "the format of shards without masks": lambda content: content.update(format="polarcast-shards/3"),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE_MASKS.values(), ids=HOSTILE_MASKS.keys())
+def test_masks_that_are_not_where_a_manifest_says_are_not_read(
+    masked: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    shutil.copytree(masked, tmp_path / "masked")
+    assert not open_test(read_manifest(tmp_path / "masked"), observed=True).read([0]).observed[..., 0, :].any()
+    alter(tmp_path / "masked", change)
+    with pytest.raises(BadInput, match="damaged manifest") as error:
+        read_manifest(tmp_path / "masked")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}", '"\\ud800"', "\xff", "null", "{}"])
@@ -230,11 +292,21 @@ JSON = st.recursive(
 )
 
 
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of two shards with masks of observed pixels."""
+    return marked_shards(tmp_path_factory.mktemp("masked"), (3, 4), masked=True).folder
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(data=st.data())
-def test_no_value_anywhere_in_a_manifest_gives_a_traceback(mirror: Path, data: st.DataObject) -> None:
+def test_no_value_anywhere_in_a_manifest_gives_a_traceback(mirror: Path, masked: Path, data: st.DataObject) -> None:
+    if data.draw(st.booleans()):
+        mirror = masked
     original = (mirror / "manifest.json").read_text()
     content = json.loads(original)
+    content["groups"] = {"0": "storm"}
+    set_origins()(content)
     place: Any = content
     while True:
         key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
@@ -246,7 +318,7 @@ def test_no_value_anywhere_in_a_manifest_gives_a_traceback(mirror: Path, data: s
     message = ""
     try:
         manifest = read_manifest(mirror)
-        open_test(manifest).read([0])
+        open_test(manifest, observed=True).read([0])
         manifest.digest(), manifest.to_json()
     except BadInput as error:
         message = str(error)

@@ -83,10 +83,14 @@ def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
     rain = values if source.has_rain else None
     zh = _reflectivity(values, source, settings)
     times = source.times[piece.start : piece.stop]
-    regular = to_regular_steps(times, _echo_only(zh)[:, None, None], rain, step_minutes=settings.step_minutes)
+    has_data = ~np.isnan(values)[:, None]
+    regular = to_regular_steps(times, _echo_only(zh)[:, None, None], rain, has_data, step_minutes=settings.step_minutes)
     inner = slice(MARGIN, MARGIN + settings.tile)
     rain = None if regular.rain is None else regular.rain[:, inner, inner]
     radar = regular.radar[..., inner, inner]
+    observed = None if regular.observed is None else regular.observed[..., inner, inner]
+    if rain is not None and observed is not None:
+        observed = np.repeat(observed & ~np.isnan(rain)[:, None], 2, axis=1)  # at the height and on the ground
     if rain is not None:
         # Derived again, so that the Z–R relation also holds in interpolated frames.
         radar = _echo_only(_reflectivity(rain, source, settings))[:, None, None]
@@ -94,7 +98,8 @@ def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
         times=regular.times,
         radar=np.nan_to_num(radar),
         rain=None if rain is None else np.nan_to_num(rain),
-        covered=(~np.isnan(values[:, inner, inner])).mean(0, dtype=np.float32)[None],
+        covered=has_data[..., inner, inner].mean(0, dtype=np.float32),
+        observed=observed,
         variables=("zh",),
         heights_km=(settings.height_km,),
         note={**_provenance(source, piece, place, settings), "time": regular.note},
@@ -183,7 +188,8 @@ def _echo_only(zh: Field) -> Field:
 
 
 def _provenance(source: GriddedSource, piece: Piece, place: Footprint, settings: GridSettings) -> dict[str, Any]:
-    """Return the event's provenance for its note."""
+    """Return the event's provenance for its note. All tiles of a source have its extent, as they show one storm."""
+    extent = source.geometry.extent
     steps = np.diff(source.times[piece.start : piece.stop]) / np.timedelta64(60, "s")
     method = "bilinear to 1 km over pixels with data, reflectivity in dBZ over those with echo"
     if place.block != (1, 1):
@@ -192,6 +198,7 @@ def _provenance(source: GriddedSource, piece: Piece, place: Footprint, settings:
         )
     return {
         "read": source.note,
+        **({"extent": [round(edge, 4) for edge in extent]} if extent else {}),
         "tile": {"south_km": piece.south, "east_km": piece.east, "size_km": settings.tile},
         "pixels": {
             "source_spacing_km": [round(s, 4) for s in source.geometry.spacing_km],

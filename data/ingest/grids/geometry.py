@@ -59,6 +59,15 @@ class Geometry:
         """Whether the pixels match the archive: 1 km by 1 km on a plane."""
         return self.corner is None and self.spacing == (1.0, 1.0)
 
+    @property
+    def extent(self) -> tuple[float, float, float, float] | None:
+        """South, west, north and east edge in degrees; None on a plane."""
+        if self.corner is None:
+            return None
+        (north, west), (dy, dx) = self.corner, self.spacing
+        south, east = north - (self.shape[0] - 1) * dy, west + (self.shape[1] - 1) * dx
+        return (south - dy / 2, west - dx / 2, north + dy / 2, east + dx / 2)
+
     def tiles(self, size: int) -> list[tuple[float, float]]:
         """Return (south, east) of each tile's north-west corner, in km from the grid's; tiles are centred, north first.
 

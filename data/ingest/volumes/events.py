@@ -78,14 +78,20 @@ def to_event(scans: Sequence[Scan], settings: VolumeSettings) -> IngestedEvent:
     """Build one event from consecutive scans, resampled to the archive's regular step."""
     gridded = [load_gridded(scan.cache) for scan in scans]
     radar = np.stack([g.radar for g in gridded])
-    regular = to_regular_steps(np.array([g.time for g in gridded]), radar, None, step_minutes=settings.step_minutes)
+    covered = np.stack([g.covered for g in gridded])
+    times = np.array([g.time for g in gridded])
+    regular = to_regular_steps(times, radar, None, covered, step_minutes=settings.step_minutes)
+    observed = regular.observed
+    if observed is not None and settings.has_rain:
+        observed = np.concatenate([observed, observed[:, :1]], axis=1)  # rain is that of the lowest level
     variables, band = gridded[0].variables, gridded[0].note["band"]
     rain = rain_of_kdp(regular.radar[:, variables.index("kdp"), 0], band) if settings.has_rain else None
     return IngestedEvent(
         times=regular.times,
         radar=np.nan_to_num(regular.radar).astype(np.float32),
         rain=rain,
-        covered=np.mean([g.covered for g in gridded], axis=0, dtype=np.float32),
+        covered=covered.mean(0, dtype=np.float32),
+        observed=observed,
         variables=variables,
         heights_km=settings.grid.heights_km,
         note={

@@ -44,6 +44,7 @@ class Sweep:
         range_m: (r,) ranges of the gate centres, ascending.
         fields: Name → (a, r): zh in dBZ, zdr in dB, kdp in deg/km, phidp in degrees, rhohv; NaN where missing.
         phase_fold_deg: Folding interval of phidp: 360, or 180 for formats with eight bits.
+        unseen: (a, r), gates that were not observed; None if the file does not tell them from gates without echo.
     """
 
     elevation_deg: Real
@@ -51,6 +52,7 @@ class Sweep:
     range_m: Real
     fields: dict[str, Real] = field(repr=False)
     phase_fold_deg: float = 360.0
+    unseen: Mask | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

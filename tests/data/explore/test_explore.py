@@ -9,9 +9,10 @@ import pytest
 from polarcast.data.archive import Archive, open_archive
 from polarcast.data.errors import BadInput
 from polarcast.data.explore.describe import describe_event, join_maps
-from polarcast.data.explore.explore import explore
+from polarcast.data.explore.explore import Exploration, explore
 from polarcast.data.explore.rain_relation import fit_rain_relations, verdict
 from polarcast.data.synth.generate import archive_truth, write_archive
+from polarcast.hpc.cli.data import _acceptance_table
 
 pytestmark = pytest.mark.acceptance
 
@@ -73,6 +74,7 @@ def test_report_and_figures_do_not_depend_on_the_number_of_workers(archive: Arch
         reports.append(json.loads((out / "report.json").read_text()))
     assert reports[0] == reports[1]
     assert {"test", "value", "low", "high", "pass"} == set(reports[0]["acceptance"][0])
+    assert (reports[0]["events"], reports[0]["groups"]) == (8, 8)
 
 
 def test_an_archive_without_kdp_is_rejected(archive: Archive, tmp_path: Path) -> None:
@@ -92,3 +94,9 @@ def test_the_real_rain_grid_is_a_product_of_kdp_at_1_km(real_event: Path, tmp_pa
     assert best.is_product
     assert (best.height_km, best.a, best.b) == pytest.approx((1.0, 57.1, 0.785), rel=0.01)
     assert not any(r.is_product for r in found.rain_relations[1:])
+
+
+@pytest.mark.parametrize(("groups", "counted"), [(8, "8 events"), (1, "8 events of 1 group")])
+def test_the_table_says_how_many_groups_the_events_form(groups: int, counted: str) -> None:
+    title = _acceptance_table(Exploration(events=8, groups=groups, acceptance=[], rain_relations=[])).title
+    assert str(title).endswith(f", {counted}")

@@ -15,6 +15,7 @@ import pytest
 from polarcast.data.archive import open_archive
 from polarcast.data.check.archive import check_archive
 from polarcast.data.errors import BadInput
+from polarcast.data.groups import groups_of
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.run import IngestReport, IngestSettings, ingest
 from polarcast.data.ingest.volumes.frame import VolumeSettings
@@ -80,6 +81,16 @@ def test_consecutive_scans_form_an_event_at_the_regular_step(ingested: tuple[Pat
     assert archive.event_note(0)["times"] == ["2021-07-04T12:00:00", "2021-07-04T12:06:00"]
     assert (archive.variables, archive.heights_km, archive.has_rain) == (("zh", "zdr", "kdp"), (1.0, 3.0, 7.0), True)
     assert archive.spacing_km == 3.0
+
+
+def test_the_events_of_one_radar_and_day_are_one_group(ingested: tuple[Path, IngestReport]) -> None:
+    archive = open_archive(ingested[0])
+    note = archive.event_note(0)
+    assert note["source"] == f"radar at {note['site']['latitude']:.2f} {note['site']['longitude']:.2f}"
+    groups = groups_of(archive)
+    assert set(groups.names.values()) == {f"2021-07-04 {note['source']}"}
+    south, _, north, _ = groups.origins[1].place.extent or (0, 0, 0, 0)
+    assert north - south == pytest.approx(48 * 3 / 111.195, abs=1e-3)
 
 
 def test_unusable_files_are_reported_and_the_rest_is_ingested(ingested: tuple[Path, IngestReport]) -> None:

@@ -61,6 +61,16 @@ def test_event_and_frame_can_be_given_in_the_json(tmp_path: Path) -> None:
     assert manifest.samples[:, 1:3].tolist() == [[7, 0], [7, 1]]
 
 
+def test_a_table_gives_the_groups_of_stock_shards(tmp_path: Path) -> None:
+    write_stock(tmp_path / "t")
+    (tmp_path / "storms.csv").write_text("event,group\n0,a\n1,b\n2,a\n")
+    with pytest.raises(BadInput, match="3 events of 2 groups"):
+        adopt(tmp_path / "t", GRID, split="0.4/0.3/0.3", group_by=tmp_path / "storms.csv")
+    manifest = adopt(tmp_path / "t", GRID, group_by=tmp_path / "storms.csv")
+    assert manifest.splits["test"] == (0, 1, 2)
+    assert read_manifest(tmp_path / "t").groups == {0: "a", 1: "b", 2: "a"}
+
+
 def test_indexing_our_own_shards_gives_the_same_table(shards, tmp_path: Path, archive: Archive) -> None:  # type: ignore[no-untyped-def]
     for shard in shards.shards:
         (tmp_path / shard.name).symlink_to(shards.folder / shard.name)

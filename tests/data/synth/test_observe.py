@@ -22,7 +22,7 @@ def _weather(rain: float) -> Weather:
 
 def _observe(world, rain, regime=REGIME, seed=0):
     rng = np.random.default_rng(seed)
-    return observe(world, regime, make_site(world, SIZE, np.random.default_rng(0)), _weather(rain), rng)
+    return observe(world, regime, make_site(world, SIZE, np.random.default_rng(0)), _weather(rain), rng)[:2]
 
 
 def test_without_errors_the_observation_equals_scattering_theory():

@@ -169,6 +169,14 @@ def test_an_incomplete_npz_is_rejected(tmp_path: Path, change: dict[str, Any], m
         open_source(path, SMALL)
 
 
+def test_a_grid_in_degrees_has_an_extent_to_its_outer_edges(tmp_path: Path) -> None:
+    corner = {"lat0": 50.0, "lon0": 10.0, "dlat": -0.5, "dlon": 0.25, "dx_km": None}
+    for name, south_up in (("north.npz", {}), ("south.npz", {"lat0": 48.5, "dlat": 0.5})):
+        source = open_source(write_npz(tmp_path / name, speckle((2, 4, 8)), **{**corner, **south_up}), SMALL)
+        assert source.geometry.extent == pytest.approx((48.25, 9.875, 50.25, 11.875))
+    assert open_source(write_npz(tmp_path / "plane.npz", speckle((2, 4, 8))), SMALL).geometry.extent is None
+
+
 def test_other_files_are_rejected(tmp_path: Path) -> None:
     content = square(speckle((2, 40, 40)))
     for name, wrong, message in (
