@@ -16,9 +16,10 @@ from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.aggregation import MEAN, POOLED
 from polarcast.hpc.scores.stats.paired import Sums, of_events
 from polarcast.hpc.scores.sums import FAMILIES
+from polarcast.hpc.scores.wording import arrow
 
 EVERY, FEW = "all", "usual"
-_APART = (THRESHOLD, "change")
+_APART = (THRESHOLD, "change", "pooling")
 """Axes listed at every coordinate, because their sums are not additive."""
 USUAL = ("rmse", "mae", "ne", "nb", "cc", "csi@threshold=*", "hss@threshold=*", "fss@threshold=*,window={}", "crps")
 
@@ -77,7 +78,7 @@ class ScoreSummary:
             table.add_column(name, justify="right")
         for row in self.rows:
             values = [*row.values, *([row.whole] * has_whole)]
-            heading = row.score.heading(self.protocol, without=[self.by])
+            heading = f"{row.score.heading(self.protocol, without=[self.by])} {arrow(row.score.metric)}"
             table.add_row(escape(heading), *map(_format, values), str(row.support))
         return table
 

@@ -36,7 +36,8 @@ def contingency(forecast: Tensor, observed: Tensor, thresholds: Sequence[float])
 def pooled_contingency(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], pools: Sequence[int]) -> Tensor:
     """Count the contingency table after max-pooling both fields; near misses within a block are hits.
 
-    Blocks do not overlap; smaller blocks cover the remaining pixels at the far edges.
+    Blocks do not overlap; smaller blocks cover the remaining pixels at the far edges. Pixels that are NaN, in both
+    fields alike, do not enter a maximum; blocks of such pixels only are excluded.
 
     Args:
         forecast: Forecast fields, (n, y, x).
@@ -61,7 +62,8 @@ def multi_event_contingency(
 ) -> Tensor:
     """Count the multi-event contingency table of a neighborhood forecast against the observed pixels.
 
-    A pixel counts as forecast if any pixel in the window around it is an event. Beyond the edge there are no events.
+    A pixel counts as forecast if any pixel in the window around it is an event. There are no events beyond the edge and
+    where the forecast is NaN.
 
     Args:
         forecast: Forecast fields, (n, y, x); NaN is not an event.
@@ -157,7 +159,8 @@ def _hss(h: Array, m: Array, f: Array, c: Array) -> Array:
 
 def _ets(h: Array, m: Array, f: Array, c: Array) -> Array:
     by_chance = quotient((h + m) * (h + f), h + m + f + c)
-    return quotient(h - by_chance, h + m + f - by_chance)
+    # Events everywhere in both fields: 0 / 0, which rounding of the product may hide.
+    return np.where(m + f + c == 0, np.nan, quotient(h - by_chance, h + m + f - by_chance))
 
 
 def _sedi(h: Array, m: Array, f: Array, c: Array) -> Array:

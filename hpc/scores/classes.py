@@ -68,3 +68,29 @@ def pool_classes(classes: Tensor, side: int) -> Tensor:
         pool_max(classes.contiguous().numpy(), side, out.numpy())
         return out
     return F.max_pool2d(classes[:, None].float(), side, ceil_mode=True)[:, 0].to(classes.dtype)
+
+
+def pool_values(fields: Tensor, side: int) -> Tensor:
+    """Return the mean and the maximum of each block; blocks at the far edges are smaller.
+
+    Args:
+        fields: Fields, (n, y, x). NaN is left out; a block of NaN only is NaN.
+        side: Side length of the blocks in pixels.
+
+    Returns:
+        Means, then maxima, (2, n, block row, block column) float64.
+    """
+    n, height, width = fields.shape
+    if on_cpu(fields):
+        from polarcast.hpc.scores import pixel_kernels
+
+        out = torch.empty(2, n, -(-height // side), -(-width // side), dtype=torch.float64)
+        pixel_kernels.pool_values(*as_arrays(fields), side, out.numpy())
+        return out
+    valid, values = ~fields.isnan(), fields.double()
+    total, pixels = (
+        F.avg_pool2d(of[:, None], side, ceil_mode=True, divisor_override=1)[:, 0]
+        for of in (values.where(valid, 0), valid.double())
+    )
+    highest = F.max_pool2d(values.where(valid, -torch.inf)[:, None], side, ceil_mode=True)[:, 0]
+    return torch.stack([total / pixels, highest.where(pixels > 0, torch.nan)])

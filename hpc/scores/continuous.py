@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -11,6 +12,11 @@ from polarcast.hpc.scores.arrays import as_arrays, on_cpu
 from polarcast.hpc.scores.classes import classify
 from polarcast.hpc.scores.ratios import Array, quotient
 
+_CONSTANT = 1e-10
+"""Variance as a share of the mean square up to which values count as constant.
+
+A standard deviation of 1e-5 of the root mean square: sums in float64 over many fields cannot tell less from rounding.
+"""
 MOMENTS = ("pixels", "sum_obs", "sum_fc", "sum_abs_error", "sum_sq_error", "sum_sq_obs", "sum_sq_fc", "sum_obs_fc")
 
 
@@ -48,8 +54,23 @@ def _by_kernel(forecast: Tensor, observed: Tensor, classes: Sequence[float]) -> 
     return sums
 
 
-def _variance(n: Array, total: Array, squares: Array) -> Array:
+def is_constant(n: Array, total: Array, squares: Array) -> npt.NDArray[np.bool_]:
+    """Return whether n values with these sums of values and squares are constant, up to rounding of the sums."""
+    return _raw_variance(n, total, squares) <= _CONSTANT * quotient(squares, n)
+
+
+def _raw_variance(n: Array, total: Array, squares: Array) -> Array:
     return quotient(squares, n) - quotient(total, n) ** 2
+
+
+def _variance(n: Array, total: Array, squares: Array) -> Array:
+    """Return the variance, exactly 0 of constant values; NaN without values."""
+    return np.where(is_constant(n, total, squares), 0.0, _raw_variance(n, total, squares))
+
+
+def _positive(total: Array) -> Array:
+    """Return a sum that is divided by, NaN where it is not positive."""
+    return np.where(np.asarray(total) > 0, total, np.nan)
 
 
 def _cc(n: Array, o: Array, f: Array, ae: Array, se: Array, oo: Array, ff: Array, of: Array) -> Array:
@@ -58,19 +79,32 @@ def _cc(n: Array, o: Array, f: Array, ae: Array, se: Array, oo: Array, ff: Array
 
 
 def _explained(n: Array, o: Array, f: Array, ae: Array, se: Array, oo: Array, ff: Array, of: Array) -> Array:
-    return 1 - quotient(_variance(n, f - o, se), _variance(n, o, oo))
+    return 1 - quotient(np.clip(_raw_variance(n, f - o, se), 0, None), _variance(n, o, oo))
+
+
+def _kge(n: Array, o: Array, f: Array, ae: Array, se: Array, oo: Array, ff: Array, of: Array) -> Array:
+    correlation = _cc(n, o, f, ae, se, oo, ff, of)
+    variability = np.sqrt(quotient(_variance(n, f, ff), _variance(n, o, oo)))
+    return 1 - np.sqrt((correlation - 1) ** 2 + (variability - 1) ** 2 + (f / _positive(o) - 1) ** 2)
 
 
 CONTINUOUS: dict[str, Callable[..., Array]] = {
     "mse": lambda n, o, f, ae, se, oo, ff, of: quotient(se, n),
     "rmse": lambda n, o, f, ae, se, oo, ff, of: np.sqrt(quotient(se, n)),
     "mae": lambda n, o, f, ae, se, oo, ff, of: quotient(ae, n),
-    "ne": lambda n, o, f, ae, se, oo, ff, of: quotient(ae, o),  # normalized error Σ|f − o| / Σo, the paper's RBIAS
-    "nb": lambda n, o, f, ae, se, oo, ff, of: quotient(f - o, o),  # normalized bias Σ(f − o) / Σo
+    "ne": lambda n, o, f, ae, se, oo, ff, of: ae / _positive(o),  # normalized error Σ|f − o| / Σo, the paper's RBIAS
+    "nb": lambda n, o, f, ae, se, oo, ff, of: (f - o) / _positive(o),  # normalized bias Σ(f − o) / Σo
     "cc": _cc,  # Pearson correlation
     "explained_variance": _explained,  # 1 − Var(f − o) / Var(o)
+    # 1 − MSE / Var(o): skill against the observed mean, Nash–Sutcliffe efficiency (Murphy 1988; Nash & Sutcliffe 1970)
+    "msess": lambda n, o, f, ae, se, oo, ff, of: 1 - quotient(quotient(se, n), _variance(n, o, oo)),
+    "kge": _kge,  # Kling–Gupta efficiency 1 − √((r − 1)² + (σf/σo − 1)² + (μf/μo − 1)²) (Gupta et al. 2009)
 }
-"""Continuous scores by name, as functions of MOMENTS."""
+"""Continuous scores by name, as functions of MOMENTS.
+
+NaN where undefined: ratios to the observed sum if it is not positive, and scores relative to the variance of constant
+values (`is_constant`).
+"""
 
 
 def continuous(name: str, sums: Array) -> Array:

@@ -21,8 +21,9 @@ def fractions(forecast: Tensor, observed: Tensor, thresholds: Sequence[float], w
     """Accumulate the terms of the FSS over the pixels of each field.
 
     The fraction of a pixel is the share of events in the window around it. An event is a value at or above the
-    threshold. Beyond the edge, and where a field is NaN, there are no events. Numbers of events are multiplied and
-    added up as integers and divided last.
+    threshold. Beyond the edge, and where a field is NaN, there are no events. Pixels with a NaN observation have no
+    fraction: a region without observations acts like the outside of the field. (pysteps takes NaN for non-events, too,
+    but adds up the fractions of such pixels.) Numbers of events are multiplied and added up as integers, divided last.
 
     Args:
         forecast: Forecast fields, (n, y, x).
@@ -71,18 +72,19 @@ def sums_on_device(forecast: Tensor, observed: Tensor, thresholds: Sequence[floa
     Returns:
         (n, threshold, window, 2) float64.
     """
-    wanted = scored_type(forecast, observed)
+    wanted, missing = scored_type(forecast, observed), observed.isnan()
     fields = torch.stack([forecast.to(wanted), observed.to(wanted)])
-    return torch.stack([_of_events(fields >= threshold, windows) for threshold in thresholds], 1)
+    return torch.stack([_of_events(fields >= threshold, missing, windows) for threshold in thresholds], 1)
 
 
-def _of_events(events: Tensor, windows: Sequence[int]) -> Tensor:
-    """Sum over the events (2, n, y, x) of forecast and observation: (n, window, 2)."""
+def _of_events(events: Tensor, missing: Tensor, windows: Sequence[int]) -> Tensor:
+    """Sum over the events (2, n, y, x) of forecast and observation, except at missing pixels: (n, window, 2)."""
     margin = max(windows)
     table = _summed_area(events, margin)
     sums = []
     for window in windows:
-        forecast, observed = _count_within(table, window, margin, events.shape[-2:]).double().flatten(2)
+        counts = _count_within(table, window, margin, events.shape[-2:]).masked_fill_(missing, 0)
+        forecast, observed = counts.double().flatten(2)
         both = torch.linalg.vecdot(forecast, observed)
         squares = torch.linalg.vecdot(forecast, forecast) + torch.linalg.vecdot(observed, observed)
         sums.append(torch.stack([squares - 2 * both, squares], -1))

@@ -22,6 +22,8 @@ def window_sums(
 ) -> npt.NDArray[np.float64]:
     """Sum (f − o)² and f² + o² over the pixels of each field, with the numbers of events in the window around a pixel.
 
+    Pixels with a NaN observation are left out as centers of windows.
+
     Args:
         forecast: Forecast fields, (n, y, x) float32 or float64.
         observed: Observed fields of the same type, (n, y, x).
@@ -86,6 +88,25 @@ def _run_sums(tables: Any, top: int, left: int, window: int, length: int, count:
     return squares - 2 * np.int64(fo), squares
 
 
+@inlined
+def _count_missing(field: Any) -> int:
+    missing = 0
+    for y in range(field.shape[0]):
+        values = field[y]
+        for x in range(len(values)):
+            missing += values[x] != values[x]
+    return missing
+
+
+@inlined
+def _until_missing(values: Any, start: int, end: int) -> int:
+    """Return the position of the first NaN from `start` on, or `end` if there is none before it."""
+    for x in range(start, end):
+        if values[x] != values[x]:
+            return x
+    return end
+
+
 @kernel
 def _window_sums(
     forecast: Any, observed: Any, thresholds: Any, windows: Any, lengths: Any, low: int, tables: Any, count: Any,
@@ -93,6 +114,7 @@ def _window_sums(
 ) -> None:  # fmt: skip
     height, width = forecast.shape[1:]
     for i in range(len(forecast)):
+        missing = _count_missing(observed[i])
         for k in range(len(thresholds)):
             _fill(tables[0], forecast[i], thresholds[k], low)
             _fill(tables[1], observed[i], thresholds[k], low)
@@ -100,10 +122,14 @@ def _window_sums(
                 window, length = windows[j], lengths[j]
                 difference, squares = 0.0, 0.0
                 for y in range(height):
-                    for x in range(0, width, length):
+                    x = 0
+                    while x < width:
+                        stop = min(x + length, width)
+                        end = _until_missing(observed[i, y], x, stop) if missing else stop
                         top, left = y + low - window // 2, x + low - window // 2
-                        part = _run_sums(tables, top, left, window, min(length, width - x), count, total)
+                        part = _run_sums(tables, top, left, window, end - x, count, total)
                         difference += part[0]
                         squares += part[1]
+                        x = end + (end < stop)  # behind the missing pixel
                 out[i, k, j, 0] = difference
                 out[i, k, j, 1] = squares

@@ -2,8 +2,13 @@
 
 Every function takes numpy arrays or torch tensors of shape (…, y, x), any number of leading dimensions, and pools over
 all of them: sums are added up first and the score is computed last, as everywhere in the suite. With `keep_dims` some
-leading dimensions are kept. Undefined is NaN: CSI without an event in forecast or observation, for example. Pixels that
-are NaN or masked in either field are left out. A number of a wrong type, such as a threshold of None, raises BadInput.
+leading dimensions are kept. A number of a wrong type, such as a threshold of None, raises BadInput.
+
+Undefined is NaN: CSI without an event in forecast or observation, or CC of a constant field, for example.
+
+Missing pixels are left out: those that are NaN or masked in the observation, the forecast or any of its members. They
+act like the outside of the field: there are no events, and values are in no block or window. Windows around them do not
+count (FSS, windowed scores), nor do windows that hold one (SSIM) and blocks that hold nothing else (pooled CRPS).
 
 Events are values at or above the threshold. Thresholds are in the unit of the fields, windows in pixels.
 """
@@ -17,9 +22,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from polarcast.data.arguments import real, whole
-from polarcast.hpc.scores.protocol import Protocol
+from polarcast.data.arguments import one_of, real, whole
+from polarcast.hpc.scores.protocol import POOLINGS, Protocol
 from polarcast.hpc.scores.query import Score
+from polarcast.hpc.scores.ratios import quotient
+from polarcast.hpc.scores.similarity import WINDOW
 from polarcast.hpc.scores.sums import score_fields
 
 Field = npt.NDArray[Any] | Tensor
@@ -30,8 +37,9 @@ Value = float | npt.NDArray[np.float64]
 """A score; an array of the kept dimensions where some are kept."""
 
 __all__ = [
-    "bias", "brier", "cc", "crps", "csi", "ets", "explained_variance", "far", "fss", "hk", "hss", "mae", "mse", "nb",
-    "ne", "pod", "pofd", "rbias", "rmse", "roc_area", "sal", "sedi", "spread_skill",
+    "bias", "brier", "brier_skill", "cc", "crps", "csi", "ets", "explained_variance", "far", "fss", "hk", "hss", "kge",
+    "mae", "mse", "msess", "nb", "ne", "pod", "pofd", "quantile_score", "rbias", "rmse", "roc_area", "sal", "sedi",
+    "skill", "spread_skill", "ssim",
 ]  # fmt: skip
 
 
@@ -75,13 +83,71 @@ def nb(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
 
 
 def cc(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
-    """Return Pearson's correlation coefficient over all pixels, −1 to 1. Arguments as for `mse`."""
+    """Return Pearson's correlation coefficient over all pixels, −1 to 1; NaN if a field is constant.
+
+    Arguments as for `mse`.
+    """
     return _deterministic("cc", forecast, observed, keep_dims)
 
 
 def explained_variance(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
-    """Return 1 − var(f − o) / var(o), at most 1. Arguments as for `mse`."""
+    """Return 1 − var(f − o) / var(o), at most 1; NaN if the observation is constant. Arguments as for `mse`."""
     return _deterministic("explained_variance", forecast, observed, keep_dims)
+
+
+def msess(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
+    """Return 1 − MSE / var(o), the skill of the MSE against the observed mean, at most 1 (Murphy 1988).
+
+    It is the Nash–Sutcliffe efficiency of all pixels that are pooled over; NaN if the observation is constant. For
+    skill against another forecast, see `skill`. Arguments as for `mse`.
+    """
+    return _deterministic("msess", forecast, observed, keep_dims)
+
+
+def kge(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> Value:
+    """Return the Kling–Gupta efficiency, at most 1 (Gupta et al. 2009).
+
+    1 − √((r − 1)² + (α − 1)² + (β − 1)²) of correlation r, ratio of standard deviations α and ratio of means β. NaN if
+    a field is constant, or the observed mean not positive. Arguments as for `mse`.
+    """
+    return _deterministic("kge", forecast, observed, keep_dims)
+
+
+def skill(score: Value, reference: Value, perfect: float = 0.0) -> Value:
+    """Return the skill of a forecast against a reference, (score − reference) / (perfect − reference).
+
+    1 is perfect, 0 no better than the reference. Of two CRPS it is the CRPSS, of two MSE the MSESS. Score both on the
+    same pixels: where either forecast is missing, set both to NaN.
+
+    Args:
+        score: Score of the forecast.
+        reference: Score of the reference on the same fields, such as climatology or persistence.
+        perfect: Score of a perfect forecast.
+
+    Returns:
+        Skill; NaN where the reference is perfect or a score undefined.
+
+    References:
+        Jolliffe & Stephenson (2012), equation 1.2.
+    """
+    ours, theirs = np.asarray(score, np.float64), np.asarray(reference, np.float64)
+    gained = quotient(ours - theirs, perfect - theirs)
+    return gained if gained.ndim else float(gained)
+
+
+def ssim(forecast: Field, observed: Field, data_range: float, *, keep_dims: Keep = ()) -> Value:
+    """Return the mean structural similarity, at most 1, with a Gaussian window of 11 pixels (Wang et al. 2004).
+
+    Args:
+        forecast: Forecast fields of at least 11 × 11 pixels, (…, y, x).
+        observed: Observed fields of the same shape and unit.
+        data_range: Range of the values in the unit of the fields, such as 70 dBZ: a convention, not that of the fields.
+        keep_dims: Leading dimensions that are not pooled over.
+
+    Raises:
+        ValueError: the shapes differ, the fields are too small, or the range is not positive.
+    """
+    return _deterministic("ssim", forecast, observed, keep_dims, {"data_range": data_range})
 
 
 def csi(forecast: Field, observed: Field, threshold: float, *, window: int = 1, keep_dims: Keep = ()) -> Value:
@@ -166,7 +232,15 @@ def sal(forecast: Field, observed: Field, *, keep_dims: Keep = ()) -> dict[str, 
     return {part: _deterministic(f"sal_{part}", forecast, observed, keep_dims) for part in ("s", "a", "l")}
 
 
-def crps(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Keep = ()) -> Value:
+def crps(
+    forecast: Field,
+    observed: Field,
+    *,
+    member_dim: int,
+    pool: int = 1,
+    pooling: str = "average",
+    keep_dims: Keep = (),
+) -> Value:
     """Return the fair continuous ranked probability score, in the unit of the fields (Ferro 2014).
 
     E|X − o| − ½ E|X − X'| over pairs of different members: as of an ensemble without end. One member gives the MAE.
@@ -175,12 +249,36 @@ def crps(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Keep =
         forecast: Ensemble of fields, (…, y, x) with the members along one of the leading dimensions.
         observed: Observed fields, of the same shape without the members.
         member_dim: Dimension of the members in `forecast`; 1 in what `Forecaster.forecast` returns.
+        pool: Side of the blocks in pixels over which members and observation are pooled first; 1 for pixel by pixel.
+        pooling: average or maximum of a block, as in Ravuri et al. (2021).
         keep_dims: Leading dimensions of `observed` that are not pooled over.
 
     Raises:
-        ValueError: the shapes do not fit together.
+        ValueError: the shapes do not fit together, or the block is larger than the fields.
     """
-    return _ensemble("crps", forecast, observed, member_dim, keep_dims)
+    one_of(pooling, "pooling", POOLINGS)
+    at = {} if pool == 1 else {"pool": pool, "pooling": POOLINGS.index(pooling)}
+    return _ensemble("crps", forecast, observed, member_dim, keep_dims, at)
+
+
+def quantile_score(
+    forecast: Field, observed: Field, quantile: float, *, member_dim: int, keep_dims: Keep = ()
+) -> Value:
+    """Return the quantile score (pinball loss) of a quantile of the members, in the unit of the fields.
+
+    The mean of (o − q) τ where o ≥ q, and (q − o)(1 − τ) elsewhere; q is interpolated between members as by numpy.
+
+    Args:
+        forecast: Ensemble of fields, (…, y, x) with the members along one of the leading dimensions; at least two.
+        observed: Observed fields, of the same shape without the members.
+        quantile: Level τ of the quantile, between 0 and 1.
+        member_dim: Dimension of the members in `forecast`.
+        keep_dims: Leading dimensions of `observed` that are not pooled over.
+
+    Raises:
+        ValueError: the shapes do not fit together, there is one member only, or the level is not between 0 and 1.
+    """
+    return _ensemble("quantile_score", forecast, observed, member_dim, keep_dims, {"quantile": quantile})
 
 
 def spread_skill(forecast: Field, observed: Field, *, member_dim: int, keep_dims: Keep = ()) -> Value:
@@ -202,6 +300,14 @@ def brier(forecast: Field, observed: Field, threshold: float, *, member_dim: int
         ValueError: the shapes do not fit together, or there is one member only.
     """
     return _ensemble("brier", forecast, observed, member_dim, keep_dims, {"threshold": threshold})
+
+
+def brier_skill(forecast: Field, observed: Field, threshold: float, *, member_dim: int, keep_dims: Keep = ()) -> Value:
+    """Return 1 − Brier score / (s (1 − s)) with the observed frequency s of events, at most 1.
+
+    NaN if there are no events, or only events. Arguments as for `brier`.
+    """
+    return _ensemble("brier_skill", forecast, observed, member_dim, keep_dims, {"threshold": threshold})
 
 
 def roc_area(forecast: Field, observed: Field, threshold: float, *, member_dim: int, keep_dims: Keep = ()) -> Value:
@@ -272,11 +378,15 @@ def _score(name: str, forecast: Tensor, observed: Tensor, keep_dims: Keep, at: M
     members = forecast.shape[-3]
     at = {axis: real(value, axis) for axis, value in at.items()}
     protocol = _protocol((y, x), members, at)
-    score = Score(name, {axis: str(value) for axis, value in at.items()})
+    score = Score(name, {axis: _coordinate(axis, value) for axis, value in at.items() if axis != "data_range"})
     fields = forecast.reshape(-1, members, y, x), observed.reshape(-1, y, x)
     sums = score_fields(*fields, protocol, [score.family_name])[score.family_name].double().cpu().numpy()
     pooled = tuple(dim for dim in range(len(leading)) if dim not in kept)
-    # Every axis of the family but those that the metric uses whole has one coordinate: nothing is left to choose.
+    if "pooling" in at:
+        sums = sums[:, int(at["pooling"])]
+    elif score.family_name == "similarity":
+        sums = sums[:, 0]  # of the mean, which a single member is
+    # Every other axis of the family but those that the metric uses has one coordinate: nothing is left to choose.
     left = sums.reshape(*leading, -1).sum(pooled)
     values = score.of(np.moveaxis(left, np.argsort(np.argsort(kept)), range(len(kept))), protocol)
     return values if kept else float(values)
@@ -288,6 +398,10 @@ def _dims(keep_dims: Keep) -> list[int]:
     return [whole(dim, "keep_dims") for dim in several]
 
 
+def _coordinate(axis: str, value: float) -> str:
+    return POOLINGS[int(value)] if axis == "pooling" else str(value)
+
+
 def _protocol(shape: tuple[int, int], members: int, at: Mapping[str, float]) -> Protocol:
     window = at.get("window", 1)
     if not math.isfinite(window) or window != int(window) or window % 2 == 0 or not 1 <= window <= min(shape):
@@ -295,4 +409,14 @@ def _protocol(shape: tuple[int, int], members: int, at: Mapping[str, float]) -> 
     threshold = float(at.get("threshold", 0.0))
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be finite, got {threshold}")
-    return Protocol("mm/h", shape, members, threshold=(threshold,), classes=(-math.inf,), window=(int(window),))
+    pool, quantile, data_range = at.get("pool", 1), at.get("quantile", 0.5), at.get("data_range", 1.0)
+    if pool != int(pool) or not 1 <= pool <= min(shape):
+        raise ValueError(f"pool must be a whole number of at most {min(shape)} pixels, got {pool}")
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
+    if "data_range" in at and (not 0 < data_range < math.inf or min(shape) < WINDOW):
+        raise ValueError(f"SSIM needs a positive data_range and {WINDOW} × {WINDOW} pixels, got {data_range}, {shape}")
+    return Protocol(
+        "mm/h", shape, members, threshold=(threshold,), classes=(-math.inf,), window=(int(window),), pool=(int(pool),),
+        quantile=(quantile,), data_range=data_range,
+    )  # fmt: skip

@@ -70,6 +70,35 @@ def pool_max(fields: Any, side: int, out: Any) -> None:
 
 
 @kernel
+def pool_values(fields: Any, side: int, out: Any) -> None:
+    """Write mean and maximum of each block of `side`² pixels to (2, n, block row, block column), without NaN."""
+    n, height, width = fields.shape
+    total, count, highest = np.empty(width), np.empty(width), np.empty(width)
+    for i in range(n):
+        for top in range(0, height, side):
+            for x in range(width):
+                total[x] = 0.0
+                count[x] = 0.0
+                highest[x] = -np.inf
+            for y in range(top, min(height, top + side)):
+                values = fields[i, y]
+                for x in range(width):
+                    value = np.float64(values[x])
+                    # Comparisons with NaN are false; as selections, not branches, they are vectorized.
+                    total[x] += value if value == value else 0.0
+                    count[x] += 1.0 if value == value else 0.0
+                    highest[x] = value if value > highest[x] else highest[x]
+            for column in range(out.shape[3]):
+                mean, pixels, most = 0.0, 0.0, -np.inf
+                for x in range(column * side, min(width, (column + 1) * side)):
+                    mean += total[x]
+                    pixels += count[x]
+                    most = max(most, highest[x])
+                out[0, i, top // side, column] = mean / pixels if pixels else np.nan
+                out[1, i, top // side, column] = most if pixels else np.nan
+
+
+@kernel
 def moment_sums(forecast: Any, observed: Any, classes: Any, out: Any) -> None:
     """Add the moments of valid pixels (`continuous.MOMENTS`) by class of the observation to (n, class, 8).
 
@@ -124,21 +153,32 @@ def _sort_row(members: Any) -> None:
 
 
 @kernel
-def crps_terms(ensemble: Any, observed: Any, thresholds: Any, out: Any) -> None:
-    """Add Σ|x − y| and Σ over pairs of |x − x'|, over members and pixels with values of at least a threshold.
-
-    `out` is (n, threshold, 2).
-    """
+def sort_members(ensemble: Any, out: Any) -> None:
+    """Write the members of each pixel in ascending order to (n, m, y, x)."""
     n, members, height, width = ensemble.shape
     ordered = np.empty((members, width), ensemble.dtype)
-    error, difference = np.empty(width), np.empty(width)
     for i in range(n):
         for y in range(height):
-            truth = observed[i, y]
             for m in range(members):
                 for x in range(width):
                     ordered[m, x] = ensemble[i, m, y, x]
             _sort_row(ordered)
+            for m in range(members):
+                for x in range(width):
+                    out[i, m, y, x] = ordered[m, x]
+
+
+@kernel
+def crps_terms(ordered: Any, observed: Any, thresholds: Any, out: Any) -> None:
+    """Add Σ|x − y| and Σ over pairs of |x − x'|, over members and pixels with values of at least a threshold.
+
+    Members are in ascending order; `out` is (n, threshold, 2).
+    """
+    n, members, height, width = ordered.shape
+    error, difference = np.empty(width), np.empty(width)
+    for i in range(n):
+        for y in range(height):
+            truth = observed[i, y]
             for k in range(len(thresholds)):
                 lowest = thresholds[k]
                 for x in range(width):
@@ -146,7 +186,7 @@ def crps_terms(ensemble: Any, observed: Any, thresholds: Any, out: Any) -> None:
                     difference[x] = 0.0
                 for m in range(members):
                     # Σ over pairs of ordered members = Σᵢ (2i − m − 1) xᵢ
-                    weight, values = 2.0 * (m + 1) - members - 1, ordered[m]
+                    weight, values = 2.0 * (m + 1) - members - 1, ordered[i, m, y]
                     for x in range(width):
                         value, true = np.float64(values[x]), np.float64(truth[x])
                         value = lowest if value < lowest else value
@@ -155,6 +195,61 @@ def crps_terms(ensemble: Any, observed: Any, thresholds: Any, out: Any) -> None:
                         difference[x] += weight * value
                 out[i, k, 0] += error.sum()
                 out[i, k, 1] += difference.sum()
+
+
+@kernel
+def quantile_terms(ordered: Any, observed: Any, levels: Any, out: Any) -> None:
+    """Add the pinball loss of quantiles, interpolated between the members in ascending order, to (n, level)."""
+    n, members, height, width = ordered.shape
+    loss = np.empty(width)
+    for i in range(n):
+        for y in range(height):
+            truth = observed[i, y]
+            for k in range(len(levels)):
+                level = levels[k]
+                place = level * (members - 1)
+                below = min(int(place), members - 2)
+                weight = place - below
+                low, high = ordered[i, below, y], ordered[i, below + 1, y]
+                for x in range(width):
+                    first = np.float64(low[x])
+                    error = truth[x] - (first + weight * (high[x] - first))
+                    loss[x] = max(level * error, (level - 1) * error)
+                out[i, k] += loss.sum()
+
+
+@kernel
+def ssim_terms(forecast: Any, observed: Any, weights: Any, c1: float, c2: float, out: Any) -> None:
+    """Add the number and the SSIM of the windows without NaN to (n, 2); `weights` are those along one axis."""
+    n, height, width = forecast.shape
+    size = len(weights)
+    inner = width - size + 1
+    columns, means = np.empty((4, width)), np.empty((4, inner))
+    for i in range(n):
+        for top in range(height - size + 1):
+            columns[:] = 0
+            for k in range(size):
+                weight, fs, os = weights[k], forecast[i, top + k], observed[i, top + k]
+                for x in range(width):
+                    f, o = np.float64(fs[x]), np.float64(os[x])
+                    columns[0, x] += weight * f
+                    columns[1, x] += weight * o
+                    columns[2, x] += weight * (f * f + o * o)
+                    columns[3, x] += weight * (f * o)
+            means[:] = 0
+            for j in range(4):
+                for k in range(size):
+                    weight, shifted, mean = weights[k], columns[j, k : k + inner], means[j]
+                    for x in range(inner):
+                        mean[x] += weight * shifted[x]
+            for x in range(inner):
+                mf, mo = means[0, x], means[1, x]
+                product, squares = mf * mo, mf * mf + mo * mo
+                luminance = (2 * product + c1) / (squares + c1)
+                value = luminance * (2 * (means[3, x] - product) + c2) / (means[2, x] - squares + c2)
+                if value == value:
+                    out[i, 0] += 1
+                    out[i, 1] += value
 
 
 @kernel
@@ -184,7 +279,10 @@ def spread_terms(ensemble: Any, observed: Any, out: Any) -> None:
 
 @kernel
 def count_ranks(ensemble: Any, observed: Any, out: Any) -> None:
-    """Add the number of pixels by rank of the observation, ties split evenly between their ranks, to (n, m + 1)."""
+    """Add the number of pixels by rank of the observation, ties split evenly between their ranks, to (n, m + 1).
+
+    NaN in the observation is not counted.
+    """
     n, members, height, width = ensemble.shape
     below, equal = np.empty(width, np.int32), np.empty(width, np.int32)
     pixels = np.empty((members + 1, members + 1), np.int64)
@@ -201,7 +299,7 @@ def count_ranks(ensemble: Any, observed: Any, out: Any) -> None:
                     below[x] += values[x] < truth[x]
                     equal[x] += values[x] == truth[x]
             for x in range(width):
-                pixels[below[x], equal[x]] += 1
+                pixels[below[x], equal[x]] += truth[x] == truth[x]
         for first in range(members + 1):
             for ties in range(members + 1 - first):
                 for rank in range(first, first + ties + 1):
@@ -210,7 +308,10 @@ def count_ranks(ensemble: Any, observed: Any, out: Any) -> None:
 
 @kernel
 def count_probabilities(ensemble: Any, observed: Any, thresholds: Any, out: Any) -> None:
-    """Add the number of pixels by members with an event and observed event to (n, threshold, m + 1, 2) int64."""
+    """Add the number of pixels by members with an event and observed event to (n, threshold, m + 1, 2) int64.
+
+    NaN in the observation is not counted.
+    """
     n, members, height, width = ensemble.shape
     events = np.empty(width, np.int32)
     for i in range(n):
@@ -225,7 +326,7 @@ def count_probabilities(ensemble: Any, observed: Any, thresholds: Any, out: Any)
                     for x in range(width):
                         events[x] += values[x] >= threshold
                 for x in range(width):
-                    counts[events[x], np.intp(truth[x] >= threshold)] += 1
+                    counts[events[x], np.intp(truth[x] >= threshold)] += truth[x] == truth[x]
 
 
 @inlined

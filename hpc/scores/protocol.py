@@ -1,5 +1,6 @@
 """Units and coordinates of score records."""
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -18,6 +19,10 @@ ZH_THRESHOLDS_DBZ = (20.0, 30.0, 35.0, 40.0)
 ZH_EDGES_DBZ = tuple(float(e) for e in np.arange(5.0, 66.0, 2.5))
 WINDOWS = (1, 3, 5, 9, 17, 33, 65)
 POOLS = (4, 16)
+POOLINGS = ("average", "maximum")
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+DATA_RANGES = {"mm/h": 100.0, "dBZ": 70.0}
+"""Range of the values by unit, as far as scores need one."""
 _SINGLE, _BANDS = 16, 49
 """Number of single wavenumbers, and number of band bounds above them (six per octave)."""
 MEAN, MEMBER = "mean", "member"
@@ -36,8 +41,10 @@ class Protocol:
         threshold: Event thresholds in `unit`; an event is a value at or above the threshold.
         classes: Lower limits of the observed value's classes in `unit`; the last class is open above.
         window: Side lengths of square windows in pixels, odd.
-        pool: Side lengths of max-pooling blocks in pixels.
+        pool: Side lengths of pooling blocks in pixels.
         edges: Bin edges of histograms in `unit`.
+        quantile: Levels of the ensemble's quantiles.
+        data_range: Range of the values in `unit` that SSIM relates its constants to; by default that of `DATA_RANGES`.
     """
 
     unit: str
@@ -50,8 +57,12 @@ class Protocol:
     window: tuple[int, ...] = WINDOWS
     pool: tuple[int, ...] = POOLS
     edges: tuple[float, ...] = RAIN_EDGES_MM_H
+    quantile: tuple[float, ...] = QUANTILES  # records of before these two fields lack the sums that depend on them
+    data_range: float = math.nan
 
     def __post_init__(self) -> None:
+        if math.isnan(self.data_range):
+            object.__setattr__(self, "data_range", DATA_RANGES.get(self.unit, 1.0))
         for name in ("window", "pool"):
             fitting = tuple(side for side in getattr(self, name) if side <= min(self.shape))
             object.__setattr__(self, name, fitting)
@@ -68,13 +79,14 @@ class Protocol:
 
     def axis(self, name: str) -> Coordinates:
         """Return the coordinates along an axis. Raises KeyError for an unknown axis."""
-        if name in ("lead_time", "height", "threshold", "window", "pool"):
+        if name in ("lead_time", "height", "threshold", "window", "pool", "quantile"):
             coordinates: tuple[float, ...] = getattr(self, name)
             return tuple(float(c) for c in coordinates)
         limit = min(self.shape) // 2 if self.shape[0] == self.shape[1] else 0
         derived: dict[str, Coordinates] = {
             "class": self.classes,
             "field": self.fields,
+            "pooling": POOLINGS,
             "change": CHANGES if self.unit == "dBZ" else (),
             "wavenumber": _bands(limit),
             "bin": (float("-inf"), *self.edges),

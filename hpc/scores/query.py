@@ -9,6 +9,7 @@ import numpy as np
 
 from polarcast.data.arguments import text_of
 from polarcast.data.errors import BadInput
+from polarcast.hpc.scores import support
 from polarcast.hpc.scores.metrics import METRICS, Metric
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.ratios import Array
@@ -20,12 +21,12 @@ ALWAYS = ("lead_time", "height")
 """Axes that every family has."""
 _SUMMED = ("class",)
 """Axes that are summed over unless a coordinate is given; all other axes require a coordinate."""
-_NAMED = ("field", "change")
+_NAMED = ("field", "change", "pooling")
 """Axes whose coordinates are names."""
 _LABELS = {
     "lead_time": "{} min", "height": "{} km", "threshold": "≥ {} {unit}", "class": "observed {} {unit}",
-    "window": "within {} px", "pool": "pool {} px", "field": "of the {}", "change": "where echo {}",
-    "wavenumber": "k = {}",
+    "window": "within {} px", "pool": "pool {} px", "pooling": "{}", "field": "of the {}",
+    "change": "where echo {}", "wavenumber": "k = {}", "quantile": "at {}",
 }  # fmt: skip
 
 
@@ -102,8 +103,44 @@ class Score:
 
     def of(self, sums: Array, protocol: Protocol) -> Array:
         """Compute its value (…) from sums (…, s); NaN where undefined."""
+        return self.metric.of(self._shaped(sums, protocol), protocol)
+
+    def pixels(self, sums: Array, protocol: Protocol) -> Array:
+        """Return the number of pixels that its value rests on (…), from the same sums (…, s) as `of`.
+
+        Contingency tables and probabilities: pixels of observed events. Moments: pixels of the class. CRPS and other
+        ensemble scores: scored pixels. Pooled scores count blocks, SSIM counts windows. NaN for FSS, spectra and SAL:
+        their sums do not count pixels; `support` does.
+        """
+        return support.pixels(self.family_name, self._shaped(sums, protocol), len(self.metric.uses))
+
+    def support(self, records: Records) -> Array:
+        """Return the number of pixels of each event that its value rests on, (e,).
+
+        As `pixels`; for FSS the pixels at or above the threshold in the observation, for spectra and SAL all scored
+        pixels. Add up for all events; events above 0 are those that have a say.
+
+        Raises:
+            BadInput: the records lack a family or a coordinate.
+        """
+        at = {axis: value for axis, value in self.at.items() if axis in (*ALWAYS, "threshold")}
+        names = {"fractions": "csi", "spectrum": "mae", "sal": "mae"}
+        score = Score(names[self.family_name], at) if self.family_name in names else self
+        return score.pixels(score.sums(records), records.protocol)
+
+    def reason(self, sums: Array, protocol: Protocol) -> str:
+        """Return why its value from pooled sums (s,) is undefined, in a few words; empty if it is defined."""
+        if not np.isnan(self.of(sums, protocol)):
+            return ""
+        within = {"class": "pixel of the class", "change": "field where echo {}"}
+        axis = next((axis for axis in within if axis in self.at), "")
+        event = coordinate_label("threshold", self.at["threshold"], protocol) if "threshold" in self.at else ""
+        subset = within[axis].format(self.at[axis]) if axis else ""
+        return support.reason(self.name, self.family_name, self._shaped(sums, protocol), event, subset)
+
+    def _shaped(self, sums: Array, protocol: Protocol) -> Array:
         sizes = (len(protocol.axis(axis)) for axis in self.metric.uses)
-        return self.metric.of(sums.reshape(*sums.shape[:-1], *sizes, len(self.family.columns)), protocol)
+        return sums.reshape(*sums.shape[:-1], *sizes, len(self.family.columns))
 
     def indices(self, axis: str, protocol: Protocol) -> list[int]:
         """Return the positions along an axis that it selects. Raises BadInput if there are none."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,18 @@ import numpy.typing as npt
 
 from polarcast.data.errors import BadInput, as_one_line
 from polarcast.data.files import read_limited, write_bytes
+from polarcast.data.groups import own_group, problem_of_group
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.sums import FAMILIES, families
 
-FORMAT = "polarcast-scores/2"
+FORMAT = "polarcast-scores/3"
+_UNGROUPED_FORMAT = "polarcast-scores/2"
+"""Format without groups: every event is its own."""
 _MAX_FILE_BYTES, _MAX_ROWS = 2**30, 10**7
 _ANY_RATIO_BYTES, _MAX_RATIO, _MAX_BYTES = 2**26, 1000, 2**33
 """Sums up to the first size are accepted at any ratio to the file's size, none above the last size."""
-_KEYS = ("event", "lead_time", "height")
+_KEYS, _GROUP = ("event", "lead_time", "height"), "group"
 _DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -32,16 +35,30 @@ class Records:
         events: Event numbers, ascending, (e,).
         sums: Family → (e, lead time, height, *axes, columns) float64.
         data: Digest of the shards that were scored (`Manifest.digest`); empty if it is not recorded.
+        groups: Group of each event, (e,) text; by default every event is its own group. Events of one group may show
+            the same storm, so that intervals resample groups.
     """
 
     protocol: Protocol
     events: npt.NDArray[np.int64]
     sums: Mapping[str, Array]
     data: str = ""
+    groups: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, str))
+
+    def __post_init__(self) -> None:
+        if not len(self.groups):
+            object.__setattr__(self, "groups", _groups(self.events, {}))
+        if len(self.groups) != len(self.events):
+            raise ValueError(f"{len(self.groups)} groups of {len(self.events)} events")
 
     @classmethod
     def of_windows(
-        cls, protocol: Protocol, events: npt.NDArray[np.int64], sums: Mapping[str, Array], data: str = ""
+        cls,
+        protocol: Protocol,
+        events: npt.NDArray[np.int64],
+        sums: Mapping[str, Array],
+        data: str = "",
+        groups: Mapping[int, str] | None = None,
     ) -> "Records":
         """Add up the sums of windows by event.
 
@@ -50,22 +67,36 @@ class Records:
             events: Event number of each window, (n,).
             sums: Family → (n, lead time, height, *axes, columns), in the order of `events`.
             data: Digest of the shards.
+            groups: Group by event; an event without one is its own group.
         """
         numbers, index = np.unique(events, return_inverse=True)
         by_event = {name: _sum_by_event(index, len(numbers), of) for name, of in sums.items()}
-        return cls(protocol, numbers, by_event, data)
+        return cls(protocol, numbers, by_event, data, _groups(numbers, groups or {}))
+
+    def group_by_event(self) -> dict[int, str]:
+        """Return the group of each event by its number."""
+        return dict(zip(self.events.tolist(), self.groups.tolist(), strict=True))
 
     def merged(self, other: "Records") -> "Records":
         """Merge two records of disjoint windows.
 
         Raises:
-            BadInput: the records have different protocols.
+            BadInput: the records have different protocols, or an event has different groups.
         """
         if self.protocol != other.protocol:
             raise BadInput("records have different protocols", "scores", "evaluate all parts with the same settings")
         events = np.concatenate([self.events, other.events])
         sums = {name: np.concatenate([of, other.sums[name]]) for name, of in self.sums.items()}
-        return Records.of_windows(self.protocol, events, sums, self.data if self.data == other.data else "")
+        groups, others = self.group_by_event(), other.group_by_event()
+        if differing := sorted(e for e in groups.keys() & others.keys() if groups[e] != others[e]):
+            what = f"event {differing[0]:03d} has different groups in two records"
+            raise BadInput(what, "scores", "evaluate all parts on the same shards")
+        data = self.data if self.data == other.data else ""
+        return Records.of_windows(self.protocol, events, sums, data, groups | others)
+
+
+def _groups(events: npt.NDArray[np.int64], groups: Mapping[int, str]) -> npt.NDArray[np.str_]:
+    return np.array([groups.get(event, own_group(event)) for event in events.tolist()], dtype=np.str_)
 
 
 def _sum_by_event(index: npt.NDArray[np.int64], events: int, sums: Array) -> Array:
@@ -75,7 +106,9 @@ def _sum_by_event(index: npt.NDArray[np.int64], events: int, sums: Array) -> Arr
 
 
 def write_records(path: Path, records: Records) -> None:
-    """Write records as Parquet: one row per event, lead time and height; one list column per family.
+    """Write records as Parquet: one row per event, lead time and height, with the group of the event.
+
+    There is one list column per family.
 
     The file's metadata holds the format and the protocol, which together define the layout of each list, and the digest
     of the shards.
@@ -86,13 +119,16 @@ def write_records(path: Path, records: Records) -> None:
     protocol = records.protocol
     keys = np.meshgrid(records.events, protocol.lead_time, protocol.height, indexing="ij")
     columns = {name: pa.array(k.ravel()) for name, k in zip(_KEYS, keys, strict=True)}
+    columns[_GROUP] = pa.array(np.repeat(records.groups, keys[0][0].size).tolist(), pa.string())
     for name, sums in records.sums.items():
         flat = sums.reshape(keys[0].size, -1)
         values = flat.astype(np.int64) if FAMILIES[name].counts else flat
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
     metadata = {"polarcast": FORMAT, "protocol": json.dumps(protocol.as_record()), "data": records.data}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink, compression="zstd")
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    # Without checksums, changed bytes of a page may be read as other sums.
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
@@ -112,11 +148,11 @@ def read_records(path: Path) -> Records:
     try:
         # pyarrow can't open paths that are not UTF-8.
         content = read_limited(path, _MAX_FILE_BYTES)
-        file = pq.ParquetFile(pa.BufferReader(content))
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         _check_size(file.metadata, len(content))
         table = file.read()
         metadata = table.schema.metadata or {}
-        if metadata.get(b"polarcast") != FORMAT.encode():
+        if (version := metadata.get(b"polarcast", b"").decode()) not in (FORMAT, _UNGROUPED_FORMAT):
             raise BadInput(f"not score records of the supported format {FORMAT}", path, fix)
         protocol = Protocol.of_record(json.loads(metadata[b"protocol"]))
         lead = (-1, len(protocol.lead_time), len(protocol.height))
@@ -132,9 +168,20 @@ def read_records(path: Path) -> Records:
         }
         events = table["event"].to_numpy().reshape(lead)[:, 0, 0]
         data = metadata.get(b"data", b"").decode()  # older records lack it
+        groups = _read_groups(table[_GROUP], lead[1] * lead[2]) if version == FORMAT else np.empty(0, str)
     except (*_DAMAGE, pa.ArrowException) as error:
         raise BadInput(f"is damaged: not score records ({as_one_line(str(error))})", path, fix) from None
-    return Records(protocol, events, sums, data)
+    return Records(protocol, events, sums, data, groups)
+
+
+def _read_groups(column: Any, rows_per_event: int) -> npt.NDArray[np.str_]:
+    """Return the group of each event from that of each row. Raises ValueError for values that no event can have."""
+    rows = np.array(column.to_pylist(), dtype=object).reshape(-1, rows_per_event)
+    if problem := next(filter(None, map(problem_of_group, rows.ravel().tolist())), ""):
+        raise ValueError(f"a group {problem}")
+    if (rows != rows[:, :1]).any():
+        raise ValueError("an event has several groups")
+    return rows[:, 0].astype(np.str_)
 
 
 def _check_size(metadata: Any, stored: int) -> None:
@@ -150,10 +197,12 @@ def common_events(records: Sequence[Records]) -> npt.NDArray[np.int64]:
     """Return the event numbers that all records share, (e,).
 
     Raises:
-        BadInput: the records cover different events, so that a paired comparison is impossible.
+        BadInput: the records cover different events or groups, so that a paired comparison is impossible.
     """
-    first = records[0].events
+    first = records[0]
     for other in records[1:]:
-        if not np.array_equal(first, other.events):
+        if not np.array_equal(first.events, other.events):
             raise BadInput("runs were scored on different events", "scores", "evaluate all runs on the same shards")
-    return first
+        if not np.array_equal(first.groups, other.groups):
+            raise BadInput("runs were scored with different groups", "scores", "evaluate all runs on the same shards")
+    return first.events

@@ -22,6 +22,8 @@ _QUANTILE, _SHARE = 0.95, 1 / 15
 def sal_sums(forecast: Tensor, observed: Tensor) -> Tensor:
     """Accumulate the defined SAL components of each field.
 
+    Pixels that are NaN, in both fields alike, have no rain. The domain is the smallest rectangle around all others.
+
     Args:
         forecast: Rain rate in mm/h, (n, y, x).
         observed: Observed rain rate in mm/h, (n, y, x).
@@ -29,13 +31,13 @@ def sal_sums(forecast: Tensor, observed: Tensor) -> Tensor:
     Returns:
         (n, PARTS) float64.
     """
-    components = sal(_array(forecast), _array(observed))
+    components = sal(_array(forecast), _array(observed), _diagonals(observed))
     parts, defined = [np.nan_to_num(c) for c in components], [np.isfinite(c).astype(float) for c in components]
     (s, a, location), (has_s, has_a, has_l) = parts, defined
     return torch.from_numpy(np.stack([has_s, s, abs(s), has_a, a, abs(a), has_l, location], -1))
 
 
-def sal(forecast: Array, observed: Array) -> tuple[Array, Array, Array]:
+def sal(forecast: Array, observed: Array, diagonal: Array | None = None) -> tuple[Array, Array, Array]:
     """Compute structure S, amplitude A and location L of each pair of fields.
 
     - S = (V_f − V_o) / ½(V_f + V_o) of the scaled object volumes, in [−2, 2]. Positive: objects too large or too flat.
@@ -47,6 +49,7 @@ def sal(forecast: Array, observed: Array) -> tuple[Array, Array, Array]:
     Args:
         forecast: Rain rate in mm/h, (n, y, x).
         observed: Observed rain rate in mm/h, (n, y, x).
+        diagonal: Diagonal of the domain in pixels, (n,); that of the fields by default.
 
     Returns:
         S, A and L, (n,) each; NaN where undefined.
@@ -58,13 +61,25 @@ def sal(forecast: Array, observed: Array) -> tuple[Array, Array, Array]:
     volumes, spreads = zip(*map(_objects, (forecast, observed), centers), strict=True)
     means = [field.mean((1, 2)) for field in (forecast, observed)]
     shift = np.hypot(*(c - o for c, o in zip(*centers, strict=True)))
-    diagonal = np.hypot(*forecast.shape[1:])
-    location = shift / diagonal + 2 * abs(spreads[0] - spreads[1]) / diagonal
+    length = np.hypot(*forecast.shape[1:]) if diagonal is None else diagonal
+    location = shift / length + 2 * abs(spreads[0] - spreads[1]) / length
     return _relative_difference(*volumes), _relative_difference(*means), location
 
 
 def _relative_difference(forecast: Array, observed: Array) -> Array:
     return quotient(forecast - observed, (forecast + observed) / 2)
+
+
+def _diagonals(observed: Tensor) -> Array | None:
+    """Return the diagonal of each domain in pixels, (n,), at least 1; None if nothing is missing."""
+    valid = ~observed.isnan()
+    return None if valid.all() else np.hypot(*(_extent(valid.any(axis)) for axis in (2, 1))).clip(min=1)
+
+
+def _extent(valid: Tensor) -> Array:
+    """Return the number of positions from the first to the last valid one, (n,), from (n, position)."""
+    between = valid.long().cummax(1).values & valid.flip(1).long().cummax(1).values.flip(1)
+    return between.sum(1).double().cpu().numpy()
 
 
 def _array(field: Tensor) -> Array:

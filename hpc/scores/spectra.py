@@ -12,6 +12,9 @@ from polarcast.hpc.scores.arrays import on_cpu
 from polarcast.hpc.scores.classes import classify, joint_counts
 from polarcast.hpc.scores.ratios import Array, quotient
 
+_ROUNDING = 1e-28
+"""Power at a wavenumber, as a share of all power of a field, up to which it is rounding of the transform in float64."""
+
 
 def spectrum(field: Tensor) -> Tensor:
     """Compute the radially averaged power spectral density of square fields, as pysteps does.
@@ -20,7 +23,8 @@ def spectrum(field: Tensor) -> Tensor:
         field: Square fields, (n, s, s).
 
     Returns:
-        Power at the integer wavenumbers 0 … s // 2 − 1 in squared units of the field, (n, s // 2) float64.
+        Power at the integer wavenumbers 0 … s // 2 − 1 in squared units of the field, (n, s // 2) float64. Power that
+        is rounding of the transform is 0: a constant field has power at wavenumber 0 only.
 
     Raises:
         ValueError: the fields are not square.
@@ -37,7 +41,8 @@ def spectrum(field: Tensor) -> Tensor:
     ring = _rings(size, field.device)
     sums = torch.zeros(len(field), int(ring.max()) + 1, dtype=torch.float64, device=field.device)
     sums.index_add_(1, ring, power.flatten(1))
-    return (sums / torch.bincount(ring))[:, : size // 2]
+    power = sums / torch.bincount(ring)
+    return power.where(power > _ROUNDING * sums.sum(1, keepdim=True), 0)[:, : size // 2]
 
 
 def _by_kernel(field: Tensor) -> Tensor:
@@ -49,7 +54,8 @@ def _by_kernel(field: Tensor) -> Tensor:
     sums = np.zeros((len(field), len(counts)))
     # The last digits of torch.fft depend on the number of fields and threads.
     ring_sums(np.fft.rfft2(field.double().numpy()), rings, weights, sums)
-    return torch.from_numpy((sums / (counts * size**2))[:, : size // 2])
+    is_rounding = sums <= _ROUNDING * sums.sum(1, keepdims=True) * counts
+    return torch.from_numpy(np.where(is_rounding, 0, sums / (counts * size**2))[:, : size // 2])
 
 
 @cache
@@ -121,7 +127,7 @@ def lost_variance(forecast: Array, observed: Array, sizes: Array) -> Array:
 
 
 def histogram(field: Tensor, edges: Sequence[float]) -> Tensor:
-    """Count the pixels of each field by bin; the first and last bins are open, and NaN is in the last one.
+    """Count the pixels of each field by bin; the first and last bins are open, and NaN is in none.
 
     Args:
         field: Fields, (n, y, x).
@@ -157,10 +163,7 @@ def joint_classes(forecast: Tensor, observed: Tensor, edges: Sequence[float]) ->
 
 def marginal_histograms(joint: Tensor) -> tuple[Tensor, Tensor]:
     """Return the histograms of forecast and observation, (n, bin) each, from the counts of `joint_classes`."""
-    forecast, observed = joint.sum(2), joint.sum(1)
-    for counts in (forecast, observed):
-        counts[:, -1] += counts[:, 0]
-    return forecast[:, 1:], observed[:, 1:]
+    return joint.sum(2)[:, 1:], joint.sum(1)[:, 1:]
 
 
 def overlap(one: Array, other: Array) -> Array:

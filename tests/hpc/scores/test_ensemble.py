@@ -15,6 +15,7 @@ from polarcast.hpc.scores.ensemble import (
     rank_counts,
     roc,
     roc_area,
+    sort_members,
     spread_skill,
     spread_sums,
 )  # fmt: skip
@@ -33,7 +34,7 @@ def test_crps_equals_that_of_scoringrules(members: int, threshold: float) -> Non
     import scoringrules
 
     forecast, observed = ensemble(members), rain(1)
-    ours = fair_crps(crps_sums(forecast, observed, [threshold]).numpy())[:, 0]
+    ours = fair_crps(crps_sums(sort_members(forecast), observed, [threshold]).numpy())[:, 0]
     x, y = forecast.double().numpy().clip(min=threshold), observed.double().numpy().clip(min=threshold)
     expected = scoringrules.crps_ensemble(y, x, m_axis=1, estimator="fair").mean((1, 2))
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-9)
@@ -50,7 +51,7 @@ def test_fair_crps_does_not_depend_on_ensemble_size(members: int) -> None:
     """If members and observation share a distribution, the expected score is that of an infinite ensemble, σ/√π."""
     generator = torch.Generator().manual_seed(members)
     draws = torch.randn(1, members + 1, 300, 300, generator=generator)
-    ours = float(fair_crps(crps_sums(draws[:, 1:], draws[:, 0]).numpy())[0, 0])
+    ours = float(fair_crps(crps_sums(sort_members(draws[:, 1:]), draws[:, 0]).numpy())[0, 0])
     assert ours == pytest.approx(1 / np.sqrt(np.pi), rel=0.02)
 
 

@@ -49,17 +49,26 @@ def test_a_score_by_event_is_that_of_its_fields() -> None:
     assert found.low < found.value < found.high
 
 
-def test_a_comparison_is_second_less_first_with_an_interval() -> None:
+def test_errors_are_compared_as_ratios_with_an_interval() -> None:
     worse, better = scores_of(*fields(6)), scores_of(*fields(2))
     found = compare(worse, better, "rmse")
-    assert found.value == pytest.approx(better["rmse"] - worse["rmse"])
+    assert found.scale == "ratio"
+    assert found.value == pytest.approx(better["rmse"] / worse["rmse"] - 1)
+    assert -1 < found.detectable < 0
     assert found.low < found.value < found.high < 0
     assert found.p < 0.05
     assert (found.events, found.improved) == (12, 1.0)
     value, low, high, p = found
     assert (value, low, high, p) == (found.value, found.low, found.high, found.p)
     back = compare(better, worse, "rmse")
-    assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
+    ratios = [1 / (1 + x) - 1 for x in (found.value, found.high, found.low)]
+    assert [back.value, back.low, back.high] == pytest.approx(ratios)
+    skill = compare(worse, better, "csi@threshold=10")
+    assert skill.scale == "difference"
+    assert skill.value == pytest.approx(better["csi@threshold=10"] - worse["csi@threshold=10"])
+    bias = compare(worse, better, "nb")
+    assert bias.scale == "distance"
+    assert bias.value == pytest.approx(abs(better["nb"]) - abs(worse["nb"]))
     same = compare(worse, worse, "rmse")
     assert (same.value, same.low, same.high) == (0, 0, 0)
 

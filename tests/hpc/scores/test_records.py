@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +85,70 @@ def test_records_survive_a_round_trip_to_disk(tmp_path: Path, protocol: Protocol
         np.testing.assert_array_equal(back.sums[name], sums, err_msg=name)
 
 
+def test_groups_of_events_are_kept_and_survive_a_round_trip(tmp_path: Path) -> None:
+    sums = windows(SMALL)
+    groups = {4: "2021-07-04 Köln", 7: "2021-07-04 Köln"}
+    records = Records.of_windows(SMALL, EVENTS, sums, groups=groups)
+    assert records.groups.tolist() == ["2021-07-04 Köln", "2021-07-04 Köln", "009"]
+    write_records(tmp_path / "scores.parquet", records)
+    assert read_records(tmp_path / "scores.parquet").groups.tolist() == records.groups.tolist()
+    assert part(sums, slice(0, 4)).groups.tolist() == ["004", "007", "009"]
+
+
+def test_merging_keeps_groups_and_refuses_two_of_one_event() -> None:
+    sums = windows(SMALL)
+
+    def of(chosen: slice, group: str) -> Records:
+        cut = {name: values[chosen] for name, values in sums.items()}
+        return Records.of_windows(SMALL, EVENTS[chosen], cut, groups=dict.fromkeys((4, 7, 9), group))
+
+    assert of(slice(0, 1), "a").merged(of(slice(1, 4), "a")).groups.tolist() == ["a", "a", "a"]
+    with pytest.raises(BadInput, match="event 004 has different groups"):
+        of(slice(0, 1), "a").merged(of(slice(1, 4), "b"))
+
+
+def rewritten(path: Path, change: Callable[[Any], Any], version: str = "polarcast-scores/3") -> None:
+    """Change the table of records, and the format in their metadata."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    metadata = {**table.schema.metadata, b"polarcast": version.encode()}
+    pq.write_table(change(table).replace_schema_metadata(metadata), path)
+
+
+def test_records_of_the_version_without_groups_have_events_as_groups(tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    write_records(path, Records.of_windows(SMALL, EVENTS, windows(SMALL), groups={4: "a", 7: "a"}))
+    rewritten(path, lambda table: table.drop_columns(["group"]), "polarcast-scores/2")
+    assert read_records(path).groups.tolist() == ["004", "007", "009"]
+
+
+@pytest.mark.parametrize("values", [None, ["a", "b", None], ["a", "b", "c\n"], ["a", "b", ""], [1, 2, 3]])
+def test_damaged_groups_end_in_one_line(tmp_path: Path, values: list[Any] | None) -> None:
+    import pyarrow as pa
+
+    path = tmp_path / "scores.parquet"
+    write_records(path, Records.of_windows(SMALL, EVENTS, windows(SMALL)))
+    without = (lambda table: table.drop_columns(["group"])) if values is None else (
+        lambda table: table.drop_columns(["group"]).append_column("group", pa.array(values))
+    )  # fmt: skip
+    rewritten(path, without)
+    with pytest.raises(BadInput, match="is damaged") as error:
+        read_records(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_event_with_two_groups_is_damage(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    protocol, path = Protocol(unit="dBZ", shape=(32, 32), lead_time=(6.0, 12.0)), tmp_path / "scores.parquet"
+    sums = {name: np.zeros((1, 2, 1, *family.shape(protocol))) for name, family in families(protocol).items()}
+    write_records(path, Records(protocol, np.array([3]), sums))
+    rewritten(path, lambda table: table.drop_columns(["group"]).append_column("group", pa.array(["a", "b"])))
+    with pytest.raises(BadInput, match="an event has several groups"):
+        read_records(path)
+
+
 def test_records_of_a_whole_archive_stay_below_16_megabytes(tmp_path: Path) -> None:
     windows_px = (1, 3, 5, 7, 9, 13, 17, 25, 33, 49, 65)
     lead = tuple(6.0 * i for i in range(1, 11))
@@ -113,7 +179,7 @@ def test_records_of_another_format_raise_with_the_expected_format(tmp_path: Path
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"event": [1]}), tmp_path / "scores.parquet")
-    with pytest.raises(BadInput, match="polarcast-scores/2"):
+    with pytest.raises(BadInput, match="polarcast-scores/3"):
         read_records(tmp_path / "scores.parquet")
 
 
@@ -142,3 +208,24 @@ def test_missing_observations_are_excluded() -> None:
 def test_mismatched_shapes_raise() -> None:
     with pytest.raises(ValueError, match="expected"):
         score_fields(rain(1)[:, None], rain(1, frames=3), SMALL)
+
+
+def test_runs_with_different_groups_are_not_paired() -> None:
+    protocol = Protocol("mm/h", (8, 8))
+    one = Records(protocol, np.arange(3), {})
+    other = Records(protocol, np.arange(3), {}, groups=np.array(["a", "a", "b"]))
+    with pytest.raises(BadInput, match="different groups"):
+        common_events([one, other])
+
+
+def test_changed_bytes_are_noticed_wherever_they_are(tmp_path: Path) -> None:
+    """Without checksums, a third of these changes would be read as other sums."""
+    file = tmp_path / "scores.parquet"
+    write_records(file, part(windows(SMALL), slice(0, 4)))
+    content = file.read_bytes()
+    for start in range(0, len(content) - 16, len(content) // 60):
+        changed = bytearray(content)
+        changed[start : start + 16] = bytes(255 - byte for byte in changed[start : start + 16])
+        file.write_bytes(bytes(changed))
+        with pytest.raises(BadInput):
+            read_records(file)
