@@ -55,6 +55,14 @@ class Forecaster(nn.Module):
         """
         return ()
 
+    def describe_data(self, provenance: Mapping[str, Any], is_placebo: bool = False) -> None:
+        """Receive what is known of the training data, before `fit`; does nothing by default.
+
+        Args:
+            provenance: Provenance of the archive, from the manifest of the shards.
+            is_placebo: Whether all variables but zh come from other events.
+        """
+
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit to the training batches before gradient descent; does nothing by default.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.config.schema import PROPORTIONS, RunConfig
 from polarcast.models.common.settings import ALWAYS, IF_CHANGED, NEVER
 from polarcast.models.registry import get_model
 
@@ -20,7 +20,12 @@ def digest(config: RunConfig) -> str:
     Runs with the same digest and data give the same result, regardless of storage location and parallelism.
     """
     content = _content(type(config), vars(config))
-    content["model"] = {"name": config.model["name"], **_content(get_model(config.model["name"]).config, config.model)}
+    model = get_model(config.model["name"])
+    content["model"] = {"name": config.model["name"], **_content(model.config, config.model)}
+    content.pop("match_by", None)
+    if model.has_widths and config.solves_widths and config.match_by == PROPORTIONS:
+        # Only where it decides the widths: all other runs keep the digest that they had before this setting.
+        content["match_by"] = PROPORTIONS
     if config.base:
         content["base"] = digest(config.base.config)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -17,7 +17,7 @@ from yaml import YAMLError
 from polarcast.data.errors import BadInput, shown
 from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted
-from polarcast.hpc.config.schema import BaseRun, RunConfig
+from polarcast.hpc.config.schema import LEVELS, BaseRun, RunConfig
 from polarcast.hpc.config.stored import is_remote, is_stored, literal, read_stored
 from polarcast.hpc.utils.sources import PRESETS
 
@@ -72,9 +72,14 @@ def load_stored(path: Path, trust: bool = False) -> RunConfig:
             "names a folder, and stored configurations contain their base", f"{path}, base", "train it again"
         )
     try:
-        return load_config(content, advise=False)
+        return load_config(_completed(content), advise=False)
     except BadInput as error:
         raise error.at(f"{path}, {error.where}") from None
+
+
+def _completed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a stored configuration the values of settings that were fixed before they became settings."""
+    return {"match_by": LEVELS, **stored}
 
 
 def model_config(config: RunConfig) -> Any:
@@ -175,7 +180,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> DictConfig:
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise BadInput("no such preset or file", source, f"choose a preset ({names}), or give a YAML file")
     if is_stored(path):
-        return OmegaConf.create(read_stored(path))
+        return OmegaConf.create(_completed(read_stored(path)))
     try:
         loaded = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
@@ -277,7 +282,7 @@ def _read_base(base: Any) -> BaseRun | None:
         return None
     if isinstance(base, Mapping) and isinstance(base.get("config"), Mapping) and isinstance(base.get("run"), str):
         try:
-            return BaseRun(base["run"], load_config(literal(base["config"]), advise=False))
+            return BaseRun(base["run"], load_config(_completed(literal(base["config"])), advise=False))
         except BadInput as error:
             raise error.at(f"base, {error.where}") from None
     if not isinstance(base, str | Path) or not str(base).strip():

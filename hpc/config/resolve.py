@@ -8,8 +8,8 @@ import torch
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config.load import model_config
-from polarcast.hpc.config.schema import RunConfig
-from polarcast.models.common.matching import match_widths
+from polarcast.hpc.config.schema import PROPORTIONS, RunConfig
+from polarcast.models.common.matching import match_levels, match_widths
 from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
 from polarcast.models.registry import RegisteredModel, get_model
 
@@ -55,12 +55,13 @@ def input_spec(config: RunConfig, variables: tuple[str, ...]) -> InputSpec:
 def _widths(resolved: ResolvedConfig) -> list[int]:
     """Return the configured widths for the dual-pol arm; for others, widths that match its parameter count."""
     config, widths = resolved.run, list(resolved.settings.widths)
-    reference = config.arm_variables("dualpol")
-    if not config.match_params or config.variables() == reference:
+    if not config.solves_widths:
         return widths
+    reference = config.arm_variables("dualpol")
+    match = match_widths if config.match_by == PROPORTIONS else match_levels
     target = _count(resolved, input_spec(config, reference), widths)
     try:
-        return match_widths(lambda candidate: _count(resolved, resolved.inputs, candidate), widths, target)
+        return match(lambda candidate: _count(resolved, resolved.inputs, candidate), widths, target)
     except ValueError as error:
         raise BadInput(str(error), "match_params", "use wider layers, or set match_params=false") from None
 
@@ -85,6 +86,9 @@ def _check_inputs_of_base(config: RunConfig, base: RunConfig) -> None:
     variables = config.variables()
     if model.any_inputs and not model.sees_truth and (lacking := set(base.variables()) - set(variables)):
         raise BadInput(f"the base run reads {lacking.pop()}, which is not an input", "data.variables", "add it")
+    if base.is_placebo != config.is_placebo and set(base.variables()) != {"zh"} and not model.sees_truth:
+        arms = f"the base run has arm={base.arm}, this run arm={config.arm}"
+        raise BadInput(f"{arms}: one takes ZDR and KDP from other events", "base", "choose a base run of this arm")
     frames = "seen_frames" if config.is_nowcast else "context"
     needed = {
         "data.variables": (list(base.variables()), list(variables)),

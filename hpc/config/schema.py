@@ -9,6 +9,10 @@ from polarcast.models.common.settings import ALWAYS, NEVER, setting
 
 DUALPOL = {"qpe": ("zh", "zdr"), "nowcast": ("zh", "zdr", "kdp")}
 """Variables of the dual-pol arm of each task."""
+PLACEBO = "placebo"
+ARMS = ("radar", "dualpol", PLACEBO)
+"""Arms of a run; see `RunConfig.arm`."""
+PROPORTIONS, LEVELS = "proportions", "levels"
 AUTO = "auto"
 TRACKERS = ("wandb", "tensorboard")
 _MOST_STEPS = 10**9
@@ -149,10 +153,12 @@ class RunConfig:
 
     task: str = setting("qpe", ALWAYS, choices=tuple(DUALPOL))
     """Task. qpe: rain rate from radar fields of the same time; nowcast: future zh from past radar fields."""
-    arm: str = setting("dualpol", ALWAYS, choices=("radar", "dualpol"))
-    """Set of input variables: radar (ZH) or dualpol (QPE: ZH and ZDR; nowcast: ZH, ZDR and KDP)."""
+    arm: str = setting("dualpol", ALWAYS, choices=ARMS)
+    """Input: radar (ZH), dualpol (also ZDR, and KDP for nowcasts), or placebo (as dualpol, but from other events)."""
     match_params: bool = setting(True, ALWAYS)
     """Choose channel widths so that both arms have the parameter count of the dual-pol arm, within 1%."""
+    match_by: str = setting(PROPORTIONS, choices=(PROPORTIONS, LEVELS))
+    """Rule of `match_params`. proportions: keep those of the widths; levels: as in runs before this setting."""
     seed: int = setting(0, ALWAYS, least=0, most=2**63 - 1)
     """Seed of the initial weights and of the sample order."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -170,6 +176,16 @@ class RunConfig:
     def arm_variables(self, arm: str) -> tuple[str, ...]:
         """Return the input variables of an arm, ignoring `data.variables`."""
         return ("zh",) if arm == "radar" else DUALPOL[self.task]
+
+    @property
+    def is_placebo(self) -> bool:
+        """Whether all input variables but ZH come from other events."""
+        return self.arm == PLACEBO
+
+    @property
+    def solves_widths(self) -> bool:
+        """Whether channel widths, if the model has any, are solved to match the parameters of the dual-pol arm."""
+        return self.match_params and self.variables() != self.arm_variables("dualpol")
 
     @property
     def is_nowcast(self) -> bool:

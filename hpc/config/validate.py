@@ -26,6 +26,8 @@ def check(config: RunConfig) -> None:
         raise BadInput(
             "KDP is forbidden in QPE: the archive's rain grid is computed from it", "data.variables", "use zh and zdr"
         )
+    if config.is_placebo and set(config.variables()) == {"zh"}:
+        raise BadInput("takes all variables but zh from other events, and there is no other", "arm", "use arm=radar")
     if config.is_nowcast and config.data.context:
         raise BadInput("not supported for nowcasts", "data.context", "remove it, and set data.seen_frames instead")
     _check_base(config)

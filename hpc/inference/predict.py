@@ -178,6 +178,9 @@ def _nowcast(
 
 
 def _check_options(options: PredictOptions, config: RunConfig) -> None:
+    if config.is_placebo:
+        what = "a placebo takes ZDR and KDP from other events, so it forecasts no event"
+        raise BadInput(what, "arm", "choose a run with arm=dualpol, or score this one: polarcast evaluate RUN")
     if config.is_nowcast and options.frames != (None, None):
         raise BadInput("a nowcast starts from one frame", "--frames", "choose the last input frame with --issued")
     if options.issued is not None and not config.is_nowcast:

@@ -106,6 +106,7 @@ def _train(config: RunConfig, run: RunFolder, world: World, stop: StopFlag, on_s
     elif world.is_first:
         reader = build_reader(config, manifest, "train")
         require_intact(reader, config.data, World())
+        model.describe_data(manifest.provenance, config.is_placebo)
         _fit(model, reader, np.arange(len(reader)))
         _claim(config, run, world, manifest)
         checkpoint.save_weights(run.weights_file, model.state_dict())
@@ -223,6 +224,7 @@ def open_training(
     first, parameters = progress.step, parameter_count(model)
     micro_batch = micro_batch or choose_micro_batch(resolved, manifest, world)
     if not state:
+        model.describe_data(manifest.provenance, config.is_placebo)
         _fit(model, training, samples.intact(), _FIT_WINDOWS)
     engine = make_engine(model, settings, world, micro_batch, state)
     engine.guard.recent.extend(progress.recent_losses)
@@ -253,7 +255,8 @@ def _open_data(
     config: RunConfig, manifest: Manifest, run: RunFolder, world: World
 ) -> tuple[Reader, Reader, TrainLoader]:
     """Open and verify training and validation data; return their readers and the loader of this rank; collective."""
-    training, validation = (build_reader(config, manifest, split) for split in ("train", "validation"))
+    training = build_reader(config, manifest, "train")
+    validation = build_reader(config, manifest, "validation", observed=True)  # for its scores
     samples = TrainLoader(build_sampler(config, training), run, world)
     samples.inspect(training, config.data)
     require_intact(validation, config.data, world)

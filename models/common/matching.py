@@ -2,24 +2,74 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations, combinations_with_replacement, product
 
 import numpy as np
 import numpy.typing as npt
 
 Count = Callable[[Sequence[int]], int]
 _BASE = 16
+_MOVES = ((0,), (0, -1, 1), (0, -1, 1, -2, 2))
+"""Channels by which each level may leave its common factor, in three attempts."""
+_MOST_NUDGES = 3**6
 _SEARCH_RADII = (3, 8)
 """Largest change of a level's channels in one search step; narrow networks need the larger value."""
 
 
 def match_widths(count: Count, widths: Sequence[int], target: int, tolerance: float = 0.01) -> list[int]:
-    """Return widths, roughly in the proportions of `widths`, whose parameter count is closest to `target`.
+    """Return widths in the proportions of `widths` whose parameter count is `target` within the tolerance.
 
-    A bisection over a common factor gives a first guess; a local search over one or two levels then refines it.
+    All levels are multiplied by a common factor and rounded. If no factor matches, levels are rounded either way, then
+    moved by one more channel. Of several matches, the one closest to the proportions is returned, then the one with
+    the smallest difference in parameters. Equal proportions also keep the FLOPs: levels have different resolutions, so
+    that parameters moved between levels change them.
 
     Args:
         count: Function from widths to the model's number of parameters; increases with each width.
+        widths: Channels of each level.
+        target: Target number of parameters.
+        tolerance: Largest relative difference that counts as matched.
+
+    Raises:
+        ValueError: no widths within the tolerance were found.
+    """
+    first = tuple(widths)
+    for quick in (as_quadratic(count, len(widths)), count):
+
+        def key(candidate: tuple[int, ...], quick: Count = quick) -> tuple[float, int]:
+            return round(_distortion(candidate, widths), 9), abs(quick(candidate) - target)
+
+        for moves in _MOVES:
+            candidates = {first, *_near_proportional(quick, widths, target, moves)}
+            matched = [c for c in candidates if abs(quick(c) - target) <= tolerance * target]
+            best = min(matched, key=key, default=None)
+            if best and abs(count(best) - target) <= tolerance * target:
+                return list(best)
+    return match_levels(count, widths, target, tolerance)
+
+
+def _near_proportional(count: Count, widths: Sequence[int], target: int, moves: Sequence[int]) -> set[tuple[int, ...]]:
+    """Return the widths times factors around the one that meets the target, with each level moved by `moves`."""
+    middle = _factor(count, widths, target)
+    scaled = {_times(widths, middle * factor) for factor in np.linspace(0.93, 1.07, 141)}
+    nudges = list(product(moves, repeat=len(widths)))[:_MOST_NUDGES]
+    return {tuple(max(1, w + n) for w, n in zip(base, by, strict=True)) for base in scaled for by in nudges}
+
+
+def _distortion(candidate: Sequence[int], widths: Sequence[int]) -> float:
+    """Return the logarithm of the ratio of the largest to the smallest factor of a level."""
+    factors = np.log(np.asarray(candidate) / np.asarray(widths))
+    return float(factors.max() - factors.min())
+
+
+def match_levels(count: Count, widths: Sequence[int], target: int, tolerance: float = 0.01) -> list[int]:
+    """Return widths, roughly in the proportions of `widths`, whose parameter count is closest to `target`.
+
+    A bisection over a common factor gives a first guess; a local search over one or two levels then refines it. This is
+    how the widths of earlier runs were solved; their FLOPs differ by up to a fifth.
+
+    Args:
+        count: As in `match_widths`.
         widths: Initial channels of each level.
         target: Target number of parameters.
         tolerance: Largest relative difference that counts as matched.
@@ -75,7 +125,11 @@ def _terms(widths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def _scaled(count: Count, widths: Sequence[int], target: int) -> tuple[int, ...]:
-    """Scale the widths by the common factor at which `count` crosses the target."""
+    return _times(widths, _factor(count, widths, target))
+
+
+def _factor(count: Count, widths: Sequence[int], target: int) -> float:
+    """Return the common factor of the widths at which `count` crosses the target."""
     low, high = 0.1, 10.0
     for _ in range(12):
         middle = (low + high) / 2
@@ -83,7 +137,7 @@ def _scaled(count: Count, widths: Sequence[int], target: int) -> tuple[int, ...]
             low = middle
         else:
             high = middle
-    return _times(widths, low)
+    return low
 
 
 def _times(widths: Sequence[int], factor: float) -> tuple[int, ...]:

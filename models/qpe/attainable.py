@@ -1,7 +1,8 @@
 """Best single-pixel estimate for synthetic storms, a reference for the networks."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polarcast.data.batch import Batch
-from polarcast.data.synth.attainable import RainPrior, draw_particles, posterior_mean
+from polarcast.data.synth.attainable import PixelErrors, RainPrior, draw_particles, posterior_mean, world_of
 from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.forecaster import Forecaster, InputSpec
 
@@ -25,8 +26,8 @@ _LN_RAIN_EDGES = np.linspace(np.log(0.05), np.log(200), 60)
 class AttainableConfig:
     """Configuration of the attainable estimate."""
 
-    noise: list[float] = setting([0.8, 0.2, 0.2], ALWAYS, least=1e-3, most=100, shortest=3, longest=3)
-    """Standard deviation of the single-pixel noise of zh (dB), zdr (dB) and kdp (deg/km) in the archive."""
+    noise: list[float] | None = setting(None, ALWAYS, least=1e-3, most=100, shortest=3, longest=3)
+    """Noise of zh (dB), zdr (dB) and kdp (deg/km) in one pixel, at any zh; by default that of the archive's preset."""
     particles: int = setting(50_000, ALWAYS, least=1, most=10**7)
     """Number of particles of the posterior mean."""
 
@@ -47,8 +48,9 @@ class ArchiveRain(RainPrior):
 class Attainable(Forecaster):
     """Posterior mean of the rain rate given ZH (and ZDR) of one pixel at the lowest height.
 
-    The prior combines the rain of the training split with the drop sizes of the synthetic storms. The estimate is not
-    a bound for other archives, nor for networks that average noise over neighboring pixels.
+    The prior combines the rain of the training split with the drop sizes of the archive's preset, whose noise and
+    calibration errors are known, too. The estimate is no bound for estimates from several heights, which see the same
+    rain with independent noise, nor for those that average the noise of neighboring pixels.
     """
 
     table: Tensor
@@ -57,16 +59,33 @@ class Attainable(Forecaster):
         super().__init__()
         self.config = config
         self.variables = tuple(v for v in ("zh", "zdr") if v in inputs.variables)
+        self._provenance: Mapping[str, Any] = {}
+        self._is_placebo = False
         self.register_buffer("table", torch.zeros(len(ZDR_DB), len(ZH_DBZ), dtype=torch.float64))
 
+    def describe_data(self, provenance: Mapping[str, Any], is_placebo: bool = False) -> None:
+        """Receive the provenance of the archive, which names the preset, and whether ZDR is of another event."""
+        self._provenance, self._is_placebo = provenance, is_placebo
+
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Fit the rain-rate prior and tabulate the posterior mean over ZH and ZDR."""
+        """Fit the rain-rate prior and tabulate the posterior mean over ZH and ZDR.
+
+        Raises:
+            BadInput: the archive is not synthetic, so that its drop sizes and noise are unknown.
+        """
+        world = world_of(self._provenance)
         counts = sum(_rain_histogram(batch) for batch in batches)
-        zdr = ZDR_DB if "zdr" in self.variables else ZDR_DB[:1]
+        # The posterior mean given ZDR of another event, which is independent of the rain, is that given ZH alone.
+        variables = ("zh",) if self._is_placebo else self.variables
+        zdr = ZDR_DB if "zdr" in variables else ZDR_DB[:1]
         grid = np.stack(np.meshgrid(ZH_DBZ, zdr), -1).reshape(-1, 2)
         observed = np.concatenate([grid, np.zeros((len(grid), 1))], 1)
-        cloud = draw_particles(_prior(np.asarray(counts)), self.config.particles, np.random.default_rng(0))
-        means = posterior_mean(cloud, observed, self.config.noise, self.variables).reshape(len(zdr), len(ZH_DBZ))
+        prior = replace(_prior(np.asarray(counts)), drops=world.drops)
+        cloud = draw_particles(prior, self.config.particles, np.random.default_rng(0))
+        errors = PixelErrors.of(world)
+        noise = errors.noise_at(cloud.observables[:, 0]) if self.config.noise is None else self.config.noise
+        cloud = replace(cloud, observables=errors.archived(cloud.observables))
+        means = posterior_mean(cloud, observed, noise, variables).reshape(len(zdr), len(ZH_DBZ))
         self.table.copy_(torch.from_numpy(np.broadcast_to(means, self.table.shape).copy()))
 
     def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> Tensor:

@@ -13,6 +13,9 @@ from polarcast.models.common.settings import NEVER
 from polarcast.models.registry import MODELS, get_model
 from tests.support.older_runs import unpack
 
+FORMER_VALUES = {"arm=radar": "match_by=levels", "model.name=attainable": "model.noise=[0.8,0.2,0.2]"}
+"""Values of later settings, or former defaults, of the pinned configurations that hold the word."""
+
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -22,9 +25,21 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_digests_match_earlier_versions(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(older)  # paths of base runs are relative
     pinned: dict[str, str] = json.loads((older / "digests.json").read_text())
-    named = {name: digest(load_config(*(lambda preset, *rest: (preset, rest))(*name.split(" ")))) for name in pinned}
-    assert named == pinned
+    assert {name: digest(_pinned_config(*name.split(" "))) for name in pinned} == pinned
     assert {word for name in pinned for word in name.split()} >= {f"model.name={name}" for name in MODELS}
+
+
+def _pinned_config(preset: str, *words: str) -> RunConfig:
+    return load_config(preset, [*words, *(FORMER_VALUES[word] for word in words if word in FORMER_VALUES)])
+
+
+def test_rule_of_matching_is_hashed_where_it_decides_the_widths() -> None:
+    for arm, differs in (("radar", True), ("dualpol", False), ("placebo", False)):
+        by = [digest(load_config("demo", [f"arm={arm}", f"match_by={rule}"])) for rule in ("proportions", "levels")]
+        assert (by[0] != by[1]) == differs
+    for fixed in (["match_params=false"], ["model.name=power_law"]):
+        by = [digest(load_config("demo", ["arm=radar", f"match_by={m}", *fixed])) for m in ("proportions", "levels")]
+        assert by[0] == by[1]
 
 
 def test_new_setting_with_its_default_keeps_the_digest() -> None:

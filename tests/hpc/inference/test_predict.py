@@ -78,7 +78,10 @@ def test_prediction_of_an_event_equals_its_evaluation(
     made = rain_of(tmp_path / "rain.nc").astype(np.float64)
     # Evaluation uses the observations of the shards, in half precision.
     observed = np.stack([archive.read_rain(event, f) for f in archive.frames[event]]).astype(np.float16)
-    error = made.mean(0) - observed
+    masks = archive.read_observed(event, shards.shape)
+    assert masks is not None
+    scored = np.stack([masks.masks(f)[-1] for f in archive.frames[event]])
+    error, observed = (made.mean(0) - observed)[scored], observed[scored]
     assert np.sqrt((error**2).mean()) == pytest.approx(record(records, "rmse", event), rel=1e-5)
     assert 100 * error.sum() / observed.sum(dtype=float) == pytest.approx(record(records, "nb", event), rel=1e-4)
     assert len(made) == records.protocol.members

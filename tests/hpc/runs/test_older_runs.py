@@ -17,6 +17,7 @@ from polarcast.hpc.leaderboard.entry import find_entries
 from polarcast.hpc.leaderboard.ranking import make_boards
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.runs.load import load_model
+from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.training.train import train
 from tests.support.older_runs import unpack
@@ -45,6 +46,17 @@ def test_rescoring_a_run_gives_the_same_scores(older: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(after.sums[name]), torch.from_numpy(sums), rtol=1e-3, atol=2)
     whole = [records.sums["continuous"].sum((0, 1, 2)) for records in (before, after)]
     assert whole[1] == pytest.approx(whole[0], rel=1e-4)
+
+
+def test_records_lack_the_scores_added_since(older: Path) -> None:
+    records = read_records(RunFolder(older / "qpe").output.scores)
+    for text in ("ssim", "crps@pool=4,pooling=average", "observed_share"):
+        with pytest.raises(BadInput, match="do not contain"):
+            parse_score(text).sums(records)
+    for text in ("kge", "msess", "sal_s", "lost_variance", "fss@threshold=1,window=3"):
+        score = parse_score(text)
+        assert score.of(score.sums(records).sum(0), records.protocol).shape == ()
+        assert score.support(records).sum() > 0
 
 
 def test_run_with_a_base_loads(older: Path) -> None:
