@@ -18,7 +18,6 @@ from polarcast.hpc.bench.checks import KnownData, check_base, check_data, check_
 from polarcast.hpc.bench.data import DataSpec
 from polarcast.hpc.config.load import load_config, model_config, parse_overrides, with_current_names
 from polarcast.hpc.config.schema import RunConfig
-from polarcast.hpc.scores.metrics import METRICS
 from polarcast.hpc.scores.query import check_available, check_single, parse_score
 from polarcast.hpc.utils import sources
 from polarcast.sweeps.parameters import Parameter, Point, grid_size, parse_parameter
@@ -26,9 +25,7 @@ from polarcast.sweeps.parameters import Parameter, Point, grid_size, parse_param
 SPACES = sources.SPACES
 SEARCHES = ("optuna", "random", "grid", "pbt")
 _VALIDATION = "validation/"
-_LOSS = "loss"
-_TWO_SIDED = ("nb", "bias", "lost_variance", "power", "spread_skill")
-"""Scores whose optimum lies inside their range, so that neither direction is better."""
+LOSS = "loss"
 _WHILE_TRAINING = ("train.learning_rate", "train.weight_decay", "train.clip_norm", "model.loss", "model.drop")
 """Keys that may change during training; a population may only search these."""
 _CHECKPOINTS_TO_COPY = 8
@@ -92,7 +89,7 @@ class Space:
     @property
     def smaller_is_better(self) -> bool:
         """Whether the objective is minimized."""
-        return self.objective == _LOSS or METRICS[parse_score(self.objective).name].perfect == 0
+        return self.objective == LOSS or parse_score(self.objective).metric.direction == "lower"
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -117,7 +114,7 @@ class Space:
         values: Any = OmegaConf.merge(*layers)
         if arm:
             values.arm = arm
-        if self.objective != _LOSS:
+        if self.objective != LOSS:
             OmegaConf.update(values, "train.validate_scores", [self.objective], force_add=True)
         if self.is_population:
             OmegaConf.update(values, "train.keep_checkpoints", _CHECKPOINTS_TO_COPY, force_add=True)
@@ -256,14 +253,14 @@ def _check_objective(space: Space, path: Path) -> None:
     if not space.file.objective.startswith(_VALIDATION):
         fix = f"use the validation split: {_VALIDATION}{space.file.objective.split('/')[-1]}"
         raise BadInput(f"{space.file.objective!r} is not a validation score", where, fix)
-    if space.objective == _LOSS:
+    if space.objective == LOSS:
         return
     check_single([space.objective], where)
     try:
         check_available(parse_score(space.objective), expected_protocol(space.config({})), ("lead_time",))
     except BadInput as error:
         raise error.at(where) from None
-    if parse_score(space.objective).name in _TWO_SIDED:
+    if parse_score(space.objective).metric.direction == "target":
         raise BadInput(
             f"{space.objective} can't be optimized: neither smaller nor larger is better",
             where,

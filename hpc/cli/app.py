@@ -8,6 +8,7 @@ import typer
 
 from polarcast.hpc.cli import (
     bench,
+    coverage,
     data,
     doctor,
     estimate,
@@ -36,6 +37,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(bench.bench)
+app.command()(coverage.coverage)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command()(submit.submit)
 app.command()(estimate.estimate)

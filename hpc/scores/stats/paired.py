@@ -1,17 +1,28 @@
-"""Score of a model on its arms: by event, pooled or averaged, and the paired difference of two arms."""
+"""Score of a model on its arms: by event, pooled or averaged, and the paired comparison of two arms or models.
 
-from collections.abc import Sequence
+Errors are compared as ratios, because a difference in mm/h of a pooled error is ruled by the few heaviest events; all
+other scores as differences. For scores with their best value inside their range, such as a bias, the sign of the
+difference does not tell which is better. The difference of the distances from the best value would, but it has a kink,
+and its 95% intervals cover less than 80% of the time.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score
-from polarcast.hpc.scores.ratios import Array, quotient
+from polarcast.hpc.scores.ratios import Array, logarithm, quotient
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.aggregation import POOLED
-from polarcast.hpc.scores.stats.bootstrap import Interval, interval
-from polarcast.hpc.scores.stats.significance import hering_genton, probability_of_improvement
+from polarcast.hpc.scores.stats.bootstrap import DRAWS, Interval, Statistic, heaviest_share, interval
+from polarcast.hpc.scores.stats.significance import minimum_detectable_effect, probability_of_improvement, sign_flip
+
+RATIO, DISTANCE, DIFFERENCE = "ratio", "distance", "difference"
+"""Scales on which two values of a score are compared (`Metric.scale`)."""
 
 
 @dataclass(frozen=True)
@@ -22,37 +33,76 @@ class Sums:
         score: The score.
         protocol: Coordinates of the records.
         values: Sums of each seed and event, (k, e, s).
+        groups: Group of each event, (e,); groups are independent, events of one group are not.
+        trained: Whether the runs depend on their seed.
     """
 
     score: Score
     protocol: Protocol
     values: Array
+    groups: npt.NDArray[np.str_]
+    trained: bool = False
 
     @classmethod
-    def of(cls, score: Score, runs: Sequence[Records]) -> "Sums":
+    def of(cls, score: Score, runs: Sequence[Records], trained: bool = False) -> "Sums":
         """Select the sums of runs that differ only in seed. Raises BadInput if a run lacks them."""
-        return cls(score, runs[0].protocol, np.stack([score.sums(run) for run in runs]))
+        first = runs[0]
+        return cls(score, first.protocol, np.stack([score.sums(run) for run in runs]), first.groups, trained)
 
     def score_of(self, sums: Array) -> Array:
         """Compute the score (…) of sums (…, s)."""
         return self.score.of(sums, self.protocol)
 
+    @property
+    def lacks_seeds(self) -> bool:
+        """Whether the variation between training runs is unknown, because there is only one."""
+        return self.trained and len(self.values) == 1
+
 
 @dataclass(frozen=True)
-class Pair:
-    """Paired difference dualpol − radar.
+class Single:
+    """Score of one arm.
 
     Attributes:
-        interval: The difference with its interval.
-        by_event: Difference of each event, (e,).
-        improved: Probability of improvement, the share of events in which dualpol is better.
-        cross_check: Hering–Genton p-value, for continuous scores and the CRPS only; NaN for others.
+        interval: The score with its interval.
+        heaviest: Largest share that one group of events has of a sum it is computed from.
+        lacks_seeds: Whether the interval leaves out the variation between training runs, because there is only one.
     """
 
     interval: Interval
+    heaviest: float
+    lacks_seeds: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Comparison of a second arm with a first one.
+
+    Attributes:
+        scale: ratio, difference, or distance: a difference whose sign does not tell which is better.
+        interval: second / first − 1 (ratio) or second − first, with its interval. On the scale ratio, `interval.error`
+            is of the logarithm.
+        by_event: The same of each event, (e,).
+        improved: Probability of improvement, the share of events in which the second is better.
+        detectable: Smallest true effect that is detected with 80% power, on the scale of the interval.
+        sign_flip: p-value of the sign-flip test by groups of events, for these training runs.
+        heaviest: Largest share that one group of events has of a sum it is computed from.
+        lacks_seeds: Whether the interval leaves out the variation between training runs, because an arm has only one.
+    """
+
+    scale: str
+    interval: Interval
     by_event: Array
     improved: float
-    cross_check: float
+    detectable: float
+    sign_flip: float
+    heaviest: float
+    lacks_seeds: bool
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the interval excludes no effect and includes the variation between training runs."""
+        return self.interval.excludes_zero and not self.lacks_seeds
 
 
 def of_events(sums: Sums) -> Array:
@@ -60,40 +110,100 @@ def of_events(sums: Sums) -> Array:
     return sums.score_of(sums.values.sum(0))
 
 
-def of_one(sums: Sums, aggregation: str) -> Interval:
-    """Compute the score on all events, pooled or averaged, with its interval."""
-    if aggregation == POOLED:
-        return interval(sums.values, sums.score_of)
-    return interval(_as_mean(sums.score_of(sums.values)), _mean)
+def of_one(sums: Sums, aggregation: str) -> Single:
+    """Compute the score on all events, pooled or averaged, with its interval.
+
+    The interval of an error is made on the logarithm, where its sampling distribution is less skewed.
+    """
+    arms, [value] = _prepared([sums], aggregation)
+    is_ratio = sums.score.metric.scale == RATIO
+    found = interval(arms, (lambda s: logarithm(value(s))) if is_ratio else value)
+    if is_ratio:
+        found = found.mapped(_exp)
+        if not np.isfinite(found.value) and value(arms[0].mean(0).sum(0)) == 0:  # a perfect score has no logarithm
+            found = Interval(0.0)
+    by_group = arms[0].mean(0)
+    return Single(found.within(*sums.score.metric.limits), heaviest_share(by_group, value), sums.lacks_seeds)
 
 
-def compared(radar: Sums, dualpol: Sums, aggregation: str) -> Pair:
-    """Compare two arms, with the same events of both in each draw.
+def compared(first: Sums, second: Sums, aggregation: str, draws: int = DRAWS) -> Pair:
+    """Compare a second arm or model with a first one, with the same groups of both in each draw.
 
     Args:
-        radar: Sums of the radar arm.
-        dualpol: Sums of the dualpol arm, of the same events.
+        first: Sums of the reference, such as the radar arm.
+        second: Sums of the arm to compare with it, of the same events.
         aggregation: pooled or mean.
+        draws: Number of resamples.
     """
-    by_event = of_events(dualpol) - of_events(radar)
+    metric = first.score.metric
+    arms, values = _prepared([first, second], aggregation)
+    effect = _effect(metric.scale)
+    width = arms[0].shape[-1]
+
+    def statistic(s: Array) -> Array:
+        return effect(values[0](s[..., :width]), values[1](s[..., width:]))
+
+    found = interval(arms, statistic, draws=draws)
+    means = [arm.mean(0) for arm in arms]
+    by_event = effect(of_events(first), of_events(second))
+    better = abs(of_events(first) - metric.perfect) - abs(of_events(second) - metric.perfect)
+    shown = _expm1 if metric.scale == RATIO else float
+    return Pair(
+        scale=metric.scale,
+        interval=found.mapped(shown),
+        by_event=np.expm1(by_event) if metric.scale == RATIO else by_event,
+        improved=probability_of_improvement(better),
+        detectable=shown(-minimum_detectable_effect(found.error)) if metric.scale == RATIO
+        else minimum_detectable_effect(found.error),
+        sign_flip=sign_flip(means[0], means[1], lambda a, b: effect(values[0](a), values[1](b))),
+        heaviest=heaviest_share(np.concatenate(means, -1), statistic),
+        lacks_seeds=first.lacks_seeds or second.lacks_seeds,
+    )  # fmt: skip
+
+
+def effect_of(first: Sums, second: Sums, aggregation: str = POOLED) -> float:
+    """Compute the value of `compared` alone, without an interval."""
+    metric = first.score.metric
+    arms, values = _prepared([first, second], aggregation)
+    totals = [value(arm.mean(0).sum(0)) for value, arm in zip(values, arms, strict=True)]
+    return (math.expm1 if metric.scale == RATIO else float)(_effect(metric.scale)(*totals))
+
+
+def _effect(scale: str) -> Callable[[Array, Array], Array]:
+    """Return the function of two scores (…) whose value 0 means no effect."""
+    if scale == RATIO:
+        return lambda first, second: logarithm(second) - logarithm(first)
+    return lambda first, second: second - first
+
+
+def _prepared(sides: Sequence[Sums], aggregation: str) -> tuple[list[Array], list[Statistic]]:
+    """Return the sums of each side by seed and group, (k, g, s), and the functions that compute scores from them."""
     if aggregation == POOLED:
-        width = radar.values.shape[-1]
-        both = np.concatenate([radar.values, dualpol.values], -1)
-        difference = interval(both, lambda s: dualpol.score_of(s[..., width:]) - radar.score_of(s[..., :width]))
-    else:
-        difference = interval(_as_mean(dualpol.score_of(dualpol.values) - radar.score_of(radar.values)), _mean)
-    perfect = radar.score.metric.perfect
-    better = abs(of_events(radar) - perfect) - abs(of_events(dualpol) - perfect)
-    continuous = radar.score.family_name in ("continuous", "crps")
-    p_value = hering_genton(by_event)[1] if continuous else np.nan
-    return Pair(difference, by_event, probability_of_improvement(better), p_value)
+        return [_by_group(side.values, side.groups) for side in sides], [side.score_of for side in sides]
+    by_event = [side.score_of(side.values) for side in sides]
+    # An event counts if every run defines it, so that all means are of the same events.
+    defined = np.all([np.isfinite(values).all(0) for values in by_event], 0)
+    sums = [np.stack([np.where(defined, values, 0), np.broadcast_to(defined, values.shape)], -1) for values in by_event]
+    return [_by_group(s, side.groups) for s, side in zip(sums, sides, strict=True)], [_mean] * len(sides)
 
 
-def _as_mean(values: Array) -> Array:
-    """Convert values (k, e) with NaN to sums (k, e, 2) whose quotient is the mean of the defined values."""
-    defined = np.isfinite(values)
-    return np.stack([np.where(defined, values, 0), defined], -1)
+def _by_group(values: Array, groups: npt.NDArray[np.str_]) -> Array:
+    """Add up the sums (k, e, s) of the events of each group, (k, g, s)."""
+    names, index = np.unique(groups, return_inverse=True)
+    total = np.zeros((len(names), values.shape[0], values.shape[2]))
+    np.add.at(total, index, values.swapaxes(0, 1))
+    return total.swapaxes(0, 1)
 
 
 def _mean(sums: Array) -> Array:
     return quotient(sums[..., 0], sums[..., 1])
+
+
+def _exp(value: float) -> float:
+    with np.errstate(over="ignore"):  # an interval of very few events may be absurdly wide
+        return float(np.exp(value)) if math.isfinite(value) else math.nan
+
+
+def _expm1(value: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.expm1(value))

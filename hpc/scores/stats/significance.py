@@ -1,7 +1,8 @@
 """Significance of differences: multiple testing, detectable effects, and tests other than the bootstrap."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 _NORMAL = NormalDist()
+DRAWS = 5_000
+_EXACT_GROUPS = 12
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -68,32 +71,44 @@ def probability_of_improvement(difference: Array) -> float:
     return float(np.mean((known > 0) + 0.5 * (known == 0))) if len(known) else math.nan
 
 
-def hering_genton(difference: Array) -> tuple[float, float]:
-    """Compute the Diebold–Mariano test of a series of loss differences with the Hering–Genton variance.
+def sign_flip(
+    first: Array, second: Array, effect: Callable[[Array, Array], Array], draws: int = DRAWS, seed: int = 0
+) -> float:
+    """Compute the two-sided p-value of the randomization test that swaps both arms in random groups of events.
 
-    The variance of the mean follows from an exponential model fitted to the autocovariances, so it is never negative.
+    If both arms are equally good, their sums are exchangeable within each independent group. The statistic is that of
+    the table. All swaps are made for up to 12 groups, random ones otherwise.
 
     Args:
-        difference: Loss differences in order of time, (t,); NaN values are dropped.
+        first: Sums of one arm by group, (g, s).
+        second: Sums of the other arm, (g, s).
+        effect: Function of the totals of both arms, (…, s) each, that returns the effect (…), 0 for none.
+        draws: Number of random swaps.
+        seed: Seed of the swaps.
 
     Returns:
-        Statistic and two-sided p-value; both NaN for fewer than four values or for equal values.
+        p-value; NaN for fewer than two groups, or if the effect is undefined.
 
     References:
-        Diebold & Mariano (1995); Hering & Genton (2011).
+        Fisher (1935), the test; Phipson & Smyth (2010), its p-value from random draws.
     """
-    from scipy.optimize import least_squares
+    groups = len(first)
+    found = float(effect(first.sum(0), second.sum(0)))
+    if groups < 2 or not math.isfinite(found):
+        return math.nan
+    signs = _signs(groups, draws, seed)
+    middle, half = (first + second).sum(0) / 2, (second - first) / 2
+    moved = signs @ half
+    effects = np.abs(effect(middle - moved, middle + moved))
+    reached = int((~(effects < abs(found) * (1 - 1e-9))).sum())  # an undefined effect counts as reached
+    is_exact = groups <= _EXACT_GROUPS
+    return reached / len(signs) if is_exact else (1 + reached) / (1 + len(signs))
 
-    d = difference[np.isfinite(difference)]
-    n = len(d)
-    if n < 4 or np.ptp(d) == 0:
-        return math.nan, math.nan
-    scale = float(d.std())
-    centered = (d - d.mean()) / scale
-    lags = np.arange(max((n - 1) // 2, 1))
-    sample = np.array([centered[k:] @ centered[: n - k] for k in lags]) / n
-    model = least_squares(lambda p: p[0] ** 2 * np.exp(-3 * lags / p[1]) - sample, [1, 1], bounds=(1e-12, np.inf)).x
-    covariance = model[0] ** 2 * np.exp(-3 * np.arange(n) / model[1])
-    density = covariance[0] + 2 * covariance[1:].sum()
-    statistic = float(d.mean()) / scale / math.sqrt(density / n)
-    return statistic, 2 * (1 - _NORMAL.cdf(abs(statistic)))
+
+@lru_cache(maxsize=4)
+def _signs(groups: int, draws: int, seed: int) -> Array:
+    """Return all signs of up to `_EXACT_GROUPS` groups, or random ones, (b, g)."""
+    if groups <= _EXACT_GROUPS:
+        bits = np.arange(2**groups)[:, None] >> np.arange(groups) & 1
+        return np.asarray(1.0 - 2.0 * bits, np.float64)
+    return np.asarray(np.random.default_rng(seed).choice([-1.0, 1.0], (draws, groups)), np.float64)

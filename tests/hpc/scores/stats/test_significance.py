@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import norm, permutation_test
 
 from polarcast.hpc.scores.stats.significance import (  # fmt: skip
-    hering_genton,
     holm,
     minimum_detectable_effect,
     probability_of_improvement,
+    sign_flip,
 )
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -61,33 +61,47 @@ def test_probability_of_improvement_is_nan_without_events_and_counts_ties_half()
     assert probability_of_improvement(np.array([1.0, 0.0, np.nan, -2.0, 3.0])) == pytest.approx(2.5 / 4)
 
 
-@pytest.mark.parametrize(("n", "memory"), [(40, 0.0), (120, 0.6), (300, 0.9)])
-def test_hering_genton_equals_that_of_the_scores_library(n: int, memory: float) -> None:
-    import xarray as xr
-    from scores.stats.statistical_tests import diebold_mariano
-
-    d = series(np.random.default_rng(n), n, memory) + 0.2
-    table = xr.DataArray(d[None], dims=["pair", "time"], coords={"pair": [0], "h": ("pair", [1])})
-    theirs = diebold_mariano(table, "pair", "h", method="HG", statistic_distribution="normal")
-    statistic, p = hering_genton(d)
-    assert statistic == pytest.approx(theirs["dm_test_stat"].item(), rel=0.02)
-    chance = theirs["confidence_gt_0"].item()
-    assert p == pytest.approx(2 * min(chance, 1 - chance), abs=0.02)
+def effect_of_means(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return second[..., 0] / second[..., 1] - first[..., 0] / first[..., 1]
 
 
-def series(rng: np.random.Generator, n: int, memory: float) -> np.ndarray:
-    values = np.zeros(n)
-    for t in range(1, n):
-        values[t] = memory * values[t - 1] + rng.normal()
-    return values
+def with_weight(values: np.ndarray) -> np.ndarray:
+    return np.stack([values, np.ones_like(values)], -1)
 
 
-def test_hering_genton_rarely_rejects_under_the_null_hypothesis() -> None:
-    rng = np.random.default_rng(3)
-    wrong = [hering_genton(series(rng, 120, 0.4))[1] < 0.05 for _ in range(300)]
-    assert np.mean(wrong) < 0.12
+@pytest.mark.parametrize("events", [8, 40])
+def test_sign_flip_equals_the_permutation_test_of_scipy(events: int) -> None:
+    rng = np.random.default_rng(events)
+    first, second = rng.gamma(1, 1, events), rng.gamma(1, 1, events) + 0.4
+    theirs = permutation_test(
+        (second - first,), np.mean, permutation_type="samples", n_resamples=100_000, rng=np.random.default_rng(0)
+    )
+    ours = sign_flip(with_weight(first), with_weight(second), effect_of_means, draws=50_000)
+    assert ours == pytest.approx(theirs.pvalue, rel=1e-9 if events == 8 else 0.1)
 
 
-def test_hering_genton_of_few_or_equal_values_is_nan() -> None:
-    assert all(math.isnan(x) for x in hering_genton(np.array([1.0, 2.0, 3.0])))
-    assert all(math.isnan(x) for x in hering_genton(np.ones(50)))
+@pytest.mark.parametrize("events", [20, 60])
+def test_sign_flip_has_its_nominal_size_for_heavy_tailed_errors(events: int) -> None:
+    """A pooled error has no series in time: the test of Hering & Genton rejected 9 to 14% here."""
+    rng, rejected = np.random.default_rng(events), []
+    for _ in range(1500):
+        size = rng.lognormal(0, 1.5, events)
+        arms = [np.stack([size * rng.lognormal(0, 0.5, events), np.full(events, 100.0)], -1) for _ in range(2)]
+        p = sign_flip(*arms, lambda a, b: np.log(b[..., 0]) - np.log(a[..., 0]), draws=400)
+        rejected.append(p < 0.05)
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.02)
+
+
+def test_sign_flip_tests_the_pooled_statistic() -> None:
+    """Events that gain little outvote one that loses much in a mean of events, not in a pooled sum."""
+    first, second = np.full((30, 2), 1.0), np.full((30, 2), 1.0)
+    second[:, 0] = 0.98
+    first[0], second[0] = [50.0, 1.0], [51.5, 1.0]
+    assert sign_flip(first, second, effect_of_means) > 0.3
+
+
+def test_sign_flip_without_groups_or_effect_is_nan_or_one() -> None:
+    values = np.random.default_rng(0).gamma(1, 1, (10, 2))
+    assert math.isnan(sign_flip(values[:1], values[:1], effect_of_means))
+    assert sign_flip(values, values, effect_of_means) == 1
+    assert math.isnan(sign_flip(values * [1, 0], values, lambda a, b: np.full(a.shape[:-1], np.nan)))

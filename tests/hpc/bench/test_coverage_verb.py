@@ -1,0 +1,86 @@
+"""`polarcast coverage` on a small suite of physical baselines."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from polarcast.hpc.bench.cells import SuiteFolder
+from polarcast.hpc.bench.run import run_suite
+from polarcast.hpc.bench.suite import load_suite
+from polarcast.hpc.utils.console import stderr
+from polarcast.hpc.utils.progress import ProgressBoard
+from tests.support import warm
+
+SUITE = """
+name: small
+data: {synth: {events: 40, frames: 1, size: 32, preset: tiny, seed: 5}, split: 0.1/0.1/0.8}
+models:
+  published: {label: published, set: {model: {name: power_law, coefficients: published}}}
+  fitted: {label: fitted, arms: [dualpol], set: {model: {name: power_law, coefficients: fitted}}}
+tables:
+  main: {title: Main, metrics: [rmse]}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, console = tmp_path_factory.mktemp("suites"), stderr()
+    (root / "small.yaml").write_text(SUITE)
+    suite = load_suite(str(root / "small.yaml"))
+    console.quiet = True
+    with pytest.MonkeyPatch.context() as patch:  # figures are not what is tested, and take most of the time
+        patch.setattr("polarcast.hpc.bench.figures.drawn.drawn_or_draw", lambda *_: [])
+        run_suite(suite, SuiteFolder(root / "out", suite.data), 1, ProgressBoard(console))
+    return root / "out"
+
+
+COMMAND = [sys.executable, "-m", "polarcast.hpc.cli"]
+
+
+def coverage(folder: Path, *options: str) -> tuple[int, str, str]:
+    words = [*COMMAND, "coverage", str(folder), "--workers", "1", "--trials", "20", *options]
+    done = warm.run(words, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_rows_are_scores_by_events(folder: Path) -> None:
+    code, out, _ = coverage(folder, "--scores", "rmse", "--scores", "nb", "--events", "10", "--events", "20", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["compared"] == "published:dualpol vs published:radar"
+    assert [(row["score"], row["groups"], row["seeds"]) for row in found["rows"]] == [
+        ("rmse", 10, 1), ("rmse", 20, 1), ("nb", 10, 1), ("nb", 20, 1)]  # fmt: skip
+    for row in found["rows"]:
+        assert 0.5 < row["covered"] <= 1
+        assert row["below"] + row["above"] + row["covered"] == pytest.approx(1)
+
+
+def test_models_can_be_compared_and_a_table_is_printed(folder: Path) -> None:
+    options = ("--first", "published:dualpol", "--second", "fitted:dualpol", "--scores", "rmse", "--events", "10")
+    code, out, _ = coverage(folder, *options)
+    assert code == 0
+    assert "fitted:dualpol vs published:dualpol" in out
+    assert "%" in out
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--first", "nonsense"), "published:nonsense is not run in this suite"),
+    (("--second", "unet:dualpol"), "unet:dualpol is not run in this suite"),
+    (("--scores", "csi"), "'csi' is not a score"),
+    (("--scores", "crps@threshold=99"), "choose from"),
+    (("--events", "1"), "1 is too small"),
+    (("--seeds", "0"), "0 is too small"),
+    (("--null",), "samples need 2 runs, there are 1"),
+])  # fmt: skip
+def test_wrong_calls_end_in_one_line(folder: Path, options: tuple[str, ...], words: str) -> None:
+    code, _, problem = coverage(folder, *options)
+    assert code == 2
+    assert words in problem.splitlines()[-1]
+
+
+def test_a_folder_that_is_no_suite(tmp_path: Path) -> None:
+    code, _, problem = coverage(tmp_path)
+    assert code == 2
+    assert "not a suite" in problem
