@@ -12,6 +12,8 @@ from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_limited
@@ -19,6 +21,8 @@ from polarcast.data.origins import Area, Origin, archive_origins, are_near, same
 
 DEFAULT_RULE, BY_DAY, BY_EVENT = RULES = ("source-day", "day", "event")
 """`by_source_and_day`, `by_day`, or every event its own group."""
+LONGEST_HOURS = 48.0
+"""Length above which a group by source and day is divided: without a limit, a record without gaps is one group."""
 MAX_LENGTH = 200
 """Longest name of a group in characters."""
 _TABLE_FIX = "write a CSV table with the columns event,group: one row per event"
@@ -137,9 +141,9 @@ def _check_events(path: Path, names: Names, events: Sequence[int]) -> None:
 def by_source_and_day(origins: Mapping[int, Origin]) -> Names:
     """Return the connected components of events of the same place on the same UTC day, or near each other in time.
 
-    Events are linked if `same_place` holds and they start on the same UTC day or `are_near`. A component is named by
-    the day and source of its first event. So a storm across midnight stays in one group; and so do all days of a record
-    that has no gap.
+    Events are linked if `same_place` holds and they start on the same UTC day or `are_near`. So a storm across midnight
+    stays in one group. Components of more than `LONGEST_HOURS` are divided at their longest gaps. A group is named by
+    the day and source of its first event.
     """
     events = _in_order(origins, origins)
     at: dict[Area, list[int]] = {}
@@ -149,7 +153,8 @@ def by_source_and_day(origins: Mapping[int, Origin]) -> Names:
     for one, other in combinations_with_replacement(at, 2):
         if same_place(one, other):
             _link_in_time(origins, at[one] if one == other else _in_order(origins, at[one] + at[other]), links)
-    return _named(events, origins, links)
+    parts = [part for component in links.components() for part in _divided(origins, component)]
+    return _named(origins, parts)
 
 
 def by_day(origins: Mapping[int, Origin]) -> Names:
@@ -176,6 +181,13 @@ class _Components:
         first, second = sorted((self.first(a), self.first(b)), key=self._rank.__getitem__)
         self._parent[second] = first
 
+    def components(self) -> list[list[int]]:
+        """Return the components by their first events, each in the given order."""
+        found: dict[int, list[int]] = {}
+        for event in self._rank:
+            found.setdefault(self.first(event), []).append(event)
+        return list(found.values())
+
 
 def _in_order(origins: Mapping[int, Origin], events: Iterable[int]) -> list[int]:
     return sorted(events, key=lambda event: (origins[event].start, event))
@@ -192,13 +204,36 @@ def _link_in_time(origins: Mapping[int, Origin], events: Sequence[int], links: _
         last = max(last, event, key=lambda e: origins[e].stop)
 
 
-def _named(events: Sequence[int], origins: Mapping[int, Origin], links: _Components) -> Names:
-    """Name each component by its first event; names of two components differ."""
+def _divided(origins: Mapping[int, Origin], events: Sequence[int]) -> list[Sequence[int]]:
+    """Divide events, ordered by start, at their longest gaps until no part is longer than `LONGEST_HOURS`.
+
+    Of gaps of equal length, the one nearest to the middle counts. Events that overlap in time are not divided.
+    """
+    starts = np.array([origins[event].start for event in events])
+    stops = np.maximum.accumulate([origins[event].stop for event in events])
+    gaps = starts[1:] - stops[:-1]
+    parts, left = [], [(0, len(events))]
+    while left:
+        first, end = left.pop()
+        inner = gaps[first : end - 1]
+        if stops[end - 1] - starts[first] <= 3600 * LONGEST_HOURS or not (inner > 0).any():
+            parts.append(events[first:end])
+            continue
+        longest = first + 1 + np.flatnonzero(inner == inner.max())
+        off_middle = abs(2 * starts[longest] - starts[first] - stops[end - 1])
+        cut = int(longest[off_middle.argmin()])
+        left += [(first, cut), (cut, end)]
+    return parts
+
+
+def _named(origins: Mapping[int, Origin], parts: Iterable[Sequence[int]]) -> Names:
+    """Name each part by its first event; names of two parts differ."""
     names: Names = {}
-    owner: dict[str, int] = {}
-    for event in events:
-        first = links.first(event)
-        name = f"{origins[first].day} {origins[first].source}"
-        # Two grids may have the same variable and spacing, but different places.
-        names[event] = name if owner.setdefault(name, first) == first else f"{name} ({own_group(first)})"
+    taken: set[str] = set()
+    for part in sorted(parts, key=lambda part: (origins[part[0]].start, part[0])):
+        name = f"{origins[part[0]].day} {origins[part[0]].source}"
+        # Parts of one day, or two grids of one variable and spacing at different places, may share a day and source.
+        name = f"{name} ({own_group(part[0])})" if name in taken else name
+        taken.add(name)
+        names |= dict.fromkeys(part, name)
     return names

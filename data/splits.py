@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test")
 PAPER_TEST_EVENTS = range(11)
 _PAPER_VALIDATION_SHARE = 0.1
 
-_GROUPS_FIX = "give smaller groups: --groups day, or a table event,group"
+_GROUPS_FIX = "give smaller groups by a table, --groups TABLE"
 
 Splits = dict[str, tuple[int, ...]]
 _Group = tuple[int, ...]

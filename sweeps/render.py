@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.data.files import write_bytes
+from polarcast.hpc.scores.wording import effect
 from polarcast.hpc.utils.text import printable
 from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, STOPPED, Trial
 from polarcast.sweeps.result import Result
@@ -39,10 +40,11 @@ def paired_line(result: Result) -> str:
     """Return one sentence that compares both arms; empty for a sweep of one arm."""
     if not (paired := result.paired):
         return ""
-    interval = "" if paired.low is None else f" [{paired.low:+.3g}, {paired.high:+.3g}]"
+    low, high = paired.low, paired.high
+    limits = "" if low is None or high is None else f" [{effect(low, paired.scale)}, {effect(high, paired.scale)}]"
     return (
-        f"dualpol − radar over {paired.points} points completed on both arms: {paired.difference:+.3g}{interval} "
-        f"{result.space.objective}; dual-pol is better at {paired.better:.0%} of them"
+        f"dual-pol vs radar over {paired.points} points completed on both arms: {result.space.objective} "
+        f"{effect(paired.difference, paired.scale)}{limits}; dual-pol is better at {paired.better:.0%} of them"
     )
 
 

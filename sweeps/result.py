@@ -12,9 +12,11 @@ from omegaconf import OmegaConf
 from polarcast.data.errors import BadInput
 from polarcast.data.files import write_json, write_private, write_text
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.scores.query import parse_score
+from polarcast.hpc.scores.stats.paired import DIFFERENCE, RATIO
 from polarcast.hpc.utils.text import csv_text
 from polarcast.sweeps.record import COMPLETE, FAILED, REPLACED, RUNNING, STOPPED, Trial, ranked, read_trials
-from polarcast.sweeps.space import Space
+from polarcast.sweeps.space import LOSS, Space
 
 _DRAWS = 5000
 _log = logging.getLogger("polarcast")
@@ -22,12 +24,17 @@ _log = logging.getLogger("polarcast")
 
 @dataclass(frozen=True)
 class Paired:
-    """Dual-pol minus radar over all points completed on both arms.
+    """Dual-pol compared with radar over all points completed on both arms.
+
+    The points of a search are no random sample: the interval describes the spread over them, and events are not
+    resampled.
 
     Attributes:
-        difference: Mean difference of the objective.
+        difference: Mean effect on the objective: of errors that are compared as ratios, the geometric mean of
+            dual-pol / radar, less 1; otherwise the mean of dual-pol − radar.
         low: Lower bound of its 95% bootstrap interval over points; None for fewer than three points.
         high: Upper bound of that interval.
+        scale: ratio or difference.
         better: Fraction of the points where dual-pol is better.
         points: Number of points.
     """
@@ -35,6 +42,7 @@ class Paired:
     difference: float
     low: float | None
     high: float | None
+    scale: str
     better: float
     points: int
 
@@ -87,23 +95,32 @@ def result_of(folder: Path, space: Space) -> Result:
     best_first = ranked(trials, space.smaller_is_better)
     order = (STOPPED, REPLACED, FAILED, RUNNING)
     rest = sorted((t for t in trials if t not in best_first), key=lambda t: (_place(t, order), -t.step))
-    paired = compare(best_first, space.smaller_is_better) if len(space.arms) > 1 else None
+    paired = compare(best_first, space.smaller_is_better, is_error(space.objective)) if len(space.arms) > 1 else None
     return Result(space, [*best_first, *rest], paired)
 
 
-def compare(trials: Sequence[Trial], smaller_is_better: bool) -> Paired | None:
+def is_error(objective: str) -> bool:
+    """Return whether an objective is an error, which is compared as a ratio, as in tables."""
+    return objective != LOSS and parse_score(objective).metric.scale == RATIO
+
+
+def compare(trials: Sequence[Trial], smaller_is_better: bool, as_ratio: bool = False) -> Paired | None:
     """Compare the two arms over the given completed trials; None without trials."""
     both = [values for t in trials if {"radar", "dualpol"} <= (values := t.reports[-1].by_arm).keys()]
     pairs = np.array([[values[arm] for arm in ("radar", "dualpol")] for values in both])
     if not len(pairs):
         return None
+    as_ratio = as_ratio and bool((pairs > 0).all())
+    shown = np.expm1 if as_ratio else float
+    pairs = np.log(pairs) if as_ratio else pairs
     differences = pairs[:, 1] - pairs[:, 0]
     gains = -differences if smaller_is_better else differences
     low = high = None
     if len(pairs) > 2:
         drawn = np.random.default_rng(0).choice(differences, (_DRAWS, len(pairs))).mean(1)
-        low, high = (float(v) for v in np.quantile(drawn, [0.025, 0.975]))
-    return Paired(float(differences.mean()), low, high, float((gains > 0).mean()), len(pairs))
+        low, high = (float(shown(v)) for v in np.quantile(drawn, [0.025, 0.975]))
+    scale = RATIO if as_ratio else DIFFERENCE
+    return Paired(float(shown(differences.mean())), low, high, scale, float((gains > 0).mean()), len(pairs))
 
 
 def write_result(folder: Path, result: Result) -> None:

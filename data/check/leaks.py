@@ -17,6 +17,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.data.splits import SPLITS
 
 _FIX = "shard the archive again with the default --groups"
+_NEAR_FIX = "a record of days without a long gap is divided; other groups: --groups with a table event,group"
 
 
 def check_leaks(manifest: Manifest) -> list[Finding]:
@@ -102,7 +103,7 @@ def _overlap(
         return Finding("leaks", False, f"{found}{overlapping.said(origins, one, other)}: {_FIX}")
     if near := gaps.nearest(first, float(np.nextafter(NEAR_HOURS, 0))):
         found = f"a possible leak: events of one place less than {NEAR_HOURS:g} hours apart, "
-        return Finding("leaks", True, f"{found}{near.said(origins, one, other)}: {_FIX}", WARNING)
+        return Finding("leaks", True, f"{found}{near.said(origins, one, other)}: {_NEAR_FIX}", WARNING)
     return None
 
 

@@ -1,25 +1,30 @@
 """Checks of the data and scores of a suite or sweep, before anything is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from polarcast.data.archive import HEIGHTS_KM, TIME_STEP_MINUTES, VARIABLES, Archive, open_archive
 from polarcast.data.errors import BadInput
 from polarcast.data.field_file import read_field
+from polarcast.data.groups import groups_of
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.splits import Splits, assign, hold_out
 from polarcast.data.synth.generate import LIMITS, find_preset
+from polarcast.hpc.bench.contrasts import contrasts_of, key_of_test
 from polarcast.hpc.bench.data import DataSpec, SynthSpec
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.build import build_model
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
-from polarcast.hpc.scores.query import check_available, parse_score
+from polarcast.hpc.scores.query import check_available, expand, parse_score
+from polarcast.hpc.scores.stats.bootstrap import LEAST_P
 from polarcast.models.registry import get_model
 
 _UNKNOWN_SHAPE = (4096, 4096)
+_LEVEL = 0.05
+"""Family-wise error rate of Holm's correction in tables."""
 _SPLIT_FIX = "use a split such as 0.6/0.15/0.25"
 
 
@@ -33,6 +38,7 @@ class KnownData:
         heights_km: Heights in km.
         splits: Events of each split.
         frames: Frames of the longest event, or None.
+        groups: Group by event; an event without one is its own group.
     """
 
     shape: tuple[int, int]
@@ -40,6 +46,7 @@ class KnownData:
     heights_km: tuple[float, ...]
     splits: Splits
     frames: int | None = None
+    groups: Mapping[int, str] = field(default_factory=dict)
 
 
 def check_data(data: DataSpec, shards: Path) -> KnownData:
@@ -63,16 +70,17 @@ def check_data(data: DataSpec, shards: Path) -> KnownData:
 
 def known_of(manifest: Manifest) -> KnownData:
     """Return what a manifest says of its shards."""
-    return KnownData(manifest.shape, manifest.variables, manifest.heights_km, manifest.splits)
+    return KnownData(manifest.shape, manifest.variables, manifest.heights_km, manifest.splits, groups=manifest.groups)
 
 
 def _known_of_archive(archive: Archive, split: str) -> KnownData:
-    splits = assign(sorted(archive.frames), split)
+    groups = groups_of(archive).names
+    splits = assign(sorted(archive.frames), split, groups=groups)
     event, frames = max(archive.frames.items(), key=lambda item: len(item[1]))
     if not frames:
         raise BadInput("the archive has no frames", archive.root, "add data_dir_NNN/frame_MMM.npy to each folder")
     ny, nx = read_field(archive.first_file(event, frames[0])).shape
-    return KnownData((ny, nx), archive.variables, archive.heights_km, splits, len(frames))
+    return KnownData((ny, nx), archive.variables, archive.heights_km, splits, len(frames), groups)
 
 
 def _check_synth(synth: SynthSpec) -> None:
@@ -118,8 +126,11 @@ def _check_events(config: RunConfig, data: KnownData) -> None:
     """Raise BadInput if there is no training event, or if events are shorter than a window."""
     if not data.splits.get("train"):
         raise BadInput("no event is left to train on", "split", _SPLIT_FIX)
+    if config.is_placebo and (alone := [name for name, events in data.splits.items() if len(events) == 1]):
+        what = f"a placebo takes ZDR and KDP from other events, and {alone[0]} has one event only"
+        raise BadInput(what, "split", _SPLIT_FIX)
     if config.data.hold_out:
-        hold_out(data.splits["train"], config.data.hold_out)
+        hold_out(data.splits["train"], config.data.hold_out, groups=data.groups)
     window = config.frames + config.lead_frames
     if config.is_nowcast and data.frames is not None and window > data.frames:
         what = f"a window has {window} frames, the longest event {data.frames}"
@@ -178,6 +189,18 @@ def check_scores(suite: Suite, configs: Mapping[str, RunConfig], shape: tuple[in
                     check_available(parse_score(text), protocol, () if is_synthetic else ("lead_time",))
                 except BadInput as error:
                     raise error.at(f"tables.{name}, {model}") from None
+        _check_family(suite, name, expected_protocol(configs[suite.shown(table)[0]], shape))
+
+
+def _check_family(suite: Suite, name: str, protocol: Protocol) -> None:
+    """Raise BadInput if no difference of a table could pass Holm's correction, because p-values are not smaller."""
+    table = suite.tables[name]
+    scores = [score for text in table.metrics for score in expand(parse_score(text), protocol)]
+    contrasts = [c for model in suite.shown(table) for c in contrasts_of(suite, table, model)]
+    tests = len({key_of_test(c, score, table.aggregation) for c in contrasts for score in scores})
+    if tests * LEAST_P >= _LEVEL:
+        what = f"{tests} tests are too many for Holm's correction, because no p-value is below {LEAST_P:g}"
+        raise BadInput(what, f"tables.{name}", "show fewer models or scores")
 
 
 def expected_protocol(config: RunConfig, shape: tuple[int, int] = _UNKNOWN_SHAPE) -> Protocol:

@@ -7,7 +7,7 @@ import numpy as np
 from polarcast.data.explore.rain_relation import fit_rain_relations, verdict
 from polarcast.data.loading.reader import only_test, open_reader
 from polarcast.data.shards.manifest import Manifest
-from polarcast.hpc.bench.table import Record
+from polarcast.hpc.bench.record import Record
 
 ATTAINABLE, SCORE = "attainable", "rmse"
 
@@ -15,9 +15,10 @@ ATTAINABLE, SCORE = "attainable", "rmse"
 def gain_note(records: Sequence[Record]) -> str:
     """Return the share of the attainable RMSE gain that each model's dual-pol arm reaches.
 
-    The attainable gain is that of the estimate from one pixel: its RMSE from ZH minus its RMSE from ZH and ZDR. A model
-    reaches (attainable RMSE from ZH − its own dual-pol RMSE) / gain. Its radar arm does not enter, so that a poorly
-    trained radar arm cannot raise the share. Shares above 1 are possible, because a network uses more than one pixel.
+    The attainable gain is that of the estimate from one pixel at 1 km: its RMSE from ZH minus its RMSE from ZH and ZDR.
+    A model reaches (attainable RMSE from ZH − its own dual-pol RMSE) / gain. Its radar arm does not enter, so that a
+    poorly trained radar arm cannot raise the share. Shares above 1 are possible: a model may use several heights and
+    the pixels around.
 
     Returns:
         A sentence; empty if the table lacks these rows or this score.
@@ -33,8 +34,9 @@ def gain_note(records: Sequence[Record]) -> str:
         if {(model, "radar"), (model, "dualpol")} <= rmse.keys()
     ]
     return (
-        f"share of the gain attainable from one pixel (RMSE {radar:.3g} → {dualpol:.3g} mm/h) that the dual-pol arm "
-        f"reaches; in parentheses, radar RMSE relative to {radar:.3g} mm/h: {', '.join(shares)}"
+        f"share of the gain attainable from one pixel at 1 km (RMSE {radar:.3g} → {dualpol:.3g} mm/h) that the "
+        "dual-pol arm reaches, more than 1 if three heights and neighboring pixels tell more; in parentheses, radar "
+        f"RMSE relative to {radar:.3g} mm/h: {', '.join(shares)}"
     )
 
 

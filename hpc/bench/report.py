@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.data.files import write_text
+from polarcast.hpc.bench.costs import Cost
 from polarcast.hpc.bench.figures.draw import FIGURES
-from polarcast.hpc.bench.render import footnote, lay_out
+from polarcast.hpc.bench.footnotes import footnote
+from polarcast.hpc.bench.layout import lay_out
+from polarcast.hpc.bench.render import COST_TITLE, cost_grid
 from polarcast.hpc.bench.table import ComparisonTable
+from polarcast.hpc.bench.verdicts import verdicts
 
 _PAPER = Path(__file__).with_name("paper.yaml")
 _FIGURES = "Figures"
@@ -36,6 +40,8 @@ def write_report(
     tables: Mapping[str, ComparisonTable],
     figures: Sequence[Path],
     about: Mapping[str, str],
+    costs: Sequence[Cost] = (),
+    *,
     with_paper: bool,
 ) -> None:
     """Write `report.html`.
@@ -46,11 +52,13 @@ def write_report(
         tables: Tables by name.
         figures: PNG and GIF files to embed.
         about: Texts by heading, such as configuration and provenance, collapsed at the end of the page.
+        costs: Parameters and FLOPs by model and arm.
         with_paper: Whether to show the source paper's numbers below the tables that it has as well.
     """
     parts = [f"<h1>{escape(title)}</h1>", *_contents(tables, figures)]
     for name, table in tables.items():
         parts += _table(name, table) + (_paper_table(name) if with_paper else [])
+    parts += _cost_table(costs)
     parts += [f'<h2 id="figures">{_FIGURES}</h2>', *map(_figure, figures)] if figures else []
     parts += [
         f"<details><summary>{escape(k)}</summary><pre>{escape(text)}</pre></details>" for k, text in about.items()
@@ -72,7 +80,21 @@ def _table(name: str, table: ComparisonTable) -> list[str]:
         f'<h2 id="{escape(name)}">{escape(table.title)}</h2>',
         _grid(grid.head, grid.lines, grid.labels),
         f'<p class="note">{escape(footnote(table))}</p>',
+        *_verdict(table),
     ]
+
+
+def _cost_table(costs: Sequence[Cost]) -> list[str]:
+    if not costs:
+        return []
+    grid = cost_grid(costs)
+    return [f'<h2 id="cost">{COST_TITLE}</h2>', _grid(grid.head, grid.lines, grid.labels)]
+
+
+def _verdict(table: ComparisonTable) -> list[str]:
+    """Return what the intervals of a table show, one sentence for each model and comparison."""
+    sentences = [f"<li>{escape(sentence)}</li>" for sentence in verdicts(table)]
+    return ["<h3>Verdict</h3>", "<ul>", *sentences, "</ul>"] if sentences else []
 
 
 def _grid(head: Sequence[str], lines: Iterable[Sequence[str]], labels: int) -> str:
@@ -92,7 +114,12 @@ def _paper_table(name: str) -> list[str]:
     if name not in known:
         return []
     lines = [[model, *map(str, values)] for model, values in known[name]["rows"].items()]
-    return ["<h3>Numbers in the source paper</h3>", _grid(["model", *known[name]["columns"]], lines, 1)]
+    note = known[name].get("note", "")
+    return [
+        "<h3>Numbers in the source paper</h3>",
+        _grid(["model", *known[name]["columns"]], lines, 1),
+        *([f'<p class="note">{escape(note)}</p>'] if note else []),
+    ]
 
 
 def _figure(file: Path) -> str:

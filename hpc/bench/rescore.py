@@ -1,6 +1,7 @@
 """Score the trained models of a finished suite on another archive."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from polarcast.data.folder_kind import SUITE_FILE
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.notes import rain_note
-from polarcast.hpc.bench.run import Tables, is_paper_archive, write_tables
+from polarcast.hpc.bench.run import Tables, is_paper_archive, paths_of, write_tables
 from polarcast.hpc.bench.suite import Suite, load_suite, without_synthetic_rows
-from polarcast.hpc.bench.unfinished import finished_part
+from polarcast.hpc.bench.unfinished import finished_part, is_scored
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.runs.folder import Output
+from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.hpc.utils.text import printable
 
@@ -56,26 +58,46 @@ def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Pa
         manifest = shards_of(archive, out, board)
         if "preset" not in manifest.provenance:
             suite = without_synthetic_rows(suite)
-        outputs = _scored(suite, folder, trained_on, manifest, out, board)
+        outputs = score_cells(cells_of(suite, folder.shards), folder, trained_on, manifest, out, board)
         part, scored, missing = finished_part(suite, outputs, out)
         name = printable(archive.resolve().name)
         titled = {n: replace(t, title=f"{t.title}; scored on {name}") for n, t in part.tables.items()}
         note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
-        return write_tables(replace(part, tables=titled), out, scored, note, is_paper_archive(manifest)), out
+        part, path_of = replace(part, tables=titled), paths_of(folder, trained_on)
+        return write_tables(part, out, scored, path_of, note, is_paper_archive(manifest)), out
 
 
-def _scored(
-    suite: Suite, folder: SuiteFolder, trained_on: Manifest, manifest: Manifest, out: Path, board: ProgressBoard
+def score_cells(
+    cells: Sequence[Cell],
+    folder: SuiteFolder,
+    trained_on: Manifest,
+    manifest: Manifest,
+    out: Path,
+    board: ProgressBoard,
+    resume: bool = False,
 ) -> list[tuple[Cell, Output]]:
-    """Score each run of a suite; log a warning for each that can't be scored. Raises BadInput if none can."""
-    cells, failures = cells_of(suite, folder.shards), list[BadInput]()
-    outputs = []
+    """Score runs of a suite; log a warning for each that can't be scored.
+
+    Args:
+        cells: Runs to score.
+        folder: Folder of the suite.
+        trained_on: Shards that they were trained on.
+        manifest: Shards to score on, all of them test events.
+        out: Folder for the records.
+        board: Progress board.
+        resume: Whether to keep records that exist and are of these shards.
+
+    Raises:
+        BadInput: no run can be scored.
+    """
+    failures, outputs = list[BadInput](), []
     with board.stage("evaluate", "runs", len(cells)) as done:
         for number, cell in enumerate(cells, start=1):
             run = folder.cell(cell, trained_on)
             output = Output(out / "scores" / f"{run.path.name}.parquet", out / "cases" / f"{run.path.name}.npz")
             try:
-                evaluate(run, manifest, output)
+                if not (resume and is_scored(output) and read_records(output.scores).data == manifest.digest()):
+                    evaluate(run, manifest, output)
             except BadInput as error:
                 output.scores.unlink(missing_ok=True)
                 failures.append(error)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,14 @@ from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import check_data
+from polarcast.hpc.bench.contrasts import Run, all_runs
+from polarcast.hpc.bench.costs import Cost, cost_note, costs_of
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.executor import CellJob, in_one_process, run_processes
 from polarcast.hpc.bench.fork_server import start_server
 from polarcast.hpc.bench.notes import gain_note, rain_note
-from polarcast.hpc.bench.render import write_table
+from polarcast.hpc.bench.origin import origin_of
+from polarcast.hpc.bench.render import write_costs, write_table
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.bench.table import ComparisonTable, build_table
 from polarcast.hpc.bench.unfinished import finished_part, is_scored
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("polarcast")
 
 Tables = dict[str, ComparisonTable]
+PathOf = Callable[[Cell], Path]
 _PAPER_GRID = (256, 256)
 _USUAL_FRAMES = 20
 _MOST_TOGETHER = 16
@@ -76,7 +80,8 @@ def run_suite(
         manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
         run_cells(pending, folder, manifest, workers, board, together)
         outputs = [(c, folder.cell(c, manifest).output) for c in cells]
-        return write_tables(suite, folder.path, outputs, rain_note(suite.task, manifest), is_paper_archive(manifest))
+        note, path_of = rain_note(suite.task, manifest), paths_of(folder, manifest)
+        return write_tables(suite, folder.path, outputs, path_of, note, is_paper_archive(manifest))
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
@@ -85,7 +90,12 @@ def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
     outputs = [(c, folder.cell(c, manifest).output) for c in cells_of(suite, folder.shards)]
     part, scored, missing = finished_part(suite, outputs, folder.path)
     note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
-    return write_tables(part, folder.path, scored, note, is_paper_archive(manifest))
+    return write_tables(part, folder.path, scored, paths_of(folder, manifest), note, is_paper_archive(manifest))
+
+
+def paths_of(folder: SuiteFolder, manifest: Manifest) -> PathOf:
+    """Return the function that finds the run folder of a cell that was trained on these shards."""
+    return lambda cell: folder.cell(cell, manifest).path
 
 
 def is_paper_archive(manifest: Manifest) -> bool:
@@ -139,7 +149,12 @@ def _start(run: RunFolder, config: RunConfig) -> None:
 
 
 def write_tables(
-    suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]], note: str, with_paper: bool = False
+    suite: Suite,
+    folder: Path,
+    outputs: Sequence[tuple[Cell, Output]],
+    path_of: PathOf,
+    note: str,
+    with_paper: bool = False,
 ) -> Tables:
     """Write `tables/`, `figures/` and `report.html` below a folder, from the score records and kept cases alone.
 
@@ -147,6 +162,7 @@ def write_tables(
         suite: Suite that defines the tables.
         folder: Output folder.
         outputs: Files that the evaluation of each cell wrote.
+        path_of: Function that returns the run folder of a cell.
         note: Note on the data, shown below each table.
         with_paper: Whether the report also shows the source paper's numbers.
 
@@ -161,15 +177,20 @@ def write_tables(
     scores: dict[tuple[str, str], list[Records]] = {}
     for cell, output in outputs:
         scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
-    tables = {name: _with_gain_note(build_table(name, suite, scores, note)) for name in suite.tables}
+    paths: dict[Run, list[Path]] = {}
+    for cell, _ in outputs:
+        paths.setdefault((cell.model, cell.arm), []).append(path_of(cell))
+    tables = {name: _annotated(build_table(name, suite, scores, note), suite, name, paths) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
     kept = _kept(outputs)
     key = fingerprint(suite, [file for _, output in outputs for file in (output.scores, output.cases)])
     data = FigureData(suite, scores, kept)
     figures = drawn_or_draw(folder / "figures", key, lambda: draw_figures(folder / "figures", data, usable_cores()))
-    title, about = f"polarcast: {suite.name}", _about(suite, outputs)
-    write_report(folder / "report.html", title, tables, figures, about, with_paper=with_paper)
+    title, about = f"polarcast: {suite.name}", _about(suite, path_of(outputs[0][0]))
+    costs = _costs(suite, paths)
+    write_costs(folder, costs)
+    write_report(folder / "report.html", title, tables, figures, about, costs, with_paper=with_paper)
     return tables
 
 
@@ -185,17 +206,25 @@ def _kept(outputs: Sequence[tuple[Cell, Output]]) -> "list[Kept]":
     return [kept for kept in first.values() if kept.is_readable]
 
 
-def _about(suite: Suite, outputs: Sequence[tuple[Cell, Output]]) -> dict[str, str]:
+def _about(suite: Suite, first: Path) -> dict[str, str]:
     """Return the configuration of a suite and the provenance of its first run, by heading."""
     about = {"Configuration of the suite": redacted(OmegaConf.to_yaml(OmegaConf.structured(suite)))}
-    provenance = redacted_tree(read_provenance(outputs[0][1].scores.with_name("provenance.json")))
+    provenance = redacted_tree(read_provenance(RunFolder(first).provenance_file))
     return about | ({"Provenance of the first run": json.dumps(provenance, indent=1)} if provenance else {})
 
 
-def _with_gain_note(table: ComparisonTable) -> ComparisonTable:
-    """Append the note that follows from the table's own records."""
+def _annotated(table: ComparisonTable, suite: Suite, name: str, paths: Mapping[Run, Sequence[Path]]) -> ComparisonTable:
+    """Add the note that follows from the table's own records, the costs of its arms, and the origin of its runs."""
     notes = [note for note in (table.note, gain_note(table.records)) if note]
-    return replace(table, note="; ".join(notes))
+    spec = suite.tables[name]
+    runs = [path for run in all_runs(suite, spec) for path in paths[run]]
+    origin = origin_of(read_provenance(RunFolder(path).provenance_file) for path in dict.fromkeys(runs))
+    costs = cost_note(_costs(suite, paths, suite.shown(spec))) if any(r.is_comparison for r in table.records) else ""
+    return replace(table, note="; ".join(notes), origin=origin, costs=costs)
+
+
+def _costs(suite: Suite, paths: Mapping[Run, Sequence[Path]], models: Sequence[str] | None = None) -> list[Cost]:
+    return costs_of(suite, {run: of_run[0] for run, of_run in paths.items()}, models)
 
 
 def default_workers(cells: Sequence[Cell]) -> int:

@@ -1,7 +1,7 @@
 """Suite files (YAML): data, models with their arms and seeds, and tables."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,17 @@ class TableSpec:
     """Dimensions along the rows: model, metric, arm, or an axis of the scores, such as class or lead_time."""
     columns: list[str] = field(default_factory=lambda: ["arm"])
     """Dimensions along the columns."""
+    versus: Any = None
+    """Model that every model and arm shown is compared with, such as fitted, or {model: unet, arm: radar}; without an
+    arm, the same arm of that model, or its first if it lacks it."""
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Reference that a table compares its models and arms with; without an arm, with the same arm of that model."""
+
+    model: str
+    arm: str = ""
 
 
 @dataclass
@@ -110,6 +121,17 @@ class Suite:
         """Return the models a table shows."""
         bases = {spec.base for spec in self.models.values()}
         return table.models or [name for name in self.models if name not in bases]
+
+
+def versus_of(table: TableSpec) -> Versus | None:
+    """Return the reference of a table. Raises BadInput if it is neither a model nor {model, arm}."""
+    given = {"model": table.versus} if isinstance(table.versus, str) else table.versus
+    if given is None:
+        return None
+    is_fit = isinstance(given, dict) and {"model"} <= given.keys() <= {"model", "arm"}
+    if not is_fit or not all(isinstance(name, str) and name for name in given.values()):
+        raise BadInput(f"{table.versus!r} is not a reference", "versus", "give a model, or {model: unet, arm: radar}")
+    return Versus(**given)
 
 
 def load_suite(source: str, is_stored: bool = False) -> Suite:
@@ -155,13 +177,12 @@ def _with_plain_texts(suite: Suite) -> Suite:
 def _check_references(suite: Suite, path: Path) -> None:
     named = [m for table in suite.tables.values() for m in table.models or []]
     named += [other for spec in suite.models.values() for other in (spec.base, spec.radar_of) if other]
+    named += [versus.model for table in suite.tables.values() if (versus := versus_of(table))]
     if unknown := [m for m in named if m not in suite.models]:
         raise BadInput(f"unknown model {unknown[0]!r}", path, f"choose from: {', '.join(suite.models)}")
     for name, spec in suite.models.items():
         if spec.radar_of and "radar" not in suite.arms_of(spec.radar_of):
             raise BadInput(f"{name} shows the radar arm of {spec.radar_of}, which has none", path, "add it")
-        if spec.radar_of and suite.seeds_of(spec.radar_of)[: len(own := suite.seeds_of(name))] != own:
-            raise BadInput(f"the seeds of {spec.radar_of} do not begin with those of {name}", path, f"begin with {own}")
 
 
 def check_names(names: Iterable[str], where: object) -> None:
@@ -227,6 +248,10 @@ def _check_arms(suite: Suite, table: TableSpec, where: str) -> None:
             raise BadInput(
                 f"{model} has none of the arms {', '.join(chosen)}", where, f"choose from: {', '.join(known)}"
             )
+    versus = versus_of(table)
+    if versus and versus.arm and versus.arm not in (known := suite.model_by_arm(versus.model)):
+        choices = f"choose from: {', '.join(known)}"
+        raise BadInput(f"{versus.model} has no arm {versus.arm!r}", f"{where}, versus", choices)
 
 
 def check_table(table: TableSpec) -> None:
@@ -241,6 +266,7 @@ def check_table(table: TableSpec) -> None:
     for name, some in (("models", table.models), ("arms", table.arms)):
         if some is not None and not some:
             raise BadInput("is empty", name, "remove it to show all")
+    versus_of(table)
     scores = [parse_score(text) for text in table.metrics]
     shown = [*table.rows, *table.columns]
     known = {"model", "metric", "arm", *(axis for score in scores for axis in score.at)}
@@ -269,4 +295,10 @@ def without_synthetic_rows(suite: Suite) -> Suite:
             raise BadInput(f"{name} needs {lost[0]}, which is for synthetic data only", suite.name, "change one")
     named = {name: table.models and [m for m in table.models if m in kept] for name, table in suite.tables.items()}
     tables = {n: replace(table, models=named[n]) for n, table in suite.tables.items() if named[n] != []}
-    return replace(suite, models=kept, tables=tables)
+    return replace(suite, models=kept, tables={n: without_lost_reference(t, kept) for n, t in tables.items()})
+
+
+def without_lost_reference(table: TableSpec, models: Collection[str]) -> TableSpec:
+    """Return the table without its reference if that is not among the models that are left."""
+    versus = versus_of(table)
+    return table if versus is None or versus.model in models else replace(table, versus=None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.cells import Cell
-from polarcast.hpc.bench.suite import Suite
+from polarcast.hpc.bench.suite import Suite, without_lost_reference
 from polarcast.hpc.runs.folder import Output
 from polarcast.hpc.scores.records import read_records
 
@@ -48,8 +48,8 @@ def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, O
         for model, wanted in requested.items()
     }
     for model in list(seeds):
-        if (other := suite.models[model].radar_of) is not None:
-            seeds[model] = [s for s in seeds[model] if s in seeds[other]]
+        if (other := suite.models[model].radar_of) is not None and not seeds[other]:
+            seeds[model] = []
     if not any(seeds.values()):
         what = "no model of this suite is scored on all its arms yet"
         what += f"; damaged: {', '.join(str(o.scores) for o in damaged)}" if damaged else ""
@@ -66,4 +66,5 @@ def _keep_models(suite: Suite, models: set[str]) -> Suite:
     """Return the suite with these models only, and the tables that still show any."""
     shown = {name: [m for m in suite.shown(table) if m in models] for name, table in suite.tables.items()}
     tables = {name: replace(suite.tables[name], models=names) for name, names in shown.items() if names}
+    tables = {name: without_lost_reference(table, models) for name, table in tables.items()}
     return replace(suite, models={name: m for name, m in suite.models.items() if name in models}, tables=tables)

@@ -1,5 +1,6 @@
 """The verb `polarcast bench`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
 from polarcast.data.folder_kind import checked_kind
 from polarcast.hpc.cli.show import open_board, show_tables
-from polarcast.hpc.utils.console import Json
+from polarcast.hpc.utils.console import Json, split_names
 from polarcast.hpc.utils.sources import SUITES, yaml_source
 
 
@@ -25,12 +26,23 @@ def bench(
         bool, typer.Option("--together", help="Train the seeds of a model in one process, step by step; for GPUs.")
     ] = False,
     tables_only: Annotated[bool, typer.Option("--tables-only", help="Write tables of finished runs only.")] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Score finished rows once on fresh storms, or on a held-back --archive.")
+    ] = False,
+    models: Annotated[str | None, typer.Option(help="With --confirm: models to score, such as unet,fitted.")] = None,
     as_json: bool = Json,
 ) -> None:
     """Run every cell of a suite and print tables of radar vs dual-pol; complete cells are not run again.
 
+    --confirm trains nothing. It scores rows of the finished suite on an archive of another seed, or on events that were
+    held back, writes the tables to <suite>/confirm, and counts how often that archive was looked at.
+
     Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
     """
+    if models and not confirm:
+        raise BadInput("needs --confirm", "--models", "add --confirm, or leave it out")
+    if confirm:
+        _check_alone({"--split": split, "--together": together, "--tables-only": tables_only})
     if workers is not None and workers < 1:
         raise BadInput(f"{workers} is too small", "--workers", "give 1 or more")
     if out:
@@ -43,6 +55,10 @@ def bench(
     from polarcast.hpc.bench.suite import load_suite, without_synthetic_rows
 
     spec = load_suite(suite)
+    if confirm:
+        folder_of_suite = out or Path("runs") / spec.name
+        _confirm(folder_of_suite, suite, split_names(models), archive, workers, as_json)
+        return
     if archive:
         spec.data.archive = str(archive.resolve())
         spec = without_synthetic_rows(spec)
@@ -51,3 +67,23 @@ def bench(
     with open_board() as board:
         tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board, together)
     show_tables(tables, folder.path, as_json)
+
+
+def _check_alone(options: Mapping[str, object]) -> None:
+    """Raise BadInput if an option of training is given beside --confirm."""
+    if given := [name for name, value in options.items() if value]:
+        raise BadInput("does not go with --confirm", given[0], "leave it out")
+
+
+def _confirm(
+    folder: Path, suite: str, models: list[str] | None, archive: Path | None, workers: int | None, as_json: bool
+) -> None:
+    from polarcast.data.cores import usable_cores
+    from polarcast.hpc.bench.confirm import confirm
+    from polarcast.hpc.bench.rescore import is_suite
+
+    if not is_suite(folder):
+        raise BadInput("no finished suite", folder, f"run it first: polarcast bench {suite}")
+    with open_board() as board:
+        tables, out = confirm(folder, models, archive, workers or usable_cores(), board)
+    show_tables(tables, out, as_json)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value", str, float)
 _TOO_FEW_GROUPS = (
-    "fewer than three groups of events can't be split: all events are test events; smaller groups: --groups day, or a "
-    "table event,group"
+    "fewer than three groups of events can't be split: all events are test events; give groups by a table, --groups "
+    "TABLE, or ingest a longer record, day by day if one event lasts for days"
 )
 
 app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)
@@ -110,8 +110,8 @@ def shard(
 ) -> None:
     """Pack an archive into WebDataset shards with a manifest and splits of whole groups of events.
 
-    Events of one radar or product on one UTC day, or less than 6 hours apart, are one group. Events without times, as
-    in NJU-CPOL, are groups of their own.
+    Events of one radar or product on one UTC day, or less than 6 hours apart, are one group of at most 2 days. Events
+    without times, as in NJU-CPOL, are groups of their own.
 
     Example: polarcast data shard /data/NJU-CPOL shards --split paper --clean --min-strong-pixels 256
 

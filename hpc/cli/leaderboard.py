@@ -48,7 +48,7 @@ def rank(
     wandb: Annotated[str | None, typer.Option(help="W&B project to log to; offline unless WANDB_MODE is set.")] = None,
     as_json: bool = Json,
 ) -> None:
-    """Rank runs that were scored on the same data; runs without a significant difference share a rank.
+    """Rank runs that were scored on the same data; = marks runs that tie with the first.
 
     Example: polarcast leaderboard runs --score csi@threshold=10 --html board.html
     """

@@ -21,10 +21,10 @@ def open_board(quiet: bool = False) -> "ProgressBoard":
 
 def show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:
     """Print the tables of a suite and the path of its report."""
-    from polarcast.hpc.bench.render import terminal_table
+    from polarcast.hpc.bench.render import as_record, terminal_table
 
     if as_json:
-        print_json({"folder": str(folder), "tables": {name: table.as_record() for name, table in tables.items()}})
+        print_json({"folder": str(folder), "tables": {name: as_record(table) for name, table in tables.items()}})
         return
     for table in tables.values():
         print_text(terminal_table(table))

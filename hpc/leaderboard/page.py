@@ -5,10 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.hpc.leaderboard.ranking import Board, Place
+from polarcast.hpc.scores.stats.paired import RATIO
+from polarcast.hpc.scores.wording import arrow
 from polarcast.hpc.utils.text import csv_text, script_json
 
+ONE_SEED = (
+    "Each run is one training: intervals contain the variation between events only, and runs that differ only in their "
+    "seed differ by an unknown amount. A table of several seeds includes it."
+)
 _TEMPLATE = Path(__file__).with_name("page.html")
-_COLUMNS = ("rank", "run", "model", "arm", "seed", "value", "95% interval", "tied", "parameters", "GFLOPs a forecast",
+INTERVAL, EVENTS_INTERVAL = "95% interval", "events' interval"
+_COLUMNS = ("rank", "run", "model", "arm", "seed", "value", INTERVAL, "tied", "parameters", "GFLOPs a forecast",
             "process-hours", "kWh", "standing")  # fmt: skip
 
 
@@ -17,9 +24,9 @@ def terminal_table(board: Board) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    heading = f"{board.title}: {board.score.heading(board.places[0].entry.records.protocol) if board.places else ''}"
+    heading = f"{board.title}: {_score_name(board)}"
     table = Table(title=escape(heading), caption=escape(_caption(board)))
-    for name in ("rank", "run", "arm", "value", "95% interval", "parameters", "process-hours", "kWh", ""):
+    for name in ("rank", "run", "arm", "value", _interval_name(board), "parameters", "process-hours", "kWh", ""):
         table.add_column(name, justify="left" if name in ("run", "arm", "") else "right", no_wrap=name != "run")
     for place in board.places:
         row = place.as_row()
@@ -30,8 +37,25 @@ def terminal_table(board: Board) -> Any:
     return table
 
 
+def _score_name(board: Board) -> str:
+    if not board.places:
+        return ""
+    return f"{board.score.heading(board.places[0].entry.records.protocol)} {arrow(board.score.metric)}"
+
+
+def _lacks_seeds(board: Board) -> bool:
+    return any(place.lacks_seeds for place in board.places)
+
+
+def _interval_name(board: Board) -> str:
+    return EVENTS_INTERVAL if _lacks_seeds(board) else INTERVAL
+
+
 def _caption(board: Board) -> str:
-    lines = ["= not significantly different from the first: the 95% interval of the paired difference contains zero"]
+    what = "ratio to" if board.score.metric.scale == RATIO else "difference from"
+    lines = [f"= no difference from the first shown: the {_interval_name(board)} of the {what} it includes no effect"]
+    if _lacks_seeds(board):
+        lines.append(ONE_SEED)
     lines += [f"not ranked: {entry.name}, {reason}" for entry, reason in board.unranked]
     return "\n".join(lines)
 
@@ -51,7 +75,9 @@ def as_page(boards: Sequence[Board]) -> str:
 def _for_page(board: Board) -> dict[str, Any]:
     unranked = [{"run": entry.name, "why": reason} for entry, reason in board.unranked]
     return {
-        "title": board.title, "score": str(board.score), "columns": _COLUMNS,
+        "title": board.title, "score": f"{board.score} {arrow(board.score.metric)}",
+        "columns": [_interval_name(board) if name == INTERVAL else name for name in _COLUMNS],
+        "note": ONE_SEED if _lacks_seeds(board) else "",
         "rows": [_page_row(place) for place in board.places], "apart": unranked,
     }  # fmt: skip
 

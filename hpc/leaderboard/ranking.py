@@ -31,8 +31,10 @@ class Place:
         value: Score on all events.
         low: Lower limit of its 95% interval; NaN if undefined.
         high: Upper limit of its 95% interval; NaN if undefined.
-        is_tied: Whether it is the first, or the interval of its difference from the first contains zero.
+        is_tied: Whether it is the first, or its comparison with the first shows no difference.
         events: Number of scored events.
+        lacks_seeds: Whether its intervals leave out the variation between training runs: a run is one of a trained
+            model.
     """
 
     entry: Entry
@@ -42,6 +44,7 @@ class Place:
     high: float
     is_tied: bool
     events: int
+    lacks_seeds: bool = False
 
     def as_row(self) -> dict[str, Any]:
         """Return a flat dict for tables and JSON."""
@@ -50,7 +53,8 @@ class Place:
             "rank": self.rank, "run": entry.name, "model": entry.config.model["name"], "arm": entry.config.arm,
             "seed": entry.config.seed,
             "value": _number(self.value), "low": _number(self.low), "high": _number(self.high),
-            "tied": self.is_tied, "events": self.events, "parameters": entry.cost("parameters"),
+            "tied": self.is_tied, "one_seed": self.lacks_seeds, "events": self.events,
+            "parameters": entry.cost("parameters"),
             "training_flops": entry.cost("training_flops"), "forecast_flops": entry.cost("forecast_flops"),
             "process_hours": _number(entry.hours), "kilowatt_hours": _number(entry.kilowatt_hours),
             "standing": entry.standing, "path": printable(entry.path),
@@ -172,25 +176,33 @@ def _reason(entry: Entry, score: Score) -> str:
 
 
 def _places(runs: Sequence[tuple[Entry, Records]], score: Score) -> list[Place]:
-    sums = {entry: Sums.of(score, [records]) for entry, records in runs}
+    sums = {entry: Sums.of(score, [records], _is_random(entry)) for entry, records in runs}
     metric = score.metric
     with np.errstate(all="ignore"):
-        intervals = {entry: of_one(one, POOLED).within(*metric.limits) for entry, one in sums.items()}
+        intervals = {entry: of_one(one, POOLED).interval for entry, one in sums.items()}
     defined = [entry for entry in sums if np.isfinite(intervals[entry].value)]
     ordered = sorted(defined, key=lambda entry: abs(intervals[entry].value - metric.perfect))
     return [
         Place(
             entry, rank, intervals[entry].value, intervals[entry].low, intervals[entry].high,
             entry == ordered[0] or not _is_certain(sums[entry], sums[ordered[0]]), sums[entry].values.shape[1],
+            sums[entry].lacks_seeds,
         )
         for rank, entry in enumerate(ordered, 1)
     ]  # fmt: skip
 
 
 def _is_certain(worse: Sums, better: Sums) -> bool:
-    """Return whether the interval of the paired difference excludes zero."""
-    difference = compared(worse, better, POOLED).interval
-    return bool(difference.low > 0 or difference.high < 0)
+    """Return whether the interval of the paired comparison excludes no effect.
+
+    Each run is a training of its own: the events' interval decides, because the variation between runs is unknown.
+    """
+    return compared(worse, better, POOLED).interval.excludes_zero
+
+
+def _is_random(entry: Entry) -> bool:
+    """Return whether a run depends on its seed: its model is trained, or builds on one that is."""
+    return entry.config.base is not None or get_model(entry.config.model["name"]).trained
 
 
 def _archive_of(entry: Entry) -> str:

@@ -21,6 +21,7 @@ from polarcast.hpc.runs.build import build_reader
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.intact import require_intact
 from polarcast.hpc.scores.records import Records
+from polarcast.hpc.scores.sums import ADDED_LATER
 
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-6
 _NEEDS = ("event", "frame", "forecast")
@@ -63,7 +64,7 @@ def _check(entry: Entry, forecasts: Path, shards: str) -> str:
     manifest = read_manifest(shards)
     if manifest.digest() != entry.data:
         return "the run was scored on other shards"
-    reader = build_reader(entry.config, manifest, "test")
+    reader = build_reader(entry.config, manifest, "test", observed=True)
     require_intact(reader, entry.config.data, World())
     by_window = _read(forecasts)
 
@@ -97,7 +98,11 @@ def _difference(recorded: Records, computed: Records) -> str:
         return "the run was scored with another protocol"
     if not np.array_equal(recorded.events, computed.events):
         return "the run was scored on other events"
+    if not np.array_equal(recorded.groups, computed.groups):
+        return "the groups of the events differ from those of the shards"
     for name, sums in computed.sums.items():
+        if name not in recorded.sums and name in ADDED_LATER:
+            continue
         if name not in recorded.sums or not np.allclose(
             recorded.sums[name], sums, _RELATIVE, _ABSOLUTE, equal_nan=True
         ):

@@ -52,11 +52,12 @@ class EventScores:
     def interval(self, score: str, aggregation: str = POOLED) -> Interval:
         """Return a score with its 95% interval over events, pooled or as the mean of the events' scores.
 
+        Of a trained model, the interval leaves out the variation between training runs, because this is one of them.
         The limits are within the range of the score, and NaN for fewer events than an interval needs.
         """
         one_of(aggregation, "aggregation", AGGREGATIONS)
         parsed = _single(score)
-        return of_one(Sums.of(parsed, [self.records]), aggregation).within(*parsed.metric.limits)
+        return of_one(Sums.of(parsed, [self.records]), aggregation).interval
 
     @property
     def events(self) -> npt.NDArray[np.int64]:
@@ -71,16 +72,19 @@ class EventScores:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of a score between two runs on the same events; it unpacks as value, low, high, p.
+    """Comparison of a score between two runs on the same events; it unpacks as value, low, high, p.
 
     Attributes:
         score: Name of the score.
-        value: Score of the second run less that of the first, in the unit of the score.
+        value: On the scale ratio, second / first − 1 (−0.31 is 31% lower); otherwise second − first.
         low: Lower limit of the 95% interval.
         high: Upper limit.
         p: p-value of the hypothesis that there is no difference.
         events: Number of events.
-        improved: Estimated probability that the second run is better on an event.
+        improved: Share of the events on which the second run is better.
+        scale: `ratio` for errors such as RMSE, `difference` for skill scores such as CSI, `distance` for scores with a
+            best value inside their range such as NB, where the sign does not tell which is better.
+        detectable: Smallest true effect that these events detect with 80% power, on the same scale.
     """
 
     score: str
@@ -90,16 +94,19 @@ class Comparison:
     p: float
     events: int
     improved: float
+    scale: str
+    detectable: float
 
     def __iter__(self) -> Iterator[float]:
         return iter((self.value, self.low, self.high, self.p))
 
 
 def compare(first: EventScores, second: EventScores, score: str, *, aggregation: str = POOLED) -> Comparison:
-    """Compare two runs: second − first, with the interval of a bootstrap that resamples events of both together.
+    """Compare two runs: errors as ratios, skill scores as differences; see `Comparison`.
 
-    With one run on either side, the interval does not include the variation between training runs. Limits and p are
-    NaN for fewer events than an interval needs.
+    The bootstrap resamples groups of events of both together. With one run on either side, the interval does not
+    include the variation between training runs: of trained models, it is no test. Limits and p are NaN for fewer events
+    than an interval needs.
 
     Args:
         first: Scores of the reference, such as the radar arm.
@@ -119,8 +126,9 @@ def compare(first: EventScores, second: EventScores, score: str, *, aggregation:
     found = compared(sums[0], sums[1], aggregation)
     difference = found.interval
     return Comparison(
-        score, difference.value, difference.low, difference.high, difference.p_value, len(first.events), found.improved
-    )
+        score, difference.value, difference.low, difference.high, difference.p_value, len(first.events), found.improved,
+        found.scale, found.detectable,
+    )  # fmt: skip
 
 
 def _check_scores(given: Any, name: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polarcast.data.archive import open_archive, write_event
 from polarcast.data.errors import BadInput
-from polarcast.data.groups import by_source_and_day, groups_of
+from polarcast.data.groups import LONGEST_HOURS, by_source_and_day, groups_of
 from polarcast.data.origins import Area, Origin, origin_of, same_place
 
 HERE = Area("a")
@@ -59,9 +59,9 @@ def test_events_six_hours_apart_on_two_days_are_two_groups() -> None:
 
 def test_a_short_event_during_a_long_one_does_not_end_it() -> None:
     events = {
-        0: origin("2021-07-04T01:00", "2021-07-06T01:00"),
+        0: origin("2021-07-04T01:00", "2021-07-05T21:00"),
         1: origin("2021-07-04T02:00", "2021-07-04T03:00"),
-        2: origin("2021-07-06T02:00", "2021-07-06T03:00"),
+        2: origin("2021-07-05T22:00", "2021-07-05T23:00"),
     }
     assert len(set(by_source_and_day(events).values())) == 1
 
@@ -90,13 +90,28 @@ places = st.sampled_from([Area("a"), Area("b"), *(Area(str(w), (30, w, 32, w + 2
 @st.composite
 def origins(draw: st.DrawFn) -> dict[int, Origin]:
     count = draw(st.integers(1, 25))
-    starts = draw(st.lists(st.integers(0, 6 * 24 * 60), min_size=count, max_size=count))
+    starts = draw(st.lists(st.integers(0, draw(st.sampled_from((62, 150, 600))) * 60), min_size=count, max_size=count))
     length = draw(st.lists(st.integers(0, 600), min_size=count, max_size=count))
     return {n: Origin(draw(places), 60 * s, 60 * (s + d)) for n, (s, d) in enumerate(zip(starts, length, strict=True))}
 
 
+def reference_parts(events: dict[int, Origin]) -> set[frozenset[int]]:
+    """Divide a component at its longest gap, and both parts again, minute by minute."""
+    start, stop = min(o.start for o in events.values()) // 60, max(o.stop for o in events.values()) // 60
+    is_dry = np.ones(stop - start, bool)  # the minutes between full minutes
+    for o in events.values():
+        is_dry[o.start // 60 - start : o.stop // 60 - start] = False
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], is_dry, [0]])))
+    gaps = [(int(b - a), -abs(int(2 * b) - len(is_dry)), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    if stop - start <= 60 * LONGEST_HOURS or not gaps:
+        return {frozenset(events)}
+    *_, cut = max(gaps, key=lambda gap: (gap[0], gap[1], -gap[2]))
+    early = {e: o for e, o in events.items() if o.start // 60 - start < cut}
+    return reference_parts(early) | reference_parts({e: o for e, o in events.items() if e not in early})
+
+
 def reference_partition(events: dict[int, Origin]) -> set[frozenset[int]]:
-    """Return the connected components from the matrix of all pairs, by repeated squaring."""
+    """Return the connected components from the matrix of all pairs, by repeated squaring, and divide long ones."""
     n = len(events)
     linked = np.eye(n, dtype=bool)
     for i, a in events.items():
@@ -105,14 +120,42 @@ def reference_partition(events: dict[int, Origin]) -> set[frozenset[int]]:
             linked[i, j] |= same_place(a.place, b.place) and (a.day == b.day or gap < 6 * 3600)
     for _ in range(n.bit_length()):
         linked = (linked.astype(int) @ linked.astype(int)) > 0
-    return {frozenset(np.flatnonzero(row).tolist()) for row in linked}
+    components = {frozenset(np.flatnonzero(row).tolist()) for row in linked}
+    return {part for component in components for part in reference_parts({e: events[e] for e in component})}
 
 
 @given(origins())
-def test_groups_are_the_connected_components_of_events_of_one_place_near_in_time(events: dict[int, Origin]) -> None:
+def test_groups_are_connected_components_divided_at_their_longest_gaps(events: dict[int, Origin]) -> None:
     names = by_source_and_day(events)
     assert partition(names) == reference_partition(events)
     assert by_source_and_day(dict(reversed(events.items()))) == names
+
+
+def test_a_record_with_rain_every_hour_is_many_groups_of_days() -> None:
+    start = hour("2021-07-01T00:00")
+    tiles = {2 * h + t: Origin(HERE, start + 3600 * h, start + 3600 * h + 1800) for h in range(30 * 24) for t in (0, 1)}
+    groups = partition(by_source_and_day(tiles))
+    assert len(groups) == 16
+    for group in groups:
+        first, last = min(group), max(group)
+        assert group == frozenset(range(first, last + 1))
+        assert 24 * 3600 < tiles[last].stop - tiles[first].start <= 3600 * LONGEST_HOURS
+        assert first % 2 == 0  # tiles of one hour stay together
+
+
+def test_a_record_of_days_is_divided_at_its_longest_gap() -> None:
+    hours = (0, 5, 10, 15, 20, 25.5, 30, 35, 40, 45, 48)
+    start = hour("2021-07-01T00:00")
+    events = {n: Origin(HERE, start + int(3600 * h), start + int(3600 * h) + 1800) for n, h in enumerate(hours)}
+    assert partition(by_source_and_day(events)) == {frozenset(range(5)), frozenset(range(5, 11))}
+    assert set(by_source_and_day(events).values()) == {"2021-07-01 a", "2021-07-02 a"}
+    short = {n: event for n, event in events.items() if n < 10}
+    assert len(partition(by_source_and_day(short))) == 1
+
+
+def test_one_event_of_many_days_stays_whole_with_what_it_overlaps() -> None:
+    long = {0: origin("2021-07-01T00:00", "2021-07-20T00:00"), 1: origin("2021-07-09T00:00", "2021-07-09T01:00")}
+    assert len(set(by_source_and_day(long).values())) == 1
 
 
 def archive_of(root: Path, notes: list[dict[str, Any]]) -> Any:

@@ -75,15 +75,16 @@ def test_trials_are_ranked_and_saved_hours_counted(space: Space, tmp_path: Path)
 def test_arms_are_compared_pairwise(space: Space, tmp_path: Path) -> None:
     paired = result_of(write_trials(tmp_path, MANY), space).paired
     assert paired is not None
-    differences = [-0.6, -0.4, 0.2, -0.6]
-    assert paired.difference == pytest.approx(np.mean(differences))
+    ratios = np.array([1.0 / 1.6, 1.0 / 1.4, 2.2 / 2.0, 1.2 / 1.8])
+    assert (paired.scale, paired.difference) == ("ratio", pytest.approx(np.exp(np.log(ratios).mean()) - 1))
     assert (paired.better, paired.points) == (0.75, 4)
     assert paired.low is not None
     assert paired.high is not None
-    assert -0.6 - 1e-9 <= paired.low < paired.difference < paired.high <= 0.2 + 1e-9
+    assert ratios.min() - 1 - 1e-9 <= paired.low < paired.difference < paired.high <= ratios.max() - 1 + 1e-9
     worse = compare(MANY[:2], smaller_is_better=False)
     assert worse is not None
     assert (worse.better, worse.low) == (0.0, None)
+    assert (worse.scale, worse.difference) == ("difference", pytest.approx(np.mean([-0.6, -0.4])))
 
 
 def test_result_files_and_figures_are_written(space: Space, tmp_path: Path) -> None:
@@ -103,6 +104,7 @@ def test_result_files_and_figures_are_written(space: Space, tmp_path: Path) -> N
     figures(folder, result)
     assert {path.stem for path in (folder / "figures").iterdir()} == {"history", "parallel_coordinates", "importance"}
     assert table(result).row_count == len(MANY)
+    assert "dual-pol vs radar over 4 points completed on both arms: rmse −24% [" in paired_line(result)
     assert "better at 75% of them" in paired_line(result)
     assert OmegaConf.load(folder / "best.yaml").train.learning_rate == best.point["train.learning_rate"]
 

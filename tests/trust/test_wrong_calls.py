@@ -49,6 +49,9 @@ data shard {archive} out --variables zz
 data shard {archive} out --heights one
 data shard {archive} out --heights nan
 data shard {archive} out --workers many
+data shard {archive} out --groups nowhere.csv
+data shard {archive} out --groups day
+data shard {archive} out --groups {file}
 data index nowhere
 data index {empty}
 data explore nowhere out

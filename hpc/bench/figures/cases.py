@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.figures.source import ARMS, FigureData
-from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.utils.plot_style import (
     RAIN_LEVELS_MM_H,
     ZDR_COLORS,
@@ -71,7 +71,8 @@ def _draw_observed(figure: Any, grid: Any, cases: Case, case: int) -> dict[str, 
     else:
         zdr.axis("off")
     drawn["rain rate in mm/h"] = draw_field(observed, cases["observed"][case], field_style(RAIN_LEVELS_MM_H))
-    observed.set_title("observed rain", fontsize=7, fontweight="bold")
+    is_whole = np.isfinite(cases["observed"][case]).all()
+    observed.set_title(f"observed rain{'' if is_whole else ' (gray: unknown)'}", fontsize=7, fontweight="bold")
     return drawn
 
 

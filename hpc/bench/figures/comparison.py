@@ -1,11 +1,12 @@
-"""Scores from radar and from dual-pol by model, with 95% intervals (source paper, figures 7.8, 8.1 and 8.2)."""
+"""Scores from radar and from dual-pol by model, with intervals (source paper, figures 7.8, 8.1 and 8.2)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.figures.source import ARMS, FigureData, Numbers
-from polarcast.hpc.bench.table import ARM_NAMES, Record
+from polarcast.hpc.bench.record import Record
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import coordinate_label, expand, parse_score
 from polarcast.hpc.utils.plot_style import ARM_COLORS, ARM_HATCHES, ARM_LINES, ARM_MARKERS, finish, panels, pyplot, save
@@ -58,7 +59,7 @@ def _by_model(path: Path, source: FigureData, metrics: Sequence[str], draw: Draw
         axis.tick_params(labelsize=7)
         axis.xaxis.get_offset_text().set_fontsize(7)
     axes[0].set_yticks(range(len(models)), [source.label(m) for m in models])
-    finish(figure, axes, f"{title}: {source.counted}, 95% intervals")
+    finish(figure, axes, f"{title}: {source.counted}, {source.intervals}")
     return [save(figure, path)]
 
 
@@ -75,7 +76,7 @@ def draw_along(path: Path, source: FigureData, score: str, title: str) -> list[P
             labels = [_coordinate(r.metric, protocol) for r in found]
         axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=6)
         axis.grid(axis="y", alpha=0.3)
-    finish(figure, axes.flat, f"{title}: {source.counted}, 95% intervals", y=parse_score(score).metric.label)
+    finish(figure, axes.flat, f"{title}: {source.counted}, {source.intervals}", y=parse_score(score).metric.label)
     return [save(figure, path)]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.figures.source import ARMS, FigureData
-from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.scores.query import coordinate_label
 from polarcast.hpc.scores.ratios import quotient
 from polarcast.hpc.utils.plot_style import ARM_COLORS, ARM_LINES, ARM_MARKERS, finish, panels, plain_ticks, pyplot, save

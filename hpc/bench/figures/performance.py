@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.figures.source import ARMS, FigureData, Numbers
-from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.scores.categorical import COUNTS, categorical
 from polarcast.hpc.scores.query import expand, parse_score
 from polarcast.hpc.utils.plot_style import ARM_COLORS, ARM_LINES, ARM_MARKERS, finish, panels, save
@@ -25,7 +25,7 @@ def draw_performance(path: Path, source: FigureData) -> list[Path]:
             _draw_arm(axis, source, numbers, model, arm)
         axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     title = f"Detection and false alarms by threshold in {source.protocol(source.shown[0]).unit}"
-    finish(figure, axes.flat, f"{title}: {source.counted}, 95% intervals", "success ratio, 1 − FAR", "POD")
+    finish(figure, axes.flat, f"{title}: {source.counted}, {source.intervals}", "success ratio, 1 − FAR", "POD")
     return [save(figure, path)]
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.files import write_bytes
+from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.figures.source import FigureData
-from polarcast.hpc.bench.table import ARM_NAMES
 from polarcast.hpc.utils.plot_style import ZH_COLORS, ZH_LEVELS_DBZ, draw_field, field_style, pyplot, save
 
 Field = npt.NDArray[Any]

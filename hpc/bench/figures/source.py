@@ -11,8 +11,10 @@ import numpy as np
 
 from polarcast.data.errors import BadInput
 from polarcast.data.npz import check_npz
+from polarcast.hpc.bench.numbers import Scores
+from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.suite import Suite, TableSpec
-from polarcast.hpc.bench.table import DIFFERENCE, Record, Scores, build_table
+from polarcast.hpc.bench.table import build_table, is_random
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score, expand, parse_score
 from polarcast.hpc.scores.ratios import Array
@@ -69,6 +71,13 @@ class FigureData:
         """Number of events and seeds of the models shown, as text."""
         return self.counted_of(self.shown)
 
+    @property
+    def intervals(self) -> str:
+        """Name of the intervals of the models shown: one seed of a trained model has the events' variation only."""
+        with_one = {model for (model, _), runs in self.scores.items() if len(runs) == 1 and model in self.shown}
+        lacks_seeds = any(is_random(self.suite, model) for model in with_one)
+        return "events' intervals" if lacks_seeds else "95% intervals"
+
     def counted_of(self, models: Sequence[str]) -> str:
         """Return the number of events and seeds of some models, as text."""
         runs = [self.scores[key] for key in self.scores if key[0] in models]
@@ -122,8 +131,8 @@ class FigureData:
     def numbers(self, metrics: Sequence[str], models: Sequence[str]) -> Numbers:
         """Return scores with their intervals, as tables show them."""
         table = TableSpec(title="figure", models=list(models), metrics=list(metrics))
-        built = build_table("figure", replace(self.suite, tables={"figure": table}), self.scores)
-        return {(r.model, r.arm, r.metric): r for r in built.records if r.arm != DIFFERENCE}
+        built = build_table("figure", replace(self.suite, tables={"figure": table}), self.scores, compare=False)
+        return {(r.model, r.arm, r.metric): r for r in built.records}
 
     def pooled(self, model: str, arm: str, score: str) -> float:
         """Return a score pooled over all events and seeds."""

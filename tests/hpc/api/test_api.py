@@ -115,7 +115,7 @@ def test_training_goes_on_in_a_folder_that_holds_the_run(runs: dict[str, pc.Run]
 def test_both_arms_are_compared_on_the_same_events(runs: dict[str, pc.Run]) -> None:
     radar, dualpol = (runs[arm].evaluate() for arm in ("radar", "dualpol"))
     found = pc.compare(radar, dualpol, "rmse")
-    assert found.value == pytest.approx(dualpol["rmse"] - radar["rmse"])
+    assert found.value == pytest.approx(dualpol["rmse"] / radar["rmse"] - 1)
     assert found.events == 2
     assert np.isnan(found.low)  # two events are too few for an interval
 

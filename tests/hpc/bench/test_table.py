@@ -9,9 +9,10 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.cells import cells_of
 from polarcast.hpc.bench.notes import gain_note
+from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.render import markdown, terminal_table, write_table
 from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec, check_table, load_suite, without_synthetic_rows
-from polarcast.hpc.bench.table import ComparisonTable, Record, build_table
+from polarcast.hpc.bench.table import ComparisonTable, build_table
 from polarcast.hpc.evaluation.summary import check_wanted, summarize
 from polarcast.hpc.scores.metrics import METRICS
 from polarcast.hpc.scores.protocol import Protocol
@@ -23,19 +24,24 @@ from polarcast.hpc.scores.sums import score_fields
 SPEC = TableSpec(title="T", metrics=["rmse", "nb"])
 
 
-def scores(error: float, events: int = 12, rain: float = 5.0) -> Records:
+def scores(error: float, events: int = 12, rain: float = 5.0, tilt: float = 0.1) -> Records:
     """Records of events with a forecast error of about `error` mm/h everywhere."""
     observed = torch.full((events, 4, 4), rain) * torch.linspace(0.5, 1.5, events)[:, None, None]
-    off = error * (1 + 0.1 * torch.linspace(-1, 1, events))[:, None, None]
+    off = error * (1 + tilt * torch.linspace(-1, 1, events))[:, None, None]
     protocol = Protocol(unit="mm/h", shape=(4, 4))
     sums = score_fields((observed + off)[:, None], observed, protocol)
     by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
     return Records.of_windows(protocol, np.arange(events), by_window)
 
 
-def built(radar: Records, dualpol: Records, **settings: object) -> ComparisonTable:
+def law(label: str, model: str = "power_law") -> ModelSpec:
+    """A model that does not depend on its seed, unless it is a network."""
+    return ModelSpec(label=label, set={"model": {"name": model}})
+
+
+def built(radar: Records, dualpol: Records, model: str = "power_law", **settings: object) -> ComparisonTable:
     spec = replace(SPEC, **settings)  # type: ignore[arg-type]
-    suite = Suite(name="s", models={"net": ModelSpec(label="Net")}, tables={"t": spec})
+    suite = Suite(name="s", models={"net": law("Net", model)}, tables={"t": spec})
     return build_table("t", suite, {("net", "radar"): [radar], ("net", "dualpol"): [dualpol]})
 
 
@@ -48,11 +54,11 @@ def test_table_has_both_arms_and_their_difference() -> None:
     assert found["radar", "rmse"].value == pytest.approx(2.0, rel=0.01)
     assert found["dualpol", "rmse"].value == pytest.approx(1.0, rel=0.01)
     difference = found["difference", "rmse"]
-    assert difference.value == pytest.approx(-1.0, rel=0.01)
+    assert (difference.value, difference.scale) == (pytest.approx(-0.5, rel=0.01), "ratio")
     assert difference.low is not None
     assert difference.high is not None
     assert difference.low < difference.value < difference.high < 0
-    assert (difference.events, difference.seeds, difference.unit) == (12, 1, "mm/h")
+    assert (difference.events, difference.seeds, difference.unit, difference.reference) == (12, 1, "1", "net/radar")
 
 
 def test_the_difference_is_dualpol_minus_radar() -> None:
@@ -64,7 +70,7 @@ def test_the_difference_is_dualpol_minus_radar() -> None:
 
 def test_one_event_has_values_but_no_interval() -> None:
     found = table(scores(2.0, events=1), scores(1.0, events=1))
-    assert found["difference", "rmse"].value == pytest.approx(-0.9)
+    assert found["difference", "rmse"].value == pytest.approx(-0.5)
     assert found["difference", "rmse"].low is None
 
 
@@ -91,20 +97,30 @@ def test_written_tables_agree_with_the_records(tmp_path: Path) -> None:
 
 
 def test_note_of_one_seed_mentions_the_variation_between_training_runs() -> None:
-    one = markdown(built(scores(2.0), scores(1.0)))
-    assert "bootstrap over events." in one
-    assert "exclude the variation between training runs" in one
+    one = built(scores(2.0), scores(1.0), model="unet")
+    text = markdown(one)
+    assert "bootstrap over events." in text
+    assert "One seed: Net." in text
+    assert "runs differ between seeds by an unknown amount, which seeds: [0, 1, 2] would include" in text
+    assert "events' interval" in text
+    assert "95% interval" not in text
+    assert "*" not in text.split("\n\n")[1]
+    assert "Not comparable, one seed of a trained model: Net." in text
+    assert one.tests == 0
+    assert all(r.p_holm is None and r.lacks_seeds for r in one.records)
     suite = Suite(name="s", models={"net": ModelSpec(label="Net")}, tables={"t": SPEC})
     runs = {("net", arm): [scores(error), scores(error + 0.1)] for arm, error in (("radar", 2.0), ("dualpol", 1.0))}
     two = markdown(build_table("t", suite, runs))
     assert "2 seeds" in two
     assert "bootstrap over events, and Student's t over seeds." in two
-    assert "variation between training runs" not in two
+    assert "95% interval" in two
+    assert "One seed" not in two
+    assert "−49%**" in two
 
 
 def test_only_differences_whose_interval_excludes_zero_are_starred() -> None:
     clear, none = built(scores(2.0), scores(1.0)), built(scores(2.0), scores(2.0))
-    assert "-1.00**" in markdown(clear)
+    assert "−50%**" in markdown(clear)
     assert "*" not in markdown(none).split("\n\n")[1]
 
 
@@ -114,7 +130,7 @@ def test_terminal_table_shows_every_value() -> None:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(terminal_table(built(scores(2.0), scores(1.0))))
     shown = console.export_text()
-    assert all(word in shown for word in ("Net", "dual-pol − radar", "RMSE", "[mm/h]", "-1.00**"))
+    assert all(word in shown for word in ("Net", "dual-pol vs radar", "RMSE", "[mm/h] ↓", "−50%**"))
 
 
 def test_synthetic_only_models_are_left_out_for_real_data() -> None:
@@ -149,16 +165,16 @@ def test_mean_of_event_scores_differs_from_pooled_score() -> None:
     assert "(pooled)" in markdown(built(radar, dualpol))
 
 
-def test_difference_has_p_values_power_and_cross_check() -> None:
-    found = table(scores(2.0), scores(1.0))["difference", "rmse"]
+def test_comparison_has_p_values_power_and_a_sign_flip_test() -> None:
+    found = table(scores(2.0), scores(1.0, tilt=-0.1))["difference", "rmse"]
     assert found.improved == 1
     assert found.p_value is not None
     assert found.p_holm is not None
     assert found.p_value <= found.p_holm <= 2 * found.p_value < 0.01
     assert found.detectable is not None
-    assert 0 < found.detectable < 1
-    assert found.cross_check is not None
-    assert found.cross_check < 0.01
+    assert -1 < found.detectable < 0
+    assert found.sign_flip is not None
+    assert found.sign_flip < 0.01
     assert "detected with 80% power" in markdown(built(scores(2.0), scores(1.0)))
 
 
@@ -170,8 +186,10 @@ def test_holm_correction_raises_p_values() -> None:
 
 def test_support_counts_the_events_on_which_a_score_is_defined() -> None:
     found = table(scores(1.0), scores(2.0), metrics=["csi@threshold=5", "rmse@class=10"])
-    # In the driest four events, forecast and observation both stay below 5 mm/h.
-    assert (found["radar", "csi@threshold=5"].events, found["radar", "csi@threshold=5"].support) == (12, 8)
+    # In the driest six events, the observation stays below 5 mm/h.
+    csi = found["radar", "csi@threshold=5"]
+    assert (csi.events, csi.support, csi.pixels) == (12, 6, 6 * 16)
+    assert found["radar", "rmse@class=10"].reason == "no pixel of the class"
     assert found["radar", "rmse@class=10"].support == 0
     assert found["radar", "rmse@class=10"].value is None
 
@@ -182,11 +200,11 @@ def test_rows_and_columns_can_be_any_dimension() -> None:
     lines = [line for line in markdown(by_class).splitlines() if line.startswith("|")]
     assert "observed 0–10 mm/h" in lines[0]
     assert "≥ 50 mm/h" in lines[0]
-    assert [line.split("|")[2].strip() for line in lines[2:]] == ["radar", "dual-pol", "dual-pol − radar"]
+    assert [line.split("|")[2].strip() for line in lines[2:]] == ["radar", "dual-pol", "dual-pol vs radar"]
     wide = built(radar, dualpol, rows=["model"], columns=["metric", "arm"])
     head = markdown(wide).splitlines()[2]
     assert head.count("95% interval") == 2
-    assert "RMSE [mm/h], dual-pol − radar" in head
+    assert "RMSE [mm/h] ↓, dual-pol vs radar" in head
 
 
 @pytest.mark.parametrize(
@@ -227,8 +245,12 @@ def test_summary_uses_the_axis_of_each_score() -> None:
 
 def test_summary_of_all_has_every_metric_in_the_records() -> None:
     names = {row.score.name for table in summarize(scores(2.0), ["all"], None) for row in table.rows}
-    for_ensembles = {"spread_skill", "rank_distance", "brier", "reliability", "resolution", "roc_area", "value"}
-    assert names == set(METRICS) - for_ensembles
+    for_ensembles = {
+        "spread_skill", "rank_distance", "quantile_score", "brier", "brier_skill", "reliability", "resolution",
+        "roc_area", "value",
+    }  # fmt: skip
+    for_larger_fields = {"ssim"}
+    assert names == set(METRICS) - for_ensembles - for_larger_fields
 
 
 def test_unknown_score_axis_or_aggregation_is_rejected() -> None:
@@ -244,7 +266,10 @@ def test_model_is_compared_with_the_radar_arm_of_another() -> None:
     runs = {("net", "radar"): [scores(2.0), scores(3.0)], ("net", "dualpol"): [scores(1.0)] * 2}
     records = build_table("t", suite, {**runs, ("less", "dualpol"): [scores(1.5)]}).records
     found = {(r.model, r.arm): r for r in records if r.metric == "rmse"}
-    assert found["less", "radar"].value == pytest.approx(2.0, rel=0.01)
-    assert found["less", "difference"].value == pytest.approx(-0.5, rel=0.01)
+    # Seeds of two arms have nothing in common: all of the other model's count.
+    assert found["less", "radar"].value == found["net", "radar"].value == pytest.approx((13 / 2) ** 0.5, rel=0.01)
+    assert found["less", "difference"].value == pytest.approx(1.5 / (13 / 2) ** 0.5 - 1, rel=0.01)
+    assert found["less", "difference"].lacks_seeds
+    assert not found["net", "difference"].lacks_seeds
     assert found["less", "difference"].seeds == 1
     assert found["net", "difference"].seeds == 2

@@ -54,7 +54,7 @@ def finished(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "small"
     done = run("bench", suite, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "dual-pol − radar" in done.stdout
+    assert "dual-pol vs radar" in done.stdout
     return out
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.load import load_model
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import parse_score
-from polarcast.hpc.scores.records import Records, write_records
-from polarcast.hpc.scores.sums import score_fields
+from polarcast.hpc.scores.records import Records, read_records, write_records
+from polarcast.hpc.scores.sums import ADDED_LATER, score_fields
 from tests.support.finished_run import BASELINE, UNET, finished
 from tests.support.wandb_file import OfflineRun
 
@@ -73,8 +74,48 @@ def test_runs_are_ordered_by_score_and_ties_are_marked(tmp_path: Path) -> None:
     for place in board.places:
         assert 0 <= place.low < place.value < place.high
         assert place.events == 16
+        assert place.lacks_seeds
     by_skill = only_board(tmp_path, "cc")
     assert len(by_skill.places) == 3
+
+
+def heavy_tailed(error: float) -> Records:
+    """Records of events of which one has most of the squared error."""
+    rain = torch.full((12, 4, 4), 5.0) * torch.tensor([1.0] * 11 + [40.0])[:, None, None]
+    factor = 1 + 0.2 * torch.randn(12, generator=torch.Generator().manual_seed(round(10 * error)))
+    protocol = Protocol(unit="mm/h", shape=(4, 4))
+    sums = score_fields((rain * (1 + error * factor[:, None, None]))[:, None], rain, protocol)
+    by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
+    return Records.of_windows(protocol, np.arange(12), by_window)
+
+
+def test_a_run_with_a_multiple_of_the_error_does_not_tie_because_of_one_storm(tmp_path: Path) -> None:
+    runs = {name: heavy_tailed(error) for name, error in (("best", 0.2), ("far", 0.5))}
+    for name, run in runs.items():
+        a_run(tmp_path / name, run)
+    assert {place.entry.name: place.is_tied for place in only_board(tmp_path).places} == {"best": True, "far": False}
+    # The difference in mm/h is mostly that of one event: without it, little is left.
+    score = parse_score("rmse")
+    values = [score.of(np.stack([sums.sum(0), sums[:-1].sum(0)]), run.protocol)
+              for run in runs.values() for sums in [score.sums(run)]]  # fmt: skip
+    assert values[1][1] - values[0][1] < 0.1 * (values[1][0] - values[0][0])
+
+
+def test_a_board_says_what_one_run_of_a_model_can_not_tell(tmp_path: Path) -> None:
+    a_run(tmp_path / "net" / "one", records(1.0))
+    a_run(tmp_path / "net" / "two", records(3.0))
+    a_run(tmp_path / "laws" / "one", records(1.0), None, "model.name=power_law")
+    nets, laws = only_board(tmp_path / "net"), only_board(tmp_path / "laws")
+    shown = terminal_table(nets)
+    assert "events' interval" in [column.header for column in shown.columns]
+    assert "the events' interval of the ratio to it includes no effect" in str(shown.caption)
+    assert "Each run is one training" in str(shown.caption)
+    assert "RMSE [mm/h] ↓" in str(shown.title).replace("\\[", "[")
+    shown = terminal_table(laws)
+    assert "95% interval" in [column.header for column in shown.columns]
+    assert "Each run is one training" not in str(shown.caption)
+    assert "Each run is one training" in as_page([nets])
+    assert nets.as_record()["places"][0]["one_seed"]
 
 
 def test_only_runs_on_the_same_manifest_and_task_are_compared(tmp_path: Path) -> None:
@@ -162,6 +203,17 @@ def test_external_run_is_verified_by_its_forecasts(shards: Manifest, elsewhere: 
     assert Entry(run).standing == "unverified"
 
 
+def test_records_of_an_earlier_version_are_verified_without_the_sums_added_since(
+    shards: Manifest, elsewhere: tuple[Path, Path]
+) -> None:
+    run, forecasts = elsewhere
+    file = RunFolder(run).output.scores
+    whole = read_records(file)
+    for left_out, verified in ((ADDED_LATER, True), ({"continuous"}, False)):
+        write_records(file, replace(whole, sums={k: s for k, s in whole.sums.items() if k not in left_out}))
+        assert add(run, forecasts, str(shards.folder))["verified"] == verified
+
+
 def test_record_that_differs_from_the_forecasts_is_not_ranked(shards: Manifest, elsewhere: tuple[Path, Path]) -> None:
     run, forecasts = elsewhere
     with np.load(forecasts) as content:
@@ -180,6 +232,17 @@ def test_record_that_differs_from_the_forecasts_is_not_ranked(shards: Manifest, 
         forecasts.write_bytes(damaged)
         with pytest.raises(BadInput, match="no forecasts"):
             add(run, forecasts, str(shards.folder))
+
+
+def test_record_with_other_groups_than_the_shards_is_not_verified(
+    shards: Manifest, elsewhere: tuple[Path, Path]
+) -> None:
+    run, forecasts = elsewhere
+    scores = RunFolder(run).output.scores
+    records = read_records(scores)
+    write_records(scores, replace(records, groups=np.array(["a"] * len(records.events))))
+    result = add(run, forecasts, str(shards.folder))
+    assert (result["verified"], result["reason"]) == (False, "the groups of the events differ from those of the shards")
 
 
 def test_publish_sends_a_table_and_an_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

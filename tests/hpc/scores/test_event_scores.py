@@ -68,7 +68,7 @@ def test_errors_are_compared_as_ratios_with_an_interval() -> None:
     assert skill.value == pytest.approx(better["csi@threshold=10"] - worse["csi@threshold=10"])
     bias = compare(worse, better, "nb")
     assert bias.scale == "distance"
-    assert bias.value == pytest.approx(abs(better["nb"]) - abs(worse["nb"]))
+    assert bias.value == pytest.approx(better["nb"] - worse["nb"])
     same = compare(worse, worse, "rmse")
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
