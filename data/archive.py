@@ -237,9 +237,11 @@ def write_event(
             an event that counts as observed everywhere.
 
     Raises:
-        ValueError: The masks have other levels.
+        ValueError: The masks have other levels, frames or pixels.
     """
     masks = None if observed is None else ObservedPixels.of(observed, heights_km, rain is not None)
+    if masks and (len(masks.frames) not in (1, len(radar)) or masks.shape != radar.shape[-2:]):
+        raise ValueError(f"masks of {len(masks.frames)} frames of {masks.shape} for fields of shape {radar.shape}")
     partial = root / f".partial_{event:03d}"
     shutil.rmtree(partial, ignore_errors=True)
     targets = _fields_in_order(radar, rain, variables, heights_km)

@@ -61,7 +61,9 @@ class ObservedPixels:
 
     @classmethod
     def of(cls, observed: Mask, heights_km: Sequence[float], has_ground: bool) -> "ObservedPixels":
-        """Pack masks (t or 1, levels, y, x). Raises ValueError if the levels are not the heights and the ground."""
+        """Pack masks (t or 1, levels, y, x). Raises ValueError if they are no masks of the heights and the ground."""
+        if observed.dtype != np.bool_:
+            raise ValueError(f"masks must be bool, got {observed.dtype}")
         if observed.ndim != 4 or observed.shape[1] != len(heights_km) + has_ground:
             levels = f"{len(heights_km)} heights{' and the ground' if has_ground else ''}"
             raise ValueError(f"masks of shape {observed.shape}, expected (t or 1, levels, y, x) of {levels}")

@@ -243,7 +243,11 @@ def open_reader(
     """
     fields = choose_fields(manifest, variables, heights_km, rain, future, placebo, observed)
     windows = windows_of(manifest, split, frames, targets, context)
-    return Reader(manifest, windows, fields, _frames(manifest, windows, fields, patience, budget), threads)
+    source = _frames(manifest, windows, fields, patience, budget)
+    try:
+        return Reader(manifest, windows, fields, source, threads)
+    except BadInput as error:
+        raise error.at(f"the {split} split of {manifest.source.shown}") from None
 
 
 def _frames(

@@ -73,6 +73,7 @@ def coverage_jobs(
     groups: Sequence[int] = (40, 60, 160),
     seeds: Sequence[int] = (1, 3),
     null: bool = False,
+    alone: bool = False,
     trials: int = 1000,
 ) -> tuple[str, list[CoverageJob]]:
     """Plan the measurement of coverage on the test events and runs of a finished suite.
@@ -85,6 +86,7 @@ def coverage_jobs(
         groups: Numbers of groups of events in a sample.
         seeds: Numbers of runs of each arm in a sample; models without randomness have one.
         null: Whether to draw both arms from the runs of the second.
+        alone: Whether to look at the second arm's scores themselves, not at the comparison.
         trials: Samples per row.
 
     Returns:
@@ -101,13 +103,14 @@ def coverage_jobs(
     files = [tuple(folder.cell(cell, manifest).output.scores for cell in side) for side in runs]
     trained = any(cell.is_random for side in runs for cell in side)
     cases = [
-        CoverageCase(score, count, k, null)
+        CoverageCase(score, count, k, null, alone)
         for score in scores or USUAL[suite.task]
         for count in groups
         for k in (seeds if trained else (1,))
     ]
     _check(cases, runs, read_records(files[0][0]))
-    return str(sides), [CoverageJob(files[0], files[1], case, trained, trials) for case in cases]
+    title = ":".join(sides.second) if alone else str(sides)
+    return title, [CoverageJob(files[0], files[1], case, trained, trials) for case in cases]
 
 
 def run_jobs(jobs: Sequence[CoverageJob], workers: int, on_job: Callable[[int], None] | None = None) -> list[Coverage]:
@@ -140,7 +143,8 @@ def as_row(found: Coverage) -> dict[str, Any]:
     """Return plain values for JSON."""
     case = found.case
     return {
-        "score": case.score, "groups": case.groups, "seeds": case.seeds, "null": case.null, "trials": found.trials,
+        "score": case.score, "groups": case.groups, "seeds": case.seeds, "null": case.null, "alone": case.alone,
+        "trials": found.trials,
         "covered": found.covered, "error": found.error, "below": found.below, "above": found.above,
         "significant": found.significant, "sign_flip": found.swapped, "width": found.width, "effect": found.effect,
     }  # fmt: skip

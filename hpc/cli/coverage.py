@@ -19,6 +19,9 @@ def coverage(
     events: Annotated[list[int] | None, typer.Option(help="Events (groups) of a sample; repeatable.")] = None,
     seeds: Annotated[list[int] | None, typer.Option(help="Runs of each arm in a sample; repeatable.")] = None,
     null: Annotated[bool, typer.Option("--null", help="Draw both arms from the runs of the second one.")] = False,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Intervals of the second arm's scores themselves, not of the comparison.")
+    ] = False,
     trials: Annotated[int, typer.Option(min=20, max=100_000, help="Samples per row.")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Number of processes.")] = None,
     as_json: bool = Json,
@@ -41,7 +44,7 @@ def coverage(
 
     compared, jobs = coverage_jobs(
         suite, first, second, scores=scores or (), groups=counts["--events"], seeds=counts["--seeds"], null=null,
-        trials=trials,
+        alone=alone, trials=trials,
     )  # fmt: skip
     with open_board() as board, board.stage("coverage", "rows", len(jobs)) as done:
         found = run_jobs(jobs, workers or usable_cores(), done)

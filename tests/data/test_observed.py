@@ -136,9 +136,15 @@ def test_there_are_no_masks_where_there_is_no_file(tmp_path: Path) -> None:
     assert read_observed(tmp_path / "absent.npz") is None
 
 
-def test_masks_of_other_levels_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_masks_that_do_not_fit_the_fields_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 heights and the ground"):
         write(tmp_path, 0, 2, random_masks(2, 2))
+    with pytest.raises(ValueError, match="masks of 3 frames"):
+        write(tmp_path, 0, 2, random_masks(3, 3))
+    with pytest.raises(ValueError, match="for fields of shape"):
+        write(tmp_path, 0, 2, random_masks(2, 3)[..., 1:, :])
+    with pytest.raises(ValueError, match="must be bool, got float32"):
+        write(tmp_path, 0, 2, random_masks(2, 3).astype(np.float32))
     assert not list(tmp_path.iterdir())
 
 

@@ -83,9 +83,10 @@ class _Widths:
 
         if distance <= self.at(1.0):
             return 1.0
-        if distance >= self.at(LEAST_P):
-            return LEAST_P
-        return math.exp(brentq(lambda log: self.at(math.exp(log)) - distance, math.log(LEAST_P), 0.0, xtol=1e-9))
+        least = max(LEAST_P, self.pivots.infinite * (1 + 1e-6))
+        if distance >= self.at(least):
+            return least
+        return math.exp(brentq(lambda log: self.at(math.exp(log)) - distance, math.log(least), 0.0, xtol=1e-9))
 
     @cached_property
     def _common_freedom(self) -> float:
@@ -126,8 +127,9 @@ def interval(
         seed: Seed of the draws, fixed so that results are reproducible.
 
     Returns:
-        The value on all events and its interval. The interval is NaN for fewer than two groups, or if the statistic is
-        undefined without one of them or in more than half of the draws.
+        The value on all events and its interval. The interval is NaN for fewer than two groups, if the statistic is
+        undefined without one of them or in more than half of the draws, or if more than 1 − level of the draws rest on
+        a single group: of two or three groups, and where only five or fewer of many contribute.
 
     References:
         Hall (1988), studentized bootstrap; Cameron, Gelbach & Miller (2008), groups; Welch (1947).
@@ -137,27 +139,37 @@ def interval(
     value = float(statistic(total))
     if groups < 2 or not np.isfinite(value):
         return Interval(value)
-    error, pivots = _jackknife(statistic, by_group), _pivots(statistic, by_group, value, draws, seed)
+    error = _jackknife(statistic, by_group)
+    pivots = _pivots(statistic, by_group, value, error, draws, seed)
     seed_error, freedom = _over_seeds(arms, statistic)
     if pivots is None or not np.isfinite(error + seed_error):
         return Interval(value)
     widths = _Widths(error, upper_tail(pivots), groups, seed_error, freedom)
     half = widths.at(1 - level)
+    if not math.isfinite(half):
+        return Interval(value)
     normal = half / NormalDist().inv_cdf((1 + level) / 2)
     return Interval(value, value - half, value + half, normal, widths.probability(abs(value)))
 
 
-def _pivots(statistic: Statistic, by_group: Array, value: float, draws: int, seed: int) -> Array | None:
-    """Return |draw − value| / SE(draw) of the draws that define it; None if fewer than half do."""
+def _pivots(
+    statistic: Statistic, by_group: Array, value: float, error: float, draws: int, seed: int
+) -> Array | None:
+    """Return |draw − value| / SE(draw) of the draws that define it; None if fewer than half do.
+
+    A draw that rests on a single group has no standard error. Its pivot is infinite: left out, those of two groups
+    would be 0 throughout.
+    """
     total, drawn_groups = by_group.sum(0), _draw(len(by_group), draws, seed)
     used = np.flatnonzero(_gradient(statistic, total, np.arange(len(total))))
     resampled = drawn_groups @ by_group
     drawn = statistic(resampled)
+    drawn_error = _standard_error(_gradient(statistic, resampled, used), by_group[:, used], drawn_groups)
+    without = np.where(np.isclose(drawn, value, rtol=1e-9, atol=1e-12), 0.0, np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = _standard_error(_gradient(statistic, resampled, used), by_group[:, used], drawn_groups)
-        pivots = np.abs(drawn - value) / error
-    pivots = np.where((drawn == value) & ~np.isfinite(pivots), 0.0, pivots)
-    pivots = pivots[np.isfinite(pivots)]
+        # The gradient is exact to about 8 digits.
+        pivots = np.where(drawn_error > 1e-6 * error, np.abs(drawn - value) / drawn_error, without)
+    pivots = pivots[np.isfinite(drawn) & np.isfinite(drawn_error)]
     return pivots if len(pivots) >= draws // 2 else None
 
 

@@ -10,7 +10,8 @@ from polarcast.data.errors import BadInput
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records, common_events
 from polarcast.hpc.scores.stats.aggregation import POOLED
-from polarcast.hpc.scores.stats.paired import Pair, Sums, compared, effect_of
+from polarcast.hpc.scores.stats.bootstrap import Interval
+from polarcast.hpc.scores.stats.paired import Sums, compared, effect_of, of_one
 
 LEVEL = 0.05
 DRAWS = 2_000
@@ -25,12 +26,14 @@ class CoverageCase:
         groups: Number of groups of events in a sample.
         seeds: Number of training runs of each arm in a sample.
         null: Whether both arms are drawn from the runs of the second one, so that there is no effect.
+        alone: Whether the interval of the second arm's score itself is looked at, not the comparison.
     """
 
     score: str
     groups: int
     seeds: int = 1
     null: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,16 @@ class Coverage:
     def error(self) -> float:
         """Binomial standard error of the share covered."""
         return float(np.sqrt(self.covered * (1 - self.covered) / max(self.trials, 1)))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Interval of one sample, whether it is marked, the sign-flip p-value, and the true effect or score."""
+
+    interval: Interval
+    is_significant: bool
+    sign_flip: float
+    truth: float
 
 
 def measure_coverage(
@@ -103,7 +116,7 @@ def measure_coverage(
     rng = np.random.default_rng([seed, case.groups, case.seeds, case.null])
     members = [np.flatnonzero(arms[0].groups == name) for name in np.unique(arms[0].groups)]
     outcomes = [_outcome(arms, members, case, rng, draws) for _ in range(trials)]
-    return _summary(case, [outcome for outcome in outcomes if np.isfinite(outcome[0].interval.low)])
+    return _summary(case, [outcome for outcome in outcomes if np.isfinite(outcome.interval.low)])
 
 
 def _outcome(
@@ -112,36 +125,39 @@ def _outcome(
     case: CoverageCase,
     rng: np.random.Generator,
     draws: int,
-) -> tuple[Pair, float]:
-    """Compare the arms in one sample; return the comparison and the true effect."""
+) -> _Outcome:
+    """Draw one sample and compare its arms."""
     runs = [rng.permutation(len(arm.values))[: case.seeds] for arm in arms]
     if case.null:
         drawn = rng.permutation(len(arms[1].values))
         runs = [drawn[: case.seeds], drawn[case.seeds : 2 * case.seeds]]
     chosen = [replace(arm, values=arm.values[rows]) for arm, rows in zip(arms, runs, strict=True)]
-    is_of_runs = arms[0].trained and case.seeds == 1
-    # Without an effect both arms hold the same runs, so that it is 0.
-    truth = effect_of(chosen[0], chosen[1]) if is_of_runs else effect_of(arms[0], arms[1])
     groups = [members[i] for i in rng.integers(len(members), size=case.groups)]
     events = np.concatenate(groups)
     names = np.repeat([f"{i}" for i in range(len(groups))], [len(group) for group in groups])
     samples = [replace(arm, values=arm.values[:, events], groups=names) for arm in chosen]
-    return compared(samples[0], samples[1], POOLED, draws), truth
+    known = chosen if arms[0].trained and case.seeds == 1 else arms
+    if case.alone:
+        truth = float(known[1].score_of(known[1].values.mean(0).sum(0)))
+        return _Outcome(of_one(samples[1], POOLED).interval, False, np.nan, truth)
+    pair = compared(samples[0], samples[1], POOLED, draws)
+    # Without an effect both arms hold the same runs, so that it is 0.
+    return _Outcome(pair.interval, pair.is_significant, pair.sign_flip, effect_of(known[0], known[1]))
 
 
-def _summary(case: CoverageCase, outcomes: Sequence[tuple[Pair, float]]) -> Coverage:
+def _summary(case: CoverageCase, outcomes: Sequence[_Outcome]) -> Coverage:
     if not outcomes:
         return Coverage(case, 0, *[float("nan")] * 7)
-    pairs, truths = zip(*outcomes, strict=True)
-    low, high = (np.array([getattr(pair.interval, name) for pair in pairs]) for name in ("low", "high"))
+    truths = np.array([outcome.truth for outcome in outcomes])
+    low, high = (np.array([getattr(outcome.interval, name) for outcome in outcomes]) for name in ("low", "high"))
     return Coverage(
         case,
-        trials=len(pairs),
+        trials=len(outcomes),
         covered=float(np.mean((low <= truths) & (truths <= high))),
         below=float(np.mean(truths < low)),
         above=float(np.mean(truths > high)),
-        significant=float(np.mean([pair.is_significant for pair in pairs])),
-        swapped=float(np.mean([pair.sign_flip < LEVEL for pair in pairs])),
+        significant=float(np.mean([outcome.is_significant for outcome in outcomes])),
+        swapped=float(np.mean([outcome.sign_flip < LEVEL for outcome in outcomes])),
         width=float(np.median(high - low)),
         effect=float(np.mean(truths)),
     )

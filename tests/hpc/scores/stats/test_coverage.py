@@ -13,6 +13,7 @@ from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import score
+from polarcast.hpc.scores.event_scores import EventScores
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.bootstrap import interval
 from polarcast.hpc.scores.stats.coverage import Coverage, CoverageCase, measure_coverage
@@ -48,6 +49,13 @@ def test_intervals_of_generated_storms(laws: tuple[Records, Records], name: str,
     print(f"{name} of {events} events: covered {found.covered:.1%} ± {found.error:.1%}")
     assert least <= found.covered <= 0.99
     assert found.trials > 290
+
+
+def test_intervals_of_a_score_itself(laws: tuple[Records, Records]) -> None:
+    case = CoverageCase("paper_rbias", 60, alone=True)
+    found = measure_coverage([laws[0]], [laws[1]], case, trained=False, trials=200)
+    assert 0.9 <= found.covered <= 0.99
+    assert found.effect == pytest.approx(EventScores(laws[1])["paper_rbias"])
 
 
 def test_runs_of_a_model_without_an_effect_are_rarely_marked(laws: tuple[Records, Records]) -> None:
