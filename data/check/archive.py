@@ -1,6 +1,7 @@
 """Check an archive. Every file is read once, in parallel over events; a bad file does not stop the check."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from polarcast.data.check.event import EventResult, check_across_events, check_e
 from polarcast.data.check.facts import FrameFacts, frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.leaks import group_finding
+from polarcast.data.check.observed import count, observed_finding
 from polarcast.data.check.plausibility import CheckedEvent
 from polarcast.data.errors import BadInput
 from polarcast.data.field_file import Field, read_field
+from polarcast.data.observed import ObservedPixels
 from polarcast.data.workers import run_all
 
 _FILES_PASSED = "all files are complete, finite, and of the same shape"
@@ -27,7 +30,8 @@ def check_archive(archive: Archive, workers: int = 1, on_event: Callable[[int], 
         on_event: Callback with the number of events done.
 
     Returns:
-        One finding for each kind of check that passed, one for each problem, and one on the groups of events.
+        One finding for each kind of check that passed, one for each problem, one on the groups of events, and one on
+        the observed pixels if there are masks.
     """
     shape = _usual_shape(archive)
     jobs = [(archive, event, shape) for event in archive.frames]
@@ -41,14 +45,17 @@ def check_archive(archive: Archive, workers: int = 1, on_event: Callable[[int], 
     ordered = [results[i] for i in sorted(results)]
     problems = [p for e in ordered for p in e.problems]
     passed = {"files": f"{sum(e.frames for e in ordered)} frames: {_FILES_PASSED}", **passed_checks(ordered)}
-    return [*to_findings([*problems, *check_across_events(ordered)], passed), group_finding(archive)]
+    found = [*to_findings([*problems, *check_across_events(ordered)], passed), group_finding(archive)]
+    counts = [e.observed for e in ordered if e.observed is not None]
+    return [*found, observed_finding(np.sum(counts, 0))] if counts else found
 
 
 def _check_event(job: tuple[Archive, int, tuple[int, ...]]) -> EventResult:
     """Read one event frame by frame, and check it."""
     archive, number, shape = job
     event = CheckedEvent(number, archive.variables, archive.heights_km)
-    problems: list[Problem] = [*_unindexed_frames(archive, number), *_bad_masks(archive, number, shape)]
+    problems = _unindexed_frames(archive, number)
+    masks, counts = _masks(archive, number, shape, problems), []
     facts: list[FrameFacts] = []
     for frame in archive.frames[number]:
         read = [
@@ -59,8 +66,10 @@ def _check_event(job: tuple[Archive, int, tuple[int, ...]]) -> EventResult:
         fields = [field for row in read for field in row]
         if all(field is not None for field in fields) and (rain is not None or not archive.has_rain):
             facts.append(frame_facts(frame, np.array(read, dtype=np.float32), rain, archive.variables))
+            counts += [] if masks is None or fields[0] is None else [count(masks.masks(frame)[0], fields[0])]
     measured = "zh" not in archive.provenance().get("derived", {})
-    return check_event(event, facts, problems, zh_is_measured=measured)
+    result = check_event(event, facts, problems, zh_is_measured=measured)
+    return replace(result, observed=np.sum(counts, 0)) if counts else result
 
 
 def _read(path: Path, shape: tuple[int, ...], problems: list[Problem]) -> Field | None:
@@ -91,13 +100,13 @@ def _unindexed_frames(archive: Archive, number: int) -> list[Problem]:
     return problems
 
 
-def _bad_masks(archive: Archive, number: int, shape: tuple[int, ...]) -> list[Problem]:
-    """Report masks of observed pixels that are damaged or on another grid."""
+def _masks(archive: Archive, number: int, shape: tuple[int, ...], problems: list[Problem]) -> ObservedPixels | None:
+    """Read the masks of observed pixels; if they are damaged or on another grid, add a problem and return None."""
     try:
-        archive.read_observed(number, shape)
+        return archive.read_observed(number, shape)
     except BadInput as error:
-        return [Problem("files", str(error.where), f"{error.what}: {error.fix}")]
-    return []
+        problems.append(Problem("files", str(error.where), f"{error.what}: {error.fix}"))
+        return None
 
 
 def _usual_shape(archive: Archive) -> tuple[int, ...]:

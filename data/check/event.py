@@ -11,6 +11,7 @@ import numpy.typing as npt
 from polarcast.data.check import plausibility
 from polarcast.data.check.facts import CLASSES_DBZ, VALUE_EDGES, FrameFacts, Real
 from polarcast.data.check.findings import Problem
+from polarcast.data.check.observed import Counts
 from polarcast.data.check.plausibility import CheckedEvent
 
 KINDS = {
@@ -49,6 +50,8 @@ class EventResult:
     values: Real = field(repr=False)
     classes: Real = field(repr=False)
     rain_sums: Real = field(repr=False)
+    observed: Counts | None = None
+    """Sums of `observed.count` over frames with masks."""
 
 
 def check_event(

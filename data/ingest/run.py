@@ -1,9 +1,10 @@
 """Ingest files into an archive, in parallel and resumable; a bad file does not affect the others."""
 
 import json
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import count
@@ -13,7 +14,7 @@ from typing import Any
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer
 from polarcast.data.ingest.claims import check_claims
-from polarcast.data.ingest.grids.events import derivation
+from polarcast.data.ingest.grids.events import Piece, derivation
 from polarcast.data.ingest.grids.frames import open_dataset, read_errors_as_bad_input
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.jobs import (
@@ -25,7 +26,6 @@ from polarcast.data.ingest.jobs import (
     VolumeJob,
     grid_one,
     is_gridded,
-    piece_identity,
     plan_one,
     write_one,
 )
@@ -38,6 +38,8 @@ GENERATOR = "polarcast data ingest"
 NO_RAIN = "none"
 _CACHE = ".ingest"
 _OURS = {_CACHE, ".lock"}
+_IDENTITY = re.compile(r"([^/]+)/([0-9]{1,9})-([0-9]{1,9})/(.+)")
+"""Identity in an event's note: SHA-256 of the file's content, range of frames, and tile; see `piece_identity`."""
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -211,7 +213,7 @@ def _jobs_of_sequences(
     if not found:
         return []
     _claim(out, "sequences", settings.sequences, "as given" if found[0].has_rain else NO_RAIN)
-    known = {note.get("identity") for note in event_notes(out).values()}
+    known = _known_parts(out)
     numbers = _free_numbers(out)
     jobs: list[EventJob] = []
     for plan in found:
@@ -221,10 +223,25 @@ def _jobs_of_sequences(
             )
             continue
         report.dropped.update(plan.dropped)
-        fresh = [p for p in plan.pieces if piece_identity(plan.source, p) not in known]
+        fresh = [p for p in plan.pieces if not _is_known(p, known.get((plan.source.sha256, p.tile), ()))]
         report.known += [plan.source.file] * (bool(plan.pieces) and not fresh)
         jobs += [PieceJob(out, next(numbers), settings.sequences, settings.pictures, plan.source, p) for p in fresh]
     return jobs
+
+
+def _known_parts(out: Path) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Return the frame ranges of the events that an archive has of each file's content and tile."""
+    found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for note in event_notes(out).values():
+        if parts := _IDENTITY.fullmatch(str(note.get("identity"))):
+            content, start, stop, tile = parts.groups()
+            found.setdefault((content, tile), []).append((int(start), int(stop)))
+    return found
+
+
+def _is_known(piece: Piece, ranges: Iterable[tuple[int, int]]) -> bool:
+    """Whether an event holds the piece: earlier versions did not divide long records into days."""
+    return any(start <= piece.start and piece.stop <= stop for start, stop in ranges)
 
 
 def _write_events(jobs: Sequence[EventJob], workers: int, report: IngestReport, progress: OnProgress) -> None:

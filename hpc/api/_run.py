@@ -30,6 +30,7 @@ from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.training.train import train as train_run
 from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.models.forecaster import Forecaster, InputSpec
+from polarcast.models.registry import get_model
 
 OnStep = Callable[[int, int, float], None]
 _FLAG = re.compile(r"(?<![^\s(])--([a-z]\w*)")
@@ -71,7 +72,7 @@ class Run:
     @property
     def scores(self) -> EventScores:
         """Scores of the last evaluation on the test split. Raises BadInput when there was none."""
-        return EventScores(read_records(self._folder.output.scores))
+        return EventScores(read_records(self._folder.output.scores), _is_random(self.config))
 
     def load_model(self, device: str | None = None) -> Forecaster:
         """Return the trained model in evaluation mode, a `torch.nn.Module`.
@@ -147,12 +148,17 @@ class Run:
         place = None if archive is None else path_of(archive, "archive")
         with _named_as_arguments(), ProgressBoard(Console(stderr=True, quiet=True)) as board:
             found = evaluate_records(self._folder, place, split, board, World())
-        return EventScores(found.records)
+        return EventScores(found.records, _is_random(self.config))
 
     @property
     def card(self) -> dict[str, Any]:
         """Parameters, FLOPs, arm and events of the trained run."""
         return read_json(self.path / "card.json")
+
+
+def _is_random(config: RunConfig) -> bool:
+    """Return whether a run depends on its seed: its model is trained, or builds on one that is."""
+    return config.base is not None or get_model(config.model["name"]).trained
 
 
 def _device(name: Any) -> torch.device:

@@ -1,6 +1,6 @@
 """Checks of the data and scores of a suite or sweep, before anything is made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,8 +126,8 @@ def _check_events(config: RunConfig, data: KnownData) -> None:
     """Raise BadInput if there is no training event, or if events are shorter than a window."""
     if not data.splits.get("train"):
         raise BadInput("no event is left to train on", "split", _SPLIT_FIX)
-    if config.is_placebo and (alone := [name for name, events in data.splits.items() if len(events) == 1]):
-        what = f"a placebo takes ZDR and KDP from other events, and {alone[0]} has one event only"
+    if config.is_placebo and (alone := [name for name, events in data.splits.items() if _is_one_group(events, data)]):
+        what = f"a placebo takes ZDR and KDP from other groups of events, and {alone[0]} has one only"
         raise BadInput(what, "split", _SPLIT_FIX)
     if config.data.hold_out:
         hold_out(data.splits["train"], config.data.hold_out, groups=data.groups)
@@ -135,6 +135,10 @@ def _check_events(config: RunConfig, data: KnownData) -> None:
     if config.is_nowcast and data.frames is not None and window > data.frames:
         what = f"a window has {window} frames, the longest event {data.frames}"
         raise BadInput(what, "data.lead_frames", "give fewer frames, or longer events")
+
+
+def _is_one_group(events: Sequence[int], data: KnownData) -> bool:
+    return len({data.groups.get(event, str(event)) for event in events}) == 1
 
 
 def _check_training(config: RunConfig, data: KnownData) -> None:

@@ -21,6 +21,7 @@ from polarcast.hpc.bench.run import Tables, is_paper_archive, paths_of, write_ta
 from polarcast.hpc.bench.suite import Suite, without_synthetic_rows
 from polarcast.hpc.bench.unfinished import finished_part
 from polarcast.hpc.evaluation.shards import shards_of
+from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.provenance import describe
 from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.hpc.utils.text import printable
@@ -49,7 +50,7 @@ def confirm(
 ) -> tuple[Tables, Path]:
     """Score chosen rows of a finished suite once on new data, without training.
 
-    Each set of rows that is scored is a look, which is recorded before its scores are known. To run the same look again
+    Each set of rows and of scores is a look, which is recorded before its scores are known. To run the same look again
     resumes it, or shows it, and is no further look.
 
     Args:
@@ -63,7 +64,8 @@ def confirm(
         The tables, whose note has the number of the look, and the folder they were written to.
 
     Raises:
-        BadInput: the suite is not finished, a model is unknown, or the archive shares an event with the suite's data.
+        BadInput: the suite is not finished, a model is unknown, the archive shares an event with the suite's data or
+            was looked at under another name, or the record of looks is lost.
     """
     suite = saved_suite(path)
     folder = SuiteFolder(path, suite.data)
@@ -77,7 +79,8 @@ def confirm(
             part = without_synthetic_rows(part)
         _check_new(trained_on, manifest, out)
         cells = [c for c in cells_of(suite, folder.shards) if c.model in part.models]
-        look = _begin_look(out, source, manifest, part, [folder.cell(c, trained_on).path.name for c in cells])
+        weights = {run.path.name: _weights(run) for run in (folder.cell(c, trained_on) for c in cells)}
+        look = _begin_look(out, source, manifest, part, weights)
         outputs = score_cells(cells, folder, trained_on, manifest, out, board, resume=True)
         shown, scored, missing = finished_part(part, outputs, out)
         note = "; ".join(filter(None, [_note(source, look), rain_note(suite.task, manifest), missing]))
@@ -133,7 +136,10 @@ def _data(source: _Source, out: Path, workers: int, board: ProgressBoard) -> Man
 
 
 def _check_new(trained_on: Manifest, manifest: Manifest, out: Path) -> None:
-    """Raise BadInput if the archive shares an event with the suite's data, or if the folder is of another archive."""
+    """Raise BadInput if the archive shares an event with the suite's data, or has another name or archive's folder."""
+    same = (f.parent.name for f in out.parent.glob(f"*/{LOOKS}") if f.parent != out and _digest(f) == manifest.digest())
+    if name := next(same, ""):
+        raise BadInput(f"was looked at as {name!r} already", out, f"name it {name}")
     known = _looks(out).get("data", {}).get("digest", manifest.digest())
     if known != manifest.digest():
         raise BadInput("holds looks at another archive of this name", out, "rename the archive")
@@ -145,26 +151,54 @@ def _looks(out: Path) -> dict[str, Any]:
     """Read the looks at an archive. Raises BadInput if they are damaged: they can't be counted any more."""
     file = out / LOOKS
     content = read_json(file)
+    if not file.exists() and any((out / "scores").glob("*.parquet")):
+        raise BadInput("is missing: looks at this archive can't be counted", file, "restore it, or use a new archive")
     if file.exists() and not (isinstance(content.get("looks"), list) and isinstance(content.get("data"), dict)):
         raise BadInput("is damaged: looks at this archive can't be counted", file, "restore it, or use a new archive")
     return content
 
 
-def _begin_look(out: Path, source: _Source, manifest: Manifest, part: Suite, runs: Sequence[str]) -> dict[str, Any]:
-    """Return the look at these runs: the one that was begun before, or a new one."""
+def _digest(looks: Path) -> str:
+    """Return the digest of the archive that looks are of; empty if they are damaged."""
+    data = read_json(looks).get("data")
+    return str(data.get("digest", "")) if isinstance(data, dict) else ""
+
+
+def _begin_look(out: Path, source: _Source, manifest: Manifest, part: Suite, weights: dict[str, str]) -> dict[str, Any]:
+    """Return the look at these runs and scores: the one that was begun before, or a new one.
+
+    Raises:
+        BadInput: a run was trained again after it was looked at.
+    """
     known = _looks(out) or {"data": {"digest": manifest.digest(), "name": source.name}, "looks": []}
     if source.synth:
         known["data"]["synth"] = asdict(source.synth)
+    tables = _chosen(part)
+    seen = {name: digest for look in known["looks"] for name, digest in look.get("weights", {}).items() if digest}
+    if again := [name for name, digest in weights.items() if seen.get(name, digest) != digest]:
+        raise BadInput("was trained again after a look at this archive", again[0], "confirm it on another --archive")
     for look in known["looks"]:
-        if look["runs"] == list(runs):
+        if look["runs"] == list(weights) and look.get("tables") == tables:
             return dict(look)
     made = describe(manifest)
     look = {
         "number": 1 + len(known["looks"]), "begun": _now(), "finished": None, "models": list(part.models),
-        "runs": list(runs), "code": made["code"], "machine": made["machine"],
+        "runs": list(weights), "weights": weights, "tables": tables,
+        "code": made["code"], "machine": made["machine"],
     }  # fmt: skip
     write_json(out / LOOKS, {**known, "looks": [*known["looks"], look]})
     return look
+
+
+def _weights(run: RunFolder) -> str:
+    """Return the digest of a run's weights; empty if there are none."""
+    return hashlib.sha256(run.weights_file.read_bytes()).hexdigest() if run.weights_file.exists() else ""
+
+
+def _chosen(part: Suite) -> dict[str, Any]:
+    """Return what can be chosen of each table after looking at it: rows, scores and comparisons."""
+    keys = ("models", "arms", "metrics", "aggregation", "versus")
+    return {name: {key: asdict(table)[key] for key in keys} for name, table in part.tables.items()}
 
 
 def _end_look(out: Path, look: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from polarcast.data.workers import run_all
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.rescore import saved_suite
 from polarcast.hpc.bench.suite import Suite
+from polarcast.hpc.bench.table import is_random
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.scores.stats.coverage import Coverage, CoverageCase, measure_coverage
@@ -34,14 +35,15 @@ class Compared:
 
     @classmethod
     def parse(cls, suite: Suite, first: str, second: str) -> "Compared":
-        """Parse `ARM` or `MODEL:ARM`; without a model, the first one of the suite that has both arms is meant.
+        """Parse `ARM` or `MODEL:ARM`; without a model, that with the most runs is meant, of those with both arms.
 
         Raises:
             BadInput: a model or arm is unknown.
         """
         sides = [text.rpartition(":") for text in (first, second)]
         arms = {arm for _, _, arm in sides}
-        usual = next((name for name in suite.models if arms <= set(suite.arms_of(name))), next(iter(suite.models)))
+        having = [name for name in suite.models if arms <= set(suite.arms_of(name))] or list(suite.models)
+        usual = max(having, key=lambda name: len(suite.seeds_of(name)) if is_random(suite, name) else 1)
         found = [(model or usual, arm) for model, _, arm in sides]
         for option, (model, arm) in zip(("--first", "--second"), found, strict=True):
             if model not in suite.models or arm not in suite.arms_of(model):

@@ -45,9 +45,13 @@ def _sample(table: ComparisonTable) -> str:
 
 
 def _observed(table: ComparisonTable) -> str:
-    if table.observed is None or table.observed > _ALL:
-        return ""
-    return f"{percent(table.observed)} of the pixels are observed; the others count nowhere."
+    parts = []
+    if table.observed is not None and table.observed <= _ALL:
+        parts = [f"{percent(table.observed)} of the pixels are observed; the others count nowhere."]
+    if table.without_forecast:
+        shares = ", ".join(f"{label} at {percent(share)}" for label, share in table.without_forecast.items())
+        parts.append(f"Forecasts are NaN at observed pixels, which count nowhere for that model: {shares}.")
+    return " ".join(parts)
 
 
 def _directions(table: ComparisonTable) -> str:
@@ -91,7 +95,10 @@ def _detectable(table: ComparisonTable, found: Sequence[Record]) -> str:
             known = largest.get(r.metric)
             if known is None or abs(known.detectable or 0) < abs(r.detectable):
                 largest[r.metric] = r
-    texts = [f"{parse_score(m).heading(table.protocol)} {size(r.detectable or 0, r.scale)}" for m, r in largest.items()]
+    texts = [
+        f"{parse_score(m).heading(table.protocol)} {size(r.detectable or 0, r.scale)}{' lower' * (r.scale == RATIO)}"
+        for m, r in largest.items()
+    ]
     more = "; …" * (len(texts) > _DETECTABLE_SHOWN)
     if not texts:
         return ""

@@ -165,7 +165,8 @@ def _whole_cell(row: _Row, column: Key) -> str:
     if record.value is None:
         return _absent(record, row.reasons)
     support = f"({support_text(record)} events)" if record.support < record.events else ""
-    return " ".join(filter(None, [_value(record), interval_text(record), support]))
+    limits = interval_text(record) or (_absent(record, row.reasons) if record.reason else "")
+    return " ".join(filter(None, [_value(record), limits, support]))
 
 
 def _absent(record: Record, reasons: Sequence[str]) -> str:

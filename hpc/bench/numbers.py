@@ -13,11 +13,11 @@ from polarcast.hpc.scores.query import Score
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.aggregation import POOLED
 from polarcast.hpc.scores.stats.bootstrap import Interval
-from polarcast.hpc.scores.stats.paired import RATIO, Sums, compared, of_events, of_one
+from polarcast.hpc.scores.stats.paired import RATIO, Sums, compared, events_of_mean, of_events, of_one
 
 Scores = Mapping[Run, Sequence[Records]]
 """Records of each seed, by (model, arm)."""
-_NO_INTERVAL = "undefined without some of the events"
+_NO_INTERVAL = "too few events contribute for an interval"
 
 
 class NumbersOfScore:
@@ -61,7 +61,7 @@ class NumbersOfScore:
         first, second = self._of(contrast.first), self._of(contrast.second)
         pair = compared(first, second, plain.aggregation)
         why = next(filter(None, (self.score.reason(s.values.sum((0, 1)), s.protocol) for s in (first, second))), "")
-        why = why or "an error of 0 has no ratio"
+        why = why or "an error of 0 or less has no ratio"
         counted = replace(
             self._counted(plain, [contrast.first, contrast.second]),
             unit="1" if pair.scale == RATIO else plain.unit,
@@ -79,16 +79,17 @@ class NumbersOfScore:
     def _counted(self, plain: Record, runs: Sequence[Run]) -> Record:
         """Add numbers of events, groups, pixels and seeds; of several runs, the smallest."""
         pixels = [self._pixels(run) for run in runs]
+        sides = [self._of(run) for run in runs]
         if plain.aggregation == POOLED:
-            supports = [int((of > 0).sum()) for of in pixels]
+            support = min(int((of > 0).sum()) for of in pixels)
         else:
-            supports = [int(np.isfinite(of_events(self._of(run))).sum()) for run in runs]
-        sums = self._of(runs[0])
+            support = int(events_of_mean(sides).sum())
+        sums = sides[0]
         return replace(
             plain,
             events=sums.values.shape[1],
-            support=min(supports),
-            seeds=min(len(self._of(run).values) for run in runs),
+            support=support,
+            seeds=min(len(side.values) for side in sides),
             groups=len(set(sums.groups.tolist())),
             pixels=number_or_none(min(float(of.sum()) for of in pixels)),
         )

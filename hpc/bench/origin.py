@@ -11,7 +11,7 @@ _COMMIT_LENGTH = 8
 
 
 def origin_of(provenances: Iterable[Mapping[str, Any]]) -> str:
-    """Return a sentence on where runs were made: one clause for each revision and machine that differ.
+    """Return a line on where runs were made: one clause for each revision and machine that differ.
 
     Retrained on another machine, models come out differently, because the order of floating-point sums differs.
 
@@ -29,7 +29,7 @@ def origin_of(provenances: Iterable[Mapping[str, Any]]) -> str:
     texts = [
         (text or "unknown") + (f" ({count} of {total} runs)" if several else "") for text, count in counts.most_common()
     ]
-    return f"Runs made at {'; '.join(texts[:_SHOWN])}{'; …' * (len(texts) > _SHOWN)}."
+    return f"Runs: {'; '.join(texts[:_SHOWN])}{'; …' * (len(texts) > _SHOWN)}."
 
 
 def _described(provenance: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from polarcast.data.files import write_text
-from polarcast.hpc.bench.contrasts import ARM_NAMES, is_versus
+from polarcast.hpc.bench.contrasts import ARM_NAMES, arm_rank, is_versus
 from polarcast.hpc.bench.costs import QUANTITIES, Cost, cost_rows
 from polarcast.hpc.bench.footnotes import footnote
 from polarcast.hpc.bench.layout import TableLayout, lay_out
@@ -20,6 +20,8 @@ from polarcast.hpc.bench.verdicts import verdicts
 from polarcast.hpc.utils.text import csv_text, markdown_text
 
 COST_TITLE = "Cost by model and arm"
+_LABEL_WIDTH = 12
+"""Characters of a label that a narrow terminal keeps, if it has so many."""
 
 
 def write_table(folder: Path, table: ComparisonTable) -> None:
@@ -74,23 +76,31 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def terminal_table(table: ComparisonTable) -> Table:
     """Return the table for a terminal; rows that share the first label are grouped, and the label is printed once."""
-    narrow, notes = _without_versus(table), footnote(table)
-    if len(narrow.records) < len(table.records):
-        notes += f"\nComparisons with {table.versus}: in the report and in tables/."
+    (narrow, left_out), notes = _narrow(table), footnote(table)
+    if left_out:
+        notes += f"\nComparisons with {' and '.join(left_out)}: in the report and in tables/."
     shown = Table(title=escape(table.title), caption=escape(notes), title_justify="left", caption_justify="left")
     grid = lay_out(narrow)
     for position, name in enumerate(grid.head):
         is_value = position >= grid.labels
-        shown.add_column(escape(name), justify="right" if is_value else "left", no_wrap=is_value)
+        least = None if is_value else min(_LABEL_WIDTH, max(len(line[position]) for line in grid.lines))
+        shown.add_column(escape(name), justify="right" if is_value else "left", no_wrap=is_value, min_width=least)
     _add_rows(shown, grid)
     return shown
 
 
-def _without_versus(table: ComparisonTable) -> ComparisonTable:
-    """Leave out the columns of `versus`, which exceed the width of a terminal."""
+def _narrow(table: ComparisonTable) -> tuple[ComparisonTable, list[str]]:
+    """Leave out columns that exceed the width of a terminal; return the references of those comparisons, too.
+
+    One comparison of the arms is left: dual-pol with radar, where there is one.
+    """
     if "arm" not in table.columns:
-        return table
-    return replace(table, records=[r for r in table.records if not is_versus(r.arm)])
+        return table, []
+    comparisons = sorted({r.arm for r in table.records if r.is_comparison}, key=arm_rank)
+    of_arms = [arm for arm in comparisons if not is_versus(arm)]
+    left_out = ["placebo"] * (len(of_arms) > 1) + [table.versus] * (len(of_arms) < len(comparisons))
+    kept = [r for r in table.records if not r.is_comparison or r.arm in of_arms[:1]]
+    return replace(table, records=kept), left_out
 
 
 def _add_rows(shown: Table, grid: TableLayout) -> None:

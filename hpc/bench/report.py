@@ -24,6 +24,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 table { display: block; overflow-x: auto }
 th, td { padding: 0.15rem 0.6rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap }
 th.label, td.label { text-align: left }
+th:first-child, td:first-child { position: sticky; left: 0; background: Canvas }
 figure { margin: 1.5rem 0 } img { max-width: 100%; background: white }
 figcaption, .note { font-size: 0.85rem; opacity: 0.8; white-space: pre-line }
 pre { overflow-x: auto; font-size: 0.8rem } details { margin: 1rem 0 }

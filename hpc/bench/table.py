@@ -1,10 +1,10 @@
 """Build tables of scores by arm and of their comparisons, with intervals. Pure functions of the records."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from polarcast.hpc.bench.contrasts import all_runs, contrasts_of, key_of_test, reference_label, runs_of
+from polarcast.hpc.bench.contrasts import Run, all_runs, contrasts_of, key_of_test, reference_label, runs_of
 from polarcast.hpc.bench.numbers import NumbersOfScore, Scores, number_or_none
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.suite import Suite, TableSpec
@@ -31,6 +31,7 @@ class ComparisonTable:
         origin: Revision and machine that the numbers came from.
         costs: Parameters and FLOPs of the arms, relative to each other.
         observed: Share of the pixels that are observed; None for records that do not tell.
+        without_forecast: Largest share of the observed pixels at which a model's forecasts are NaN, by label, above 0.
     """
 
     title: str
@@ -44,6 +45,7 @@ class ComparisonTable:
     origin: str = ""
     costs: str = ""
     observed: float | None = None
+    without_forecast: Mapping[str, float] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, object]:
         """Return plain values for JSON."""
@@ -87,8 +89,18 @@ def build_table(name: str, suite: Suite, scores: Scores, note: str = "", compare
     corrected, tests = _corrected(records, keys)
     versus = reference_label(suite, spec)
     return ComparisonTable(
-        spec.title, corrected, protocol, note, spec.rows, spec.columns, versus, tests, observed=_observed(every[0])
-    )
+        spec.title, corrected, protocol, note, spec.rows, spec.columns, versus, tests,
+        observed=_observed(every[0]), without_forecast=_without_forecast(suite, scores, all_runs(suite, spec)),
+    )  # fmt: skip
+
+
+def _without_forecast(suite: Suite, scores: Scores, runs: Iterable[Run]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for model, arm in runs:
+        if share := max(run.share_without_forecast for run in scores[model, arm]):
+            label = suite.models[model].label
+            shares[label] = max(share, shares.get(label, 0.0))
+    return shares
 
 
 def _observed(run: Records) -> float | None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from polarcast.hpc.bench.contrasts import OF_ARMS, VERSUS, arm_name
+from polarcast.hpc.bench.layout import HEAVY_MARK
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.table import ComparisonTable
 from polarcast.hpc.scores.query import parse_score
@@ -56,7 +57,7 @@ def _shown(record: Record, table: ComparisonTable) -> str:
     """Describe an effect whose interval excludes none."""
     text, limits = _effect(record, table)
     uncorrected = "" if record.p_holm is not None and record.p_holm < 0.05 else " (not after Holm correction)"
-    return f"{_name(record, table)} {text} {limits}{uncorrected}"
+    return f"{_name(record, table)}{HEAVY_MARK * record.is_heavy} {text} {limits}{uncorrected}"
 
 
 def _effect(record: Record, table: ComparisonTable) -> tuple[str, str]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value", str, float)
 _TOO_FEW_GROUPS = (
     "fewer than three groups of events can't be split: all events are test events; give groups by a table, --groups "
-    "TABLE, or ingest a longer record, day by day if one event lasts for days"
+    "TABLE, or ingest a longer record; if one event lasts for days, ingest it again into a new archive"
 )
 
 app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)

@@ -82,4 +82,17 @@ def _show_summary(tables: "Sequence[ScoreSummary]", about: dict[str, Any], as_js
     for table in tables:
         title = f"{plain(about['run'])} on {plain(about['scored_on'])}: {count} event{'s' * (count != 1)}"
         print_text(table.as_table(title))
+    for line in _coverage(about):
+        print_text(line)
     print_text(f"records {plain(about['records'])}")
+
+
+def _coverage(about: dict[str, Any]) -> list[str]:
+    """Say which pixels count in no score; nothing if all count, or if the records do not tell."""
+    observed, scored = about.get("observed_share", 1), about.get("scored_share", 1)
+    lines = []
+    if observed != 1:
+        lines.append(f"{100 * (observed or 0):.1f}% of the pixels are observed; the others count in no score")
+    if scored is not None and scored < 1:
+        lines.append(f"NaN: {100 * (1 - scored):.3g}% of the observed pixels have no forecast and count in no score")
+    return lines

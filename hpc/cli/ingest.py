@@ -39,7 +39,7 @@ def ingest(
     min_dbz: Annotated[float, typer.Option(help="Threshold in dBZ; weaker echo counts as none.")] = 5.0,
     step_minutes: Annotated[float, typer.Option(help="Minutes between frames.")] = 6.0,
     max_gap_minutes: Annotated[
-        float, typer.Option(help="Longest gap within an event; a longer one starts a new event.")
+        float, typer.Option(help="Longest gap within an event, of at most 24 hours; a longer one starts a new event.")
     ] = 15.0,
     pictures: Annotated[bool, typer.Option("--pictures", help="Draw each event before and after processing.")] = False,
     workers: Workers = None,

@@ -12,7 +12,7 @@ from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.arguments import check_split
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
-from polarcast.hpc.evaluation.summary import FEW, ScoreSummary, check_wanted, summarize
+from polarcast.hpc.evaluation.summary import FEW, ScoreSummary, check_wanted, shares, summarize
 from polarcast.hpc.runs.build import stored_shards
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.scores.records import Records, read_records
@@ -67,7 +67,8 @@ def evaluate_run(
     """Score one run and summarize the requested scores, on all ranks; the arguments are those of `evaluate_records`.
 
     Returns:
-        The requested scores, and a record of the run, its data, the number of events and the records file.
+        The requested scores, and a record of the run, its data, the numbers of events and groups, the shares of pixels
+        observed and scored, and the records file.
 
     Raises:
         BadInput: the run is not trained, the data lack variables that it reads, or a score is unknown.
@@ -76,7 +77,8 @@ def evaluate_run(
     found = evaluate_records(RunFolder(path, wanted.trust), archive, split, board, world, wanted.recorded)
     events = len(found.records.events)
     about = {"run": str(path), "scored_on": found.scored_on, "data": found.records.data, "events": events,
-             "records": str(found.file)}  # fmt: skip
+             "groups": len(set(found.records.groups.tolist())), "records": str(found.file),
+             **shares(found.records)}  # fmt: skip
     return summarize(found.records, wanted.scores, wanted.by, wanted.aggregation), about
 
 

@@ -114,6 +114,15 @@ def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregati
     return [_summary(records, axis, scores, aggregation) for axis, scores in groups.items()]
 
 
+def shares(records: Records) -> dict[str, float | None]:
+    """Return the share of the pixels that are observed, and the share of these that have a forecast, over all fields.
+
+    None without a pixel to count; empty for records of an earlier version, which did not count them.
+    """
+    names = [name for name in ("observed_share", "scored_share") if METRICS[name].families[0] in records.sums]
+    return {name: _value(records, Score(name), POOLED)[0] for name in names}
+
+
 def _axis_of(score: Score, by: str | None) -> str:
     """Return the requested axis if the score varies along it, else an empty name; the default axis if `by` is None."""
     if by is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.hpc.leaderboard.ranking import Board, Place
-from polarcast.hpc.scores.stats.paired import RATIO
+from polarcast.hpc.scores.stats.paired import DISTANCE, RATIO
 from polarcast.hpc.scores.wording import arrow
 from polarcast.hpc.utils.text import csv_text, script_json
 
@@ -54,6 +54,8 @@ def _interval_name(board: Board) -> str:
 def _caption(board: Board) -> str:
     what = "ratio to" if board.score.metric.scale == RATIO else "difference from"
     lines = [f"= no difference from the first shown: the {_interval_name(board)} of the {what} it includes no effect"]
+    if board.score.metric.scale == DISTANCE:
+        lines[0] += ", or both scores may be as near to the best value"
     if _lacks_seeds(board):
         lines.append(ONE_SEED)
     lines += [f"not ranked: {entry.name}, {reason}" for entry, reason in board.unranked]

@@ -12,7 +12,8 @@ from polarcast.hpc.leaderboard.entry import SCORES_FILE, VERIFIED_FILE, Entry, l
 from polarcast.hpc.scores.query import Score
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.aggregation import POOLED
-from polarcast.hpc.scores.stats.paired import Sums, compared, of_one
+from polarcast.hpc.scores.stats.bootstrap import Interval
+from polarcast.hpc.scores.stats.paired import DISTANCE, Sums, compared, of_one
 from polarcast.hpc.utils.text import printable
 from polarcast.models.registry import get_model
 
@@ -31,7 +32,7 @@ class Place:
         value: Score on all events.
         low: Lower limit of its 95% interval; NaN if undefined.
         high: Upper limit of its 95% interval; NaN if undefined.
-        is_tied: Whether it is the first, or its comparison with the first shows no difference.
+        is_tied: Whether it is the first, or its comparison with the first does not show which is better.
         events: Number of scored events.
         lacks_seeds: Whether its intervals leave out the variation between training runs: a run is one of a trained
             model.
@@ -163,6 +164,10 @@ def _reason(entry: Entry, score: Score) -> str:
         return f"external run with unverified scores; if it is your own, delete its {VERIFIED_FILE}"
     if get_model(entry.config.model["name"]).sees_truth:
         return "the model uses the observation as input"
+    if entry.config.is_placebo:
+        return "a placebo: its dual-pol variables are those of other events"
+    if share := entry.records.share_without_forecast:
+        return f"its forecast is NaN at {share:.2%} of the observed pixels, which no score counts"
     try:
         with np.errstate(all="ignore"):  # sums of damaged records may overflow
             sums = score.sums(entry.records)
@@ -185,7 +190,10 @@ def _places(runs: Sequence[tuple[Entry, Records]], score: Score) -> list[Place]:
     return [
         Place(
             entry, rank, intervals[entry].value, intervals[entry].low, intervals[entry].high,
-            entry == ordered[0] or not _is_certain(sums[entry], sums[ordered[0]]), sums[entry].values.shape[1],
+            entry == ordered[0]
+            or not _is_certain(sums[entry], sums[ordered[0]])
+            or (metric.scale == DISTANCE and not _is_nearer(intervals[ordered[0]], intervals[entry], metric.perfect)),
+            sums[entry].values.shape[1],
             sums[entry].lacks_seeds,
         )
         for rank, entry in enumerate(ordered, 1)
@@ -198,6 +206,18 @@ def _is_certain(worse: Sums, better: Sums) -> bool:
     Each run is a training of its own: the events' interval decides, because the variation between runs is unknown.
     """
     return compared(worse, better, POOLED).interval.excludes_zero
+
+
+def _is_nearer(first: Interval, other: Interval, best: float) -> bool:
+    """Return whether the intervals of two scores that differ show that the first is nearer to the best value.
+
+    They lie on one side of it, or the first one lies within the distance of the other.
+    """
+    limits = np.array([[first.low, first.high], [other.low, other.high]]) - best
+    if (limits > 0).all() or (limits < 0).all():
+        return True
+    straddles = limits[1, 0] <= 0 <= limits[1, 1]
+    return not straddles and bool(abs(limits[0]).max() < abs(limits[1]).min())
 
 
 def _is_random(entry: Entry) -> bool:

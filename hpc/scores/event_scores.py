@@ -29,6 +29,8 @@ class EventScores:
 
     records: Records
     """Sums of each event, from which every score is computed."""
+    trained: bool = False
+    """Whether the run is one training of a model whose scores depend on its seed."""
 
     __iter__ = None  # scores are asked for by name; there is no list of all of them
 
@@ -84,7 +86,10 @@ class Comparison:
         improved: Share of the events on which the second run is better.
         scale: `ratio` for errors such as RMSE, `difference` for skill scores such as CSI, `distance` for scores with a
             best value inside their range such as NB, where the sign does not tell which is better.
-        detectable: Smallest true effect that these events detect with 80% power, on the same scale.
+        detectable: Smallest true effect that these events detect with 80% power, on the same scale; of a ratio, the
+            reduction.
+        lacks_seeds: Whether a side is a single training of a model: interval and p then hold for these runs on other
+            events, and are no test of the models.
     """
 
     score: str
@@ -96,6 +101,7 @@ class Comparison:
     improved: float
     scale: str
     detectable: float
+    lacks_seeds: bool
 
     def __iter__(self) -> Iterator[float]:
         return iter((self.value, self.low, self.high, self.p))
@@ -105,8 +111,8 @@ def compare(first: EventScores, second: EventScores, score: str, *, aggregation:
     """Compare two runs: errors as ratios, skill scores as differences; see `Comparison`.
 
     The bootstrap resamples groups of events of both together. With one run on either side, the interval does not
-    include the variation between training runs: of trained models, it is no test. Limits and p are NaN for fewer events
-    than an interval needs.
+    include the variation between training runs: of trained models, it is no test (`lacks_seeds`). Limits and p are NaN
+    for fewer events than an interval needs.
 
     Args:
         first: Scores of the reference, such as the radar arm.
@@ -122,12 +128,12 @@ def compare(first: EventScores, second: EventScores, score: str, *, aggregation:
     _check_scores(second, "second")
     parsed = _single(score)
     common_events([first.records, second.records])
-    sums = [Sums.of(parsed, [side.records]) for side in (first, second)]
+    sums = [Sums.of(parsed, [side.records], side.trained) for side in (first, second)]
     found = compared(sums[0], sums[1], aggregation)
     difference = found.interval
     return Comparison(
         score, difference.value, difference.low, difference.high, difference.p_value, len(first.events), found.improved,
-        found.scale, found.detectable,
+        found.scale, found.detectable, found.lacks_seeds,
     )  # fmt: skip
 
 

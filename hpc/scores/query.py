@@ -14,7 +14,7 @@ from polarcast.hpc.scores.metrics import METRICS, Metric
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.records import Records
-from polarcast.hpc.scores.sums import FAMILIES, Family, families
+from polarcast.hpc.scores.sums import ADDED_LATER, FAMILIES, Family, families
 
 ALL = "*"
 ALWAYS = ("lead_time", "height")
@@ -92,7 +92,7 @@ class Score:
             BadInput: the records lack the family or a coordinate.
         """
         if self.family_name not in records.sums:
-            raise BadInput(f"these records do not contain {self}", "metrics", "score an ensemble or another task")
+            raise BadInput(f"these records do not contain {self}", "metrics", self._remedy(records.protocol))
         sums = records.sums[self.family_name]
         axes = [*ALWAYS, *self.family.axes]
         for position in reversed(range(len(axes))):
@@ -100,6 +100,13 @@ class Score:
                 chosen = self.indices(axes[position], records.protocol)
                 sums = np.take(sums, chosen, axis=1 + position).sum(1 + position)
         return sums.reshape(len(sums), -1)
+
+    def _remedy(self, protocol: Protocol) -> str:
+        """Return what to do about records of a protocol that lack the family."""
+        if min(protocol.shape) < self.family.least_side:
+            return f"score fields of at least {self.family.least_side} × {self.family.least_side} pixels"
+        is_older = self.family_name in ADDED_LATER and self.family.applies(protocol)
+        return "evaluate the run again with this version" if is_older else "score an ensemble or another task"
 
     def of(self, sums: Array, protocol: Protocol) -> Array:
         """Compute its value (…) from sums (…, s); NaN where undefined."""

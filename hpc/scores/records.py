@@ -73,6 +73,14 @@ class Records:
         by_event = {name: _sum_by_event(index, len(numbers), of) for name, of in sums.items()}
         return cls(protocol, numbers, by_event, data, _groups(numbers, groups or {}))
 
+    @property
+    def share_without_forecast(self) -> float:
+        """Share of the observed pixels at which the forecast is NaN; 0 for records that do not count them."""
+        if "observed" not in self.sums:
+            return 0.0
+        _, observed, scored = self.sums["observed"].reshape(-1, 3).sum(0)
+        return float(1 - scored / observed) if observed else 0.0
+
     def group_by_event(self) -> dict[int, str]:
         """Return the group of each event by its number."""
         return dict(zip(self.events.tolist(), self.groups.tolist(), strict=True))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.days import days_of
 from polarcast.data.ingest.event import Field, IngestedEvent
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.source import GriddedSource, open_source
@@ -26,7 +27,7 @@ _ECHO_DBZ = 20.0
 
 @dataclass(frozen=True)
 class Piece:
-    """One tile over one period without gaps; it becomes one event.
+    """One tile over one period without gaps, at most a day; it becomes one event.
 
     Attributes:
         path: Source file.
@@ -41,9 +42,14 @@ class Piece:
     east: float
 
     @property
+    def tile(self) -> str:
+        """Identifier of the tile of the file."""
+        return f"{self.south:.3f}/{self.east:.3f}"
+
+    @property
     def identity(self) -> str:
         """Identifier that is stable for the same part of a file."""
-        return f"{self.start}-{self.stop}/{self.south:.3f}/{self.east:.3f}"
+        return f"{self.start}-{self.stop}/{self.tile}"
 
 
 def plan(source: GriddedSource, settings: GridSettings) -> tuple[list[Piece], Counter[str]]:
@@ -125,10 +131,10 @@ def _corners(source: GriddedSource, settings: GridSettings) -> list[tuple[float,
 
 
 def _periods(source: GriddedSource, settings: GridSettings) -> list[tuple[int, int]]:
-    """Return frame ranges [start, stop) without a gap longer than `max_gap_minutes`."""
+    """Return frame ranges [start, stop) without a gap longer than `max_gap_minutes`, long ones divided into days."""
     gaps = np.diff(source.times) / np.timedelta64(1, "s") > 60 * settings.max_gap_minutes
     edges = [0, *(np.flatnonzero(gaps) + 1).tolist(), len(source.times)]
-    return list(pairwise(edges))
+    return [(a + start, a + stop) for a, b in pairwise(edges) for start, stop in days_of(source.times[a:b])]
 
 
 def _steps(source: GriddedSource, start: int, stop: int, settings: GridSettings) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.files import replacing
+from polarcast.data.ingest.days import days_of
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.resample import to_regular_steps
 from polarcast.data.ingest.volumes.frame import VolumeSettings, rain_description, rain_of_kdp
@@ -55,11 +56,13 @@ def load_gridded(path: Path) -> GriddedVolume:
 def group_scans(scans: Sequence[Scan], max_gap_minutes: float) -> list[list[Scan]]:
     """Group scans by radar into sequences without gaps longer than `max_gap_minutes`, ordered by time.
 
+    Sequences of more than a day are divided into days, see `days_of`.
     Only the first of several scans at the same second is used, because an event has one frame per time.
     """
     ordered = sorted(scans, key=lambda s: (s.site, s.time, s.source["sha256"]))
     sites = (list(scans) for _, scans in groupby(ordered, key=lambda s: s.site))
-    return [run for site_scans in sites for run in _runs(site_scans, max_gap_minutes)]
+    runs = [run for site_scans in sites for run in _runs(site_scans, max_gap_minutes)]
+    return [run[start:stop] for run in runs for start, stop in days_of(np.array([scan.time for scan in run]))]
 
 
 def _runs(scans: list[Scan], max_gap_minutes: float) -> Iterator[list[Scan]]:

@@ -115,7 +115,10 @@ def measure_coverage(
             raise BadInput(f"samples need {needed} runs, there are {len(arm.values)}", "--seeds", "give fewer seeds")
     rng = np.random.default_rng([seed, case.groups, case.seeds, case.null])
     members = [np.flatnonzero(arms[0].groups == name) for name in np.unique(arms[0].groups)]
-    outcomes = [_outcome(arms, members, case, rng, draws) for _ in range(trials)]
+    is_of_runs = trained and case.seeds == 1
+    # Without an effect both arms hold the same runs, so that it is 0.
+    common = None if is_of_runs else _truth(arms, case)
+    outcomes = [_outcome(arms, members, case, rng, draws, common) for _ in range(trials)]
     return _summary(case, [outcome for outcome in outcomes if np.isfinite(outcome.interval.low)])
 
 
@@ -125,8 +128,9 @@ def _outcome(
     case: CoverageCase,
     rng: np.random.Generator,
     draws: int,
+    truth: float | None,
 ) -> _Outcome:
-    """Draw one sample and compare its arms."""
+    """Draw one sample and compare its arms; without a common true effect, it is that of the runs drawn."""
     runs = [rng.permutation(len(arm.values))[: case.seeds] for arm in arms]
     if case.null:
         drawn = rng.permutation(len(arms[1].values))
@@ -136,13 +140,18 @@ def _outcome(
     events = np.concatenate(groups)
     names = np.repeat([f"{i}" for i in range(len(groups))], [len(group) for group in groups])
     samples = [replace(arm, values=arm.values[:, events], groups=names) for arm in chosen]
-    known = chosen if arms[0].trained and case.seeds == 1 else arms
+    truth = _truth(chosen, case) if truth is None else truth
     if case.alone:
-        truth = float(known[1].score_of(known[1].values.mean(0).sum(0)))
         return _Outcome(of_one(samples[1], POOLED).interval, False, np.nan, truth)
     pair = compared(samples[0], samples[1], POOLED, draws)
-    # Without an effect both arms hold the same runs, so that it is 0.
-    return _Outcome(pair.interval, pair.is_significant, pair.sign_flip, effect_of(known[0], known[1]))
+    return _Outcome(pair.interval, pair.is_significant, pair.sign_flip, truth)
+
+
+def _truth(arms: Sequence[Sums], case: CoverageCase) -> float:
+    """Return the effect, or the score of the second arm, on all events."""
+    if case.alone:
+        return float(arms[1].score_of(arms[1].values.mean(0).sum(0)))
+    return effect_of(arms[0], arms[1])
 
 
 def _summary(case: CoverageCase, outcomes: Sequence[_Outcome]) -> Coverage:

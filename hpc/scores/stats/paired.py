@@ -23,6 +23,8 @@ from polarcast.hpc.scores.stats.significance import minimum_detectable_effect, p
 
 RATIO, DISTANCE, DIFFERENCE = "ratio", "distance", "difference"
 """Scales on which two values of a score are compared (`Metric.scale`)."""
+_VAST = math.log(1000)
+"""Half-width of an interval of a ratio that very few events give, and that is not shown."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Pair:
             is of the logarithm.
         by_event: The same of each event, (e,).
         improved: Probability of improvement, the share of events in which the second is better.
-        detectable: Smallest true effect that is detected with 80% power, on the scale of the interval.
+        detectable: Smallest true effect that is detected with 80% power, on the scale of the interval; of a ratio the
+            reduction x, so that an increase is detected from 1 / (1 + x) − 1. NaN if no possible effect is that large.
         sign_flip: p-value of the sign-flip test by groups of events, for these training runs.
         heaviest: Largest share that one group of events has of a sum it is computed from.
         lacks_seeds: Whether the interval leaves out the variation between training runs, because an arm has only one.
@@ -119,9 +122,9 @@ def of_one(sums: Sums, aggregation: str) -> Single:
     is_ratio = sums.score.metric.scale == RATIO
     found = interval(arms, (lambda s: logarithm(value(s))) if is_ratio else value)
     if is_ratio:
-        found = found.mapped(_exp)
-        if not np.isfinite(found.value) and value(arms[0].mean(0).sum(0)) == 0:  # a perfect score has no logarithm
-            found = Interval(0.0)
+        found = _unless_vast(found).mapped(_exp)
+        if not np.isfinite(found.value):  # 0 of a perfect forecast, or a fair CRPS below 0, has no logarithm
+            found = Interval(float(value(arms[0].mean(0).sum(0))))
     by_group = arms[0].mean(0)
     return Single(found.within(*sums.score.metric.limits), heaviest_share(by_group, value), sums.lacks_seeds)
 
@@ -147,14 +150,16 @@ def compared(first: Sums, second: Sums, aggregation: str, draws: int = DRAWS) ->
     means = [arm.mean(0) for arm in arms]
     by_event = effect(of_events(first), of_events(second))
     better = abs(of_events(first) - metric.perfect) - abs(of_events(second) - metric.perfect)
-    shown = _expm1 if metric.scale == RATIO else float
+    is_ratio = metric.scale == RATIO
+    reach = metric.limits[1] - metric.limits[0]
+    found = _unless_vast(found) if is_ratio else found
+    detectable = minimum_detectable_effect(found.error)
     return Pair(
         scale=metric.scale,
-        interval=found.mapped(shown),
-        by_event=np.expm1(by_event) if metric.scale == RATIO else by_event,
+        interval=found.mapped(_expm1) if is_ratio else found.within(-reach, reach),
+        by_event=np.expm1(by_event) if is_ratio else by_event,
         improved=probability_of_improvement(better),
-        detectable=shown(-minimum_detectable_effect(found.error)) if metric.scale == RATIO
-        else minimum_detectable_effect(found.error),
+        detectable=_expm1(-detectable) if is_ratio else detectable if detectable <= reach else math.nan,
         sign_flip=sign_flip(means[0], means[1], lambda a, b: effect(values[0](a), values[1](b))),
         heaviest=heaviest_share(np.concatenate(means, -1), statistic),
         lacks_seeds=first.lacks_seeds or second.lacks_seeds,
@@ -169,6 +174,11 @@ def effect_of(first: Sums, second: Sums, aggregation: str = POOLED) -> float:
     return (math.expm1 if metric.scale == RATIO else float)(_effect(metric.scale)(*totals))
 
 
+def _unless_vast(found: Interval) -> Interval:
+    """Return an interval of a logarithm, without its limits if they are factors apart that say nothing."""
+    return Interval(found.value) if found.high - found.low > 2 * _VAST else found
+
+
 def _effect(scale: str) -> Callable[[Array, Array], Array]:
     """Return the function of two scores (…) whose value 0 means no effect."""
     if scale == RATIO:
@@ -180,11 +190,14 @@ def _prepared(sides: Sequence[Sums], aggregation: str) -> tuple[list[Array], lis
     """Return the sums of each side by seed and group, (k, g, s), and the functions that compute scores from them."""
     if aggregation == POOLED:
         return [_by_group(side.values, side.groups) for side in sides], [side.score_of for side in sides]
-    by_event = [side.score_of(side.values) for side in sides]
-    # An event counts if every run defines it, so that all means are of the same events.
-    defined = np.all([np.isfinite(values).all(0) for values in by_event], 0)
+    by_event, defined = [side.score_of(side.values) for side in sides], events_of_mean(sides)
     sums = [np.stack([np.where(defined, values, 0), np.broadcast_to(defined, values.shape)], -1) for values in by_event]
     return [_by_group(s, side.groups) for s, side in zip(sums, sides, strict=True)], [_mean] * len(sides)
+
+
+def events_of_mean(sides: Sequence[Sums]) -> npt.NDArray[np.bool_]:
+    """Return which events a mean over events includes, (e,): those that every run defines, the same on all sides."""
+    return np.all([np.isfinite(side.score_of(side.values)).all(0) for side in sides], 0)
 
 
 def _by_group(values: Array, groups: npt.NDArray[np.str_]) -> Array:

@@ -156,8 +156,40 @@ def test_the_verb_confirms_a_finished_suite(suite: Path, tmp_path: Path, capsys:
     assert Path(shown["folder"]).parent == suite / "confirm"
     [table] = shown["tables"].values()
     assert "first look" in table["note"]
-    assert table["origin"].startswith("Runs made at")
+    assert table["origin"].startswith("Runs:")
     assert any(sentence.startswith("published, radar vs fitted: ") for sentence in table["verdicts"])
     page = (Path(shown["folder"]) / "report.html").read_text()
     assert "<h3>Verdict</h3>" in page
-    assert "Runs made at" in page
+    assert "Runs:" in page
+
+
+def test_other_scores_of_the_same_runs_are_another_look(suite: Path, board: ProgressBoard) -> None:
+    _, out = confirm(suite, None, None, 1, board)
+    file = suite / "suite.yaml"
+    file.write_text(file.read_text().replace("- nb\n", "- mae\n"))
+    tables, _ = confirm(suite, None, None, 1, board)
+    assert {r.metric for r in tables["main"].records} == {"rmse", "mae"}
+    assert "look 2 of this archive" in tables["main"].note
+    assert [look["number"] for look in looks(out)] == [1, 2]
+
+
+def test_looks_are_neither_forgotten_nor_renamed(suite: Path, board: ProgressBoard, tmp_path: Path) -> None:
+    write_archive(tmp_path / "new", 2, size=32, seed=77, preset="tiny", frames=2)
+    _, out = confirm(suite, ["fitted"], tmp_path / "new", 1, board)
+    shutil.copytree(tmp_path / "new", tmp_path / "newer")
+    with pytest.raises(BadInput, match="was looked at as 'new' already"):
+        confirm(suite, None, tmp_path / "newer", 1, board)
+    assert not (suite / "confirm" / "newer" / LOOKS).exists()
+    (out / LOOKS).unlink()
+    with pytest.raises(BadInput, match="is missing: looks at this archive can't be counted"):
+        confirm(suite, None, tmp_path / "new", 1, board)
+
+
+def test_a_run_that_is_trained_again_needs_another_archive(suite: Path, board: ProgressBoard) -> None:
+    _, out = confirm(suite, ["fitted"], None, 1, board)
+    [weights] = (suite / "cells").glob("fitted-radar-*/model.safetensors")
+    [other] = (suite / "cells").glob("fitted-dualpol-*/model.safetensors")
+    shutil.copy(other, weights)
+    with pytest.raises(BadInput, match="was trained again after a look at this archive"):
+        confirm(suite, ["fitted"], None, 1, board)
+    assert len(looks(out)) == 1

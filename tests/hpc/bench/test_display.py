@@ -1,5 +1,6 @@
 """Conventions of tables: direction, support, reasons, heavy events, groups, origin, and sentences from intervals."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from polarcast.hpc.bench.costs import Cost, cost_note
 from polarcast.hpc.bench.layout import lay_out
@@ -26,14 +28,20 @@ PROTOCOL = Protocol(unit="mm/h", shape=(8, 8))
 
 
 def records(
-    noise: float, seed: int = 0, rain: np.ndarray | None = None, groups: dict[int, str] | None = None
+    noise: float,
+    seed: int = 0,
+    rain: np.ndarray | None = None,
+    groups: dict[int, str] | None = None,
+    without: int = 0,
 ) -> Records:
-    """Records of events with noisy forecasts; `rain` scales the observed rain of each event."""
+    """Records of events with noisy forecasts; `rain` scales the observed rain, `without` rows have no forecast."""
     factor = torch.ones(EVENTS) if rain is None else torch.as_tensor(rain, dtype=torch.float32)
     observed = torch.empty(EVENTS, 8, 8).exponential_(0.2, generator=torch.Generator().manual_seed(9))
     observed = observed * factor[:, None, None]
     error = torch.randn(observed.shape, generator=torch.Generator().manual_seed(seed)) * noise * factor[:, None, None]
-    sums = score_fields((observed + error).clamp(min=0)[:, None], observed, PROTOCOL)
+    forecast = (observed + error).clamp(min=0)
+    forecast[:, :without] = torch.nan
+    sums = score_fields(forecast[:, None], observed, PROTOCOL)
     by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
     return Records.of_windows(PROTOCOL, np.arange(EVENTS), by_window, groups=groups)
 
@@ -195,7 +203,7 @@ def test_origin_names_each_revision_and_machine() -> None:
     here = {"code": {"commit": "c0ffee1234", "diff_sha256": ""}, "host": "a", "machine": "x86_64",
             "packages": {"torch": "2.9"}}  # fmt: skip
     there = {**here, "code": {"commit": "beef5678", "diff_sha256": "1"}, "host": "b", "gpu": "H100"}
-    assert origin_of([here, here]) == "Runs made at revision c0ffee12 on a (x86_64, torch 2.9)."
+    assert origin_of([here, here]) == "Runs: revision c0ffee12 on a (x86_64, torch 2.9)."
     both = origin_of([here, there, here])
     assert "revision c0ffee12 on a (x86_64, torch 2.9) (2 of 3 runs)" in both
     assert "revision beef5678 with uncommitted changes on b (x86_64, H100, torch 2.9) (1 of 3 runs)" in both
@@ -212,9 +220,9 @@ def test_costs_are_written_and_named_below_tables(tmp_path: Path) -> None:
     assert len((tmp_path / "cost.csv").read_text().splitlines()) == 3
     grid = cost_grid(costs)
     assert grid.lines[0][:4] == ["Net", "radar", "990", "0.990"]
-    table = replace(a_table(records(3.0), records(1.5, 1), "rmse"), costs=cost_note(costs), origin="Runs made at x.")
+    table = replace(a_table(records(3.0), records(1.5, 1), "rmse"), costs=cost_note(costs), origin="Runs: x.")
     assert "Cost: parameters and FLOPs of a training step, relative to dual-pol: radar: Net 0.990" in markdown(table)
-    assert "Runs made at x." in markdown(table)
+    assert "Runs: x." in markdown(table)
     write_costs(tmp_path / "none", [])
     assert not (tmp_path / "none").exists()
 
@@ -228,3 +236,56 @@ def test_the_terminal_leaves_columns_of_the_reference_to_the_report() -> None:
     assert [str(column.header) for column in shown.columns][-2:] == ["dual-pol vs radar", "95% interval"]
     assert "Comparisons with one: in the report" in str(shown.caption)
     assert "radar vs one" in markdown(table)
+
+
+def test_forecasts_that_are_missing_are_told() -> None:
+    assert "NaN" not in markdown(a_table(records(3.0), records(1.5, 1), "rmse"))
+    text = markdown(a_table(records(3.0), records(1.5, 1, without=2), "rmse"))
+    assert "Forecasts are NaN at observed pixels, which count nowhere for that model: Law at 25%." in text
+
+
+def test_a_narrow_terminal_keeps_labels_and_one_comparison() -> None:
+    spec = TableSpec(title="T", metrics=["rmse", "csi@threshold=10"], versus="law")
+    models = {
+        name: ModelSpec(label=f"Z–R law {name}", set={"model": {"name": "power_law"}}) for name in ("law", "other")
+    }
+    suite = Suite(name="s", arms=["radar", "dualpol", "placebo"], models=models, tables={"t": spec})
+    scores = {(m, arm): [records(1.0 + i, i)] for m in models for i, arm in enumerate(suite.arms)}
+    table = build_table("t", suite, scores)
+    shown = terminal_table(table)
+    assert [c.header for c in shown.columns if " vs " in str(c.header)] == ["dual-pol vs radar"]
+    assert "Comparisons with placebo and Z–R law law: in the report" in str(shown.caption)
+    console = Console(width=90, file=io.StringIO(), color_system=None)
+    console.print(shown)
+    assert "Z–R law" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "placebo vs radar" in markdown(table)
+
+
+def test_the_events_of_a_mean_are_those_of_both_arms() -> None:
+    """FAR is undefined where nothing is forecast: in other events on each arm."""
+    rain = np.ones(EVENTS)
+    radar, dualpol = records(0.0, rain=rain), records(0.0, rain=rain)
+    for run, without in ((radar, slice(0, 4)), (dualpol, slice(2, 7))):
+        run.sums["contingency"][without] = [0, 1, 0, 63]
+    spec = TableSpec(title="T", metrics=["far@threshold=10"], aggregation="mean")
+    suite = Suite(
+        name="s", models={"law": ModelSpec(label="L", set={"model": {"name": "power_law"}})}, tables={"t": spec}
+    )
+    table = build_table("t", suite, {("law", "radar"): [radar], ("law", "dualpol"): [dualpol]})
+    supports = {r.arm: r.support for r in table.records}
+    assert supports == {"radar": EVENTS - 4, "dualpol": EVENTS - 5, "difference": EVENTS - 7}
+
+
+def test_verdicts_and_cells_say_what_an_interval_lacks() -> None:
+    rain = np.ones(EVENTS)
+    rain[0] = 30
+    table = a_table(records(3.0, rain=rain), records(1.0, 1, rain=rain), "rmse")
+    assert one(table, "difference", "rmse").is_heavy
+    assert all("RMSE† " in sentence for sentence in verdicts(table) if "lower" in sentence)
+    few = [records(noise, seed) for noise, seed in ((3.0, 0), (1.0, 1))]
+    for run in few:
+        for of in run.sums.values():
+            of[2:] = 0
+    wide = a_table(*few, "rmse", "mae", rows=["model", "arm"], columns=["metric"])
+    assert all("–¹" in cell for line in lay_out(wide).lines for cell in line[2:])
+    assert "–¹ too few events contribute for an interval." in markdown(wide)

@@ -15,8 +15,10 @@ from polarcast.data.loading.reader import Reader, open_reader
 from polarcast.data.shards.manifest import Manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
+from polarcast.hpc.cli.evaluate import _coverage
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import _sums, score, scored_observation
+from polarcast.hpc.evaluation.summary import shares
 from polarcast.hpc.scores.echo_change import CHANGES, change_of
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
 from polarcast.hpc.scores.query import parse_score
@@ -68,6 +70,27 @@ def assert_equal(one: Records, other: Records) -> None:
     assert set(one.sums) == set(other.sums)
     for name, sums in one.sums.items():
         np.testing.assert_array_equal(sums, other.sums[name], err_msg=name)
+
+
+def test_an_evaluation_says_which_pixels_count_in_no_score(storms: Manifest) -> None:
+    """A forecast that is NaN where it is hard would otherwise be better unseen."""
+
+    def half(batch: Batch) -> torch.Tensor:
+        return forecast_of(batch).masked_fill(torch.arange(32) < 16, torch.nan)
+
+    reader = reader_of(storms, "qpe")
+    masks = reader.read(range(len(reader))).observed
+    assert masks is not None
+    expected = {"observed_share": masks.double().mean().item(), "scored_share": 1.0}
+    assert shares(score(forecast_of, reader, World())) == pytest.approx(expected)
+    expected["scored_share"] = masks[..., 16:].sum().item() / masks.sum().item()
+    found = shares(score(half, reader, World()))
+    assert found == pytest.approx(expected)
+    observed, nan = _coverage(dict(found))
+    assert observed.startswith(f"{100 * expected['observed_share']:.1f}% of the pixels are observed")
+    assert nan.startswith(f"NaN: {100 * (1 - expected['scored_share']):.3g}% of the observed pixels")
+    assert not _coverage({"observed_share": 1.0, "scored_share": 1.0})
+    assert not _coverage({})
 
 
 @pytest.mark.parametrize("task", ["qpe", "nowcast"])

@@ -101,6 +101,32 @@ def test_a_run_with_a_multiple_of_the_error_does_not_tie_because_of_one_storm(tm
     assert values[1][1] - values[0][1] < 0.1 * (values[1][0] - values[0][0])
 
 
+def biased(factor: float, spread: float) -> Records:
+    """Records of events whose forecast is a multiple of the rain, more or less, so that their NB is known."""
+    rain = torch.full((16, 4, 4), 5.0)
+    factors = factor + spread * torch.randn(16, generator=torch.Generator().manual_seed(round(100 * factor)))
+    protocol = Protocol(unit="mm/h", shape=(4, 4))
+    sums = score_fields((rain * factors[:, None, None])[:, None], rain, protocol)
+    by_window = {name: of.double().numpy()[:, None, None] for name, of in sums.items()}
+    return Records.of_windows(protocol, np.arange(16), by_window)
+
+
+def test_biases_that_differ_tie_unless_one_is_nearer_to_none(tmp_path: Path) -> None:
+    runs = {
+        "less": biased(0.91, 0.05),
+        "more": biased(1.10, 0.05),
+        "far": biased(1.5, 0.05),
+        "lower": biased(0.7, 0.05),
+    }
+    for name, run in runs.items():
+        a_run(tmp_path / name, run)
+    board = only_board(tmp_path, "nb")
+    tied = {place.entry.name: place.is_tied for place in board.places}
+    # NB of about −9 and +10% differ, but not in size.
+    assert tied == {"less": True, "more": True, "far": False, "lower": False}
+    assert "as near to the best value" in str(terminal_table(board).caption)
+
+
 def test_a_board_says_what_one_run_of_a_model_can_not_tell(tmp_path: Path) -> None:
     a_run(tmp_path / "net" / "one", records(1.0))
     a_run(tmp_path / "net" / "two", records(3.0))

@@ -58,6 +58,10 @@ def test_errors_are_compared_as_ratios_with_an_interval() -> None:
     assert found.low < found.value < found.high < 0
     assert found.p < 0.05
     assert (found.events, found.improved) == (12, 1.0)
+    assert not found.lacks_seeds
+    trained = EventScores(better.records, trained=True)
+    assert compare(worse, trained, "rmse").lacks_seeds
+    assert tuple(compare(worse, trained, "rmse")) == tuple(found)
     value, low, high, p = found
     assert (value, low, high, p) == (found.value, found.low, found.high, found.p)
     back = compare(better, worse, "rmse")
@@ -98,6 +102,6 @@ def test_it_is_shown_in_one_line_and_is_no_list() -> None:
 
 def test_an_interval_stays_within_the_range_of_its_score() -> None:
     forecast, observed = fields(3)
-    few = EVENTS < 3
+    few = EVENTS < 4
     found = scores_of(forecast[few], observed[few], EVENTS[few]).interval("csi@threshold=10")
     assert 0 <= found.low <= found.value <= found.high <= 1

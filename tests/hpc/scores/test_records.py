@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from polarcast.data.errors import BadInput
 from polarcast.hpc.scores.continuous import MOMENTS
 from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records, common_events, read_records, write_records
 from polarcast.hpc.scores.sums import FAMILIES, families, score_fields
 from tests.support.fields import PAIRS, missing, rain
@@ -229,3 +230,16 @@ def test_changed_bytes_are_noticed_wherever_they_are(tmp_path: Path) -> None:
         file.write_bytes(bytes(changed))
         with pytest.raises(BadInput):
             read_records(file)
+
+
+@pytest.mark.parametrize(
+    ("score", "remedy"),
+    [("spread_skill", "score an ensemble"), ("ssim", "fields of at least 11 × 11 pixels")],
+)
+def test_a_score_that_the_records_lack_is_refused_with_the_reason(score: str, remedy: str) -> None:
+    tiny = Protocol(unit="mm/h", shape=(8, 8))
+    sums = score_fields(rain(1)[:, None, :8, :8], rain(2)[:, :8, :8], tiny)
+    records = Records.of_windows(tiny, EVENTS, {name: of.double().numpy()[:, None, None] for name, of in sums.items()})
+    with pytest.raises(BadInput, match="do not contain") as error:
+        parse_score(score).sums(records)
+    assert remedy in str(error.value)

@@ -131,7 +131,7 @@ def test_placebo_without_another_variable_is_refused() -> None:
 
 def test_suite_on_a_split_of_one_event_is_refused_before_training(shards: Manifest) -> None:
     data = known_of(replace(shards, splits={**shards.splits, "test": shards.splits["test"][:1]}))
-    with pytest.raises(BadInput, match="test has one event only"):
+    with pytest.raises(BadInput, match="test has one only"):
         check_run(load_config("demo", ["arm=placebo"]), data, "models, U-Net")
 
 

@@ -194,3 +194,43 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     disagreeing = np.concatenate([sums * [0.7, 1], sums, sums * [1.3, 1]])
     widths = [i.high - i.low for i in (interval([agreeing], ratio), interval([disagreeing], ratio))]
     assert widths[1] > 1.3 * widths[0]
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_two_or_three_groups_are_too_few_for_an_interval(groups: int) -> None:
+    """Most or many draws hold a single group, whose standard error is 0."""
+    rng = np.random.default_rng(groups)
+    pair = [skewed_events(rng, groups), skewed_events(rng, groups)]
+    found = interval(pair, difference)
+    assert np.isfinite(found.value)
+    assert np.isnan([found.low, found.high, found.error, found.p_value]).all()
+    assert np.isfinite(interval([skewed_events(rng, 4), skewed_events(rng, 4)], difference).low)
+
+
+@pytest.mark.parametrize("contributing", [2, 3, 4])
+def test_a_score_of_a_few_of_many_groups_has_no_interval(contributing: int) -> None:
+    sums = skewed_events(np.random.default_rng(0), 60)
+    sums[:, contributing:] = 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = interval([sums], ratio)
+    assert np.isfinite(found.value)
+    assert np.isnan([found.low, found.high, found.p_value]).all()
+
+
+def test_p_values_stop_at_the_share_of_draws_without_a_standard_error() -> None:
+    sums = np.stack([np.linspace(1, 1.01, 4), np.ones(4)], -1)[None]
+    assert interval([sums], ratio).p_value == pytest.approx(4 / 4**4, rel=0.3)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_net_beside_a_baseline_without_seeds_has_no_fewer_than_nominal_coverage(seeds: int) -> None:
+    """The standard error over seeds is 1.4 times that over events, and only one side has it."""
+    rng = np.random.default_rng(seeds)
+    found = []
+    for trial in range(500):
+        events = rng.normal(0, 1, 30)
+        net = events + rng.normal(0, 0.25 * np.sqrt(seeds), (seeds, 1)) + rng.normal(0, 1, (seeds, 30)) / 3
+        law = events[None] + rng.normal(0, 1, (1, 30))
+        sides = [np.stack([10 + side, np.ones_like(side)], -1) for side in (law, net)]
+        found.append(interval(sides, difference, draws=500, seed=trial))
+    assert 0.93 <= np.mean([i.low < 0 < i.high for i in found]) <= 0.995

@@ -115,6 +115,16 @@ def test_an_error_has_an_interval_above_zero_and_a_perfect_score_is_zero() -> No
     assert of_one(sums("rmse", records(12, factor=0.0)), POOLED).interval.value == 0
 
 
+def test_a_fair_crps_below_zero_keeps_its_value() -> None:
+    protocol = Protocol("mm/h", (8, 8), members=2)
+    parts = np.zeros((12, 1, 1, *FAMILIES["crps"].shape(protocol)))
+    parts[..., :] = (64, 1, 2)
+    one = sums("crps", Records.of_windows(protocol, np.arange(12), {"crps": parts}))
+    assert of_one(one, POOLED).interval.value == pytest.approx(-1 / 64)
+    assert math.isnan(of_one(one, POOLED).interval.low)
+    assert math.isnan(compared(one, one, POOLED).interval.value)
+
+
 def test_scores_with_their_best_value_inside_are_compared_by_difference() -> None:
     found = compared(sums("nb", records(30, bias=-1)), sums("nb", records(30, bias=0.5)), POOLED)
     assert found.scale == "distance"
@@ -125,3 +135,15 @@ def test_the_effect_alone_is_that_of_the_comparison() -> None:
     sides = sums("rmse", records(30), records(30, seed=4)), sums("rmse", records(30, factor=0.9, seed=5))
     for aggregation in (POOLED, MEAN):
         assert effect_of(*sides, aggregation) == pytest.approx(compared(*sides, aggregation).interval.value)
+
+
+def test_the_limits_of_very_few_events_are_possible_values() -> None:
+    few = [records(60, factor=f, seed=s) for f, s in ((1.0, 1), (0.8, 2))]
+    for run in few:
+        for of in run.sums.values():
+            of[5:] = 0
+    skill = compared(*(sums("csi@threshold=10", run) for run in few), POOLED)
+    assert -1 <= skill.interval.low <= skill.interval.value <= skill.interval.high <= 1
+    assert math.isnan(skill.detectable) or skill.detectable <= 1
+    error = of_one(sums("rmse", few[0]), POOLED).interval
+    assert math.isnan(error.low) or error.high / error.low <= 1e6

@@ -35,3 +35,12 @@ def test_quantiles_fall_with_the_probability(size: int, seed: int) -> None:
 
 def test_equal_draws_have_one_quantile() -> None:
     assert upper_tail(np.full(5000, 3.0)).quantile(np.array([1e-6, 0.05, 0.5])).tolist() == [3.0, 3.0, 3.0]
+
+
+def test_infinite_draws_have_their_share_of_the_quantiles() -> None:
+    draws = np.concatenate([np.random.default_rng(0).exponential(size=4900), np.full(100, np.inf)])
+    tail = upper_tail(draws)
+    assert tail.infinite == pytest.approx(0.02)
+    assert np.isinf(tail.quantile(np.array([1e-6, 0.01, 0.02]))).all()
+    np.testing.assert_allclose(tail.quantile(np.array([0.1, 0.5])), np.quantile(draws, [0.9, 0.5]), rtol=0.01)
+    assert np.isinf(upper_tail(np.full(10, np.inf)).quantile(0.5))
