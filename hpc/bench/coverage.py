@@ -16,7 +16,7 @@ from polarcast.hpc.bench.rescore import saved_suite
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.bench.table import is_random
 from polarcast.hpc.scores.query import parse_score
-from polarcast.hpc.scores.records import Records, read_records
+from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.scores.stats.coverage import Coverage, CoverageCase, measure_coverage
 
 USUAL = {
@@ -62,7 +62,7 @@ class CoverageJob:
     first: tuple[Path, ...]
     second: tuple[Path, ...]
     case: CoverageCase
-    trained: bool
+    trained: tuple[bool, bool]
     trials: int
 
 
@@ -103,14 +103,14 @@ def coverage_jobs(
     manifest, cells = read_manifest(folder.shards), cells_of(suite, folder.shards)
     runs = [[c for c in cells if (c.model, c.arm) == side] for side in (sides.first, sides.second)]
     files = [tuple(folder.cell(cell, manifest).output.scores for cell in side) for side in runs]
-    trained = any(cell.is_random for side in runs for cell in side)
+    trained = (any(cell.is_random for cell in runs[0]), any(cell.is_random for cell in runs[1]))
     cases = [
         CoverageCase(score, count, k, null, alone)
         for score in scores or USUAL[suite.task]
         for count in groups
-        for k in (seeds if trained else (1,))
+        for k in (seeds if any(trained) else (1,))
     ]
-    _check(cases, runs, read_records(files[0][0]))
+    _check(cases, [side for side, is_random in zip(runs, trained, strict=True) if is_random or null], files[0][0])
     title = ":".join(sides.second) if alone else str(sides)
     return title, [CoverageJob(files[0], files[1], case, trained, trials) for case in cases]
 
@@ -127,11 +127,12 @@ def run_jobs(jobs: Sequence[CoverageJob], workers: int, on_job: Callable[[int], 
     return [found[index] for index in range(len(jobs))]
 
 
-def _check(cases: Sequence[CoverageCase], runs: Sequence[Sequence[Cell]], records: Records) -> None:
+def _check(cases: Sequence[CoverageCase], random: Sequence[Sequence[Cell]], file: Path) -> None:
     """Raise BadInput if there are too few runs for a case, or a score is not in the records."""
+    records = read_records(file)
     for case in cases:
         parse_score(case.score).sums(records)
-        needed, least = case.seeds * (1 + case.null), min(map(len, runs[1:] if case.null else runs))
+        needed, least = case.seeds * (1 + case.null), min(map(len, random[-1:] if case.null else random), default=1)
         if needed > least:
             raise BadInput(f"samples need {needed} runs, there are {least}", "--seeds", "give fewer seeds")
 
@@ -174,6 +175,6 @@ def _caption(found: Sequence[Coverage]) -> str:
     notes = [f"95% intervals of {trials} samples or more; ± is the binomial standard error."]
     if any(row.case.null for row in found):
         notes.append("Both arms are of the same kind of run: every mark is a false one.")
-    if any(row.case.seeds == 1 for row in found):
+    if any(row.case.seeds == 1 and not row.significant for row in found):
         notes.append("With one seed of a trained model the interval is about the drawn runs only, and has no mark.")
     return "\n".join(notes)

@@ -17,6 +17,8 @@ DRAWS = 5_000
 LEVEL = 0.95
 LEAST_P = 1e-6
 """Smallest p-value that is given; the fitted tail of the draws is not trusted beyond."""
+_FEW = 6
+"""Number of groups from which the p-value is bounded by that of a randomization test, 2^(1 − groups)."""
 _STEP = 1e-4
 
 
@@ -80,12 +82,13 @@ class _Widths:
         return self._quantile(probability, events) * math.hypot(events, self.seed_error)
 
     def probability(self, distance: float) -> float:
-        """Return the probability whose half-width is a distance, at least `LEAST_P`."""
+        """Return the probability whose half-width is a distance, at least `LEAST_P` or that of one of all signs."""
         from scipy.optimize import brentq
 
         if distance <= self.at(1.0):
             return 1.0
-        least = max(LEAST_P, self.pivots.infinite * (1 + 1e-6))
+        of_signs = 2.0 ** (1 - self.groups) if self.groups >= _FEW else 0.0
+        least = max(LEAST_P, self.pivots.infinite * (1 + 1e-6), of_signs)
         if distance >= self.at(least):
             return least
         return math.exp(brentq(lambda log: self.at(math.exp(log)) - distance, math.log(least), 0.0, xtol=1e-9))

@@ -82,7 +82,7 @@ def measure_coverage(
     second: Sequence[Records],
     case: CoverageCase,
     *,
-    trained: bool,
+    trained: bool | tuple[bool, bool],
     trials: int = 1000,
     draws: int = DRAWS,
     seed: int = 0,
@@ -97,7 +97,7 @@ def measure_coverage(
         first: Records of the runs of the reference, which differ only in their seed.
         second: Records of the other arm's runs on the same events.
         case: Samples to draw.
-        trained: Whether the runs depend on their seed.
+        trained: Whether the runs depend on their seed, of both sides or of each. One that does not has a single run.
         trials: Number of samples.
         draws: Resamples of each interval.
         seed: Seed of the samples.
@@ -108,14 +108,15 @@ def measure_coverage(
     """
     common_events([*first, *second])
     score = parse_score(case.score)
-    arms = [Sums.of(score, second if case.null else first, trained), Sums.of(score, second, trained)]
-    needed = case.seeds * (1 + case.null)
+    sides = trained if isinstance(trained, tuple) else (trained, trained)
+    arms = [Sums.of(score, second if case.null else first, sides[case.null]), Sums.of(score, second, sides[1])]
     for arm in arms:
+        needed = case.seeds * (1 + case.null) if arm.trained else 1
         if len(arm.values) < needed:
             raise BadInput(f"samples need {needed} runs, there are {len(arm.values)}", "--seeds", "give fewer seeds")
     rng = np.random.default_rng([seed, case.groups, case.seeds, case.null])
     members = [np.flatnonzero(arms[0].groups == name) for name in np.unique(arms[0].groups)]
-    is_of_runs = trained and case.seeds == 1
+    is_of_runs = any(sides) and case.seeds == 1
     # Without an effect both arms hold the same runs, so that it is 0.
     common = None if is_of_runs else _truth(arms, case)
     outcomes = [_outcome(arms, members, case, rng, draws, common) for _ in range(trials)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.hpc.scores.metrics import Metric
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score
 from polarcast.hpc.scores.ratios import Array, logarithm, quotient
@@ -122,7 +123,7 @@ def of_one(sums: Sums, aggregation: str) -> Single:
     is_ratio = sums.score.metric.scale == RATIO
     found = interval(arms, (lambda s: logarithm(value(s))) if is_ratio else value)
     if is_ratio:
-        found = _unless_vast(found).mapped(_exp)
+        found = _unless_vast(found, sums.score.metric).mapped(_exp)
         if not np.isfinite(found.value):  # 0 of a perfect forecast, or a fair CRPS below 0, has no logarithm
             found = Interval(float(value(arms[0].mean(0).sum(0))))
     by_group = arms[0].mean(0)
@@ -152,7 +153,7 @@ def compared(first: Sums, second: Sums, aggregation: str, draws: int = DRAWS) ->
     better = abs(of_events(first) - metric.perfect) - abs(of_events(second) - metric.perfect)
     is_ratio = metric.scale == RATIO
     reach = metric.limits[1] - metric.limits[0]
-    found = _unless_vast(found) if is_ratio else found
+    found = _unless_vast(found, metric) if is_ratio else found
     detectable = minimum_detectable_effect(found.error)
     return Pair(
         scale=metric.scale,
@@ -174,9 +175,13 @@ def effect_of(first: Sums, second: Sums, aggregation: str = POOLED) -> float:
     return (math.expm1 if metric.scale == RATIO else float)(_effect(metric.scale)(*totals))
 
 
-def _unless_vast(found: Interval) -> Interval:
-    """Return an interval of a logarithm, without its limits if they are factors apart that say nothing."""
-    return Interval(found.value) if found.high - found.low > 2 * _VAST else found
+def _unless_vast(found: Interval, metric: Metric) -> Interval:
+    """Return an interval of a logarithm, without its limits if they are factors apart that say nothing.
+
+    A squared error may be apart by the square, so that MSE and RMSE have an interval on the same events.
+    """
+    vast = _VAST * (2 if metric.unit.endswith("²") else 1)
+    return Interval(found.value) if found.high - found.low > 2 * vast else found
 
 
 def _effect(scale: str) -> Callable[[Array, Array], Array]:
