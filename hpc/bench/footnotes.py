@@ -21,7 +21,7 @@ def footnote(table: ComparisonTable) -> str:
     """Return the notes of a table, one a line."""
     parts = [_sample(table), _observed(table), _directions(table)]
     if table.records[0].events > 1:
-        parts += [*_about_comparisons(table), _about_seeds(table), _about_heavy(table)]
+        parts += [*_about_comparisons(table), _about_seeds(table), _about_heavy(table), _about_squares(table)]
     parts += [*_undefined(table), f"Note: {table.note}." if table.note else ""]
     parts += [f"Cost: {table.costs}." if table.costs else "", table.origin]
     return "\n".join(filter(None, parts))
@@ -127,6 +127,14 @@ def _about_heavy(table: ComparisonTable) -> str:
         f"{HEAVY_MARK} one {what} holds more than {percent(HEAVY)} of a sum that the value depends on ({share}): its "
         "interval is less certain than stated."
     )
+
+
+def _about_squares(table: ComparisonTable) -> str:
+    """Warn of intervals of a pooled squared error itself, which heavy storms outside of the sample make too narrow."""
+    names = {parse_score(r.metric).name for r in table.records if r.low is not None and not r.is_comparison}
+    if any(r.is_comparison for r in table.records) or not names & {"rmse", "paper_mse"}:
+        return ""
+    return "Intervals of MSE and RMSE themselves cover less than 95% where few heavy events decide: docs/statistics.md."
 
 
 def _undefined(table: ComparisonTable) -> list[str]:

@@ -27,19 +27,23 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 
 
 def table(name: str) -> str:
-    """Coverage by score and seeds (rows) and number of events (columns); of null tables, the share of marks."""
+    """Coverage by score and seeds (rows) and number of events (columns); see `cell`."""
     rows = rows_of(name)
-    key = "significant" if name == "coverage-null" else "covered"
     counts = sorted({row["groups"] for row in rows})
     lines = [
         "| score | seeds | " + " | ".join(f"{n} events" for n in counts) + " |",
         "|---|---|" + "---|" * len(counts),
     ]
     for score, seeds in dict.fromkeys((row["score"], row["seeds"]) for row in rows):
-        cells = {row["groups"]: f"{row[key]:.1%}" for row in rows if (row["score"], row["seeds"]) == (score, seeds)}
+        cells = {row["groups"]: cell(name, row) for row in rows if (row["score"], row["seeds"]) == (score, seeds)}
         label = NAMES[score].removesuffix(" ratio") if name == "coverage-alone" else NAMES[score]
         lines.append(f"| {label} | {seeds} | " + " | ".join(cells[n] for n in counts) + " |")
     return "\n".join(lines)
+
+
+def cell(name: str, row: dict[str, Any]) -> str:
+    """Return the share covered; of samples without an effect, those with a star and of sign-flip tests below 5%."""
+    return f"{row['significant']:.1%} ({row['sign_flip']:.0%})" if name == "coverage-null" else f"{row['covered']:.1%}"
 
 
 def effects_table() -> str:

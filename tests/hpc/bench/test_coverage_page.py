@@ -16,9 +16,9 @@ def test_pages_show_the_committed_results(page: Path, tables: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["coverage-qpe", "coverage-nowcast"])
-def test_comparisons_cover_nearly_95_percent(name: str) -> None:
+def test_comparisons_cover_91_to_99_percent(name: str) -> None:
     for row in rows_of(name):
-        assert 0.92 <= row["covered"] <= 0.99, row
+        assert 0.91 <= row["covered"] <= 0.99, row
         assert row["trials"] >= 500
 
 

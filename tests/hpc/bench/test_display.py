@@ -289,3 +289,11 @@ def test_verdicts_and_cells_say_what_an_interval_lacks() -> None:
     wide = a_table(*few, "rmse", "mae", rows=["model", "arm"], columns=["metric"])
     assert all("–¹" in cell for line in lay_out(wide).lines for cell in line[2:])
     assert "–¹ too few events contribute for an interval." in markdown(wide)
+
+
+def test_intervals_of_a_squared_error_itself_are_marked_as_too_narrow() -> None:
+    warning = "Intervals of MSE and RMSE themselves cover less than 95%"
+    one_arm = replace(a_table(records(3.0), records(1.5, 1), "rmse"))
+    alone = replace(one_arm, records=[r for r in one_arm.records if r.arm == "radar"])
+    assert warning in markdown(alone)
+    assert warning not in markdown(one_arm)
