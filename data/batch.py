@@ -105,7 +105,7 @@ class Batch:
         return self.radar[:, :, self.variables.index(name)]
 
 
-_FIELDS = ("radar", "rain", "target_zh", "last_zh", "observed", "last_observed")
+_FIELDS = ("rain", "target_zh", "last_zh", "observed", "last_observed", "radar")
 
 
 def _copied(field: Tensor, device: torch.device | str) -> Tensor:
