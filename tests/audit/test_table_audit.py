@@ -10,11 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from polarcast.hpc.bench.cells import SuiteFolder
-from polarcast.hpc.bench.run import run_suite
-from polarcast.hpc.bench.suite import load_suite
-from polarcast.hpc.utils.console import stderr
-from polarcast.hpc.utils.progress import ProgressBoard
+from tests.support.small_suite import run_small_suite
 
 SUITE = """
 name: audited
@@ -31,14 +27,7 @@ DRAWS = 5000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, console = tmp_path_factory.mktemp("suites"), stderr()
-    (root / "audited.yaml").write_text(SUITE)
-    suite = load_suite(str(root / "audited.yaml"))
-    console.quiet = True
-    with pytest.MonkeyPatch.context() as patch:  # figures are not what is tested, and take most of the time
-        patch.setattr("polarcast.hpc.bench.figures.drawn.drawn_or_draw", lambda *_: [])
-        run_suite(suite, SuiteFolder(root / "out", suite.data), 1, ProgressBoard(console))
-    return root / "out"
+    return run_small_suite(tmp_path_factory.mktemp("suites"), SUITE)
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.hpc.scores.stats.bootstrap import DRAWS
+
 Array = npt.NDArray[np.float64]
 _NORMAL = NormalDist()
-DRAWS = 5_000
 _EXACT_GROUPS = 12
 
 

@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polarcast.hpc.bench.cells import SuiteFolder
-from polarcast.hpc.bench.run import run_suite
-from polarcast.hpc.bench.suite import load_suite
-from polarcast.hpc.utils.console import stderr
-from polarcast.hpc.utils.progress import ProgressBoard
 from tests.support import warm
+from tests.support.small_suite import run_small_suite
 
 SUITE = """
 name: small
@@ -26,14 +22,7 @@ tables:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, console = tmp_path_factory.mktemp("suites"), stderr()
-    (root / "small.yaml").write_text(SUITE)
-    suite = load_suite(str(root / "small.yaml"))
-    console.quiet = True
-    with pytest.MonkeyPatch.context() as patch:  # figures are not what is tested, and take most of the time
-        patch.setattr("polarcast.hpc.bench.figures.drawn.drawn_or_draw", lambda *_: [])
-        run_suite(suite, SuiteFolder(root / "out", suite.data), 1, ProgressBoard(console))
-    return root / "out"
+    return run_small_suite(tmp_path_factory.mktemp("suites"), SUITE)
 
 
 COMMAND = [sys.executable, "-m", "polarcast.hpc.cli"]
