@@ -12,6 +12,7 @@ from polarcast.models.diffusion.conditional import (
     DiffusionConfig,
 )
 from polarcast.models.diffusion.latent import LatentDiffusion, LatentDiffusionConfig
+from polarcast.models.diffusion.merge import Merge, MergeConfig, ModelMean, ModelMeanConfig, Stacked, StackedConfig
 from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig, PostProcess, PostProcessConfig
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
 from polarcast.models.forecaster import Forecaster, InputSpec
@@ -43,6 +44,8 @@ class RegisteredModel:
     """Whether the model trains by gradient descent; others are fitted in one pass or need no fit."""
     needs_base: bool = False
     """Whether the model is built around a trained base model."""
+    several_bases: bool = False
+    """Whether it is built around two or more of them."""
     sees_truth: bool = False
     """Whether the model receives the target as input: its scores are an upper bound for other models, not a result."""
     any_inputs: bool = False
@@ -50,13 +53,13 @@ class RegisteredModel:
     cost: float = 1.0
     """Time of a training step (an evaluation if the model is not trained), relative to that of the U-Net."""
 
-    def build(self, config: Any, inputs: InputSpec, base: Forecaster | None = None) -> Forecaster:
+    def build(self, config: Any, inputs: InputSpec, *bases: Forecaster) -> Forecaster:
         """Return the model with randomly initialized weights.
 
         Raises:
-            BadInput: the configuration or the base model is invalid.
+            BadInput: the configuration or a base model is invalid.
         """
-        return self.make(config, inputs, base) if self.needs_base else self.make(config, inputs)
+        return self.make(config, inputs, bases) if self.several_bases else self.make(config, inputs, *bases)
 
     @property
     def has_widths(self) -> bool:
@@ -80,6 +83,9 @@ MODELS: dict[str, RegisteredModel] = {
     ),
     "post_process": RegisteredModel(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True, cost=4.5),
     "member_mean": RegisteredModel(MemberMeanConfig, MemberMean, _QPE, trained=False, needs_base=True, cost=8.0),
+    "merge": RegisteredModel(MergeConfig, Merge, _QPE, trained=True, needs_base=True, several_bases=True, cost=2.0),
+    "stacked": RegisteredModel(StackedConfig, Stacked, _QPE, trained=False, needs_base=True, several_bases=True),
+    "model_mean": RegisteredModel(ModelMeanConfig, ModelMean, _QPE, trained=False, needs_base=True, several_bases=True),
     "boosting": RegisteredModel(BoostingConfig, Boosting, _QPE, trained=False),
     "attainable": RegisteredModel(AttainableConfig, Attainable, _QPE, trained=False, any_inputs=True),
     "power_law": RegisteredModel(PowerLawConfig, PowerLaw, _QPE, trained=False, any_inputs=True),

@@ -215,6 +215,7 @@ def open_reader(
     threads: int = 2,
     patience: Patience | None = None,
     budget: int | None = None,
+    keep: Callable[[Windows], npt.NDArray[np.bool_]] | None = None,
 ) -> Reader:
     """Open a reader of one split.
 
@@ -236,6 +237,7 @@ def open_reader(
         patience: Retries and timeouts; if given, whole shards are streamed from any location. Otherwise local files
             are mapped or read.
         budget: Maximum bytes of mapped files, `local.default_budget` by default; larger splits are read, not mapped.
+        keep: Function that says which windows are used, (windows,); all by default.
 
     Raises:
         BadInput: The shards lack a variable, a height or the rain rate, or the split has no window; or, for a placebo,
@@ -243,6 +245,8 @@ def open_reader(
     """
     fields = choose_fields(manifest, variables, heights_km, rain, future, placebo, observed)
     windows = windows_of(manifest, split, frames, targets, context)
+    if keep:
+        windows = replace(windows, starts=windows.starts[keep(windows)])
     source = _frames(manifest, windows, fields, patience, budget)
     try:
         return Reader(manifest, windows, fields, source, threads)

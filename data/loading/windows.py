@@ -1,5 +1,6 @@
 """Windows of consecutive frames of a split."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,16 @@ class Windows:
         sums = np.concatenate([[0], np.cumsum(self.rows[:, 1 + INTENSITY])])
         ends = self.starts + self.frames
         return (sums[ends] - sums[ends - self.targets]) / (1e6 * self.targets)
+
+    def lowest_input(self, score: Callable[[Indices, Indices], npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        """Return the lowest score of each window's input frames, context included, (windows,).
+
+        Args:
+            score: Function from the events and frames of the split, both (frames,), to a score of each.
+        """
+        of_frame = score(self.rows[:, 1 + EVENT], self.rows[:, 1 + FRAME])
+        ahead = self.targets if self.frames > self.targets else 0
+        return of_frame[self._indices(np.arange(len(self)))[:, : self.length - ahead]].min(1)
 
     def places(self, windows: Indices) -> Table:
         """Locations of the frames of some windows, (windows, frames, 3): shard, radar offset, rain offset."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from polarcast.data.errors import BadInput
 from polarcast.data.files import open_regular, read_json, write_text
 from polarcast.data.shards.manifest import Manifest, Shard
-from polarcast.data.user_cache import user_cache
+from polarcast.data.user_cache import own_cache
 
 _FIX = "copy it again, or shard the archive again"
 
@@ -97,8 +97,8 @@ class VerifiedFiles:
 
     def __init__(self) -> None:
         """Load the results of earlier runs."""
-        folder = user_cache()
-        self._file = folder / "verified.json" if folder and not _belongs_to_others(folder) else None
+        folder = own_cache()
+        self._file = folder / "verified.json" if folder else None
         self._old, self._new = self._load(), dict[str, list[object]]()
 
     def contains(self, path: Path, shard: Shard) -> bool:
@@ -121,14 +121,6 @@ class VerifiedFiles:
 
     def _load(self) -> dict[str, list[object]]:
         return read_json(self._file) if self._file else {}
-
-
-def _belongs_to_others(folder: Path) -> bool:
-    """Whether another user made a folder or all may write to it, so that its content can't be relied on."""
-    with suppress(OSError):
-        status = folder.stat()
-        return status.st_uid != os.geteuid() or bool(status.st_mode & stat.S_IWOTH)
-    return False
 
 
 def _stamp(path: Path, shard: Shard) -> list[object]:

@@ -23,18 +23,18 @@ from polarcast.models.registry import get_model
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a suite: a model, an arm, a seed, and the cell it builds on."""
+    """One run of a suite: a model, an arm, a seed, and the cells it builds on."""
 
     model: str
     arm: str
     seed: int
     config: RunConfig
-    base: "Cell | None" = None
+    bases: "tuple[Cell, ...]" = ()
 
     @property
     def is_random(self) -> bool:
         """Whether the run depends on its seed."""
-        return self.base is not None or get_model(self.config.model["name"]).trained
+        return bool(self.bases) or get_model(self.config.model["name"]).trained
 
     def folder(self, runs: Path, data_digest: str) -> Path:
         """Return the run folder, keyed by the hashes of the configuration and of the data."""
@@ -43,7 +43,7 @@ class Cell:
 
 
 def cells_of(suite: Suite, shards: Path) -> list[Cell]:
-    """Return all runs of a suite, each once; a cell follows the one it builds on.
+    """Return all runs of a suite, each once; a cell follows those it builds on.
 
     Raises:
         BadInput: a model's settings are invalid, models build on each other in a cycle, or a table shows a score that
@@ -84,18 +84,19 @@ def _add_cell(
         raise BadInput(f"{' builds on '.join((*above, name))}", "models", "remove one `base` from the cycle")
     if key not in cells:
         spec = suite.models[name]
-        base = _add_cell(cells, suite, shards, (spec.base, arm, seed), (*above, name)) if spec.base else None
-        # The folder of the base depends on the data, which may not exist yet.
-        base_run = BaseRun("", base.config) if base else None
+        bases = tuple(_add_cell(cells, suite, shards, (base, arm, seed), (*above, name)) for base in spec.bases)
+        # The folder of a base depends on the data, which may not exist yet.
+        runs = [BaseRun("", base.config) for base in bases]
         like = next((cell.config for (n, a, _), cell in cells.items() if (n, a) == (name, arm)), None)
-        config = like or _config(suite, spec, arm, shards, base_run)
-        config = replace(config, seed=seed, base=base_run)
-        cells[key] = Cell(name, arm, seed, config, base)
+        config = like or _config(suite, spec, arm, shards, runs)
+        cells[key] = Cell(name, arm, seed, replace(config, seed=seed).with_bases(runs), bases)
     return cells[key]
 
 
-def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, base: BaseRun | None) -> RunConfig:
-    overrides = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, "base": base and asdict(base)}
+def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, bases: Sequence[BaseRun]) -> RunConfig:
+    plain = [asdict(base) for base in bases]
+    base = plain if len(plain) > 1 else next(iter(plain), None)
+    overrides = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, "base": base}
     try:
         return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, overrides)))  # type: ignore[arg-type]
     except BadInput as error:

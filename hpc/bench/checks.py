@@ -156,10 +156,10 @@ def _check_training(config: RunConfig, data: KnownData) -> None:
 
 
 def check_base(config: RunConfig, where: str) -> None:
-    """Check that a model can build on its base, by building both without memory for their weights.
+    """Check that a model can build on its bases, by building all without memory for their weights.
 
     Raises:
-        BadInput: the base is of another kind, or reads other inputs.
+        BadInput: a base is of another kind, or reads other inputs.
     """
     import torch
 
@@ -197,11 +197,16 @@ def check_scores(suite: Suite, configs: Mapping[str, RunConfig], shape: tuple[in
 
 
 def _check_family(suite: Suite, name: str, protocol: Protocol) -> None:
-    """Raise BadInput if no difference of a table could pass Holm's correction, because p-values are not smaller."""
+    """Raise BadInput if a table lacks the comparisons to show, or none could pass Holm's correction.
+
+    p-values are not given below `LEAST_P`.
+    """
     table = suite.tables[name]
     scores = [score for text in table.metrics for score in expand(parse_score(text), protocol)]
     contrasts = [c for model in suite.shown(table) for c in contrasts_of(suite, table, model)]
-    tests = len({key_of_test(c, score, table.aggregation) for c in contrasts for score in scores})
+    tests = len({key_of_test(c, score, table) for c in contrasts for score in scores})
+    if table.only_comparisons and not tests:
+        raise BadInput("shows comparisons only, but has none", f"tables.{name}", "give versus, or both arms")
     if tests * LEAST_P >= _LEVEL:
         what = f"{tests} tests are too many for Holm's correction, because no p-value is below {LEAST_P:g}"
         raise BadInput(what, f"tables.{name}", "show fewer models or scores")

@@ -17,8 +17,9 @@ QUANTITIES = {
     "parameters": "parameters",
     "training_flops": "FLOPs of a training step",
     "forecast_flops": "FLOPs of a forecast",
+    "run_flops": "FLOPs of all training, base runs included",
 }
-"""Names of the costs. FLOPs are of one sample and one member; a multiply-add counts as two."""
+"""Names of the costs. A multiply-add counts as two; a step and a forecast are of one sample and one member."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Cost:
         model, label, arm: Position in a table.
         parameters: Number of trained parameters; None for a model without any.
         training_flops: FLOPs of a training step of one sample, forward and backward; None without training.
-        forecast_flops: FLOPs of one forecast, including those of the base run; None for a model without a network.
+        forecast_flops: FLOPs of one forecast, including those of the base runs; None for a model without a network.
+        run_flops: FLOPs of all training steps of the run and of its base runs; None without training, or in older runs.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Cost:
     parameters: float | None
     training_flops: float | None
     forecast_flops: float | None
+    run_flops: float | None = None
 
     def as_row(self) -> dict[str, object]:
         """Return plain values for JSON, CSV and Parquet."""
@@ -119,8 +122,8 @@ def cost_note(costs: Sequence[Cost]) -> str:
 def cost_rows(costs: Sequence[Cost]) -> list[dict[str, object]]:
     """Return a row for each model and arm: its costs, and the ratio of each to that of the dual-pol arm.
 
-    Ratios are in `parameters_ratio`, `training_flops_ratio` and `forecast_flops_ratio`; None where undefined, 1 for the
-    dual-pol arm itself.
+    Ratios are in `parameters_ratio`, `training_flops_ratio`, `forecast_flops_ratio` and `run_flops_ratio`; None where
+    undefined, 1 for the dual-pol arm itself.
     """
     ratios = {name: ratios_of(costs, name) for name in QUANTITIES}
     return [

@@ -29,14 +29,14 @@ class CellJob:
     Attributes:
         folder: Run folder.
         seconds: Expected time on one core.
-        after: Run folder of the cell that must finish first.
+        after: Run folders of the cells that must finish first.
         others: Cells that differ in their seed only, whose nets are trained together with that of this one.
         training: Share of the expected time that training takes; the rest is evaluation.
     """
 
     folder: Path
     seconds: float
-    after: Path | None = None
+    after: tuple[Path, ...] = ()
     others: tuple["CellJob", ...] = ()
     training: float = 1.0
 
@@ -58,8 +58,8 @@ class CellJob:
         return self.training * done / total
 
     def without_those_after(self, failed: Collection[Path]) -> "CellJob | None":
-        """Leave out the cells whose base has failed; None if no cell is left."""
-        left = [cell for cell in self.cells if cell.after not in failed]
+        """Leave out the cells of which a base has failed; None if no cell is left."""
+        left = [cell for cell in self.cells if not set(cell.after) & set(failed)]
         return in_one_process(left) if left else None
 
 
@@ -119,7 +119,7 @@ def _ready(waiting: Sequence[CellJob], running: Sequence[_Running]) -> CellJob |
     """Return the first cell that waits for no other."""
     jobs = [*waiting, *(cell.job for cell in running)]
     unfinished = {folder for job in jobs for folder in job.folders}
-    return next((job for job in waiting if all(cell.after not in unfinished for cell in job.cells)), None)
+    return next((job for job in waiting if not any(set(cell.after) & unfinished for cell in job.cells)), None)
 
 
 def _seconds(job: CellJob) -> float:

@@ -11,6 +11,7 @@ import typer
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
 from polarcast.data.folder_kind import checked_kind
+from polarcast.hpc.cli.frame_quality import quality
 from polarcast.hpc.cli.ingest import Workers, ingest, processes_of
 from polarcast.hpc.utils.console import (
     Json,
@@ -39,6 +40,7 @@ _TOO_FEW_GROUPS = (
 
 app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)
 app.command()(ingest)
+app.command()(quality)
 
 
 @app.command()

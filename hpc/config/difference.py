@@ -28,9 +28,11 @@ def _settings(config: RunConfig) -> Iterator[tuple[str, Any]]:
     name = config.model["name"]
     yield "model.name", name
     yield from _fields(get_model(name).config, config.model, "model.")
-    yield "base", "a run" if config.base else _ABSENT
-    if config.base:
-        yield from ((f"base.{key}", value) for key, value in _settings(config.base.config))
+    several = isinstance(config.base, list)
+    yield "base", f"{len(config.bases)} runs" if several else "a run" if config.base else _ABSENT
+    for number, base in enumerate(config.bases):
+        prefix = f"base.{number}" if several else "base"
+        yield from ((f"{prefix}.{key}", value) for key, value in _settings(base.config))
 
 
 def _fields(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

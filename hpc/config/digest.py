@@ -27,7 +27,8 @@ def digest(config: RunConfig) -> str:
         # Only where it decides the widths: all other runs keep the digest that they had before this setting.
         content["match_by"] = PROPORTIONS
     if config.base:
-        content["base"] = digest(config.base.config)
+        of_bases = [digest(base.config) for base in config.bases]
+        content["base"] = of_bases if isinstance(config.base, list) else of_bases[0]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,7 +23,7 @@ from polarcast.hpc.utils.sources import PRESETS
 
 _log = logging.getLogger("polarcast")
 
-_BASE_FIX = "give the folder of a trained run, as base=runs/unet"
+_BASE_FIX = "give the folder of a trained run, as base=runs/unet, or of several, as base=runs/unet,runs/wf_unet"
 
 
 def load_config(
@@ -67,7 +67,8 @@ def load_stored(path: Path, trust: bool = False) -> RunConfig:
         BadInput: the file is damaged or holds `${`, or a value is invalid; see `load_config`.
     """
     content = read_stored(path, trust)
-    if isinstance(content.get("base"), str):
+    base = content.get("base")
+    if any(isinstance(one, str) for one in (base if isinstance(base, list) else [base])):
         raise BadInput(
             "names a folder, and stored configurations contain their base", f"{path}, base", "train it again"
         )
@@ -105,7 +106,7 @@ def _validated(values: DictConfig) -> RunConfig:
     merged.model = {}
     config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
     config.model = model
-    config.base = _read_base(config.base)
+    config.base = _read_bases(config.base)
     from polarcast.hpc.config.validate import check  # after the keys are checked, because it imports torch
 
     check(config)
@@ -270,6 +271,22 @@ def _dotted(tree: Any, prefix: str = "") -> list[str]:
     if not isinstance(tree, dict) or not tree:
         return [prefix.rstrip(".")]
     return [key for name, branch in tree.items() for key in _dotted(branch, f"{prefix}{name}.")]
+
+
+def _read_bases(base: Any) -> BaseRun | list[BaseRun] | None:
+    """Return the base run, or a list of two or more, given one or several; see `_read_base`. Commas separate folders.
+
+    Raises:
+        BadInput: a folder is not a run, or is given twice.
+    """
+    if isinstance(base, str) and "," in base and not Path(base).exists():
+        base = [folder.strip() for folder in base.split(",")]
+    if not isinstance(base, list):
+        return _read_base(base)
+    found = [one for folder in base if (one := _read_base(folder if folder is not None else ""))]
+    if twice := [one.run for number, one in enumerate(found) if one.run and one.run in {o.run for o in found[:number]}]:
+        raise BadInput(f"{shown(twice[0])} is given twice", "base", "give each run once")
+    return found if len(found) > 1 else next(iter(found), None)
 
 
 def _read_base(base: Any) -> BaseRun | None:

@@ -26,8 +26,8 @@ class ResolvedConfig:
     """Configuration of the model, with the channel widths of this arm."""
     inputs: InputSpec
     """Variables, heights, input frames and forecast frames."""
-    base: "ResolvedConfig | None" = None
-    """Resolved configuration of the base run; None without a base."""
+    bases: "tuple[ResolvedConfig, ...]" = ()
+    """Resolved configurations of the base runs."""
 
 
 def resolve(config: RunConfig) -> ResolvedConfig:
@@ -36,12 +36,12 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     Raises:
         BadInput: `match_params` can't be met near the configured widths, or the base run reads other inputs.
     """
-    if config.base:
-        _check_inputs_of_base(config, config.base.config)
-    base = resolve(config.base.config) if config.base else None
+    for base in config.bases:
+        _check_inputs_of_base(config, base.config)
+    bases = tuple(resolve(base.config) for base in config.bases)
     settings = model_config(config)
     inputs = input_spec(config, config.variables())
-    resolved = ResolvedConfig(config, get_model(config.model["name"]), settings, inputs, base)
+    resolved = ResolvedConfig(config, get_model(config.model["name"]), settings, inputs, bases)
     if resolved.model.has_widths:
         settings.widths = _widths(resolved)
     return resolved
@@ -70,12 +70,11 @@ def _count(resolved: ResolvedConfig, inputs: InputSpec, widths: Sequence[int]) -
     settings = model_config(resolved.run)
     settings.widths = list(widths)
     with torch.device("meta"):
-        return parameter_count(resolved.model.build(settings, inputs, _base(resolved)))
+        return parameter_count(resolved.model.build(settings, inputs, *_bases(resolved)))
 
 
-def _base(resolved: ResolvedConfig) -> Forecaster | None:
-    base = resolved.base
-    return base.model.build(base.settings, base.inputs, _base(base)) if base else None
+def _bases(resolved: ResolvedConfig) -> list[Forecaster]:
+    return [base.model.build(base.settings, base.inputs, *_bases(base)) for base in resolved.bases]
 
 
 def _check_inputs_of_base(config: RunConfig, base: RunConfig) -> None:

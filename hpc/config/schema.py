@@ -1,9 +1,11 @@
 """Configuration of a run: data, model, training and evaluation."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from polarcast.data.archive import HEIGHTS_KM, VARIABLES
+from polarcast.data.frame_quality.rule import DROP_RULES, QUALITY
 from polarcast.data.shards.health import SIZES, SUMS
 from polarcast.models.common.settings import ALWAYS, NEVER, setting
 
@@ -61,6 +63,8 @@ class DataConfig:
     """Randomly flip and rotate each training sample (the eight symmetries of a square)."""
     concentration_jitter_db: float = setting(0.0, was="thicken_db", least=0, most=20)
     """Maximum random change of the drop concentration per training sample, in dB: shifts zh, scales kdp and rain."""
+    degrade: list[str] = setting([])
+    """Random perturbations of the input of training samples, such as zdr_bias=0.5 (up to ±0.5 dB) and noise=2."""
     seen_frames: int = setting(10, least=1, most=_MOST_FRAMES)
     """Input frames of a nowcast."""
     lead_frames: int = setting(10, least=1, most=_MOST_FRAMES)
@@ -71,6 +75,10 @@ class DataConfig:
     """Fraction of training events withheld from this model, 0 to 1, for training a model on top of it."""
     only_held_out: bool = False
     """Train only on the events withheld by `hold_out`."""
+    drop_poor: float = setting(0.0, least=0, below=1)
+    """Fraction of training windows to drop, 0 to 1: those with the poorest input frames. Does not affect evaluation."""
+    drop_by: str = setting(QUALITY, choices=DROP_RULES)
+    """Windows to drop. quality: by a classifier of frames; random: as many at random, the control for it."""
     variables: list[str] | None = setting(None, ALWAYS, choices=VARIABLES, shortest=1, distinct=True)
     """Input variables instead of those of the arm: any of zh, zdr, kdp."""
     heights_km: list[float] = setting(
@@ -165,7 +173,7 @@ class RunConfig:
     model: Any = setting({"name": "unet"}, ALWAYS)
     """`name`, and the settings of that model."""
     base: Any = None
-    """Folder of the trained run that the model builds on, if it needs one; a `BaseRun` after loading."""
+    """Folder of the trained run that the model builds on, or several; a `BaseRun`, or a list of them, after loading."""
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
@@ -176,6 +184,15 @@ class RunConfig:
     def arm_variables(self, arm: str) -> tuple[str, ...]:
         """Return the input variables of an arm, ignoring `data.variables`."""
         return ("zh",) if arm == "radar" else DUALPOL[self.task]
+
+    @property
+    def bases(self) -> "tuple[BaseRun, ...]":
+        """Runs that the model builds on, none, one or several."""
+        return tuple(self.base) if isinstance(self.base, list) else (self.base,) if self.base else ()
+
+    def with_bases(self, bases: "Sequence[BaseRun]") -> "RunConfig":
+        """Return the configuration with other base runs, as many as before."""
+        return replace(self, base=list(bases) if isinstance(self.base, list) else next(iter(bases), None))
 
     @property
     def is_placebo(self) -> bool:

@@ -6,8 +6,10 @@ from dataclasses import fields, is_dataclass
 from math import isfinite
 from typing import Any, get_args
 
+from polarcast.data.degrade.perturbation import Perturbation, parse_ranges
 from polarcast.data.errors import CONTROL, BadInput, shown
-from polarcast.hpc.config.schema import RunConfig, TrainConfig
+from polarcast.data.frame_quality.rule import QUALITY
+from polarcast.hpc.config.schema import DataConfig, RunConfig, TrainConfig
 from polarcast.hpc.scores.query import check_single
 from polarcast.models.common.settings import Limits
 from polarcast.models.registry import get_model
@@ -30,6 +32,8 @@ def check(config: RunConfig) -> None:
         raise BadInput("takes all variables but zh from other events, and there is no other", "arm", "use arm=radar")
     if config.is_nowcast and config.data.context:
         raise BadInput("not supported for nowcasts", "data.context", "remove it, and set data.seen_frames instead")
+    _check_degrade(config)
+    _check_dropped(config.data)
     _check_base(config)
     _check_train(config.train)
 
@@ -56,14 +60,40 @@ def check_values(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -
             raise BadInput(problem[0], key, ", ".join([problem[1], *also]))
 
 
+def _check_dropped(data: DataConfig) -> None:
+    if data.drop_by != QUALITY and not data.drop_poor:
+        raise BadInput("no windows are dropped", "data.drop_by", "set data.drop_poor, or remove it")
+    if data.drop_poor and data.reader == "stream":
+        raise BadInput("not supported for streams", "data.drop_poor", "set data.reader=mapped, or remove it")
+
+
 def _check_base(config: RunConfig) -> None:
     name = config.model["name"]
-    if get_model(name).needs_base and not config.base:
+    model, count = get_model(name), len(config.bases)
+    if model.several_bases and count < 2:
+        fix = "give their folders, such as base=runs/unet,runs/wf_unet"
+        raise BadInput(f"{name} requires two or more trained base runs", "base", fix)
+    if model.needs_base and not count:
         raise BadInput(f"{name} requires a trained base run", "base", "give its folder, such as base=runs/unet")
-    if config.base and not get_model(name).needs_base:
+    if count and not model.needs_base:
         raise BadInput(f"{name} does not take a base run", "base", "remove it, or choose another model.name")
+    if count > 1 and not model.several_bases:
+        raise BadInput(
+            f"{name} takes one base run, got {count}", "base", "give one folder, or choose another model.name"
+        )
     if config.data.only_held_out and not config.data.hold_out:
         raise BadInput("no events are held out", "data.only_held_out", "set data.hold_out to the value of the base run")
+
+
+def _check_degrade(config: RunConfig) -> None:
+    """Check the perturbations of training samples. Those of variables that only the dual-pol arm reads are allowed."""
+    name = config.model["name"]
+    if config.data.degrade and not get_model(name).trained:
+        raise BadInput(f"{name} is fitted to the data as they are", "data.degrade", "remove it")
+    arms = {*config.variables(), *config.arm_variables("dualpol")}
+    for step in parse_ranges(config.data.degrade):
+        if obstacle := Perturbation((step,)).obstacle(arms, config.data.heights_km):
+            raise BadInput(f"{step[0]} does not apply: {obstacle}", "data.degrade", "remove it")
 
 
 def _check_train(train: TrainConfig) -> None:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import torch
 
+from polarcast.data.degrade.batches import RandomDegrade
+from polarcast.data.degrade.perturbation import Perturbation, parse_ranges
+from polarcast.data.degrade.setup import RadarSetup
 from polarcast.data.errors import BadInput, shown
+from polarcast.data.frame_quality.drop import Keep, keep_at_random, keep_by_quality
+from polarcast.data.frame_quality.rule import QUALITY
 from polarcast.data.loading.augment import crop, flip_rotate, jitter_concentration
 from polarcast.data.loading.order import Order
 from polarcast.data.loading.reader import Reader, open_reader
@@ -88,7 +93,17 @@ def build_reader(
         observed=observed,
         patience=_patience(config),
         budget=None if config.data.map_gib is None else int(config.data.map_gib * 2**30),
+        keep=_kept_windows(config, manifest) if split == "train" else None,
     )
+
+
+def _kept_windows(config: RunConfig, manifest: Manifest) -> Keep | None:
+    """Return the function that drops poor training windows, or as many at random; None if all are used."""
+    data = config.data
+    if not data.drop_poor:
+        return None
+    by_quality = data.drop_by == QUALITY
+    return keep_by_quality(manifest, data.drop_poor) if by_quality else keep_at_random(config.seed, data.drop_poor)
 
 
 def _without_held_out(config: RunConfig, manifest: Manifest) -> Manifest:
@@ -116,12 +131,26 @@ def build_sampler(config: RunConfig, reader: Reader) -> TrainSampler:
     if data.crop > min(reader.manifest.shape):
         least = min(reader.manifest.shape)
         raise BadInput(f"{data.crop} pixels exceed the grid", "data.crop", f"give at most {least}")
-    transforms: list[Transform] = [partial(crop, side=data.crop)] if data.crop else []
+    transforms: list[Transform] = _degrade(config, reader.manifest)
+    transforms += [partial(crop, side=data.crop)] if data.crop else []
     transforms += [flip_rotate] if data.flip_rotate else []
     transforms += (
         [partial(jitter_concentration, most_db=data.concentration_jitter_db)] if data.concentration_jitter_db else []
     )
     return TrainSampler(reader, order, config.seed, data.max_bad_share, transforms, donors_of(reader, data.balance))
+
+
+def _degrade(config: RunConfig, manifest: Manifest) -> list[Transform]:
+    """Return the random perturbation of training samples, which comes first: crops lose the position of the radar."""
+    if not config.data.degrade:
+        return []
+    ranges, setup = parse_ranges(config.data.degrade), RadarSetup.of(manifest)
+    for step in ranges:
+        # Both arms have the same list; what only the dual-pol arm reads does not change the other.
+        seen = Perturbation((step,)).seen_by(config.variables())
+        if obstacle := seen.obstacle(config.variables(), config.data.heights_km, setup.has_site):
+            raise BadInput(f"{seen} does not apply: {obstacle}", "data.degrade", "remove it")
+    return [RandomDegrade(ranges, setup)]
 
 
 def _patience(config: RunConfig) -> Patience | None:
@@ -133,6 +162,6 @@ def _patience(config: RunConfig) -> Patience | None:
 
 def build_model(resolved: ResolvedConfig) -> Forecaster:
     """Build the model of a run with initial weights, determined by the seed."""
-    base = build_model(resolved.base) if resolved.base else None
+    bases = [build_model(base) for base in resolved.bases]
     torch.manual_seed(resolved.run.seed)
-    return resolved.model.build(resolved.settings, resolved.inputs, base)
+    return resolved.model.build(resolved.settings, resolved.inputs, *bases)

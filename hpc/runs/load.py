@@ -1,6 +1,8 @@
 """Load the weights of finished runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,12 +17,17 @@ from polarcast.hpc.runs.folder import RunFolder
 from polarcast.models.forecaster import Forecaster
 
 
-def check_base(base: BaseRun) -> None:
-    """Check the base run of a configuration, before its model is built.
+def check_bases(bases: Sequence[BaseRun]) -> None:
+    """Check the base runs of a configuration, before its model is built.
 
     Raises:
-        BadInput: the base run is not fully trained, its configuration has changed, or its weights are of another model.
+        BadInput: a base run is not fully trained, its configuration has changed, or its weights are of another model.
     """
+    for base in bases:
+        _check_base(base)
+
+
+def _check_base(base: BaseRun) -> None:
     run = RunFolder(Path(base.run))
     if not run.is_trained:
         raise BadInput("the base run is not fully trained", run.path, "train it first")
@@ -29,9 +36,11 @@ def check_base(base: BaseRun) -> None:
     _check_weights(run, resolve(base.config))
 
 
-def load_base(model: Forecaster, base: BaseRun) -> None:
-    """Load the weights of the base run, which `check_base` has checked, into a new model."""
-    checkpoint.load_weights(RunFolder(Path(base.run)).weights_file, model.base)  # type: ignore[arg-type]
+def load_bases(model: Forecaster, bases: Sequence[BaseRun]) -> None:
+    """Load the weights of the base runs, which `check_bases` has checked, into a new model."""
+    parts: Any = model.base if len(bases) > 1 else [model.base] if bases else []
+    for part, base in zip(parts, bases, strict=True):
+        checkpoint.load_weights(RunFolder(Path(base.run)).weights_file, part)
 
 
 def load_model(run: RunFolder, world: World) -> Forecaster:

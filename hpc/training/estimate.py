@@ -83,7 +83,7 @@ def count(resolved: ResolvedConfig, shape: tuple[int, int]) -> Counted:
 
 def forecast_flops(resolved: ResolvedConfig, shape: tuple[int, int]) -> int:
     """Count the FLOPs of one forecast (one sample, one member); 0 for a model without a network."""
-    if not (resolved.model.trained or resolved.base):
+    if not (resolved.model.trained or resolved.bases):
         return 0
     with torch.device("meta"):
         model = build_model(resolved).eval()

@@ -117,8 +117,8 @@ def stack_key(config: RunConfig) -> str:
 
 
 def _without_seed(config: RunConfig) -> RunConfig:
-    base = config.base and replace(config.base, run="", config=_without_seed(config.base.config))
-    return replace(config, seed=0, base=base)
+    bases = [replace(base, run="", config=_without_seed(base.config)) for base in config.bases]
+    return replace(config, seed=0).with_bases(bases)
 
 
 def train_together(members: Sequence[Member]) -> None:

@@ -12,6 +12,8 @@ import torch
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput, Stopped, WorkFailed
+from polarcast.data.frame_quality.judge import judge_frames
+from polarcast.data.frame_quality.rule import QUALITY
 from polarcast.data.loading.permute import Indices
 from polarcast.data.loading.reader import Reader
 from polarcast.data.shards.health import ChangedShard
@@ -28,7 +30,7 @@ from polarcast.hpc.runs.build import build_model, build_reader, build_sampler, o
 from polarcast.hpc.runs.checkpoint import Progress, TrainState
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.intact import require_intact
-from polarcast.hpc.runs.load import check_base, load_base
+from polarcast.hpc.runs.load import check_bases, load_bases
 from polarcast.hpc.runs.provenance import check_data, describe, read_provenance, write_provenance
 from polarcast.hpc.tracking.mirror import Mirror, open_mirror
 from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
@@ -124,11 +126,11 @@ def build(config: RunConfig, run: RunFolder, world: World) -> tuple[ResolvedConf
     on_every_rank(lambda: check_data(run.provenance_file, manifest) if world.is_first else None, world)
     set_up_torch(config.train.threads, world)
     resolved = resolve(config)
-    if config.base:
-        on_every_rank(lambda: check_base(config.base), world)
+    if config.bases:
+        on_every_rank(lambda: check_bases(config.bases), world)
     model = build_model(resolved)
-    if config.base:
-        on_every_rank(lambda: load_base(model, config.base), world)
+    if config.bases:
+        on_every_rank(lambda: load_bases(model, config.bases), world)
     return resolved, model, manifest
 
 
@@ -255,6 +257,9 @@ def _open_data(
     config: RunConfig, manifest: Manifest, run: RunFolder, world: World
 ) -> tuple[Reader, Reader, TrainLoader]:
     """Open and verify training and validation data; return their readers and the loader of this rank; collective."""
+    if config.data.drop_poor and config.data.drop_by == QUALITY:
+        # One process of a node judges the frames; the others find the result in the user's cache.
+        on_every_rank(lambda: judge_frames(manifest) if world.local_rank == 0 else None, world)
     training = build_reader(config, manifest, "train")
     validation = build_reader(config, manifest, "validation", observed=True)  # for its scores
     samples = TrainLoader(build_sampler(config, training), run, world)

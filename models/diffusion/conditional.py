@@ -11,6 +11,7 @@ from polarcast.data.scaling import RAIN_TRANSFORMS, SCALINGS
 from polarcast.models.common.rain import last_rain
 from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.common.standardize import Standard
+from polarcast.models.common.views import FeaturesConfig, views_per_field
 from polarcast.models.diffusion.denoising import Denoising, DenoisingConfig
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace, rain_weight
@@ -24,7 +25,7 @@ _RAIN_GUESS = {"log1p": (0.5, 0.9), "sqrt": (0.7, 1.2), "identity": (2.0, 6.0)}
 
 
 @dataclass
-class RainDiffusionConfig(DenoisingConfig):
+class RainDiffusionConfig(FeaturesConfig, DenoisingConfig):
     """Configuration shared by the diffusions of rain on the grid of the radar."""
 
     scaling: str = setting("range", ALWAYS, choices=SCALINGS)
@@ -62,7 +63,8 @@ class Diffusion(Generative):
         self.space = RainSpace(config.rain_transform)
         self.standard = standard_rain(config.rain_transform)
         self.first_guess = make_first_guess(config, config.rain_transform, inputs)
-        self.denoising = Denoising(config, self.field_count, inputs.channels + (self.first_guess is not None))
+        channels = views_per_field(config) * inputs.channels
+        self.denoising = Denoising(config, self.field_count, channels + (self.first_guess is not None))
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit the first guess, if there is one, and mean and standard deviation of what is diffused."""

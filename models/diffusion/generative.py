@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from polarcast.data.batch import Batch
 from polarcast.data.scaling import make_scaling
 from polarcast.models.common.rain import last_rain
+from polarcast.models.common.views import FeaturesConfig, with_features
 from polarcast.models.diffusion.denoising import VALIDATION_MEMBERS, Denoising
 from polarcast.models.diffusion.network import DenoisingBlock
 from polarcast.models.diffusion.rain import RainSpace, collapse_alarm, score_of_members
@@ -26,6 +28,7 @@ class Generative(Forecaster):
     denoising: Denoising
     space: RainSpace
     scaling: str
+    config: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,8 +67,9 @@ class Generative(Forecaster):
         return self.field_count, y, x
 
     def radar(self, batch: Batch) -> Tensor:
-        """Return scaled radar fields as channels, (b, t·v·z, y, x)."""
-        return make_scaling(self.scaling, batch.variables, batch.radar).apply(batch.radar).flatten(1, 3)
+        """Return scaled radar fields, and their views if the model has any, as channels, (b, views·t·v·z, y, x)."""
+        scaled = make_scaling(self.scaling, batch.variables, batch.radar).apply(batch.radar)
+        return (with_features(scaled, self.config) if isinstance(self.config, FeaturesConfig) else scaled).flatten(1, 3)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the weighted squared error of the prediction at random noise levels."""

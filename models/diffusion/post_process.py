@@ -12,6 +12,7 @@ from polarcast.data.scaling import make_scaling
 from polarcast.models.common.frozen import freeze
 from polarcast.models.common.rain import last_rain, rain_loss
 from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.common.views import views_per_field, with_features
 from polarcast.models.diffusion.generative import Generative
 from polarcast.models.diffusion.rain import RainSpace
 from polarcast.models.diffusion.random_numbers import forecast_keys, mix, training_keys
@@ -70,7 +71,8 @@ class PostProcess(Forecaster):
         self.config, self.base = config, frozen_sampler(base)
         self.blocks = (ResidualBlock,)
         self.space = RainSpace(config.rain_transform)
-        self.net = UNetBody(config.samples * self.base.field_count + inputs.channels, 1, config.widths)
+        channels = views_per_field(config) * inputs.channels
+        self.net = UNetBody(config.samples * self.base.field_count + channels, 1, config.widths)
         # Zero initialization: the output starts as the mean of the samples.
         nn.init.zeros_(self.net.head.weight)
         nn.init.zeros_(self.net.head.bias)  # type: ignore[arg-type]
@@ -97,7 +99,8 @@ class PostProcess(Forecaster):
         """Return the corrected mean in transformed rain, (b, 1, y, x)."""
         samples = self.space(self._samples(batch, keys))
         scaling = make_scaling(self.config.scaling, batch.variables, batch.radar)
-        inputs = torch.cat([samples, scaling.apply(batch.radar).flatten(1, 3)], 1)
+        radar = with_features(scaling.apply(batch.radar), self.config)
+        inputs = torch.cat([samples, radar.flatten(1, 3)], 1)
         return samples.mean(1, keepdim=True) + self.net(inputs)
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from polarcast.models.common.frozen import freeze
 from polarcast.models.common.rain import last_rain
 from polarcast.models.common.settings import setting
 from polarcast.models.common.standardize import Standard
+from polarcast.models.common.views import views_per_field
 from polarcast.models.diffusion.conditional import RainDiffusionConfig
 from polarcast.models.diffusion.denoising import Denoising
 from polarcast.models.diffusion.generative import Generative
@@ -41,7 +42,7 @@ class ResidualDiffusion(Generative):
         self.config, self.base, self.scaling = config, base, config.scaling
         self.space = RainSpace(config.rain_transform)
         self.standard = Standard(1, 0.0, 0.2)
-        self.denoising = Denoising(config, config.fields, inputs.channels + 1)
+        self.denoising = Denoising(config, config.fields, views_per_field(config) * inputs.channels + 1)
 
     @property
     def field_count(self) -> int:

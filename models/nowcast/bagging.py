@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from polarcast.data.batch import Batch
 from polarcast.models.common.settings import ALWAYS, setting
+from polarcast.models.common.views import VIEWS, View
 from polarcast.models.forecaster import InputSpec
 from polarcast.models.nowcast.furenet import FURENetBlock, FURENetConfig, LateFusion
 from polarcast.models.nowcast.losses import LOSSES
 from polarcast.models.nowcast.network import NetworkNowcast, scaled_target
-from polarcast.models.nowcast.views import VIEWS, View
 
 
 @dataclass

@@ -11,9 +11,9 @@ from polarcast.data.errors import BadInput
 from polarcast.data.scaling import SCALINGS, Scaling, make_scaling
 from polarcast.models.common.settings import ALWAYS, setting
 from polarcast.models.common.standardize import Standard
+from polarcast.models.common.views import View, raw
 from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.nowcast.losses import LOSSES
-from polarcast.models.nowcast.views import View, raw
 
 _STANDARD = "standard"
 MAX_DBZ = 78.0

@@ -14,12 +14,13 @@ from polarcast.data.scaling import SCALINGS, make_scaling
 from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
 from polarcast.models.common.settings import ALWAYS, setting, widths_setting
 from polarcast.models.common.stacked import channels_last
+from polarcast.models.common.views import FeaturesConfig, views_per_field, with_features
 from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.qpe.first_guess import FirstGuessConfig, make_first_guess
 
 
 @dataclass
-class RainUNetConfig(RainConfig):
+class RainUNetConfig(FeaturesConfig, RainConfig):
     """Configuration shared by the U-Nets that output one field of transformed rain."""
 
     widths: list[int] = widths_setting([64, 128, 256, 384])
@@ -41,7 +42,8 @@ class UNet(Forecaster):
         self.config = config
         self.blocks = (ResidualBlock,)
         self.first_guess = make_first_guess(config, config.rain_transform, inputs)
-        self.net = UNetBody(inputs.channels + (self.first_guess is not None), 1, config.widths)
+        channels = views_per_field(config) * inputs.channels
+        self.net = UNetBody(channels + (self.first_guess is not None), 1, config.widths)
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit the first guess, if there is one."""
@@ -58,7 +60,7 @@ class UNet(Forecaster):
 
     def _scaled_rain(self, batch: Batch) -> Tensor:
         scaling = make_scaling(self.config.scaling, batch.variables, batch.radar)
-        radar = scaling.apply(batch.radar).flatten(1, 3)
+        radar = with_features(scaling.apply(batch.radar), self.config).flatten(1, 3)
         if not self.first_guess:
             return self.net(radar)
         guess = self.first_guess(batch)

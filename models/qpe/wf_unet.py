@@ -16,13 +16,14 @@ from polarcast.data.scaling import SCALINGS, make_scaling
 from polarcast.models.common.rain import RainConfig, as_forecast, last_rain, rain_loss
 from polarcast.models.common.settings import ALWAYS, setting, widths_setting
 from polarcast.models.common.stacked import channels_last
+from polarcast.models.common.views import FeaturesConfig, views_per_field, with_features
 from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.qpe.first_guess import FirstGuessConfig, make_first_guess
 from polarcast.models.qpe.unet import ResidualBlock, decode, encode, require_halvable
 
 
 @dataclass
-class WFUNetConfig(FirstGuessConfig, RainConfig):
+class WFUNetConfig(FirstGuessConfig, FeaturesConfig, RainConfig):
     """Configuration of WF-UNet."""
 
     widths: list[int] = widths_setting([64, 128, 256, 384])
@@ -42,7 +43,7 @@ class WFUNet(Forecaster):
         super().__init__()
         self.config = config
         self.blocks = (ResidualBlock,)
-        streams = [inputs.frames * len(inputs.heights_km)] * len(inputs.variables)
+        streams = [views_per_field(config) * inputs.frames * len(inputs.heights_km)] * len(inputs.variables)
         self.first_guess = make_first_guess(config, config.rain_transform, inputs)
         if self.first_guess:
             streams[0] += 1
@@ -63,7 +64,8 @@ class WFUNet(Forecaster):
 
     def _scaled_rain(self, batch: Batch) -> Tensor:
         scaled = make_scaling(self.config.scaling, batch.variables, batch.radar).apply(batch.radar)
-        first, *others = [variable.flatten(1, 2) for variable in scaled.unbind(2)]
+        fields = with_features(scaled, self.config)
+        first, *others = [variable.flatten(1, 2) for variable in fields.unbind(2)]
         if not self.first_guess:
             return self.net([first, *others])
         guess = self.first_guess(batch)

@@ -39,16 +39,18 @@ SMALL: Mapping[str, Any] = {
 BASES = {
     "latent_diffusion": "autoencoder", "residual_diffusion": "unet", "post_process": "diffusion",
     "member_mean": "diffusion", "residual_nowcast": "furenet", "probability_matched": "furenet",
+    "merge": "unet,diffusion", "stacked": "unet,diffusion", "model_mean": "unet,diffusion",
 }  # fmt: skip
+"""Models that others build on; several are separated by commas."""
 
 
 @pytest.fixture(scope="module")
 def bases(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folder of a finished base run of each model that needs one."""
     folder = tmp_path_factory.mktemp("bases")
-    for name in set(BASES.values()):
+    for name in {base for of_model in BASES.values() for base in of_model.split(",")}:
         finished(shards, folder / name, *(f"{key}={value}" for key, value in usual(name).items()))
-    return {name: str(folder / base) for name, base in BASES.items()}
+    return {name: ",".join(str(folder / base) for base in of_model.split(",")) for name, of_model in BASES.items()}
 
 
 def usual(name: str) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def _overrides(name: str) -> list[str]:
 def test_no_model_of_the_registry_is_refused_with_its_own_weights(name: str, shards: Manifest, tmp_path: Path) -> None:
     overrides = _overrides(name)
     if name in BASES:
-        overrides.append(f"base={finished(shards, tmp_path / 'base', *_overrides(BASES[name])).path}")
+        runs = [finished(shards, tmp_path / base, *_overrides(base)) for base in BASES[name].split(",")]
+        overrides.append(f"base={','.join(str(run.path) for run in runs)}")
     run = finished(shards, tmp_path / "run", *overrides)
     resolved = resolve(run.config())
     model = build_model(resolved)

@@ -84,7 +84,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_scored(
 
 def test_cells_whose_base_failed_leave_their_process() -> None:
     bases = [Path("base-s0"), Path("base-s1")]
-    job = in_one_process([CellJob(Path(f"cell-s{seed}"), 2.0, base) for seed, base in enumerate(bases)])
+    job = in_one_process([CellJob(Path(f"cell-s{seed}"), 2.0, (base,)) for seed, base in enumerate(bases)])
     assert job.folders == (Path("cell-s0"), Path("cell-s1"))
     assert job.without_those_after(set()) == job
     left = job.without_those_after({bases[0]})

@@ -40,6 +40,7 @@ BASES = {
     "latent_diffusion": "autoencoder",
     "residual_diffusion": "unet",
     "post_process": "diffusion",
+    "merge": "unet",
     "residual_nowcast": "furenet",
 }
 TRAINED = [name for name, model in MODELS.items() if model.trained]

@@ -138,6 +138,6 @@ def test_suite_on_a_split_of_one_event_is_refused_before_training(shards: Manife
 def test_base_of_another_arm_is_refused(storms: Manifest, tmp_path: Path) -> None:
     base = finished(storms, tmp_path / "base", "arm=dualpol", *UNET)
     settings = [f"base={base.path}", "model.name=residual_diffusion", "match_params=false"]
-    assert resolve(load_config("demo", [*settings, "arm=dualpol"])).base
+    assert resolve(load_config("demo", [*settings, "arm=dualpol"])).bases
     with pytest.raises(BadInput, match="the base run has arm=dualpol, this run arm=placebo"):
         resolve(load_config("demo", [*settings, "arm=placebo"]))

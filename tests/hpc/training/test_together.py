@@ -37,6 +37,7 @@ NOWCAST = [
 ]  # fmt: skip
 MODELS = {
     "unet": [],
+    "features": ["model.features=[edges,gradients,stretch]"],
     "placebo": ["arm=placebo", "data.flip_rotate=true"],
     "micro-batches": ["train.micro_batch=2"],
     "diffusion": ["model.name=diffusion", "model.steps=2", "model.drop=0.2", "train.steps=4"],

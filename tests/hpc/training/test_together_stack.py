@@ -30,7 +30,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "simvp": {"halvings": 1, "depth": 1},
     "diffusion": {"drop": 0.3},
 }
-BASES = {"latent_diffusion": "autoencoder", "residual_diffusion": "unet", "residual_nowcast": "furenet"}
+BASES = {
+    "latent_diffusion": "autoencoder", "residual_diffusion": "unet", "residual_nowcast": "furenet", "merge": "unet",
+}  # fmt: skip
 NOT_STACKED = {"post_process"}
 STACKED = [name for name, model in MODELS.items() if model.trained and name not in NOT_STACKED]
 

@@ -85,7 +85,7 @@ def test_base_stored_before_the_rule_keeps_its_widths() -> None:
         {"arm": "radar", "model": {"name": "residual_diffusion"}, "base": {"run": "x", "config": base}},
     )
     resolved = resolve(config)
-    assert resolved.base is not None
-    assert resolved.base.settings.widths == DEMO_WIDTHS_BY_LEVELS["unet"]
+    [of_base] = resolved.bases
+    assert of_base.settings.widths == DEMO_WIDTHS_BY_LEVELS["unet"]
     with torch.device("meta"):
-        assert resolved.base.model.build(resolved.base.settings, resolved.base.inputs)
+        assert of_base.model.build(of_base.settings, of_base.inputs)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import sobel
 
-from polarcast.models.nowcast.views import VIEWS, edges, stretch
+from polarcast.models.common.views import VIEWS, along_x, along_y, edges, stretch
 
 FIELDS = torch.rand(2, 3, 2, 1, 24, 17, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
 
@@ -22,6 +22,12 @@ def test_edges_equal_the_mean_of_two_scipy_sobel_responses() -> None:
     for field, shown in zip(FIELDS.double().flatten(0, 3), edges(FIELDS.double()).flatten(0, 3), strict=True):
         theirs = sum(sobel(field.numpy(), axis, mode="nearest") for axis in (0, 1)) / 2
         np.testing.assert_allclose(shown.numpy(), theirs, atol=1e-12)
+
+
+def test_gradients_equal_those_of_numpy() -> None:
+    fields = FIELDS.double()
+    for view, axis in ((along_y, -2), (along_x, -1)):
+        np.testing.assert_allclose(view(fields).numpy(), np.gradient(fields.numpy(), axis=axis), atol=1e-12)
 
 
 def test_edges_of_a_constant_field_are_zero() -> None:
