@@ -1,0 +1,1 @@
+"""Perturbations of radar input: calibration, noise, attenuation, blockage, resolution, lost fields."""
