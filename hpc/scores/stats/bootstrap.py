@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from statistics import NormalDist
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,14 @@ LEAST_P = 1e-6
 _FEW = 6
 """Number of groups from which the p-value is bounded by that of a randomization test, 2^(1 − groups)."""
 _STEP = 1e-4
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A statistic that computes its own gradient, faster than by a difference along each sum."""
+
+    def gradient(self, at: Array, used: npt.NDArray[np.int64]) -> Array:
+        """Return the derivatives at sums (…, s) along the used ones, (…, len(used))."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +66,38 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class _Widths:
+class Widths:
     """Half-width of the interval that is missed with a given probability.
 
     Attributes:
         error: Standard error over groups of events.
         pivots: Distribution of |draw − value| / SE(draw).
         groups: Number of groups.
-        seed_error: Standard error over seeds; 0 without the spread of seeds.
-        freedom: Degrees of freedom of the error over seeds.
-        is_one_arm: Whether the error over seeds is of one arm only.
+        seed_variances: Variance of the value over the seeds of each arm; 0 of an arm with one seed.
+        runs: Number of seeds of each arm.
     """
 
     error: float
     pivots: UpperTail
     groups: int
-    seed_error: float
-    freedom: float
-    is_one_arm: bool
+    seed_variances: tuple[float, ...]
+    runs: tuple[int, ...]
+
+    @cached_property
+    def seed_error(self) -> float:
+        """Standard error over the seeds of all arms; 0 without the spread of seeds."""
+        return math.sqrt(sum(self.seed_variances))
+
+    @cached_property
+    def freedom(self) -> float:
+        """Welch's degrees of freedom of the error over seeds."""
+        several = [(v, runs - 1) for v, runs in zip(self.seed_variances, self.runs, strict=True) if runs > 1]
+        return satterthwaite(*zip(*several, strict=True)) if sum(self.seed_variances) > 0 else math.inf
+
+    @property
+    def is_one_arm(self) -> bool:
+        """Whether the error over seeds is of one arm only."""
+        return sum(runs > 1 for runs in self.runs) == 1
 
     def at(self, probability: float) -> float:
         """Return the half-width: that of the draws without a spread of seeds, that of Student's t for normal errors."""
@@ -110,12 +133,16 @@ class _Widths:
         events, seeds = self._events_error(1 - LEVEL) ** 2, self.seed_error**2
         if not events + seeds > 0:
             return float(self.groups - 1)
-        return (events + seeds) ** 2 / (events**2 / (self.groups - 1) + seeds**2 / self.freedom)
+        return satterthwaite((events, seeds), (self.groups - 1, self.freedom))
+
+    def heaviness(self, probability: float) -> float:
+        """Return how many times the quantile of the draws is that of Student's t; above 1 for heavy tails."""
+        student = _student(probability, self.groups - 1)
+        return float(self.pivots.quantile(probability)) / student if student else 1.0
 
     def _events_error(self, probability: float) -> float:
         """Return the error over groups, enlarged as the draws' tail is heavier than that of Student's t."""
-        student = _student(probability, self.groups - 1)
-        return self.error * float(self.pivots.quantile(probability)) / student if student else self.error
+        return self.error * self.heaviness(probability)
 
 
 def interval(
@@ -152,22 +179,39 @@ def interval(
         Hall (1988), studentized bootstrap; Cameron, Gelbach & Miller (2008), groups; Welch (1947); Cochran & Cox
         (1957), section 4.14.
     """
-    by_group = np.concatenate([arm.mean(0) for arm in arms], -1)
-    groups, total = len(by_group), by_group.sum(0)
-    value = float(statistic(total))
-    if groups < 2 or not np.isfinite(value):
+    value = float(statistic(_by_group(arms).sum(0)))
+    widths = widths_of(arms, statistic, draws=draws, seed=seed)
+    if widths is None:
         return Interval(value)
-    error = _jackknife(statistic, by_group)
-    pivots = _pivots(statistic, by_group, value, error, draws, seed)
-    seed_error, freedom = _over_seeds(arms, statistic)
-    if pivots is None or not np.isfinite(error + seed_error):
-        return Interval(value)
-    widths = _Widths(error, upper_tail(pivots), groups, seed_error, freedom, sum(len(arm) > 1 for arm in arms) == 1)
     half = widths.at(1 - level)
     if not math.isfinite(half):
         return Interval(value)
     normal = half / NormalDist().inv_cdf((1 + level) / 2)
     return Interval(value, value - half, value + half, normal, widths.probability(abs(value)))
+
+
+def widths_of(arms: Sequence[Array], statistic: Statistic, *, draws: int = DRAWS, seed: int = 0) -> Widths | None:
+    """Return what the width of the interval is made of; None where there is no interval. Arguments as of `interval`."""
+    by_group = _by_group(arms)
+    value = float(statistic(by_group.sum(0)))
+    if len(by_group) < 2 or not np.isfinite(value):
+        return None
+    error = _jackknife(statistic, by_group)
+    pivots = _pivots(statistic, by_group, value, error, draws, seed)
+    variances = _over_seeds(arms, statistic)
+    if pivots is None or not np.isfinite(error + sum(variances)):
+        return None
+    return Widths(error, upper_tail(pivots), len(by_group), variances, tuple(map(len, arms)))
+
+
+def satterthwaite(variances: Sequence[Array | float], freedoms: Sequence[Array | float]) -> Any:
+    """Return the degrees of freedom of a sum of variances, from those of each (Satterthwaite 1946)."""
+    return sum(variances) ** 2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
+
+
+def _by_group(arms: Sequence[Array]) -> Array:
+    """Return the sums of all arms by group, averaged over seeds, (g, Σs)."""
+    return np.concatenate([arm.mean(0) for arm in arms], -1)
 
 
 def _pivots(statistic: Statistic, by_group: Array, value: float, error: float, draws: int, seed: int) -> Array | None:
@@ -177,10 +221,10 @@ def _pivots(statistic: Statistic, by_group: Array, value: float, error: float, d
     would be 0 throughout.
     """
     total, drawn_groups = by_group.sum(0), _draw(len(by_group), draws, seed)
-    used = np.flatnonzero(_gradient(statistic, total, np.arange(len(total))))
+    used = np.flatnonzero(gradient_of(statistic, total, np.arange(len(total))))
     resampled = drawn_groups @ by_group
     drawn = statistic(resampled)
-    drawn_error = _standard_error(_gradient(statistic, resampled, used), by_group[:, used], drawn_groups)
+    drawn_error = _standard_error(gradient_of(statistic, resampled, used), by_group[:, used], drawn_groups)
     without = np.where(np.isclose(drawn, value, rtol=1e-9, atol=1e-12), 0.0, np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
         # The gradient is exact to about 8 digits.
@@ -189,20 +233,17 @@ def _pivots(statistic: Statistic, by_group: Array, value: float, error: float, d
     return pivots if len(pivots) >= draws // 2 else None
 
 
-def _over_seeds(arms: Sequence[Array], statistic: Statistic) -> tuple[float, float]:
-    """Return the standard error over the seeds of all arms, and Welch's degrees of freedom; 0 with one seed each."""
+def _over_seeds(arms: Sequence[Array], statistic: Statistic) -> tuple[float, ...]:
+    """Return the variance of the value over the seeds of each arm; 0 of an arm with one seed."""
     by_seed = [arm.sum(1) for arm in arms]
     means = [seeds.mean(0) for seeds in by_seed]
-    variances, freedoms = [], []
+    variances = [0.0] * len(arms)
     for position, seeds in enumerate(by_seed):
         if len(seeds) > 1:
             before, after = means[:position], means[position + 1 :]
-            variances.append(_jackknife(lambda s, b=before, a=after: _beside(statistic, b, s, a), seeds) ** 2)  # type: ignore[misc]
-            freedoms.append(len(seeds) - 1)
-    total = sum(variances)
-    if not total > 0:
-        return float(total), math.inf  # NaN stays NaN
-    return math.sqrt(total), total**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
+            error = _jackknife(lambda s, b=before, a=after: _beside(statistic, b, s, a), seeds)  # type: ignore[misc]
+            variances[position] = error**2
+    return tuple(variances)
 
 
 def _beside(statistic: Statistic, before: Sequence[Array], sums: Array, after: Sequence[Array]) -> Array:
@@ -250,8 +291,13 @@ def _standard_error(gradient: Array, sums: Array, drawn: Array) -> Array:
     return np.sqrt((drawn * (influence - mean) ** 2).sum(1) * g / (g - 1))
 
 
-def _gradient(statistic: Statistic, at: Array, used: npt.NDArray[np.int64]) -> Array:
-    """Compute central differences of the statistic along the used sums, (…, len(used))."""
+def gradient_of(statistic: Statistic, at: Array, used: npt.NDArray[np.int64]) -> Array:
+    """Compute central differences of the statistic at sums (…, s) along the used ones, (…, len(used)).
+
+    A `Differentiable` statistic is asked for its gradient instead.
+    """
+    if isinstance(statistic, Differentiable):
+        return statistic.gradient(at, used)
     size = np.maximum(np.abs(at), 1e-8 * np.abs(at).max(-1, keepdims=True))[..., used] * _STEP
     columns = []
     for j, column in enumerate(used):
@@ -274,7 +320,7 @@ def heaviest_share(by_group: Array, statistic: Statistic) -> float:
         a tenth of what the most influential one does are left out.
     """
     total = by_group.sum(0)
-    effect = np.abs(_gradient(statistic, total, np.arange(len(total))) * total)
+    effect = np.abs(gradient_of(statistic, total, np.arange(len(total))) * total)
     if not np.isfinite(effect).all() or not effect.any():
         return math.nan
     used = effect >= 0.1 * effect.max()

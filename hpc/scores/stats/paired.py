@@ -24,6 +24,8 @@ from polarcast.hpc.scores.stats.significance import minimum_detectable_effect, p
 
 RATIO, DISTANCE, DIFFERENCE = "ratio", "distance", "difference"
 """Scales on which two values of a score are compared (`Metric.scale`)."""
+GAIN = "gain"
+"""Scale on which the source paper's table 8.3 shows the MSE: first − second, so that an improvement is positive."""
 _VAST = math.log(1000)
 """Half-width of an interval of a ratio that very few events give, and that is not shown."""
 
@@ -82,9 +84,9 @@ class Pair:
     """Comparison of a second arm with a first one.
 
     Attributes:
-        scale: ratio, difference, or distance: a difference whose sign does not tell which is better.
-        interval: second / first − 1 (ratio) or second − first, with its interval. On the scale ratio, `interval.error`
-            is of the logarithm.
+        scale: ratio, difference, distance: a difference whose sign does not tell which is better, or gain.
+        interval: second / first − 1 (ratio), first − second (gain) or second − first, with its interval. On the scale
+            ratio, `interval.error` is of the logarithm.
         by_event: The same of each event, (e,).
         improved: Probability of improvement, the share of events in which the second is better.
         detectable: Smallest true effect that is detected with 80% power, on the scale of the interval; of a ratio the
@@ -130,7 +132,7 @@ def of_one(sums: Sums, aggregation: str) -> Single:
     return Single(found.within(*sums.score.metric.limits), heaviest_share(by_group, value), sums.lacks_seeds)
 
 
-def compared(first: Sums, second: Sums, aggregation: str, draws: int = DRAWS) -> Pair:
+def compared(first: Sums, second: Sums, aggregation: str, draws: int = DRAWS, scale: str = "") -> Pair:
     """Compare a second arm or model with a first one, with the same groups of both in each draw.
 
     Args:
@@ -138,33 +140,48 @@ def compared(first: Sums, second: Sums, aggregation: str, draws: int = DRAWS) ->
         second: Sums of the arm to compare with it, of the same events.
         aggregation: pooled or mean.
         draws: Number of resamples.
+        scale: Scale of the comparison; by default that of the score. Errors may be compared as differences, too, but
+            few heavy events rule these, and their intervals cover less.
     """
     metric = first.score.metric
-    arms, values = _prepared([first, second], aggregation)
-    effect = _effect(metric.scale)
-    width = arms[0].shape[-1]
-
-    def statistic(s: Array) -> Array:
-        return effect(values[0](s[..., :width]), values[1](s[..., width:]))
-
+    scale = scale or metric.scale
+    effect = _effect(scale)
+    arms, statistic = comparison_of(first, second, aggregation, scale)
     found = interval(arms, statistic, draws=draws)
     means = [arm.mean(0) for arm in arms]
     by_event = effect(of_events(first), of_events(second))
     better = abs(of_events(first) - metric.perfect) - abs(of_events(second) - metric.perfect)
-    is_ratio = metric.scale == RATIO
+    is_ratio = scale == RATIO
     reach = metric.limits[1] - metric.limits[0]
     found = _unless_vast(found, metric) if is_ratio else found
     detectable = minimum_detectable_effect(found.error)
     return Pair(
-        scale=metric.scale,
+        scale=scale,
         interval=found.mapped(_expm1) if is_ratio else found.within(-reach, reach),
         by_event=np.expm1(by_event) if is_ratio else by_event,
         improved=probability_of_improvement(better),
         detectable=_expm1(-detectable) if is_ratio else detectable if detectable <= reach else math.nan,
-        sign_flip=sign_flip(means[0], means[1], lambda a, b: effect(values[0](a), values[1](b))),
+        sign_flip=sign_flip(means[0], means[1], lambda a, b: statistic(np.concatenate([a, b], -1))),
         heaviest=heaviest_share(np.concatenate(means, -1), statistic),
         lacks_seeds=first.lacks_seeds or second.lacks_seeds,
     )  # fmt: skip
+
+
+def comparison_of(
+    first: Sums, second: Sums, aggregation: str = POOLED, scale: str = ""
+) -> tuple[list[Array], Statistic]:
+    """Return the sums of both sides by seed and group, (k, g, s), and the function whose value is their comparison.
+
+    Its scale is that of the score by default. It takes the sums of both, concatenated along the last axis; its value
+    is the logarithm of a ratio.
+    """
+    arms, values = _prepared([first, second], aggregation)
+    effect, width = _effect(scale or first.score.metric.scale), arms[0].shape[-1]
+
+    def statistic(s: Array) -> Array:
+        return effect(values[0](s[..., :width]), values[1](s[..., width:]))
+
+    return arms, statistic
 
 
 def effect_of(first: Sums, second: Sums, aggregation: str = POOLED) -> float:
@@ -188,16 +205,18 @@ def _effect(scale: str) -> Callable[[Array, Array], Array]:
     """Return the function of two scores (…) whose value 0 means no effect."""
     if scale == RATIO:
         return lambda first, second: logarithm(second) - logarithm(first)
+    if scale == GAIN:
+        return lambda first, second: first - second
     return lambda first, second: second - first
 
 
 def _prepared(sides: Sequence[Sums], aggregation: str) -> tuple[list[Array], list[Statistic]]:
     """Return the sums of each side by seed and group, (k, g, s), and the functions that compute scores from them."""
     if aggregation == POOLED:
-        return [_by_group(side.values, side.groups) for side in sides], [side.score_of for side in sides]
+        return [by_group(side.values, side.groups) for side in sides], [side.score_of for side in sides]
     by_event, defined = [side.score_of(side.values) for side in sides], events_of_mean(sides)
     sums = [np.stack([np.where(defined, values, 0), np.broadcast_to(defined, values.shape)], -1) for values in by_event]
-    return [_by_group(s, side.groups) for s, side in zip(sums, sides, strict=True)], [_mean] * len(sides)
+    return [by_group(s, side.groups) for s, side in zip(sums, sides, strict=True)], [_mean] * len(sides)
 
 
 def events_of_mean(sides: Sequence[Sums]) -> npt.NDArray[np.bool_]:
@@ -205,7 +224,7 @@ def events_of_mean(sides: Sequence[Sums]) -> npt.NDArray[np.bool_]:
     return np.all([np.isfinite(side.score_of(side.values)).all(0) for side in sides], 0)
 
 
-def _by_group(values: Array, groups: npt.NDArray[np.str_]) -> Array:
+def by_group(values: Array, groups: npt.NDArray[np.str_]) -> Array:
     """Add up the sums (k, e, s) of the events of each group, (k, g, s)."""
     names, index = np.unique(groups, return_inverse=True)
     total = np.zeros((len(names), values.shape[0], values.shape[2]))

@@ -1,0 +1,1 @@
+"""Events and seeds that a gain would need."""
