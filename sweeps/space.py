@@ -260,7 +260,7 @@ def _check_objective(space: Space, path: Path) -> None:
         check_available(parse_score(space.objective), expected_protocol(space.config({})), ("lead_time",))
     except BadInput as error:
         raise error.at(where) from None
-    if parse_score(space.objective).metric.direction == "target":
+    if parse_score(space.objective).metric.direction in ("target", "none"):
         raise BadInput(
             f"{space.objective} can't be optimized: neither smaller nor larger is better",
             where,

@@ -17,7 +17,7 @@ from polarcast.hpc.bench.contrasts import all_runs
 from polarcast.hpc.bench.data import SynthSpec
 from polarcast.hpc.bench.notes import rain_note
 from polarcast.hpc.bench.rescore import saved_suite, score_cells
-from polarcast.hpc.bench.run import Tables, is_paper_archive, paths_of, write_tables
+from polarcast.hpc.bench.run import Tables, is_synthetic, paths_of, write_tables
 from polarcast.hpc.bench.suite import Suite, without_synthetic_rows
 from polarcast.hpc.bench.unfinished import finished_part
 from polarcast.hpc.evaluation.shards import shards_of
@@ -75,7 +75,7 @@ def confirm(
     part = _part(suite, models)
     with sole_writer(checked_output(out, is_folder=True)):
         manifest = _data(source, out, workers, board)
-        if "preset" not in manifest.provenance:
+        if not is_synthetic(manifest):
             part = without_synthetic_rows(part)
         _check_new(trained_on, manifest, out)
         cells = [c for c in cells_of(suite, folder.shards) if c.model in part.models]
@@ -86,7 +86,7 @@ def confirm(
         note = "; ".join(filter(None, [_note(source, look), rain_note(suite.task, manifest), missing]))
         titled = {n: replace(t, title=f"{t.title}; confirmation") for n, t in shown.tables.items()}
         shown, path_of = replace(shown, tables=titled), paths_of(folder, trained_on)
-        tables = write_tables(shown, out, scored, path_of, note, is_paper_archive(manifest))
+        tables = write_tables(shown, out, scored, path_of, note, manifest)
         _end_look(out, look)
     return tables, out
 

@@ -7,7 +7,8 @@ from polarcast.hpc.bench.suite import Suite, TableSpec, versus_of
 from polarcast.hpc.scores.metrics import METRICS
 from polarcast.hpc.scores.query import Score
 from polarcast.hpc.scores.stats.aggregation import POOLED
-from polarcast.hpc.scores.stats.paired import RATIO
+from polarcast.hpc.scores.stats.paired import DIFFERENCE as PLAIN
+from polarcast.hpc.scores.stats.paired import GAIN, RATIO
 
 DIFFERENCE = "difference"
 """Comparison of the dual-pol arm with the radar arm."""
@@ -107,20 +108,27 @@ def is_versus(arm: str) -> bool:
     return arm.endswith(VERSUS) and arm not in ARM_NAMES
 
 
-def key_of_test(contrast: Contrast, score: Score, aggregation: str) -> Hashable:
+def scale_of(spec: TableSpec, score: Score) -> str:
+    """Return the scale on which a table compares two values of a score.
+
+    With `differences`, errors are compared as in the source paper's table 8.3: the MSE as what is gained, others by
+    their difference.
+    """
+    if not (spec.differences and score.metric.scale == RATIO):
+        return score.metric.scale
+    return GAIN if score.name == "paper_mse" else PLAIN
+
+
+def key_of_test(contrast: Contrast, score: Score, spec: TableSpec) -> Hashable:
     """Return a key that is equal for comparisons with the same p-value, which count once in a family of tests.
 
-    Pooled errors that are functions of each other, such as MSE and RMSE, are the same test on the scale of ratios.
+    Pooled errors that are functions of each other, such as MSE and RMSE, are the same test on the scale of ratios;
+    multiples of each other, such as RBIAS and NE, also as differences.
     """
-    is_same = aggregation == POOLED and score.metric.scale == RATIO
-    name = _root(score.name) if is_same else score.name
+    scale, name = scale_of(spec, score), score.name
+    while spec.aggregation == POOLED and (scale == RATIO or METRICS[name].is_multiple) and METRICS[name].same_as:
+        name = METRICS[name].same_as
     return contrast.first, contrast.second, name, tuple(sorted(score.at.items()))
-
-
-def _root(name: str) -> str:
-    while other := METRICS[name].same_as:
-        name = other
-    return name
 
 
 def all_runs(suite: Suite, spec: TableSpec) -> Mapping[Run, None]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
+from polarcast.hpc.bench.contrasts import arm_name
 from polarcast.hpc.bench.layout import HEAVY_MARK, interval_name, reasons_of
 from polarcast.hpc.bench.record import HEAVY, Record
 from polarcast.hpc.bench.table import ComparisonTable
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.stats.aggregation import MEAN, POOLED
-from polarcast.hpc.scores.stats.paired import DIFFERENCE, DISTANCE, RATIO
+from polarcast.hpc.scores.stats.paired import DIFFERENCE, DISTANCE, GAIN, RATIO
 from polarcast.hpc.scores.wording import percent, size
 
 _DETECTABLE_SHOWN = 8
@@ -59,15 +60,16 @@ def _directions(table: ComparisonTable) -> str:
     if "metric" not in {*table.rows, *table.columns}:
         score = parse_score(table.records[0].metric)
         name = score.heading(table.protocol, without=[*table.rows, *table.columns])
-        return f"Score: {name}; {_legend(table.records, score.metric.perfect)}"
-    return _legend(table.records)
+        return f"Score: {name}; {_legend(table.shown, score.metric.perfect)}"
+    return _legend(table.shown)
 
 
 def _legend(records: Iterable[Record], best: float | None = None) -> str:
-    directions = {r.direction for r in records}
+    directions = {"higher" if r.scale == GAIN else r.direction for r in records}
     target = "→ best value" + ("" if best is None else f" {best:g}")
     known = {"lower": "↓ lower is better", "higher": "↑ higher is better", "target": target}
-    return "; ".join(text for direction, text in known.items() if direction in directions) + "."
+    texts = [text for direction, text in known.items() if direction in directions]
+    return "; ".join(texts or ["no value is better than others"]) + "."
 
 
 def _about_comparisons(table: ComparisonTable) -> list[str]:
@@ -76,15 +78,34 @@ def _about_comparisons(table: ComparisonTable) -> list[str]:
         return []
     scales = {r.scale for r in found}
     how = ["errors are compared as ratios (in %)"] if RATIO in scales else []
-    as_difference = scales & {DISTANCE, DIFFERENCE}
+    as_difference = scales & {DISTANCE, DIFFERENCE, GAIN}
     how += ["others as differences" if how else "scores are compared as differences"] if as_difference else []
     how += ["whose sign does not tell which is nearer to the best value of scores with →"] if DISTANCE in scales else []
-    notes = [f"vs: {', '.join(how)}."]
+    how += ["MSE gain is the reference's MSE minus the model's"] if GAIN in scales else []
+    which = arm_name(table.only_comparison, table.versus) if table.only_comparison else "vs"
+    notes = [f"{which}: {', '.join(how)}.", _about_differences(found), _about_gains(found)]
     if not table.tests:
         return notes
     tests = f"{table.tests} test{'s' * (table.tests != 1)}"
     notes.append(f"* 95% interval excludes no effect; ** also after Holm correction for the {tests} of this table.")
     return [*notes, _detectable(table, found)]
+
+
+def _about_differences(found: Sequence[Record]) -> str:
+    """Warn of differences of errors, which a table shows instead of ratios."""
+    if not any(r.scale in (DIFFERENCE, GAIN) and parse_score(r.metric).metric.scale == RATIO for r in found):
+        return ""
+    return "Few heavy events rule a difference of errors: its interval covers less than a ratio's (docs/statistics.md)."
+
+
+def _about_gains(found: Sequence[Record]) -> str:
+    """Say how to read the difference of what a window adds to both."""
+    if not any(parse_score(r.metric).metric.gain_of for r in found):
+        return ""
+    return (
+        "Below 0, the window adds less to the first of the pair: its events lie nearer to those observed, or fewer are "
+        "missed at the pixel."
+    )
 
 
 def _detectable(table: ComparisonTable, found: Sequence[Record]) -> str:

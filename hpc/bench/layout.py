@@ -8,6 +8,7 @@ from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.table import ComparisonTable
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score, coordinate_label, parse_score
+from polarcast.hpc.scores.stats.paired import GAIN, RATIO
 from polarcast.hpc.scores.wording import arrow, effect, number
 
 INTERVAL, EVENTS_INTERVAL = "95% interval", "events' interval"
@@ -48,11 +49,13 @@ def lay_out(table: ComparisonTable) -> TableLayout:
     """Lay out a table by its dimensions: model, metric, arm, and any axis of the scores.
 
     If `arm` is the last dimension of the columns, each comparison (or the only arm) is followed by its interval, and a
-    column shows the number of events that contribute where those are not all. Otherwise, cells hold all three.
+    column shows the number of events that contribute where those are not all. Otherwise, and where a single comparison
+    is all that is shown, cells hold all three.
     """
-    keys = [_keys(record, table) for record in table.records]
+    shown = table.shown
+    keys = [_keys(record, table) for record in shown]
     rows: dict[Key, dict[Key, Record]] = {}
-    for (row, column), record in zip(keys, table.records, strict=True):
+    for (row, column), record in zip(keys, shown, strict=True):
         rows.setdefault(row, {})[column] = record
     columns = list(dict.fromkeys(column for _, column in keys))
     heads, cells = _columns(table, columns, list(rows.values()))
@@ -75,7 +78,7 @@ def _columns(
     table: ComparisonTable, columns: Sequence[Key], rows: Sequence[Mapping[Key, Record]]
 ) -> tuple[list[str], list[tuple[Key, Cell]]]:
     """Return headings, and for each column of text its key and the function that writes its cells."""
-    if table.columns[-1] != "arm":
+    if table.columns[-1] != "arm" or table.only_comparison:
         return [_head(column) for column in columns], [(column, _whole_cell) for column in columns]
     heads: list[str] = []
     cells: list[tuple[Key, Cell]] = []
@@ -127,15 +130,25 @@ def _text(dimension: str, record: Record, score: Score, table: ComparisonTable, 
     if dimension == "model":
         return record.label
     if dimension == "arm":
-        return arm_name(record.arm, table.versus)
+        return "" if table.only_comparison else arm_name(record.arm, table.versus)
     if dimension == "metric":
-        return heading(score, table.protocol, apart)
+        return _change(record, score, table, apart) if table.only_comparison else heading(score, table.protocol, apart)
     return coordinate_label(dimension, score.at[dimension], table.protocol) if dimension in score.at else "all"
 
 
 def heading(score: Score, protocol: Protocol, without: Sequence[str] = ()) -> str:
     """Return the name of a score in tables, with its unit and a mark of the better values."""
-    return f"{score.heading(protocol, without=without)} {arrow(score.metric)}"
+    return f"{score.heading(protocol, without=without)} {arrow(score.metric)}".rstrip()
+
+
+def _change(record: Record, score: Score, table: ComparisonTable, apart: Sequence[str]) -> str:
+    """Return the name of the change of a score, such as `ΔCSI ↑`, `MSE gain [(mm/h)²] ↑` or `RMSE ↓`, a ratio."""
+    name = score.heading(table.protocol, without=apart)
+    if record.scale == GAIN:
+        label = score.metric.label
+        return f"{name.replace(label, f'{label} gain', 1)} ↑"
+    name = name.split(" [")[0] if record.scale == RATIO else f"Δ{name}"
+    return f"{name} {arrow(score.metric)}".rstrip()
 
 
 def _dimension_name(dimension: str) -> str:

@@ -33,10 +33,10 @@ class NumbersOfScore:
         """Return the record of a run."""
         return self._once(run, plain, lambda: self._arm(plain, run))
 
-    def contrast(self, plain: Record, contrast: Contrast) -> Record:
-        """Return the record of a comparison."""
+    def contrast(self, plain: Record, contrast: Contrast, scale: str = "") -> Record:
+        """Return the record of a comparison, on the scale of the score by default."""
         key = (contrast.first, contrast.second)
-        return self._once(key, plain, lambda: self._contrast(plain, contrast))
+        return self._once(key, plain, lambda: self._contrast(plain, contrast, scale))
 
     def _once(self, key: Hashable, plain: Record, make: Callable[[], Record]) -> Record:
         if key not in self._numbers:
@@ -57,9 +57,9 @@ class NumbersOfScore:
         )
         return _filled(counted, found.interval, why)
 
-    def _contrast(self, plain: Record, contrast: Contrast) -> Record:
+    def _contrast(self, plain: Record, contrast: Contrast, scale: str) -> Record:
         first, second = self._of(contrast.first), self._of(contrast.second)
-        pair = compared(first, second, plain.aggregation)
+        pair = compared(first, second, plain.aggregation, scale=scale)
         why = next(filter(None, (self.score.reason(s.values.sum((0, 1)), s.protocol) for s in (first, second))), "")
         why = why or "an error of 0 or less has no ratio"
         counted = replace(

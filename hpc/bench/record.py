@@ -18,7 +18,7 @@ class Record:
         metric: Score and coordinates, such as `csi@threshold=10`.
         unit: Unit of the value; 1 for ratios.
         value, low, high: Value and its 95% interval; None where undefined. A comparison is a ratio − 1 on the scale
-            ratio, and a difference otherwise.
+            ratio, reference − model on the scale gain, and model − reference otherwise.
         events, support: Number of events scored, and of those that contribute to the value.
         seeds: Number of runs that differ only in their seed; of a comparison, of the arm with fewer.
         aggregation: pooled (score of the sums over all events) or mean (mean of the events' scores).
@@ -27,14 +27,14 @@ class Record:
         improved: Share of events on which the second is better; only for comparisons.
         sign_flip: p-value of the sign-flip test by groups of events, for these training runs.
         reference: Model and arm that a comparison compares with, such as fitted/radar.
-        scale: ratio, distance or difference for a comparison; empty otherwise. The sign on the scale distance does not
-            tell which of both is nearer to the best value.
+        scale: ratio, distance, difference or gain for a comparison; empty otherwise. The sign on the scale distance
+            does not tell which of both is nearer to the best value.
         groups: Number of independent groups of events.
         pixels: Number of pixels that contribute to the value, over all seeds; None where they are not counted.
         heaviest: Largest share that one group of events has of a sum that the value depends on.
         lacks_seeds: Whether the interval leaves out the variation between training runs, because there is only one.
-        direction: Better values of the score: lower, higher, or those near the target, which is `perfect`.
-        perfect: Best value of the score.
+        direction: Better values of the score: lower, higher, those near the target, which is `perfect`, or none.
+        perfect: Best value of the score; None if there is none.
         reason: Why value or interval are undefined; empty otherwise.
     """
 
@@ -63,7 +63,7 @@ class Record:
     heaviest: float | None = None
     lacks_seeds: bool = False
     direction: str = ""
-    perfect: float = 0.0
+    perfect: float | None = 0.0
     reason: str = ""
 
     @property

@@ -94,7 +94,7 @@ def _narrow(table: ComparisonTable) -> tuple[ComparisonTable, list[str]]:
 
     One comparison of the arms is left: dual-pol with radar, where there is one.
     """
-    if "arm" not in table.columns:
+    if "arm" not in table.columns or table.only_comparisons:
         return table, []
     comparisons = sorted({r.arm for r in table.records if r.is_comparison}, key=arm_rank)
     of_arms = [arm for arm in comparisons if not is_versus(arm)]

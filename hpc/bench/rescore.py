@@ -11,7 +11,7 @@ from polarcast.data.folder_kind import SUITE_FILE
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.notes import rain_note
-from polarcast.hpc.bench.run import Tables, is_paper_archive, paths_of, write_tables
+from polarcast.hpc.bench.run import Tables, is_synthetic, paths_of, write_tables
 from polarcast.hpc.bench.suite import Suite, load_suite, without_synthetic_rows
 from polarcast.hpc.bench.unfinished import finished_part, is_scored
 from polarcast.hpc.evaluation.evaluate import evaluate
@@ -56,7 +56,7 @@ def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Pa
     out = path / "on" / archive.resolve().name
     with sole_writer(checked_output(out, is_folder=True)):
         manifest = shards_of(archive, out, board)
-        if "preset" not in manifest.provenance:
+        if not is_synthetic(manifest):
             suite = without_synthetic_rows(suite)
         outputs = score_cells(cells_of(suite, folder.shards), folder, trained_on, manifest, out, board)
         part, scored, missing = finished_part(suite, outputs, out)
@@ -64,7 +64,7 @@ def rescore(path: Path, archive: Path, board: ProgressBoard) -> tuple[Tables, Pa
         titled = {n: replace(t, title=f"{t.title}; scored on {name}") for n, t in part.tables.items()}
         note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
         part, path_of = replace(part, tables=titled), paths_of(folder, trained_on)
-        return write_tables(part, out, scored, path_of, note, is_paper_archive(manifest)), out
+        return write_tables(part, out, scored, path_of, note, manifest), out
 
 
 def score_cells(

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from polarcast.hpc.bench.contrasts import Run, all_runs, contrasts_of, key_of_test, reference_label, runs_of
+from polarcast.hpc.bench.contrasts import Run, all_runs, contrasts_of, key_of_test, reference_label, runs_of, scale_of
 from polarcast.hpc.bench.numbers import NumbersOfScore, Scores, number_or_none
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.suite import Suite, TableSpec
@@ -32,6 +32,7 @@ class ComparisonTable:
         costs: Parameters and FLOPs of the arms, relative to each other.
         observed: Share of the pixels that are observed; None for records that do not tell.
         without_forecast: Largest share of the observed pixels at which a model's forecasts are NaN, by label, above 0.
+        only_comparisons: Whether comparisons are shown without the scores that they compare.
     """
 
     title: str
@@ -46,6 +47,19 @@ class ComparisonTable:
     costs: str = ""
     observed: float | None = None
     without_forecast: Mapping[str, float] = field(default_factory=dict)
+    only_comparisons: bool = False
+
+    @property
+    def shown(self) -> list[Record]:
+        """The numbers that are laid out: all, or the comparisons only, where there are any."""
+        comparisons = [record for record in self.records if record.is_comparison]
+        return comparisons if self.only_comparisons and comparisons else self.records
+
+    @property
+    def only_comparison(self) -> str:
+        """The only comparison of a table that shows nothing else, such as dualpol_vs; empty otherwise."""
+        arms = {record.arm for record in self.shown}
+        return arms.pop() if self.only_comparisons and len(arms) == 1 else ""
 
     def as_record(self) -> dict[str, object]:
         """Return plain values for JSON."""
@@ -83,14 +97,16 @@ def build_table(name: str, suite: Suite, scores: Scores, note: str = "", compare
         for sums in of_score:
             plain = _plain(name, model, suite.models[model].label, sums.score, spec, protocol)
             arms = [sums.arm(replace(plain, arm=arm), run) for arm, run in runs_of(suite, spec, model).items()]
-            compared_arms = [sums.contrast(replace(plain, arm=c.arm), c) for c in contrasts]
+            scale = scale_of(spec, sums.score)
+            compared_arms = [sums.contrast(replace(plain, arm=c.arm), c, scale) for c in contrasts]
             records += arms + compared_arms
-            keys += [None] * len(arms) + [key_of_test(c, sums.score, spec.aggregation) for c in contrasts]
+            keys += [None] * len(arms) + [key_of_test(c, sums.score, spec) for c in contrasts]
     corrected, tests = _corrected(records, keys)
     versus = reference_label(suite, spec)
     return ComparisonTable(
         spec.title, corrected, protocol, note, spec.rows, spec.columns, versus, tests,
         observed=_observed(every[0]), without_forecast=_without_forecast(suite, scores, all_runs(suite, spec)),
+        only_comparisons=spec.only_comparisons,
     )  # fmt: skip
 
 
@@ -131,7 +147,7 @@ def _plain(table: str, model: str, label: str, score: Score, spec: TableSpec, pr
     return Record(
         table=table, model=model, label=label, arm="", metric=str(score), unit=score.unit(protocol), value=None,
         low=None, high=None, events=0, support=0, seeds=0, aggregation=spec.aggregation,
-        direction=score.metric.direction, perfect=score.metric.perfect,
+        direction=score.metric.direction, perfect=number_or_none(score.metric.perfect),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from polarcast.hpc.bench.layout import HEAVY_MARK
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.table import ComparisonTable
 from polarcast.hpc.scores.query import parse_score
-from polarcast.hpc.scores.stats.paired import DISTANCE, RATIO
+from polarcast.hpc.scores.stats.paired import DISTANCE, GAIN, RATIO
 from polarcast.hpc.scores.wording import effect, size
 
 
@@ -65,7 +65,7 @@ def _effect(record: Record, table: ComparisonTable) -> tuple[str, str]:
     assert record.value is not None
     assert record.low is not None
     assert record.high is not None
-    if record.scale == DISTANCE and (nearer := _is_nearer(record, table)) is None:
+    if record.scale == DISTANCE and (nearer := is_nearer(record, table)) is None:
         limits = f"[{effect(record.low, record.scale)}, {effect(record.high, record.scale)}]"
         return f"differs by {effect(record.value, record.scale)}", limits
     nearest, farthest = sorted((record.low, record.high), key=abs)
@@ -73,11 +73,11 @@ def _effect(record: Record, table: ComparisonTable) -> tuple[str, str]:
     if record.scale == DISTANCE:
         direction = f"{'nearer to' if nearer else 'farther from'} {record.perfect:g}"
     else:
-        direction = "lower" if record.value < 0 else "higher"
+        direction = "lower" if (record.value < 0) != (record.scale == GAIN) else "higher"
     return f"{size(record.value, record.scale)} {direction}", limits
 
 
-def _is_nearer(record: Record, table: ComparisonTable) -> bool | None:
+def is_nearer(record: Record, table: ComparisonTable) -> bool | None:
     """Return whether the second is nearer to the best value; None if the intervals of both do not show a side."""
     arms = {(r.model, r.arm): r for r in table.records if r.metric == record.metric and not r.is_comparison}
     if record.arm in OF_ARMS:
@@ -94,7 +94,7 @@ def _is_nearer(record: Record, table: ComparisonTable) -> bool | None:
 
 def _side(record: Record | None) -> int:
     """Return on which side of the best value the interval of a score lies; 0 if on both, or if it is unknown."""
-    if record is None or record.low is None or record.high is None:
+    if record is None or record.low is None or record.high is None or record.perfect is None:
         return 0
     return (record.low > record.perfect) - (record.high < record.perfect)
 

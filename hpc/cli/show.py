@@ -20,12 +20,19 @@ def open_board(quiet: bool = False) -> "ProgressBoard":
 
 
 def show_tables(tables: "Tables", folder: Path, as_json: bool) -> None:
-    """Print the tables of a suite and the path of its report."""
-    from polarcast.hpc.bench.render import as_record, terminal_table
+    """Print the tables of a suite, the verdict on it, and the path of its report."""
+    from rich.text import Text
 
+    from polarcast.hpc.bench.render import as_record, terminal_table
+    from polarcast.hpc.bench.verdict import FILE
+
+    verdict = (folder / "tables" / FILE).read_text("utf-8").splitlines()
     if as_json:
-        print_json({"folder": str(folder), "tables": {name: as_record(table) for name, table in tables.items()}})
+        records = {name: as_record(table) for name, table in tables.items()}
+        print_json({"folder": str(folder), "tables": records, "verdict": verdict})
         return
     for table in tables.values():
         print_text(terminal_table(table))
+    for sentence in verdict:
+        print_text(Text(sentence))
     print_text(f"report: {folder}/report.html; tables: {folder}/tables; figures: {folder}/figures")

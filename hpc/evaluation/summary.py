@@ -78,7 +78,7 @@ class ScoreSummary:
             table.add_column(name, justify="right")
         for row in self.rows:
             values = [*row.values, *([row.whole] * has_whole)]
-            heading = f"{row.score.heading(self.protocol, without=[self.by])} {arrow(row.score.metric)}"
+            heading = f"{row.score.heading(self.protocol, without=[self.by])} {arrow(row.score.metric)}".rstrip()
             table.add_row(escape(heading), *map(_format, values), str(row.support))
         return table
 

@@ -110,10 +110,13 @@ def make_boards(entries: Sequence[Entry], score: Score | None = None) -> list[Bo
         score: Score to rank by; the default score of each task if None.
 
     Raises:
-        BadInput: no run has this score.
+        BadInput: no run has this score, or none of its values is better than another.
     """
     from polarcast.hpc.scores.query import parse_score
 
+    if score and score.metric.direction == "none":
+        what = f"{score} can't rank runs: neither smaller nor larger is better"
+        raise BadInput(what, "--score", f"rank by {score.metric.gain_of}, and compare gains in a table")
     readable = [entry for entry in entries if not entry.problem]
     unreadable = [(entry, entry.problem) for entry in entries if entry.problem]
     keys = list(dict.fromkeys((entry.config.task, entry.data) for entry in readable))

@@ -16,7 +16,9 @@ from polarcast.hpc.scores.sal import PARTS as SAL_PARTS
 
 Compute = Callable[[Array, Protocol], Array]
 Scale = Literal["ratio", "distance", "difference"]
-Direction = Literal["lower", "higher", "target"]
+Direction = Literal["lower", "higher", "target", "none"]
+GAIN_AXIS = "window"
+"""Axis along which a score of a gain is compared with its smallest coordinate."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Metric:
     Attributes:
         label: Name in tables.
         unit: Unit; `{unit}` is replaced by the unit of forecast and observation.
-        perfect: Value of a perfect forecast.
+        perfect: Value of a perfect forecast; NaN if no value is better than others.
         families: Families of sums it can be computed from; the given coordinates select one.
         of: Function of sums (…, *uses, columns) and a protocol that returns values (…).
         uses: Axes of the family that it needs in full; all other axes are indexed or summed over.
@@ -35,6 +37,9 @@ class Metric:
             from a perfect value inside the limits, or `difference`.
         same_as: Name of the score that it is a monotone function of on the ratio scale, so that a test of one is a test
             of both; empty otherwise.
+        is_multiple: Whether it is a multiple of `same_as`, so that a test of one is a test of both on any scale.
+        gain_of: Name of the score whose gain over the smallest window it is; empty otherwise. Its sums are those of the
+            window and of the smallest window, (…, 2, columns).
     """
 
     label: str
@@ -46,10 +51,14 @@ class Metric:
     limits: tuple[float, float] = (-math.inf, math.inf)
     scale: Scale = "difference"
     same_as: str = ""
+    is_multiple: bool = False
+    gain_of: str = ""
 
     @property
     def direction(self) -> Direction:
-        """Which values are better: `lower`, `higher`, or those near the `target`, which is `perfect`."""
+        """Which values are better: `lower`, `higher`, those near the `target`, which is `perfect`, or `none`."""
+        if math.isnan(self.perfect):
+            return "none"
         if self.scale == "distance":
             return "target"
         return "lower" if self.perfect == 0 else "higher"
@@ -77,6 +86,10 @@ def _paper_mre(s: Array, protocol: Protocol) -> Array:
 
 def _categorical(name: str) -> Compute:
     return lambda s, _: categorical(name, s)
+
+
+def _gain(name: str) -> Compute:
+    return lambda s, _: categorical(name, s[..., 0, :]) - categorical(name, s[..., 1, :])
 
 
 def _sal(total: str, frames: str) -> Compute:
@@ -124,12 +137,12 @@ METRICS: dict[str, Metric] = {
     "observed_share": Metric("observed", "1", 1, ("observed",), _column_ratio(1, 0), limits=_SHARE),
     "scored_share": Metric("scored", "1", 1, ("observed",), _column_ratio(2, 1), limits=_SHARE),
     "paper_mse": _class_error("MSE", "({unit})²", of=_continuous("mse")),
-    "paper_mre": _class_error("MRE", "1", of=_paper_mre, same_as="paper_rbias"),
+    "paper_mre": _class_error("MRE", "1", of=_paper_mre, same_as="paper_rbias", is_multiple=True),
     "paper_rbias": _class_error("RBIAS", "1", of=_continuous("ne")),
     "paper_csi": Metric("CSI", "1", 1, ("paper_csi",), _categorical("csi"), limits=_SHARE),
     "rmse": _class_error("RMSE", "{unit}", of=_continuous("rmse"), same_as="paper_mse"),
     "mae": _class_error("MAE", "{unit}", of=_continuous("mae")),
-    "ne": _class_error("NE", "%", of=_continuous("ne", 100), same_as="paper_rbias"),
+    "ne": _class_error("NE", "%", of=_continuous("ne", 100), same_as="paper_rbias", is_multiple=True),
     "nb": _class_metric("NB", "%", 0, of=_continuous("nb", 100), scale="distance"),
     "cc": _class_metric("CC", "1", 1, of=_continuous("cc"), limits=_SKILL),
     "explained_variance": _class_metric("EV", "1", 1, of=_continuous("explained_variance"), limits=_BELOW_ONE),
@@ -138,6 +151,10 @@ METRICS: dict[str, Metric] = {
     **{name: Metric(label, "1", perfect, _COUNT_FAMILIES, _categorical(name), limits=limits,
                     scale="distance" if name == "bias" else "difference")
        for name, (label, perfect, limits) in _COUNT_METRICS.items()},
+    # What a window adds. No value is best: it is large for near misses, and small for hits in place and for no events.
+    **{f"{name}_gain": Metric(f"{_COUNT_METRICS[name][0]} gain", "1", math.nan, ("multi_event",), _gain(name),
+                              limits=limits, gain_of=name)
+       for name, limits in (("pod", _SHARE), ("pofd", _SHARE), ("hk", _SKILL))},
     "fss": Metric("FSS", "1", 1, ("fractions",), lambda s, _: fss.fss(s), limits=_SHARE),
     "sal_s": Metric("|S|", "1", 0, ("sal",), _sal("sum_abs_s", "frames_s"), limits=(0.0, 2.0)),
     "sal_a": Metric("|A|", "1", 0, ("sal",), _sal("sum_abs_a", "frames_a"), limits=(0.0, 2.0)),

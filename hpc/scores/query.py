@@ -10,7 +10,7 @@ import numpy as np
 from polarcast.data.arguments import text_of
 from polarcast.data.errors import BadInput
 from polarcast.hpc.scores import support
-from polarcast.hpc.scores.metrics import METRICS, Metric
+from polarcast.hpc.scores.metrics import GAIN_AXIS, METRICS, Metric
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.records import Records
@@ -88,6 +88,8 @@ class Score:
     def sums(self, records: Records) -> Array:
         """Select the sums of each event that it is computed from, (e, s).
 
+        Those of a gain hold the chosen window, then the smallest one.
+
         Raises:
             BadInput: the records lack the family or a coordinate.
         """
@@ -97,9 +99,15 @@ class Score:
         axes = [*ALWAYS, *self.family.axes]
         for position in reversed(range(len(axes))):
             if axes[position] not in self.metric.uses:
-                chosen = self.indices(axes[position], records.protocol)
-                sums = np.take(sums, chosen, axis=1 + position).sum(1 + position)
+                sums = self._along(axes[position], sums, 1 + position, records.protocol)
         return sums.reshape(len(sums), -1)
+
+    def _along(self, axis: str, sums: Array, position: int, protocol: Protocol) -> Array:
+        """Add up what it selects along an axis; along that of a gain, keep it beside the smallest coordinate."""
+        chosen = np.take(sums, self.indices(axis, protocol), position).sum(position)
+        if not self.metric.gain_of or axis != GAIN_AXIS:
+            return chosen
+        return np.stack([chosen, np.take(sums, _smallest(axis, protocol), position)], position)
 
     def _remedy(self, protocol: Protocol) -> str:
         """Return what to do about records of a protocol that lack the family."""
@@ -119,7 +127,10 @@ class Score:
         ensemble scores: scored pixels. Pooled scores count blocks, SSIM counts windows. NaN for FSS, spectra and SAL:
         their sums do not count pixels; `support` does.
         """
-        return support.pixels(self.family_name, self._shaped(sums, protocol), len(self.metric.uses))
+        shaped = self._shaped(sums, protocol)
+        # Windows widen the forecast: the observed events are the same in all of them.
+        counted = shaped[..., 0, :] if self.metric.gain_of else shaped
+        return support.pixels(self.family_name, counted, len(self.metric.uses))
 
     def support(self, records: Records) -> Array:
         """Return the number of pixels of each event that its value rests on, (e,).
@@ -143,10 +154,12 @@ class Score:
         axis = next((axis for axis in within if axis in self.at), "")
         event = coordinate_label("threshold", self.at["threshold"], protocol) if "threshold" in self.at else ""
         subset = within[axis].format(self.at[axis]) if axis else ""
-        return support.reason(self.name, self.family_name, self._shaped(sums, protocol), event, subset)
+        shaped = self._shaped(sums, protocol)
+        name, counted = (self.metric.gain_of, shaped[0]) if self.metric.gain_of else (self.name, shaped)
+        return support.reason(name, self.family_name, counted, event, subset)
 
     def _shaped(self, sums: Array, protocol: Protocol) -> Array:
-        sizes = (len(protocol.axis(axis)) for axis in self.metric.uses)
+        sizes = [len(protocol.axis(axis)) for axis in self.metric.uses] + [2] * bool(self.metric.gain_of)
         return sums.reshape(*sums.shape[:-1], *sizes, len(self.family.columns))
 
     def indices(self, axis: str, protocol: Protocol) -> list[int]:
@@ -216,10 +229,20 @@ def check_available(score: Score, protocol: Protocol, unknown: Collection[str] =
 
 
 def expand(score: Score, protocol: Protocol, apart: Sequence[str] = ()) -> list[Score]:
-    """Expand each `*` into one score per coordinate, except along the axes in `apart`."""
+    """Expand each `*` into one score per coordinate, except along the axes in `apart`.
+
+    Of a gain, the smallest window is left out, where it is 0.
+    """
     axes = [axis for axis, value in score.at.items() if value == ALL and axis not in apart]
     choices = [[plain(c) for c in protocol.axis(axis)] for axis in axes]
+    if score.metric.gain_of and GAIN_AXIS in axes:
+        del choices[axes.index(GAIN_AXIS)][_smallest(GAIN_AXIS, protocol)]
     return [Score(score.name, {**score.at, **dict(zip(axes, chosen, strict=True))}) for chosen in product(*choices)]
+
+
+def _smallest(axis: str, protocol: Protocol) -> int:
+    """Return the position of the smallest coordinate along an axis of numbers."""
+    return int(np.argmin([float(c) for c in protocol.axis(axis)]))
 
 
 def coordinate_label(axis: str, value: str, protocol: Protocol) -> str:

@@ -30,8 +30,8 @@ def size(value: float, scale: str) -> str:
 
 
 def arrow(metric: Metric) -> str:
-    """Return a mark of the better values: ↓ lower, ↑ higher, → and the best value."""
-    return {"lower": "↓", "higher": "↑", "target": f"→ {metric.perfect:g}"}[metric.direction]
+    """Return a mark of the better values: ↓ lower, ↑ higher, → and the best value; empty if none are better."""
+    return {"lower": "↓", "higher": "↑", "target": f"→ {metric.perfect:g}", "none": ""}[metric.direction]
 
 
 def _with_minus(text: str) -> str:

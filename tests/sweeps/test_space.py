@@ -55,6 +55,7 @@ def test_direction_of_objective(tmp_path: Path, objective: str, smaller: bool) -
         (f"objective: test/rmse\n{PARAMETERS}", "'test/rmse' is not a validation score .*validation/rmse"),
         (f"objective: rmse\n{PARAMETERS}", "'rmse' is not a validation score"),
         (f"objective: validation/nb\n{PARAMETERS}", "nb can't be optimized"),
+        (f"objective: validation/hk_gain@threshold=10,window=9\n{PARAMETERS}", "hk_gain.* can't be optimized"),
         (f"objective: validation/csi@threshold=*\n{PARAMETERS}", "many scores"),
         (f"objective: validation/rsme\n{PARAMETERS}", "unknown metric 'rsme'"),
         (f"search: magic\n{PARAMETERS}", "choose from: optuna, random, grid"),

@@ -30,11 +30,12 @@ def draw_classes(path: Path, source: FigureData) -> list[Path]:
 
 
 def draw_windows(path: Path, source: FigureData) -> list[Path]:
-    """Hanssen–Kuipers score (HK) by window of the multi-event contingency table (figure 8.2)."""
+    """HK (Hanssen–Kuipers) by window of the multi-event contingency table; thin: POD, above, and F (table 8.2)."""
     first = source.shown[0]
-    score = f"hk@threshold={source.threshold(first)},window=*"
+    at = f"threshold={source.threshold(first)},window=*"
     event = coordinate_label("threshold", source.threshold(first), source.protocol(first))
-    return draw_along(path, source, score, f"HK of events {event} by window (multi-event contingency table)")
+    title = f"HK of events {event} by window (multi-event contingency table)"
+    return draw_along(path, source, f"hk@{at}", title, thin=(f"pod@{at}", f"pofd@{at}"))
 
 
 def draw_thresholds(path: Path, source: FigureData) -> list[Path]:
@@ -63,8 +64,11 @@ def _by_model(path: Path, source: FigureData, metrics: Sequence[str], draw: Draw
     return [save(figure, path)]
 
 
-def draw_along(path: Path, source: FigureData, score: str, title: str) -> list[Path]:
-    """Draw a panel for each model: its arms and their intervals along the axis that is `*` in the score."""
+def draw_along(path: Path, source: FigureData, score: str, title: str, thin: Sequence[str] = ()) -> list[Path]:
+    """Draw a panel for each model: its arms and their intervals along the axis that is `*` in the score.
+
+    The scores in `thin` are drawn as thin lines without intervals.
+    """
     numbers = source.numbers([score], source.shown)
     figure, axes = panels([source.label(m) for m in source.shown])
     protocol = source.protocol(source.shown[0])
@@ -73,6 +77,8 @@ def draw_along(path: Path, source: FigureData, score: str, title: str) -> list[P
         for arm in source.arms(model):
             found = _records_of(numbers, model, arm)
             _line(axis, arm, found)
+            for other in thin:
+                axis.plot(source.along(model, arm, other), ARM_LINES[arm], color=ARM_COLORS[arm], lw=0.6)
             labels = [_coordinate(r.metric, protocol) for r in found]
         axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=6)
         axis.grid(axis="y", alpha=0.3)

@@ -51,6 +51,16 @@ WRONG: list[tuple[str, Call]] = [
     *(("archive", lambda g, v=v: g.run.evaluate(archive=v)) for v in (7, "", b"x")),
     *(("split", lambda g, v=v: ANY.Run.evaluate(g.run, split=v)) for v in (["test"], 7, "", "nonsense")),
     ("split", lambda g: g.run.evaluate("validation", g.archive.root)),
+    *(("players", lambda g, v=v: g.run.explain(players=v)) for v in (7, "", "colours", "times", ["zh"])),
+    *(("imputation", lambda g, v=v: g.run.explain(imputation=v)) for v in (None, 7, "mean")),
+    *(("windows", lambda g, v=v: g.run.explain(windows=v)) for v in ("x", None, 1.5, 0)),
+    *(("background", lambda g, v=v: g.run.explain(background=v)) for v in ("x", None, 0)),
+    *(("members", lambda g, v=v: g.run.explain(members=v)) for v in ("x", 0)),
+    *(("scores", lambda g, v=v: g.run.explain(scores=v)) for v in ("rmse", ["rmse", "rmse"])),
+    *(("seeds", lambda g, v=v: g.run.explain(seeds=v)) for v in (7, ["runs/unet"])),
+    *(("split", lambda g, v=v: g.run.explain(split=v)) for v in (7, "", "nonsense")),
+    ("out", lambda g: g.run.explain(out=7)),  # type: ignore[arg-type]
+    ("long", lambda g: g.run.explain(long="no")),  # type: ignore[arg-type]
     *(("out", lambda g, v=v: ANY.submit(g.run.config, out=v, dry_run=True)) for v in (7, b"x", "")),
     ("dry_run", lambda g: ANY.submit(g.run.config, dry_run="no")),
     *(("path", lambda g, v=v: g.forecast.to_netcdf(v)) for v in (None, 7)),

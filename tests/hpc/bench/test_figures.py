@@ -167,7 +167,9 @@ def test_an_arm_that_was_not_run_is_not_drawn(source: FigureData, monkeypatch: p
     with figures_kept(monkeypatch) as kept:
         comparison.draw_windows(Path("windows.png"), source)
         both, radar = (len(axis.lines) for axis in kept[0].axes[:2])
-    assert (both, radar) == (2, 1)
+        [hk, pod, pofd] = (line.get_ydata() for line in kept[0].axes[1].lines)
+    assert (both, radar) == (6, 3)
+    assert np.subtract(pod, pofd) == pytest.approx(hk, nan_ok=True)
 
 
 def test_scatter_shows_the_scores_of_all_pixels(source: FigureData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,10 +61,10 @@ def test_post_processing_trains_on_events_held_out_from_the_sampler(name: str) -
     post_processors = [c for c in cells(name) if c.config.model["name"] == "post_process"]
     assert post_processors
     for cell in post_processors:
-        assert cell.base is not None
+        [base] = cell.bases
         assert cell.config.data.only_held_out
-        assert cell.config.data.hold_out == cell.base.config.data.hold_out > 0
-        assert cell.config.data.shards == cell.base.config.data.shards
+        assert cell.config.data.hold_out == base.config.data.hold_out > 0
+        assert cell.config.data.shards == base.config.data.shards
 
 
 def test_deterministic_models_run_with_one_seed() -> None:
@@ -105,7 +105,7 @@ tables: {{t: {{title: T}}}}"""
 
     few, many = cells(5), cells(6)
     assert list(few) == ["early-radar", "late-radar", "early-dualpol"]
-    assert few["late-radar"].base == few["early-radar"]
+    assert few["late-radar"].bases == (few["early-radar"],)
     assert digest(few["late-radar"].config) != digest(many["late-radar"].config)
     assert digest(few["late-radar"].config) == digest(cells(5)["late-radar"].config)
 

@@ -14,6 +14,8 @@ _ROWS = [re.split(r"(?<!\\)\|", line) for line in PAGE.read_text().splitlines() 
 
 
 def text_of(limit: float) -> str:
+    if math.isnan(limit):
+        return "–"
     known = {math.inf: "∞", -math.inf: "−∞", -1 / 3: "−1/3"}
     return known.get(limit, f"{limit:g}".replace("-", "−"))
 

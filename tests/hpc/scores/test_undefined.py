@@ -206,7 +206,9 @@ class TestDirections:
     def test_directions(self) -> None:
         targets = {name for name, metric in METRICS.items() if metric.direction == "target"}
         assert targets == {"nb", "bias", "spread_skill", "power", "lost_variance"}
-        for metric in METRICS.values():
+        none = {name for name, metric in METRICS.items() if metric.direction == "none"}
+        assert none == {"hk_gain", "pod_gain", "pofd_gain"}
+        for metric in (METRICS[name] for name in set(METRICS) - none):
             low, high = metric.limits
             best = {"lower": low, "higher": high, "target": metric.perfect}[metric.direction]
             assert best == metric.perfect
@@ -223,6 +225,7 @@ class TestDirections:
         found = [records(rain(seed)[:, None], rain(9)) for seed in (1, 2, 3)]
         same = {name: metric.same_as for name, metric in METRICS.items() if metric.same_as}
         assert same == {"rmse": "paper_mse", "paper_mre": "paper_rbias", "ne": "paper_rbias"}
+        assert {name for name, metric in METRICS.items() if metric.is_multiple} == {"paper_mre", "ne"}
         for name, other in same.items():
             first, second, third = ([math.log(value(n, of)) for n in (name, other)] for of in found)
             slope = (second[0] - first[0]) / (second[1] - first[1])
