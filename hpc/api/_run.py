@@ -1,7 +1,7 @@
 """A run in Python: train it, open it, load its model, predict and evaluate with it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, float16
 
-from polarcast.data.arguments import flag, frame_range, optional_whole, path_of, whole
+from polarcast.data.arguments import different, flag, frame_range, optional_whole, path_of, whole
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput, shown
 from polarcast.data.files import checked_output, read_json, sole_writer
@@ -19,7 +19,11 @@ from polarcast.data.folder_kind import checked_kind
 from polarcast.hpc.config.resolve import input_spec
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, detect
-from polarcast.hpc.evaluation.run import evaluate_records
+from polarcast.hpc.evaluation.arguments import check_split
+from polarcast.hpc.evaluation.run import TEST, evaluate_records
+from polarcast.hpc.evaluation.shapley.background import MARGINAL
+from polarcast.hpc.evaluation.shapley.explain import BACKGROUND, WINDOWS, ExplainSpec, explain_into
+from polarcast.hpc.evaluation.shapley.result import Explanation
 from polarcast.hpc.inference.predict import PredictOptions, forecast
 from polarcast.hpc.inference.prediction import Prediction
 from polarcast.hpc.runs.folder import RunFolder
@@ -150,10 +154,71 @@ class Run:
             found = evaluate_records(self._folder, place, split, board, World())
         return EventScores(found.records, _is_random(self.config))
 
+    def explain(
+        self,
+        *,
+        seeds: "Sequence[Run]" = (),
+        players: str | None = None,
+        scores: Sequence[str] = (),
+        windows: int = WINDOWS,
+        background: int = BACKGROUND,
+        imputation: str = MARGINAL,
+        seed: int = 0,
+        members: int | None = None,
+        split: str | None = None,
+        archive: str | Path | None = None,
+        out: str | Path | None = None,
+        long: bool = False,
+    ) -> Explanation:
+        """Compute exact Shapley values of forecasts and scores, and write them, as `polarcast explain` does.
+
+        Args:
+            seeds: Further runs, which differ from this one in their seed only; the intervals then hold for the model.
+            players: Parts of the input: channels, variables, heights, times, or products such as variables*times=2.
+            scores: Scores, such as `csi@threshold=35,lead_time=*`.
+            windows: Number of windows to explain.
+            background: Donors of absent players for each window, from other groups of events.
+            imputation: marginal or conditional.
+            seed: Seed of windows, donors and noise.
+            members: Ensemble size; `evaluate.members` of the run by default.
+            split: Split of its own shards; test by default.
+            archive: Archive or folder of shards whose events are explained instead.
+            out: Folder of the result; `explain/<players>-<imputation>` in the run's folder by default.
+            long: Whether to start even if it would take more than a day.
+
+        Returns:
+            Values with intervals, such as `explanation["csi@threshold=10"].values`, and attributions of pixels.
+
+        Raises:
+            BadInput: a run is not trained or lacks the players, the runs differ in more than their seed, it would take
+                more than a day, or an argument is out of range.
+        """
+        place, folder = (
+            None if given is None else path_of(given, name) for given, name in ((archive, "archive"), (out, "out"))
+        )
+        windows, background, seed = whole(windows, "windows"), whole(background, "background"), whole(seed, "seed")
+        if scores:
+            different(scores, "scores")
+        with _named_as_arguments(), ProgressBoard(Console(stderr=True, quiet=True)) as board:
+            check_split(split, place)
+            spec = ExplainSpec(
+                players, tuple(scores), windows, background, imputation, seed, optional_whole(members, "members"),
+                split or TEST, flag(long, "long"),
+            )  # fmt: skip
+            found, _ = explain_into([self._folder, *_folders(seeds)], spec, board, folder, place)
+        return found
+
     @property
     def card(self) -> dict[str, Any]:
         """Parameters, FLOPs, arm and events of the trained run."""
         return read_json(self.path / "card.json")
+
+
+def _folders(runs: "Sequence[Run]") -> list[RunFolder]:
+    """Return the folders of opened runs. Raises BadInput for anything else."""
+    if not isinstance(runs, list | tuple) or not all(isinstance(run, Run) for run in runs):
+        raise BadInput(f"expected a list of runs, got {shown(runs)}", "seeds", "give those of polarcast.open_run")
+    return [run._folder for run in runs]
 
 
 def _is_random(config: RunConfig) -> bool:

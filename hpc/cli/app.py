@@ -13,9 +13,12 @@ from polarcast.hpc.cli import (
     doctor,
     estimate,
     evaluate,
+    explain,
     leaderboard,
     perf,
+    power,
     predict,
+    robustness,
     submit,
     track,
     train,
@@ -35,9 +38,12 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(explain.explain)
 app.command()(predict.predict)
 app.command()(bench.bench)
 app.command()(coverage.coverage)
+app.command()(power.power)
+app.command()(robustness.robustness)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command()(submit.submit)
 app.command()(estimate.estimate)

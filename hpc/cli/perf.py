@@ -240,6 +240,35 @@ def inference(
     _show(measured, as_json)
 
 
+@app.command()
+def explain(
+    source: Annotated[
+        str, typer.Argument(metavar="PRESET|FILE", help="Configuration of a QPE model without random numbers.")
+    ] = "demo",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    size: Size = 32,
+    background: Annotated[int, typer.Option(min=1, max=1000, help="Windows that absent channels are taken from.")] = 4,
+    rounds: Rounds = 5,
+    as_json: bool = Json,
+) -> None:
+    """Measure exact Shapley values of all pixels, compared with shap, captum and shapiq, for the same answer.
+
+    Requires them: pip install shap captum shapiq
+
+    captum makes 67 times as many forecasts as shap, which takes minutes for large networks.
+
+    Example: polarcast perf explain demo --size 64 --rounds 9
+    """
+    from polarcast.hpc.config.load import load_config
+
+    config = load_config(source, overrides or [])
+    from polarcast.hpc.perf.explain import measure_explain
+
+    with progress("rounds", rounds) as done:
+        measured = measure_explain(config, size, background, rounds, done)
+    _show(measured, as_json)
+
+
 @contextmanager
 def _scratch(folder: Path | None) -> Iterator[Path]:
     """Make a temporary folder inside a folder of the user, or of the system; delete it afterwards."""

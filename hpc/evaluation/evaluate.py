@@ -131,7 +131,7 @@ def score(
 
     def add_up(pair: tuple[torch.Tensor, Batch]) -> Sums:
         assert protocol is not None
-        return _sums(*pair, protocol, only)
+        return window_sums(*pair, protocol, only)
 
     # A GPU computes one batch after the other anyway.
     workers = torch.get_num_threads() if device_of(world) == "cpu" else 1
@@ -177,7 +177,7 @@ def _last_zh(batch: Batch) -> torch.Tensor | None:
     return batch.last_zh.masked_fill(~batch.last_observed, torch.nan)
 
 
-def _sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collection[str]) -> Sums:
+def window_sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collection[str]) -> Sums:
     """Accumulate the sums of each window, (b, lead time, height, *axes, columns)."""
     by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
     observed = scored_observation(batch)

@@ -104,7 +104,8 @@ def evaluate_records(
     output = _output(run, split) if archive is None else _output_on(run, name)
     if recorded:
         return Evaluation(read_records(output.scores), name, output.scores)
-    manifest = _own_shards(run, split) if archive is None else _shards(archive, output.scores.parent, board, world)
+    cache = output.scores.parent
+    manifest = own_shards(run, split) if archive is None else archive_shards(archive, cache, board, world)
     with board.stage("evaluate", "frames", 1) as done:
         records = evaluate(run, manifest, output, split, lambda n, of: done(n // of), world)
     return Evaluation(records, name, output.scores)
@@ -121,7 +122,7 @@ def _output_on(run: RunFolder, archive: str) -> Output:
     return Output(out / "scores.parquet", out / "cases.npz")
 
 
-def _own_shards(run: RunFolder, split: str) -> Manifest:
+def own_shards(run: RunFolder, split: str) -> Manifest:
     """Return the shards that the configuration of the run names. Raises BadInput if they, or the split, are missing."""
     source = ShardSource(run.config().data.shards)
     if source.is_local and not source.folder.is_absolute() and not (source.folder / NAME).is_file():
@@ -133,8 +134,8 @@ def _own_shards(run: RunFolder, split: str) -> Manifest:
     return manifest
 
 
-def _shards(archive: Path, out: Path, board: ProgressBoard, world: World) -> Manifest:
-    """Return the shards of an archive; rank 0 writes missing shards while the other ranks wait."""
+def archive_shards(archive: Path, out: Path, board: ProgressBoard, world: World) -> Manifest:
+    """Return the shards of an archive, kept in `out`; rank 0 writes missing shards while the other ranks wait."""
     join(world)
     manifest = shards_of(archive, out, board) if world.is_first else None
     gather(world.rank, world)

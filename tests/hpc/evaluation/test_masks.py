@@ -17,7 +17,7 @@ from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
 from polarcast.hpc.cli.evaluate import _coverage
 from polarcast.hpc.distributed.world import World
-from polarcast.hpc.evaluation.evaluate import _sums, score, scored_observation
+from polarcast.hpc.evaluation.evaluate import score, scored_observation, window_sums
 from polarcast.hpc.evaluation.summary import shares
 from polarcast.hpc.scores.echo_change import CHANGES, change_of
 from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
@@ -196,8 +196,8 @@ def test_permuting_what_was_not_observed_changes_no_score(seed: int, task: str) 
             target_zh=permuted(truth, observed, rng),
             last_zh=permuted(batch.last_zh, batch.last_observed, rng),
         )
-    one = _sums(forecast, batch, protocol, FAMILIES)
-    two = _sums(permuted(forecast, spread, rng), other, protocol, FAMILIES)
+    one = window_sums(forecast, batch, protocol, FAMILIES)
+    two = window_sums(permuted(forecast, spread, rng), other, protocol, FAMILIES)
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
@@ -216,6 +216,6 @@ def test_a_lost_frame_has_no_change_and_no_score() -> None:
     assert batch.observed is not None
     batch.observed[:] = False
     protocol = nowcast_protocol((24, 24), 1, (6.0, 12.0), (1.0, 3.0))
-    sums = _sums(batch.required_target_zh[:, None] + 5, batch, protocol, FAMILIES)
+    sums = window_sums(batch.required_target_zh[:, None] + 5, batch, protocol, FAMILIES)
     for name in ("continuous", "contingency", "by_change", "crps"):
         assert not np.nan_to_num(sums[name]).any(), name
