@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from polarcast.data.files import write_text
 from polarcast.hpc.bench.costs import Cost
 from polarcast.hpc.bench.figures.draw import FIGURES
 from polarcast.hpc.bench.footnotes import footnote
-from polarcast.hpc.bench.layout import lay_out
+from polarcast.hpc.bench.layout import TableLayout, lay_out
 from polarcast.hpc.bench.render import COST_TITLE, cost_grid
 from polarcast.hpc.bench.table import ComparisonTable
 from polarcast.hpc.bench.verdicts import verdicts
@@ -35,6 +36,33 @@ pre { overflow-x: auto; font-size: 0.8rem } details { margin: 1rem 0 }
 """
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A PNG or GIF file and its caption."""
+
+    file: Path
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """An analysis of trained runs as a section of the report.
+
+    Attributes:
+        name: Name of the section, for links.
+        title: Heading.
+        table: Its numbers.
+        notes: What they rest on, one a line.
+        pictures: Its figures.
+    """
+
+    name: str
+    title: str
+    table: TableLayout
+    notes: Sequence[str]
+    pictures: Sequence[Picture]
+
+
 def write_report(
     path: Path,
     title: str,
@@ -42,7 +70,9 @@ def write_report(
     figures: Sequence[Path],
     about: Mapping[str, str],
     costs: Sequence[Cost] = (),
+    sections: Sequence[Section] = (),
     *,
+    verdict: Sequence[str] = (),
     with_paper: bool,
 ) -> None:
     """Write `report.html`.
@@ -54,13 +84,21 @@ def write_report(
         figures: PNG and GIF files to embed.
         about: Texts by heading, such as configuration and provenance, collapsed at the end of the page.
         costs: Parameters and FLOPs by model and arm.
+        sections: Analyses, below the tables.
+        verdict: Sentences on the suite, on top of the page.
         with_paper: Whether to show the source paper's numbers below the tables that it has as well.
     """
-    parts = [f"<h1>{escape(title)}</h1>", *_contents(tables, figures)]
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        *(f"<p>{escape(one)}</p>" for one in verdict),
+        *_contents(tables, sections, figures),
+    ]
     for name, table in tables.items():
         parts += _table(name, table) + (_paper_table(name) if with_paper else [])
+    parts += [line for section in sections for line in _section(section)]
     parts += _cost_table(costs)
-    parts += [f'<h2 id="figures">{_FIGURES}</h2>', *map(_figure, figures)] if figures else []
+    pictures = [Picture(file, _caption(file)) for file in figures]
+    parts += [f'<h2 id="figures">{_FIGURES}</h2>', *map(_figure, pictures)] if figures else []
     parts += [
         f"<details><summary>{escape(k)}</summary><pre>{escape(text)}</pre></details>" for k, text in about.items()
     ]
@@ -70,8 +108,9 @@ def write_report(
     )
 
 
-def _contents(tables: Mapping[str, ComparisonTable], figures: Sequence[Path]) -> list[str]:
-    named = {name: table.title for name, table in tables.items()} | ({"figures": _FIGURES} if figures else {})
+def _contents(tables: Mapping[str, ComparisonTable], sections: Sequence[Section], figures: Sequence[Path]) -> list[str]:
+    named = {name: table.title for name, table in tables.items()} | {of.name: of.title for of in sections}
+    named |= {"figures": _FIGURES} if figures else {}
     return ["<ul>", *(f'<li><a href="#{escape(k)}">{escape(text)}</a></li>' for k, text in named.items()), "</ul>"]
 
 
@@ -123,8 +162,21 @@ def _paper_table(name: str) -> list[str]:
     ]
 
 
-def _figure(file: Path) -> str:
-    caption = (FIGURES[file.stem].draw.__doc__ or file.stem).splitlines()[0]
-    content = base64.b64encode(file.read_bytes()).decode()
-    image = f'<img alt="{escape(caption)}" src="data:image/{file.suffix[1:]};base64,{content}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+def _section(section: Section) -> list[str]:
+    return [
+        f'<h2 id="{escape(section.name)}">{escape(section.title)}</h2>',
+        _grid(section.table.head, section.table.lines, section.table.labels),
+        *(f'<p class="note">{escape(note)}</p>' for note in section.notes),
+        *map(_figure, section.pictures),
+    ]
+
+
+def _caption(file: Path) -> str:
+    return (FIGURES[file.stem].draw.__doc__ or file.stem).splitlines()[0]
+
+
+def _figure(picture: Picture) -> str:
+    content = base64.b64encode(picture.file.read_bytes()).decode()
+    caption = escape(picture.caption)
+    image = f'<img alt="{caption}" src="data:image/{picture.file.suffix[1:]};base64,{content}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"

@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from polarcast.data.archive import HEIGHTS_KM, NOT_RECORDED
 from polarcast.data.cores import usable_cores
 from polarcast.data.errors import BadInput
-from polarcast.data.files import checked_output, sole_writer, write_private
+from polarcast.data.files import checked_output, sole_writer, write_private, write_text
 from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
+from polarcast.hpc.bench.analyses import check_plans, run_analyses, sections_of
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import check_data
 from polarcast.hpc.bench.contrasts import Run, all_runs
@@ -28,6 +29,8 @@ from polarcast.hpc.bench.render import write_costs, write_table
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.bench.table import ComparisonTable, build_table
 from polarcast.hpc.bench.unfinished import finished_part, is_scored
+from polarcast.hpc.bench.verdict import FILE as VERDICT_FILE
+from polarcast.hpc.bench.verdict import verdict_of
 from polarcast.hpc.config.schema import BaseRun, RunConfig
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.runs.provenance import read_provenance
@@ -37,6 +40,7 @@ from polarcast.models.registry import get_model
 
 if TYPE_CHECKING:
     from polarcast.hpc.bench.figures.source import Kept
+    from polarcast.hpc.bench.report import Section
 
 _log = logging.getLogger("polarcast")
 
@@ -68,6 +72,7 @@ def run_suite(
         WorkFailed: a cell failed for another reason.
     """
     known = check_data(suite.data, folder.shards)
+    check_plans(suite, Path(suite.name))
     cells = cells_of(suite, folder.shards)
     check_cells(suite, cells, known)
     with sole_writer(checked_output(folder.path, is_folder=True)):
@@ -79,23 +84,32 @@ def run_suite(
         _plan(suite, folder, pending, workers, board)
         manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
         run_cells(pending, folder, manifest, workers, board, together)
+        run_analyses(suite, folder, cells, manifest, workers, board)
+        sections = sections_of(suite, folder, cells, manifest)
         outputs = [(c, folder.cell(c, manifest).output) for c in cells]
         note, path_of = rain_note(suite.task, manifest), paths_of(folder, manifest)
-        return write_tables(suite, folder.path, outputs, path_of, note, is_paper_archive(manifest))
+        return write_tables(suite, folder.path, outputs, path_of, note, manifest, sections)
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
     """Build the tables of the finished part of a suite. Raises BadInput if no model is finished."""
     manifest = read_manifest(folder.shards)
-    outputs = [(c, folder.cell(c, manifest).output) for c in cells_of(suite, folder.shards)]
+    cells = cells_of(suite, folder.shards)
+    outputs = [(c, folder.cell(c, manifest).output) for c in cells]
     part, scored, missing = finished_part(suite, outputs, folder.path)
     note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
-    return write_tables(part, folder.path, scored, paths_of(folder, manifest), note, is_paper_archive(manifest))
+    sections = sections_of(suite, folder, cells, manifest)
+    return write_tables(part, folder.path, scored, paths_of(folder, manifest), note, manifest, sections)
 
 
 def paths_of(folder: SuiteFolder, manifest: Manifest) -> PathOf:
     """Return the function that finds the run folder of a cell that was trained on these shards."""
     return lambda cell: folder.cell(cell, manifest).path
+
+
+def is_synthetic(manifest: Manifest) -> bool:
+    """Return whether the storms of shards are synthetic."""
+    return "preset" in manifest.provenance
 
 
 def is_paper_archive(manifest: Manifest) -> bool:
@@ -117,9 +131,11 @@ def run_cells(
     seeds = list(dict.fromkeys(cell.seed for cell in pending))
     for cell in sorted(pending, key=lambda cell: (seeds.index(cell.seed), -_seconds_from(cell, pending))):
         run = folder.cell(cell, manifest)
-        base = folder.cell(cell.base, manifest).path.resolve() if cell.base else None
-        _start(run, replace(cell.config, base=base and BaseRun(str(base), cell.config.base.config)))
-        after = run.path.with_name(base.name) if base and cell.base in pending else None
+        paths = [folder.cell(base, manifest).path.resolve() for base in cell.bases]
+        bases = [BaseRun(str(path), base.config) for path, base in zip(paths, cell.config.bases, strict=True)]
+        _start(run, cell.config.with_bases(bases))
+        waits = zip(paths, cell.bases, strict=True)
+        after = tuple(run.path.with_name(path.name) for path, base in waits if base in pending)
         key = _key_of_stack(cell) if together else run.path.name
         share = _training_seconds(cell) / expected_seconds(cell)
         jobs.setdefault(key, []).append(CellJob(run.path, expected_seconds(cell), after, training=share))
@@ -154,9 +170,12 @@ def write_tables(
     outputs: Sequence[tuple[Cell, Output]],
     path_of: PathOf,
     note: str,
-    with_paper: bool = False,
+    manifest: Manifest,
+    sections: "Sequence[Section]" = (),
 ) -> Tables:
     """Write `tables/`, `figures/` and `report.html` below a folder, from the score records and kept cases alone.
+
+    The verdict on the suite is in `tables/verdict.txt`, a sentence a line, and on top of the report.
 
     Args:
         suite: Suite that defines the tables.
@@ -164,7 +183,8 @@ def write_tables(
         outputs: Files that the evaluation of each cell wrote.
         path_of: Function that returns the run folder of a cell.
         note: Note on the data, shown below each table.
-        with_paper: Whether the report also shows the source paper's numbers.
+        manifest: Manifest of the test data; the report on the paper's archive shows the paper's numbers, too.
+        sections: Analyses that the report shows below the tables.
 
     Raises:
         BadInput: records are missing or damaged, or cells were scored on different events.
@@ -183,6 +203,8 @@ def write_tables(
     tables = {name: _annotated(build_table(name, suite, scores, note), suite, name, paths) for name in suite.tables}
     for table in tables.values():
         write_table(folder / "tables", table)
+    verdict = verdict_of(suite, tables, is_synthetic(manifest))
+    write_text(folder / "tables" / VERDICT_FILE, "\n".join([*verdict, ""]))
     kept = _kept(outputs)
     key = fingerprint(suite, [file for _, output in outputs for file in (output.scores, output.cases)])
     data = FigureData(suite, scores, kept)
@@ -190,7 +212,10 @@ def write_tables(
     title, about = f"polarcast: {suite.name}", _about(suite, path_of(outputs[0][0]))
     costs = _costs(suite, paths)
     write_costs(folder, costs)
-    write_report(folder / "report.html", title, tables, figures, about, costs, with_paper=with_paper)
+    with_paper = is_paper_archive(manifest)
+    write_report(
+        folder / "report.html", title, tables, figures, about, costs, sections, verdict=verdict, with_paper=with_paper
+    )
     return tables
 
 
@@ -249,14 +274,14 @@ def _training_seconds(cell: Cell) -> float:
 
 def _scoring_seconds(cell: Cell) -> float:
     """Return the time to fit, forecast and score; each step of a sampler evaluates a network, for each member."""
-    models = [one.config.model for one in (cell, cell.base) if one]
+    models = [one.config.model for one in (cell, *cell.bases)]
     sampler_steps = cell.config.evaluate.members * max(model.get("steps", 0) for model in models)
     return 4.0 * (1.0 if _is_trained(cell) else get_model(cell.config.model["name"]).cost) + 3.0 * sampler_steps
 
 
 def _seconds_from(cell: Cell, pending: Sequence[Cell]) -> float:
     """Return the seconds of the longest chain of cells that starts with this one."""
-    following = [_seconds_from(other, pending) for other in pending if other.base == cell]
+    following = [_seconds_from(other, pending) for other in pending if cell in other.bases]
     return expected_seconds(cell) + max(following, default=0.0)
 
 

@@ -13,6 +13,7 @@ from yaml import YAMLError
 from polarcast.data.errors import BadInput
 from polarcast.data.names import checked_name
 from polarcast.hpc.bench.data import DataSpec
+from polarcast.hpc.bench.robustness.spec import RobustnessSpec
 from polarcast.hpc.config.stored import read_stored
 from polarcast.hpc.scores.query import ALL, parse_score
 from polarcast.hpc.scores.stats.aggregation import AGGREGATIONS
@@ -41,8 +42,8 @@ class ModelSpec:
     """Preset the run starts from."""
     set: dict[str, Any] = field(default_factory=dict)
     """Values that replace the preset's, nested as in a preset."""
-    base: str | None = None
-    """Model of this suite that it builds on."""
+    base: Any = None
+    """Model of this suite that it builds on, or a list of several."""
     arms: list[str] | None = None
     """Arms to run; by default the suite's arms."""
     seeds: list[int] | None = None
@@ -51,6 +52,11 @@ class ModelSpec:
     """Model of this suite whose radar arm tables show for this model, which then has none of its own."""
     synthetic_only: bool = False
     """Whether the model is meaningful on synthetic archives only; it is left out on others."""
+
+    @property
+    def bases(self) -> list[str]:
+        """Models of this suite that it builds on."""
+        return list(self.base) if isinstance(self.base, list) else [self.base] if self.base else []
 
 
 @dataclass
@@ -74,6 +80,10 @@ class TableSpec:
     versus: Any = None
     """Model that every model and arm shown is compared with, such as fitted, or {model: unet, arm: radar}; without an
     arm, the same arm of that model, or its first if it lacks it."""
+    differences: bool = False
+    """Whether errors are compared as differences, as in the source paper's table 8.3, instead of as ratios."""
+    only_comparisons: bool = False
+    """Whether to show the comparisons only, without the scores that they compare."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,26 @@ class Versus:
 
     model: str
     arm: str = ""
+
+
+@dataclass
+class ExplainPlan:
+    """Shapley values that a suite computes from its trained runs; see `polarcast explain`."""
+
+    models: list[str] = MISSING
+    """Models explained, by name; of each, all seeds together."""
+    arm: str = "dualpol"
+    """Arm of the runs."""
+    scores: list[str] = MISSING
+    """Scores whose values are divided among the players."""
+    players: str = ""
+    """Players, such as channels or variables*times=2; by default those of the task."""
+    imputation: str = "marginal"
+    """Absent players: `marginal` or `conditional`."""
+    windows: int = 64
+    """Windows explained."""
+    background: int = 8
+    """Donors of each window."""
 
 
 @dataclass
@@ -102,6 +132,12 @@ class Suite:
     """Models by short name."""
     tables: dict[str, TableSpec] = field(default_factory=dict)
     """Tables by name."""
+    verdict: list[str] | None = None
+    """Tables that the verdict sums up, by name; by default all."""
+    explain: ExplainPlan | None = None
+    """Shapley values to compute after training."""
+    robustness: RobustnessSpec | None = None
+    """Perturbed inputs to score after training."""
 
     def arms_of(self, model: str) -> list[str]:
         """Return the arms a model is run on."""
@@ -119,7 +155,7 @@ class Suite:
 
     def shown(self, table: TableSpec) -> list[str]:
         """Return the models a table shows."""
-        bases = {spec.base for spec in self.models.values()}
+        bases = {base for spec in self.models.values() for base in spec.bases}
         return table.models or [name for name in self.models if name not in bases]
 
 
@@ -175,14 +211,27 @@ def _with_plain_texts(suite: Suite) -> Suite:
 
 
 def _check_references(suite: Suite, path: Path) -> None:
+    for name, spec in suite.models.items():
+        _check_bases(spec, f"{path}, models.{name}.base")
     named = [m for table in suite.tables.values() for m in table.models or []]
-    named += [other for spec in suite.models.values() for other in (spec.base, spec.radar_of) if other]
+    named += [other for spec in suite.models.values() for other in (*spec.bases, spec.radar_of) if other]
     named += [versus.model for table in suite.tables.values() if (versus := versus_of(table))]
+    named += [m for plan in (suite.explain, suite.robustness) if plan for m in plan.models or ()]
     if unknown := [m for m in named if m not in suite.models]:
         raise BadInput(f"unknown model {unknown[0]!r}", path, f"choose from: {', '.join(suite.models)}")
+    if unknown := [name for name in suite.verdict or () if name not in suite.tables]:
+        raise BadInput(f"unknown table {unknown[0]!r}", f"{path}, verdict", f"choose from: {', '.join(suite.tables)}")
     for name, spec in suite.models.items():
         if spec.radar_of and "radar" not in suite.arms_of(spec.radar_of):
             raise BadInput(f"{name} shows the radar arm of {spec.radar_of}, which has none", path, "add it")
+
+
+def _check_bases(spec: ModelSpec, where: str) -> None:
+    """Raise BadInput if the base is neither a name nor a list of different names."""
+    if isinstance(spec.base, list):
+        _check_list(spec.base, where, "[unet, wf_unet]")
+    if odd := [base for base in spec.bases if not isinstance(base, str)]:
+        raise BadInput(f"{odd[0]!r} is not a model", where, "give a model, or a list such as [unet, wf_unet]")
 
 
 def check_names(names: Iterable[str], where: object) -> None:
@@ -291,11 +340,26 @@ def without_synthetic_rows(suite: Suite) -> Suite:
     if not kept:
         raise BadInput("all models are for synthetic data only", suite.name, "remove synthetic_only from one")
     for name, spec in kept.items():
-        if lost := [other for other in (spec.base, spec.radar_of) if other and other not in kept]:
+        if lost := [other for other in (*spec.bases, spec.radar_of) if other and other not in kept]:
             raise BadInput(f"{name} needs {lost[0]}, which is for synthetic data only", suite.name, "change one")
     named = {name: table.models and [m for m in table.models if m in kept] for name, table in suite.tables.items()}
     tables = {n: replace(table, models=named[n]) for n, table in suite.tables.items() if named[n] != []}
-    return replace(suite, models=kept, tables={n: without_lost_reference(t, kept) for n, t in tables.items()})
+    return part_of(suite, kept, {n: without_lost_reference(t, kept) for n, t in tables.items()})
+
+
+def part_of(suite: Suite, models: Collection[str], tables: dict[str, TableSpec]) -> Suite:
+    """Return the suite with some of its models, with tables that show them only, and with analyses of them only."""
+    explain, robustness = (_plan_of(plan, models) for plan in (suite.explain, suite.robustness))
+    kept = {name: spec for name, spec in suite.models.items() if name in models}
+    return replace(suite, models=kept, tables=tables, explain=explain, robustness=robustness)
+
+
+def _plan_of(plan: Any, models: Collection[str]) -> Any:
+    """Return the plan of an analysis for the models that are left; None if it names others only."""
+    if plan is None or plan.models is None:
+        return plan
+    left = [model for model in plan.models if model in models]
+    return replace(plan, models=left) if left else None
 
 
 def without_lost_reference(table: TableSpec, models: Collection[str]) -> TableSpec:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.cells import Cell
-from polarcast.hpc.bench.suite import Suite, without_lost_reference
+from polarcast.hpc.bench.suite import Suite, part_of, without_lost_reference
 from polarcast.hpc.runs.folder import Output
 from polarcast.hpc.scores.records import read_records
 
@@ -67,4 +67,4 @@ def _keep_models(suite: Suite, models: set[str]) -> Suite:
     shown = {name: [m for m in suite.shown(table) if m in models] for name, table in suite.tables.items()}
     tables = {name: replace(suite.tables[name], models=names) for name, names in shown.items() if names}
     tables = {name: without_lost_reference(table, models) for name, table in tables.items()}
-    return replace(suite, models={name: m for name, m in suite.models.items() if name in models}, tables=tables)
+    return part_of(suite, models, tables)

@@ -63,7 +63,8 @@ def table(out: Path) -> str:
 
 
 def test_all_outputs_are_written(finished: Path) -> None:
-    assert {p.name for p in (finished / "tables").iterdir()} == {f"table_8_1.{s}" for s in ("json", "csv", "md")}
+    written = {p.name for p in (finished / "tables").iterdir()}
+    assert written == {"verdict.txt", *(f"table_8_1.{s}" for s in ("json", "csv", "md"))}
     assert (finished / "figures" / "cases.png").stat().st_size > 10_000
     for cell in (finished / "cells").iterdir():
         assert {"config.yaml", "provenance.json", "scores.parquet", "model.safetensors"} <= {
@@ -87,7 +88,13 @@ def test_second_run_recomputes_nothing(suite: Path, finished: Path) -> None:
 
 
 def test_tables_only_needs_no_new_run(suite: Path, finished: Path, tmp_path: Path) -> None:
-    assert run("bench", suite, "--out", finished, "--tables-only").returncode == 0
+    done = run("bench", suite, "--out", finished, "--tables-only")
+    assert done.returncode == 0
+    sentences = (finished / "tables" / "verdict.txt").read_text("utf-8").splitlines()
+    assert len(sentences) == 3
+    assert " ".join(sentences) in " ".join(done.stdout.split())
+    assert "trained models are not comparable with one seed (U-Net)" in sentences[0]
+    assert "real storms (these are synthetic)" in sentences[2]
     assert run("bench", suite, "--out", tmp_path / "empty", "--tables-only").returncode == 2
 
 
