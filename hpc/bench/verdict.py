@@ -5,8 +5,9 @@
 3. What was not tested.
 
 No model is picked after the fact: every model counts that has a radar arm of its own and is meaningful on real storms.
-A gain or harm is shown if the 95% interval excludes no effect, also after Holm's correction for all comparisons that
-the sentences use, and if the interval includes the variation between training runs.
+A gain or harm is shown if the 95% interval excludes no effect, also after Holm's correction, and if the interval
+includes the variation between training runs. The corrections follow the questions: the first is over all comparisons
+of dual-pol with radar. Placebo and time context are asked for the gains that it leaves only, each with its own.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -70,9 +71,9 @@ def verdict_of(suite: Suite, tables: Mapping[str, ComparisonTable], synthetic: b
     return [_changes(suite, of_arms, found), _not_shown(of_arms), _not_tested(suite, found, synthetic)]
 
 
-def _collected(suite: Suite, tables: Mapping[str, ComparisonTable]) -> list[tuple[CountedComparison, ComparisonTable]]:
+def _collected(suite: Suite, tables: Mapping[str, ComparisonTable]) -> "list[_Found]":
     """Return comparisons of the arms and with time-context controls, each with the first table that has it."""
-    found: dict[Hashable, tuple[CountedComparison, ComparisonTable]] = {}
+    found: dict[Hashable, _Found] = {}
     for name in suite.verdict or suite.tables:
         if (table := tables.get(name)) is None:
             continue
@@ -124,8 +125,28 @@ def _comparison(record: Record, protocol: Protocol, spread: Mapping[str, Sequenc
     return CountedComparison(record, name, tuple(axes), at, test)
 
 
-def _with_outcomes(found: Sequence[tuple[CountedComparison, ComparisonTable]]) -> list[CountedComparison]:
-    """Say what each comparison shows, after Holm's correction for all of them."""
+_Found = tuple[CountedComparison, ComparisonTable]
+
+
+def _with_outcomes(found: Sequence[_Found]) -> list[CountedComparison]:
+    """Say what each comparison shows, after Holm's correction: first of dual-pol with radar, then for its gains only.
+
+    A gain counts against the placebo only if it is one over radar as well. The second question therefore needs no
+    correction for the comparisons that the first one left without a gain.
+    """
+    first = _corrected([one for one in found if one[0].record.arm == DIFFERENCE])
+    gained = {c.test for c in first if c.outcome == IMPROVES}
+    others: dict[str, list[_Found]] = {}
+    for one in found:
+        if one[0].record.arm != DIFFERENCE:
+            others.setdefault(one[0].record.arm, []).append(one)
+    asked = [one for of in others.values() for one in _corrected([f for f in of if f[0].test in gained])]
+    rest = [(c, table) for of in others.values() for c, table in of if c.test not in gained]
+    return first + asked + [replace(c, outcome=_outcome(c.record, table, 1.0)) for c, table in rest]
+
+
+def _corrected(found: Sequence[_Found]) -> list[CountedComparison]:
+    """Say what each comparison shows after Holm's correction for all of them."""
     tested = [c.record.p_value is not None and not c.record.lacks_seeds for c, _ in found]
     p_values = [c.record.p_value or 0.0 for (c, _), is_test in zip(found, tested, strict=True) if is_test]
     adjusted = iter(holm(p_values))
@@ -162,7 +183,7 @@ def _changes(suite: Suite, of_arms: Sequence[CountedComparison], found: Sequence
         lacking = f"these models have no randomness, and {lacking}"
     phrases = "; ".join(filter(None, map(_gains_of, _by_score(known))))
     what = phrases or f"no score of {_who(_models(known))}, as far as intervals show"
-    clauses = [_how_sure(suite, known, found), _against_placebo(gains, found), _against_control(gains, found), lacking]
+    clauses = [_how_sure(suite, known), _against_placebo(gains, found), _against_control(gains, found), lacking]
     return f"Dual-pol improves {'; '.join(filter(None, [what, *clauses]))}."
 
 
@@ -192,9 +213,8 @@ def _range(gains: Sequence[CountedComparison]) -> str:
     return f"{first} [{low}, {high}]" if len(records) == 1 else f"{first} to {last}, within [{low}, {high}]"
 
 
-def _how_sure(suite: Suite, known: Sequence[CountedComparison], found: Sequence[CountedComparison]) -> str:
-    first = known[0].record
-    tests = sum(c.outcome not in (ONE_SEED, UNDEFINED) for c in found)
+def _how_sure(suite: Suite, known: Sequence[CountedComparison]) -> str:
+    first, tests = known[0].record, len(known)
     events = f"{first.events} test events" + (f" in {first.groups} groups" if first.groups < first.events else "")
     seeds = sorted({c.record.seeds for c in known if is_random(suite, c.record.model)})
     runs = f" and {'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else ""

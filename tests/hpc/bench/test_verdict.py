@@ -80,6 +80,19 @@ def test_an_effect_that_correction_does_not_leave_is_not_shown() -> None:
     assert verdict(weak[:1])[0].startswith("Dual-pol improves CSI ≥ 1 mm/h for UNET (")
 
 
+def test_the_placebo_is_asked_for_the_gains_only() -> None:
+    """Each question has a correction of its own: comparisons without a gain over radar do not weaken the second."""
+    nets = [number(m, f"csi@threshold={t}", BETTER, p_value=0.0005) for m in ("unet", "wf") for t in (1, 5)]
+    others = [number("unet", f"csi@threshold={t}", NONE) for t in (10, 20, 30)]
+    against = [replace(r, arm="dualpol_vs_placebo", p_value=0.01) for r in (*nets, *others)]
+    changes, *_ = verdict([*nets, *others, *against])
+    assert "after Holm's correction for 7 tests" in changes
+    assert "4 of 4 of these gains are shown against the placebo, too" in changes
+    five = [number("unet", f"csi@threshold={t}", BETTER, p_value=0.0005) for t in (1, 5, 10, 20, 30)]
+    weak = [replace(r, arm="dualpol_vs_placebo", p_value=0.011) for r in five]
+    assert "none of these gains is shown against the placebo" in verdict([*five, *weak])[0]
+
+
 def test_harm_is_said_as_harm() -> None:
     changes, without, _ = verdict([number("unet", "rmse", HARM), number("wf", "rmse", GAIN)])
     assert "RMSE for 1 of 2 models" in changes
