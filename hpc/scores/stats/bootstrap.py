@@ -110,8 +110,7 @@ class Widths:
 
         if distance <= self.at(1.0):
             return 1.0
-        of_signs = 2.0 ** (1 - self.groups) if self.groups >= _FEW else 0.0
-        least = max(LEAST_P, self.pivots.infinite * (1 + 1e-6), of_signs)
+        least = max(least_p(self.groups), self.pivots.infinite * (1 + 1e-6))
         if distance >= self.at(least):
             return least
         return math.exp(brentq(lambda log: self.at(math.exp(log)) - distance, math.log(least), 0.0, xtol=1e-9))
@@ -143,6 +142,11 @@ class Widths:
     def _events_error(self, probability: float) -> float:
         """Return the error over groups, enlarged as the draws' tail is heavier than that of Student's t."""
         return self.error * self.heaviness(probability)
+
+
+def least_p(groups: int) -> float:
+    """Return the smallest p-value that a number of groups can give: that of a randomization test, 2^(1 − groups)."""
+    return max(LEAST_P, 2.0 ** (1 - groups) if groups >= _FEW else 0.0)
 
 
 def interval(

@@ -63,7 +63,8 @@ def test_gains_are_counted_over_all_models_with_the_range_of_their_effects() -> 
         "Dual-pol improves MSE for 2 of 3 models (−50% to −20%, within [−60%, −10%]); "
         "CSI ≥ 10 mm/h for UNET (+0.100 [+0.0500, +0.150]); "
     )
-    assert "95% intervals over 60 test events and 3 seeds, after Holm's correction for 4 tests." in changes
+    assert "95% intervals of single comparisons over 60 test events and 3 seeds, shown after Holm's" in changes
+    assert changes.endswith("correction for 4 tests.")
     assert without == "No gain is shown for MSE of LAW."
 
 
@@ -80,17 +81,65 @@ def test_an_effect_that_correction_does_not_leave_is_not_shown() -> None:
     assert verdict(weak[:1])[0].startswith("Dual-pol improves CSI ≥ 1 mm/h for UNET (")
 
 
-def test_the_placebo_is_asked_for_the_gains_only() -> None:
-    """Each question has a correction of its own: comparisons without a gain over radar do not weaken the second."""
+def test_each_question_has_a_correction_over_all_its_comparisons() -> None:
+    """A correction for the gains only would favor them: both comparisons share the dual-pol arm."""
     nets = [number(m, f"csi@threshold={t}", BETTER, p_value=0.0005) for m in ("unet", "wf") for t in (1, 5)]
     others = [number("unet", f"csi@threshold={t}", NONE) for t in (10, 20, 30)]
-    against = [replace(r, arm="dualpol_vs_placebo", p_value=0.01) for r in (*nets, *others)]
+    against = [replace(r, arm="dualpol_vs_placebo", p_value=0.006) for r in (*nets, *others)]
     changes, *_ = verdict([*nets, *others, *against])
-    assert "after Holm's correction for 7 tests" in changes
+    assert "shown after Holm's correction for 7 tests" in changes
     assert "4 of 4 of these gains are shown against the placebo, too" in changes
-    five = [number("unet", f"csi@threshold={t}", BETTER, p_value=0.0005) for t in (1, 5, 10, 20, 30)]
-    weak = [replace(r, arm="dualpol_vs_placebo", p_value=0.011) for r in five]
-    assert "none of these gains is shown against the placebo" in verdict([*five, *weak])[0]
+    weak = [replace(r, p_value=0.009) for r in against]  # 7 × 0.009 is above 0.05, 4 × 0.009 would not be
+    assert "none of these gains is shown against the placebo" in verdict([*nets, *others, *weak])[0]
+
+
+def test_a_span_does_not_reach_over_what_is_undefined() -> None:
+    protocol = nowcast_protocol((64, 64), 1, (6.0, 12.0, 18.0), (3.0,))
+    tables = {"main": TableSpec(title="T", metrics=["csi@threshold=35,lead_time=*"], rows=["model", "lead_time"])}
+    for limits in (BETTER, NONE):
+        records = [number("unet", f"csi@threshold=35,lead_time={t}", of, protocol=protocol)
+                   for t, of in zip((6, 12, 18), (limits, (None, None, None), limits), strict=True)]  # fmt: skip
+        changes, without, _ = verdict(records, protocol, tables=tables, task="nowcast")
+        assert "6 min to 18 min" not in changes + without
+        assert "6 min" in changes + without
+
+
+def test_harm_is_said_where_it_is() -> None:
+    metrics = [f"rmse@class={c}" for c in (0, 50)]
+    tables = {"main": TableSpec(title="T", metrics=["rmse@class=*"], rows=["model", "class"])}
+    records = [number(m, metric, of) for m, both in (("unet", (HARM, GAIN)), ("wf", (GAIN, HARM)))
+               for metric, of in zip(metrics, both, strict=True)]  # fmt: skip
+    _, without, _ = verdict(records, tables=tables)
+    assert without == (
+        "Harm is shown for RMSE observed 0–10 mm/h of UNET (+30% [+20%, +40%]), "
+        "observed ≥ 50 mm/h of WF (+30% [+20%, +40%])."
+    )
+
+
+def test_every_gain_is_of_what_has_a_test() -> None:
+    missing = number("wf", "rmse", (None, None, None))
+    assert verdict([number("unet", "rmse", GAIN), missing])[1].endswith("every model and score that has a test.")
+
+
+def test_gains_without_a_comparison_with_the_placebo_are_named() -> None:
+    three = [number("unet", f"csi@threshold={t}", BETTER) for t in (1, 5, 10)]
+    one = replace(three[0], arm="dualpol_vs_placebo")
+    assert "of 1 of these 3 gains that were compared, 1 is shown against the placebo, too" in verdict([*three, one])[0]
+    other = number("wf", "rmse", GAIN, "dualpol_vs_placebo")
+    assert "for these gains (no placebo arm of their models)" in verdict([*three, other])[2]
+
+
+def test_few_groups_can_show_nothing_after_correction() -> None:
+    few = [number("unet", f"csi@threshold={t}", BETTER, p_value=2.0**-6, groups=7) for t in (1, 5, 10, 20)]
+    _, without, rest = verdict(few)
+    assert without.startswith("No gain is shown for CSI")
+    assert "7 groups of events can't show any among 4 tests" in rest
+    assert "groups of events can't" not in verdict([replace(r, groups=60) for r in few])[2]
+
+
+def test_gains_that_rest_on_one_group_are_counted() -> None:
+    heavy = number("unet", "rmse", GAIN, heaviest=0.9)
+    assert "1 of these gains rests on one group of events (†)" in verdict([heavy, number("wf", "rmse", GAIN)])[0]
 
 
 def test_harm_is_said_as_harm() -> None:
@@ -116,8 +165,8 @@ def test_one_seed_claims_nothing_of_trained_models() -> None:
     assert changes.endswith(
         "these models have no randomness, and trained models are not comparable with one seed (UNET and WF)."
     )
-    assert "seeds, after" not in changes
-    assert without == "A gain is shown for every model and score compared."
+    assert "seeds, shown" not in changes
+    assert without == "A gain is shown for every model and score that has a test."
     assert "the spread between training runs of UNET and WF (one seed)" in rest
     only, nothing, _ = verdict([number("unet", "rmse", GAIN, **lone)])
     assert only == "What dual-pol changes is not known: trained models are not comparable with one seed (UNET)."
@@ -154,15 +203,20 @@ def test_a_placebo_that_gains_as_much_is_no_sign_of_information() -> None:
 def test_a_control_of_more_frames_is_told_apart() -> None:
     models = {
         "unet": ModelSpec(label="UNET", set={"model": {"name": "unet"}}),
-        "context": ModelSpec(label="ZH of 3 frames", arms=["radar"], set={"data": {"context": 2}}),
+        "context": ModelSpec(
+            label="ZH of 3 frames", arms=["radar"], set={"model": {"name": "unet"}, "data": {"context": 2}}
+        ),
     }
     difference = number("unet", "rmse", GAIN)
     _, _, without = verdict([difference], models=models)
     assert "the time-context control ZH of 3 frames, with which no table compares dual-pol" in without
-    for limits, text in ((GAIN, "1 of 1 are shown against radar"), (NONE, "none of 1 are shown against radar")):
+    for limits, text in (
+        (GAIN, "1 of 1 of these gains is"),
+        (NONE, "none of 1 of these gains are"),
+    ):
         beside = number("unet", "rmse", limits, "dualpol_vs", reference="context/radar")
         changes, _, rest = verdict([difference, beside], models=models)
-        assert f"{text} of more frames (time context), too" in changes
+        assert f"{text} shown against radar of more frames (time context), too" in changes
         assert "time" not in rest
     # A reference of as many frames is no such control.
     other = number("unet", "rmse", GAIN, "dualpol_vs", reference="unet/radar")
@@ -246,7 +300,7 @@ def test_scores_without_better_values_do_not_count_and_biases_only_on_a_known_si
 
 def test_a_gain_of_the_mse_in_the_papers_form_is_positive() -> None:
     changes, *_ = verdict([number("unet", "paper_mse", (4.7, 3.0, 6.0), scale="gain")])
-    assert changes.startswith("Dual-pol improves MSE for UNET (+4.70 [+3.00, +6.00]); ")
+    assert changes.startswith("Dual-pol improves MSE (difference) for UNET (+4.70 [+3.00, +6.00]); ")
 
 
 def test_the_tables_of_a_verdict_are_those_of_the_suite(tmp_path: Path) -> None:
