@@ -220,7 +220,8 @@ def _how_sure(suite: Suite, known: Sequence[CountedComparison]) -> str:
     runs = f" and {'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else ""
     corrected = f", shown after Holm's correction for {tests} tests" if tests > 1 else ""
     heavy = sum(c.outcome == IMPROVES and c.record.is_heavy for c in known)
-    one_group = f"; {heavy} of these gains {'rest' if heavy > 1 else 'rests'} on one group of events ({HEAVY_MARK})"
+    have = "have" if heavy > 1 else "has"
+    one_group = f"; {heavy} of these gains {have} over a quarter of a sum from one group of events ({HEAVY_MARK})"
     return f"95% intervals of single comparisons over {events}{runs}{corrected}{one_group if heavy else ''}"
 
 
@@ -357,7 +358,7 @@ def _missing_control(suite: Suite, found: Sequence[CountedComparison]) -> str:
         spec.label for name, spec in suite.models.items() if _frames(spec) > fewest and "radar" in suite.arms_of(name)
     ]
     if controls:
-        return f"the time-context control {controls[0]}, with which no table compares dual-pol"
+        return f"the time-context control {controls[0]}, with which no table compares dual-pol of the same network"
     return "what more frames of radar would tell (no time-context control)"
 
 

@@ -139,7 +139,10 @@ def test_few_groups_can_show_nothing_after_correction() -> None:
 
 def test_gains_that_rest_on_one_group_are_counted() -> None:
     heavy = number("unet", "rmse", GAIN, heaviest=0.9)
-    assert "1 of these gains rests on one group of events (†)" in verdict([heavy, number("wf", "rmse", GAIN)])[0]
+    assert (
+        "1 of these gains has over a quarter of a sum from one group of events (†)"
+        in verdict([heavy, number("wf", "rmse", GAIN)])[0]
+    )
 
 
 def test_harm_is_said_as_harm() -> None:
@@ -209,7 +212,7 @@ def test_a_control_of_more_frames_is_told_apart() -> None:
     }
     difference = number("unet", "rmse", GAIN)
     _, _, without = verdict([difference], models=models)
-    assert "the time-context control ZH of 3 frames, with which no table compares dual-pol" in without
+    assert "the time-context control ZH of 3 frames, with which no table compares dual-pol of the same" in without
     for limits, text in (
         (GAIN, "1 of 1 of these gains is"),
         (NONE, "none of 1 of these gains are"),
