@@ -140,7 +140,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; return {} if the file is missing or damaged."""
     try:
         return dict(json.loads(read_limited(path).decode()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 

@@ -4,9 +4,11 @@ Each analysis is kept in a folder of its own with a record of what it was made f
 changes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,25 +16,32 @@ from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder
+from polarcast.hpc.bench.checks import expected_protocol
 from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.layout import TableLayout
+from polarcast.hpc.bench.robustness.result import MADE_FROM
 from polarcast.hpc.bench.robustness.spec import RobustnessSpec
 from polarcast.hpc.bench.suite import ExplainPlan, Suite
+from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.scores.query import check_available, parse_score
 from polarcast.hpc.utils.progress import ProgressBoard
+from polarcast.models.registry import get_model
 
 if TYPE_CHECKING:
     from polarcast.hpc.bench.report import Picture, Section
 
-RECORD = "made_from.json"
+RECORD = MADE_FROM
 EXPLAIN, ROBUSTNESS = "explain", "robustness"
+DUALPOL = "dualpol"
 
 
 @dataclass(frozen=True)
 class _Explained:
-    """Shapley values to compute: of one model, from the runs of all its seeds."""
+    """Shapley values to compute: of one model and imputation, from the runs of all its seeds."""
 
     model: str
     arm: str
+    imputation: str
     folder: Path
     runs: tuple[Path, ...]
     plan: ExplainPlan
@@ -40,8 +49,15 @@ class _Explained:
     @property
     def made_from(self) -> dict[str, Any]:
         """What the values follow from; the name of a run folder holds the digests of its configuration and data."""
-        settings = {name: value for name, value in asdict(self.plan).items() if name != "models"}
-        return {"runs": [run.name for run in self.runs], **settings}
+        settings = {k: v for k, v in asdict(_spec_of(self.plan, self.imputation)).items() if k != "may_be_long"}
+        return {"runs": [run.name for run in self.runs], **settings, "scores": list(self.plan.scores)}
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the values are there, from the same runs and settings, and can be read."""
+        from polarcast.hpc.evaluation.shapley.result import read_explanation
+
+        return _is_made(self.folder, self.made_from, read_explanation)
 
 
 def run_analyses(
@@ -53,10 +69,10 @@ def run_analyses(
         BadInput: the model to explain has no such players, or a score or perturbation does not apply.
     """
     for one in _explained(suite, folder, cells, manifest):
-        if not _is_made(one.folder, one.made_from):
+        if not one.is_made:
             _explain(one, board)
             write_json(one.folder / RECORD, one.made_from)
-    if suite.robustness and not _is_made(folder.path / ROBUSTNESS, _robustness_from(suite, folder, cells, manifest)):
+    if suite.robustness and not _is_robustness_made(suite, folder, cells, manifest):
         from polarcast.hpc.bench.robustness.run import robustness_of
 
         robustness_of(suite, folder, suite.robustness, board, workers)
@@ -66,55 +82,88 @@ def run_analyses(
 def sections_of(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], manifest: Manifest) -> "list[Section]":
     """Return the analyses of a suite that are made, from the same runs and settings; others are left out."""
     explained = _explained(suite, folder, cells, manifest)
-    sections = [_explain_section(suite, one) for one in explained if _is_made(one.folder, one.made_from)]
-    path = folder.path / ROBUSTNESS
-    if suite.robustness and _is_made(path, _robustness_from(suite, folder, cells, manifest)):
-        sections.append(_robustness_section(path))
+    sections = [_explain_section(suite, one) for one in explained if one.is_made]
+    if suite.robustness and _is_robustness_made(suite, folder, cells, manifest):
+        sections.append(_robustness_section(folder.path / ROBUSTNESS))
     return sections
 
 
-def check_plans(suite: Suite, path: Path) -> None:
-    """Check the models, arms and scores of the analyses of a suite.
+def check_plans(suite: Suite, path: Path, cells: Sequence[Cell]) -> None:
+    """Check the models, arms, players and scores of the analyses of a suite, before anything is trained.
 
     Raises:
-        BadInput: a list is empty, an arm is not one of the model, or a score or perturbation is unknown.
+        BadInput: a list is empty, an arm is not one of the model, the model has no such players, or a score or
+            perturbation is unknown or does not apply.
     """
     if suite.explain:
-        _check_explain(suite, suite.explain, f"{path}, {EXPLAIN}")
+        _check_explain(suite, suite.explain, f"{path}, {EXPLAIN}", cells)
     if suite.robustness:
+        from polarcast.hpc.bench.robustness.run import models_of, scores_of
         from polarcast.hpc.bench.robustness.spec import series_of
-        from polarcast.hpc.scores.query import check_single
 
         where = f"{path}, {ROBUSTNESS}"
-        check_single(suite.robustness.scores, f"{where}.scores")
+        with _located(path):
+            chosen = models_of(suite, suite.robustness)
+        for model in chosen:
+            _available(suite, _config_of(suite, cells, model, DUALPOL), suite.robustness.scores, f"{where}.scores")
+        with _located(path):
+            scores_of(suite, suite.robustness)
         series_of(suite.robustness.perturbations, f"{where}.perturbations")
 
 
-def _check_explain(suite: Suite, plan: ExplainPlan, where: str) -> None:
-    from polarcast.hpc.scores.query import parse_score
+def _check_explain(suite: Suite, plan: ExplainPlan, where: str, cells: Sequence[Cell]) -> None:
+    from polarcast.hpc.evaluation.shapley.explain import players_in
 
-    for name in ("models", "scores"):
+    for name in ("models", "scores", "imputations"):
         if not getattr(plan, name):
             raise BadInput("is empty", f"{where}.{name}", "give at least one, or remove explain")
     for model in plan.models:
         if plan.arm not in (known := suite.model_by_arm(model)):
             raise BadInput(f"{model} has no arm {plan.arm!r}", f"{where}.arm", f"choose from: {', '.join(known)}")
-    for text in plan.scores:
+        config = _config_of(suite, cells, model, plan.arm)
+        if get_model(config.model["name"]).sees_truth:
+            raise BadInput(f"{model} reads the observed rain, not radar", f"{where}.models", "explain another model")
+        _available(suite, config, plan.scores, f"{where}.scores")
+        with _located(where, "."):
+            for imputation in plan.imputations:
+                players_in(config, _spec_of(plan, imputation))
+
+
+def _config_of(suite: Suite, cells: Sequence[Cell], model: str, arm: str) -> RunConfig:
+    source = suite.model_by_arm(model)[arm]
+    return next(cell.config for cell in cells if (cell.model, cell.arm) == (source, arm))
+
+
+def _available(suite: Suite, config: RunConfig, scores: Sequence[str], where: str) -> None:
+    """Raise BadInput if a score is unknown, or records of such a run will not contain it."""
+    is_synthetic = suite.data.archive is None
+    known = {"shape": (suite.data.synth.size,) * 2} if is_synthetic else {}
+    protocol = expected_protocol(config, **known)
+    for text in scores:
         try:
-            parse_score(text)
+            check_available(parse_score(text), protocol, () if is_synthetic else ("lead_time",))
         except BadInput as error:
-            raise error.at(f"{where}.scores") from None
-    _spec_of(plan)
+            raise error.at(where) from None
+
+
+@contextmanager
+def _located(where: object, joint: str = ", ") -> Iterator[None]:
+    """Name the place of wrong settings as in the suite's file: `--windows` of the command line is `windows` there."""
+    try:
+        yield
+    except BadInput as error:
+        raise error.at(f"{where}{joint}{error.where.removeprefix('--')}") from None
 
 
 def _explained(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], manifest: Manifest) -> Iterator[_Explained]:
     plan = suite.explain
-    for model in plan.models if plan else ():
+    for model, imputation in product(plan.models, plan.imputations) if plan else ():
         assert plan is not None
         source = suite.model_by_arm(model)[plan.arm]
         runs = tuple(folder.cell(cell, manifest).path for cell in cells if (cell.model, cell.arm) == (source, plan.arm))
         if runs:
-            yield _Explained(model, plan.arm, folder.path / EXPLAIN / f"{model}-{plan.arm}", runs, plan)
+            out = folder.path / EXPLAIN / f"{model}-{plan.arm}-{imputation}"
+            yield _Explained(model, plan.arm, imputation, out, runs, plan)
 
 
 def _explain(one: _Explained, board: ProgressBoard) -> None:
@@ -123,15 +172,19 @@ def _explain(one: _Explained, board: ProgressBoard) -> None:
     from polarcast.hpc.runs.folder import RunFolder
 
     (one.folder / RECORD).unlink(missing_ok=True)
-    explanation, folder = explain_into([RunFolder(run) for run in one.runs], _spec_of(one.plan), board, one.folder)
+    explanation, folder = explain_into(
+        [RunFolder(run) for run in one.runs], _spec_of(one.plan, one.imputation), board, one.folder
+    )
     draw_explanation(folder, explanation)
 
 
-def _spec_of(plan: ExplainPlan) -> Any:
+def _spec_of(plan: ExplainPlan, imputation: str) -> Any:
     """Return the settings of an explanation. Raises BadInput if one is out of range."""
     from polarcast.hpc.evaluation.shapley.explain import ExplainSpec
 
-    return ExplainSpec(plan.players or None, tuple(plan.scores), plan.windows, plan.background, plan.imputation)
+    return ExplainSpec(
+        plan.players or None, tuple(plan.scores), plan.windows, plan.background, imputation, members=plan.members
+    )
 
 
 def _robustness_from(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], manifest: Manifest) -> dict[str, Any]:
@@ -140,8 +193,20 @@ def _robustness_from(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], m
     return {"runs": runs, **asdict(plan), "models": plan.models or sorted(suite.models)}
 
 
-def _is_made(folder: Path, made_from: Mapping[str, Any]) -> bool:
-    return read_json(folder / RECORD) == dict(made_from)
+def _is_robustness_made(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], manifest: Manifest) -> bool:
+    from polarcast.hpc.bench.robustness.result import read_robustness
+
+    return _is_made(folder.path / ROBUSTNESS, _robustness_from(suite, folder, cells, manifest), read_robustness)
+
+
+def _is_made(folder: Path, made_from: Mapping[str, Any], read: Callable[[Path], object]) -> bool:
+    if read_json(folder / RECORD) != dict(made_from):
+        return False
+    try:
+        read(folder)
+    except BadInput:
+        return False
+    return True
 
 
 def _explain_section(suite: Suite, one: _Explained) -> "Section":
@@ -152,9 +217,11 @@ def _explain_section(suite: Suite, one: _Explained) -> "Section":
 
     found = read_explanation(one.folder)
     head, lines = lines_of(found)
-    title = f"Shapley values of {suite.models[one.model].label}, {ARM_NAMES[one.arm]}"
+    title = f"Shapley values of {suite.models[one.model].label}, {ARM_NAMES[one.arm]}, {one.imputation} imputation"
     pictures = _pictures(one.folder.glob("shapley_*.png"), caption_of)
-    return Section(f"{EXPLAIN}-{one.model}", title, TableLayout(head, lines, 2), [f"{caption(found)}."], pictures)
+    return Section(
+        f"{EXPLAIN}-{one.model}-{one.imputation}", title, TableLayout(head, lines, 2), [f"{caption(found)}."], pictures
+    )
 
 
 def _robustness_section(folder: Path) -> "Section":

@@ -103,8 +103,8 @@ def _about_gains(found: Sequence[Record]) -> str:
     if not any(parse_score(r.metric).metric.gain_of for r in found):
         return ""
     return (
-        "Below 0, the window adds less to the first of the pair: its events lie nearer to those observed, or fewer are "
-        "missed at the pixel."
+        "Below 0, the window adds less to the first of the pair: its events lie nearer to those observed, fewer are "
+        "missed at the pixel, it forecasts few events, or, to HK, the window adds more false alarms; POD and F tell."
     )
 
 

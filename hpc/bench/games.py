@@ -90,7 +90,7 @@ def _game(family: Mapping[frozenset[str], Run], empty: Run | None) -> Game:
     runs = [empty if empty and not subset else family.get(frozenset(subset)) for subset in subsets]
     if missing := [_named(subset) for subset, run in zip(subsets, runs, strict=True) if run is None]:
         model = next(iter(family.values()))[0]
-        what = f"no scored run like {model} has the inputs {', '.join(missing)}"
+        what = f"no scored run with {model}'s other settings has the inputs {', '.join(missing)}"
         raise BadInput(what, "--retrained", "add such models to the suite and run it")
     return Game(players, given, tuple(run for run in runs if run), empty[0] if empty else "")
 

@@ -18,6 +18,7 @@ from polarcast.hpc.bench.verdicts import verdicts
 
 _PAPER = Path(__file__).with_name("paper.yaml")
 _FIGURES = "Figures"
+_META = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
@@ -102,7 +103,7 @@ def write_report(
     parts += [
         f"<details><summary>{escape(k)}</summary><pre>{escape(text)}</pre></details>" for k, text in about.items()
     ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    head = f"{_META}<title>{escape(title)}</title><style>{_STYLE}</style>"
     write_text(
         path, f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
     )

@@ -117,7 +117,7 @@ def explain_suite(
 
 
 def draw_retrained(folder: Path, found: Retrained) -> list[Path]:
-    """Draw the values, and beside them those of the same runs by masking."""
+    """Draw the values, and beside them those of the same runs by imputation."""
     from polarcast.hpc.bench.figures.shapley import draw_beside, draw_explanation
 
     beside = draw_beside(folder / "shapley_beside.png", [found.explanation, *found.masked]) if found.masked else []
@@ -240,7 +240,7 @@ def _explained(game: Game, records: Scores, score: Score) -> tuple[ExplainedScor
 
 
 def retrained_table(found: Retrained) -> Table:
-    """Return the values of all scores for the terminal, beside those by masking."""
+    """Return the values of all scores for the terminal, beside those by imputation."""
     runs = [found.explanation, *found.masked]
     columns = [name for of in runs for name in (of.imputation, interval_name(of))]
     table = Table(title=f"Shapley values by retraining, from {escape(found.game.baseline)}", title_justify="left",

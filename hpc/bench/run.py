@@ -72,9 +72,9 @@ def run_suite(
         WorkFailed: a cell failed for another reason.
     """
     known = check_data(suite.data, folder.shards)
-    check_plans(suite, Path(suite.name))
     cells = cells_of(suite, folder.shards)
     check_cells(suite, cells, known)
+    check_plans(suite, Path(suite.name), cells)
     with sole_writer(checked_output(folder.path, is_folder=True)):
         write_private(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
         workers = workers or default_workers(cells)

@@ -106,12 +106,14 @@ class ExplainPlan:
     """Scores whose values are divided among the players."""
     players: str = ""
     """Players, such as channels or variables*times=2; by default those of the task."""
-    imputation: str = "marginal"
-    """Absent players: `marginal` or `conditional`."""
+    imputations: list[str] = field(default_factory=lambda: ["marginal"])
+    """Donors of absent players: `marginal`, `conditional`, or both one after the other."""
     windows: int = 64
     """Windows explained."""
     background: int = 8
     """Donors of each window."""
+    members: int | None = None
+    """Ensemble size; by default that of the evaluation."""
 
 
 @dataclass
@@ -219,11 +221,24 @@ def _check_references(suite: Suite, path: Path) -> None:
     named += [m for plan in (suite.explain, suite.robustness) if plan for m in plan.models or ()]
     if unknown := [m for m in named if m not in suite.models]:
         raise BadInput(f"unknown model {unknown[0]!r}", path, f"choose from: {', '.join(suite.models)}")
+    for where, given in _lists_of_names(suite).items():
+        known = suite.tables if where == "verdict" else suite.models
+        _check_list(given, f"{path}, {where}", f"[{next(iter(known), '')}]")
     if unknown := [name for name in suite.verdict or () if name not in suite.tables]:
         raise BadInput(f"unknown table {unknown[0]!r}", f"{path}, verdict", f"choose from: {', '.join(suite.tables)}")
     for name, spec in suite.models.items():
         if spec.radar_of and "radar" not in suite.arms_of(spec.radar_of):
             raise BadInput(f"{name} shows the radar arm of {spec.radar_of}, which has none", path, "add it")
+
+
+def _lists_of_names(suite: Suite) -> dict[str, list[str]]:
+    """Return the tables of the verdict and the models of the analyses, where they are given, by their key."""
+    given = {
+        "verdict": suite.verdict,
+        "explain.models": suite.explain.models if suite.explain else None,
+        "robustness.models": suite.robustness.models if suite.robustness else None,
+    }
+    return {key: names for key, names in given.items() if names is not None}
 
 
 def _check_bases(spec: ModelSpec, where: str) -> None:

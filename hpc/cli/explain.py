@@ -30,8 +30,8 @@ def explain(
     imputation: Annotated[
         str,
         typer.Option(
-            help="Donors of absent players. marginal: windows at random; conditional: those whose present players "
-            "resemble the window's most."
+            help="Windows that stand in for absent players (donors). marginal: at random; conditional: those whose "
+            "present players resemble the window's most."
         ),
     ] = "marginal",
     windows: Annotated[int, typer.Option(help="Windows to explain, drawn over groups of events.")] = 45,
@@ -63,8 +63,8 @@ def explain(
     Example: polarcast explain runs/unet, or: polarcast explain runs/furenet-* --players variables*times=2
     """
     if retrained:
-        of_masking = {"--players": players, "--members": members, "--split": split, "--archive": archive}
-        _explain_suite(runs, scores or [], empty, model, out, of_masking, as_json)
+        of_imputation = {"--players": players, "--members": members, "--split": split, "--archive": archive}
+        _explain_suite(runs, scores or [], empty, model, out, of_imputation, as_json)
         return
     if option := next((name for name, given in (("--empty", empty), ("--model", model)) if given), None):
         raise BadInput("belongs to --retrained", option, "add --retrained, or remove it")
@@ -92,11 +92,11 @@ def _explain_suite(
     empty: str | None,
     model: str | None,
     out: Path | None,
-    of_masking: Mapping[str, object],
+    of_imputation: Mapping[str, object],
     as_json: bool,
 ) -> None:
-    """Explain the variables of a suite by retraining. Raises BadInput for several folders or options of masking."""
-    if unfit := next((name for name, given in of_masking.items() if given is not None), None):
+    """Explain the variables of a suite by retraining. Raises BadInput for several folders or options of imputation."""
+    if unfit := next((name for name, given in of_imputation.items() if given is not None), None):
         raise BadInput("does not belong to --retrained, which reads records only", unfit, "remove it")
     if len(runs) != 1:
         raise BadInput(f"{len(runs)} folders", "--retrained", "give the folder of one suite, such as runs/demo")

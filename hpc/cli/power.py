@@ -95,19 +95,25 @@ def _sides(suite: Path | None, first: list[str] | None, second: list[str] | None
 def _answer(
     sides: "list[Sides]", scores: list[str], settings: "PowerSettings", out: Path | None, as_json: bool
 ) -> None:
-    from polarcast.data.files import write_json
+    from polarcast.data.files import checked_output, write_json
     from polarcast.hpc.bench.figures.power import draw_powers
     from polarcast.hpc.bench.power.answers import answers, by_comparison, usual_scores
     from polarcast.hpc.bench.power.render import notes_of, power_table, title_of
 
     wanted = scores or usual_scores(sides[0], settings.effects)
+    out = checked_output(out, is_folder=True) if out else None
     found = []
     with open_board() as board, board.stage("power", "scores", len(sides) * len(wanted)) as done:
         for each in sides:
             for answer in answers(each, wanted, settings):
                 found.append(answer)
                 done(len(found))
-    content = {"power": settings.power, "level": settings.level, "rows": [answer.as_row() for answer in found]}
+    content = {
+        "format": "polarcast-power/1",
+        "power": settings.power,
+        "level": settings.level,
+        "rows": [answer.as_row() for answer in found],
+    }
     drawn: list[Path] = []
     if out:
         out.mkdir(parents=True, exist_ok=True)

@@ -27,11 +27,13 @@ def robustness(
 ) -> None:
     """Score a suite's runs under perturbed radar input, and find where the gain from dual-pol is gone.
 
-    Both arms see the same perturbation; what they are scored against stays. Records are kept with the runs: a stopped
-    command continues, and further levels are added.
+    Both arms see the same perturbation; what they are scored against stays.
 
-    Perturbations: zdr_bias and zh_bias in dB, noise (factor), kdp_smoothing and resolution in pixels, attenuation and
-    blockage (shares), lost=zdr, lost_height=1; see docs/robustness.md.
+    Records are kept with the runs: a stopped command continues, and further levels are added.
+
+    In dB: zdr_bias, zh_bias; in pixels: kdp_smoothing, resolution; shares: attenuation, blockage; a factor: noise.
+
+    What is lost: lost=zdr, lost_height=1. All are described in docs/robustness.md.
 
     Example: polarcast robustness runs/demo --models unet --perturb zdr_bias=-0.5:0.5:0.25 --perturb noise=1,2,4
 

@@ -194,6 +194,10 @@ class RunConfig:
         """Return the configuration with other base runs, as many as before."""
         return replace(self, base=list(bases) if isinstance(self.base, list) else next(iter(bases), None))
 
+    def without_seed(self) -> "RunConfig":
+        """Return the configuration as if its seed, and those of its base runs, were 0, as of all runs of a model."""
+        return replace(self, seed=0).with_bases([BaseRun("", base.config.without_seed()) for base in self.bases])
+
     @property
     def is_placebo(self) -> bool:
         """Whether all input variables but ZH come from other events."""

@@ -9,7 +9,7 @@ import logging
 import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
@@ -113,12 +113,7 @@ class _Group:
 
 def stack_key(config: RunConfig) -> str:
     """Return a text that is equal for runs whose nets can be stacked: it leaves out the seed and the base's folder."""
-    return json.dumps(_without_seed(config).to_dict(), sort_keys=True)
-
-
-def _without_seed(config: RunConfig) -> RunConfig:
-    bases = [replace(base, run="", config=_without_seed(base.config)) for base in config.bases]
-    return replace(config, seed=0).with_bases(bases)
+    return json.dumps(config.without_seed().to_dict(), sort_keys=True)
 
 
 def train_together(members: Sequence[Member]) -> None:

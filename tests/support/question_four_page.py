@@ -35,6 +35,8 @@ SHOWN = {
     "window_gains": ("hk_gain@threshold=10,window=9",),
     "table_8_3": (),
     "fusion": ("rmse", "paper_rbias", "csi@threshold=10"),
+    "fusion_signal": (),
+    "fusion_decision": (),
 }
 """Tables of the page, and the scores shown; all if empty."""
 _RAIN = Protocol("mm/h", (64, 64))

@@ -118,7 +118,7 @@ def draw_along(path: Path, explanation: Explanation, axis: str, scores: Sequence
 
 
 def draw_beside(path: Path, explanations: Sequence[Explanation]) -> list[Path]:
-    """Shapley values of the same players by retraining and by masking, with their intervals."""
+    """Shapley values of the same players by retraining and by imputation, with their intervals."""
     first = explanations[0]
     known = [{of.score for of in explanation.scores} for explanation in explanations]
     scores = [score for score in first.scores if all(score.score in names for names in known)]

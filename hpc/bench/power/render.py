@@ -86,7 +86,8 @@ def cell(need: Needed) -> str:
 
 
 def _sentence(gain: GainNeeds, unit: str, lacks_seeds: bool) -> str:
-    possible = [(seeds, need) for seeds, need in gain.groups.items() if math.isfinite(need.groups)]
+    needs = sorted(gain.groups.items(), key=lambda one: one[0])
+    possible = [(seeds, need) for seeds, need in needs if math.isfinite(need.groups)]
     with_seeds = f" with {max(gain.groups)} seeds" if max(gain.groups) else ""
     if not possible:
         return f"not{with_seeds}, whatever the number of {unit}"

@@ -1,7 +1,6 @@
 """Runs to compare: of a suite, finished or not, or single ones."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
@@ -134,5 +133,5 @@ def _read(path: Path) -> tuple[Records, str, bool]:
     if not (folder / RUN_FILE).is_file():
         return records, "", True
     config = RunFolder(folder).config()
-    trained = config.base is not None or get_model(config.model["name"]).trained
-    return records, digest(replace(config, seed=0, base=None)), trained  # bases differ in their seed, too
+    trained = bool(config.bases) or get_model(config.model["name"]).trained
+    return records, digest(config.without_seed()), trained

@@ -10,7 +10,7 @@ class Crossing:
     """Where a curve of gains, followed from the level that changes nothing, first reaches 0.
 
     Attributes:
-        reach: Last level examined.
+        reach: Last level examined, before a gain that is undefined.
         level: Level at which the gain is gone, by linear interpolation; None if it is not within the levels.
         low: Smallest level at which the interval of the gain contains 0; None if there is none within the levels.
         high: Smallest level at which the interval is entirely below 0; None if there is none.
@@ -43,19 +43,21 @@ def crossing(
 
     Args:
         levels: Levels in the order away from the one that changes nothing, which is the first.
-        gains: Gain at each level; positive if the second arm is better.
+        gains: Gain at each level; positive if the second arm is better. Those from the first NaN on are not known.
         lows, highs: Limits of its interval; NaN without one.
     """
+    known = next((n for n, gain in enumerate(gains) if math.isnan(gain)), len(gains))
+    if not known:
+        return Crossing(levels[0], None, None, None, False)
+    levels, gains, lows, highs = (values[:known] for values in (levels, gains, lows, highs))
     has_band = all(math.isfinite(limit) for limit in (*lows, *highs))
     low, high = (_first_zero(levels, limits) if has_band else None for limits in (lows, highs))
     return Crossing(levels[-1], _first_zero(levels, gains), low, high, has_band)
 
 
 def _first_zero(levels: Sequence[float], values: Sequence[float]) -> float | None:
-    """Return the first level at which the values are 0 or below, None if there is none before an undefined value."""
+    """Return the first level at which the values are 0 or below, None if there is none."""
     for position, value in enumerate(values):
-        if math.isnan(value):
-            return None
         if value <= 0:
             if position == 0:
                 return levels[0]

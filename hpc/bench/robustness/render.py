@@ -44,8 +44,9 @@ def _lines(curve: RobustCurve, result: Robustness) -> list[list[str]]:
         ]
     ends = [f"{_with_unit(level_text(side.reach), unit)}: {_value(gains[side.reach], score.is_ratio)}"
             for side in curve.gone]  # fmt: skip
-    low = gains[curve.neutral].low
-    gone = [NO_GAIN] if low is not None and low <= 0 else [side.text(unit) for side in curve.gone]
+    before = gains[curve.neutral]
+    no_gain = before.low is not None and before.low <= 0
+    gone = [NO_GAIN] if no_gain else ["–"] if before.value is None else [side.text(unit) for side in curve.gone]
     return [[score.heading, label, model, without, "; ".join(ends), "; ".join(gone)]]
 
 

@@ -12,6 +12,8 @@ from polarcast.hpc.bench.robustness.crossing import Crossing
 
 FORMAT = "polarcast-robustness/1"
 FILE = "robustness.json"
+MADE_FROM = "made_from.json"
+"""What a suite made the result from: it is not made again from the same."""
 
 
 @dataclass(frozen=True)

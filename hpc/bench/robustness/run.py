@@ -17,6 +17,7 @@ from polarcast.hpc.bench.robustness.curves import FinishedRun, LevelPlan, curve_
 from polarcast.hpc.bench.robustness.render import write_tables
 from polarcast.hpc.bench.robustness.result import (
     FILE,
+    MADE_FROM,
     RobustCurve,
     RobustModel,
     Robustness,
@@ -70,9 +71,9 @@ def robustness_of(
         BadInput: a model, score or perturbation is unknown or does not apply, or no model is finished on both arms.
     """
     out = out or folder.path / FOLDER
-    series, scores = series_of(spec.perturbations or USUAL), _scores(suite, spec)
+    series, scores = series_of(spec.perturbations or USUAL), scores_of(suite, spec)
     manifest = read_manifest(folder.shards)
-    runs, unfinished = _finished(suite, folder, manifest, _models(suite, spec))
+    runs, unfinished = _finished(suite, folder, manifest, models_of(suite, spec))
     with sole_writer(checked_output(out, is_folder=True)):
         first = read_records(next(iter(runs.values()))["radar"][0].run.output.scores)
         for score in scores:
@@ -91,9 +92,13 @@ def robustness_of(
 
 
 def _write(out: Path, result: Robustness) -> None:
-    """Write figures, tables and numbers; `robustness.json` is there only beside the others of the same result."""
+    """Write figures, tables and numbers; `robustness.json` is there only beside the others of the same result.
+
+    What a suite recorded of an earlier result goes with it, so that the suite does not take this one for its own.
+    """
     from polarcast.hpc.bench.figures.robustness import draw_robustness
 
+    (out / MADE_FROM).unlink(missing_ok=True)
     (out / FILE).unlink(missing_ok=True)
     figures = draw_robustness(out, result)
     for earlier in set(out.glob("robustness_*.png")) - set(figures):
@@ -102,7 +107,7 @@ def _write(out: Path, result: Robustness) -> None:
     write_robustness(out, result)
 
 
-def _scores(suite: Suite, spec: RobustnessSpec) -> list[Score]:
+def scores_of(suite: Suite, spec: RobustnessSpec) -> list[Score]:
     """Return the scores. Raises BadInput if one is unknown, or has no better direction."""
     texts = spec.scores or USUAL_SCORES[suite.task]
     check_single(texts, "robustness.scores")
@@ -115,7 +120,7 @@ def _scores(suite: Suite, spec: RobustnessSpec) -> list[Score]:
     return list(dict.fromkeys(scores))
 
 
-def _models(suite: Suite, spec: RobustnessSpec) -> list[str]:
+def models_of(suite: Suite, spec: RobustnessSpec) -> list[str]:
     """Return the models. Raises BadInput if one is unknown, or lacks an arm."""
     both = [name for name in suite.models if set(ARMS) <= suite.model_by_arm(name).keys()]
     if unfit := [name for name in spec.models or () if name not in both]:

@@ -109,10 +109,12 @@ def _series(name: str, levels: Any, where: str) -> Series:
     kind = KINDS[checked_name(name, where)]
     parsed = [Perturbation.parse(f"{name}={_plain(level)}", where).steps[0][1] for level in levels]
     if kind.neutral is not None:
-        parsed = sorted({*map(float, parsed), float(kind.neutral)})
+        parsed = sorted(map(float, parsed))
     texts = [level_text(level) for level in parsed]
     if twice := [text for text in texts if texts.count(text) > 1]:
         raise BadInput(f"{twice[0]} appears twice", f"{where}, {name}", "give each level once")
+    if kind.neutral is not None:
+        parsed = sorted({*parsed, float(kind.neutral)})
     steps = [Perturbation(((name, level),)) for level in parsed]
     if kind.neutral is None:
         return Series(name, kind.label, kind.unit, (NONE, *parsed), (Perturbation(), *steps))

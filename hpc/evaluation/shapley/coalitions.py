@@ -67,9 +67,11 @@ class CoalitionForecasts:
         return self.model.forecast(batch, self.members, self.seed)
 
     def uses_noise(self, batch: Batch) -> bool:
-        """Return whether the forecast depends on random numbers, from one window with two seeds."""
-        one = _chosen(batch, [0])
-        first, second = (replace(self, seed=seed).forecast(one) for seed in (0, 1))
+        """Return whether the forecast depends on random numbers, from windows with two seeds.
+
+        Give several windows of other groups: without echo, a forecast of no rain may hide them.
+        """
+        first, second = (replace(self, seed=seed)._all(batch) for seed in (0, 1))
         return not torch.equal(first.nan_to_num(), second.nan_to_num())
 
     @torch.inference_mode()

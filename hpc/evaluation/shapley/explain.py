@@ -8,7 +8,7 @@ a player with a positive value improves the score.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from polarcast.data.loading.reader import Reader
 from polarcast.hpc.config.difference import first_difference
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.resolve import input_spec
-from polarcast.hpc.config.schema import BaseRun, RunConfig
+from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
 from polarcast.hpc.evaluation.evaluate import protocol_of
 from polarcast.hpc.evaluation.run import TEST, archive_shards, own_shards
@@ -92,11 +92,9 @@ class ExplainSpec:
     def __post_init__(self) -> None:
         """Raise BadInput for numbers out of range, an unknown imputation or an unknown score."""
         numbers = {"--windows": (self.windows, 2), "--background": (self.background, 1), "--seed": (self.seed, 0)}
-        for name, (value, least) in {**numbers, "--members": (self.members or 1, 1)}.items():
+        for name, (value, least) in {**numbers, "--members": (1 if self.members is None else self.members, 1)}.items():
             if not least <= value < 2**31:
-                raise BadInput(f"{value} is out of range", name, f"give {least} or more")
-        if self.members == 0:
-            raise BadInput("0 is out of range", "--members", "give 1 or more")
+                raise BadInput(f"{value} is out of range", name, f"give {least} to {2**31 - 1}")
         if self.imputation not in IMPUTATIONS:
             fix = f"choose from: {', '.join(IMPUTATIONS)}"
             raise BadInput(f"unknown imputation {self.imputation!r}", "--imputation", fix)
@@ -169,7 +167,7 @@ def explain_into(
     Raises:
         BadInput: the folder can't be written, or another process writes there; see also `explain_runs`.
     """
-    players = _players(_common_config(runs), spec)
+    players = players_in(_common_config(runs), spec)
     source = archive.resolve().name if archive else spec.split
     name = "-".join([folder_name(players.text), spec.imputation, *([] if source == TEST else [source])])
     folder = checked_output(out or runs[0].path / "explain" / name, is_folder=True)
@@ -188,7 +186,7 @@ def _setting(
 ) -> _Setting:
     """Check the runs and open the reader of their windows. Raises BadInput; see `explain_runs`."""
     config = _common_config(runs)
-    players = _players(config, spec)
+    players = players_in(config, spec)
     set_up_torch(config.train.threads, world)
     if archive is None:
         manifest, split, source = own_shards(runs[0], spec.split), spec.split, spec.split
@@ -200,7 +198,8 @@ def _setting(
     return _Setting(players, spec.members or config.evaluate.members, reader, groups_of(reader), source)
 
 
-def _players(config: RunConfig, spec: ExplainSpec) -> Players:
+def players_in(config: RunConfig, spec: ExplainSpec) -> Players:
+    """Return the players of a run's input. Raises BadInput if it lacks those asked for."""
     chosen = USUAL[config.task] if spec.players is None else spec.players
     return players_of(chosen, input_spec(config, config.variables()))
 
@@ -214,21 +213,16 @@ def _common_config(runs: Sequence[RunFolder]) -> RunConfig:
         if get_model(config.model["name"]).sees_truth:
             raise BadInput("its model reads the observed rain, not radar", run.path, "explain another run")
     for run, config in zip(runs[1:], others, strict=True):
-        if digest(_without_seed(config)) != digest(_without_seed(first)):
-            difference = first_difference(_without_seed(first), _without_seed(config)) or "another base run"
+        if digest(config.without_seed()) != digest(first.without_seed()):
+            difference = first_difference(first.without_seed(), config.without_seed()) or "another base run"
             fix = "explain runs together that differ in seed only"
             raise BadInput(f"differs from {runs[0].path} in more than its seed: {difference}", run.path, fix)
     seen: dict[int, Path] = {}
     for run, config in zip(runs, configs, strict=True):
-        if (before := seen.setdefault(config.seed, run.path)) != run.path or list(runs).count(run) > 1:
-            raise BadInput(f"has the seed of {before}, {config.seed}", run.path, "give each run once")
+        if config.seed in seen:
+            raise BadInput(f"has the same seed as {seen[config.seed]}: {config.seed}", run.path, "give each run once")
+        seen[config.seed] = run.path
     return first
-
-
-def _without_seed(config: RunConfig) -> RunConfig:
-    """Return a configuration as if its seed, and those of its base runs, were 0."""
-    bases = [BaseRun("", _without_seed(base.config)) for base in config.bases]
-    return replace(config, seed=0).with_bases(bases)
 
 
 def _plan(forecasts: CoalitionForecasts, setting: _Setting, spec: ExplainSpec, device: str) -> GamePlan:
@@ -237,6 +231,8 @@ def _plan(forecasts: CoalitionForecasts, setting: _Setting, spec: ExplainSpec, d
     # Independent streams: another background leaves the windows as they are.
     of_windows, of_donors, of_pixels = (np.random.default_rng([spec.seed, stream]) for stream in range(3))
     explained = drawn_over_groups(groups, spec.windows, of_windows)
+    if spec.background > (most := max(BACKGROUND, len(groups))):
+        raise BadInput(f"{spec.background} donors of {len(groups)} windows", "--background", f"give at most {most}")
     blocks: list[Block]
     if spec.imputation == MARGINAL:
         blocks = marginal_blocks(groups, explained, spec.background, of_donors)

@@ -18,7 +18,10 @@ _MOST_SUMS, _FEWEST_DRAWS = 2**24, 1000
 
 
 def explained_score(score: Score, sums: Array, players: Players, protocol: Protocol) -> ExplainedScore:
-    """Compute the Shapley values of a score from its sums by seed and group, (k, g, 2^n · s)."""
+    """Compute the Shapley values of a score from its sums by seed and group, (k, g, 2^n · s).
+
+    Intervals end at the largest gain that the limits of the score allow.
+    """
     sign = -1.0 if score.metric.direction == "lower" else 1.0
 
     def value_of(one: Array) -> Array:
@@ -26,6 +29,8 @@ def explained_score(score: Score, sums: Array, players: Players, protocol: Proto
 
     statistics = shapley_statistics(value_of, len(players))
     draws = int(np.clip(_MOST_SUMS // sums.shape[-1], _FEWEST_DRAWS, DRAWS))
+    reach = score.metric.limits[1] - score.metric.limits[0]
+    found = [interval([sums], statistic, draws=draws).within(-reach, reach) for statistic in statistics]
     coalitions = value_of(sums.mean(0).sum(0).reshape(players.coalitions, -1))
     return ExplainedScore(
         score=str(score),
@@ -33,7 +38,7 @@ def explained_score(score: Score, sums: Array, players: Players, protocol: Proto
         unit=score.unit(protocol),
         empty=number_or_none(float(coalitions[0])),
         full=number_or_none(float(coalitions[-1])),
-        values=_player_values(players, [interval([sums], statistic, draws=draws) for statistic in statistics]),
+        values=_player_values(players, found),
     )
 
 

@@ -79,11 +79,11 @@ def players_of(text: str, inputs: InputSpec) -> Players:
     parts = [_parts(axis, inputs) for axis in axes]
     for axis, found in zip(axes, parts, strict=True):
         if len(found) < 2 and not is_plain:
-            raise BadInput(f"the input has one player of {axis}, {found[0][0]}", _WHERE, "choose other players")
+            raise BadInput(f"{axis} divides the input into one player, {found[0][0]}", _WHERE, "choose other players")
     if (number := int(np.prod([len(found) for found in parts]))) < 2:
         raise BadInput(f"the input has one field, {parts[0][0][0]}", _WHERE, "choose a run with more")
     if number > MOST_PLAYERS:
-        what = f"{number} players have {2**number:,} coalitions"
+        what = f"{number} players have {2**number:,} coalitions, too many"
         raise BadInput(what, _WHERE, f"choose at most {MOST_PLAYERS} players, such as variables")
     chosen = list(product(*parts))
     masks = np.stack([np.logical_and.reduce([mask for _, mask in of]) for of in chosen])

@@ -47,8 +47,8 @@ def caption(explanation: Explanation) -> str:
     seeds = f", {explanation.seeds} seeds" if explanation.seeds > 1 else ""
     return (
         f"{explanation.windows} windows of {explanation.events} events in {explanation.groups} groups{seeds}; absent "
-        f"players from {background['size']} windows of other groups, {explanation.imputation}; values add up to all "
-        "players − no players, and higher is better"
+        f"players from {background['size']} windows of other groups, {explanation.imputation}; the values "
+        "add up to the score with all players minus that without any, and higher is better"
     )
 
 

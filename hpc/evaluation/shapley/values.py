@@ -22,6 +22,8 @@ from polarcast.hpc.scores.ratios import Array
 from polarcast.hpc.scores.records import Records
 
 _ROUNDING = 1e-13
+_PROBED = 8
+"""Windows, of different groups, on which a forecast is tried for random numbers."""
 
 OnPair = Callable[[], None]
 Picked = Mapping[int, npt.NDArray[np.float64]]
@@ -83,7 +85,7 @@ def values_of_run(
     Pairs of complementary coalitions are computed on all cores; results are added up in a fixed order.
     """
     workers = torch.get_num_threads() if device == "cpu" else 1
-    noise = forecasts.uses_noise(reader.read(plan.windows[:1]).to(device))
+    noise = _uses_noise(forecasts, reader, plan, device)
     works = [_BlockWork(forecasts, plan, reader, block, device, noise) for block in plan.blocks]
     results = [_BlockValues([None] * len(plan.scores), plan.players.coalitions // 2) for _ in works]
     items = ((number, work, coalition) for number, work in enumerate(works) for coalition in forecasts.halves())
@@ -91,6 +93,10 @@ def values_of_run(
         results[number].add(pair, works[number], plan)
         on_pair()
     return _joined(results)
+
+
+def _uses_noise(forecasts: CoalitionForecasts, reader: Reader, plan: GamePlan, device: str) -> bool:
+    return forecasts.uses_noise(reader.read(plan.windows[:_PROBED]).to(device))
 
 
 _Item = tuple[int, "_BlockWork", int]
@@ -258,7 +264,7 @@ def _joined(blocks: Sequence[_BlockValues]) -> RunValues:
 
 def seconds_per_pair(forecasts: CoalitionForecasts, reader: Reader, plan: GamePlan, device: str) -> float:
     """Return the time of a pair of coalitions of the first block on one core, after a pair that warms up."""
-    noise = forecasts.uses_noise(reader.read(plan.windows[:1]).to(device))
+    noise = _uses_noise(forecasts, reader, plan, device)
     work = _BlockWork(forecasts, plan, reader, plan.blocks[0], device, noise)
 
     def timed(coalition: int) -> float:

@@ -133,5 +133,6 @@ def test_a_gain_of_a_window_is_compared_without_better_values() -> None:
     assert "NaN" not in json.dumps(table.as_record())
     assert "Score: HK gain ≥ 10 mm/h; no value is better than others." in markdown(table)
     assert "Below 0, the window adds less to the first of the pair" in markdown(table)
+    assert "or, to HK, the window adds more false alarms" in markdown(table)
     assert "Below 0" not in markdown(built())
     assert np.isfinite(found["difference", name].value)  # type: ignore[arg-type]

@@ -2,17 +2,21 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.figures.power import draw_powers
 from polarcast.hpc.bench.power.answers import Effect, PowerOfScore, PowerSettings, answers
 from polarcast.hpc.bench.power.render import cell, sentences_of
 from polarcast.hpc.bench.power.sides import power_of, sides_of_runs, sides_of_suite
 from polarcast.hpc.bench.rescore import saved_suite
+from polarcast.hpc.config.load import load_config
+from polarcast.hpc.config.schema import BaseRun
+from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records, read_records, write_records
 from polarcast.hpc.scores.stats.aggregation import POOLED
@@ -165,6 +169,9 @@ def test_sentences_name_the_fewest_seeds(runs: Path) -> None:
     assert "not with 8 seeds, whatever the number of events" in never
     assert "with " in possible
     assert isinstance(answer, PowerOfScore)
+    found = replace(answer.gains[1], groups={8: Needed(80, 60, 100), 3: Needed(110, 90, 150)})
+    [sentence] = sentences_of(replace(answer, gains=(found,)))
+    assert sentence.endswith("110 (90–150) events with 3 seeds.")
 
 
 @pytest.mark.parametrize(("options", "words"), [
@@ -218,3 +225,18 @@ def test_equal_sides_have_no_answer(runs: Path) -> None:
     code, out, _ = power("--first", runs / "radar0.parquet", "--second", runs / "radar0.parquet", "--scores", "rmse")
     assert code == 0
     assert "the sides do not differ" in out
+
+
+def test_runs_of_one_side_may_differ_in_the_seed_of_their_base_only(runs: Path, tmp_path: Path) -> None:
+    def run(name: str, seed: int, *base: str) -> Path:
+        on = BaseRun("", load_config("demo", [f"seed={seed}", *base]))
+        residual = {"seed": seed, "model": {"name": "residual_diffusion"}, "base": asdict(on)}
+        RunFolder(tmp_path / name).start(load_config("demo", residual))
+        write_records(tmp_path / name / "scores.parquet", read_records(runs / f"radar{seed}.parquet"))
+        return tmp_path / name
+
+    second = [runs / "dualpol0.parquet"]
+    first = [run("a", 0), run("b", 1)]
+    assert len(sides_of_runs(first, second).first) == 2
+    with pytest.raises(BadInput, match="differ in more than their seed"):
+        sides_of_runs([*first, run("c", 2, "model.name=power_law")], second)

@@ -134,7 +134,7 @@ def test_seeds_widen_the_intervals() -> None:
 
 def test_missing_subsets_are_named_in_one_line() -> None:
     without = {run: of for run, of in CONFIGS.items() if run[0] not in ("zh_zdr", "zdr")}
-    with pytest.raises(BadInput, match="no scored run like furenet has the inputs ZH\\+ZDR"):
+    with pytest.raises(BadInput, match=r"no scored run with furenet's other settings has the inputs ZH\+ZDR"):
         find_game(without)
     with pytest.raises(BadInput, match="has the inputs ZDR, ZH\\+ZDR"):
         find_game(without, empty="persistence")
@@ -172,7 +172,7 @@ SUITE = """
 arms: [radar, dualpol]
 seeds: [0]
 data:
-  synth: {events: 12, frames: 3, size: 32, preset: tiny, seed: 1}
+  synth: {events: 8, frames: 2, size: 32, preset: tiny, seed: 1}
   split: 0.34/0.16/0.5
 models:
   law: {label: Z-R law, arms: [radar], set: {model: {name: power_law}}}
@@ -181,7 +181,7 @@ models:
     set:
       match_params: false
       model: &model {name: unet, widths: [4, 8]}
-      train: &train {steps: 3, validate_every: 3, global_batch: 4, micro_batch: 4}
+      train: &train {steps: 1, validate_every: 1, warmup_steps: 0, global_batch: 2, micro_batch: 2, threads: 1}
   zdr:
     label: ZDR alone
     arms: [dualpol]
@@ -216,7 +216,7 @@ def test_a_suite_that_trains_all_subsets_explains_its_variables(suite: Path) -> 
 
 
 @pytest.mark.journey
-def test_values_by_masking_stand_beside_those_by_retraining(suite: Path, tmp_path: Path) -> None:
+def test_values_by_imputation_stand_beside_those_by_retraining(suite: Path, tmp_path: Path) -> None:
     found, folder = explain_suite(suite, ["rmse", "mae"], empty="law")
     assert folder == suite / "explain" / "retrained-law"
     assert read_explanation(folder) == found.explanation

@@ -17,7 +17,16 @@ from polarcast.hpc.bench.cells import SuiteFolder
 from polarcast.hpc.bench.rescore import saved_suite
 from polarcast.hpc.bench.robustness.crossing import crossing
 from polarcast.hpc.bench.robustness.render import lines_of, markdown, notes_of
-from polarcast.hpc.bench.robustness.result import FILE, Robustness, read_robustness
+from polarcast.hpc.bench.robustness.result import (
+    FILE,
+    Number,
+    Point,
+    RobustCurve,
+    RobustModel,
+    Robustness,
+    RobustScore,
+    read_robustness,
+)
 from polarcast.hpc.bench.robustness.run import robustness_of
 from polarcast.hpc.bench.robustness.spec import USUAL, RobustnessSpec, parse_series, series_of
 from polarcast.hpc.evaluation import degraded
@@ -47,7 +56,16 @@ def test_nothing_is_extrapolated_and_the_first_crossing_counts() -> None:
     assert crossing([0.0, -0.5], [0.3, 0.1], [0.2, -0.2], [0.4, 0.2]).text("dB") == "< -0.5 dB [-0.25, beyond]"
     assert crossing([0, 1, 2, 3], [1, -1, 1, 1], [NAN] * 4, [NAN] * 4).level == pytest.approx(0.5)
     assert crossing([0.0, 1.0], [-0.1, -0.2], [-0.2, -0.3], [0.1, -0.1]).text() == "0 [0, 0.5]"
-    assert crossing([0, 1, 2], [1, NAN, -1], [NAN] * 3, [NAN] * 3).level is None
+
+
+def test_nothing_is_said_beyond_an_undefined_gain() -> None:
+    found = crossing([0, 1, 2, 3], [0.3, 0.1, NAN, -1], [0.2, -0.2, NAN, -2], [0.4, 0.3, NAN, 0])
+    assert (found.level, found.text("dB")) == (None, "> 1 dB [0.5, beyond]")
+    unknown = crossing([0, 1], [NAN, NAN], [NAN] * 2, [NAN] * 2)
+    points = tuple(Point(level, Number(0.5), Number(0.5), Number(None)) for level in (0.0, 1.0))
+    curve = RobustCurve("unet", "csi", "noise", 0.0, points, (unknown,))
+    models, scores = (RobustModel("unet", "U-Net", 3, False),), (RobustScore("csi", "CSI", "1", False),)
+    assert lines_of(Robustness("s", "qpe", 60, 60, models, scores, {"noise": ("noise", "×")}, (curve,)))[0][-1] == "–"
 
 
 def test_levels_of_a_command_line() -> None:
@@ -72,6 +90,7 @@ def test_levels_of_a_command_line() -> None:
         (["zdr_bias"], "has no level"),
         (["rain=1"], "choose from"),
         (["lost=zdr,zdr"], "appears twice"),
+        (["zdr_bias=0.3", "zdr_bias=0.30"], "0.3 appears twice"),
     ],
 )
 def test_wrong_levels_are_one_line(texts: Sequence[str], message: str) -> None:
@@ -254,7 +273,7 @@ def test_what_does_not_fit_the_suite_is_one_line(
 
 NETS = """
 name: nets
-data: {synth: {events: 10, frames: 2, size: 32, preset: tiny, seed: 5}, split: 0.4/0.1/0.5}
+data: {synth: {events: 6, frames: 2, size: 32, preset: tiny, seed: 5}, split: 0.34/0.16/0.5}
 models:
   unet:
     label: U-Net

@@ -139,7 +139,7 @@ def test_titles_say_what_the_intervals_leave_out(kept: dict[str, Any]) -> None:
     ]  # fmt: skip
 
 
-def test_retraining_and_masking_stand_side_by_side(kept: dict[str, Any]) -> None:
+def test_retraining_and_imputation_stand_side_by_side(kept: dict[str, Any]) -> None:
     masked = explanation(("zh", "zdr", "kdp"), [score("cc", "CC ↑", {"zh": 0.5, "zdr": 0.1, "kdp": 0.0})])
     shared, own = score("cc", "CC ↑", {"zdr": 0.02, "kdp": 0.03}), score("mae", "−MAE ↑", {"zdr": 1.0, "kdp": 2.0})
     retrained = replace(masked, players=("zdr", "kdp"), imputation="retrained", scores=(shared, own))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from polarcast.data.batch import Batch
 from polarcast.hpc.evaluation.shapley import coalitions
 from polarcast.hpc.evaluation.shapley.coalitions import CoalitionForecasts, Explained
 from polarcast.hpc.evaluation.shapley.players import players_of
@@ -65,6 +66,17 @@ def test_only_generative_models_use_noise() -> None:
         game = CoalitionForecasts(make(), players_of(text, inputs), members)
         used[name] = game.uses_noise(windows(2, len(inputs.variables), inputs.frames))
     assert used == {"U-Net": False, "diffusion": True, "FURENet": False, "persistence": False}
+
+
+def test_a_window_without_echo_does_not_hide_noise() -> None:
+    class NoiseInEcho(Noise):
+        def forecast(self, batch: Batch, members: int = 1, seed: int = 0) -> torch.Tensor:
+            has_echo = (batch.radar != 0).flatten(1, 3).any(1)[:, None, None]
+            return super().forecast(batch, members, seed) * has_echo
+
+    batch = windows(3)
+    batch.radar[0] = 0
+    assert CoalitionForecasts(NoiseInEcho(), players_of("channels", QPE)).uses_noise(batch)
 
 
 @pytest.mark.parametrize("name", ["residual_diffusion", "post_process"])

@@ -83,7 +83,7 @@ def test_values_add_up_to_the_score_of_the_run(storms: Manifest, tmp_path: Path,
 
 def test_scores_by_lead_time_class_and_change(storms: Manifest, tmp_path: Path) -> None:
     nowcast = explain([finished(storms, tmp_path / "nowcast", *NOWCAST)], "csi@threshold=35,lead_time=*",
-                      "hk@threshold=30,change=*", players="variables*times")  # fmt: skip
+                      "hk@threshold=30,change=*", players="variables*times", windows=9, background=2)  # fmt: skip
     assert [of.score for of in nowcast.scores][:2] == ["csi@threshold=35,lead_time=6", "csi@threshold=35,lead_time=12"]
     assert sum("change" in of.score for of in nowcast.scores) > 2
     # Persistence reads zh of the last frame alone, at all heights.
@@ -164,8 +164,8 @@ def test_runs_must_differ_in_their_seed_only(storms: Manifest, tmp_path: Path) -
     )
     with pytest.raises(BadInput, match=r"in more than its seed: data\.balance"):
         explain([first, other])
-    with pytest.raises(BadInput, match="has the seed of"):
-        explain([first, first])
+    with pytest.raises(BadInput, match="has the same seed as"):
+        explain([first, RunFolder(first.path)])
 
 
 def test_python_and_command_line_write_the_same(storms: Manifest, tmp_path: Path, polarcast_here: Command) -> None:
@@ -210,9 +210,9 @@ def test_pixels_are_attributions_at_echo(storms: Manifest, tmp_path: Path) -> No
 
 
 BAD = {
-    "run without the players": (("--players", "times"), "the input has one player of times"),
+    "run without the players": (("--players", "times"), "times divides the input into one player"),
     "unknown players": (("--players", "colours"), "unknown players 'colours'"),
-    "too many players": (("--players", "channels*times=9"), "one player of times=9"),
+    "too many players": (("--players", "channels*times=9"), "times=9 divides the input into one player"),
     "unknown imputation": (("--imputation", "mean"), "unknown imputation 'mean'"),
     "unknown score": (("--scores", "skill"), "unknown metric 'skill'"),
     "score of an ensemble": (("--scores", "spread_skill"), "it needs an ensemble"),

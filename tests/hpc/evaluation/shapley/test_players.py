@@ -50,14 +50,14 @@ def test_features_are_means_of_a_players_fields() -> None:
 BAD = {
     "colours": (QPE, "unknown players 'colours'"),
     "": (QPE, "unknown players ''"),
-    "times": (QPE, "the input has one player of times"),
-    "times=2": (QPE, "the input has one player of times=2"),
+    "times": (QPE, "times divides the input into one player"),
+    "times=2": (QPE, "times=2 divides the input into one player"),
     "times=6": (NOWCAST, "6 groups of 5 input frames"),
     "times=0": (NOWCAST, "0 groups of 5 input frames"),
     "heights*heights": (QPE, "names an axis twice"),
     "channels*heights": (QPE, "names an axis twice"),
-    "channels*times": (NOWCAST, "30 players have 1,073,741,824 coalitions"),
-    "variables": (InputSpec(("zh",), (1.0, 3.0)), "the input has one player of variables, zh"),
+    "channels*times": (NOWCAST, "30 players have 1,073,741,824 coalitions, too many"),
+    "variables": (InputSpec(("zh",), (1.0, 3.0)), "variables divides the input into one player, zh"),
     "channels": (InputSpec(("zh",), (1.0,)), "the input has one field, zh"),
 }
 
