@@ -76,7 +76,9 @@ def draw_beeswarm(path: Path, explanation: Explanation) -> list[Path]:
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
     if pixels.unit in _LINEAR_WIDTH:
+        reach = max(1.0, float(np.abs(pixels.values).max()))
         axis.set_xscale("asinh", linear_width=_LINEAR_WIDTH[pixels.unit])
+        axis.set_xticks(sorted({sign * size for size in (0, 1, 10, 100) for sign in (1, -1) if size <= reach}))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", MINUS))
     axis.set_xlabel(f"Shapley value of the forecast at a pixel [{pixels.unit}]", fontsize=8)
     _color_bar(figure, axis)

@@ -77,8 +77,11 @@ def sides_of_runs(first: Sequence[Path], second: Sequence[Path]) -> Sides:
     Records alone do not tell whether the model is trained; they are taken to be of trained runs.
 
     Raises:
-        BadInput: a path is no run and no records, or runs of one side differ in more than their seed.
+        BadInput: a run is on both sides, a path is no run and no records, or runs of one side differ in more than their
+            seed.
     """
+    if both := {path.resolve() for path in first} & {path.resolve() for path in second}:
+        raise BadInput("is on both sides", min(both), "give the runs to compare with --first and --second")
     sides, trained, names = [], [], []
     for option, paths in (("--first", first), ("--second", second)):
         known = [_read(path) for path in paths]

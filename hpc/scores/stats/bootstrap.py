@@ -123,6 +123,8 @@ class Widths:
         """
         if not (self.is_one_arm and self.seed_error):
             return _student(probability, self._common_freedom)
+        if math.isinf(events):
+            return _student(probability, self.freedom)  # the half-width is infinite with any quantile
         quantiles = _student(probability, self.groups - 1), _student(probability, self.freedom)
         return float(np.average(quantiles, weights=[events**2, self.seed_error**2]))
 

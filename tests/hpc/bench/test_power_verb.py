@@ -200,11 +200,13 @@ def test_records_that_can_not_be_compared(runs: Path, tmp_path: Path) -> None:
     some = {name: sums[:5] for name, sums in records.sums.items()}
     write_records(tmp_path / "part.parquet", replace(records, events=records.events[:5], sums=some,
                                                      groups=records.groups[:5]))  # fmt: skip
-    write_records(tmp_path / "one.parquet", replace(records, groups=np.full(32, "day")))
+    for name in ("one", "other"):
+        write_records(tmp_path / f"{name}.parquet", replace(records, groups=np.full(32, "day")))
     (tmp_path / "damaged.parquet").write_bytes(b"nothing")
     for first, second, words in (
         (runs / "radar0.parquet", tmp_path / "part.parquet", "scored on different events"),
-        (tmp_path / "one.parquet", tmp_path / "one.parquet", "a single group of events has no spread"),
+        (runs / "radar0.parquet", runs / "radar0.parquet", "is on both sides"),
+        (tmp_path / "one.parquet", tmp_path / "other.parquet", "a single group of events has no spread"),
         (tmp_path / "damaged.parquet", runs / "radar0.parquet", "is damaged"),
         (tmp_path, runs / "radar0.parquet", "not a run"),
         (tmp_path / "lost.parquet", runs / "radar0.parquet", "not evaluated yet"),
