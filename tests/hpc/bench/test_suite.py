@@ -88,7 +88,7 @@ def test_demo_suite_contains_each_run_once() -> None:
     suite = load_suite("demo")
     cells = cells_of(suite, Path("shards"))
     keys = [c.folder(Path(), "0" * 64).name for c in cells]
-    assert len(set(keys)) == len(keys) == 18
+    assert len(set(keys)) == len(keys) == 28
     assert round(suite.data.synth.events * float(suite.data.split.split("/")[2])) >= 40
 
 

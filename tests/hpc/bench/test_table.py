@@ -138,7 +138,7 @@ def test_synthetic_only_models_are_left_out_for_real_data() -> None:
     real = without_synthetic_rows(suite)
     assert "attainable" in suite.shown(suite.tables["table_8_1"])
     assert "attainable" not in real.shown(real.tables["table_8_1"])
-    assert len(cells_of(real, Path("shards"))) == 16
+    assert len(cells_of(real, Path("shards"))) == 26
 
 
 def test_share_of_the_attainable_gain_ignores_a_poor_radar_arm() -> None:
