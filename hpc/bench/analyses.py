@@ -7,7 +7,6 @@ changes.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,12 +230,8 @@ def _robustness_section(folder: Path) -> "Section":
 
     result = read_robustness(folder)
     title = "Robustness: scores and gain under perturbed input"
-    pictures = _pictures(folder.glob("robustness_*.png"), partial(_caption, title))
+    pictures = _pictures(folder.glob("robustness_*.png"), lambda _: title)
     return Section(ROBUSTNESS, title, TableLayout([*HEAD], lines_of(result), 3), notes_of(result), pictures)
-
-
-def _caption(title: str, _: Path) -> str:
-    return title
 
 
 def _pictures(files: Iterable[Path], caption: Any) -> "list[Picture]":

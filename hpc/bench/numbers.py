@@ -10,6 +10,7 @@ from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.contrasts import Contrast, Run
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.scores.query import Score
+from polarcast.hpc.scores.ratios import number_or_none
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.aggregation import POOLED
 from polarcast.hpc.scores.stats.bootstrap import Interval
@@ -109,8 +110,3 @@ def _filled(plain: Record, found: Interval, why: str) -> Record:
     if value is not None:
         why = _NO_INTERVAL if low is None and plain.groups > 1 else ""
     return replace(plain, value=value, low=low, high=high, reason=why)
-
-
-def number_or_none(value: float) -> float | None:
-    """Return a finite number; None for others."""
-    return float(value) if np.isfinite(value) else None

@@ -32,12 +32,11 @@ from polarcast.hpc.evaluation.shapley.result import (
     Explanation,
     Pixels,
     PlayerValue,
-    number_or_none,
     read_explanation,
     write_explanation,
 )
 from polarcast.hpc.scores.query import Score, expand, parse_score
-from polarcast.hpc.scores.ratios import Array
+from polarcast.hpc.scores.ratios import Array, number_or_none
 from polarcast.hpc.scores.records import Records, common_events, read_records
 from polarcast.hpc.scores.stats.bootstrap import interval
 from polarcast.hpc.scores.stats.paired import Sums, by_group

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from polarcast.hpc.bench.contrasts import Run, all_runs, contrasts_of, key_of_test, reference_label, runs_of, scale_of
-from polarcast.hpc.bench.numbers import NumbersOfScore, Scores, number_or_none
+from polarcast.hpc.bench.numbers import NumbersOfScore, Scores
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.suite import Suite, TableSpec
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score, expand, parse_score
+from polarcast.hpc.scores.ratios import number_or_none
 from polarcast.hpc.scores.records import Records, common_events
 from polarcast.hpc.scores.stats.significance import holm
 from polarcast.models.registry import get_model

@@ -14,26 +14,29 @@ from polarcast.hpc.utils.console import Json, plain, print_json, print_text
 if TYPE_CHECKING:
     from polarcast.hpc.evaluation.shapley.result import Explanation
 
+Players = Annotated[
+    str | None,
+    typer.Option(
+        help="Parts of the input: channels (variable × height), variables, heights, times, or products such as "
+        "variables*times=2, each variable in two groups of frames. Rain: channels; nowcasts: variables."
+    ),
+]
+Imputation = Annotated[
+    str,
+    typer.Option(
+        help="Windows that stand in for absent players (donors). marginal: at random; conditional: those whose "
+        "present players resemble the window's most."
+    ),
+]
+
 
 def explain(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Trained runs that differ in seed only.")],
-    players: Annotated[
-        str | None,
-        typer.Option(
-            help="Parts of the input: channels (variable × height), variables, heights, times, or products such as "
-            "variables*times=2, each variable in two groups of frames. Rain: channels; nowcasts: variables."
-        ),
-    ] = None,
+    players: Players = None,
     scores: Annotated[
         list[str] | None, typer.Option(help="Scores such as csi@threshold=35,lead_time=*; repeatable.")
     ] = None,
-    imputation: Annotated[
-        str,
-        typer.Option(
-            help="Windows that stand in for absent players (donors). marginal: at random; conditional: those whose "
-            "present players resemble the window's most."
-        ),
-    ] = "marginal",
+    imputation: Imputation = "marginal",
     windows: Annotated[int, typer.Option(help="Windows to explain, drawn over groups of events.")] = 45,
     background: Annotated[int, typer.Option(help="Donors of each window, from other groups of events.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of windows, donors and noise.")] = 0,

@@ -178,10 +178,14 @@ def _last_zh(batch: Batch) -> torch.Tensor | None:
 
 
 def window_sums(ensemble: torch.Tensor, batch: Batch, protocol: Protocol, only: Collection[str]) -> Sums:
-    """Accumulate the sums of each window, (b, lead time, height, *axes, columns)."""
+    """Accumulate the sums of each window, (b, lead time, height, *axes, columns).
+
+    `by_change` is made from the contingency tables, which are therefore among the sums if it is asked for.
+    """
     by_height = ensemble if ensemble.ndim == 6 else ensemble[:, :, :, None]
     observed = scored_observation(batch)
-    fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol, only)
+    needed = {*only, "contingency"} if "by_change" in only else only
+    fields = score_fields(by_height.movedim(1, 3).flatten(0, 2), observed.flatten(0, 2), protocol, needed)
     before = _last_zh(batch)
     if before is not None and "contingency" in fields:
         last = before[:, None].expand_as(observed)

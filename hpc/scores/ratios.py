@@ -1,4 +1,6 @@
-"""Quotients and logarithms that are NaN where undefined."""
+"""Quotients and logarithms that are NaN where undefined, and numbers for JSON, which has no NaN."""
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -15,3 +17,8 @@ def quotient(numerator: Array, denominator: Array) -> Array:
 def logarithm(value: Array) -> Array:
     """Return the natural logarithm, with NaN where the value is not positive."""
     return np.log(np.where(value > 0, value, np.nan))
+
+
+def number_or_none(value: float) -> float | None:
+    """Return a finite number; None for others, which JSON does not have."""
+    return float(value) if math.isfinite(value) else None

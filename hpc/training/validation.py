@@ -13,6 +13,7 @@ from polarcast.hpc.distributed.world import World, device_of
 from polarcast.hpc.evaluation.evaluate import Forecast, score
 from polarcast.hpc.runs.build import scoring_batch
 from polarcast.hpc.scores.query import parse_score
+from polarcast.hpc.scores.ratios import number_or_none
 from polarcast.models.forecaster import Forecaster
 
 Windows = npt.NDArray[np.int64]
@@ -65,11 +66,6 @@ def validation_scores(
     if not wanted:
         return {}
     scores = [parse_score(name) for name in wanted]
-    # Scores by echo change are computed from the contingency tables by threshold.
-    only = {score.family_name for score in scores} | {"contingency"}
+    only = {score.family_name for score in scores}
     records = score(forecast, reader, world, lambda done, total: on_batch(), None, windows, only)
-    return {str(one): _known(one.of(one.sums(records).sum(0), records.protocol)) for one in scores}
-
-
-def _known(value: npt.NDArray[np.float64]) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return {str(one): number_or_none(float(one.of(one.sums(records).sum(0), records.protocol))) for one in scores}

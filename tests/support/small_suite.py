@@ -10,6 +10,17 @@ from polarcast.hpc.bench.suite import load_suite
 from polarcast.hpc.utils.console import stderr
 from polarcast.hpc.utils.progress import ProgressBoard
 
+BASELINES = """
+name: small
+data: {synth: {events: 40, frames: 1, size: 32, preset: tiny, seed: 5}, split: 0.1/0.1/0.8}
+models:
+  published: {label: published, set: {model: {name: power_law, coefficients: published}}}
+  fitted: {label: fitted, arms: [dualpol], set: {model: {name: power_law, coefficients: fitted}}}
+tables:
+  main: {title: Main, metrics: [rmse]}
+"""
+"""Suite of physical baselines, which take no training."""
+
 
 def run_small_suite(root: Path, text: str) -> Path:
     """Run the suite of a YAML text below a folder; return the suite's folder.

@@ -8,6 +8,7 @@ from typing import Any
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.coverage import USUAL
 from polarcast.hpc.scores.query import ALL, Score, parse_score
+from polarcast.hpc.scores.ratios import number_or_none
 from polarcast.hpc.scores.records import Records, common_events
 from polarcast.hpc.scores.stats.bootstrap import LEVEL
 from polarcast.hpc.scores.stats.paired import RATIO, Sums, comparison_of
@@ -150,17 +151,18 @@ class PowerOfScore:
             {
                 "gain": gain.text, "size": gain.size,
                 "needs": [
-                    {"seeds": seeds or None, "groups": _finite(need.groups), "low": _finite(need.low),
-                     "high": _finite(need.high), "events": _finite(need.groups * self.events_per_group)}
+                    {"seeds": seeds or None, "groups": number_or_none(need.groups), "low": number_or_none(need.low),
+                     "high": number_or_none(need.high), "events": number_or_none(need.groups * self.events_per_group)}
                     for seeds, need in gain.groups.items()
                 ],
             }
             for gain in self.gains
         ]  # fmt: skip
         return {
-            "compared": self.label, "score": self.score, "scale": self.scale, "reference": _finite(self.reference),
+            "compared": self.label, "score": self.score, "scale": self.scale,
+            "reference": number_or_none(self.reference),
             "groups": self.groups, "seeds": self.seeds or None, "events_per_group": self.events_per_group,
-            "lacks_seeds": self.lacks_seeds, "detectable": _finite(self.detectable),
+            "lacks_seeds": self.lacks_seeds, "detectable": number_or_none(self.detectable),
             "share_of_seeds": None if self.spread is None else self.spread.share_of_seeds, "gains": gains,
         }  # fmt: skip
 
@@ -257,7 +259,3 @@ def _gain_text(score: Score, effect: Effect, change: float) -> str:
         return f"{effect} lower"
     sign = {"lower": MINUS, "higher": "+", "target": "±"}[score.metric.direction]
     return f"{sign}{effect} ({sign}{change:.2g})" if effect.is_share else f"{sign}{effect}"
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

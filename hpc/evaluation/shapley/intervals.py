@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from polarcast.hpc.evaluation.shapley.players import Players
-from polarcast.hpc.evaluation.shapley.result import ExplainedScore, PlayerValue, number_or_none
+from polarcast.hpc.evaluation.shapley.result import ExplainedScore, PlayerValue
 from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import Score
-from polarcast.hpc.scores.ratios import Array, quotient
+from polarcast.hpc.scores.ratios import Array, number_or_none, quotient
 from polarcast.hpc.scores.stats.bootstrap import DRAWS, Interval, interval
 from polarcast.hpc.scores.stats.shapley import shapley_statistics
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -119,11 +118,6 @@ class Explanation:
 
 def _missing(score: str) -> ExplainedScore:
     raise KeyError(score)
-
-
-def number_or_none(value: float) -> float | None:
-    """Return a finite number; None for others, which JSON does not have."""
-    return float(value) if math.isfinite(value) else None
 
 
 def write_explanation(folder: Path, explanation: Explanation) -> None:

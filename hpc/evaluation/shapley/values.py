@@ -169,7 +169,7 @@ class _BlockWork:
     def _sums(self, mean: Tensor) -> list[Array]:
         """Return the sums of each score by window, (w, s), of the mean forecasts over the background."""
         plan, batch = self.plan, self.batch
-        needed = {family for score in plan.scores for family in families_of(score)}
+        needed = {score.family_name for score in plan.scores}
         sums = window_sums(mean.float(), batch, plan.protocol, needed)
         numbers = np.arange(len(batch))
         records = Records.of_windows(plan.protocol, numbers, sums)
@@ -178,11 +178,6 @@ class _BlockWork:
     def release(self) -> None:
         """Free the fields of the block."""
         self._batch, self._pool = None, None
-
-
-def families_of(score: Score) -> set[str]:
-    """Return the families of sums that a score needs; `by_change` is made from the contingency tables."""
-    return {score.family_name} | ({"contingency"} if score.family_name == "by_change" else set())
 
 
 @dataclass

@@ -23,23 +23,14 @@ from polarcast.hpc.scores.stats.aggregation import POOLED
 from polarcast.hpc.scores.stats.paired import Sums, compared
 from polarcast.hpc.scores.stats.power import Needed
 from tests.support import warm
-from tests.support.small_suite import run_small_suite
+from tests.support.small_suite import BASELINES, run_small_suite
 
-SUITE = """
-name: small
-data: {synth: {events: 40, frames: 1, size: 32, preset: tiny, seed: 5}, split: 0.1/0.1/0.8}
-models:
-  published: {label: published, set: {model: {name: power_law, coefficients: published}}}
-  fitted: {label: fitted, arms: [dualpol], set: {model: {name: power_law, coefficients: fitted}}}
-tables:
-  main: {title: Main, metrics: [rmse]}
-"""
 COMMAND = [sys.executable, "-m", "polarcast.hpc.cli"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_small_suite(tmp_path_factory.mktemp("suites"), SUITE)
+    return run_small_suite(tmp_path_factory.mktemp("suites"), BASELINES)
 
 
 @pytest.fixture(scope="module")

@@ -219,3 +219,12 @@ def test_a_lost_frame_has_no_change_and_no_score() -> None:
     sums = window_sums(batch.required_target_zh[:, None] + 5, batch, protocol, FAMILIES)
     for name in ("continuous", "contingency", "by_change", "crps"):
         assert not np.nan_to_num(sums[name]).any(), name
+
+
+def test_scores_by_echo_change_can_be_asked_for_alone() -> None:
+    batch = random_batch(np.random.default_rng(0), "nowcast")
+    protocol = nowcast_protocol((24, 24), 1, (6.0, 12.0), (1.0, 3.0))
+    forecast = batch.required_target_zh[:, None] + 5
+    alone, every = (window_sums(forecast, batch, protocol, only) for only in ({"by_change"}, FAMILIES))
+    assert every["by_change"].any()
+    np.testing.assert_array_equal(alone["by_change"], every["by_change"])
