@@ -1,1 +1,1 @@
-"""Training, evaluation and benchmarking, on one machine or many; see docs/architecture.md."""
+"""Training, evaluation and benchmarking, on one machine or many; see docs/extend/architecture.md."""

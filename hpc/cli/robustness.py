@@ -33,7 +33,7 @@ def robustness(
 
     In dB: zdr_bias, zh_bias; in pixels: kdp_smoothing, resolution; shares: attenuation, blockage; a factor: noise.
 
-    What is lost: lost=zdr, lost_height=1. All are described in docs/robustness.md.
+    What is lost: lost=zdr, lost_height=1. All are described in docs/guides/robustness.md.
 
     Example: polarcast robustness runs/demo --models unet --perturb zdr_bias=-0.5:0.5:0.25 --perturb noise=1,2,4
 

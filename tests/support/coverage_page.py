@@ -1,4 +1,4 @@
-"""Tables of docs/statistics.md and docs/arms.md, made from the JSON files in docs/results.
+"""Tables of docs/guides/statistics.md and docs/guides/arms.md, made from the JSON files in docs/results.
 
 `python -m tests.support.coverage_page` writes them. The JSON files are the output of the commands that the pages name.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from polarcast.hpc.scores.wording import effect
 
 ROOT = Path(__file__).parents[2]
-PAGE, ARMS_PAGE, RESULTS = ROOT / "docs/statistics.md", ROOT / "docs/arms.md", ROOT / "docs/results"
+PAGE, ARMS_PAGE, RESULTS = ROOT / "docs/guides/statistics.md", ROOT / "docs/guides/arms.md", ROOT / "docs/results"
 NAMES = {
     "rmse": "RMSE ratio",
     "paper_rbias": "RBIAS ratio",

@@ -1,4 +1,4 @@
-"""Tables of docs/power.md, made from the JSON files in docs/results; `python -m tests.support.power_page` writes them.
+"""Tables of docs/guides/power.md, made from the JSON files in docs/results; `python -m tests.support.power_page` writes them.
 
 The JSON files are the output of the commands that the page names.
 """
@@ -13,7 +13,7 @@ from polarcast.hpc.bench.power.render import cell
 from polarcast.hpc.scores.stats.power import Needed
 from tests.support.coverage_page import NAMES, RESULTS
 
-PAGE = Path(__file__).parents[2] / "docs/power.md"
+PAGE = Path(__file__).parents[2] / "docs/guides/power.md"
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:

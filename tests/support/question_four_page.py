@@ -1,4 +1,4 @@
-"""Tables of docs/question-four.md, made from docs/results/question-four.json.
+"""Tables of docs/results/question-four.md, made from docs/results/question-four.json.
 
 `python -m tests.support.question_four_page runs/question-four` collects the JSON file from the folder of the suite,
 with the answers of `polarcast power`, and writes the page's tables. Without a folder, it writes the tables alone.
@@ -24,7 +24,7 @@ from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.wording import effect, number
 
 ROOT = Path(__file__).parents[2]
-PAGE, RESULT = ROOT / "docs/question-four.md", ROOT / "docs/results/question-four.json"
+PAGE, RESULT = ROOT / "docs/results/question-four.md", ROOT / "docs/results/question-four.json"
 COMMAND = "polarcast bench question-four"
 POWER_MODEL, POWER_SCORES = "unet", ("rmse", "paper_rbias", "csi@threshold=10")
 SHOWN = {

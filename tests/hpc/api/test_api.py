@@ -67,13 +67,13 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_the_documented_example_runs(
     runs: dict[str, pc.Run], shards: Manifest, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The code of docs/python.md, on a CPU, a small archive and a small network, and without a Slurm to submit to."""
+    """The code of docs/guides/python.md, on a CPU, a small archive and a small network, and without a Slurm to submit to."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").symlink_to(shards.folder)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "radar").symlink_to(runs["radar"].path)
     OmegaConf.save(OmegaConf.from_dotlist(SMALL), tmp_path / "small.yaml")
-    code = (PROJECT / "docs" / "python.md").read_text().split("```python\n")[1].split("```")[0]
+    code = (PROJECT / "docs" / "guides" / "python.md").read_text().split("```python\n")[1].split("```")[0]
     for theirs, here in {
         '"cuda"': '"cpu"', '"standard"': '"small.yaml"', '"/data/NJU-CPOL", event=12': f'"{archive.root}", event=1',
         'pc.submit(config, cluster="gpu", nodes=4)\n': "", "threshold=10": "threshold=1",
@@ -81,7 +81,7 @@ def test_the_documented_example_runs(
         assert theirs in code
         code = code.replace(theirs, here)
     names: dict[str, Any] = {}
-    exec(compile(code, "docs/python.md", "exec"), names)
+    exec(compile(code, "docs/guides/python.md", "exec"), names)
     batch, rain, scores = names["batch"], names["rain"], names["scores"]
     assert rain.shape == (8, 1, 1, 32, 32)
     assert not names["model"].training

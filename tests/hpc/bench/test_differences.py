@@ -84,7 +84,7 @@ def test_the_table_has_the_papers_columns_and_no_row_of_the_reference() -> None:
     assert "%" not in "".join(grid.lines[0][1:])
     text = markdown(table)
     assert "dual-pol vs + diffusion: scores are compared as differences" in text
-    assert "its interval covers less than a ratio's (docs/statistics.md)" in text
+    assert "its interval covers less than a ratio's (docs/guides/statistics.md)" in text
     assert "+ every, dual-pol vs + diffusion: MSE" in text
     assert any("lower [" in sentence.split("RBIAS")[0] for sentence in verdicts(table))
     assert len(terminal_table(table).columns) == len(grid.head)

@@ -1,4 +1,4 @@
-"""The tables of docs/power.md are those of the committed results, and support what is said."""
+"""The tables of docs/guides/power.md are those of the committed results, and support what is said."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The tables of docs/question-four.md are those of the committed results."""
+"""The tables of docs/results/question-four.md are those of the committed results."""
 
 import json
 

@@ -8,7 +8,7 @@ import pytest
 
 from polarcast.hpc.scores.metrics import METRICS
 
-PAGE = Path(__file__).parents[3] / "docs" / "scores.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "scores.md"
 # | `name@axes` | formula | range | best | …, with escaped bars in formulas
 _ROWS = [re.split(r"(?<!\\)\|", line) for line in PAGE.read_text().splitlines() if line.startswith("| `")]
 

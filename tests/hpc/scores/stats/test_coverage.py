@@ -43,7 +43,7 @@ def laws(tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]:
     ("csi@threshold=10", 60, 0.92), ("csi@threshold=30", 60, 0.91), ("nb", 60, 0.91),
 ])  # fmt: skip
 def test_intervals_of_generated_storms(laws: tuple[Records, Records], name: str, events: int, least: float) -> None:
-    """Errors as ratios and skill as differences cover nearly 95% of the time; see docs/statistics.md for the table."""
+    """Errors as ratios and skill as differences cover nearly 95% of the time; see docs/guides/statistics.md for the table."""
     case = CoverageCase(name, events)
     found = measure_coverage([laws[0]], [laws[1]], case, trained=False, trials=300, draws=500)
     print(f"{name} of {events} events: covered {found.covered:.1%} ± {found.error:.1%}")

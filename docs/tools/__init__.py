@@ -1,0 +1,1 @@
+"""Builds the documentation: reference pages from the code, result tables from JSON."""
