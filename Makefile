@@ -1,6 +1,7 @@
 # make demo    install, then the first radar-vs-dual-pol table
 # make test    install, then all tests
 # make lint    ruff and mypy
+# make docs    the documentation, in build/site
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,22 +12,29 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 PIP := $(BIN)/pip --disable-pip-version-check
+# What pip says goes to a file, which is shown in full if it fails.
+LOG := $(VENV)/install.log
+LOGGED = >>$(LOG) 2>&1 || { cat $(LOG) >&2; exit 1; }
 
-.PHONY: demo test unit gpu lint install install-dev clean
+.PHONY: demo test unit gpu lint install install-dev wheel clean
 
 demo: install
 	$(BIN)/polarcast bench demo
 
 # The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm and browser, which
 # elsewhere skip where there is no Slurm to bring up, or no chromium. These tests start processes of their own, and wait
-# for them half of the time: three go on at once, one of them on the Slurm. The rest is spread over the cores. Each
-# worker collects all tests: Python keeps their compiled code, whatever the environment says.
+# for them half of the time. They come first, with one worker more than there are cores, so that the cores have something
+# to do meanwhile; the order of files is that of tests/conftest.py. Each worker collects all tests: Python keeps their
+# compiled code, whatever the environment says.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
-REQUIRE ?= acceptance,multiprocess,journey
-UNIT := -m "not acceptance and not multiprocess and not journey and not slurm and not browser" -n auto --dist loadfile
+REQUIRE ?= acceptance,multiprocess,journey,docs,package
+GROUPS := acceptance or multiprocess or journey or slurm or browser or docs or package
+UNIT := -m "not ($(GROUPS))" -n auto --dist loadfile
 
-test: unit
-	$(PYTEST) -m "acceptance or multiprocess or journey or slurm or browser" -n 3 --dist loadgroup --require $(REQUIRE)
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
+test: install-dev
+	$(PYTEST) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --require $(REQUIRE)
 
 unit: install-dev
 	$(PYTEST) $(UNIT)
@@ -48,6 +56,18 @@ lint: install-dev
 	$(BIN)/ruff format --check .
 	cd $(VENV)/links && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p polarcast
 
+# Tables and figures of docs/results/*.json, written into the pages that show them.
+.PHONY: results
+results: install-dev
+	$(BIN)/python -m docs.tools.results
+
+# The documentation, in build/site: its reference is made from the code, and its notebooks are run. A broken link, anchor
+# or reference, and a failing cell, fail it.
+.PHONY: docs
+docs: install-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "built build/site/index.html; to read it with its search: python3 -m http.server -d build/site"
+
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
@@ -55,16 +75,23 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing polarcast into $(VENV) (several minutes) …"
+	@rm -f $(LOG)
 ifneq ($(HAS_GPU),yes)
-	$(PIP) install --quiet --no-deps --retries 0 --timeout 20 --index-url $(TORCH_CPU_INDEX) $(TORCH) \
+	@$(PIP) install --no-deps --retries 0 --timeout 20 --index-url $(TORCH_CPU_INDEX) $(TORCH) >>$(LOG) 2>&1 \
 		|| echo "no CPU wheel of torch from $(TORCH_CPU_INDEX); pip's default source is used"
 endif
-	$(PIP) install --quiet -c constraints.txt -e .
+	@$(PIP) install -c constraints.txt -e . $(LOGGED)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	@echo "Installing what development and tests need (several minutes) …"
+	@$(PIP) install -c constraints.txt -e ".[dev]" $(LOGGED)
 	@touch $@
+
+# A wheel and an sdist, in dist.
+wheel: install-dev
+	$(BIN)/python -m build --no-isolation
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -71,7 +71,7 @@ _QPE, _NOWCAST = ("qpe",), ("nowcast",)
 
 MODELS: dict[str, RegisteredModel] = {
     "unet": RegisteredModel(UNetConfig, UNet, _QPE, trained=True),
-    "wf_unet": RegisteredModel(WFUNetConfig, WFUNet, _QPE, trained=True, cost=1.3),
+    "wf_unet": RegisteredModel(WFUNetConfig, WFUNet, _QPE, trained=True, cost=1.6),
     "diffusion": RegisteredModel(DiffusionConfig, Diffusion, _QPE, trained=True, cost=1.8),
     "combined_diffusion": RegisteredModel(CombinedDiffusionConfig, CombinedDiffusion, _QPE, trained=True, cost=1.8),
     "autoencoder": RegisteredModel(
@@ -79,9 +79,9 @@ MODELS: dict[str, RegisteredModel] = {
     ),
     "latent_diffusion": RegisteredModel(LatentDiffusionConfig, LatentDiffusion, _QPE, trained=True, needs_base=True),
     "residual_diffusion": RegisteredModel(
-        ResidualDiffusionConfig, ResidualDiffusion, _QPE, trained=True, needs_base=True, cost=2.6
+        ResidualDiffusionConfig, ResidualDiffusion, _QPE, trained=True, needs_base=True, cost=2.2
     ),
-    "post_process": RegisteredModel(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True, cost=4.5),
+    "post_process": RegisteredModel(PostProcessConfig, PostProcess, _QPE, trained=True, needs_base=True, cost=2.0),
     "member_mean": RegisteredModel(MemberMeanConfig, MemberMean, _QPE, trained=False, needs_base=True, cost=8.0),
     "merge": RegisteredModel(MergeConfig, Merge, _QPE, trained=True, needs_base=True, several_bases=True, cost=2.0),
     "stacked": RegisteredModel(StackedConfig, Stacked, _QPE, trained=False, needs_base=True, several_bases=True),

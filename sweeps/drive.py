@@ -53,12 +53,17 @@ def _read(path: Path) -> Any:
 
 
 def _with_data(folder: Path, space: Space, console: Any) -> Space:
-    if space.file.data is None:
-        read_manifest(space.config({}).data.shards)
-        return space
-    made = SuiteFolder(folder, space.file.data)
-    prepare_data(space.file.data, made.archive, made.shards, 1, ProgressBoard(console))
-    values = {**space.file.set, "data": {**space.file.set.get("data", {}), "shards": str(made.shards)}}
+    """Return the space with the absolute path of its shards, because Ray runs each trial in a folder of its own."""
+    if space.file.data:
+        made = SuiteFolder(folder, space.file.data)
+        prepare_data(space.file.data, made.archive, made.shards, 1, ProgressBoard(console))
+        shards = made.shards
+    else:
+        source = read_manifest(space.config({}).data.shards).source
+        if not source.is_local:
+            return space
+        shards = source.folder.resolve()
+    values = {**space.file.set, "data": {**space.file.set.get("data", {}), "shards": str(shards)}}
     return replace(space, file=replace(space.file, set=values))
 
 

@@ -107,10 +107,10 @@ def run_processes(jobs: Sequence[CellJob], workers: int, board: ProgressBoard) -
             time.sleep(_POLL_SECONDS)
             ended += [cell for cell in running if _has_ended(cell)]
             running = [cell for cell in running if cell not in ended]
-            done(_count([cell.job for cell in ended]))
             finished = sum(_seconds(cell.job) for cell in ended)
             parts = [part for cell in running for part in cell.job.cells]
             board.advance("cells", (finished + sum(part.done_share() * part.seconds for part in parts)) / total)
+            done(_count([cell.job for cell in ended]))
     if failures := [cell for cell in ended if cell.process.exitcode]:
         _raise_failure(min(failures, key=lambda cell: cell.process.exitcode in _STOPPED))
 

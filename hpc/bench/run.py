@@ -48,6 +48,7 @@ Tables = dict[str, ComparisonTable]
 PathOf = Callable[[Cell], Path]
 _PAPER_GRID = (256, 256)
 _USUAL_FRAMES = 20
+_TABLES = "tables and figures"
 _MOST_TOGETHER = 16
 """Most nets trained together in a process; more fill even a large GPU."""
 
@@ -88,7 +89,8 @@ def run_suite(
         sections = sections_of(suite, folder, cells, manifest)
         outputs = [(c, folder.cell(c, manifest).output) for c in cells]
         note, path_of = rain_note(suite.task, manifest), paths_of(folder, manifest)
-        return write_tables(suite, folder.path, outputs, path_of, note, manifest, sections)
+        with board.stage(_TABLES, "report", 1):
+            return write_tables(suite, folder.path, outputs, path_of, note, manifest, sections)
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
@@ -269,14 +271,16 @@ def expected_seconds(cell: Cell) -> float:
 
 def _training_seconds(cell: Cell) -> float:
     settings, cost = cell.config.train, get_model(cell.config.model["name"]).cost
-    return 0.0045 * cost * settings.steps * settings.global_batch if _is_trained(cell) else 0.0
+    starting = 4.0 + 3.0 * max(0, len(cell.bases) - 1)
+    return starting + 0.0045 * cost * settings.steps * settings.global_batch if _is_trained(cell) else 0.0
 
 
 def _scoring_seconds(cell: Cell) -> float:
     """Return the time to fit, forecast and score; each step of a sampler evaluates a network, for each member."""
     models = [one.config.model for one in (cell, *cell.bases)]
     sampler_steps = cell.config.evaluate.members * max(model.get("steps", 0) for model in models)
-    return 4.0 * (1.0 if _is_trained(cell) else get_model(cell.config.model["name"]).cost) + 3.0 * sampler_steps
+    each = max(1, len(cell.bases)) if _is_trained(cell) else get_model(cell.config.model["name"]).cost
+    return 4.0 * each + 3.0 * sampler_steps
 
 
 def _seconds_from(cell: Cell, pending: Sequence[Cell]) -> float:
@@ -294,10 +298,14 @@ def _plan(suite: Suite, folder: SuiteFolder, pending: Sequence[Cell], workers: i
     if not (folder.shards / NAME).is_file():
         frames = suite.data.synth.events * (suite.data.synth.frames or _USUAL_FRAMES)
         if suite.data.archive is None:
-            board.expect("synthesize", 0.015 * frames / workers)
+            board.expect("synthesize", 0.028 * frames / workers)
         board.expect("shard", 0.002 * frames)
     for cell in pending:
         board.expect("cells", expected_seconds(cell) / min(workers, len(pending)))
+    if plan := suite.explain:
+        each = 0.5 * plan.windows * plan.background * len(suite.seeds)
+        board.guess("explain", each * len(plan.models) * len(plan.imputations) if pending else 0.0)
+    board.expect(_TABLES, 8.0 + 0.3 * len(pending))
 
 
 def _pending(cells: Sequence[Cell], folder: SuiteFolder) -> list[Cell]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 
 import typer
@@ -25,31 +26,27 @@ from polarcast.hpc.cli import (
 )
 from polarcast.hpc.cli.checks import check_words
 from polarcast.hpc.cli.extensions import VERBS, add_verbs
+from polarcast.hpc.cli.panels import OrderedVerbs, panel_of
 from polarcast.hpc.utils.console import print_text, run_app
 from polarcast.hpc.utils.environment import use_caches, use_passive_waiting, use_utf8
 
 app = typer.Typer(
     name="polarcast",
+    cls=OrderedVerbs,
     help="Train and benchmark nowcasting and rain estimation from dual-polarization weather radar.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data.app, name="data")
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(explain.explain)
-app.command()(predict.predict)
-app.command()(bench.bench)
-app.command()(coverage.coverage)
-app.command()(power.power)
-app.command()(robustness.robustness)
-app.add_typer(leaderboard.app, name="leaderboard")
-app.command()(submit.submit)
-app.command()(estimate.estimate)
-app.add_typer(perf.app, name="perf")
-app.add_typer(track.app, name="track")
-app.command()(doctor.doctor)
+_VERBS: tuple[Callable[..., None], ...] = (
+    train.train, evaluate.evaluate, estimate.estimate, bench.bench, robustness.robustness, power.power,
+    coverage.coverage, submit.submit, doctor.doctor, predict.predict, explain.explain,
+)  # fmt: skip
+_GROUPS = {"data": data.app, "leaderboard": leaderboard.app, "perf": perf.app, "track": track.app}
+for _verb in _VERBS:
+    app.command(rich_help_panel=panel_of(_verb.__name__))(_verb)
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name, rich_help_panel=panel_of(_name))
 add_verbs(app, entry_points(group=VERBS))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from polarcast.data.errors import WorkFailed
+from polarcast.hpc.cli.panels import panel_of
 from polarcast.hpc.utils.text import one_line
 
 VERBS = "polarcast.verbs"
@@ -48,9 +49,9 @@ def _add_verb(app: typer.Typer, point: EntryPoint) -> None:
 
 def _add(app: typer.Typer, name: str, verb: Any) -> None:
     if isinstance(verb, typer.Typer):
-        app.add_typer(verb, name=name)
+        app.add_typer(verb, name=name, rich_help_panel=panel_of(name))
     else:
-        app.command(name)(verb)
+        app.command(name, rich_help_panel=panel_of(name))(verb)
 
 
 def _failing(name: str, problem: str) -> Callable[[], None]:

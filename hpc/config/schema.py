@@ -57,6 +57,7 @@ class DataConfig:
     map_gib: float | None = setting(None, NEVER, least=0, most=10**6)
     """Maximum size of memory-mapped shards per process, in GiB; default: 1/16 of the memory. Larger splits are read."""
     stream: StreamConfig = field(default_factory=StreamConfig)
+    """Settings for `data.reader=stream`."""
     crop: int = setting(0, least=0, most=65_536)
     """Side of the random crop of each training sample, in pixels; 0: no crop."""
     flip_rotate: bool = setting(False, was="turn")
@@ -170,12 +171,15 @@ class RunConfig:
     seed: int = setting(0, ALWAYS, least=0, most=2**63 - 1)
     """Seed of the initial weights and of the sample order."""
     data: DataConfig = field(default_factory=DataConfig)
+    """Shards, readers, augmentation and the input of the model."""
     model: Any = setting({"name": "unet"}, ALWAYS)
     """`name`, and the settings of that model."""
     base: Any = None
     """Folder of the trained run that the model builds on, or several; a `BaseRun`, or a list of them, after loading."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """Training."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """Evaluation."""
 
     def variables(self) -> tuple[str, ...]:
         """Return the input variables of this run."""

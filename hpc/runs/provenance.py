@@ -3,9 +3,7 @@
 Environment variables are never recorded, because they may contain secrets; secrets in texts are replaced by digests.
 """
 
-import hashlib
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
 from polarcast.data.secrets import redacted_tree
 from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.runs.revision import revision
 from polarcast.hpc.utils.versions import package_versions
 
 _SECTIONS = ("code", "data", "packages")
@@ -50,7 +49,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     """Collect the code version with a hash of uncommitted changes, data digest, packages, host, GPU and command."""
     content = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code": _code(),
+        "code": revision(),
         "data": {"folder": manifest.source.location, "digest": manifest.digest(), "archive": manifest.provenance},
         "packages": package_versions(_PACKAGES),
         "python": platform.python_version(),
@@ -67,21 +66,3 @@ def _gpu() -> str | None:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
-
-
-def _code() -> dict[str, str]:
-    """Return the commit and a hash of uncommitted changes; empty strings outside a git checkout."""
-    here = Path(__file__).parent
-    commit = _git(here, "rev-parse", "HEAD")
-    diff = _git(here, "diff", "HEAD")
-    return {"commit": commit, "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else ""}
-
-
-def _git(folder: Path, *command: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *command], capture_output=True, encoding="utf-8", errors="replace", timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,4 +1,4 @@
-"""Tables of docs/guides/power.md, made from the JSON files in docs/results; `python -m tests.support.power_page` writes them.
+"""Tables of docs/guides/power.md, from the JSON in docs/results; `python -m tests.support.power_page` writes them.
 
 The JSON files are the output of the commands that the page names.
 """

@@ -1,4 +1,4 @@
-"""Simulations behind docs/guides/power.md: the power that the project's own test has at the recommended groups and seeds.
+"""Simulations behind docs/guides/power.md: the power of the project's test at the recommended groups and seeds.
 
 `python -m tests.support.power_simulation made-up` draws from distributions with known variance components, and
 `… pool SUITE` from the events and runs of a suite with many of them, such as `polarcast bench coverage` makes. Each

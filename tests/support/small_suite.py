@@ -28,9 +28,14 @@ def run_small_suite(root: Path, text: str) -> Path:
     Figures are left out, because they take most of the time.
     """
     (root / "small.yaml").write_text(text, encoding="utf-8")
-    suite, console = load_suite(str(root / "small.yaml")), stderr()
+    run_suite_into(root / "out", root / "small.yaml")
+    return root / "out"
+
+
+def run_suite_into(folder: Path, file: Path) -> None:
+    """Run the suite of a YAML file in a folder, without figures."""
+    suite, console = load_suite(str(file)), stderr()
     console.quiet = True
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("polarcast.hpc.bench.figures.drawn.drawn_or_draw", lambda *_: [])
-        run_suite(suite, SuiteFolder(root / "out", suite.data), 1, ProgressBoard(console))
-    return root / "out"
+        run_suite(suite, SuiteFolder(folder, suite.data), 1, ProgressBoard(console))

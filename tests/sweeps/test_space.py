@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from polarcast.data.errors import BadInput
+from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.utils.console import stderr
+from polarcast.sweeps.drive import begin
 from polarcast.sweeps.space import SPACES, load_space
 
 PARAMETERS = "parameters: {train.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}}"
@@ -38,6 +41,16 @@ def test_a_point_overrides_the_former_name_of_its_key(tmp_path: Path) -> None:
     space = load_space(space_file(tmp_path, text), ["data.shards=here"])
     found = [space.config({"data.concentration_jitter_db": v}).data.concentration_jitter_db for v in (0.0, 1.0)]
     assert found == [0.0, 1.0]
+
+
+def test_relative_shards_are_found_from_the_folder_of_a_trial(
+    shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shards.folder.parent)
+    space = load_space(space_file(tmp_path, PARAMETERS), [f"data.shards={shards.folder.name}"])
+    begun = begin(tmp_path / "sweep", space, False, stderr())
+    assert begun.config({}).data.shards == str(shards.folder.resolve())
+    assert begin(tmp_path / "sweep", space, True, stderr()) == begun
 
 
 @pytest.mark.parametrize(

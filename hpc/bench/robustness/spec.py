@@ -46,9 +46,9 @@ class RobustnessSpec:
     models: list[str] | None = None
     """Models, by name; by default all that tables show and that have both arms."""
     scores: list[str] = field(default_factory=list)
-    """Scores, such as rmse or csi@threshold=10; by default those of `USUAL_SCORES`."""
+    """Scores; by default rmse and csi@threshold=10 of rain, csi@threshold=20 and csi@threshold=35 of nowcasts."""
     perturbations: dict[str, list[Any]] = field(default_factory=dict)
-    """Levels by kind, such as {zdr_bias: [-0.5, 0, 0.5], lost: [zdr]}; by default `USUAL`. `combined` is a list of
+    """Levels by kind, such as {zdr_bias: [-0.5, 0, 0.5], lost: [zdr]}; by default all kinds. `combined` is a list of
     several at once, such as zdr_bias=0.3,noise=2."""
 
 

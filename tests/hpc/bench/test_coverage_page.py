@@ -1,4 +1,4 @@
-"""The tables of docs/guides/statistics.md and docs/guides/arms.md are those of the committed results, and support what is said."""
+"""The tables of docs/guides/{statistics,arms}.md are those of the committed results, and support what is said."""
 
 import math
 from pathlib import Path

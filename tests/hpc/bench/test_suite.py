@@ -14,7 +14,7 @@ from polarcast.hpc.config.digest import digest
 from polarcast.models.registry import get_model
 
 NAMES = sorted(path.stem for path in SUITES.glob("*.yaml"))
-OF_PAPER = [name for name in NAMES if "combined_unet" in load_suite(name).models]
+OF_PAPER = [name for name in NAMES if "\n  combined_unet:" in (SUITES / f"{name}.yaml").read_text(encoding="utf-8")]
 
 
 @cache

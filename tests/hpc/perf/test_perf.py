@@ -112,8 +112,14 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_json_is_printed_alone_beside_neighbors() -> None:
-    command = ["perf", "scores", "--size", "96", "--leads", "1", "--rounds", "1", "--busy", "1", "--json"]
-    done = subprocess.run([sys.executable, "-m", "polarcast.hpc.cli", *command], capture_output=True, check=True)
+    """On two windows and two thresholds: eleven windows take the compared libraries many seconds."""
+    program = (
+        "from polarcast.hpc.perf import scores\n"
+        "scores.WINDOWS, scores.THRESHOLDS, scores._LEAST_SECONDS = (3, 9), (1.0, 5.0), 0.05\n"
+        "from polarcast.hpc.cli.app import main\nmain()"
+    )
+    command = ["perf", "scores", "--size", "32", "--leads", "1", "--rounds", "1", "--busy", "1", "--json"]
+    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, check=True)
     record = json.loads(done.stdout)
     assert record["neighbors"] == 1
     assert record["ratios"].keys() == record["busy_ratios"].keys()

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import scoringrules
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +58,8 @@ def test_it_is_that_of_another_library(name: str, theirs: str) -> None:
 
 
 def test_crps_is_the_fair_one_of_another_library() -> None:
+    import scoringrules
+
     ensemble, observed = rain(2, 5, 3), rain(2, 3)
     expected = scoringrules.crps_ensemble(observed, ensemble, m_axis=1, estimator="fair").mean()
     assert functional.crps(ensemble, observed, member_dim=1) == pytest.approx(expected, rel=1e-9)

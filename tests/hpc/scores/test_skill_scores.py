@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import scoringrules
 import torch
 import xarray as xr
 from hypothesis import given, settings
@@ -69,6 +68,8 @@ def test_quantile_score_is_that_of_scores(seed: int, members: int, level: float)
 def test_pooled_crps_is_that_of_scoringrules_on_blocks(
     seed: int, members: int, height: int, width: int, side: int, pooling: str
 ) -> None:
+    import scoringrules
+
     ensemble, observed = rain(seed, 2, members, height, width), rain(seed + 1, 2, height, width)
     pooled = blocks(observed, side, pooling), blocks(ensemble, side, pooling)
     crps = abs(pooled[0] - pooled[1][:, 0])  # of one member

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import scoringrules
 import torch
 
 from polarcast.data.errors import BadInput
@@ -49,6 +48,8 @@ def test_unknown_transform_raises() -> None:
 
 @pytest.mark.parametrize("members", [2, 5])
 def test_fair_crps_equals_that_of_scoringrules(members: int) -> None:
+    import scoringrules
+
     ensemble, observed = torch.rand(3, members, 1, 4, 4), torch.rand(3, 1, 4, 4)
     theirs = scoringrules.crps_ensemble(observed.numpy(), ensemble.numpy(), m_axis=1, estimator="fair")
     assert float(fair_crps(ensemble, observed)) == pytest.approx(float(np.mean(theirs)), rel=1e-5)

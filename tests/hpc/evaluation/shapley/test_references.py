@@ -1,7 +1,7 @@
 """Attributions equal those of shap, captum and shapiq, for the same value function, written here by itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class Case:
     donors: npt.NDArray[np.int64]
     is_mutual: bool
     members: int = 1
+    known: dict[tuple[int, ...], npt.NDArray[np.float64]] = field(default_factory=dict)
+    """Values by window and coalition, for all libraries."""
 
     def ours(self) -> npt.NDArray[np.float64]:
         """Attributions of polarcast, (w, n, pixels)."""
@@ -42,19 +44,23 @@ class Case:
         given = Explained(self.batch, self.pool, self.donors, is_mutual=self.is_mutual)
         return forecasts.attributions(given).flatten(2).numpy()
 
-    @torch.no_grad()
     def value(self, window: int, present: Any) -> npt.NDArray[np.float64]:
         """Mean forecasts over the donors, (c, pixels), from who is present, (c, 6), field by field."""
-        found = []
-        for row in np.asarray(present, bool):
-            radar = self.pool[self.donors[window]].clone()
-            for player in np.flatnonzero(row):
-                variable, height = divmod(int(player), 3)
-                radar[:, 0, variable, height] = self.batch.radar[window, 0, variable, height]
-            event, frame = (of[window].repeat(len(radar)) for of in (self.batch.event, self.batch.frame))
-            one = replace(self.batch, radar=radar, rain=None, event=event, frame=frame)
-            found.append(self.model.forecast(one, self.members, 3).double().mean((0, 1)).flatten().numpy())
-        return np.stack(found)
+        keys = [(window, *map(int, np.flatnonzero(row))) for row in np.asarray(present, bool)]
+        for key in keys:
+            if key not in self.known:
+                self.known[key] = self._forecast(window, key[1:])
+        return np.stack([self.known[key] for key in keys])
+
+    @torch.no_grad()
+    def _forecast(self, window: int, players: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        radar = self.pool[self.donors[window]].clone()
+        for player in players:
+            variable, height = divmod(player, 3)
+            radar[:, 0, variable, height] = self.batch.radar[window, 0, variable, height]
+        event, frame = (of[window].repeat(len(radar)) for of in (self.batch.event, self.batch.frame))
+        one = replace(self.batch, radar=radar, rain=None, event=event, frame=frame)
+        return np.asarray(self.model.forecast(one, self.members, 3).double().mean((0, 1)).flatten().numpy())
 
 
 def config(*settings: str) -> Any:
@@ -91,16 +97,11 @@ def by_shap(of: Case, window: int) -> npt.NDArray[np.float64]:
 
 
 def by_captum(of: Case, window: int) -> npt.NDArray[np.float64]:
-    """All 720 orders; each coalition is forecast once."""
+    """All 720 orders."""
     attr = pytest.importorskip("captum.attr", reason="captum is not installed: pip install captum")
-    known: dict[tuple[float, ...], npt.NDArray[np.float64]] = {}
 
     def value(present: Tensor) -> Tensor:
-        rows = [tuple(row) for row in present.tolist()]
-        for row in rows:
-            if row not in known:
-                known[row] = of.value(window, [row])[0]
-        return torch.from_numpy(np.stack([known[row] for row in rows]))
+        return torch.from_numpy(of.value(window, present.numpy()))
 
     found = attr.ShapleyValues(value).attribute(torch.ones(1, PLAYERS), perturbations_per_eval=PLAYERS)
     return found[0].T.double().numpy()

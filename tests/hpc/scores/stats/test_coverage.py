@@ -20,7 +20,7 @@ from polarcast.hpc.scores.stats.coverage import Coverage, CoverageCase, measure_
 from polarcast.models.forecaster import InputSpec
 from polarcast.models.qpe.power_law import PowerLaw, PowerLawConfig
 
-STORMS = 320
+STORMS = 200
 HEIGHT = (1.0,)
 
 
@@ -28,7 +28,7 @@ HEIGHT = (1.0,)
 def laws(tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]:
     """Score R(ZH) and R(ZH, ZDR) as published, on storms as the demo's but of another seed."""
     folder: Path = tmp_path_factory.mktemp("storms")
-    write_archive(folder / "archive", STORMS, size=64, seed=99, preset="tiny", frames=1, workers=2)
+    write_archive(folder / "archive", STORMS, size=64, seed=99, preset="tiny", frames=1, workers=1)
     manifest = write_shards(open_archive(folder / "archive"), folder / "shards", split="all-test")
     scored = []
     for variables in (("zh",), ("zh", "zdr")):
@@ -43,7 +43,7 @@ def laws(tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]:
     ("csi@threshold=10", 60, 0.92), ("csi@threshold=30", 60, 0.91), ("nb", 60, 0.91),
 ])  # fmt: skip
 def test_intervals_of_generated_storms(laws: tuple[Records, Records], name: str, events: int, least: float) -> None:
-    """Errors as ratios and skill as differences cover nearly 95% of the time; see docs/guides/statistics.md for the table."""
+    """Errors as ratios and skill as differences cover nearly 95%; docs/guides/statistics.md has the table."""
     case = CoverageCase(name, events)
     found = measure_coverage([laws[0]], [laws[1]], case, trained=False, trials=300, draws=500)
     print(f"{name} of {events} events: covered {found.covered:.1%} ± {found.error:.1%}")
@@ -104,7 +104,7 @@ def test_tiles_of_one_day_are_one_group() -> None:
             values = np.sqrt(0.5) * day + np.sqrt(0.5) * tile
             sums = np.stack([values, np.ones_like(values)], -1)
             rows = sums.sum(1) if by_group else sums.reshape(-1, 2)
-            found = interval([rows[None]], lambda s: s[..., 0] / s[..., 1], draws=300, seed=trial)
+            found = interval([rows[None]], lambda s: s[..., 0] / s[..., 1], draws=300, seed=trial % 4)
             hits.append(found.low <= 0 <= found.high)
         return float(np.mean(hits))
 
