@@ -199,7 +199,7 @@ def open_archive(root: Path) -> Archive:
     rain_root = next((p for p in (root / _RAIN, root.parent / _RAIN) if p.is_dir()), None)
     variables = _variables_of(radar_root)
     if "zh" not in variables:
-        raise BadInput("not an NJU-CPOL archive: it has no dBZ folder", root, "see the README for the layout")
+        raise BadInput("not an NJU-CPOL archive: it has no dBZ folder", root, "docs/guides/njucpol.md has the layout")
     heights = _heights_of(radar_root, variables)
     if not heights:
         raise BadInput("no height is common to all variables", root, "add folders 1.0km, 3.0km, 7.0km to each variable")

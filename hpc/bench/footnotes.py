@@ -95,7 +95,10 @@ def _about_differences(found: Sequence[Record]) -> str:
     """Warn of differences of errors, which a table shows instead of ratios."""
     if not any(r.scale in (DIFFERENCE, GAIN) and parse_score(r.metric).metric.scale == RATIO for r in found):
         return ""
-    return "Few heavy events rule a difference of errors: its interval covers less than a ratio's (docs/guides/statistics.md)."
+    return (
+        "Few heavy events rule a difference of errors: its interval covers less than a ratio's "
+        "(docs/guides/statistics.md)."
+    )
 
 
 def _about_gains(found: Sequence[Record]) -> str:
@@ -155,7 +158,10 @@ def _about_squares(table: ComparisonTable) -> str:
     names = {parse_score(r.metric).name for r in table.records if r.low is not None and not r.is_comparison}
     if any(r.is_comparison for r in table.records) or not names & {"rmse", "paper_mse"}:
         return ""
-    return "Intervals of MSE and RMSE themselves cover less than 95% where few heavy events decide: docs/guides/statistics.md."
+    return (
+        "Intervals of MSE and RMSE themselves cover less than 95% where few heavy events decide: "
+        "docs/guides/statistics.md."
+    )
 
 
 def _undefined(table: ComparisonTable) -> list[str]:

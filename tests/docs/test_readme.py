@@ -1,4 +1,4 @@
-"""The README stays one that a newcomer reads: short, with plain sentences, narrow tables and links that lead somewhere."""
+"""The README stays one that a newcomer reads: short sentences, narrow tables, and links that lead somewhere."""
 
 import re
 from pathlib import Path
