@@ -52,9 +52,10 @@ lint: install-dev
 	mkdir -p $(VENV)/links/polarcast
 	for folder in data models hpc slurm sweeps; do ln -sfn ../../../$$folder $(VENV)/links/polarcast/$$folder; done
 	for file in hpc/api/*.py; do ln -sfn ../../../$$file $(VENV)/links/polarcast/$$(basename $$file); done
+	ln -sfn ../../docs $(VENV)/links/docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	cd $(VENV)/links && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p polarcast
+	cd $(VENV)/links && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p polarcast -p docs.tools
 
 # Tables and figures of docs/results/*.json, written into the pages that show them.
 .PHONY: results

@@ -104,7 +104,8 @@ def parse(words: Sequence[str]) -> str:
 
 def _parsed(words: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
     """Return the verb with its subcommand, and the values of its arguments. Nothing for `--help` and `--version`."""
-    command, context, rest, path = _root(), None, list(words), []
+    path: list[str] = []
+    command, context, rest = _root(), None, list(words)
     if "--help" in rest and "--" not in rest:
         rest = rest[: rest.index("--help")]
         while rest and isinstance(command, TyperGroup):

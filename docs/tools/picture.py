@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ SCORE = "csi@threshold=35"
 STRONG_PIXELS = 256
 """Least number of pixels of 35 dBZ in the hour to forecast, so that the score of a storm means something."""
 _TRAINING = ("--events", "160", "--frames", "21", "--size", "96", "--preset", "tiny", "--seed", "5")
-_TESTING = ("--events", "40", "--frames", "20", "--size", "120", "--preset", "tiny", "--seed", "6")
+_TESTING = ("--events", "40", "--frames", "20", "--size", "112", "--preset", "tiny", "--seed", "6")
 _COMMON = ("task=nowcast", f"data.heights_km=[{HEIGHT_KM}]", "train.threads=1")
 _NETWORK = (
     "arm=dualpol", "model.name=furenet_advected", "model.carry=all", "model.widths=[16,32,48,64]", "model.squeeze=12",
@@ -97,15 +98,18 @@ def _report(done: int, total: int, loss: float) -> None:
 def film(network: pc.Run, extrapolation: pc.Run, shards: Path) -> Film:
     """Choose the storm, and forecast it."""
     variables = network.config.variables()
-    frames = {"frames": network.config.data.seen_frames, "lead_frames": network.config.data.lead_frames}
-    data = pc.open_shards(shards, "test", variables=variables, heights_km=[HEIGHT_KM], observed=True, **frames)
+    settings = network.config.data
+    windows = partial(
+        pc.open_shards, shards, "test", heights_km=[HEIGHT_KM], frames=settings.seen_frames,
+        lead_frames=settings.lead_frames, observed=True,
+    )  # fmt: skip
+    data = windows(variables=variables)
     event = median_event(network.evaluate(archive=shards), data)
     [first] = np.flatnonzero(data.events.numpy() == event)[:1]
     batch = next(iter(DataLoader(data, 1, sampler=[int(first)], collate_fn=data.collate))).to("cpu")
     now, later = batch.last_zh[:, None], batch.required_target_zh
     forecast = network.load_model("cpu").forecast(batch)[:, 0]
-    zh_only = pc.open_shards(shards, "test", variables=["zh"], heights_km=[HEIGHT_KM], observed=True, **frames)
-    alone = zh_only[int(first)].to("cpu")
+    alone = windows(variables=["zh"])[int(first)].to("cpu")
     advected = extrapolation.load_model("cpu").forecast(alone)[:, 0]
     panels = {"observed": later, "extrapolation": advected, "network, dual-pol": forecast}
     seen = np.ones((1 + later.shape[1], *later.shape[-2:]), bool)
@@ -147,9 +151,8 @@ def draw(film: Film, frame: int, scale: int = 1) -> Any:
     figure.text(_GAP / width, 1 - 23 / height, f"Radar echo in the next hour: {lead}", color=_TEXT, size=10.5)
     _draw_bar(figure, image, (width - _BAR - 2) / width, width, height, side)
     _draw_time(figure, film, frame, width, height)
-    note = (
-        f"A synthetic storm that the network was not trained on. Reflectivity at {HEIGHT_KM:g} km, {film.side} km wide."
-    )
+    what = f"Reflectivity of {_DBZ[0]} dBZ and more at {HEIGHT_KM:g} km; {film.side} km wide."
+    note = f"{what} A synthetic storm that the network was not trained on."
     figure.text(_GAP / width, 11 / height, note, color=_QUIET, size=6.8)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
