@@ -36,6 +36,22 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+def ready(folder: Path) -> str:
+    """Return code with which a rank says that it is ready for a signal."""
+    return f"import os, pathlib\npathlib.Path({str(folder)!r}, 'ready-' + os.environ['RANK']).touch()\n"
+
+
+def send_when_ready(folder: Path, number: signal.Signals) -> None:
+    """Send this process a signal when two ranks are ready for it, from a thread."""
+
+    def send() -> None:
+        while len(list(folder.glob("ready-*"))) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
+
+
 def test_ranks_know_their_world_and_share_a_private_folder(tmp_path: Path) -> None:
     code = (
         "import json, os, pathlib, sys\n"
@@ -97,18 +113,12 @@ def test_signals_reach_the_ranks_as_a_request_to_save(tmp_path: Path, number: si
         "import os, pathlib, signal, sys, time\n"
         "def save(*_):\n"
         f"    pathlib.Path({str(tmp_path)!r}, 'saved-' + os.environ['RANK']).touch(); sys.exit({ENDED_EARLY})\n"
-        "signal.signal(signal.SIGTERM, save)\n"
-        f"pathlib.Path({str(tmp_path)!r}, 'ready-' + os.environ['RANK']).touch()\n{SLEEP}"
+        f"signal.signal(signal.SIGTERM, save)\n{ready(tmp_path)}{SLEEP}"
     )
-
-    def send() -> None:
-        while len(list(tmp_path.glob("ready-*"))) < 2:
-            time.sleep(0.01)
-        os.kill(os.getpid(), number)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        threading.Thread(target=send, daemon=True).start()
+        send_when_ready(tmp_path, number)
         assert run_ranks(python(code), 2) == (ENDED_EARLY, [number])
     finally:
         signal.signal(signal.SIGINT, before)
@@ -130,12 +140,11 @@ def test_ranks_end_with_a_killed_launcher(tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
-def test_ranks_that_ignore_a_signal_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_ignore_a_signal_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_SECONDS_TO_SAVE", "_SECONDS_TO_END"):
         monkeypatch.setattr(launch, name, 0.2)
-    code = f"import signal\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\nprint(1, flush=True)\n{SLEEP}"
-    sender = threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    sender.start()
+    code = f"import signal\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\n{ready(tmp_path)}{SLEEP}"
+    send_when_ready(tmp_path, signal.SIGTERM)
     with pytest.raises(WorkFailed, match=r"did not end within 0\.2 s, and were killed"):
         run_ranks(python(code), 2)
 
