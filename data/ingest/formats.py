@@ -45,6 +45,7 @@ def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
 
     Raises:
         BadInput: The file is not a radar volume, is damaged, lacks a required field, or has fewer than two elevations.
+            Also if a library is not installed.
     """
     with unpacked(path) as plain:
         kind = format_of(plain)
@@ -64,6 +65,8 @@ def read_volume(path: Path, wanted: Sequence[str] = ("zh", "zdr")) -> Volume:
 
 
 def _unreadable(kind: str, path: Path, error: Exception) -> BadInput:
+    if isinstance(error, ImportError):
+        return BadInput(f"{error.name or error} is not installed", path, "pip install 'polarcast[ingest]'")
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
     return BadInput(f"can't be read as {kind} ({reason})", path, "copy it again from its source")
 

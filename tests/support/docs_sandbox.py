@@ -5,7 +5,7 @@ It holds `storms` (an archive), `shards` made of it, the runs `runs/radar`, `run
 
 What is shortened: trainings make two steps of two samples on one thread (`SHORT`); archives have 20 storms of 32 × 32
 pixels at most; `bench demo` is a suite of two models; Shapley values are of four windows and two donors; a sweep has
-two trials of six steps; the figures of a suite are left out. A folder of the sandbox that a command makes anew is
+one trial of six steps; the figures of a suite are left out. A folder of the sandbox that a command makes anew is
 removed first.
 """
 
@@ -176,7 +176,7 @@ def _explained(words: list[str]) -> list[str]:
 
 
 def _swept(words: list[str]) -> list[str]:
-    return words if "--results-only" in words else [*words, *_SHORT_SWEEP, "--trials", "2"]
+    return words if "--results-only" in words else [*words, *_SHORT_SWEEP, "--trials", "1"]
 
 
 _SHORTENED: dict[str, Callable[[list[str]], list[str]]] = {

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -292,3 +293,11 @@ def test_a_truncated_real_volume_is_rejected(shared_data: Path, tmp_path: Path) 
     path = tmp_path / "cut_V06"
     path.write_bytes((shared_data / "dualpol_volume" / "KLBB20160601_150025_V06").read_bytes()[:2_736_281])
     _assert_rejected(path, "the file is truncated")
+
+
+def test_a_missing_library_is_not_reported_as_a_damaged_file(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xradar", None)
+    with pytest.raises(BadInput, match=r"xradar is not installed — pip install 'polarcast\[ingest\]'"):
+        read_volume(files["CfRadial 2"])
