@@ -23,18 +23,20 @@ demo: install
 
 # The groups are named so that a run in which one of them silently tested nothing fails. CI adds slurm and browser, which
 # elsewhere skip where there is no Slurm to bring up, or no chromium. These tests start processes of their own, and wait
-# for them half of the time. They come first, with one worker more than there are cores, so that the cores have something
-# to do meanwhile; the order of files is that of tests/conftest.py. Each worker collects all tests: Python keeps their
-# compiled code, whatever the environment says.
+# for them half of the time: three go on at once, one of them on the Slurm. The rest is spread over the cores. Each
+# worker collects all tests: Python keeps their compiled code, whatever the environment says.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
-REQUIRE ?= acceptance,multiprocess,journey,docs,package
-GROUPS := acceptance or multiprocess or journey or slurm or browser or docs or package
-UNIT := -m "not ($(GROUPS))" -n auto --dist loadfile
+REQUIRE ?= acceptance,multiprocess,journey
+GROUPS := acceptance or multiprocess or journey or slurm or browser
+UNIT := -m "not ($(GROUPS) or docs or package)" -n auto --dist loadfile
 
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+test: unit
+	$(PYTEST) -m "$(GROUPS)" -n 3 --dist loadgroup --require $(REQUIRE)
 
-test: install-dev
-	$(PYTEST) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --require $(REQUIRE)
+# The documentation's commands, examples and extensions are run, and the wheel is used away from the checkout.
+.PHONY: test-docs
+test-docs: install-dev
+	$(PYTEST) -m "docs or package" -n auto --dist loadgroup --require docs,package
 
 unit: install-dev
 	$(PYTEST) $(UNIT)
