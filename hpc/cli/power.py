@@ -13,6 +13,8 @@ from polarcast.hpc.utils.console import Json, plain, print_json, print_text, spl
 if TYPE_CHECKING:
     from polarcast.hpc.bench.power.answers import PowerSettings, Sides
 
+FORMAT = "polarcast-power/1"
+"""Version of the file that `--out` writes."""
 _MOST_SEEDS = 64
 
 
@@ -109,7 +111,7 @@ def _answer(
                 found.append(answer)
                 done(len(found))
     content = {
-        "format": "polarcast-power/1",
+        "format": FORMAT,
         "power": settings.power,
         "level": settings.level,
         "rows": [answer.as_row() for answer in found],

@@ -20,6 +20,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.robustness import result as robustness
 from polarcast.hpc.bench.suite import Suite
+from polarcast.hpc.cli import power
 from polarcast.hpc.cli.app import app
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.load import load_config
@@ -181,7 +182,7 @@ class TestNames:
 
 class TestFormats:
     def test_versions_are_those_of_the_code(self) -> None:
-        modules = (manifests, records, explanation, robustness, degraded, judge)
+        modules = (manifests, records, explanation, robustness, degraded, judge, power)
         known = {text for module in modules for name, text in vars(module).items() if name.endswith("FORMAT")}
         assert set(re.findall(r"polarcast-[a-z-]+/\d", FORMATS)) == known
 
