@@ -41,7 +41,8 @@ def test_ci_runs_the_script_of_the_repository() -> None:
     subprocess.run(["bash", "-n", script], check=True)
     markers = {text.partition(":")[0] for text in pytest_options()["markers"]}
     [required] = re.findall(r"REQUIRE=(\S+)", script.read_text(encoding="utf-8"))
-    assert set(required.split(",")) == markers - {"gpu", "real_data"}
+    assert set(required.split(",")) == markers - {"gpu", "real_data", "docs", "package"}
+    assert "--require docs" in script.read_text(encoding="utf-8")
 
 
 def pytest_options() -> dict[str, Any]:
