@@ -1,5 +1,5 @@
 # make demo    install, then the first radar-vs-dual-pol table
-# make test    install, then all tests
+# make test    install, then the tests of CI; make test-docs runs the commands of the documentation, and the wheel
 # make lint    ruff and mypy
 # make docs    the documentation, in build/site
 PYTHON ?= python3

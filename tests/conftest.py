@@ -21,8 +21,6 @@ from polarcast.data.synth.generate import write_archive
 from tests.support import warm
 
 PROJECT = Path(__file__).resolve().parents[1]
-WAITING = ("acceptance", "multiprocess", "journey", "browser", "docs", "package")
-"""Markers of tests that wait for their own processes, or take long."""
 _passed: Counter[str] = Counter()
 
 # A busy machine may stall any example, so examples have no deadline.
@@ -51,10 +49,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip GPU tests without a GPU. For `--dist loadgroup`, group tests by file, and all Slurm tests; order the groups.
+    """Skip GPU tests without a GPU. For `--dist loadgroup`, group tests by file, and all Slurm tests; run those first.
 
-    Slurm comes first: there is one cluster, and its tests take longest. Files with tests that wait follow, so that
-    the other workers have something to compute meanwhile, and no long file is left for the end.
+    There is one Slurm cluster, and its tests take longest.
     """
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="no GPU, or POLARCAST_TEST_GPU=1 is not set")
@@ -64,8 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {item: "slurm" if item.get_closest_marker("slurm") else item.location[0] for item in items}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
-    waiting = {groups[item] for item in items if any(item.get_closest_marker(name) for name in WAITING)}
-    items.sort(key=lambda item: (groups[item] != "slurm", groups[item] not in waiting))
+    items.sort(key=lambda item: groups[item] != "slurm")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
