@@ -1,6 +1,9 @@
 """Exceptions that the command line reports in one line: invalid input, or a failure with a known cause."""
 
+import difflib
 import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from polarcast.data.secrets import redacted
 
@@ -58,3 +61,18 @@ def shown(value: object) -> str:
     except ValueError:  # Python does not print integers of more than 4300 digits
         text = f"a {type(value).__name__}"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def nearest(
+    name: object, known: Iterable[str], current: Mapping[str, str] = MappingProxyType({}), alike: float = 0.65
+) -> str:
+    """Return the fix for a mistyped name, such as "did you mean rmse?"; empty if no known name is like it.
+
+    Args:
+        name: What was given.
+        known: Names that are known.
+        current: Former name → current one, which is suggested instead.
+        alike: Least similarity, 0 to 1, as `difflib` defines it.
+    """
+    near = difflib.get_close_matches(str(name)[:_MOST_SHOWN], [*known, *current], n=1, cutoff=alike)
+    return f"did you mean {current.get(near[0], near[0])}?" if near else ""

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,41 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Make a folder atomically: yield a new one next to it, sync its files to disk, then rename it.
+
+    The new folder is removed on failure. Its name is random, and starts with a dot.
+
+    Args:
+        path: Folder to make; there may be an empty one.
+
+    Raises:
+        BadInput: there is a folder with content, or something else.
+    """
+    place = Path(os.path.realpath(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(place)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.iterdir():
+            sync_file(file)
+        sync_folder(partial)
+        try:
+            os.rename(partial, place)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise BadInput(f"can't be made ({error.strerror})", path, "choose another folder") from None
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            raise BadInput("exists and is not empty", path, "choose another folder") from None
+        sync_folder(place.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 

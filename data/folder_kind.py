@@ -33,3 +33,8 @@ def checked_kind(folder: str | Path, own: str) -> Path:
     if kinds and own not in kinds:
         raise BadInput(f"is {kinds[0]}", folder, "choose another folder")
     return Path(folder)
+
+
+def is_new(folder: Path) -> bool:
+    """Return whether a folder is missing or empty."""
+    return not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))

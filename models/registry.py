@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from polarcast.data.errors import BadInput, shown
+from polarcast.data.errors import BadInput, nearest, shown
 from polarcast.models.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from polarcast.models.diffusion.conditional import (
     CombinedDiffusion,
@@ -15,6 +15,7 @@ from polarcast.models.diffusion.latent import LatentDiffusion, LatentDiffusionCo
 from polarcast.models.diffusion.merge import Merge, MergeConfig, ModelMean, ModelMeanConfig, Stacked, StackedConfig
 from polarcast.models.diffusion.post_process import MemberMean, MemberMeanConfig, PostProcess, PostProcessConfig
 from polarcast.models.diffusion.residual import ResidualDiffusion, ResidualDiffusionConfig
+from polarcast.models.external import ExternalConfig
 from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.nowcast.advected import Advected, AdvectedConfig
 from polarcast.models.nowcast.bagging import Bagging, BaggingConfig
@@ -50,6 +51,8 @@ class RegisteredModel:
     """Whether the model receives the target as input: its scores are an upper bound for other models, not a result."""
     any_inputs: bool = False
     """Whether the model picks what it needs from any heights and frames, and any variables that include its own."""
+    external: bool = False
+    """Whether the forecasts were made by other software, so that there is no model to train or run."""
     cost: float = 1.0
     """Time of a training step (an evaluation if the model is not trained), relative to that of the U-Net."""
 
@@ -110,12 +113,21 @@ MODELS: dict[str, RegisteredModel] = {
 }
 
 
+EXTERNAL = "external"
+"""Kind of runs that `leaderboard add` makes of forecasts. It is not in `MODELS`, whose models can be built."""
+# Other software does not say whether it depends on a seed; like a trained model, it is one of many possible ones.
+_EXTERNAL = RegisteredModel(ExternalConfig, Forecaster, (*_QPE, *_NOWCAST), trained=True, external=True)
+
+
 def get_model(name: str) -> RegisteredModel:
-    """Return the registry entry of a model.
+    """Return the registry entry of a model, or of the kind `EXTERNAL`.
 
     Raises:
-        BadInput: the name is unknown; the message lists the registered names.
+        BadInput: the name is unknown; the message lists the registered names, the nearest one first.
     """
+    if name == EXTERNAL:
+        return _EXTERNAL
     if not isinstance(name, str) or name not in MODELS:
-        raise BadInput(f"unknown model {shown(name)}", "model.name", f"choose from: {', '.join(sorted(MODELS))}")
+        fix = f"{nearest(name, MODELS)} choose from: {', '.join(sorted(MODELS))}".strip()
+        raise BadInput(f"unknown model {shown(name)}", "model.name", fix)
     return MODELS[name]

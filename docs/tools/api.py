@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polarcast
 from docs.tools.markdown import escaped, paragraphs, table
+from docs.tools.pages import ROOT
 
 PAGE = "reference/api.md"
-ROOT = Path(__file__).parents[2]
 FOLDERS = ("data", "models", "hpc", "slurm", "sweeps")
 HEAD = """# Python API
 

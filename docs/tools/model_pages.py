@@ -12,7 +12,8 @@ TITLES = {"qpe": "Rain estimation", "nowcast": "Nowcasting"}
 HEAD = """# Models
 
 `model.name` chooses a model; its other keys are set as `model.KEY=VALUE`. Anything else is described on the page
-[Configuration](configuration.md). To add a model, see [A model](../extend/model.md).
+[Configuration](configuration.md). To add a model, see [A model](../extend/model.md). Runs with the model `external`
+hold forecasts of [other software](../guides/leaderboards.md#a-model-of-other-software), and can't be trained.
 """
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polarcast._jobs import Submission, submit
-    from polarcast._run import Run, open_run, train
+    from polarcast._run import Run, add_forecasts, open_run, train
     from polarcast.data.batch import Batch
     from polarcast.data.errors import BadInput, Stopped, WorkFailed
     from polarcast.data.loading.dataset import ShardDataset, open_shards
@@ -37,6 +37,7 @@ _HOMES = {
     "Stopped": "polarcast.data.errors",
     "Submission": "polarcast._jobs",
     "WorkFailed": "polarcast.data.errors",
+    "add_forecasts": "polarcast._run",
     "compare": "polarcast.hpc.scores.event_scores",
     "load_config": "polarcast.hpc.config.load",
     "open_run": "polarcast._run",
@@ -57,6 +58,7 @@ __all__ = [
     "Stopped",
     "Submission",
     "WorkFailed",
+    "add_forecasts",
     "compare",
     "load_config",
     "open_run",

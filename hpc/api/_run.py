@@ -1,7 +1,7 @@
 """A run in Python: train it, open it, load its model, predict and evaluate with it."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -11,12 +11,22 @@ import torch
 from rich.console import Console
 from torch import Tensor, float16
 
-from polarcast.data.arguments import different, flag, frame_range, optional_whole, path_of, whole
+from polarcast.data.arguments import (
+    different,
+    flag,
+    frame_range,
+    optional_whole,
+    path_of,
+    path_text,
+    real,
+    text_of,
+    whole,
+)
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput, shown
 from polarcast.data.files import checked_output, read_json, sole_writer
 from polarcast.data.folder_kind import checked_kind
-from polarcast.hpc.config.resolve import input_spec
+from polarcast.hpc.config.resolve import input_spec, require_model
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, detect
 from polarcast.hpc.evaluation.arguments import check_split
@@ -26,6 +36,7 @@ from polarcast.hpc.evaluation.shapley.explain import BACKGROUND, WINDOWS, Explai
 from polarcast.hpc.evaluation.shapley.result import Explanation
 from polarcast.hpc.inference.predict import PredictOptions, forecast
 from polarcast.hpc.inference.prediction import Prediction
+from polarcast.hpc.leaderboard.external import ExternalModel, add_external
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.load import load_model
 from polarcast.hpc.runs.provenance import read_provenance
@@ -37,7 +48,7 @@ from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.registry import get_model
 
 OnStep = Callable[[int, int, float], None]
-_FLAG = re.compile(r"(?<![^\s(])--([a-z]\w*)")
+_FLAG = re.compile(r"(?<![^\s(])--([a-z][\w-]*)")
 
 
 class Run:
@@ -50,7 +61,8 @@ class Run:
         """The configuration."""
 
     def __repr__(self) -> str:
-        state = "trained" if self.is_trained else "not fully trained"
+        trained = "trained" if self.is_trained else "not fully trained"
+        state = "made by other software" if _is_external(self.config) else trained
         return f"Run({str(self.path)!r}: {self.config.model['name']}, {self.config.arm}, {state})"
 
     @property
@@ -146,10 +158,11 @@ class Run:
             The scores; any metric by name, such as `scores["csi@threshold=10"]`.
 
         Raises:
-            BadInput: both split and archive are given, the run is not trained, its shards are not in a local folder
-                and it is not trusted, or the data lack what it reads.
+            BadInput: both split and archive are given, the run is not trained or has no model, its shards are not in a
+                local folder and it is not trusted, or the data lack what it reads.
         """
         place = None if archive is None else path_of(archive, "archive")
+        require_model(self.config, self.path, "use run.scores")
         with _named_as_arguments(), ProgressBoard(Console(stderr=True, quiet=True)) as board:
             found = evaluate_records(self._folder, place, split, board, World())
         return EventScores(found.records, _is_random(self.config))
@@ -226,6 +239,10 @@ def _is_random(config: RunConfig) -> bool:
     return config.base is not None or get_model(config.model["name"]).trained
 
 
+def _is_external(config: RunConfig) -> bool:
+    return get_model(config.model["name"]).external
+
+
 def _device(name: Any) -> torch.device:
     """Return a device on which tensors can be made. Raises BadInput for anything else."""
     try:
@@ -236,12 +253,21 @@ def _device(name: Any) -> torch.device:
 
 
 @contextmanager
-def _named_as_arguments() -> Iterator[None]:
-    """Name arguments in errors as in Python, not as options of the command line: `members`, not `--members`."""
+def _named_as_arguments(**others: str) -> Iterator[None]:
+    """Name arguments in errors as in Python, not as options of the command line: `members`, not `--members`.
+
+    Args:
+        others: Name of an option → that of the argument, where they differ.
+    """
+
+    def argument(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return others.get(name, name)
+
     try:
         yield
     except BadInput as error:
-        raise BadInput(*(_FLAG.sub(r"\1", part) for part in (error.what, error.where, error.fix))) from None
+        raise BadInput(*(_FLAG.sub(argument, part) for part in (error.what, error.where, error.fix))) from None
 
 
 def _checked(forecast: Callable[..., Tensor], inputs: InputSpec) -> Callable[..., Tensor]:
@@ -305,3 +331,50 @@ def train(config: RunConfig, out: str | Path, on_step: OnStep | None = None) -> 
     with sole_writer(folder.path, world.is_first):
         train_run(config, folder, world, on_step)
     return Run(folder.path, trust=True)
+
+
+def add_forecasts(
+    out: str | Path,
+    forecasts: str | Path | Mapping[str, Any],
+    shards: str | Path,
+    *,
+    arm: str = "radar",
+    label: str | None = None,
+    heights_km: Sequence[float] | None = None,
+    seen_frames: int | None = None,
+) -> Run:
+    """Score forecasts of other software, and make a run of them, as `polarcast leaderboard add` does.
+
+    Its `scores` can be compared with those of other runs on the same shards, and leaderboards rank it. It has no model.
+
+    Args:
+        out: Folder of the run; it must be new or empty.
+        forecasts: Forecasts of all test windows, an .npz file or arrays by name: `event` (n,), the event of each
+            window, `frame` (n,), its first frame, and `forecast`, (n, m, y, x) in mm/h for rain, or (n, m, t, z, y, x)
+            in dBZ for zh at t lead times and z heights.
+        shards: Folder of the shards.
+        arm: What the model read: radar (ZH) or dualpol.
+        label: What the model is called.
+        heights_km: Heights of a nowcast along z; all of the shards by default.
+        seen_frames: Input frames of a nowcast; found from its windows by default.
+
+    Returns:
+        The run, with its scores.
+
+    Raises:
+        BadInput: the folder is not new; shapes, windows or lead times do not fit the shards; or a value at an observed
+            pixel is not finite.
+    """
+    folder, location = path_of(out, "out"), path_text(shards, "shards")
+    source = forecasts if isinstance(forecasts, Mapping) else path_of(forecasts, "forecasts")
+    if heights_km is not None:
+        different(heights_km, "heights_km")
+    model = ExternalModel(
+        text_of(arm, "arm", "dualpol"),
+        None if label is None else text_of(label, "label", "our CNN"),
+        None if heights_km is None else tuple(real(height, "heights_km") for height in heights_km),
+        None if seen_frames is None else whole(seen_frames, "seen_frames", 1),
+    )
+    with _named_as_arguments(heights="heights_km"):
+        add_external(folder, source, location, model)
+    return Run(folder, trust=True)

@@ -8,8 +8,9 @@ from typer.core import TyperGroup
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, write_text
+from polarcast.data.folder_kind import is_new
 from polarcast.hpc.cli.checks import check_folders, checked_run
-from polarcast.hpc.utils.console import Json, plain, print_json, print_text
+from polarcast.hpc.utils.console import Json, plain, print_json, print_text, split_numbers
 
 _SENT = Path("runs") / "leaderboard"
 """Folder of what is sent to W&B."""
@@ -29,7 +30,7 @@ app = typer.Typer(cls=_RankByDefault, no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """Rank runs that were scored on the same data, or add a run made elsewhere.
+    """Rank runs that were scored on the same data, or add forecasts or runs made elsewhere.
 
     `leaderboard FOLDER…` is short for `leaderboard rank FOLDER…`, whose options `leaderboard rank --help` shows.
 
@@ -64,7 +65,8 @@ def rank(
     from polarcast.hpc.leaderboard.ranking import make_boards
     from polarcast.hpc.scores.query import parse_score
 
-    boards = make_boards(find_entries(folders), parse_score(score) if score else None)
+    wanted = parse_score(score) if score else None
+    boards = make_boards(find_entries(folders), wanted)
     for path, content in ((html, as_page), (csv, as_csv)):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,23 +84,41 @@ def rank(
 
 @app.command()
 def add(
-    run: Annotated[Path, typer.Argument(help="Folder of a run made elsewhere.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run made elsewhere; or a new one, to make a run.")],
     forecasts: Annotated[
-        Path | None, typer.Option(help="Forecasts of the run: .npz with event, frame and forecast.")
+        Path | None, typer.Option(help="Forecasts of all test windows: .npz with event, frame and forecast.")
     ] = None,
-    shards: Annotated[str | None, typer.Option(help="Shards that it was scored on.")] = None,
+    shards: Annotated[str | None, typer.Option(help="Shards to score the forecasts on.")] = None,
+    arm: Annotated[str | None, typer.Option(help="New run: what the model read, radar (default) or dualpol.")] = None,
+    label: Annotated[str | None, typer.Option(help="New run: what the model is called.")] = None,
+    heights: Annotated[
+        str | None, typer.Option(help="New run: heights of a nowcast in km; all of the shards by default.")
+    ] = None,
+    seen_frames: Annotated[
+        int | None, typer.Option(help="New run: input frames of a nowcast; found from its windows by default.")
+    ] = None,
     as_json: bool = Json,
 ) -> None:
-    """Verify the scores of a run made elsewhere, and add it to the leaderboard; runs made here need no verification.
+    """Make a run of forecasts of other software, or verify the scores of a run made elsewhere.
+
+    A new folder gets the scores of the forecasts. Those of an existing run are compared with them. Runs that were made
+    on this machine need no verification.
+
+    Example: polarcast leaderboard add runs/mine --forecasts mine.npz --shards shards --label "our CNN"
 
     Example: polarcast leaderboard add runs/theirs --forecasts theirs.npz --shards shards
     """
     if (forecasts is None) != (shards is None):
         missing = "--shards" if shards is None else "--forecasts"
-        raise BadInput(
-            "forecasts are verified on the shards that they were scored on", missing, "give both, or neither"
-        )
+        raise BadInput("forecasts are scored on shards", missing, "give both, or neither")
+    of_new = {"--arm": arm, "--label": label, "--heights": heights, "--seen-frames": seen_frames}
+    if forecasts is not None and shards is not None and is_new(run):
+        levels = split_numbers(heights, "--heights")
+        _make(run, forecasts, shards, as_json, arm, label, levels, seen_frames)
+        return
     checked_run(run)
+    if option := next((name for name, value in of_new.items() if value is not None), None):
+        raise BadInput("describes a new run, and this one exists", option, "remove it, or give a new folder")
     from polarcast.hpc.leaderboard.verify import add as verify
     from polarcast.hpc.utils.text import printable
 
@@ -108,3 +128,29 @@ def add(
     else:
         standing = "verified" if result["verified"] else f"unverified, {result['reason']}"
         print_text(plain(f"{printable(run)}: {standing}"))
+
+
+def _make(
+    folder: Path,
+    forecasts: Path,
+    shards: str,
+    as_json: bool,
+    arm: str | None,
+    label: str | None,
+    heights: list[float] | None,
+    seen_frames: int | None,
+) -> None:
+    """Make a run of forecasts of other software, and report it."""
+    if not forecasts.is_file():  # before torch is imported
+        raise BadInput("no such file", forecasts, "give an .npz file with event, frame and forecast")
+    checked_output(folder, is_folder=True)
+    from polarcast.hpc.leaderboard.external import ExternalModel, add_external
+    from polarcast.hpc.utils.text import printable
+
+    levels = None if heights is None else tuple(heights)
+    made = add_external(folder, forecasts, shards, ExternalModel(arm or "radar", label, levels, seen_frames))
+    if as_json:
+        print_json({"run": printable(folder), **made})
+    else:
+        scored = f"{made['events']} event{'s' * (made['events'] != 1)} scored, {made['task']}, {made['arm']}"
+        print_text(plain(f"{printable(folder)}: verified, {scored}"))

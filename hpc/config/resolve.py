@@ -34,9 +34,12 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     """Resolve the model, channel widths, inputs and base of a configuration.
 
     Raises:
-        BadInput: `match_params` can't be met near the configured widths, or the base run reads other inputs.
+        BadInput: it is of a model of other software, `match_params` can't be met near the configured widths, or the
+            base run reads other inputs.
     """
+    require_model(config)
     for base in config.bases:
+        require_model(base.config, base.run, "choose another base run")
         _check_inputs_of_base(config, base.config)
     bases = tuple(resolve(base.config) for base in config.bases)
     settings = model_config(config)
@@ -45,6 +48,12 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     if resolved.model.has_widths:
         settings.widths = _widths(resolved)
     return resolved
+
+
+def require_model(config: RunConfig, where: object = "model.name", fix: str = "choose another model") -> None:
+    """Raise BadInput if the forecasts of a run were made by other software."""
+    if get_model(config.model["name"]).external:
+        raise BadInput("its forecasts were made by other software, so it has no model", where, fix)
 
 
 def input_spec(config: RunConfig, variables: tuple[str, ...]) -> InputSpec:

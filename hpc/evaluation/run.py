@@ -7,6 +7,7 @@ from typing import Any
 from polarcast.data.errors import BadInput, shown
 from polarcast.data.shards.manifest import NAME, Manifest
 from polarcast.data.shards.source import ShardSource
+from polarcast.hpc.config.resolve import require_model
 from polarcast.hpc.distributed.process_group import gather, join
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.arguments import check_split
@@ -104,6 +105,7 @@ def evaluate_records(
     output = _output(run, split) if archive is None else _output_on(run, name)
     if recorded:
         return Evaluation(read_records(output.scores), name, output.scores)
+    require_model(run.config(), run.path, "add --recorded to see its scores")
     cache = output.scores.parent
     manifest = own_shards(run, split) if archive is None else archive_shards(archive, cache, board, world)
     with board.stage("evaluate", "frames", 1) as done:

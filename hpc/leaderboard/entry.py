@@ -20,6 +20,7 @@ from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.utils.text import printable
+from polarcast.models.registry import get_model
 
 SCORES_FILE, VERIFIED_FILE = "scores.parquet", "verified.json"
 _SKIPPED = ("checkpoints", "ray", "archive", "shards")
@@ -69,6 +70,17 @@ class Entry:
     def name(self) -> str:
         """Name of its folder."""
         return printable(self.path.name)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether its forecasts were made by other software."""
+        return get_model(self.config.model["name"]).external
+
+    @property
+    def model(self) -> str:
+        """Kind of its model; of a model of other software, the label if it has one."""
+        config = self.config.model
+        return _one_line(config.get("label") or config["name"]) if self.is_external else str(config["name"])
 
     @property
     def data(self) -> str:
@@ -135,6 +147,8 @@ class Entry:
 def find_entries(folders: Sequence[Path]) -> list[Entry]:
     """Find all runs in folders, at any depth, each once; trials of sweeps only if they are scored.
 
+    A link is followed if it leads to a run. Links to other folders are not: they may lead anywhere, and in circles.
+
     Raises:
         BadInput: a folder is missing, or no folder contains a scored run.
     """
@@ -154,9 +168,8 @@ def lookup(tree: Any, *keys: str) -> Any:
 
 
 def _runs_in(folder: Path) -> Iterator[Path]:
-    is_scored = os.path.lexists(folder / SCORES_FILE)
-    if is_scored or os.path.lexists(folder / RUN_FILE):
-        if is_scored or folder.parent.parent.name != "trials":
+    if _is_run(folder):
+        if os.path.lexists(folder / SCORES_FILE) or folder.parent.parent.name != "trials":
             yield folder
         return
     try:
@@ -164,8 +177,16 @@ def _runs_in(folder: Path) -> Iterator[Path]:
     except OSError:
         return
     for path in inside:
-        if os.path.isdir(path) and path.name not in _SKIPPED and not os.path.islink(path):
+        if path.name in _SKIPPED or path.name.startswith(".") or not os.path.isdir(path):
+            continue
+        if not os.path.islink(path):
             yield from _runs_in(path)
+        elif _is_run(target := path.resolve()):
+            yield from _runs_in(target)
+
+
+def _is_run(folder: Path) -> bool:
+    return any(os.path.lexists(folder / name) for name in (SCORES_FILE, RUN_FILE))
 
 
 def _problem_of(name: str, read: Callable[[], object]) -> str:

@@ -52,8 +52,8 @@ def _interval_name(board: Board) -> str:
 
 
 def _caption(board: Board) -> str:
-    what = "ratio to" if board.score.metric.scale == RATIO else "difference from"
-    lines = [f"= no difference from the first shown: the {_interval_name(board)} of the {what} it includes no effect"]
+    what, equal = ("ratio to", 1) if board.score.metric.scale == RATIO else ("difference from", 0)
+    lines = [f"= no difference from the first shown: the {_interval_name(board)} of the {what} it includes {equal}"]
     if board.score.metric.scale == DISTANCE:
         lines[0] += ", or both scores may be as near to the best value"
     if _lacks_seeds(board):

@@ -1,7 +1,8 @@
 """Rank runs by a score and mark ties with the first."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.leaderboard.entry import SCORES_FILE, VERIFIED_FILE, Entry, lookup
-from polarcast.hpc.scores.query import Score
+from polarcast.hpc.scores.query import ALWAYS, Score
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.aggregation import POOLED
 from polarcast.hpc.scores.stats.bootstrap import Interval
@@ -51,7 +52,7 @@ class Place:
         """Return a flat dict for tables and JSON."""
         entry = self.entry
         return {
-            "rank": self.rank, "run": entry.name, "model": entry.config.model["name"], "arm": entry.config.arm,
+            "rank": self.rank, "run": entry.name, "model": entry.model, "arm": entry.config.arm,
             "seed": entry.config.seed,
             "value": _number(self.value), "low": _number(self.low), "high": _number(self.high),
             "tied": self.is_tied, "one_seed": self.lacks_seeds, "events": self.events,
@@ -148,15 +149,51 @@ def _board(task: str, data: str, entries: Sequence[Entry], score: Score) -> Boar
     reasons = {entry: _reason(entry, score) for entry in entries}
     unranked = [(entry, reason) for entry, reason in reasons.items() if reason]
     ranked = [(entry, entry.records) for entry, reason in reasons.items() if not reason]
-    # Rank only runs with the most common set of events; scores on another set are not comparable.
-    usual, _ = max(Counter(tuple(records.events) for _, records in ranked).items(), key=lambda n: n[1], default=((), 0))
-    kept = [(entry, records) for entry, records in ranked if tuple(records.events) == usual]
-    unranked += [(entry, "scored on other events") for entry, records in ranked if tuple(records.events) != usual]
-    places = _places(kept, score)
+    # Scores of other storms, lead times or windows are not comparable: rank the runs with the most common ones.
+    for key, reason in _SAME.items():
+        ranked, others = _most_common(ranked, [key(records, score) for _, records in ranked])
+        unranked += [(entry, reason) for entry in others]
+    places = _places(ranked, score)
     placed = {place.entry for place in places}
-    unranked += [(entry, f"{score} is undefined on its events") for entry, _ in kept if entry not in placed]
+    unranked += [(entry, f"{score} is undefined on its events") for entry, _ in ranked if entry not in placed]
     archive = next((_archive_of(entry) for entry in entries), "")
     return Board(task, data, archive, score, places, unranked)
+
+
+def _most_common(
+    runs: list[tuple[Entry, Records]], keys: Sequence[Hashable]
+) -> tuple[list[tuple[Entry, Records]], list[Entry]]:
+    """Return the runs with the most common key, or with an unknown one (None), and the others."""
+    [(usual, _)] = Counter(key for key in keys if key is not None).most_common(1) or [(None, 0)]
+    pairs = list(zip(runs, keys, strict=True))
+    kept = [run for run, key in pairs if key in (None, usual)]
+    return kept, [entry for (entry, _), key in pairs if key not in (None, usual)]
+
+
+def _events(records: Records, score: Score) -> Hashable:
+    return tuple(records.events.tolist())
+
+
+def _coordinates(records: Records, score: Score) -> Hashable:
+    """Return the lead times and heights that a score sums up."""
+    protocol = records.protocol
+    return tuple(tuple(protocol.axis(axis)[i] for i in score.indices(axis, protocol)) for axis in ALWAYS)
+
+
+def _windows(records: Records, score: Score) -> Hashable:
+    """Return the number of windows of each event; None for records that do not count pixels."""
+    if "observed" not in records.sums:
+        return None
+    pixels = records.sums["observed"][..., 0]
+    return tuple((pixels.reshape(len(pixels), -1)[:, 0] / math.prod(records.protocol.shape)).tolist())
+
+
+_SAME: dict[Callable[[Records, Score], Hashable], str] = {
+    _events: "scored on other events",
+    _coordinates: "scored at other lead times or heights",
+    _windows: "scored on other windows of the events",
+}
+"""What must be the same for all ranked runs → reason of those that differ."""
 
 
 def _reason(entry: Entry, score: Score) -> str:
@@ -204,7 +241,7 @@ def _places(runs: Sequence[tuple[Entry, Records]], score: Score) -> list[Place]:
 
 
 def _is_certain(worse: Sums, better: Sums) -> bool:
-    """Return whether the interval of the paired comparison excludes no effect.
+    """Return whether the interval of the paired comparison excludes zero.
 
     Each run is a training of its own: the events' interval decides, because the variation between runs is unknown.
     """

@@ -8,7 +8,7 @@ import torch
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.config.digest import digest
-from polarcast.hpc.config.resolve import ResolvedConfig, resolve
+from polarcast.hpc.config.resolve import ResolvedConfig, require_model, resolve
 from polarcast.hpc.config.schema import BaseRun
 from polarcast.hpc.distributed.world import World, device_of
 from polarcast.hpc.runs import checkpoint
@@ -47,9 +47,11 @@ def load_model(run: RunFolder, world: World) -> Forecaster:
     """Load the model of a finished run, in evaluation mode, on the device of this process.
 
     Raises:
-        BadInput: the folder is not a run, the run is not fully trained, or its weights are damaged or of another model.
+        BadInput: the folder is not a run, the run is not fully trained or of a model of other software, or its weights
+            are damaged or of another model.
     """
     config = run.config()
+    require_model(config, run.path, "use its stored scores")
     if not run.is_trained:
         raise BadInput("the run is not fully trained", run.path, "continue it with: polarcast train")
     resolved = resolve(config)

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from polarcast.data.arguments import text_of
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, nearest
 from polarcast.hpc.scores import support
 from polarcast.hpc.scores.metrics import GAIN_AXIS, METRICS, Metric
 from polarcast.hpc.scores.protocol import Protocol
@@ -193,7 +193,8 @@ def parse_score(text: str) -> Score:
     """
     name, _, rest = text_of(text, "score", "rmse").strip().partition("@")
     if name not in METRICS:
-        raise BadInput(f"unknown metric {name!r}", "metrics", f"choose from: {', '.join(METRICS)}")
+        fix = f"{nearest(name, METRICS)} choose from: {', '.join(METRICS)}".strip()
+        raise BadInput(f"unknown metric {name!r}", "metrics", fix)
     pairs = [part.partition("=") for part in rest.split(",")] if rest else []
     score = Score(name, {key.strip(): value.strip() for key, _, value in pairs})
     _ = score.family_name

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from polarcast.data.errors import BadInput, as_one_line
+from polarcast.data.errors import BadInput, as_one_line, nearest
 
 _PACKAGE = Path(__file__).parents[2]
 PRESETS = _PACKAGE / "hpc" / "config" / "presets"
@@ -27,8 +27,9 @@ def yaml_source(source: str, built_in: Path, what: str) -> Path:
     except (OSError, ValueError):  # such as a name that is too long
         is_file = False
     if not is_file:
-        names = ", ".join(sorted(p.stem for p in built_in.glob("*.yaml")))
-        raise BadInput(f"no such {what}", source, f"choose from: {names}; or give a YAML file")
+        names = sorted(p.stem for p in built_in.glob("*.yaml"))
+        fix = f"{nearest(source, names)} choose from: {', '.join(names)}; or give a YAML file"
+        raise BadInput(f"no such {what}", source, fix.strip())
     return path
 
 

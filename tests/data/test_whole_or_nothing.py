@@ -1,7 +1,9 @@
 """Files that people keep are whole: on a full disk the earlier file stays, and nothing else is left."""
 
 import errno
+import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 
 from polarcast.data.archive import Archive, open_archive, write_event
+from polarcast.data.errors import BadInput
 from polarcast.data.explore import figures
 from polarcast.data.explore.describe import describe_event
-from polarcast.data.files import write_json
+from polarcast.data.files import new_folder, write_json
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.quicklook import draw_event
 from polarcast.data.ingest.volumes.events import save_gridded
@@ -76,3 +79,46 @@ def test_a_full_disk_leaves_the_earlier_note_of_an_event(tmp_path: Path) -> None
     with full_disk(), pytest.raises(OSError, match=TOO_LARGE):
         write_event_note(tmp_path, 0, {"units": "x" * 200})
     assert [p.read_bytes() for p in (tmp_path / "events").iterdir()] == [before]
+
+
+def test_a_new_folder_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty", "deep/er"):
+        with new_folder(tmp_path / name) as partial:
+            (partial / "a").write_text("1")
+            assert not (tmp_path / name / "a").exists()
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["a"]
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "empty", "deep"}
+
+
+def fill(folder: Path, size: int = 1, meanwhile: Callable[[], object] = lambda: None) -> None:
+    with new_folder(folder) as partial:
+        (partial / "a").write_bytes(bytes(size))
+        meanwhile()
+
+
+def test_a_folder_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    theirs = tmp_path / "new" / "theirs"
+    with pytest.raises(BadInput, match="exists and is not empty"):
+        fill(tmp_path / "new", meanwhile=lambda: (theirs.parent.mkdir(), theirs.write_text("2")))
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "theirs"]
+
+
+def test_a_full_disk_leaves_no_folder(tmp_path: Path) -> None:
+    with full_disk(), pytest.raises(OSError, match=TOO_LARGE):
+        fill(tmp_path / "new", 200)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_leaves_no_folder_of_this_name(tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:
+        with new_folder(tmp_path / "new") as partial:
+            (partial / "a").write_text("1")
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".new.")
+    with new_folder(tmp_path / "new") as partial:
+        (partial / "a").write_text("2")
+    assert (tmp_path / "new" / "a").read_text() == "2"

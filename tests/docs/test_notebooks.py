@@ -58,11 +58,10 @@ def test_lines_fit_the_page(path: Path) -> None:
     assert [line for cell in read(path).cells for line in cell.source.splitlines() if len(line) > 120] == []
 
 
-def test_only_the_own_model_needs_inner_functions() -> None:
-    """The other two use what `import polarcast` gives."""
-    assert [path.stem for path in NOTEBOOKS if any(INNER.search(block.text) for block in code_of(path))] == [
-        "score-your-own-model"
-    ]
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_uses_public_names_only(path: Path) -> None:
+    """What `import polarcast` gives, and commands."""
+    assert [block.text for block in code_of(path) if INNER.search(block.text)] == []
 
 
 def test_a_wrong_cell_is_found(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def records(error: float = 1.0, events: int = 8) -> Records:
         name: error * draw.uniform(1, 2, (events, 1, 1, *family.shape(protocol))).round(3)
         for name, family in families(protocol).items()
     }
-    sums["observed"][..., 2] = sums["observed"][..., 1]  # a forecast at every observed pixel
+    sums["observed"][:] = 8 * 8  # one window of each event, observed everywhere, with a forecast at every pixel
     return Records(protocol, np.arange(events), sums)
 
 

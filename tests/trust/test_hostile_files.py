@@ -28,7 +28,7 @@ from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.bench.figures.source import Kept
 from polarcast.hpc.bench.worker import read_progress
 from polarcast.hpc.config.stored import read_stored
-from polarcast.hpc.leaderboard import verify
+from polarcast.hpc.leaderboard import forecasts
 from polarcast.hpc.leaderboard.entry import Entry
 from polarcast.hpc.runs.checkpoint import problem_of
 from polarcast.hpc.runs.folder import RunFolder
@@ -236,7 +236,7 @@ def claiming_npz(path: Path, *names: str) -> None:
 
 def test_forecasts_do_not_claim_more_than_their_file(tmp_path: Path) -> None:
     claiming_npz(tmp_path / "f.npz", "event", "frame", "forecast")
-    assert "claims the shape" in refusal(lambda: verify._read(tmp_path / "f.npz"))
+    assert "claims the shape" in refusal(lambda: forecasts.read_forecasts(tmp_path / "f.npz"))
 
 
 @pytest.mark.parametrize("write", [*SPECIAL.values(), lambda path: claiming_npz(path, "radar", "observed")])

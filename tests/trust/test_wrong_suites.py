@@ -79,6 +79,11 @@ SUITES: dict[str, tuple[Any, str]] = {
     "a negative seed of data": (with_data(seed=-1), "seed"),
     "a split of NaN": ({"data": {"synth": SYNTH, "split": "nan/nan/nan"}}, "nan"),
     "an unknown split": ({"data": {"synth": SYNTH, "split": "half"}}, "half"),
+    "two shares": ({"data": {"synth": SYNTH, "split": "0.9/0.3"}}, "data.split: unknown split rule '0.9/0.3'"),
+    "shares above one": ({"data": {"synth": SYNTH, "split": "0.9/0.3/0.1"}}, "data.split: the shares 0.9/0.3/0.1"),
+    "a split without test events": (
+        {"data": {"synth": SYNTH, "split": "0.9/0.1/0"}}, "data.split: no event left for test"
+    ),
     "a missing archive": ({"data": {"archive": "nowhere/at-all"}}, "nowhere/at-all"),
     "more events than synth makes": (with_data(events=500_000), "100000"),
     "a larger field than synth makes": (with_data(size=8192), "4096"),
@@ -124,7 +129,8 @@ def test_a_wrong_suite_makes_no_data(tmp_path: Path, polarcast_here: Run, wrong:
     [
         (("--workers", "0"), "--workers"),
         (("--workers", "-2"), "--workers"),
-        (("--split", "nan/nan/nan"), "nan"),
+        (("--split", "nan/nan/nan"), "--split: the shares nan/nan/nan"),
+        (("--split", "0.9/0.3"), "--split: unknown split rule '0.9/0.3'"),
         (("--archive", "/nowhere/at-all"), "/nowhere/at-all"),
         (("--out", "/dev/null/x"), "/dev/null"),
         (("--out", "mine.yaml"), "mine.yaml"),

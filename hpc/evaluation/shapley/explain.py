@@ -20,7 +20,7 @@ from polarcast.data.files import checked_output, sole_writer
 from polarcast.data.loading.reader import Reader
 from polarcast.hpc.config.difference import first_difference
 from polarcast.hpc.config.digest import digest
-from polarcast.hpc.config.resolve import input_spec
+from polarcast.hpc.config.resolve import input_spec, require_model
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, device_of, set_up_torch
 from polarcast.hpc.evaluation.evaluate import protocol_of
@@ -208,6 +208,7 @@ def _common_config(runs: Sequence[RunFolder]) -> RunConfig:
     """Return the configuration of the first run. Raises BadInput unless the others differ from it in the seed only."""
     first, *others = configs = [run.config() for run in runs]
     for run, config in zip(runs, configs, strict=True):
+        require_model(config, run.path, "explain another run")
         if not run.is_trained:
             raise BadInput("the run is not fully trained", run.path, "continue it with: polarcast train")
         if get_model(config.model["name"]).sees_truth:

@@ -134,7 +134,7 @@ def test_a_board_says_what_one_run_of_a_model_can_not_tell(tmp_path: Path) -> No
     nets, laws = only_board(tmp_path / "net"), only_board(tmp_path / "laws")
     shown = terminal_table(nets)
     assert "events' interval" in [column.header for column in shown.columns]
-    assert "the events' interval of the ratio to it includes no effect" in str(shown.caption)
+    assert "the events' interval of the ratio to it includes 1" in str(shown.caption)
     assert "Each run is one training" in str(shown.caption)
     assert "RMSE [mm/h] ↓" in str(shown.title).replace("\\[", "[")
     shown = terminal_table(laws)
