@@ -19,11 +19,22 @@ _GROUPS_FIX = "give smaller groups by a table, --groups TABLE"
 
 Splits = dict[str, tuple[int, ...]]
 _Group = tuple[int, ...]
+_RULES = ("all-test", "paper")
 
 
 def default_rule(events: Sequence[int], groups: Mapping[int, str] | None = None) -> str:
     """Return the default shares of train, validation and test, or `all-test` for fewer than three groups."""
     return DEFAULT_RULE if len(_drawn(events, 0, groups)) >= len(SPLITS) else "all-test"
+
+
+def check_rule(rule: str) -> None:
+    """Check a rule that assigns events to splits.
+
+    Raises:
+        BadInput: Unknown rule, or shares that do not sum to 1.
+    """
+    if rule not in _RULES:
+        _parse_shares(rule)
 
 
 def assign(events: Sequence[int], rule: str, seed: int = 0, groups: Mapping[int, str] | None = None) -> Splits:
@@ -50,7 +61,7 @@ def assign(events: Sequence[int], rule: str, seed: int = 0, groups: Mapping[int,
     tested = max(test > 0, round(test * len(events)))
     if len(drawn) < len(SPLITS) <= len(events):
         found = f"{len(events)} events of {_count(drawn)} can't fill train, validation and test"
-        raise BadInput(found, "split", f"use --split all-test, or {_GROUPS_FIX}")
+        raise BadInput(found, "split", f"use the split all-test, or {_GROUPS_FIX}")
     later = 1 + (test > 0)
     in_validation, left = _take(drawn, held_out, leave=later if held_out + tested < len(events) else 0)
     in_test, in_train = _take(left, tested, leave=later - 1 if held_out + tested < len(events) else 0)
@@ -132,7 +143,8 @@ def _checked(train: Sequence[int], validation: Sequence[int], test: Sequence[int
     splits = {n: tuple(sorted(e)) for n, e in zip(SPLITS, (train, validation, test), strict=True)}
     empty = [name for name, members in splits.items() if not members]
     if empty:
-        raise BadInput(f"no event left for {', '.join(empty)}", "split", "add events, or use --split all-test")
+        what = f"no event left for {', '.join(empty)}"
+        raise BadInput(what, "split", "add events, change the shares, or use the split all-test")
     return splits
 
 

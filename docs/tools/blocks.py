@@ -11,7 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from docs.tools.pages import ROOT, pages
+
+__all__ = ["EXTEND", "LANGUAGES", "ROOT", "Block", "Command", "blocks", "commands", "pages"]
+
 LANGUAGES = ("bash", "python")
 EXTEND = "docs/extend/"
 _FENCE = re.compile(r"^(?P<indent> *)(?P<marks>```+) *(?P<language>[\w+-]+)(?P<info>.*)$")
@@ -119,11 +122,6 @@ def _without_control(words: Sequence[str]) -> tuple[str, ...]:
         rest.pop(0)
     rest = _bare(rest)
     return () if rest and rest[0] in _LOOPS else tuple(rest)
-
-
-def pages(root: Path = ROOT) -> list[Path]:
-    """Return the pages whose blocks are checked."""
-    return [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path, root: Path = ROOT) -> list[Block]:

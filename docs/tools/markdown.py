@@ -1,7 +1,7 @@
-"""Markdown of the generated pages: text of docstrings, code spans and tables."""
+"""Markdown of generated pages and tables: text of docstrings, code spans, tables, and parts between marks."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _CODE = re.compile(r"(`[^`]+`)")
 _SPECIAL = str.maketrans({"<": "&lt;", "*": r"\*", "{": "&#123;", "[": r"\[", "_": r"\_"})
@@ -26,6 +26,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of cells in Markdown."""
     lines = [list(columns), ["---"] * len(columns), *map(list, rows)]
     return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def filled(text: str, parts: Mapping[str, str]) -> str:
+    """Replace what stands between `<!-- NAME -->` and `<!-- end of NAME -->`, for each part that a page has."""
+    for name, part in parts.items():
+        start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+        if start in text:
+            before, after = text.index(start) + len(start), text.index(end)
+            text = text[:before] + part + text[after:]
+    return text
 
 
 def wide(text: str) -> str:

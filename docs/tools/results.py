@@ -23,11 +23,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from docs.tools import coverage_page, power_page, question_four_page
+from docs.tools.markdown import table as markdown
+from docs.tools.pages import ROOT, pages
 from polarcast.hpc.scores.wording import effect, size
-from tests.support import coverage_page, power_page, question_four_page
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "docs/results"
 Result = Mapping[str, Any]
 ORIGIN = ("command", "revision", "machine", "date")
 MARK = re.compile(r"(?<!`)<!-- (?:(?P<kind>table|origin|value|end): (?P<name>[^>]+?)|(?P<short>end)) -->")
@@ -38,7 +38,7 @@ OTHER_PAGES: Mapping[Path, Callable[[str], str]] = {
     coverage_page.PAGE: coverage_page.page_with_tables,
     coverage_page.ARMS_PAGE: coverage_page.page_with_tables,
     power_page.PAGE: power_page.page_with_tables,
-    question_four_page.PAGE: lambda text: question_four_page.page_with_tables(text, _read(question_four_page.RESULT)),
+    question_four_page.PAGE: question_four_page.page_with_tables,
 }
 """Pages with tables that have a maker of their own, and the makers."""
 OTHER_RESULTS = {*coverage_page.TABLES, "coverage-effects", *power_page.TABLES, "question-four"}
@@ -128,20 +128,13 @@ def table_text(name: str, results: Mapping[str, Result]) -> str:
     """Return the table or the sentences of a result, its note, and where it comes from."""
     found = find(name, results)
     if "table" in found:
-        body = markdown([found["table"]["columns"], *found["table"]["rows"]])
+        body = markdown(found["table"]["columns"], found["table"]["rows"]).rstrip()
     elif "lines" in found:
         body = "\n".join(f"- {line}" for line in found["lines"])
     else:
         raise ResultsError(f"{name}.json: no table")
     note = [found["note"]] if found.get("note") else []
     return "\n\n".join([body, *note, origin_text(name, results)])
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, the first row of it the head."""
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def origin_text(name: str, results: Mapping[str, Result]) -> str:
@@ -259,11 +252,6 @@ def used(texts: Iterable[str], results: Mapping[str, Result]) -> set[str]:
     names = {mark.name.split(".")[0] for text in texts for mark in marks(text) if mark.kind != "end"}
     sources = {results[name]["source"] for name in names if "source" in results.get(name, {})}
     return names | sources | OTHER_RESULTS
-
-
-def pages(root: Path = ROOT) -> list[Path]:
-    """Return the pages that may show results."""
-    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
 
 
 def render_all(root: Path = ROOT) -> tuple[dict[Path, tuple[str, str]], list[str]]:

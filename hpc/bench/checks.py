@@ -64,8 +64,16 @@ def check_data(data: DataSpec, shards: Path) -> KnownData:
     if data.archive is not None:
         return _known_of_archive(open_archive(Path(data.archive)), data.split)
     _check_synth(data.synth)
-    splits = assign(range(data.synth.events), data.split)
+    splits = _assigned(range(data.synth.events), data.split)
     return KnownData((data.synth.size,) * 2, VARIABLES, HEIGHTS_KM, splits, data.synth.frames)
+
+
+def _assigned(events: Sequence[int], rule: str, groups: Mapping[int, str] | None = None) -> Splits:
+    """Assign events to splits by the rule of a suite or space."""
+    try:
+        return assign(events, rule, groups=groups)
+    except BadInput as error:
+        raise error.at("data.split") from None
 
 
 def known_of(manifest: Manifest) -> KnownData:
@@ -75,7 +83,7 @@ def known_of(manifest: Manifest) -> KnownData:
 
 def _known_of_archive(archive: Archive, split: str) -> KnownData:
     groups = groups_of(archive).names
-    splits = assign(sorted(archive.frames), split, groups=groups)
+    splits = _assigned(sorted(archive.frames), split, groups)
     event, frames = max(archive.frames.items(), key=lambda item: len(item[1]))
     if not frames:
         raise BadInput("the archive has no frames", archive.root, "add data_dir_NNN/frame_MMM.npy to each folder")

@@ -87,7 +87,7 @@ def _about_comparisons(table: ComparisonTable) -> list[str]:
     if not table.tests:
         return notes
     tests = f"{table.tests} test{'s' * (table.tests != 1)}"
-    notes.append(f"* 95% interval excludes no effect; ** also after Holm correction for the {tests} of this table.")
+    notes.append(f"* 95% interval excludes zero; ** also after Holm correction for the {tests} of this table.")
     return [*notes, _detectable(table, found)]
 
 

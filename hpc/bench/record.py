@@ -78,7 +78,7 @@ class Record:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the interval excludes no effect and includes the variation between training runs."""
+        """Whether the interval excludes zero and includes the variation between training runs."""
         return self.excludes_zero and not self.lacks_seeds
 
     @property

@@ -5,7 +5,7 @@
 3. What was not tested.
 
 No model is picked after the fact: every model counts that has a radar arm of its own and is meaningful on real storms.
-A gain or harm is shown if the 95% interval excludes no effect, also after Holm's correction, and if the interval
+A gain or harm is shown if the 95% interval excludes zero, also after Holm's correction, and if the interval
 includes the variation between training runs. Each question has a correction of its own, over all its comparisons:
 dual-pol with radar, with placebo, and with time context. The last two are reported for the gains over radar.
 """

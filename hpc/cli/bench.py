@@ -50,6 +50,7 @@ def bench(
     if archive and not archive.is_dir():
         raise BadInput("no such folder", archive, "give an archive in the layout of NJU-CPOL")
     yaml_source(suite, SUITES, "suite")
+    from polarcast.data.splits import check_rule
     from polarcast.hpc.bench.cells import SuiteFolder
     from polarcast.hpc.bench.run import finished_tables, run_suite
     from polarcast.hpc.bench.suite import load_suite, without_synthetic_rows
@@ -62,7 +63,9 @@ def bench(
     if archive:
         spec.data.archive = str(archive.resolve())
         spec = without_synthetic_rows(spec)
-    spec.data.split = split or spec.data.split
+    if split:
+        check_rule(split)
+        spec.data.split = split
     folder = SuiteFolder(checked_kind(out or Path("runs") / spec.name, "a suite"), spec.data)
     with open_board() as board:
         tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board, together)

@@ -41,7 +41,7 @@ def power(
         list[int] | None, typer.Option(help="Seeds of each arm; repeatable. Default: 2, 3, 5 and 8.")
     ] = None,
     wanted_power: Annotated[float, typer.Option("--power", help="Probability with which the gain is found.")] = 0.8,
-    level: Annotated[float, typer.Option(help="Level of the interval that must exclude no effect.")] = 0.95,
+    level: Annotated[float, typer.Option(help="Level of the interval that must exclude zero.")] = 0.95,
     out: Annotated[Path | None, typer.Option(help="Folder for power.json and the pictures.")] = None,
     as_json: bool = Json,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polarcast.hpc.utils.console import Json, print_json, print_text, progress
+from polarcast.hpc.utils.console import Json, plain, print_json, print_text, progress
 
 
 def train(
@@ -61,7 +61,7 @@ def train(
             train_run(config, RunFolder(folder, trust=True), world, lambda n, of, loss: show(n, of, f"loss {loss:.4f}"))
         if not world.is_first or world.folder:  # the launcher reports
             return
-    _report_training(RunFolder(folder).path, as_json)
+    _report_training(RunFolder(folder).path, config.data.shards, as_json)
 
 
 def _find_given_shards(overrides: Sequence[str]) -> None:
@@ -81,7 +81,8 @@ def _find_shards(location: str) -> None:
         read_manifest(location)
 
 
-def _report_training(folder: Path, as_json: bool) -> None:
+def _report_training(folder: Path, shards: str, as_json: bool) -> None:
+    from polarcast.data.secrets import redacted
     from polarcast.hpc.runs.folder import RunFolder
 
     run = RunFolder(folder)
@@ -93,4 +94,4 @@ def _report_training(folder: Path, as_json: bool) -> None:
     else:
         at = f"; best validation loss {best['loss']:.4f} at step {best['step']}" if best else ""
         lost = f"; {len(bad)} bad shards left out: {', '.join(bad)}" if bad else ""
-        print_text(f"trained {folder}{at}{lost}\nnext: polarcast evaluate {folder}")
+        print_text(f"trained {folder} on {plain(redacted(shards))}{at}{lost}\nnext: polarcast evaluate {folder}")

@@ -28,7 +28,8 @@ class Metric:
     Attributes:
         label: Name in tables.
         unit: Unit; `{unit}` is replaced by the unit of forecast and observation.
-        perfect: Value of a perfect forecast; NaN if no value is better than others.
+        perfect: Value of a perfect forecast, or the limit of what one can reach where that depends on the observation;
+            NaN if no value is better than others.
         families: Families of sums it can be computed from; the given coordinates select one.
         of: Function of sums (…, *uses, columns) and a protocol that returns values (…).
         uses: Axes of the family that it needs in full; all other axes are indexed or summed over.
@@ -185,7 +186,8 @@ METRICS: dict[str, Metric] = {
     "brier": _probability_metric("Brier", "1", 0, of=_brier("brier"), limits=_SHARE, scale="ratio"),
     "brier_skill": _probability_metric("BSS", "1", 1, of=lambda s, _: ensemble.brier_skill(s), limits=_BELOW_ONE),
     "reliability": _probability_metric("reliability", "1", 0, of=_brier("reliability"), limits=_SHARE),
-    "resolution": _probability_metric("resolution", "1", 1, of=_brier("resolution"), limits=_SHARE),
+    # A variance of frequencies: at most s (1 − s) of the observed frequency s, so never above 0.25.
+    "resolution": _probability_metric("resolution", "1", 0.25, of=_brier("resolution"), limits=(0.0, 0.25)),
     "roc_area": _probability_metric("ROC area", "1", 1, of=lambda s, _: ensemble.roc_area(s), limits=_SHARE),
     "value": _probability_metric("value", "1", 1, of=_value, limits=_SHARE),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from polarcast.hpc.utils.text import printable
 
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_SAMPLES = 1.0
+_SHARE_BETWEEN_SAMPLES = 0.01
 _LEAST_WINDOW = 60.0
 _LEAST_SECONDS = 10.0
 _LEAST_SHARE = 0.05
@@ -93,9 +94,7 @@ class ProgressBoard:
         self._share[stage] = share
         now = self._clock()
         for key, done in ((_ALL, self._done_seconds()), (stage, self._expected.get(stage, 0.0) * share)):
-            past = self._past.setdefault(key, deque())
-            if not past or now - past[-1][0] >= _SECONDS_BETWEEN_SAMPLES:
-                past.append((now, done))
+            _add_sample(self._past.setdefault(key, deque()), now, done)
         self._bars.update(self._total, completed=int(1000 * self.done_share()), note=self.remaining())
 
     def cell_bar(self, name: str) -> Callable[[str, int, int], None]:
@@ -140,7 +139,7 @@ class ProgressBoard:
         past, now = self._past.get(key), self._clock()
         if not past:
             return None
-        window = max(_LEAST_WINDOW, (now - past[0][0]) / 2)
+        window = _window(past, now)
         then, before = next((sample for sample in reversed(past) if now - sample[0] >= window), past[0])
         is_measured = now - then >= _LEAST_SECONDS and done - past[0][1] >= _LEAST_SHARE * whole
         return (done - before) / (now - then) if is_measured and done > before else None
@@ -161,6 +160,25 @@ class ProgressBoard:
     def _log(self, line: str) -> None:
         if not self._console.is_terminal:
             self._console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def _window(past: deque[tuple[float, float]], now: float) -> float:
+    """Return the seconds over which speed is measured."""
+    return max(_LEAST_WINDOW, (now - past[0][0]) / 2)
+
+
+def _add_sample(past: deque[tuple[float, float]], now: float, done: float) -> None:
+    """Add a sample of (time, work done), unless the last one is recent, and drop those that are not needed any more.
+
+    Needed are the first one and those of the window, whose begin only moves forward. Their distance grows with the
+    time, so that about a hundred are kept, however long the suite takes.
+    """
+    if past and now - past[-1][0] < max(_SECONDS_BETWEEN_SAMPLES, _SHARE_BETWEEN_SAMPLES * (now - past[0][0])):
+        return
+    past.append((now, done))
+    begin = now - _window(past, now)
+    while len(past) > 2 and past[2][0] <= begin:
+        del past[1]
 
 
 def time_words(seconds: float) -> str:

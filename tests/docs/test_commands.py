@@ -1,5 +1,8 @@
 """Commands and Python blocks of the documentation: all can be read, and those that need nothing special run."""
 
+import fcntl
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,17 @@ pytestmark = pytest.mark.docs
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with finished data and runs."""
-    folder = tmp_path_factory.mktemp("docs")
-    prepare(folder)
+    """Folder with finished data and runs. The first worker of pytest-xdist that needs it makes it for all."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder, finished = shared / "docs", shared / "docs.finished"
+    with (shared / "docs.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            prepare(folder)
+            finished.touch()
     return folder
 
 
@@ -43,7 +54,8 @@ def test_blocks_can_be_read(page: str) -> None:
     assert [what for block in PAGES[page] for what in problems(block)] == []
 
 
-@pytest.mark.parametrize("page", RUN)
+# With `--dist loadgroup`, each page is a group of its own, so that pages run at the same time.
+@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in RUN])
 def test_blocks_run(page: str, sandbox: Sandbox) -> None:
     sandbox.run_page(ROOT / page, ROOT)
     assert not sandbox.failures, sandbox.failures[0]

@@ -112,7 +112,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     package = path / "polarcast"
     package.mkdir()
     for name in CODE:
-        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, path / name)  # with compiled kernels, which numba uses if their file is the same
         if name != "tests":
             (package / name).symlink_to(path / name)
     for source in (path / "hpc/api").iterdir():

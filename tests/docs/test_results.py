@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
+from docs.tools.pages import RESULTS, ROOT
 from docs.tools.results import (
-    RESULTS,
-    ROOT,
     Result,
     ResultsError,
     find,

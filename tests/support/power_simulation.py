@@ -86,7 +86,7 @@ def made_up(kind: str, case: tuple[Any, ...]) -> MadeUp:
 def found_share(
     draw: Callable[[np.random.Generator], tuple[Sequence[Array], Statistic]], trials: int, seed: int = 0
 ) -> float:
-    """Return the share of samples whose interval excludes no effect."""
+    """Return the share of samples whose interval excludes zero."""
     rng = np.random.default_rng(seed)
     return float(np.mean([interval(*draw(rng), draws=DRAWS, seed=i).excludes_zero for i in range(trials)]))
 

@@ -107,7 +107,7 @@ class Pair:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the interval excludes no effect and includes the variation between training runs."""
+        """Whether the interval excludes zero and includes the variation between training runs."""
         return self.interval.excludes_zero and not self.lacks_seeds
 
 
@@ -202,7 +202,7 @@ def _unless_vast(found: Interval, metric: Metric) -> Interval:
 
 
 def _effect(scale: str) -> Callable[[Array, Array], Array]:
-    """Return the function of two scores (…) whose value 0 means no effect."""
+    """Return the function of two scores (…) that is 0 where they are equal."""
     if scale == RATIO:
         return lambda first, second: logarithm(second) - logarithm(first)
     if scale == GAIN:

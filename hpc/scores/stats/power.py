@@ -3,7 +3,7 @@
 Groups of events and the seeds of each arm are crossed random effects, as in `bootstrap.interval`. The variance of the
 comparison is split into that of the groups, of the runs of each arm, and of group and run together: a net errs in other
 events with every seed. From these follow the interval that other numbers of groups and seeds would have, and the
-probability that it excludes no effect.
+probability that it excludes zero.
 
 The width of an interval is itself random, and of two or three seeds very much so: with two seeds and a spread that
 seeds rule, an effect of Bloom's (1995) size is found 61% of the time, not 80%. The probability is therefore averaged
@@ -133,7 +133,7 @@ def spread_of(
 
 
 def power_at(spread: Spread, effect: float, groups: Any, seeds: int = 1, *, level: float = LEVEL) -> Any:
-    """Return the probability that the interval excludes no effect.
+    """Return the probability that the interval excludes zero.
 
     Args:
         spread: Variance components.

@@ -1,6 +1,7 @@
 """Analyses of a suite: made once after its cells, made again after a change only, and shown in the report."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,15 @@ tables: {main: {title: Scores, metrics: [rmse]}}
 explain: {models: [fitted], scores: [rmse], windows: 6, background: 2}
 robustness: {models: [published], scores: [rmse], perturbations: {zdr_bias: [-0.5, 0.5]}}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    """Draw fewer resamples for the 64 coalitions: no limits are looked at here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DRAWS", "_FEWEST_DRAWS"):
+            patch.setattr(f"polarcast.hpc.evaluation.shapley.intervals.{name}", 200)
+        yield
 
 
 @pytest.fixture(scope="module")

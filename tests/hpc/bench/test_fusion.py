@@ -1,6 +1,7 @@
 """Fusion in suites: several bases, poor frames, and rows of one budget."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ tables: {t: {title: T, metrics: [rmse]}}
 def loaded(folder: Path, text: str) -> Suite:
     (folder / "s.yaml").write_text(text, encoding="utf-8")
     return load_suite(str(folder / "s.yaml"))
+
+
+@cache
+def built_in(name: str) -> tuple[Suite, dict[str, Cell]]:
+    """Return a built-in suite and its cells by model: hundreds of configurations."""
+    suite = load_suite(name)
+    return suite, by_name(suite)
 
 
 def by_name(suite: Suite) -> dict[str, Cell]:
@@ -123,8 +131,8 @@ def test_the_suite_of_question_four_has_fusion() -> None:
 @pytest.mark.parametrize("name", fusion_suites())
 def test_rows_of_fusion_have_one_budget_of_training(name: str) -> None:
     """FLOPs of all training steps, base runs included, agree within 5% with the row without fusion."""
-    suite = load_suite(name)
-    shape, cells = check_data(suite.data, Path("shards")).shape, by_name(suite)
+    suite, cells = built_in(name)
+    shape = check_data(suite.data, Path("shards")).shape
     assert rows_of(suite)
     for reference, rows in rows_of(suite).items():
         found = {row: training_budget(resolve(cells[row].config), shape) for row in rows}
@@ -135,8 +143,7 @@ def test_rows_of_fusion_have_one_budget_of_training(name: str) -> None:
 @pytest.mark.parametrize("name", fusion_suites())
 def test_fusion_is_fair(name: str) -> None:
     """Merges are fitted to events that their bases have not seen, and the control drops as many windows."""
-    suite = load_suite(name)
-    cells = by_name(suite)
+    suite, cells = built_in(name)
     check_cells(suite, list(cells.values()), check_data(suite.data, Path("shards")))
     for rows in rows_of(suite).values():
         merges = [cells[row] for row in rows if cells[row].config.model["name"] in MERGES]

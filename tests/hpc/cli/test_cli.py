@@ -112,6 +112,15 @@ def test_doctor_passes_on_this_machine() -> None:
     assert set(checks) >= {"packages", "torch", "two processes", "free disk"}
 
 
+def test_training_names_the_shards_also_where_none_were_given(
+    shards: Manifest, tmp_path: Path, polarcast_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shards").symlink_to(shards.folder, target_is_directory=True)
+    code, out, err = polarcast_here("train", "demo", "model.name=power_law", "--out", "law")
+    assert (code, out.splitlines()[0]) == (0, "trained law on shards"), err
+
+
 def test_more_processes_than_gpus_are_rejected_before_start(
     shards: Manifest, tmp_path: Path, polarcast_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,9 @@
 
 import io
 import re
+import tracemalloc
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -128,6 +130,27 @@ def test_a_stage_under_way_has_its_own_speed(log: Log) -> None:
         log.now = 1020.0
         done(2)
         assert log.board.remaining_seconds() == pytest.approx(80.0)
+
+
+def test_days_of_progress_take_no_more_memory_and_the_estimate_stays(log: Log) -> None:
+    """The estimate is the work left by the speed of the last half of the time, as if every sample were kept."""
+    log.board.expect("cells", 1e6)
+    speeds = np.tile(np.repeat([1.5, 0.5], 250), 10)  # up and down every 250 samples of 10 s
+    shares = 0.98 * speeds.cumsum() / speeds.sum()
+    used = []
+    tracemalloc.start()
+    try:
+        with log.board.stage("cells", "runs", 1, weighted=True):
+            for i, share in enumerate(shares):
+                log.now = 10.0 * i
+                log.board.advance("cells", float(share))
+                if i >= 1000 and i % 100 == 0:
+                    used.append(tracemalloc.get_traced_memory()[0])
+                    expected = (1 - share) * (i - i // 2) * 10 / (share - shares[i // 2])
+                    assert log.board.remaining_seconds() == pytest.approx(expected, rel=0.02)
+    finally:
+        tracemalloc.stop()
+    assert min(used[-10:]) - used[0] < 200_000
 
 
 def test_a_terminal_shows_bars_and_no_lines() -> None:

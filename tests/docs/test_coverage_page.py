@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.coverage_page import ARMS_PAGE, PAGE, page_with_tables, rows_of
+from docs.tools.coverage_page import ARMS_PAGE, PAGE, page_with_tables, rows_of
 
 
 @pytest.mark.parametrize(("page", "tables"), [(PAGE, 4), (ARMS_PAGE, 1)])

@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from tests.support.power_page import PAGE, page_with_tables, rows_of
+from docs.tools.power_page import PAGE, TABLES, page_with_tables, rows_of
 
 
 def test_the_page_shows_the_committed_results() -> None:
     text = PAGE.read_text(encoding="utf-8")
+    assert text.count("<!-- end of ") == len(TABLES)
     assert page_with_tables(text) == text
 
 

@@ -1,7 +1,7 @@
 """Tables of docs/results/question-four.md, made from docs/results/question-four.json.
 
-`python -m tests.support.question_four_page runs/question-four` collects the JSON file from the folder of the suite,
-with the answers of `polarcast power`, and writes the page's tables. Without a folder, it writes the tables alone.
+`python -m docs.tools.question_four_page runs/question-four` collects the JSON file from the folder of the suite, with
+the answers of `polarcast power`. `make results` then writes the page's tables.
 """
 
 import json
@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from polarcast.hpc.bench.power.answers import PowerSettings
+from docs.tools.markdown import filled, table
+from docs.tools.pages import RESULTS
+from polarcast.hpc.bench.power.answers import GainNeeds, PowerSettings, Sides, answers
 from polarcast.hpc.bench.power.render import cell
-from polarcast.hpc.bench.power.sides import answers, sides_of_suite
+from polarcast.hpc.bench.power.sides import sides_of_suite
 from polarcast.hpc.bench.robustness.render import HEAD, lines_of
 from polarcast.hpc.bench.robustness.result import read_robustness
 from polarcast.hpc.evaluation.shapley.render import caption
@@ -23,8 +25,7 @@ from polarcast.hpc.scores.protocol import Protocol
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.wording import effect, number
 
-ROOT = Path(__file__).parents[2]
-PAGE, RESULT = ROOT / "docs/results/question-four.md", ROOT / "docs/results/question-four.json"
+PAGE, RESULT = RESULTS / "question-four.md", RESULTS / "question-four.json"
 COMMAND = "polarcast bench question-four"
 POWER_MODEL, POWER_SCORES = "unet", ("rmse", "paper_rbias", "csi@threshold=10")
 SHOWN = {
@@ -84,20 +85,12 @@ def _explained(folder: Path) -> dict[str, Any]:
     return {"caption": caption(found), "head": head, "lines": lines}
 
 
-def _power(sides: Any) -> list[Row]:
-    settings = PowerSettings()
-    return [
-        {
-            "score": each.heading,
-            "gain": gain.text,
-            **_by_seeds(gain),
-        }
-        for each in answers(sides, POWER_SCORES, settings)
-        for gain in each.gains
-    ]
+def _power(sides: Sides) -> list[Row]:
+    found = answers(sides, POWER_SCORES, PowerSettings())
+    return [{"score": each.heading, "gain": gain.text, **_by_seeds(gain)} for each in found for gain in each.gains]
 
 
-def _by_seeds(gain: Any) -> dict[str, str]:
+def _by_seeds(gain: GainNeeds) -> dict[str, str]:
     return {f"{seeds} seeds": cell(need) for seeds, need in gain.groups.items()}
 
 
@@ -147,26 +140,13 @@ def _values(explained: Mapping[str, Any]) -> str:
 
 
 def _grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [list(head), ["---"] * len(head), *map(list, lines)]
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows)
+    return table(head, lines).rstrip()
 
 
-def page_with_tables(text: str, result: Mapping[str, Any]) -> str:
-    """Replace what stands between the marks of each table."""
-    for name, made in tables_of(result).items():
-        start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-        if start in text:
-            before, after = text.index(start) + len(start), text.index(end)
-            text = text[:before] + made + text[after:]
-    return text
-
-
-def main(folders: Sequence[str]) -> None:
-    for folder in folders:
-        RESULT.write_text(json.dumps(collect(Path(folder)), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    result = json.loads(RESULT.read_text(encoding="utf-8"))
-    PAGE.write_text(page_with_tables(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
+def page_with_tables(text: str) -> str:
+    """Return the page with its tables."""
+    return filled(text, tables_of(json.loads(RESULT.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    RESULT.write_text(json.dumps(collect(Path(sys.argv[1])), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
