@@ -33,10 +33,12 @@ UNIT := -m "not ($(GROUPS) or docs or package)" -n auto --dist loadfile
 test: unit
 	$(PYTEST) -m "$(GROUPS)" -n 3 --dist loadgroup --require $(REQUIRE)
 
-# The documentation's commands, examples and extensions are run, and the wheel is used away from the checkout.
+# The documentation's commands, examples and extensions are run, and the wheel is used away from the checkout. The wheel
+# comes first, because its tests are one group that takes longest.
 .PHONY: test-docs
 test-docs: install-dev
-	$(PYTEST) -m "docs or package" -n auto --dist loadgroup --require docs,package
+	$(PYTEST) tests/package tests/docs -m "docs or package" -n auto --dist loadgroup --no-loadscope-reorder \
+		--require docs,package
 
 unit: install-dev
 	$(PYTEST) $(UNIT)

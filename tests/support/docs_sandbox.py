@@ -4,8 +4,9 @@ It holds `storms` (an archive), `shards` made of it, the runs `runs/radar`, `run
 `runs/demo`, and `slurm/` of the checkout. Each page gets a copy of its own, and its blocks run in order.
 
 What is shortened: trainings make two steps of two samples on one thread (`SHORT`); archives have 20 storms of 32 × 32
-pixels at most; `bench demo` is a suite of two models; Shapley values are of four windows and two donors; a sweep has
-one trial of six steps; the figures of a suite are left out. A folder of the sandbox that a command makes anew is
+pixels at most; `bench demo` is a suite of two models, and other suites train for two steps; Shapley values are of four
+windows and two donors; a sweep has one trial of six steps, and one more when it is resumed; the figures of a suite are
+left out. Sweeps start no Ray (`--worker`): tests/sweeps does. A folder of the sandbox that a command makes anew is
 removed first.
 """
 
@@ -14,6 +15,7 @@ import glob
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +28,6 @@ from typing import Any
 from docs.tools.blocks import Block, Command, blocks, commands
 from docs.tools.commands import SANDBOX_PROGRAMS
 from tests.support import warm
-from tests.support.small_suite import run_suite_into
 
 SHORT = (
     "train.steps=2", "train.validate_every=2", "train.validate_windows=2", "train.global_batch=2",
@@ -54,6 +55,8 @@ tables:
   table_8_1: {title: Table 8.1 — rain rate from radar (ZH) and from dual-pol (ZH ZDR), metrics: [rmse, nb]}
 """
 _SHORT_SUITE = "short/demo.yaml"
+_LONG = re.compile(r"steps: \d+, validate_every: \d+")
+"""How the suite of a page gives the length of its trainings."""
 _WITHOUT_FIGURES = """
 import sys
 import polarcast.hpc.bench.figures.drawn as drawn
@@ -137,9 +140,15 @@ class Sandbox:
         short = _SHORTENED.get(verb, _as_it_is)(list(words))
         if verb in ("data synth", "data shard"):
             self._remove(short[2 if verb == "data synth" else 3])
+        elif verb == "bench":
+            self._shorten_suite(short[1])
         elif verb in ("train", "sweep") and "--out" in words:
             self._remove(words[words.index("--out") + 1])
         return short
+
+    def _shorten_suite(self, name: str) -> None:
+        text = (self.folder / name).read_text(encoding="utf-8")
+        (self.folder / name).write_text(_LONG.sub("steps: 2, validate_every: 2", text), encoding="utf-8")
 
     def _remove(self, name: str) -> None:
         if name.rstrip("/") in self.prepared:
@@ -176,7 +185,9 @@ def _explained(words: list[str]) -> list[str]:
 
 
 def _swept(words: list[str]) -> list[str]:
-    return words if "--results-only" in words else [*words, *_SHORT_SWEEP, "--trials", "1"]
+    if "--results-only" in words:
+        return words
+    return [*words, *_SHORT_SWEEP, "--worker", "--trials", "2" if "--resume" in words else "1"]
 
 
 _SHORTENED: dict[str, Callable[[list[str]], list[str]]] = {
@@ -274,9 +285,8 @@ def prepare(folder: Path) -> None:
     (folder / _SHORT_SUITE).parent.mkdir()
     (folder / _SHORT_SUITE).write_text(_SUITE, encoding="utf-8")
     for words in _preparation():
-        done = warm.run(warm.polarcast(*words), cwd=folder, capture_output=True, timeout=_SECONDS)
+        done = warm.run(_command(words), cwd=folder, capture_output=True, timeout=_SECONDS)
         assert not (failure := _failure(" ".join(words), done)), failure
-    run_suite_into(folder / "runs" / "demo", folder / _SHORT_SUITE)
 
 
 def _preparation() -> list[list[str]]:
@@ -289,6 +299,7 @@ def _preparation() -> list[list[str]]:
         ["data", "shard", "storms", "shards", "--split", "0.4/0.2/0.4", "--workers", "1"],
         *runs,
         *(["evaluate", f"runs/{name}"] for name in ("radar", "dualpol", "furenet")),
+        ["bench", _SHORT_SUITE, "--workers", "1", "--out", "runs/demo"],
     ]
 
 

@@ -1,7 +1,7 @@
 """Run Python as forks of a process with all imports: `python -m tests.support.fork_server SOCKET`.
 
 A fork is a process of its own, with the environment, folder, streams and session that were asked for. It ends as any
-Python does. Only the seconds of imports are shared.
+Python does, but does not delete what was imported. Only the seconds of imports are shared.
 """
 
 import gc
@@ -17,10 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.support.forked_children import become, fork_children, run_program
+from tests.support.forked_children import become, fork_children, run_to_the_end
 
 PRELOADED = (
     "deepspeed",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "pandas",
     "pyarrow.parquet",
     "scipy.interpolate",
     "scipy.ndimage",
@@ -31,13 +34,15 @@ PRELOADED = (
     "polarcast.hpc.bench.run",
     "polarcast.hpc.bench.worker",
     "polarcast.hpc.evaluation.run",
+    "polarcast.hpc.scores.fss_kernel",
+    "polarcast.hpc.scores.pixel_kernels",
     "polarcast.hpc.training.train",
 )
 LARGEST_REQUEST = 1 << 17
 
 
 def main(address: str) -> None:
-    run_program(_become(*_serve(address)))
+    run_to_the_end(_become(*_serve(address)))
 
 
 def _serve(address: str) -> tuple[dict[str, Any], list[int], socket.socket]:

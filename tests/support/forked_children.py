@@ -1,4 +1,4 @@
-"""Let a fork of the server start its own children as forks, too: ranks of a launch, cells of a benchmark."""
+"""Let a fork of the server start its own children as forks, too: ranks of a launch, cells of a benchmark, workers."""
 
 import atexit
 import inspect
@@ -10,14 +10,18 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from multiprocessing import util
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 _start = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+_start_worker = util.spawnv_passfds
 SIGNATURE = inspect.signature(_start)
 _UNUSUAL = ("executable", "pass_fds", "shell", "gid", "gids", "uid")
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_")
@@ -61,14 +65,73 @@ def run_program(program: Sequence[str]) -> None:
     exec(compile(text, "<string>", "exec"), main.__dict__)
 
 
+def run_to_the_end(program: Sequence[str]) -> NoReturn:
+    """Run what `program_of` returned, and end with its exit code, without taking apart what was imported."""
+    code: Any = 1
+    try:
+        run_program(program)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        traceback.print_exc()
+    _end(code if isinstance(code, int) else int(code is not None))
+
+
 def fork_children() -> None:
     """Fork the children of this process from now on, while it has no threads."""
     subprocess.Popen._execute_child = _execute_child  # type: ignore[attr-defined]
+    util.spawnv_passfds = _spawnv_passfds
+
+
+def _has_threads() -> bool:
+    return len(list(Path("/proc/self/task").iterdir())) > 1
+
+
+def _spawnv_passfds(path: bytes, args: Sequence[Any], passfds: Iterable[int]) -> int:
+    """Start a worker or the fork server of `multiprocessing`, and return its process number."""
+    is_worker = "-c" in args[1:2] and "resource_tracker" not in args[2]
+    if not is_worker or _has_threads():
+        return int(_start_worker(path, args, passfds))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        if not (pid := os.fork()):
+            _run_worker(args, sorted({0, 1, 2, *map(int, passfds)}), before)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run_worker(args: Sequence[str], kept: Sequence[int], mask: set[signal.Signals]) -> NoReturn:
+    """Do what a new Python would do; `multiprocessing` has cleaned up when it returns."""
+    code: Any = 1
+    try:
+        _reset_signals()
+        for low, high in pairwise([*kept, os.sysconf("SC_OPEN_MAX")]):
+            os.closerange(low + 1, high)
+        np.random.seed()  # noqa: NPY002
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        run_program(args[1:])
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _execute_child(process: "subprocess.Popen[Any]", *args: Any, **kwargs: Any) -> None:
     asked = SIGNATURE.bind(process, *args, **kwargs).arguments
-    if not is_forkable(asked) or len(list(Path("/proc/self/task").iterdir())) > 1:
+    if not is_forkable(asked) or _has_threads():
         _start(process, *args, **kwargs)
         return
     sys.stdout.flush()
@@ -87,9 +150,9 @@ def _execute_child(process: "subprocess.Popen[Any]", *args: Any, **kwargs: Any) 
 
 
 def _run_child(asked: Mapping[str, Any], mask: set[signal.Signals]) -> NoReturn:
-    """Do what a new Python would do, and end."""
-    code: Any = 1
+    """Do what a new Python would do, and end. What the parent wants to remove at its own end is left alone."""
     try:
+        weakref.finalize._registry.clear()  # type: ignore[attr-defined]
         _reset_signals()
         streams = [asked[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         become(streams, asked["cwd"] or os.getcwd(), environment(asked), asked["start_new_session"])
@@ -97,25 +160,22 @@ def _run_child(asked: Mapping[str, Any], mask: set[signal.Signals]) -> NoReturn:
         if asked["preexec_fn"]:
             asked["preexec_fn"]()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        run_program(program_of(asked))
-        code = 0
-    except SystemExit as end:
-        code = end.code
-        if isinstance(code, str):
-            print(code, file=sys.stderr)
+        run_to_the_end(program_of(asked))
     except BaseException:
         traceback.print_exc()
     finally:
-        _end(code if isinstance(code, int) else int(code is not None))
+        os._exit(1)
 
 
 def _end(code: int) -> NoReturn:
-    """End as Python does, but leave alone what the parent wants to remove at its own end."""
-    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    """End as Python does, but for objects that are still in use: they are not deleted."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        code = 120  # as Python's
     os._exit(code)
 
 
@@ -129,8 +189,6 @@ def _reset_signals() -> None:
 
 def become(streams: list[int], folder: str, env: Mapping[str, str], own_session: bool) -> None:
     """Give this fork the streams (-1 keeps one), folder, environment and session of the process that was asked for."""
-    import numpy as np
-
     for number, stream in enumerate(streams):
         if stream not in (-1, number):
             os.dup2(stream, number)
