@@ -1,8 +1,10 @@
 """Session fixtures, and an option that fails the session if a group of tests runs nothing."""
 
+import gc
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -40,6 +42,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(stack.close)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polarcast-forks-"))
         stack.enter_context(warm.fork_server(Path(folder)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave modules and test items to themselves: garbage collection looked at all of them again in every test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
+        gc.enable()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

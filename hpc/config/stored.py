@@ -23,8 +23,8 @@ _ESCAPED = re.compile(r"(\\*)\$\{")
 _FIX = "copy the run again; a configuration has keys and plain values"
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Loader of plain values; dates stay text."""
+class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Loader of plain values; dates stay text. That of libyaml, where it is built in, takes a sixth of the time."""
 
     yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
         first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]

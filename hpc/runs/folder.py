@@ -61,16 +61,21 @@ class RunFolder:
         Raises:
             BadInput: the folder contains a run with another configuration; names the first setting that differs.
         """
+        self._checked(config)
+
+    def _checked(self, config: RunConfig) -> RunConfig | None:
+        """Return the stored configuration of the run to continue; None for a new one. Raises BadInput; see `check`."""
         if self.is_trained and not self.config_file.exists():
             raise BadInput("contains weights without a config.yaml", self.path, "choose another folder")
-        if self.config_file.exists() and digest(known := load_stored(self.config_file, trust=True)) != digest(config):
+        known = load_stored(self.config_file, trust=True) if self.config_file.exists() else None
+        if known and digest(known) != digest(config):
             what = f"contains a run with another configuration: {first_difference(known, config)}"
             raise BadInput(what, self.path, "choose another folder")
+        return known
 
     def start(self, config: RunConfig) -> None:
         """Write the configuration of a new run, or update that of the run to continue. Raises BadInput; see `check`."""
-        self.check(config)
-        if not self.config_file.exists() or load_stored(self.config_file, trust=True) != config:
+        if self._checked(config) != config:
             self.write_config(config)
 
     def write_config(self, config: RunConfig) -> None:

@@ -6,6 +6,7 @@
 import hashlib
 import json
 import subprocess
+from functools import cache
 from pathlib import Path
 
 FILE = "revision.json"
@@ -13,7 +14,15 @@ FILE = "revision.json"
 
 
 def revision() -> dict[str, str]:
-    """Return the commit and a hash of uncommitted changes; empty strings if they are unknown."""
+    """Return the commit and a hash of uncommitted changes; empty strings if they are unknown.
+
+    Git is asked once in a process: later changes of the checkout are not what it runs.
+    """
+    return dict(_revision())
+
+
+@cache
+def _revision() -> dict[str, str]:
     here = Path(__file__).resolve()
     recorded = here.with_name(FILE)
     if recorded.is_file():

@@ -117,4 +117,5 @@ def continuous(name: str, sums: Array) -> Array:
     Returns:
         Score, (…); NaN where undefined.
     """
-    return CONTINUOUS[name](*np.moveaxis(np.asarray(sums, np.float64), -1, 0))
+    columns = np.asarray(sums, np.float64)
+    return CONTINUOUS[name](*(columns[..., i] for i in range(len(MOMENTS))))

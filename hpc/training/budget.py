@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.resolve import ResolvedConfig
-from polarcast.hpc.training.estimate import count
+from polarcast.hpc.training.estimate import training_flops
 
 
 def training_budget(resolved: ResolvedConfig, shape: tuple[int, int]) -> int:
@@ -32,4 +32,4 @@ def _of_run(resolved: ResolvedConfig, shape: tuple[int, int]) -> int:
     data, train = resolved.run.data, resolved.run.train
     if not resolved.model.trained:
         return 0
-    return count(resolved, (data.crop,) * 2 if data.crop else shape).flops * train.steps * train.global_batch
+    return training_flops(resolved, (data.crop,) * 2 if data.crop else shape) * train.steps * train.global_batch

@@ -3,7 +3,8 @@
 The model is built and stepped on meta tensors, which have shapes but no values.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -81,10 +82,43 @@ def count(resolved: ResolvedConfig, shape: tuple[int, int]) -> Counted:
     return Counted(parameter_count(model), flops, blocks.needed() if blocks else kept.bytes, _HALF * sum(fields))
 
 
+@dataclass(frozen=True)
+class _Network:
+    """A configuration that equals those of other runs of the same network, such as those of other seeds."""
+
+    resolved: ResolvedConfig = field(compare=False)
+    key: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, resolved: ResolvedConfig) -> "_Network":
+        def key_of(one: ResolvedConfig) -> tuple[Any, ...]:
+            recomputes = one.run.train.checkpoint_activations
+            return one.model, repr(one.settings), repr(one.inputs), recomputes, *map(key_of, one.bases)
+
+        return cls(resolved, key_of(resolved))
+
+
+def training_flops(resolved: ResolvedConfig, shape: tuple[int, int]) -> int:
+    """Return the FLOPs of one sample in one training step, counted once in a process for all runs of a network."""
+    return _training_flops(_Network.of(resolved), shape)
+
+
+@lru_cache(maxsize=256)
+def _training_flops(network: _Network, shape: tuple[int, int]) -> int:
+    return count(network.resolved, shape).flops
+
+
 def forecast_flops(resolved: ResolvedConfig, shape: tuple[int, int]) -> int:
-    """Count the FLOPs of one forecast (one sample, one member); 0 for a model without a network."""
-    if not (resolved.model.trained or resolved.bases):
-        return 0
+    """Return the FLOPs of one forecast (one sample, one member); 0 for a model without a network.
+
+    They are counted once in a process for all runs of a network.
+    """
+    return _forecast_flops(_Network.of(resolved), shape) if resolved.model.trained or resolved.bases else 0
+
+
+@lru_cache(maxsize=256)
+def _forecast_flops(network: _Network, shape: tuple[int, int]) -> int:
+    resolved = network.resolved
     with torch.device("meta"):
         model = build_model(resolved).eval()
         batch = example_batch(resolved.inputs, shape)

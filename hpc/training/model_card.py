@@ -17,7 +17,7 @@ from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.build import build_model, build_reader
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.training.budget import training_budget
-from polarcast.hpc.training.estimate import count, forecast_flops
+from polarcast.hpc.training.estimate import forecast_flops, training_flops
 from polarcast.models.forecaster import parameter_count
 
 _ROWS = {
@@ -74,7 +74,7 @@ def _network(resolved: ResolvedConfig, shape: tuple[int, int]) -> dict[str, Any]
         "model": resolved.run.model["name"],
         "parameters": parameter_count(model) if is_trained else None,
         "frozen_values": frozen or None,
-        "training_flops": count(resolved, shape).flops if is_trained else None,
+        "training_flops": training_flops(resolved, shape) if is_trained else None,
         "forecast_flops": forecast_flops(resolved, shape) or None,
         "run_flops": training_budget(resolved, shape) or None,
         "evaluations": getattr(model, "evaluations", None),

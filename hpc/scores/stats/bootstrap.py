@@ -21,6 +21,8 @@ LEAST_P = 1e-6
 _FEW = 6
 """Number of groups from which the p-value is bounded by that of a randomization test, 2^(1 − groups)."""
 _STEP = 1e-4
+_BATCH = 1 << 16
+"""Sums at which a statistic is evaluated in one call: more are slower, because they leave the cache."""
 
 
 @runtime_checkable
@@ -307,14 +309,20 @@ def gradient_of(statistic: Statistic, at: Array, used: npt.NDArray[np.int64]) ->
     """
     if isinstance(statistic, Differentiable):
         return statistic.gradient(at, used)
+    if not len(used):
+        return np.zeros((*at.shape[:-1], 0))
     size = np.maximum(np.abs(at), 1e-8 * np.abs(at).max(-1, keepdims=True))[..., used] * _STEP
-    columns = []
-    for j, column in enumerate(used):
-        change = np.zeros_like(at)
-        change[..., column] = size[..., j]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            columns.append((statistic(at + change) - statistic(at - change)) / (2 * size[..., j]))
-    return np.stack(columns, -1) if columns else np.zeros((*at.shape[:-1], 0))
+    at_once = max(1, _BATCH // max(at.size, 1))
+    parts = [slice(start, start + at_once) for start in range(0, len(used), at_once)]
+    return np.concatenate([_central_differences(statistic, at, used[part], size[..., part]) for part in parts], -1)
+
+
+def _central_differences(statistic: Statistic, at: Array, along: npt.NDArray[np.int64], size: Array) -> Array:
+    """Evaluate the statistic on both sides of sums (…, s), a size (…, len(along)) away along some of them."""
+    change = np.zeros((len(along), *at.shape))
+    change[np.arange(len(along)), ..., along] = np.moveaxis(size, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.moveaxis(statistic(at + change) - statistic(at - change), 0, -1) / (2 * size)
 
 
 def heaviest_share(by_group: Array, statistic: Statistic) -> float:

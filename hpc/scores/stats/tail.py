@@ -39,11 +39,21 @@ class UpperTail:
         if not len(self.ordered):
             return np.full(given.shape, np.inf)
         p = np.maximum((given - self.infinite) / (1 - self.infinite), 0)  # among the finite values
-        inside = np.quantile(self.ordered, 1 - np.clip(p, self.share, 1))
+        inside = _quantile_of_sorted(self.ordered, 1 - np.clip(p, self.share, 1))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.log(self.share / np.minimum(p, self.share))
             excess = np.expm1(self.shape * ratio) / self.shape if self.shape else ratio
             return np.where(p > 0, inside + self.scale * excess, np.inf)
+
+
+def _quantile_of_sorted(ordered: Array, share: Array) -> Array:
+    """Return `np.quantile(ordered, share)` of an ascending sample, which that function would sort in part each time."""
+    position = share * (len(ordered) - 1)
+    below = np.floor(position).astype(int)
+    low, high = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)]
+    part = position - below
+    # As in NumPy, from the nearer end: exact at both.
+    return np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part))
 
 
 def upper_tail(sample: Array) -> UpperTail:

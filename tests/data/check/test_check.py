@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -182,11 +183,17 @@ def test_a_variable_that_is_all_zero_is_a_warning_with_a_hint(storms: list[tuple
     assert all("--clean" in f.found for f in warned)
 
 
+@cache
+def _storms_of(preset: str) -> list[tuple[Radar, Rain]]:
+    made = (generate_event(PRESETS[preset], 11, event, 64, 12) for event in range(4))
+    return [(m.radar, m.rain) for m in made]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("rain", ["true_R", "kdp_rain"])
 def test_valid_storms_pass(preset: str, rain: str, tmp_path: Path) -> None:
-    made = [generate_event(PRESETS[preset], 11, event, 64, 12) for event in range(4)]
-    archive = _write(tmp_path, [(m.radar, kdp_rain(m.radar) if rain == "kdp_rain" else m.rain) for m in made])
+    made = _storms_of(preset)
+    archive = _write(tmp_path, [(radar, kdp_rain(radar) if rain == "kdp_rain" else true) for radar, true in made])
     assert not _failures(check_archive(archive))
 
 

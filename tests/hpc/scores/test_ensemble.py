@@ -1,5 +1,7 @@
 """Compare ensemble scores with scoringrules and pysteps, and check their properties."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,9 @@ from polarcast.hpc.scores.ensemble import (
     spread_skill,
     spread_sums,
 )  # fmt: skip
+from polarcast.hpc.scores.metrics import METRICS
 from tests.support.fields import rain
+from tests.support.scoring_rules import scoring_rules
 
 THRESHOLDS = (0.5, 5.0, 20.0)
 
@@ -31,12 +35,10 @@ def ensemble(members: int, seed: int = 5) -> torch.Tensor:
 @pytest.mark.parametrize("members", [2, 5, 16])
 @pytest.mark.parametrize("threshold", [-float("inf"), 0.0, 5.0, 100.0])
 def test_crps_equals_that_of_scoringrules(members: int, threshold: float) -> None:
-    import scoringrules
-
     forecast, observed = ensemble(members), rain(1)
     ours = fair_crps(crps_sums(sort_members(forecast), observed, [threshold]).numpy())[:, 0]
     x, y = forecast.double().numpy().clip(min=threshold), observed.double().numpy().clip(min=threshold)
-    expected = scoringrules.crps_ensemble(y, x, m_axis=1, estimator="fair").mean((1, 2))
+    expected = scoring_rules().crps_ensemble(y, x, m_axis=1, estimator="fair").mean((1, 2))
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-9)
 
 
@@ -90,6 +92,23 @@ def test_brier_score_is_a_mean_squared_error_and_the_sum_of_its_parts(
     p, o = (forecast >= threshold).double().mean(1), (observed >= threshold).double()
     assert parts["brier"] == pytest.approx(float((p - o).square().mean()), rel=1e-9)
     assert parts["brier"] == pytest.approx(parts["reliability"] - parts["resolution"] + parts["uncertainty"], rel=1e-9)
+
+
+def test_resolution_is_largest_for_a_perfect_forecast_of_an_event_that_occurs_half_of_the_time() -> None:
+    observed = (torch.arange(1024).reshape(1, 32, 32) % 2).float()
+    for share, forecast in ((0.5, observed), (0.25, observed * (torch.arange(32) % 4 < 2))):
+        event = observed if share == 0.5 else forecast
+        counts = probability_counts(forecast[:, None].expand(-1, 4, -1, -1), event, [0.5]).sum((0, 1)).numpy()
+        assert brier(counts)["resolution"].item() == pytest.approx(share * (1 - share))
+    assert METRICS["resolution"].limits == (0, 0.25)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=2, max_size=9))
+def test_resolution_stays_within_its_limits(bins: list[tuple[int, int]]) -> None:
+    counts = np.array([[events + others, events] for events, others in bins])
+    low, high = METRICS["resolution"].limits
+    found = brier(counts)["resolution"].item()
+    assert math.isnan(found) if counts.sum() == 0 else low <= found <= high + 1e-12
 
 
 def test_roc_area_equals_the_mann_whitney_statistic() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scores.categorical import BinaryContingencyManager
 
 from polarcast.hpc.scores import functional
+from tests.support.scoring_rules import scoring_rules
 
 Array = np.ndarray
 RNG = np.random.default_rng(4)
@@ -58,10 +59,8 @@ def test_it_is_that_of_another_library(name: str, theirs: str) -> None:
 
 
 def test_crps_is_the_fair_one_of_another_library() -> None:
-    import scoringrules
-
     ensemble, observed = rain(2, 5, 3), rain(2, 3)
-    expected = scoringrules.crps_ensemble(observed, ensemble, m_axis=1, estimator="fair").mean()
+    expected = scoring_rules().crps_ensemble(observed, ensemble, m_axis=1, estimator="fair").mean()
     assert functional.crps(ensemble, observed, member_dim=1) == pytest.approx(expected, rel=1e-9)
     moved = np.moveaxis(ensemble, 1, 0)
     assert functional.crps(moved, observed, member_dim=0) == functional.crps(ensemble, observed, member_dim=1)

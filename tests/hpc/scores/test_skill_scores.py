@@ -16,6 +16,7 @@ from polarcast.hpc.scores.protocol import POOLINGS, Protocol, nowcast_protocol
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.sums import score_fields
+from tests.support.scoring_rules import scoring_rules
 
 Array = np.ndarray
 
@@ -68,13 +69,11 @@ def test_quantile_score_is_that_of_scores(seed: int, members: int, level: float)
 def test_pooled_crps_is_that_of_scoringrules_on_blocks(
     seed: int, members: int, height: int, width: int, side: int, pooling: str
 ) -> None:
-    import scoringrules
-
     ensemble, observed = rain(seed, 2, members, height, width), rain(seed + 1, 2, height, width)
     pooled = blocks(observed, side, pooling), blocks(ensemble, side, pooling)
     crps = abs(pooled[0] - pooled[1][:, 0])  # of one member
     if members > 1:
-        crps = scoringrules.crps_ensemble(*pooled, m_axis=1, estimator="fair")
+        crps = scoring_rules().crps_ensemble(*pooled, m_axis=1, estimator="fair")
     found = functional.crps(ensemble, observed, member_dim=1, pool=side, pooling=pooling)
     assert found == pytest.approx(crps.mean(), rel=1e-9)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from polarcast.data.batch import Batch
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.config.resolve import resolve
-from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.config.schema import BaseRun, RunConfig
 from polarcast.hpc.runs.build import build_model
+from polarcast.hpc.training import estimate
 from polarcast.hpc.training.activation_checkpointing import checkpoint_activations
-from polarcast.hpc.training.estimate import STAGES, Counted, count, memory, smallest
+from polarcast.hpc.training.estimate import STAGES, Counted, count, forecast_flops, memory, smallest, training_flops
 from polarcast.models.forecaster import parameter_count
 from tests.support.on_ranks import on_ranks
 
@@ -56,6 +58,32 @@ def test_memory_matches_a_real_step(overrides: list[str]) -> None:
     assert sum(p.grad.nbytes for p in model.parameters() if p.grad is not None) == estimated.gradients
     moments = sum(s[k].nbytes for s in optimizer.state.values() for k in ("exp_avg", "exp_avg_sq"))
     assert moments == estimated.optimizer
+
+
+def test_flops_are_counted_once_for_all_runs_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    build = estimate.build_model
+    monkeypatch.setattr(estimate, "build_model", lambda resolved: (made.append(resolved.run.seed), build(resolved))[1])
+    net = ["model.widths=[5,7]", "match_params=false"]
+
+    def flops(*changes: str, side: int = 32) -> tuple[int, int]:
+        resolved = resolve(load_config("demo", [*net, *changes]))
+        return training_flops(resolved, (side, side)), forecast_flops(resolved, (side, side))
+
+    plain = flops()
+    assert [flops(f"seed={seed}", "train.steps=7") for seed in (1, 2)] == [plain] * 2
+    assert made == [0, 0]
+    others = [flops(change) for change in ("arm=radar", "model.widths=[5,9]", "data.heights_km=[1.0]", "data.context=1",
+                                           "model.features=[edges]", "train.checkpoint_activations=true")]  # fmt: skip
+    found = [of for of, _ in (plain, *others, flops(side=64))]
+    assert len(set(found)) == len(found)
+    bases = [load_config("demo", [*net, f"model.widths=[4,{width}]"]) for width in (6, 8)]
+    values = [
+        {"match_params": False, "model": {"name": "residual_diffusion", "widths": [4, 6]}, "base": asdict(base)}
+        for base in (BaseRun("", config) for config in bases)
+    ]
+    small, large = (forecast_flops(resolve(load_config("demo", one)), (32, 32)) for one in values)
+    assert small < large
 
 
 @pytest.mark.parametrize("overrides", NETS)

@@ -1,6 +1,7 @@
 """Stacked steps equal those of separate engines, for every model that is trained in steps."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ NOT_STACKED = {"post_process"}
 STACKED = [name for name, model in MODELS.items() if model.trained and name not in NOT_STACKED]
 
 
+@cache
 def resolved_for(name: str, **train: object) -> ResolvedConfig:
     settings = {"name": name, "widths": [4, 8], **SMALL.get(name, {})}
     values = {"task": MODELS[name].tasks[0], "match_params": False, "data": {"heights_km": [3.0]}, "model": settings}

@@ -5,6 +5,7 @@ import torch
 from polarcast.data.errors import BadInput
 from polarcast.models.common.standardize import Standard, moments
 from polarcast.models.diffusion.rain import RainSpace, collapse_alarm, fair_crps, rain_weight
+from tests.support.scoring_rules import scoring_rules
 
 
 def test_moments_over_batches_equal_those_of_numpy() -> None:
@@ -48,10 +49,8 @@ def test_unknown_transform_raises() -> None:
 
 @pytest.mark.parametrize("members", [2, 5])
 def test_fair_crps_equals_that_of_scoringrules(members: int) -> None:
-    import scoringrules
-
     ensemble, observed = torch.rand(3, members, 1, 4, 4), torch.rand(3, 1, 4, 4)
-    theirs = scoringrules.crps_ensemble(observed.numpy(), ensemble.numpy(), m_axis=1, estimator="fair")
+    theirs = scoring_rules().crps_ensemble(observed.numpy(), ensemble.numpy(), m_axis=1, estimator="fair")
     assert float(fair_crps(ensemble, observed)) == pytest.approx(float(np.mean(theirs)), rel=1e-5)
 
 

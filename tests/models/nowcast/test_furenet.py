@@ -85,9 +85,11 @@ def test_model_overfits_one_batch(attention: bool) -> None:
     inputs = InputSpec(VARIABLES, batch.heights_km, frames=4, lead_frames=3)
     model = FURENet(FURENetConfig(widths=[24, 48], attention=attention), inputs)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    first = float(model.loss(batch))
-    for _ in range(150):
-        optimizer.zero_grad()
-        model.loss(batch).backward()
-        optimizer.step()
-    assert float(model.loss(batch)) < 0.02 * first
+    losses = [float(model.loss(batch).detach())]
+    while losses[-1] >= 0.02 * losses[0] and len(losses) <= 10:
+        for _ in range(15):
+            optimizer.zero_grad()
+            model.loss(batch).backward()
+            optimizer.step()
+        losses.append(float(model.loss(batch).detach()))
+    assert losses[-1] < 0.02 * losses[0]

@@ -68,12 +68,14 @@ def test_forecasts_are_limited_to_max_dbz(scaling: str) -> None:
 def test_model_overfits_one_batch(name: str) -> None:
     net, batch = model(name), make_batch()
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-    first = net.validation_loss(batch).item()
-    for _ in range(150):
-        optimizer.zero_grad()
-        net.loss(batch).backward()
-        optimizer.step()
-    assert net.validation_loss(batch).item() < 0.02 * first
+    losses = [net.validation_loss(batch).item()]
+    while losses[-1] >= 0.02 * losses[0] and len(losses) <= 10:
+        for _ in range(15):
+            optimizer.zero_grad()
+            net.loss(batch).backward()
+            optimizer.step()
+        losses.append(net.validation_loss(batch).item())
+    assert losses[-1] < 0.02 * losses[0]
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -32,6 +32,7 @@ from tests.support.finished_run import BASELINE, DIFFUSION, UNET, finished
 from tests.support.shapley_games import randomized
 
 Command = Callable[..., tuple[int, str, str]]
+TWO_SAMPLES = (*DIFFUSION, "evaluate.members=2")
 NOWCAST = ("task=nowcast", "data.seen_frames=2", "data.lead_frames=2", "model.name=persistence", "train.threads=1")
 
 
@@ -42,6 +43,13 @@ def storms(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     write_archive(root / "archive", 28, size=32, seed=5, preset="tiny", frames=4)
     write_shards(open_archive(root / "archive"), root / "shards", split="0.35/0.08/0.57")
     return read_manifest(root / "shards")
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw fewer resamples: 5000 of 64 coalitions take most of the time, and no test here reads exact limits."""
+    for name in ("DRAWS", "_FEWEST_DRAWS"):
+        monkeypatch.setattr(f"polarcast.hpc.evaluation.shapley.intervals.{name}", 500)
 
 
 def explain(runs: list[RunFolder], *scores: str, **chosen: object) -> Explanation:
@@ -61,7 +69,9 @@ def values_of(explanation: Explanation, score: str) -> np.ndarray:
     return np.array([of.value for of in explanation[score].values])
 
 
-@pytest.mark.parametrize("overrides", [UNET, DIFFUSION, BASELINE, NOWCAST], ids=["unet", "diffusion", "law", "nowcast"])
+@pytest.mark.parametrize(
+    "overrides", [UNET, TWO_SAMPLES, BASELINE, NOWCAST], ids=["unet", "diffusion", "law", "nowcast"]
+)
 def test_values_add_up_to_the_score_of_the_run(storms: Manifest, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     """All windows are explained: the value with all players is the score that evaluation gives, errors negated."""
     is_rain = overrides is not NOWCAST

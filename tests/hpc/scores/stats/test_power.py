@@ -133,7 +133,7 @@ def test_equal_sides_and_single_groups_have_no_spread() -> None:
     ("normal", 0, 0), ("normal", 1, 0), ("normal", 3, 1), ("t5", 2, 1), ("lognormal", 0, 0), ("lognormal", 1, 1),
 ])  # fmt: skip
 def test_the_recommended_numbers_have_the_power(kind: str, case: int, plan: int) -> None:
-    """A fast version of docs/guides/power.md: the share of samples whose interval excludes no effect is about 80%."""
+    """A fast version of docs/guides/power.md: the share of samples whose interval excludes zero is about 80%."""
     one, (seeds, effect) = made_up(kind, CASES[case]), CASES[case][-1][plan]
     groups, runs = int(groups_needed(one.spread, effect, seeds).groups), one.spread.runs_of(seeds)
     share = found_share(lambda rng: (one.draw(rng, groups, runs, effect), difference_of_means), trials=160)
