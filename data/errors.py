@@ -74,5 +74,9 @@ def nearest(
         current: Former name → current one, which is suggested instead.
         alike: Least similarity, 0 to 1, as `difflib` defines it.
     """
-    near = difflib.get_close_matches(str(name)[:_MOST_SHOWN], [*known, *current], n=1, cutoff=alike)
-    return f"did you mean {current.get(near[0], near[0])}?" if near else ""
+    given, names = str(name)[:_MOST_SHOWN].lower(), [*known, *current]
+    lower = {one.lower(): one for one in reversed(names)}
+    # A part of a name, such as mse of paper_mse, is no typing error of another one.
+    parts = [one for one in lower if given in re.split(r"[_.]", one)]
+    near = parts[:1] if len(parts) == 1 else difflib.get_close_matches(given, list(lower), n=1, cutoff=alike)
+    return f"did you mean {current.get(lower[near[0]], lower[near[0]])}?" if near else ""

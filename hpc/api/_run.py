@@ -356,7 +356,7 @@ def add_forecasts(
         arm: What the model read: radar (ZH) or dualpol.
         label: What the model is called.
         heights_km: Heights of a nowcast along z; all of the shards by default.
-        seen_frames: Input frames of a nowcast; found from its windows by default.
+        seen_frames: Input frames of a nowcast, after which its forecast begins; must be given.
 
     Returns:
         The run, with its scores.

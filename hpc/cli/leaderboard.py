@@ -1,5 +1,6 @@
 """The verbs `polarcast leaderboard` and `polarcast leaderboard add`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,9 +9,10 @@ from typer.core import TyperGroup
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, write_text
-from polarcast.data.folder_kind import is_new
+from polarcast.data.folder_kind import RUN_FILE, is_new
 from polarcast.hpc.cli.checks import check_folders, checked_run
 from polarcast.hpc.utils.console import Json, plain, print_json, print_text, split_numbers
+from polarcast.hpc.utils.exit_codes import FAILED
 
 _SENT = Path("runs") / "leaderboard"
 """Folder of what is sent to W&B."""
@@ -95,7 +97,7 @@ def add(
         str | None, typer.Option(help="New run: heights of a nowcast in km; all of the shards by default.")
     ] = None,
     seen_frames: Annotated[
-        int | None, typer.Option(help="New run: input frames of a nowcast; found from its windows by default.")
+        int | None, typer.Option(help="New run: input frames of a nowcast, after which its forecast begins.")
     ] = None,
     as_json: bool = Json,
 ) -> None:
@@ -116,6 +118,8 @@ def add(
         levels = split_numbers(heights, "--heights")
         _make(run, forecasts, shards, as_json, arm, label, levels, seen_frames)
         return
+    if forecasts is not None and os.path.lexists(run) and not (run / RUN_FILE).exists():
+        raise BadInput("exists and is not empty", run, "choose another folder")
     checked_run(run)
     if option := next((name for name, value in of_new.items() if value is not None), None):
         raise BadInput("describes a new run, and this one exists", option, "remove it, or give a new folder")
@@ -128,6 +132,8 @@ def add(
     else:
         standing = "verified" if result["verified"] else f"unverified, {result['reason']}"
         print_text(plain(f"{printable(run)}: {standing}"))
+    if forecasts is not None and not result["verified"]:
+        raise typer.Exit(FAILED)
 
 
 def _make(
@@ -153,4 +159,7 @@ def _make(
         print_json({"run": printable(folder), **made})
     else:
         scored = f"{made['events']} event{'s' * (made['events'] != 1)} scored, {made['task']}, {made['arm']}"
+        if "lead_minutes" in made:
+            leads = made["lead_minutes"]
+            scored += f", {made['seen_frames']} input frames, then {leads[0]:g} to {leads[-1]:g} min"
         print_text(plain(f"{printable(folder)}: verified, {scored}"))

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,10 +78,18 @@ class Entry:
         return get_model(self.config.model["name"]).external
 
     @property
+    def is_own(self) -> bool:
+        """Whether it was made on this machine: its provenance names this host, and it was trained or scored here."""
+        is_here = self.provenance.get("host") == platform.node()
+        return is_here and (self.is_external or bool(self.card))  # the card is the last file that training writes
+
+    @property
     def model(self) -> str:
-        """Kind of its model; of a model of other software, the label if it has one."""
+        """Kind of its model; of a model of other software its label, marked."""
         config = self.config.model
-        return _one_line(config.get("label") or config["name"]) if self.is_external else str(config["name"])
+        if not self.is_external:
+            return str(config["name"])
+        return f"{_one_line(config['label'])} (external)" if config.get("label") else str(config["name"])
 
     @property
     def data(self) -> str:
@@ -99,7 +108,7 @@ class Entry:
         Raises:
             BadInput: the result of the verification is damaged.
         """
-        if not os.path.lexists(self.path / VERIFIED_FILE):
+        if not os.path.lexists(self.path / VERIFIED_FILE) or (self.is_own and not self.is_external):
             return ""
         result = _read_object(self.path / VERIFIED_FILE)
         same = result.get("scores_sha256") == file_sha256(RunFolder(self.path).output.scores)

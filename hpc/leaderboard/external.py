@@ -24,6 +24,7 @@ from polarcast.hpc.scores.records import write_records
 from polarcast.models.registry import EXTERNAL
 
 _TEST = "test"
+_LONGEST_LABEL = 100
 _ARMS = tuple(arm for arm in ARMS if arm != PLACEBO)
 
 
@@ -35,7 +36,7 @@ class ExternalModel:
         arm: What it read: radar (ZH) or dualpol.
         label: What it is called.
         heights_km: Heights of its nowcasts along z in km; those of the shards by default.
-        seen_frames: Input frames of its nowcasts; by default those for which the test windows are the given ones.
+        seen_frames: Input frames of its nowcasts. They must be given: other windows may be the same with others.
     """
 
     arm: str = "radar"
@@ -66,8 +67,8 @@ def add_external(folder: Path, source: Path | Mapping[str, Any], shards: str, mo
     if model.arm not in _ARMS:
         fix = f"{nearest(model.arm, _ARMS)} choose from: {', '.join(_ARMS)}"
         raise BadInput(f"unknown arm {shown(model.arm)}", "--arm", fix.strip())
-    if model.label and "${" in model.label:  # which a stored configuration must not hold
-        raise BadInput(f"{shown(model.label)} holds ${{", "--label", "write it without")
+    if model.label and not _is_storable(model.label):
+        raise BadInput(f"{shown(model.label)} can't be stored", "--label", "use plain text of at most 100 characters")
     manifest, forecasts = read_manifest(shards), read_forecasts(source)
     config = _config(forecasts, manifest, shards, model)
     records = scored_forecasts(forecasts, config, manifest)
@@ -78,7 +79,19 @@ def add_external(folder: Path, source: Path | Mapping[str, Any], shards: str, mo
         write_provenance(run.provenance_file, provenance)
         write_records(run.output.scores, records)
         standing = write_standing(partial)
-    return {**standing, "task": config.task, "arm": config.arm, "events": len(records.events)}
+    found = {**standing, "task": config.task, "arm": config.arm, "events": len(records.events)}
+    if forecasts.is_nowcast:
+        found |= {"seen_frames": config.data.seen_frames, "lead_minutes": list(records.protocol.lead_time)}
+    return found
+
+
+def _is_storable(label: str) -> bool:
+    """Whether a configuration can hold a label: `${` and `???` have a meaning there."""
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(label) <= _LONGEST_LABEL and "${" not in label and label.strip() != "???"
 
 
 def _config(forecasts: ForecastSet, manifest: Manifest, shards: str, model: ExternalModel) -> RunConfig:
@@ -87,9 +100,12 @@ def _config(forecasts: ForecastSet, manifest: Manifest, shards: str, model: Exte
     if not forecasts.is_nowcast and (odd := [name for name, value in of_nowcasts.items() if value is not None]):
         raise BadInput("belongs to nowcasts, and these forecasts are of rain", odd[0], "remove it")
     data: dict[str, Any] = {"shards": shards, "heights_km": _heights(forecasts, manifest, model.heights_km)}
-    if forecasts.is_nowcast:
-        seen = _seen_frames(forecasts, manifest, model.seen_frames)
-        data |= {"lead_frames": forecasts.lead_frames, "seen_frames": seen}
+    if forecasts.is_nowcast and model.seen_frames is None:
+        what = f"a nowcast of {forecasts.lead_frames} lead times, whose number of input frames is not given"
+        raise BadInput(what, "--seen-frames", "say after how many frames of its window a forecast begins")
+    if forecasts.is_nowcast and model.seen_frames is not None:
+        _check_windows(forecasts, manifest, model.seen_frames)
+        data |= {"lead_frames": forecasts.lead_frames, "seen_frames": model.seen_frames}
     return load_config(
         {
             "task": "nowcast" if forecasts.is_nowcast else "qpe",
@@ -116,32 +132,22 @@ def _km(height: float) -> str:
     return f"{height:g}"
 
 
-def _seen_frames(forecasts: ForecastSet, manifest: Manifest, given: int | None) -> int:
-    """Return the number of input frames of nowcasts, for which the test windows are those of the forecasts.
+def _check_windows(forecasts: ForecastSet, manifest: Manifest, seen: int) -> None:
+    """Check that the windows of nowcasts are the test windows of so many input frames.
 
     Others would compare the forecasts with the frames of other times.
     """
     windows, lead = _of_events(forecasts, manifest), forecasts.lead_frames
-    longest = int(max(np.unique(_test_rows(manifest)[:, 1 + EVENT], return_counts=True)[1], default=0))
-    tried = range(1, longest - lead + 1) if given is None else [given]
-    ordered = np.array(sorted(windows)).reshape(-1, 2)
-    fitting = [seen for seen in tried if any(np.array_equal(ordered, p) for p in _possible(manifest, seen, lead))]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        what = f"its windows may have {' or '.join(map(str, fitting))} input frames"
-        raise BadInput(what, forecasts.where, "say how many with --seen-frames")
-    near = min(
-        ((len(windows ^ possible), seen, possible) for seen in tried for possible in _sets(manifest, seen, lead)),
-        key=lambda one: one[:2],
-        default=None,
-    )
-    if near is None:
-        what = f"no test event has {lead} lead times after {given or 'an'} input frame{'s' * ((given or 1) > 1)}"
-        raise BadInput(what, forecasts.where, f"give fewer lead times: the longest has {longest} frames")
-    _, seen, possible = near
-    lacks = possible - windows
-    event, frame = min(lacks or windows - possible)
+    possible = list(_sets(manifest, seen, lead))
+    if windows in possible:
+        return
+    if not possible:
+        longest = int(max(np.unique(_test_rows(manifest)[:, 1 + EVENT], return_counts=True)[1], default=0))
+        what = f"no test event has {lead} lead times after {seen} input frame{'s' * (seen > 1)}"
+        raise BadInput(what, forecasts.where, f"give fewer: the longest event has {longest} frames")
+    near = min(possible, key=lambda one: len(windows ^ one))
+    lacks = near - windows
+    event, frame = min(lacks or windows - near)
     what = "no forecast of" if lacks else "no window begins at"
     fix = f"give those of {seen} + {lead} frames: open_shards(…, split='test', frames={seen}, lead_frames={lead})"
     raise BadInput(f"{what} event {event}, frame {frame}", forecasts.where, fix)

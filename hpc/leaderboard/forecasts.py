@@ -24,8 +24,8 @@ from polarcast.hpc.scores.records import Records
 
 _NEEDS = ("event", "frame", "forecast")
 _SHAPES = "give event (n,), frame (n,), and forecast (n, m, y, x) of rain or (n, m, t, z, y, x) of zh"
-_MOST_VALUE = 1e4
-"""Largest absolute value in mm/h or dBZ: the squares of larger ones could exceed the range of float32."""
+_RAIN_RATES, _REFLECTIVITIES = (-1.0, 1000.0), (-10.0, 100.0)
+"""Least and largest forecast in mm/h and in dBZ: beyond are fill values, other units, and -32 dBZ for no echo."""
 
 Window = tuple[int, int]
 """Event, and its frame with which the window begins."""
@@ -87,13 +87,15 @@ class ForecastSet:
         fields = self.of(batch)
         by_height = fields if self.is_nowcast else fields[:, :, :, None]
         observed = ~scored_observation(batch).isnan()
-        wrong = ~(by_height.abs() <= _MOST_VALUE) & observed[:, None]  # NaN is not smaller
+        least, most = _REFLECTIVITIES if self.is_nowcast else _RAIN_RATES
+        wrong = ~((by_height >= least) & (by_height <= most)) & observed[:, None]  # NaN is neither
         if wrong.any():
             first = int(wrong.flatten(1).any(1).nonzero()[0])
             values, (event, frame) = by_height[first][wrong[first]], _windows_of(batch)[first]
             share = f"{int(wrong[first].any(0).sum())} of {int(observed[first].sum())} observed pixels"
             what = f"{float(values[0]):g} at {share} of event {event}, frame {frame}"
-            raise BadInput(what, self.where, "give a finite rain rate in mm/h, or zh in dBZ, for each pixel")
+            unit = "zh in dBZ (no echo is 0)," if self.is_nowcast else "a rain rate in mm/h"
+            raise BadInput(what, self.where, f"give {unit} from {least:g} to {most:g} for each pixel")
         return fields
 
 
@@ -137,7 +139,11 @@ def read_forecasts(source: Path | Mapping[str, Any]) -> ForecastSet:
 
 
 def _array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    """Return an array of numpy; NaN where a masked one has no value."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().numpy()
+    is_masked = np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any()
+    return np.ma.filled(value.astype(np.float32), np.nan) if is_masked else np.asarray(value)
 
 
 def _reason(error: Exception) -> str:

@@ -30,7 +30,7 @@ def terminal_table(board: Board) -> Any:
         table.add_column(name, justify="left" if name in ("run", "arm", "") else "right", no_wrap=name != "run")
     for place in board.places:
         row = place.as_row()
-        rank = f"{row['rank']}{'=' if place.is_tied else ''}"
+        rank = f"{row['rank']}{place.mark}"
         costs = (_count(row["parameters"]), _number(row["process_hours"]), _number(row["kilowatt_hours"]))
         cells = (_number(row["value"]), _interval(row), *costs)
         table.add_row(rank, escape(row["run"]), row["arm"], *cells, row["standing"])
@@ -56,6 +56,8 @@ def _caption(board: Board) -> str:
     lines = [f"= no difference from the first shown: the {_interval_name(board)} of the {what} it includes {equal}"]
     if board.score.metric.scale == DISTANCE:
         lines[0] += ", or both scores may be as near to the best value"
+    if any(place.has_no_comparison for place in board.places):
+        lines.append("? no interval of the comparison with the first: too few events, or a score without any error")
     if _lacks_seeds(board):
         lines.append(ONE_SEED)
     lines += [f"not ranked: {entry.name}, {reason}" for entry, reason in board.unranked]
@@ -89,7 +91,7 @@ def _page_row(place: Place) -> list[Any]:
     flops = row["forecast_flops"]
     return [
         row["rank"], row["run"], row["model"], row["arm"], row["seed"], row["value"], _interval(row),
-        "=" if place.is_tied else "", row["parameters"], None if flops is None else flops / 1e9,
+        place.mark, row["parameters"], None if flops is None else flops / 1e9,
         row["process_hours"], row["kilowatt_hours"], row["standing"],
     ]  # fmt: skip
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Place:
         low: Lower limit of its 95% interval; NaN if undefined.
         high: Upper limit of its 95% interval; NaN if undefined.
         is_tied: Whether it is the first, or its comparison with the first does not show which is better.
+        has_no_comparison: Whether no interval of the comparison with the first can be computed, as of too few events.
         events: Number of scored events.
         lacks_seeds: Whether its intervals leave out the variation between training runs: a run is one of a trained
             model.
@@ -47,6 +48,12 @@ class Place:
     is_tied: bool
     events: int
     lacks_seeds: bool = False
+    has_no_comparison: bool = False
+
+    @property
+    def mark(self) -> str:
+        """`=` if it ties with the first, `?` if nothing can be said, else empty."""
+        return "?" if self.has_no_comparison else "=" if self.is_tied else ""
 
     def as_row(self) -> dict[str, Any]:
         """Return a flat dict for tables and JSON."""
@@ -55,7 +62,8 @@ class Place:
             "rank": self.rank, "run": entry.name, "model": entry.model, "arm": entry.config.arm,
             "seed": entry.config.seed,
             "value": _number(self.value), "low": _number(self.low), "high": _number(self.high),
-            "tied": self.is_tied, "one_seed": self.lacks_seeds, "events": self.events,
+            "tied": None if self.has_no_comparison else self.is_tied,
+            "one_seed": self.lacks_seeds, "events": self.events,
             "parameters": entry.cost("parameters"),
             "training_flops": entry.cost("training_flops"), "forecast_flops": entry.cost("forecast_flops"),
             "process_hours": _number(entry.hours), "kilowatt_hours": _number(entry.kilowatt_hours),
@@ -65,7 +73,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Board:
-    """Runs of one task on one manifest.
+    """Runs of one task on one manifest, scored at the same lead times and heights.
 
     Attributes:
         task: qpe or nowcast; empty if no run can be read.
@@ -74,6 +82,7 @@ class Board:
         score: Score that the runs are ranked by.
         places: Ranked runs, best first.
         unranked: Runs that are not ranked, with the reason.
+        scope: Lead times and heights, where runs on the same data have others.
     """
 
     task: str
@@ -82,13 +91,15 @@ class Board:
     score: Score
     places: list[Place]
     unranked: list[tuple[Entry, str]]
+    scope: str = ""
 
     @property
     def title(self) -> str:
         """Title of its table."""
         if not self.task:
             return "runs that can't be read"
-        return f"{self.task} on {self.archive or 'unknown data'} ({self.data[:8] or 'no manifest'})"
+        scope = f", {self.scope}" if self.scope else ""
+        return f"{self.task} on {self.archive or 'unknown data'} ({self.data[:8] or 'no manifest'}){scope}"
 
     def as_record(self) -> dict[str, Any]:
         """Return a JSON-serializable dict."""
@@ -102,7 +113,7 @@ class Board:
 
 
 def make_boards(entries: Sequence[Entry], score: Score | None = None) -> list[Board]:
-    """Rank runs on one board per task and manifest, so that only runs scored on the same events are compared.
+    """Rank runs on one board per task, manifest, lead times and heights, so that only what is comparable is compared.
 
     A run with a damaged file is not ranked; it does not affect the others.
 
@@ -120,11 +131,14 @@ def make_boards(entries: Sequence[Entry], score: Score | None = None) -> list[Bo
         raise BadInput(what, "--score", f"rank by {score.metric.gain_of}, and compare gains in a table")
     readable = [entry for entry in entries if not entry.problem]
     unreadable = [(entry, entry.problem) for entry in entries if entry.problem]
-    keys = list(dict.fromkeys((entry.config.task, entry.data) for entry in readable))
+    scopes = {entry: _scope(entry, score or parse_score(USUAL[entry.config.task])) for entry in readable}
+    keys = list(dict.fromkeys((entry.config.task, entry.data, scope) for entry, scope in scopes.items()))
     boards = []
-    for task, data in keys:
-        of_key = [entry for entry in readable if (entry.config.task, entry.data) == (task, data)]
-        boards.append(_board(task, data, of_key, score or parse_score(USUAL[task])))
+    for task, data, scope in keys:
+        of_key = [e for e, its in scopes.items() if (e.config.task, e.data, its) == (task, data, scope)]
+        is_one_of_several = sum(key[:2] == (task, data) for key in keys) > 1
+        found = _board(task, data, of_key, score or parse_score(USUAL[task]))
+        boards.append(replace(found, scope=scope if is_one_of_several else ""))
     if score and readable and not any(board.places for board in boards):
         raise BadInput(
             f"no run has {score}", "--score", "list the scores of a run: polarcast evaluate RUN --scores all"
@@ -174,10 +188,16 @@ def _events(records: Records, score: Score) -> Hashable:
     return tuple(records.events.tolist())
 
 
-def _coordinates(records: Records, score: Score) -> Hashable:
-    """Return the lead times and heights that a score sums up."""
-    protocol = records.protocol
-    return tuple(tuple(protocol.axis(axis)[i] for i in score.indices(axis, protocol)) for axis in ALWAYS)
+def _scope(entry: Entry, score: Score) -> str:
+    """Return the lead times and heights that a score sums up, as text; empty for runs that do not have it."""
+    protocol = entry.records.protocol
+    try:
+        found = [[protocol.axis(axis)[i] for i in score.indices(axis, protocol)] for axis in ALWAYS]
+    except BadInput:
+        return ""
+    texts = [f"{axis.replace('_', ' ')} {', '.join(f'{one:g}' for one in values)}"
+             for axis, values in zip(ALWAYS, found, strict=True) if list(values) != [0]]  # fmt: skip
+    return ", ".join(texts)
 
 
 def _windows(records: Records, score: Score) -> Hashable:
@@ -190,7 +210,6 @@ def _windows(records: Records, score: Score) -> Hashable:
 
 _SAME: dict[Callable[[Records, Score], Hashable], str] = {
     _events: "scored on other events",
-    _coordinates: "scored at other lead times or heights",
     _windows: "scored on other windows of the events",
 }
 """What must be the same for all ranked runs → reason of those that differ."""
@@ -227,25 +246,20 @@ def _places(runs: Sequence[tuple[Entry, Records]], score: Score) -> list[Place]:
         intervals = {entry: of_one(one, POOLED).interval for entry, one in sums.items()}
     defined = [entry for entry in sums if np.isfinite(intervals[entry].value)]
     ordered = sorted(defined, key=lambda entry: abs(intervals[entry].value - metric.perfect))
+    # Each run is a training of its own: the events' interval decides, because the variation between runs is unknown.
+    comparisons = {entry: compared(sums[entry], sums[ordered[0]], POOLED).interval for entry in ordered}
     return [
         Place(
             entry, rank, intervals[entry].value, intervals[entry].low, intervals[entry].high,
             entry == ordered[0]
-            or not _is_certain(sums[entry], sums[ordered[0]])
+            or not comparisons[entry].excludes_zero
             or (metric.scale == DISTANCE and not _is_nearer(intervals[ordered[0]], intervals[entry], metric.perfect)),
             sums[entry].values.shape[1],
             sums[entry].lacks_seeds,
+            entry != ordered[0] and not np.isfinite([comparisons[entry].low, comparisons[entry].high]).any(),
         )
         for rank, entry in enumerate(ordered, 1)
     ]  # fmt: skip
-
-
-def _is_certain(worse: Sums, better: Sums) -> bool:
-    """Return whether the interval of the paired comparison excludes zero.
-
-    Each run is a training of its own: the events' interval decides, because the variation between runs is unknown.
-    """
-    return compared(worse, better, POOLED).interval.excludes_zero
 
 
 def _is_nearer(first: Interval, other: Interval, best: float) -> bool:

@@ -1,6 +1,5 @@
 """Verify the score records of external runs by rescoring their forecasts."""
 
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +51,13 @@ def write_standing(folder: Path, reason: str = "") -> dict[str, Any]:
 
 def _check_not_own(entry: Entry) -> None:
     """Raise BadInput if the provenance names this host, and the run was trained or its forecasts scored here."""
-    if entry.provenance.get("host") != platform.node():
+    if not entry.is_own:
         return
     if entry.is_external:
         what = f"holds the forecasts of {entry.model}, which were scored on this machine"
         raise BadInput(what, entry.path, "rank it as it is; for other forecasts, give a new folder")
-    if entry.card:  # the last file that training writes
-        what = "was made on this machine, so it is ranked without verification"
-        raise BadInput(what, entry.path, "rank it as it is")
+    what = "was made on this machine, so it is ranked without verification"
+    raise BadInput(what, entry.path, "rank it as it is")
 
 
 def _check(entry: Entry, forecasts: Path, shards: str) -> str:

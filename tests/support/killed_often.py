@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -73,7 +74,11 @@ def end(child: int) -> None:
 
 def is_saving(folder: Path, since: float) -> bool:
     """Return whether a save started after `since` and is incomplete."""
-    return any(p.stat().st_ctime > since for p in (folder / "checkpoints").glob(".partial_*"))
+    for path in (folder / "checkpoints").glob(".partial_*"):
+        with suppress(FileNotFoundError):  # it has just become complete
+            if path.stat().st_ctime > since:
+                return True
+    return False
 
 
 def reported(run: RunFolder) -> int:

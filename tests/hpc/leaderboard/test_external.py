@@ -17,6 +17,8 @@ import torch
 import polarcast as pc
 from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
+from polarcast.data.files import write_json
+from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.distributed.world import World
@@ -62,6 +64,8 @@ def zh(shards: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Arrays:
 
 
 def made(folder: Path, arrays: Arrays, shards: Manifest, **about: Any) -> RunFolder:
+    if np.ndim(arrays.get("forecast")) == 6:
+        about = {"seen_frames": 2, **about}
     add_external(folder, arrays, str(shards.folder), ExternalModel(**about))
     return RunFolder(folder)
 
@@ -99,7 +103,8 @@ def test_the_folder_is_that_of_a_ranked_run(shards: Manifest, rain: Arrays, tmp_
     assert (config.task, config.arm, config.evaluate.members) == ("qpe", "dualpol", 1)
     [board] = make_boards(find_entries([tmp_path]), parse_score("rmse"))
     row = board.places[0].as_row()
-    assert (row["run"], row["model"], row["arm"], row["standing"]) == ("mine", "our CNN", "dualpol", "verified")
+    names = [row[key] for key in ("run", "model", "arm", "standing")]
+    assert names == ["mine", "our CNN (external)", "dualpol", "verified"]
     costs = ("parameters", "training_flops", "forecast_flops", "process_hours", "kilowatt_hours")
     assert [row[cost] for cost in costs] == [None] * len(costs)
     assert board.as_record()["data"] == shards.digest()
@@ -123,7 +128,7 @@ def test_nowcasts_of_other_windows_are_refused(shards: Manifest, zh: Arrays, tmp
     for arrays, words in (
         ({**zh, "frame": frame + 1}, "no forecast of event .*, frame 0"),
         ({name: of[event == event[0]] for name, of in zh.items()}, "no forecast of event"),
-        ({**zh, "forecast": zh["forecast"].repeat(2, 2)}, "no test event has 4 lead times after an input frame"),
+        ({**zh, "forecast": zh["forecast"].repeat(2, 2)}, "no test event has 4 lead times after 2 input frames"),
     ):
         with pytest.raises(BadInput, match=words):
             made(tmp_path / "wrong", arrays, shards)
@@ -132,13 +137,32 @@ def test_nowcasts_of_other_windows_are_refused(shards: Manifest, zh: Arrays, tmp
     assert made(tmp_path / "right", zh, shards, seen_frames=2).config().data.seen_frames == 2
 
 
-def test_input_frames_are_asked_for_where_windows_do_not_tell(
-    shards: Manifest, zh: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    same = np.stack([zh["event"], zh["frame"]], 1)
-    monkeypatch.setattr(external, "_possible", lambda manifest, seen, lead: iter([same]))
-    with pytest.raises(BadInput, match="its windows may have 1 or 2 input frames — say how many with --seen-frames"):
-        made(tmp_path / "mine", zh, shards)
+def test_input_frames_of_nowcasts_must_be_given(shards: Manifest, zh: Arrays, tmp_path: Path) -> None:
+    """Half of the lead times, with twice the input frames, has the same windows: scored at other times."""
+    with pytest.raises(BadInput, match="--seen-frames: a nowcast of 2 lead times, whose number of input frames"):
+        made(tmp_path / "mine", zh, shards, seen_frames=None)
+
+
+@pytest.mark.parametrize("value", [-9999.0, -32.0, 101.0])
+def test_fill_values_of_nowcasts_are_refused(shards: Manifest, zh: Arrays, tmp_path: Path, value: float) -> None:
+    wrong = {**zh, "forecast": np.full_like(zh["forecast"], value)}
+    with pytest.raises(BadInput, match=r"give zh in dBZ \(no echo is 0\), from -10 to 100"):
+        made(tmp_path / "mine", wrong, shards)
+
+
+def test_masked_values_are_missing(shards: Manifest, rain: Arrays, tmp_path: Path) -> None:
+    masked = np.ma.masked_array(rain["forecast"], np.ones(rain["forecast"].shape, bool))
+    with pytest.raises(BadInput, match=r"nan at .* observed pixels"):
+        made(tmp_path / "mine", {**rain, "forecast": masked}, shards)
+
+
+def test_a_forged_record_of_this_machine_is_not_verified(shards: Manifest, rain: Arrays, tmp_path: Path) -> None:
+    run = finished(shards, tmp_path / "run", "model.name=power_law")
+    evaluate(run, shards, run.output)
+    write_json(run.path / "card.json", {"parameters": 0})
+    record = {"verified": True, "reason": "", "scores_sha256": file_sha256(run.output.scores)}
+    write_json(run.path / "verified.json", record)
+    assert Entry(run.path).standing == ""
 
 
 def without(name: str) -> Callable[[Arrays], Arrays]:
@@ -299,8 +323,9 @@ def test_arms_are_those_that_a_model_can_read(shards: Manifest, rain: Arrays, tm
             made(tmp_path / "mine", rain, shards, **of_nowcasts)
     with pytest.raises(BadInput, match=r"model\.label: .*control characters"):
         made(tmp_path / "mine", rain, shards, label="a\nb")
-    with pytest.raises(BadInput, match=r"--label: '\$\{oc.env:HOME\}' holds"):
-        made(tmp_path / "mine", rain, shards, label="${oc.env:HOME}")
+    for label in ("${oc.env:HOME}", "???", "\ud800", "x" * 101):
+        with pytest.raises(BadInput, match=r"--label: .* can't be stored"):
+            made(tmp_path / "mine", rain, shards, label=label)
 
 
 def test_runs_of_the_same_forecasts_have_the_same_digest(shards: Manifest, rain: Arrays, tmp_path: Path) -> None:
@@ -326,13 +351,13 @@ class TestCommand:
         assert (result["verified"], result["task"], result["arm"], result["events"]) == (True, "qpe", "radar", 2)
         code, out, _ = polarcast_here("leaderboard", "rank", tmp_path / "runs", "--json")
         [board] = json.loads(out)["boards"]
-        assert [place["model"] for place in board["places"]] == ["our CNN"]
+        assert [place["model"] for place in board["places"]] == ["our CNN (external)"]
         scores = run.joinpath("scores.parquet").read_bytes()
         for more in ((), ("--label", "x")):
             code, out, err = polarcast_here(*words, *more)
             assert (code, out, err.count("\n")) == (2, "", 1)
         code, _, err = polarcast_here(*words)
-        assert "holds the forecasts of our CNN, which were scored on this machine — rank it as it is" in err
+        assert "holds the forecasts of our CNN (external), which were scored on this machine — rank it as it is" in err
         assert run.joinpath("scores.parquet").read_bytes() == scores
 
     def test_one_made_elsewhere_is_verified_as_any_run(
@@ -441,7 +466,7 @@ class TestPython:
     def test_fixes_name_arguments(self, shards: Manifest, zh: Arrays, tmp_path: Path) -> None:
         one = {**zh, "forecast": zh["forecast"][:, :, :, :1]}
         with pytest.raises(BadInput, match="give theirs with heights_km, of 1, 3, 7 km"):
-            pc.add_forecasts(tmp_path / "new", one, shards.folder)
+            pc.add_forecasts(tmp_path / "new", one, shards.folder, seen_frames=2)
 
 
 class TestKind:
@@ -464,9 +489,10 @@ def test_runs_scored_on_other_windows_or_lead_times_are_not_compared(
         made(tmp_path / name, zh, shards)
     short = finished(shards, tmp_path / "short", *NOWCAST, "data.lead_frames=1", "data.seen_frames=3")
     evaluate(short, shards, short.output)
-    [board] = make_boards(find_entries([tmp_path]), parse_score("csi@threshold=20"))
+    board, other = make_boards(find_entries([tmp_path]), parse_score("csi@threshold=20"))
     assert [place.entry.name for place in board.places] == ["a", "b"]
-    assert {e.name: why for e, why in board.unranked} == {"short": "scored at other lead times or heights"}
+    assert board.title.endswith(", lead time 6, 12, height 1, 3, 7")
+    assert [place.entry.name for place in other.places] == ["short"]
     # At one lead time that all have, what is left are the windows: here, one of each event.
     [board] = make_boards(find_entries([tmp_path]), parse_score("csi@threshold=20,lead_time=6"))
     assert [place.entry.name for place in board.places] == ["a", "b", "short"]
