@@ -46,6 +46,31 @@ def square(data: np.ndarray, step: float = 1.0, unit: str = "km", **attrs: str) 
     return sequence(data, y[::-1], x, unit, **attrs)
 
 
+def dualpol(fields: dict[str, np.ndarray], levels_km: list[float], **units: str) -> Any:
+    """Return a dataset of variables (time, z, y, x) named as given, on pixels of 1 km, north first."""
+    import xarray as xr
+
+    known = {"zh": "dBZ", "zdr": "dB", "kdp": "degrees/km"}
+    _, _, height, width = next(iter(fields.values())).shape
+    variables = {
+        name: (("time", "z", "y", "x"), values.astype(np.float32), {"units": units.get(name, known.get(name, ""))})
+        for name, values in fields.items()
+    }
+    axes = {
+        "z": ("z", np.array(levels_km) * 1000, {"units": "m", "standard_name": "altitude"}),
+        "y": ("y", np.arange(height)[::-1] * 1.0, {"units": "km"}),
+        "x": ("x", np.arange(width) * 1.0, {"units": "km"}),
+    }
+    count = len(next(iter(fields.values())))
+    return xr.Dataset(variables, {"time": times_of(count).astype("datetime64[ns]"), **axes})
+
+
+def save(content: Any, path: Path) -> Path:
+    """Write a dataset to a NetCDF file as it is, without packing or fill values."""
+    content.to_netcdf(path, encoding={name: {"_FillValue": None} for name in content.variables})
+    return path
+
+
 def write(content: Any, path: Path) -> Path:
     """Write packed integers to a NetCDF file or, without the suffix `.nc`, to a Zarr folder."""
     packing = {"dtype": "int16", "scale_factor": 0.01, "_FillValue": -32768}
@@ -57,7 +82,7 @@ def write(content: Any, path: Path) -> Path:
     return path
 
 
-def events_of(path: Path, settings: GridSettings = SMALL) -> list[IngestedEvent]:
+def events_of(path: Path | tuple[Path, ...], settings: GridSettings = SMALL) -> list[IngestedEvent]:
     pieces, _ = plan(open_source(path, settings), settings)
     return [read_piece(piece, settings) for piece in pieces]
 

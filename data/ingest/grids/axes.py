@@ -1,37 +1,62 @@
-"""Find the time, y and x axes of a variable and the geometry of its pixels (CF conventions)."""
+"""Find the axes of a variable, the geometry of its pixels, and which way they run (CF conventions)."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from polarcast.data.errors import BadInput
-from polarcast.data.ingest.event import Times
+from polarcast.data.errors import BadInput, shown
+from polarcast.data.ingest.cf_values import decoded
 from polarcast.data.ingest.grids.geometry import Geometry, Real
+from polarcast.data.ingest.grids.levels import is_level_axis
+from polarcast.data.ingest.grids.settings import NORTH_FIRST, SOUTH_FIRST
+from polarcast.data.ingest.grids.times import is_lead_time, time_variables
 
 AS_STORED = "first row, as stored"
+AS_GIVEN = "by --rows"
+ASK_ROWS = f"say it: --rows {NORTH_FIRST} or --rows {SOUTH_FIRST}"
 _X_NAMES = frozenset({"x", "xc", "lon", "longitude", "rlon", "easting", "west_east", "projection_x_coordinate"})
 _Y_NAMES = frozenset({"y", "yc", "lat", "latitude", "rlat", "northing", "south_north", "projection_y_coordinate"})
 _DEGREES = frozenset({"lat", "lon", "latitude", "longitude"})
+_ROTATED = frozenset({"rlat", "rlon", "grid_latitude", "grid_longitude"})
+_MAPPED = frozenset({"projection_x_coordinate", "projection_y_coordinate", "grid_latitude", "grid_longitude",
+                     "latitude", "longitude"})  # fmt: skip
+"""Standard names of axes that rise to the north and the east, whatever their units."""
 _KM = {"m": 0.001, "metre": 0.001, "meter": 0.001, "km": 1.0, "kilometre": 1.0, "kilometer": 1.0}
+_LENGTH = re.compile(r"(?:(\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*\*?\s*)?([a-z]+?)s?")
+_PLACES = {
+    "latitude": (re.compile(r"degrees?_?n(?:orth)?"), frozenset({"lat", "lats", "latitude", "latitudes", "xlat"})),
+    "longitude": (re.compile(r"degrees?_?e(?:ast)?"), frozenset({"lon", "lons", "longitude", "longitudes", "xlong"})),
+}
+"""Units and names of latitudes and longitudes."""
+_EXACT, _ROUNDED = 0.05, 0.6
+"""Largest deviation from an even axis in pixels; that of coordinates rounded to a few decimals."""
+_MOST_DECIMALS = 7
+
+
+@dataclass(frozen=True)
+class Dims:
+    """Names of a variable's axes; time and level are None where it has none."""
+
+    time: str | None
+    level: str | None
+    y: str
+    x: str
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Time, y and x axes of a variable.
+    """Rows and columns of a variable.
 
     Attributes:
-        dims: Names of the time, y and x axes.
-        times: (n,) datetime64[s], in stored order.
         geometry: Geometry of the pixels; columns are counted from the west.
         from_east: Whether the file's first column is the easternmost.
         note: How north was determined, and the spacing.
     """
 
-    dims: tuple[str, str, str]
-    times: Times
     geometry: Geometry
     from_east: bool
     note: dict[str, Any]
@@ -43,118 +68,223 @@ class _Axis:
 
     values: Real
     in_degrees: bool
+    decimals: int | None = None
+    """Decimals to which the file's coordinates are rounded; None for more than a few."""
+    is_rotated: bool = False
 
     @property
-    def step(self) -> float:
-        return float(self.values[-1] - self.values[0]) / (len(self.values) - 1)
+    def line(self) -> tuple[float, float]:
+        """First coordinate and step of the even axis that fits best."""
+        ends = float(self.values[0]), float(self.values[-1] - self.values[0]) / (len(self.values) - 1)
+        if self._deviation(*ends) <= _EXACT * abs(ends[1]):
+            return ends
+        step, first = np.polyfit(np.arange(len(self.values)), self.values, 1)
+        return float(first), float(step)
 
     @property
     def is_even(self) -> bool:
-        return self.step != 0 and bool(np.allclose(np.diff(self.values), self.step, rtol=0.01))
+        """Whether coordinates deviate from a line by no more than their rounding, or a small share of a pixel.
+
+        Rounding errors reach half of the last decimal. They drift along the axis, and the line follows them by as much.
+        """
+        first, step = self.line
+        return step != 0 and self._deviation(first, step) <= max(_EXACT * abs(step), self._rounding(abs(step)))
+
+    def _rounding(self, step: float) -> float:
+        """Return the largest deviation by rounding; 0 if one step differs by a pixel, as where a row is absent."""
+        if self.decimals is None:
+            return 0.0
+        unit = 10.0**-self.decimals
+        steps = np.rint(np.diff(self.values) / unit)
+        is_odd = steps != np.median(steps)
+        return 0.0 if unit > step / 2 and is_odd.sum() == 1 else min(unit, _ROUNDED * step)
+
+    def _deviation(self, first: float, step: float) -> float:
+        return float(np.abs(self.values - (first + step * np.arange(len(self.values)))).max())
 
 
-def axes_of(array: Any, spacing_km: float | None, path: Path) -> Axes:
-    """Return the axes of an xarray variable.
+def dims_of(content: Any, array: Any, path: Path) -> Dims:
+    """Return the axes of a variable of an xarray dataset.
+
+    Raises:
+        BadInput: It is a forecast, has no time, or not two spatial axes and perhaps one of heights.
+    """
+    wide = [str(d) for d in array.dims if array.sizes[d] > 1]
+    if leads := [d for d in wide if is_lead_time(content, d)]:
+        raise BadInput(f"forecasts by lead time (axis {leads[0]!r})", path, "give observations: these are none")
+    times = time_variables(content, array.dims)
+    if not times:
+        raise BadInput(f"{array.name} has no time axis", path, "give a sequence of fields, (time, y, x)")
+    time = str(times[0].dims[0]) if times[0].ndim and times[0].dims[0] in array.dims else None
+    others = [d for d in wide if d != time]
+    levels = [d for d in others if is_level_axis(content, d)] if len(others) > 2 else []
+    if len(others) - len(levels) != 2 or len(levels) > 1:
+        found = f"{array.name} is {tuple(map(str, array.dims))}, not (time, y, x) or (time, z, y, x)"
+        raise BadInput(found, path, "select one of each further axis first")
+    y, x = (d for d in others if d not in levels)
+    is_turned = _is(content, y, "X", _X_NAMES) or _is(content, x, "Y", _Y_NAMES)
+    return Dims(time, levels[0] if levels else None, *((x, y) if is_turned else (y, x)))
+
+
+def axes_of(content: Any, array: Any, dims: Dims, spacing_km: float | None, rows: str | None, path: Path) -> Axes:
+    """Return the geometry of a variable of an xarray dataset.
 
     Args:
-        array: Variable with a time axis and two spatial axes; any others must have length 1.
-        spacing_km: Pixel spacing; overrides the coordinates.
+        content: Dataset, values as stored.
+        array: Variable of it.
+        dims: Its axes.
+        spacing_km: Pixel spacing; overrides the coordinates, but not their direction.
+        rows: `north-first` or `south-first`; overrides the file.
         path: Source file for error messages.
 
     Raises:
-        BadInput: The variable has no time axis or not two spatial axes; or the spatial axes are uneven or have unknown
-            units, and no spacing was given.
+        BadInput: Nothing tells whether the first row is north; or the spatial axes are uneven or have unknown units,
+            and no spacing was given.
     """
-    time_dim, times = _time_axis(array, path)
-    y_dim, x_dim = _space_dims(array, time_dim, path)
-    shape = (array.sizes[y_dim], array.sizes[x_dim])
-    rows, columns = _axis(array, y_dim), _axis(array, x_dim)
-    south_first, method = _south_first(array, rows, y_dim, x_dim)
-    from_east = columns is not None and columns.step < 0
+    shape = (array.sizes[dims.y], array.sizes[dims.x])
+    y_axis, x_axis = _axis(content, dims.y, dims.x, "latitude"), _axis(content, dims.x, dims.y, "longitude")
+    direction = (rows == SOUTH_FIRST, AS_GIVEN) if rows else _direction(content, dims.y, dims.x, "latitude", path)
+    if direction is None and spacing_km is None and y_axis is None:
+        raise BadInput(_no_axes(content, dims), path, f"give --spacing-km 1 and {ASK_ROWS.removeprefix('say it: ')}")
+    if direction is None:
+        raise BadInput("nothing in it tells whether its first row is north", path, ASK_ROWS)
+    south_first, method = direction
+    from_west = _direction(content, dims.x, dims.y, "longitude", path)
     if spacing_km:
         geometry, step = Geometry.plane(shape, spacing_km, spacing_km, south_first), [spacing_km, spacing_km]
     else:
-        geometry, step = _geometry(shape, rows, columns, south_first, path)
-    return Axes((time_dim, y_dim, x_dim), times, geometry, from_east, {"north": method, "spacing": step})
+        if y_axis is None or x_axis is None or y_axis.in_degrees != x_axis.in_degrees:
+            raise BadInput(_no_axes(content, dims), path, "give the spacing: --spacing-km 1")
+        geometry, step = _geometry(shape, y_axis, x_axis, south_first, path)
+    return Axes(geometry, from_west is not None and not from_west[0], {"north": method, "spacing": step})
 
 
-def has_time_axis(array: Any) -> bool:
-    """Whether a variable can be a sequence of fields."""
-    wide = [d for d in array.dims if array.sizes[d] > 1]
-    return bool(_time_axes(array)) and 2 <= len(wide) <= 3
+def place_of(content: Any, name: str, kind: str) -> bool:
+    """Whether a variable of a dataset holds latitudes or longitudes, by its standard name, units or name."""
+    attributes = content.variables[name].attrs
+    if standard := str(attributes.get("standard_name", "")).strip().lower():
+        return standard == kind
+    units, names = _PLACES[kind]
+    return bool(units.fullmatch(str(attributes.get("units", "")).strip().lower())) or name.lower() in names
 
 
-def _time_axes(array: Any) -> list[Any]:
-    """Return 1-D time coordinates; the one with its axis's name comes first."""
-    found = [c for c in array.coords.values() if c.ndim == 1 and np.issubdtype(c.dtype, np.datetime64)]
-    return sorted(found, key=lambda c: c.name != c.dims[0])
+def _no_axes(content: Any, dims: Dims) -> str:
+    """Say that there are no usable axes, with the units that they have."""
+    units = [str(content.variables[d].attrs.get("units", "")) for d in (dims.y, dims.x) if d in content.variables]
+    has = f": they have {', '.join(map(shown, dict.fromkeys(units)))}" if any(units) else ""
+    return f"no x and y axes with units of m, km or degrees{has}"
 
 
-def _time_axis(array: Any, path: Path) -> tuple[str, Times]:
-    found = _time_axes(array)
-    if not found:
-        raise BadInput(f"{array.name} has no time axis", path, "give a sequence of fields, (time, y, x)")
-    return str(found[0].dims[0]), found[0].values.astype("datetime64[s]")
+def _is(content: Any, dim: str, letter: str, names: frozenset[str]) -> bool:
+    attributes = content.variables[dim].attrs if dim in content.variables else {}
+    called = {dim.lower(), str(attributes.get("standard_name", "")).lower()}
+    return str(attributes.get("axis", "")).upper() == letter or bool(called & names)
 
 
-def _space_dims(array: Any, time_dim: str, path: Path) -> tuple[str, str]:
-    others = [str(d) for d in array.dims if d != time_dim]
-    wide = [d for d in others if array.sizes[d] > 1]
-    if len(wide) != 2:
-        raise BadInput(f"{array.name} is {tuple(array.dims)}, not (time, y, x)", path, "select one level first")
-    y, x = wide
-    is_turned = _is(array, y, "X", _X_NAMES) or _is(array, x, "Y", _Y_NAMES)
-    return (x, y) if is_turned else (y, x)
-
-
-def _is(array: Any, dim: str, letter: str, names: frozenset[str]) -> bool:
-    attrs = array[dim].attrs if dim in array.coords else {}
-    called = {dim.lower(), str(attrs.get("standard_name", "")).lower()}
-    return str(attrs.get("axis", "")).upper() == letter or bool(called & names)
-
-
-def _axis(array: Any, dim: str) -> _Axis | None:
+def _axis(content: Any, dim: str, other: str, kind: str) -> _Axis | None:
     """Return coordinates of rows or columns; None unless the file gives them in units of length or degrees."""
-    if dim not in array.coords or array.sizes[dim] < 2:
+    if content.sizes[dim] < 2:
         return None
-    attrs = array[dim].attrs
-    unit = str(attrs.get("units", "")).strip().lower()
-    in_degrees = unit.startswith("degree") or (not unit and dim.lower() in _DEGREES)
-    scale = 1.0 if in_degrees else _KM.get(unit.removesuffix("s"))
-    if scale is None:
-        return None
-    values = array[dim].values.astype(np.float64) * scale
-    return _Axis(np.unwrap(values, period=360) if in_degrees else values, in_degrees)
-
-
-def _south_first(array: Any, rows: _Axis | None, y_dim: str, x_dim: str) -> tuple[bool, str]:
-    """Return whether the file's first row is the southernmost, and how that was determined."""
-    if rows is not None:
-        return rows.step > 0, "by the y axis"
-    latitude = _latitude_of_pixels(array, y_dim, x_dim)
-    if latitude is None:
-        return False, AS_STORED
-    first, last = np.nanmean(latitude[0]), np.nanmean(latitude[-1])
-    return bool(last > first), "by the latitude of the pixels"
-
-
-def _latitude_of_pixels(array: Any, y_dim: str, x_dim: str) -> npt.NDArray[Any] | None:
-    for name, coordinate in array.coords.items():
-        called = {str(name).lower(), str(coordinate.attrs.get("standard_name", "")).lower()}
-        if set(coordinate.dims) == {y_dim, x_dim} and called & {"lat", "latitude"}:
-            return np.asarray(coordinate.transpose(y_dim, x_dim).values)
+    own = _own_axis(content, dim)
+    if own is not None:
+        return own
+    for values in _places(content, dim, other, kind):
+        if values.ndim == 1 or bool(np.all(np.abs(values - values[:, :1]) < 1e-9)):
+            line = values if values.ndim == 1 else values[:, 0]
+            return _Axis(np.unwrap(line, period=360), in_degrees=True, decimals=_decimals(line))
     return None
 
 
+def _own_axis(content: Any, dim: str) -> _Axis | None:
+    if dim not in content.variables or content.variables[dim].dtype.kind not in "iuf":
+        return None
+    attributes = content.variables[dim].attrs
+    unit = str(attributes.get("units", "")).strip().lower()
+    in_degrees = unit.startswith("degree") or (not unit and dim.lower() in _DEGREES)
+    scale = 1.0 if in_degrees else _km_of(unit)
+    if scale is None:
+        return None
+    stored = decoded(np.asarray(content.variables[dim].values), attributes)
+    decimals, values = _decimals(stored), stored * scale
+    if in_degrees:
+        is_rotated = bool({dim.lower(), str(attributes.get("standard_name", "")).lower()} & _ROTATED)
+        return _Axis(np.unwrap(values, period=360), True, decimals, is_rotated)
+    return _Axis(values, False, None if decimals is None else decimals - round(np.log10(scale)))
+
+
+def _km_of(unit: str) -> float | None:
+    """Return the km of a unit of length, such as m, km or 1000 m; None for any other."""
+    found = _LENGTH.fullmatch(unit)
+    factor = _KM.get(found[2]) if found else None
+    return None if found is None or factor is None else factor * float(found[1] or 1)
+
+
+def _decimals(values: Real) -> int | None:
+    """Return the number of decimals of coordinates, at least 1; None if they have more than a few."""
+    scale = float(np.abs(values).max())
+    for decimals in range(1, _MOST_DECIMALS):
+        if np.abs(values - np.round(values, decimals)).max() <= max(1e-12, 1.2e-7 * scale):
+            return decimals
+    return None
+
+
+def _direction(content: Any, dim: str, other: str, kind: str, path: Path) -> tuple[bool, str] | None:
+    """Return whether coordinates rise along an axis to the north or the east, and how that was determined.
+
+    Raises:
+        BadInput: The axis and the latitudes (longitudes) of the pixels disagree.
+    """
+    found = list(_evidence(content, dim, other, kind))
+    if len({rises for rises, _ in found}) > 1:
+        fix = ASK_ROWS if kind == "latitude" else "correct one of them"
+        ways = " and ".join(dict.fromkeys(how.removeprefix("by ") for _, how in found))
+        raise BadInput(f"{ways} disagree about {'north' if kind == 'latitude' else 'east'}", path, fix)
+    return found[0] if found else None
+
+
+def _evidence(content: Any, dim: str, other: str, kind: str) -> Iterator[tuple[bool, str]]:
+    letter = "y" if kind == "latitude" else "x"
+    own = _own_axis(content, dim) if content.sizes[dim] > 1 else None
+    if own is not None:
+        yield own.line[1] > 0, f"by the {letter} axis"
+    elif dim in content.variables and content.sizes[dim] > 1:
+        axis = content.variables[dim]
+        if str(axis.attrs.get("standard_name", "")).lower() in _MAPPED:
+            values = decoded(np.asarray(axis.values), axis.attrs)
+            yield bool(values[-1] > values[0]), f"by the {letter} axis"
+    for values in _places(content, dim, other, kind):
+        steps = np.diff(values, axis=0)
+        rise = np.nanmedian((steps + 180) % 360 - 180) if np.isfinite(steps).any() else 0.0
+        if rise:
+            what = "rows" if kind == "latitude" else "columns"
+            yield bool(rise > 0), f"by the {kind} of the {what if values.ndim == 1 else 'pixels'}"
+
+
+def _places(content: Any, dim: str, other: str, kind: str) -> Iterator[Real]:
+    """Yield the latitudes or longitudes along an axis, (n,), or (n, m) with the other axis; the former first."""
+    found = []
+    for name, variable in content.variables.items():
+        wanted = [d for d in (dim, other) if d in variable.dims]
+        if dim not in wanted or variable.dtype.kind not in "iuf" or not place_of(content, str(name), kind):
+            continue
+        if str(name) == dim or content.sizes[dim] < 2:
+            continue
+        first = variable.isel({d: 0 for d in variable.dims if d not in wanted}).transpose(*wanted)
+        found.append(decoded(np.asarray(first.values), variable.attrs))
+    yield from sorted(found, key=lambda values: values.ndim)
+
+
 def _geometry(
-    shape: tuple[int, int], rows: _Axis | None, columns: _Axis | None, south_first: bool, path: Path
+    shape: tuple[int, int], rows: _Axis, columns: _Axis, south_first: bool, path: Path
 ) -> tuple[Geometry, list[float]]:
-    if rows is None or columns is None or rows.in_degrees != columns.in_degrees:
-        raise BadInput("no x and y axes with units of m, km or degrees", path, "give the spacing: --spacing-km 1")
-    if not (rows.is_even and columns.is_even):
-        raise BadInput("the rows or columns are not evenly spaced", path, "regrid the data to an even spacing")
-    dy, dx = rows.step, abs(columns.step)
+    for axis, name in ((rows, "rows"), (columns, "columns")):
+        if not axis.is_even:
+            raise BadInput(f"the {name} are not evenly spaced", path, "regrid the data to an even spacing")
+    (first_y, dy), (first_x, dx) = rows.line, columns.line
+    step = [round(abs(dy), 6), round(abs(dx), 6)]
     if not rows.in_degrees:
-        return Geometry.plane(shape, round(dy, 6), round(dx, 6), south_first), [round(abs(dy), 6), round(dx, 6)]
-    corner = float(rows.values[0]), float(columns.values.min())
-    return Geometry.lat_lon(shape, *corner, dy, dx), [round(abs(dy), 6), round(dx, 6)]
+        return Geometry.plane(shape, round(dy, 6), round(dx, 6), south_first), step
+    if (dy > 0) != south_first:  # --rows says otherwise: the same latitudes in the other order
+        first_y, dy = first_y + (shape[0] - 1) * dy, -dy
+    west = min(first_x, first_x + (shape[1] - 1) * dx)
+    return Geometry.lat_lon(shape, first_y, west, dy, abs(dx), is_rotated=rows.is_rotated), step

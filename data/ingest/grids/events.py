@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.days import days_of
-from polarcast.data.ingest.event import Field, IngestedEvent
-from polarcast.data.ingest.grids.settings import GridSettings
+from polarcast.data.ingest.event import Field, IngestedEvent, Mask
+from polarcast.data.ingest.grids.settings import MISSING, GridSettings
 from polarcast.data.ingest.grids.source import GriddedSource, open_source
 from polarcast.data.ingest.grids.tiles import NO_ECHO, Footprint, footprint, lay_on_tile, nearest_pixels
+from polarcast.data.ingest.grids.units import RAIN
 from polarcast.data.ingest.resample import seconds_of_steps, to_regular_steps
 
 MARGIN = 32
@@ -30,12 +31,12 @@ class Piece:
     """One tile over one period without gaps, at most a day; it becomes one event.
 
     Attributes:
-        path: Source file.
+        files: Source files, most often one.
         start, stop: Frame range in the source.
         south, east: Offsets of the north-west corner in km, see `Geometry.tiles`.
     """
 
-    path: Path
+    files: tuple[Path, ...]
     start: int
     stop: int
     south: float
@@ -59,11 +60,14 @@ def plan(source: GriddedSource, settings: GridSettings) -> tuple[list[Piece], Co
     source pixels nearest to those of each tile.
 
     Raises:
-        BadInput: The grid is smaller than one tile, or the file is damaged.
+        BadInput: The grid is smaller than one tile, an undeclared code for missing data fills an area of a frame, or
+            the file is damaged.
     """
+    if settings.nodata is None:
+        source.check_codes()
     corners = _corners(source, settings)
     pixels = [nearest_pixels(source.geometry, *corner, settings.tile) for corner in corners]
-    pieces, dropped = [], Counter[str]()
+    pieces, dropped = [], Counter[str](source.dropped)
     for start, stop in _periods(source, settings):
         if _steps(source, start, stop, settings) < settings.min_frames:
             dropped[f"stretches of time shorter than {settings.min_frames} frames"] += 1
@@ -72,7 +76,7 @@ def plan(source: GriddedSource, settings: GridSettings) -> tuple[list[Piece], Co
             if reason:
                 dropped[reason] += 1
             else:
-                pieces.append(Piece(source.path, start, stop, *corner))
+                pieces.append(Piece(source.paths, start, stop, *corner))
     return pieces, dropped
 
 
@@ -82,22 +86,24 @@ def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
     Raises:
         BadInput: See `source.open_source`.
     """
-    source = open_source(piece.path, settings)
+    source = open_source(piece.files, settings)
     frames = range(piece.start, piece.stop)
     place = footprint(source.geometry, piece.south, piece.east, settings.tile, MARGIN)
-    values = _tile(source, frames, place, settings)
-    rain = values if source.has_rain else None
-    zh = _reflectivity(values, source, settings)
+    fields = _tiles(source, frames, place, settings)
+    rain = fields[RAIN][:, 0] if source.has_rain else None
+    zh = fields["zh"] if source.measured else _reflectivity(fields[RAIN], source, settings)
+    variables = source.measured or ("zh",)
+    has_data = ~np.isnan(fields["zh"] if source.measured else fields[RAIN])
+    radar = np.stack([_echo_only(zh), *(fields[name] for name in variables[1:])], axis=1)
     times = source.times[piece.start : piece.stop]
-    has_data = ~np.isnan(values)[:, None]
-    regular = to_regular_steps(times, _echo_only(zh)[:, None, None], rain, has_data, step_minutes=settings.step_minutes)
+    regular = to_regular_steps(times, radar, rain, has_data, step_minutes=settings.step_minutes)
     inner = slice(MARGIN, MARGIN + settings.tile)
     rain = None if regular.rain is None else regular.rain[:, inner, inner]
     radar = regular.radar[..., inner, inner]
     observed = None if regular.observed is None else regular.observed[..., inner, inner]
     if rain is not None and observed is not None:
-        observed = np.repeat(observed & ~np.isnan(rain)[:, None], 2, axis=1)  # at the height and on the ground
-    if rain is not None:
+        observed = _with_ground(observed, ~np.isnan(rain), is_derived=not source.measured)
+    if rain is not None and not source.measured:
         # Derived again, so that the Z–R relation also holds in interpolated frames.
         radar = _echo_only(_reflectivity(rain, source, settings))[:, None, None]
     return IngestedEvent(
@@ -106,10 +112,22 @@ def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
         rain=None if rain is None else np.nan_to_num(rain),
         covered=has_data[..., inner, inner].mean(0, dtype=np.float32),
         observed=observed,
-        variables=("zh",),
-        heights_km=(settings.height_km,),
+        variables=variables,
+        heights_km=heights_of(source, settings),
         note={**_provenance(source, piece, place, settings), "time": regular.note},
     )
+
+
+def _with_ground(observed: Mask, has_rain: Mask, *, is_derived: bool) -> Mask:
+    """Add the observed pixels on the ground, (t, y, x), as the last level; zh derived from rain is where rain is."""
+    ground = has_rain[:, None]
+    return np.repeat(observed & ground, 2, axis=1) if is_derived else np.concatenate([observed, ground], axis=1)
+
+
+def heights_of(source: GriddedSource, settings: GridSettings) -> tuple[float, ...]:
+    """Return the heights of a source's events: of its levels, or the one that data without levels are assigned to."""
+    has_levels = source.heights_km is not None and source.measured
+    return source.heights_km if has_levels and source.heights_km else (settings.height_km,)
 
 
 def derivation(settings: GridSettings) -> str:
@@ -152,31 +170,46 @@ def _drop_reasons(
         has_data, is_echo = ~np.isnan(values), _reflectivity(values, source, settings) >= _ECHO_DBZ
         coverage += [has_data.take(tile).mean() for tile in pixels]
         echo = np.maximum(echo, [is_echo.take(tile).sum() for tile in pixels])
+    if source.heights_km is not None:
+        coverage[:] = len(frames)  # files with levels mask what has no echo, so that their coverage is not known
     reasons = np.where(echo < settings.min_echo_pixels, _too_dry(settings), "")
     return np.where(coverage / len(frames) < settings.min_coverage, _too_little_coverage(settings), reasons).tolist()
 
 
 def _too_little_coverage(settings: GridSettings) -> str:
-    return f"tiles with less than {100 * settings.min_coverage:.0f}% coverage"
+    hint = "; if missing values mean no echo: --missing no-echo" if settings.missing == MISSING[0] else ""
+    return f"tiles with less than {100 * settings.min_coverage:.0f}% coverage{hint}"
 
 
 def _too_dry(settings: GridSettings) -> str:
     return f"tiles with fewer than {settings.min_echo_pixels} pixels of {_ECHO_DBZ:g} dBZ"
 
 
-def _tile(source: GriddedSource, frames: Sequence[int], place: Footprint, settings: GridSettings) -> Field:
-    """Return a tile with its margin on 1 km pixels, (t, y, x) in mm/h or dBZ; NaN and −inf as defined in `tiles`."""
-    in_db, out = not source.has_rain, np.empty((len(frames), *place.row_places.shape), np.float32)
-    for number, values in enumerate(source.each(frames, place.rows, place.columns)):
-        native = _floored(values, settings) if in_db else values
-        tile = lay_on_tile(native, place, in_db=in_db)
-        out[number] = _floored(tile, settings) if in_db else tile
-    return out
+def _tiles(source: GriddedSource, frames: Sequence[int], place: Footprint, settings: GridSettings) -> dict[str, Field]:
+    """Return a tile with its margin on 1 km pixels, (t, z, y, x) by variable; NaN and −inf as defined in `tiles`.
+
+    ZDR and KDP have values where zh has echo.
+    """
+    out: dict[str, list[Field]] = {}
+    for fields in source.each_variable(frames, place.rows, place.columns):
+        laid = {name: _laid(name, levels, place, settings) for name, levels in fields.items()}
+        for name, levels in laid.items():
+            masked = levels if name in ("zh", RAIN) else np.where(np.isfinite(laid["zh"]), levels, np.float32(np.nan))
+            out.setdefault(name, []).append(masked)
+    return {name: np.stack(found) for name, found in out.items()}
+
+
+def _laid(name: str, levels: Field, place: Footprint, settings: GridSettings) -> Field:
+    """Lay the levels (z, y, x) of one variable on the tile."""
+    is_zh = name == "zh"
+    native = _floored(levels, settings) if is_zh else levels
+    tile = np.stack([lay_on_tile(level, place, in_db=is_zh) for level in native])
+    return _floored(tile, settings) if is_zh else tile
 
 
 def _reflectivity(values: Field, source: GriddedSource, settings: GridSettings) -> Field:
     """Convert values in the source's quantity to dBZ; −inf where there is no echo, NaN where there is no data."""
-    if not source.has_rain:
+    if source.measured:
         return _floored(values, settings)
     a, b = settings.zr
     with np.errstate(divide="ignore"):
@@ -200,7 +233,7 @@ def _provenance(source: GriddedSource, piece: Piece, place: Footprint, settings:
     method = "bilinear to 1 km over pixels with data, reflectivity in dBZ over those with echo"
     if place.block != (1, 1):
         method = (
-            f"means of {place.block[0]} by {place.block[1]} pixels ({'rain' if source.has_rain else 'power'}), {method}"
+            f"means of {place.block[0]} by {place.block[1]} pixels ({'power' if source.measured else 'rain'}), {method}"
         )
     return {
         "read": source.note,
@@ -212,5 +245,7 @@ def _provenance(source: GriddedSource, piece: Piece, place: Footprint, settings:
         },
         "source_step_minutes": round(float(np.median(steps)), 3) if len(steps) else None,
         "min_dbz": settings.min_dbz,
-        **({"derived": {"zh": derivation(settings)}} if source.has_rain else {}),
+        **({} if source.measured else {"derived": {"zh": derivation(settings)}}),
+        **({"beyond_bounds": number} if (number := source.beyond.total()) else {}),
+        **({"missing": "taken as no echo"} if settings.missing == MISSING[1] else {}),
     }

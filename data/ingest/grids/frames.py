@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,20 @@ import numpy.typing as npt
 from polarcast.data.errors import BadInput
 from polarcast.data.npz import read_npy_header
 
-Values = npt.NDArray[Any]
+Layers = list[npt.NDArray[Any]]
 _DATA = "data.npy"
 _BATCH_BYTES = 256 * 2**20
+_AS_STORED: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_timedelta": False}
 
 
 class GridFrames(Protocol):
-    """Source of frames; picklable, because it is sent to worker processes."""
+    """Source of frames; picklable, because it is sent to worker processes.
 
-    def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
-        """Yield a window (y, x) of each frame in the given order, as stored."""
+    A layer is one variable at one level. Sources of one variable without levels have one layer, 0.
+    """
+
+    def read(self, numbers: Sequence[int], rows: slice, columns: slice, layers: Sequence[int]) -> Iterator[Layers]:
+        """Yield a window (y, x) of each layer of each frame in the given order, as stored; columns from the west."""
         ...
 
 
@@ -33,7 +37,7 @@ class NpzFrames:
 
     path: Path
 
-    def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
+    def read(self, numbers: Sequence[int], rows: slice, columns: slice, layers: Sequence[int]) -> Iterator[Layers]:
         """Yield a window (y, x) of each frame in the given order, as stored."""
         with zipfile.ZipFile(self.path) as content, content.open(_DATA) as stream:
             shape, in_fortran_order, dtype = read_npy_header(stream)
@@ -43,53 +47,73 @@ class NpzFrames:
             start, size = stream.tell(), prod(shape[1:]) * dtype.itemsize
             for number in numbers:
                 stream.seek(start + number * size)
-                yield np.frombuffer(stream.read(size), dtype).reshape(shape[1:])[rows, columns]
+                yield [np.frombuffer(stream.read(size), dtype).reshape(shape[1:])[rows, columns]]
 
-    def _from_whole(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
+    def _from_whole(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Layers]:
         """Read the whole array, because frames are not contiguous in Fortran order."""
         with np.load(self.path, allow_pickle=False) as content:
             values = content["data"]
-        yield from (values[number, rows, columns] for number in numbers)
+        yield from ([values[number, rows, columns]] for number in numbers)
+
+
+class FileLayer(NamedTuple):
+    """A variable of a file, at one position along its axis of levels, if it has one."""
+
+    variable: str
+    level: int = 0
 
 
 @dataclass(frozen=True)
 class XarrayFrames:
-    """Variable of a NetCDF file or a Zarr folder; xarray undoes its packing.
+    """Variables of a NetCDF file or a Zarr folder, as stored.
 
     Attributes:
         path: File or folder.
-        variable: Name of the variable.
-        dims: Names of the time, y and x axes; any others have length 1.
+        layers: Variable and level of each layer.
+        dims: Names of the time, level, y and x axes, None for absent ones; any others have length 1.
         from_east: Whether the first column is the easternmost.
     """
 
     path: Path
-    variable: str
-    dims: tuple[str, str, str]
+    layers: tuple[FileLayer, ...]
+    dims: tuple[str | None, str | None, str, str]
     from_east: bool = False
 
-    def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Values]:
-        """Yield a window (y, x) of each frame in the given order; NaN where missing, columns from the west."""
+    def read(self, numbers: Sequence[int], rows: slice, columns: slice, layers: Sequence[int]) -> Iterator[Layers]:
+        """Yield a window (y, x) of each layer of each frame in the given order, as stored; columns from the west."""
         with open_dataset(self.path) as content:
-            array = content[self.variable]
-            array = array.squeeze([d for d in array.dims if d not in self.dims]).transpose(*self.dims)
-            if self.from_east:
-                array = array.isel({self.dims[2]: slice(None, None, -1)})
-            array = array.isel({self.dims[1]: rows, self.dims[2]: columns})
-            batch = max(1, _BATCH_BYTES // max(1, 8 * prod(array.shape[1:])))
+            arrays = [self._array(content, self.layers[layer], rows, columns) for layer in layers]
+            batch = max(1, _BATCH_BYTES // max(1, 8 * sum(prod(a.shape[1:]) for a in arrays)))
             for first in range(0, len(numbers), batch):
-                yield from array.isel({self.dims[0]: _indexer(numbers[first : first + batch])}).values
+                chosen = _indexer(numbers[first : first + batch])
+                yield from map(list, zip(*(a[{a.dims[0]: chosen}].values for a in arrays), strict=True))
+
+    def _array(self, content: Any, layer: FileLayer, rows: slice, columns: slice) -> Any:
+        """Return the window of a layer, (time, y, x), not yet read."""
+        time, level, y, x = self.dims
+        array = content[layer.variable]
+        if level in array.dims:
+            array = array.isel({level: layer.level})
+        array = array.isel({d: 0 for d in array.dims if d not in (time, y, x)})
+        if time is None:
+            time = "time of the file"
+            array = array.expand_dims(time)
+        array = array.transpose(time, y, x)
+        if self.from_east:
+            array = array.isel({x: slice(None, None, -1)})
+        return array.isel({y: rows, x: columns})
 
 
-def npz_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of the member `data` of an npz file without reading its values."""
+def npz_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and type of the member `data` of an npz file without reading its values."""
     with zipfile.ZipFile(path) as content, content.open(_DATA) as stream:
-        return read_npy_header(stream)[0]
+        shape, _, dtype = read_npy_header(stream)
+        return shape, dtype
 
 
 @contextmanager
 def open_dataset(path: Path) -> Iterator[Any]:
-    """Open a NetCDF file or Zarr folder lazily as an `xarray.Dataset`.
+    """Open a NetCDF file or Zarr folder lazily as an `xarray.Dataset`, with its values and times as stored.
 
     Raises:
         BadInput: A required library is not installed.
@@ -102,7 +126,7 @@ def open_dataset(path: Path) -> Iterator[Any]:
             import zarr  # noqa: F401  (without it xarray reports an unknown engine)
     except ImportError as error:
         raise BadInput(f"{error.name} is not installed", "ingest", "pip install 'polarcast[ingest]'") from None
-    with xr.open_dataset(path, chunks=None, **options) as content:
+    with xr.open_dataset(path, chunks=None, **_AS_STORED, **options) as content:
         yield content
 
 

@@ -22,12 +22,14 @@ class Geometry:
         spacing: Spacing of rows and columns; km on a plane, degrees in latitude and longitude.
         corner: Latitude of the northernmost row's centres and longitude of the westernmost column's; None on a plane.
         south_first: Whether the file's first row is the southernmost.
+        is_rotated: Whether degrees are those of a rotated pole, and no place on the Earth is known.
     """
 
     shape: tuple[int, int]
     spacing: tuple[float, float]
     corner: tuple[float, float] | None = None
     south_first: bool = False
+    is_rotated: bool = False
 
     @classmethod
     def plane(cls, shape: tuple[int, ...], dy_km: float, dx_km: float, south_first: bool = False) -> "Geometry":
@@ -37,10 +39,12 @@ class Geometry:
         return cls((shape[0], shape[1]), (1.0, 1.0) if is_archive_grid else spacing, None, south_first)
 
     @classmethod
-    def lat_lon(cls, shape: tuple[int, ...], lat0: float, lon0: float, dlat: float, dlon: float) -> "Geometry":
+    def lat_lon(
+        cls, shape: tuple[int, ...], lat0: float, lon0: float, dlat: float, dlon: float, *, is_rotated: bool = False
+    ) -> "Geometry":
         """Return a grid in degrees, given the centre of the file's first pixel."""
         north = lat0 if dlat < 0 else lat0 + (shape[0] - 1) * dlat
-        return cls((shape[0], shape[1]), (abs(dlat), dlon), (north, lon0), dlat > 0)
+        return cls((shape[0], shape[1]), (abs(dlat), dlon), (north, lon0), dlat > 0, is_rotated)
 
     def rows_in_file(self, rows: slice) -> slice:
         """Convert rows counted from the north to rows as stored."""
@@ -61,8 +65,8 @@ class Geometry:
 
     @property
     def extent(self) -> tuple[float, float, float, float] | None:
-        """South, west, north and east edge in degrees; None on a plane."""
-        if self.corner is None:
+        """South, west, north and east edge in degrees; None on a plane or of a rotated pole."""
+        if self.corner is None or self.is_rotated:
             return None
         (north, west), (dy, dx) = self.corner, self.spacing
         south, east = north - (self.shape[0] - 1) * dy, west + (self.shape[1] - 1) * dx

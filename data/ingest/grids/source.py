@@ -1,7 +1,9 @@
-"""Open gridded sequences in npz, NetCDF and Zarr without reading their fields."""
+"""Gridded sequences of one or several files, opened without reading their fields."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,37 +14,20 @@ import numpy.typing as npt
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.claims import MOST_PIXELS, check_claims
 from polarcast.data.ingest.event import Field, Times
-from polarcast.data.ingest.grids.axes import AS_STORED, axes_of, has_time_axis
-from polarcast.data.ingest.grids.frames import (
-    GridFrames,
-    NpzFrames,
-    XarrayFrames,
-    npz_shape,
-    open_dataset,
-    read_errors_as_bad_input,
-)
+from polarcast.data.ingest.grids.frames import read_errors_as_bad_input
 from polarcast.data.ingest.grids.geometry import Geometry
+from polarcast.data.ingest.grids.grib_file import is_grib, open_grib
+from polarcast.data.ingest.grids.npz_file import open_npz
+from polarcast.data.ingest.grids.odim_file import is_composite, open_odim
+from polarcast.data.ingest.grids.part import Channel, Part
 from polarcast.data.ingest.grids.settings import GridSettings
-from polarcast.data.ingest.grids.units import is_known_name, is_quantity, is_rain_name, quantity_of
+from polarcast.data.ingest.grids.values import undeclared_code
+from polarcast.data.ingest.grids.xarray_file import open_xarray
 from polarcast.data.ingest.ranges import SPACING_KM
 
 LONGEST_KM = 45_000.0
 """Longest side of a grid, slightly above the circumference of the Earth."""
-_CORNER = ("lat0", "lon0", "dlat", "dlon")
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Packing of values: value = stored · scale + offset, except for `nodata`."""
-
-    scale: float = 1.0
-    offset: float = 0.0
-    nodata: float | None = None
-
-    def unpack(self, stored: npt.NDArray[Any], factor: float = 1.0) -> npt.NDArray[np.float64]:
-        """Return unpacked values times a factor; NaN where missing."""
-        values = (stored.astype(np.float64) * self.scale + self.offset) * factor
-        return values if self.nodata is None else np.where(stored == self.nodata, np.nan, values)
+WITHOUT_TIME, SAME_TIME = "frames without a time", "frames of the same time as another"
 
 
 @dataclass(frozen=True)
@@ -50,88 +35,135 @@ class GriddedSource:
     """One gridded sequence.
 
     Attributes:
-        path: File or Zarr folder.
-        quantity: `zh` (dBZ) or `rain_rate`.
-        factor: Conversion factor to mm/h; 1 for reflectivity.
+        parts: Files of the sequence, with one grid and the same variables.
         times: (n,) UTC, ascending, without duplicates.
-        index: (n,) position of each time in the file.
-        geometry: Geometry of the pixels.
-        note: Properties found in the file, and assumptions.
-        frames: Reader of the stored frames.
-        packing: Packing of the stored values.
+        index: (n, 2) file, and position in it, of each time.
+        note: Properties found in the first file, and assumptions.
+        dropped: Number of frames that are not used, by reason.
+        beyond: Number of values read so far that no radar measures, by file.
     """
 
-    path: Path
-    quantity: str
-    factor: float
+    parts: tuple[Part, ...]
     times: Times
     index: npt.NDArray[np.int64]
-    geometry: Geometry
     note: dict[str, Any]
-    frames: GridFrames = field(repr=False)
-    packing: Packing = field(default_factory=Packing, repr=False)
+    dropped: Counter[str] = field(default_factory=Counter)
+    beyond: Counter[Path] = field(default_factory=Counter, repr=False)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files or Zarr folders."""
+        return tuple(part.path for part in self.parts)
+
+    @property
+    def path(self) -> Path:
+        """First file, for messages."""
+        return self.parts[0].path
+
+    @property
+    def geometry(self) -> Geometry:
+        """Geometry of the pixels."""
+        return self.parts[0].geometry
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Radar variables; none if the source has only rain."""
+        return self.parts[0].measured
+
+    @property
+    def heights_km(self) -> tuple[float, ...] | None:
+        """Heights of the radar variables; None if the source has no levels."""
+        return self.parts[0].heights_km
 
     @property
     def has_rain(self) -> bool:
-        """Whether the source has rain and not reflectivity."""
-        return self.quantity == "rain_rate"
+        """Whether the source has rain."""
+        return self.parts[0].has_rain
 
     def each(self, frames: Sequence[int], rows: slice, columns: slice) -> Iterator[Field]:
         """Yield a window of each frame, given by its position in `times`: (y, x) in dBZ or mm/h, north up.
 
-        Missing data are NaN; so is negative rain, which some products use as a missing code. Reflectivity may be −inf.
+        This is zh at the lowest height, or rain if the source has only that. Missing data are NaN; so is negative rain,
+        which some products use as a missing code. Reflectivity may be −inf.
 
         Raises:
             BadInput: The file is damaged.
         """
-        numbers = self.index[np.asarray(frames, dtype=np.int64)].tolist()
-        with read_errors_as_bad_input(self.path):
-            for stored in self.frames.read(numbers, self.geometry.rows_in_file(rows), columns):
-                yield self._decoded(stored)
+        for (values,) in self._each(frames, rows, columns, first_only=True):
+            yield values
+
+    def each_variable(self, frames: Sequence[int], rows: slice, columns: slice) -> Iterator[dict[str, Field]]:
+        """Yield a window of all variables of each frame: (z, y, x) by name, see `each`."""
+        names = [channel.variable for channel in self.parts[0].channels]
+        for fields in self._each(frames, rows, columns, first_only=False):
+            yield {
+                name: np.stack([f for n, f in zip(names, fields, strict=True) if n == name])
+                for name in dict.fromkeys(names)
+            }
 
     def read(self, frames: Sequence[int], rows: slice, columns: slice) -> Field:
         """Return the windows of `each` as one array (t, y, x)."""
         return np.stack(list(self.each(frames, rows, columns)))
 
-    def _decoded(self, stored: npt.NDArray[Any]) -> Field:
-        values = self.packing.unpack(stored, self.factor)
-        is_valid = values >= 0 if self.has_rain else values < np.inf
-        field = np.where(is_valid, values, np.nan).astype(np.float32)
-        return field[::-1] if self.geometry.south_first else field
+    def check_codes(self) -> None:
+        """Check that no undeclared code for missing data fills an area of the first or the middle frame.
+
+        Raises:
+            BadInput: One does; it would be read as heavy rain.
+        """
+        for number in dict.fromkeys((0, len(self.times) // 2)):
+            part, position = self.parts[self.index[number, 0]], int(self.index[number, 1])
+            for layer, decoding in enumerate(part.decodings):
+                stored = part.stored(position, layer)
+                code = undeclared_code(stored, decoding)
+                if code is not None:
+                    share = 100 * float((stored == code).mean())
+                    what = f"the code {code:g} fills {share:.0f}% of a frame and is not declared as missing"
+                    raise BadInput(what, part.path, f"give --nodata {code:g}; if it is a value, another that is none")
+
+    def _each(self, frames: Sequence[int], rows: slice, columns: slice, *, first_only: bool) -> Iterator[list[Field]]:
+        places = self.index[np.asarray(frames, dtype=np.int64)].tolist()
+        for number, run in groupby(places, key=lambda place: place[0]):
+            part = self.parts[number]
+            channels: tuple[Channel, ...] = part.channels[:1] if first_only else part.channels
+            for fields, beyond in part.each([position for _, position in run], rows, columns, channels):
+                self.beyond[part.path] += beyond
+                yield fields
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """Variable of an opened file with its metadata."""
-
-    units: str
-    times: Times
-    geometry: Geometry
-    note: dict[str, Any]
-    frames: GridFrames
-    packing: Packing = field(default_factory=Packing)
-    named_rain: bool = False
-
-
-def open_source(path: Path, settings: GridSettings) -> GriddedSource:
-    """Open a gridded sequence.
+def open_source(path: Path | Sequence[Path], settings: GridSettings) -> GriddedSource:
+    """Open a gridded sequence of one file, or of several with the same grid and variables.
 
     Raises:
-        BadInput: The file is not a sequence in a known layout, has no time axis or unknown units, or has several
-            candidate variables.
+        BadInput: A file is not a sequence in a known layout, has no time axis or unknown units, has several candidate
+            variables, or is unlike the first one.
     """
+    parts = tuple(open_part(one, settings) for one in ([path] if isinstance(path, Path) else path))
+    for part in parts[1:]:
+        if part.signature != parts[0].signature:
+            raise BadInput("has another grid or other variables", part.path, f"give files like {parts[0].path.name}")
+    times, index, dropped, times_note = _in_order(parts)
+    note = {**parts[0].note, **times_note, **({"files": len(parts)} if len(parts) > 1 else {})}
+    return GriddedSource(parts, times, index, note, dropped)
+
+
+def open_part(path: Path, settings: GridSettings) -> Part:
+    """Open one file of a gridded sequence; see `open_source`."""
     with read_errors_as_bad_input(path):
         check_claims(path)
-        opened = _open_npz(path, settings) if path.suffix == ".npz" else _open_xarray(path, settings)
-    _check_geometry(opened.geometry, path)
-    units = settings.units or opened.units
-    quantity, factor = quantity_of(units, path, named_rain=opened.named_rain)
-    times, index, times_note = _in_order(opened.times, path)
-    note = {**opened.note, "units": units, **times_note}
-    return GriddedSource(
-        path, quantity, factor, times, index, opened.geometry, note, opened.frames,
-        _overridden(opened.packing, settings),
-    )  # fmt: skip
+        part = _opener_of(path)(path, settings)
+    _check_geometry(part.geometry, path)
+    if np.isnat(part.times).all():
+        raise BadInput("frames without a time between 1900 and 2100", path, "give every frame a time")
+    return part
+
+
+def _opener_of(path: Path) -> Callable[[Path, GridSettings], Part]:
+    if path.suffix == ".npz":
+        return open_npz
+    if is_grib(path):
+        return open_grib
+    return open_odim if is_composite(path) else open_xarray
 
 
 def _check_geometry(geometry: Geometry, path: Path) -> None:
@@ -147,94 +179,17 @@ def _check_geometry(geometry: Geometry, path: Path) -> None:
         raise BadInput(f"pixels of {found} km", path, f"give {least:g} to {most:g} km, on one Earth: --spacing-km")
 
 
-def _in_order(times: Times, path: Path) -> tuple[Times, npt.NDArray[np.int64], dict[str, Any]]:
-    """Return ascending unique times, the position of each in the file, and a note on duplicates and sorting."""
-    if not len(times) or np.isnat(times).any():
-        raise BadInput("frames without a time", path, "give every frame a time")
+def _in_order(parts: Sequence[Part]) -> tuple[Times, npt.NDArray[np.int64], Counter[str], dict[str, Any]]:
+    """Return ascending unique times, the place of each in the files, the unused frames, and a note on the order."""
+    times = np.concatenate([part.times for part in parts])
+    index = np.array([(n, i) for n, part in enumerate(parts) for i in range(len(part.times))], np.int64).reshape(-1, 2)
+    has_time = ~np.isnat(times)
+    times, index = times[has_time], index[has_time]
     order = np.argsort(times, kind="stable")
     is_first = np.concatenate([[True], np.diff(times[order]) > np.timedelta64(0, "s")])
-    note: dict[str, Any] = {"duplicate_times": int((~is_first).sum())} if not is_first.all() else {}
+    dropped = Counter({WITHOUT_TIME: int((~has_time).sum()), SAME_TIME: int((~is_first).sum())})
+    note = {"duplicate_times": dropped[SAME_TIME], "frames_without_time": dropped[WITHOUT_TIME]}
+    found: dict[str, Any] = {key: number for key, number in note.items() if number}
     if (np.diff(order) < 0).any():
-        note["sorted_by_time"] = True
-    return times[order][is_first], order[is_first], note
-
-
-def _overridden(packing: Packing, settings: GridSettings) -> Packing:
-    given = (settings.scale, settings.offset, settings.nodata)
-    found = (packing.scale, packing.offset, packing.nodata)
-    scale, offset, nodata = (f if g is None else g for g, f in zip(given, found, strict=True))
-    return Packing(1.0 if scale is None else scale, offset or 0.0, nodata)
-
-
-def _open_npz(path: Path, settings: GridSettings) -> _Opened:
-    """Open an npz with keys data (t, y, x), time; scale, offset, nodata, units; dx_km, or lat0, lon0, dlat, dlon."""
-    with np.load(path, allow_pickle=False) as content:
-        arrays = {key: content[key] for key in content.files if key != "data"}
-        keys = list(content.files)
-    for key in ("data", "time"):
-        if key not in keys:
-            raise BadInput(f"no {key!r} among {', '.join(keys)}", path, "write data (t, y, x) and time (t,)")
-    shape, times = npz_shape(path), arrays["time"]
-    if len(shape) != 3 or times.shape != shape[:1]:
-        raise BadInput(f"data {shape} and {times.size} times", path, "write data (t, y, x) and time (t,)")
-    if not np.issubdtype(times.dtype, np.datetime64):
-        raise BadInput(f"time is {times.dtype}", path, "write it as datetime64 in UTC")
-    geometry, note = _npz_geometry(arrays, shape[1:], settings.spacing_km, path)
-    numbers = {k: float(arrays[k]) for k in ("scale", "offset", "nodata") if k in arrays}
-    return _Opened(
-        str(arrays.get("units", "")), times.astype("datetime64[s]"), geometry, {"layout": "npz", **note},
-        NpzFrames(path), Packing(**numbers),
-    )  # fmt: skip
-
-
-def _npz_geometry(
-    arrays: dict[str, npt.NDArray[Any]], shape: tuple[int, ...], spacing_km: float | None, path: Path
-) -> tuple[Geometry, dict[str, Any]]:
-    missing = [k for k in _CORNER if k not in arrays]
-    if 0 < len(missing) < len(_CORNER):
-        raise BadInput(f"no {missing[0]!r}", path, "give lat0, lon0, dlat and dlon for a grid in degrees")
-    found: dict[str, Any]
-    if missing:
-        given = spacing_km or (float(arrays["dx_km"]) if "dx_km" in arrays else None)
-        found = {"north": AS_STORED, "spacing": given or "1 km, assumed"}
-        return Geometry.plane(shape, given or 1.0, given or 1.0), found
-    grid = Geometry.lat_lon(shape, *(float(arrays[k]) for k in _CORNER))
-    found = {"north": "by dlat", "spacing": spacing_km or list(grid.spacing)}
-    return (Geometry.plane(shape, spacing_km, spacing_km, grid.south_first) if spacing_km else grid), found
-
-
-def _open_xarray(path: Path, settings: GridSettings) -> _Opened:
-    """Open a CF variable (time, y, x) with units and axes; xarray undoes its packing."""
-    with open_dataset(path) as content:
-        name = settings.variable or _only_candidate(content, path)
-        if name not in content:
-            raise BadInput(f"no variable {name!r}", path, f"choose from: {', '.join(map(str, content.data_vars))}")
-        array = content[name]
-        axes = axes_of(array, settings.spacing_km, path)
-        note = {"layout": "Zarr" if path.is_dir() else "NetCDF", "variable": name, **axes.note}
-        return _Opened(
-            str(array.attrs.get("units", "")), axes.times, axes.geometry, note,
-            XarrayFrames(path, name, axes.dims, axes.from_east), named_rain=is_rain_name(*_names(array)),
-        )  # fmt: skip
-
-
-def _only_candidate(content: Any, path: Path) -> str:
-    """Return the only candidate variable, selected by axes, then by units, then by names."""
-    sequences = [str(n) for n, v in content.data_vars.items() if has_time_axis(v)]
-    fitting = [n for n in sequences if _has_fitting_units(content[n])] or sequences
-    if not fitting:
-        all_variables = ", ".join(map(str, content.data_vars)) or "none"
-        raise BadInput("no variable of (time, y, x)", path, f"give one with a time axis (present: {all_variables})")
-    named = [n for n in fitting if is_known_name(*_names(content[n]))]
-    fitting = named if len(named) == 1 else fitting
-    if len(fitting) > 1:
-        raise BadInput(f"several candidate variables: {', '.join(fitting)}", path, "choose one with --variable")
-    return fitting[0]
-
-
-def _has_fitting_units(array: Any) -> bool:
-    return is_quantity(str(array.attrs.get("units", "")), named_rain=is_rain_name(*_names(array)))
-
-
-def _names(array: Any) -> tuple[str, str]:
-    return str(array.name), str(array.attrs.get("standard_name", ""))
+        found["sorted_by_time"] = True
+    return times[order][is_first], index[order][is_first], +dropped, found

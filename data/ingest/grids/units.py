@@ -12,11 +12,12 @@ _RAIN_NAMES = frozenset(
 )  # fmt: skip
 """CF standard names and other common variable names, in lower case."""
 
-_DBZ = ("dbz", "dbze", "dbz(e)")
-_UNIT = r"(s|sec|second|min|minute|h|hr|hour)s?"
+RAIN = "rain_rate"
+_DBZ = ("dbz", "dbze", "dbz(e)", "mm6 m-3", "mm6/m3", "mm6m-3")
+_UNIT = r"(s|sec|second|min|minute|h|hr|hour|d|day)s?"
 _RAIN = re.compile(rf"(mm|kg ?m-2|kg/m2)(?: ?(?:/|per|in) ?(\d+(?:\.\d+)?)? ?{_UNIT}| ?{_UNIT} ?-1)")
 _SPEED = re.compile(r"m ?(?:/ ?s|s ?-1)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def quantity_of(units: str, where: Path | str = "", *, named_rain: bool = False) -> tuple[str, float]:
@@ -31,15 +32,15 @@ def quantity_of(units: str, where: Path | str = "", *, named_rain: bool = False)
     Raises:
         BadInput: The units are missing, or are neither those of reflectivity nor of a rain rate.
     """
-    plain = " ".join(units.lower().replace("**", "").replace("^", "").split())
+    plain = " ".join(units.lower().replace("**", "").replace("^", "").replace("mm.", "mm ").split())
     if plain in _DBZ:
         return "zh", 1.0
     if found := _RAIN.fullmatch(plain):
         number, unit = float(found[2] or 1), found[3] or found[4]
         if number > 0:
-            return "rain_rate", 3600 / (number * _SECONDS[unit[0]])
+            return RAIN, 3600 / (number * _SECONDS[unit[0]])
     if named_rain and _SPEED.fullmatch(plain):
-        return "rain_rate", 3.6e6
+        return RAIN, 3.6e6
     what = f"units {units!r}" if plain else "no units"
     if plain in ("mm", "kg m-2"):
         what += " have no accumulation time"

@@ -102,12 +102,13 @@ def test_north_is_determined_by_the_latitude_of_pixels_without_axes(tmp_path: Pa
     latitude = np.broadcast_to(50 + 0.01 * np.arange(32)[:, None], (32, 32))
     content = square(data).drop_vars(["x", "y"])
     settings = GridSettings(tile=32, min_echo_pixels=1, spacing_km=1.0)
-    as_stored = events_of(write(content, tmp_path / "stored.nc"), settings)[0]
+    told = GridSettings(tile=32, min_echo_pixels=1, spacing_km=1.0, rows="north-first")
+    as_given = events_of(write(content, tmp_path / "stored.nc"), told)[0]
     content = content.assign_coords(latitude=(("y", "x"), latitude))
     turned = events_of(write(content, tmp_path / "turned.nc"), settings)[0]
-    np.testing.assert_array_equal(turned.radar, as_stored.radar[..., ::-1, :])
-    assert (as_stored.note["read"]["north"], turned.note["read"]["north"]) == (
-        "first row, as stored",
+    np.testing.assert_array_equal(turned.radar, as_given.radar[..., ::-1, :])
+    assert (as_given.note["read"]["north"], turned.note["read"]["north"]) == (
+        "by --rows",
         "by the latitude of the pixels",
     )
 
@@ -142,9 +143,11 @@ def test_axes_without_units_need_a_spacing(tmp_path: Path) -> None:
     path = write(square(speckle((2, 40, 40)), unit="1"), tmp_path / "a.nc")
     with pytest.raises(BadInput, match="--spacing-km"):
         open_source(path, SMALL)
-    source = open_source(path, GridSettings(spacing_km=2.0))
+    with pytest.raises(BadInput, match=r"nothing in it tells whether its first row is north.*--rows north-first"):
+        open_source(path, GridSettings(spacing_km=2.0))
+    source = open_source(path, GridSettings(spacing_km=2.0, rows="south-first"))
     assert source.geometry.spacing == (2.0, 2.0)
-    assert source.note["north"] == "first row, as stored"
+    assert source.geometry.south_first
 
 
 def _without(key: str) -> dict[str, Any]:
@@ -158,6 +161,14 @@ def _without(key: str) -> dict[str, Any]:
         ({"time": times_of(2)}, r"data \(3, 40, 40\) and 2 times"),
         ({"time": np.arange(3)}, "time is int64.*datetime64"),
         ({"time": np.array(["NaT"] * 3, "datetime64[s]")}, "frames without a time"),
+        ({"time": np.array(["noon"] * 3)}, "the time 'noon' can't be read.*2020-06-01T12:00:00"),
+        ({"data": np.zeros((3, 40, 40), np.complex64)}, "data is complex64.*real numbers"),
+        ({"data": np.zeros((3, 40, 40), np.bool_)}, "data is bool.*real numbers"),
+        ({"scale": np.ones(2)}, "scale is .*one number"),
+        ({"dx_km": np.nan}, r"pixels of nan km \(dx_km\).*--spacing-km"),
+        ({"dx_km": 0.0}, "pixels of 0 km"),
+        ({"dx_km": -1.0}, "pixels of -1 km"),
+        ({"lat0": 50.0, "lon0": 10.0, "dlat": -0.01, "dlon": -0.01}, "columns from west to east"),
         ({"data": np.zeros((40, 40))}, r"data \(40, 40\)"),
         ({"units": None}, "no units.*--units"),
         (_without("dlon"), "no 'dlon'"),
@@ -181,8 +192,8 @@ def test_other_files_are_rejected(tmp_path: Path) -> None:
     content = square(speckle((2, 40, 40)))
     for name, wrong, message in (
         ("no times", content.drop_vars("time"), "no variable of.*present: field"),
-        ("one time", content.isel(time=0), "no variable of"),
-        ("levels", content.expand_dims(height=[1.0, 2.0]), "no variable of"),
+        ("levels without units", content.expand_dims(height=[1.0, 2.0]), "height is in units ''.*in m or km"),
+        ("members", content.expand_dims(member=[1, 2]), "no variable of"),
         ("uneven", content.assign_coords(y=content.y**2), "not evenly spaced"),
     ):
         with pytest.raises(BadInput, match=message):

@@ -1,0 +1,179 @@
+"""Open composites and images in ODIM HDF5 (OPERA Data Information Model 2.0 to 2.4): one time a file."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polarcast.data.errors import BadInput, shown
+from polarcast.data.ingest.event import Times
+from polarcast.data.ingest.grids.axes import AS_GIVEN
+from polarcast.data.ingest.grids.frames import Layers
+from polarcast.data.ingest.grids.geometry import Geometry
+from polarcast.data.ingest.grids.part import Channel, Part
+from polarcast.data.ingest.grids.settings import SOUTH_FIRST, GridSettings
+from polarcast.data.ingest.grids.times import from_text
+from polarcast.data.ingest.grids.values import decoding_of
+
+OBJECTS = ("COMP", "IMAGE")
+"""Objects that are read as gridded sequences."""
+_REFLECTIVITY = ("DBZH", "DBZ", "TH", "DBZHC")
+_RATE, _ACCUMULATION = "RATE", "ACRR"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class OdimFrames:
+    """The image of an ODIM file, as stored; the first row is north.
+
+    Attributes:
+        path: File.
+        dataset: Place of the image in it.
+    """
+
+    path: Path
+    dataset: str
+
+    def read(self, numbers: Sequence[int], rows: slice, columns: slice, layers: Sequence[int]) -> Iterator[Layers]:
+        """Yield a window (y, x) of the only frame."""
+        import h5py
+
+        with h5py.File(self.path) as file:
+            for _ in numbers:
+                yield [np.asarray(file[self.dataset][rows, columns])]
+
+
+def is_composite(path: Path) -> bool:
+    """Whether a file is an ODIM composite or image; False for a damaged one."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(8) != _HDF5:
+                return False
+        import h5py
+
+        with h5py.File(path) as file:
+            return _text(_attributes(file, "what").get("object")).upper() in OBJECTS
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError):
+        return False
+
+
+def open_odim(path: Path, settings: GridSettings) -> Part:
+    """Open the image of reflectivity or rain of an ODIM composite.
+
+    `nodata` is no data, and `undetect` no echo; both are compared as stored.
+
+    Raises:
+        BadInput: There is no such image, or several, or its place or time is not known.
+    """
+    import h5py
+
+    with h5py.File(path) as file:
+        name, quantity, levels = _image(file, settings, path)
+        image = file[name]
+        if image.ndim != 2:
+            raise BadInput(f"{quantity} has the shape {image.shape}", path, "give images of rows and columns")
+        geometry, note = _geometry(levels["where"], image.shape, settings, path)
+        what = levels["what"]
+        attributes = {"scale_factor": what.get("gain", 1.0), "add_offset": what.get("offset", 0.0)}
+        nodata, undetect = what.get("nodata"), what.get("undetect")
+        if nodata is not None:
+            attributes["_FillValue"] = nodata
+        no_echo = () if undetect is None or undetect == nodata else (undetect,)
+        decoding, units = decoding_of(
+            "", _units(quantity, what, path), attributes, settings, path, named_rain=True, no_echo=no_echo
+        )
+        found = {"layout": "ODIM HDF5", "variable": quantity, **note, "units": units}
+        times = _time(_attributes(file, "what"), what, path)
+    return Part(
+        path, times, geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), OdimFrames(path, name), found
+    )
+
+
+def _image(file: Any, settings: GridSettings, path: Path) -> tuple[str, str, dict[str, dict[str, Any]]]:
+    """Return the place of the image, its quantity, and its attributes with those of the levels above."""
+    found: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {}
+    for group in _numbered(file, "dataset"):
+        for part in _numbered(file[group], "data"):
+            places = [file, file[group], file[group][part]]
+            levels = {kind: _merged(places, kind) for kind in ("what", "where")}
+            quantity = _text(levels["what"].get("quantity")).upper()
+            if "data" in file[group][part] and quantity not in found:
+                found[quantity] = f"{group}/{part}/data", levels
+    known = [q for q in found if q in (*_REFLECTIVITY, _RATE, _ACCUMULATION)]
+    chosen = [settings.variable] if settings.variable else known
+    if not chosen or chosen[0] not in found:
+        raise BadInput(f"no image of {chosen[0] if chosen else 'reflectivity or rain'}", path,
+                       f"choose from: {', '.join(map(str, found)) or 'none'}")  # fmt: skip
+    if len(chosen) > 1:
+        raise BadInput(f"several candidate variables: {', '.join(chosen)}", path, "choose one with --variable")
+    return found[chosen[0]][0], chosen[0], found[chosen[0]][1]
+
+
+def _geometry(
+    where: Mapping[str, Any], shape: tuple[int, int], settings: GridSettings, path: Path
+) -> tuple[Geometry, dict[str, Any]]:
+    """Return the geometry; corners are those of the outermost pixels' outer edges (ODIM 2.4, section 4.2)."""
+    south_first = settings.rows == SOUTH_FIRST
+    north = AS_GIVEN if settings.rows else "first row, as ODIM has it"
+    if settings.spacing_km:
+        plane = Geometry.plane(shape, settings.spacing_km, settings.spacing_km, south_first)
+        return plane, {"north": north, "spacing": settings.spacing_km}
+    projection = _text(where.get("projdef"))
+    if "longlat" in projection or "latlong" in projection or "latlon" in projection:
+        south, west, top, east = (_corner(where, key, path) for key in ("LL_lat", "LL_lon", "UR_lat", "UR_lon"))
+        dlat, dlon = (top - south) / shape[0], (east - west) / shape[1]
+        first, step = (south + dlat / 2, dlat) if south_first else (top - dlat / 2, -dlat)
+        return Geometry.lat_lon(shape, first, west + dlon / 2, step, dlon), {"north": north, "spacing": [dlat, dlon]}
+    spacing = [_corner(where, key, path) / 1000 for key in ("yscale", "xscale")]
+    found = {"north": north, "spacing": spacing, "projection": projection}
+    return Geometry.plane(shape, spacing[0], spacing[1], south_first), found
+
+
+def _corner(where: Mapping[str, Any], key: str, path: Path) -> float:
+    if key not in where:
+        raise BadInput(f"no where/{key}", path, "give the spacing: --spacing-km 1")
+    return float(np.ravel(where[key])[0])
+
+
+def _units(quantity: str, what: Mapping[str, Any], path: Path) -> str:
+    if quantity == _RATE:
+        return "mm/h"
+    if quantity != _ACCUMULATION:
+        return "dBZ" if quantity in _REFLECTIVITY else ""
+    start, end = (from_text(np.array([_stamp(what, side)]), path)[0] for side in ("start", "end"))
+    minutes = (end - start) / np.timedelta64(60, "s")
+    return f"mm per {minutes:g} min" if minutes > 0 else "mm"
+
+
+def _time(root: Mapping[str, Any], what: Mapping[str, Any], path: Path) -> Times:
+    """Return the nominal time of the product; else the start of its data."""
+    text = _text(root.get("date")) + _text(root.get("time")) or _stamp(what, "start")
+    if len(text) not in (12, 14) or not text.isdigit():
+        raise BadInput(f"what/date and what/time are {shown(text)}", path, "write YYYYMMDD and HHmmss in UTC")
+    return from_text(np.array([text]), path)
+
+
+def _stamp(what: Mapping[str, Any], side: str) -> str:
+    return _text(what.get(f"{side}date")) + _text(what.get(f"{side}time"))
+
+
+def _merged(places: Sequence[Any], kind: str) -> dict[str, Any]:
+    return {key: value for place in places for key, value in _attributes(place, kind).items()}
+
+
+def _numbered(group: Any, prefix: str) -> Iterator[str]:
+    numbers = [name.removeprefix(prefix) for name in group if name.startswith(prefix)]
+    yield from (f"{prefix}{number}" for number in sorted(filter(str.isdigit, numbers), key=int))
+
+
+def _attributes(group: Any, name: str) -> dict[str, Any]:
+    return dict(group[name].attrs) if name in group else {}
+
+
+def _text(value: Any) -> str:
+    """Return an attribute as text; it may be bytes, text, or an array of either."""
+    first = np.ravel(np.asarray("" if value is None else value))
+    one = first[0] if len(first) else ""
+    return one.decode(errors="replace") if isinstance(one, bytes) else str(one)

@@ -1,0 +1,111 @@
+"""Choose the variables of a NetCDF file or Zarr folder: by option, axes, units and names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.errors import BadInput
+from polarcast.data.ingest.grids.axes import dims_of
+from polarcast.data.ingest.grids.settings import GridSettings
+from polarcast.data.ingest.grids.units import is_known_name, is_quantity, is_rain_name
+from polarcast.data.ingest.volumes.volume import NAMES
+
+_BY_TEXT = {
+    "zh": ("reflectivity",),
+    "zdr": ("differential reflectivity", "differential_reflectivity"),
+    "kdp": ("specific differential phase", "specific_differential_phase"),
+}
+"""Parts of the standard name or long name of variables whose names are not in `NAMES`."""
+_NOT_ZH = ("differential", "texture", "error", "quality", "height", "vertical")
+RADAR = ("zh", "zdr", "kdp")
+
+
+def choose_variables(content: Any, settings: GridSettings, path: Path) -> dict[str, str]:
+    """Return the name in the file by variable; the key is empty for one that is zh or rain by its units.
+
+    A file with zh and at least one of zdr and kdp gives them all. Otherwise one variable is chosen.
+
+    Raises:
+        BadInput: There is no variable with the axes of a sequence, there are several, or a given name is absent.
+    """
+    given = dict(settings.names)
+    for name in (*filter(None, [settings.variable]), *given.values()):
+        if name not in content.data_vars:
+            raise BadInput(f"no variable {name!r}", path, f"choose from: {', '.join(map(str, content.data_vars))}")
+    if settings.variable:
+        return {"": settings.variable, **given} if given else {"": settings.variable}
+    found, refusals = _sequences(content, path)
+    radar = {**_polarimetric(content, found), **given}
+    if ("zh" in radar and len(radar) > 1) or given:
+        return _with_zh(radar, content, found, path)
+    return {"": _only_candidate(content, found, refusals, path)}
+
+
+def names_of(array: Any) -> tuple[str, str]:
+    """Return the name and the standard name of a variable."""
+    return str(array.name), str(array.attrs.get("standard_name", ""))
+
+
+def _sequences(content: Any, path: Path) -> tuple[list[str], list[BadInput]]:
+    """Return the variables with axes of time and space, and why others with three axes or more are none."""
+    found, refusals = [], []
+    for name, array in content.data_vars.items():
+        if array.dtype.kind not in "iuf" or sum(array.sizes[d] > 1 for d in array.dims) < 2:
+            continue
+        try:
+            dims_of(content, array, path)
+            found.append(str(name))
+        except BadInput as error:
+            refusals.append(error)
+    return [n for n in found if not _is_place(content[n])], refusals
+
+
+def _is_place(array: Any) -> bool:
+    text = " ".join((*names_of(array), str(array.attrs.get("units", "")))).lower()
+    return any(word in text for word in ("latitude", "longitude", "degrees_", "degree_", "altitude"))
+
+
+def _polarimetric(content: Any, available: list[str]) -> dict[str, str]:
+    """Return zh, zdr and kdp among some variables, by `NAMES`, then by standard and long names."""
+    lower = {name.lower(): name for name in available}
+    found: dict[str, str] = {}
+    for variable in RADAR:
+        named = [lower[n.lower()] for n in NAMES[variable] if n.lower() in lower]
+        described = [n for n in available if _describes(variable, content[n].attrs)]
+        if named or len(described) == 1:
+            found[variable] = (named or described)[0]
+    return found
+
+
+def _describes(variable: str, attributes: Mapping[str, Any]) -> bool:
+    text = f"{attributes.get('standard_name', '')} {attributes.get('long_name', '')}".lower()
+    is_other = variable == "zh" and any(word in text for word in _NOT_ZH)
+    return not is_other and any(part in text for part in _BY_TEXT[variable])
+
+
+def _with_zh(radar: dict[str, str], content: Any, available: list[str], path: Path) -> dict[str, str]:
+    """Return the variables that have the axes of zh."""
+    if "zh" not in radar:
+        raise BadInput("no reflectivity", path, "name it: --variable zh=NAME")
+    like = set(content[radar["zh"]].dims)
+    order = [name for name in (*RADAR, "rain_rate") if name in radar]
+    return {v: radar[v] for v in order if v == "rain_rate" or set(content[radar[v]].dims) == like}
+
+
+def _only_candidate(content: Any, sequences: list[str], refusals: list[BadInput], path: Path) -> str:
+    """Return the only candidate variable, selected by axes, then by units, then by names."""
+    fitting = [n for n in sequences if _has_fitting_units(content[n])] or sequences
+    if not fitting:
+        if forecasts := [error for error in refusals if "forecast" in error.what]:
+            raise forecasts[0]
+        all_variables = ", ".join(map(str, content.data_vars)) or "none"
+        raise BadInput("no variable of (time, y, x)", path, f"give one with a time axis (present: {all_variables})")
+    named = [n for n in fitting if is_known_name(*names_of(content[n]))]
+    fitting = named if len(named) == 1 else fitting
+    if len(fitting) > 1:
+        raise BadInput(f"several candidate variables: {', '.join(fitting)}", path, "choose one with --variable")
+    return fitting[0]
+
+
+def _has_fitting_units(array: Any) -> bool:
+    return is_quantity(str(array.attrs.get("units", "")), named_rain=is_rain_name(*names_of(array)))

@@ -1,0 +1,93 @@
+"""Open gridded sequences in NetCDF and Zarr by the CF conventions."""
+
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.errors import BadInput
+from polarcast.data.ingest.event import Times
+from polarcast.data.ingest.grids.axes import Dims, axes_of, dims_of
+from polarcast.data.ingest.grids.frames import FileLayer, XarrayFrames, open_dataset
+from polarcast.data.ingest.grids.levels import Between, levels_around, levels_of
+from polarcast.data.ingest.grids.part import Channel, Part
+from polarcast.data.ingest.grids.settings import GridSettings
+from polarcast.data.ingest.grids.times import time_variables, times_of
+from polarcast.data.ingest.grids.units import RAIN, is_rain_name
+from polarcast.data.ingest.grids.values import Decoding, decoding_of
+from polarcast.data.ingest.grids.variables import choose_variables, names_of
+
+
+def open_xarray(path: Path, settings: GridSettings) -> Part:
+    """Open the variables (time, y, x) or (time, z, y, x) of a NetCDF file or Zarr folder.
+
+    Raises:
+        BadInput: See `variables.choose_variables`, `axes.axes_of`, `times.times_of`, `levels.levels_around` and
+            `values.decoding_of`.
+    """
+    with open_dataset(path) as content:
+        chosen = choose_variables(content, settings, path)
+        main = content[next(iter(chosen.values()))]
+        dims = dims_of(content, main, path)
+        axes = axes_of(content, main, dims, settings.spacing_km, settings.rows, path)
+        decodings, units = _decodings(content, chosen, settings, path)
+        heights, around, levels_note = _heights(content, dims, settings, path)
+        layers, channels, of_layers = _layers(content, chosen, decodings, around)
+        layout = "Zarr" if path.is_dir() else "NetCDF"
+        note = {"layout": layout, "variable": str(main.name), **axes.note, "units": units[0], **levels_note}
+        if len(chosen) > 1:
+            names = [decoding.variable for decoding in decodings]
+            note["variables"] = {v: f"{n} in {u}" for v, n, u in zip(names, chosen.values(), units, strict=True)}
+        order = (dims.time, dims.level, dims.y, dims.x)
+        return Part(
+            path, _times(content, main, dims, path), axes.geometry, heights, channels, of_layers,
+            XarrayFrames(path, layers, order, axes.from_east), note,
+        )  # fmt: skip
+
+
+def _times(content: Any, array: Any, dims: Dims, path: Path) -> Times:
+    times = times_of(time_variables(content, array.dims)[0], path).reshape(-1)
+    frames = array.sizes[dims.time] if dims.time else 1
+    if len(times) != frames:
+        raise BadInput(f"{frames} frames and {len(times)} times", path, "give every frame one time")
+    return times
+
+
+def _decodings(
+    content: Any, chosen: dict[str, str], settings: GridSettings, path: Path
+) -> tuple[list[Decoding], list[str]]:
+    found = []
+    for variable, name in chosen.items():
+        array = content[name]
+        is_rain = is_rain_name(*names_of(array)) or variable == RAIN
+        units = str(array.attrs.get("units", ""))
+        found.append(decoding_of(variable, units, array.attrs, settings, path, named_rain=is_rain))
+    return [decoding for decoding, _ in found], [units for _, units in found]
+
+
+def _heights(
+    content: Any, dims: Dims, settings: GridSettings, path: Path
+) -> tuple[tuple[float, ...] | None, list[Between], dict[str, Any]]:
+    """Return the heights of the event, the levels around each, and what the file says of them."""
+    if dims.level is None:
+        return None, [Between(0, 0)], {}
+    levels, above = levels_of(content, dims.level, path)
+    around = [levels_around(levels, height, path) for height in settings.heights_km]
+    interpolated = [h for h, b in zip(settings.heights_km, around, strict=True) if b.share]
+    note = {"axis": dims.level, "above": above, "interpolated_km": interpolated}
+    return settings.heights_km, around, {"heights": note}
+
+
+def _layers(
+    content: Any, chosen: dict[str, str], decodings: list[Decoding], around: list[Between]
+) -> tuple[tuple[FileLayer, ...], tuple[Channel, ...], tuple[Decoding, ...]]:
+    """Return the layers to read, what is made of them, and how each is read; rain is that of the lowest height."""
+    layers: dict[FileLayer, Decoding] = {}
+    channels = []
+    for name, decoding in zip(chosen.values(), decodings, strict=True):
+        for place in around[:1] if decoding.variable == RAIN else around:
+            both = [FileLayer(name, place.lower), FileLayer(name, place.upper)][: 2 if place.share else 1]
+            for layer in both:
+                layers.setdefault(layer, decoding)
+            channels.append((decoding.variable, both, place.share))
+    order = list(layers)
+    made = tuple(Channel(v, tuple(order.index(layer) for layer in both), share) for v, both, share in channels)
+    return tuple(order), made, tuple(layers.values())
