@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from polarcast.data.archive import Archive
-from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks
+from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks, unjudged_checks
 from polarcast.data.check.facts import FrameFacts, frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.leaks import group_finding
@@ -45,7 +45,8 @@ def check_archive(archive: Archive, workers: int = 1, on_event: Callable[[int], 
     ordered = [results[i] for i in sorted(results)]
     problems = [p for e in ordered for p in e.problems]
     passed = {"files": f"{sum(e.frames for e in ordered)} frames: {_FILES_PASSED}", **passed_checks(ordered)}
-    found = [*to_findings([*problems, *check_across_events(ordered)], passed), group_finding(archive)]
+    problems += check_across_events(ordered)
+    found = [*to_findings(problems, passed, unjudged_checks(ordered)), group_finding(archive)]
     counts = [e.observed for e in ordered if e.observed is not None]
     return [*found, observed_finding(np.sum(counts, 0))] if counts else found
 

@@ -12,7 +12,8 @@ from polarcast.data.check import plausibility
 from polarcast.data.check.facts import CLASSES_DBZ, VALUE_EDGES, FrameFacts, Real
 from polarcast.data.check.findings import Problem
 from polarcast.data.check.observed import Counts
-from polarcast.data.check.plausibility import CheckedEvent
+from polarcast.data.check.order import examine_order
+from polarcast.data.check.plausibility import TOO_LITTLE, CheckedEvent, Outcome
 
 KINDS = {
     "ranges": "values within the range of radars",
@@ -24,7 +25,7 @@ KINDS = {
 }
 """Kinds of checks of a single event, with the message when they pass."""
 
-TOO_LITTLE = "too few echoes or frames"
+NO_FRAMES = "no frame could be read"
 NO_RAIN = "no rain grid"
 ZH_OF_RAIN = "zh was computed from the rain"
 
@@ -37,7 +38,8 @@ class EventResult:
         event: Number and fields of the event.
         frames: Number of readable frames.
         problems: Problems found.
-        not_checked: Reason by kind of check that was not made.
+        frames_in_order: Number of frames with enough echo to judge their order.
+        not_judged: Reason by kind of check that was not made.
         digests: Digest of zh by frame, for frames with echo.
         values, classes, rain_sums: Sums over frames of the attributes of `FrameFacts`.
     """
@@ -45,7 +47,8 @@ class EventResult:
     event: CheckedEvent
     frames: int
     problems: list[Problem]
-    not_checked: dict[str, str]
+    frames_in_order: int
+    not_judged: dict[str, str]
     digests: dict[int, bytes] = field(repr=False)
     values: Real = field(repr=False)
     classes: Real = field(repr=False)
@@ -67,28 +70,28 @@ def check_event(
     """
     number = len(event.variables)
     values = _total((f.values for f in facts), (number, len(VALUE_EDGES) - 1))
-    classes = _total((f.classes for f in facts), (number, len(CLASSES_DBZ), 2))
+    classes = np.array([f.classes for f in facts]).reshape(len(facts), number, len(CLASSES_DBZ), 2)
     rain_sums = _total((f.rain_sums for f in facts), (3,))
+    order = examine_order(facts)
     no_rain = NO_RAIN if all(f.rain is None for f in facts) else "" if zh_is_measured else ZH_OF_RAIN
-    checks: dict[str, Callable[[], list[Problem] | None]] = {
+    checks: dict[str, Callable[[], Outcome]] = {
         "ranges": lambda: plausibility.check_ranges(event, facts),
         "constant": lambda: plausibility.check_constants(event, facts),
         "variables": lambda: plausibility.check_names(event, values, classes),
-        "rain units": lambda: None if no_rain else plausibility.check_rain_units(event, rain_sums),
+        "rain units": lambda: no_rain or plausibility.check_rain_units(event, rain_sums),
         "orientation": lambda: plausibility.check_orientation(event, facts),
-        "order": lambda: plausibility.check_order(event, facts),
+        "order": lambda: plausibility.check_order(event, facts, order),
     }
-    found = {kind: check() if facts else None for kind, check in checks.items()}
+    found = {kind: check() if facts else NO_FRAMES for kind, check in checks.items()}
     return EventResult(
         event=event,
         frames=len(facts),
-        problems=[*problems, *(p for kind_problems in found.values() for p in kind_problems or ())],
-        not_checked={
-            kind: (kind == "rain units" and no_rain) or TOO_LITTLE for kind, of_kind in found.items() if of_kind is None
-        },
+        problems=[*problems, *(p for outcome in found.values() if not isinstance(outcome, str) for p in outcome)],
+        frames_in_order=order.judged,
+        not_judged={kind: outcome for kind, outcome in found.items() if isinstance(outcome, str)},
         digests={f.frame: f.digest for f in facts if f.digest},
         values=values,
-        classes=classes,
+        classes=classes.sum(0),
         rain_sums=rain_sums,
     )
 
@@ -106,15 +109,24 @@ def check_across_events(
 
 
 def passed_checks(results: Sequence[EventResult]) -> dict[str, str]:
-    """Return the message by kind of check, for the checks that passed."""
+    """Return the message by kind of check, for the checks that were made of at least one event, if it passed."""
     events, frames = len(results), sum(e.frames for e in results)
-    passed = {}
-    for kind, message in KINDS.items():
-        reasons = Counter(e.not_checked[kind] for e in results if kind in e.not_checked)
-        skipped = "; ".join(f"{n} of {events} events not checked: {reason}" for reason, n in reasons.items())
-        passed[kind] = skipped if reasons.total() == events else "; ".join(filter(None, (message, skipped)))
-    passed["duplicates"] = f"no duplicates among {frames} frames of {events} events"
-    return passed
+    passed = {kind: message for kind, message in KINDS.items() if any(kind not in e.not_judged for e in results)}
+    return {**passed, "duplicates": f"no duplicates among {frames} frames of {events} events"}
+
+
+def unjudged_checks(results: Sequence[EventResult]) -> dict[str, str]:
+    """Return the reasons by kind of check, and for how many events or frames, for what could not be judged."""
+    unjudged = {}
+    for kind in KINDS:
+        reasons = Counter(e.not_judged[kind] for e in results if kind in e.not_judged)
+        if reasons:
+            counted = (f"{n} of {len(results)} events: {reason}" for reason, n in reasons.items())
+            unjudged[kind] = f"not judged in {'; '.join(counted)}"
+    frames, judged = sum(e.frames for e in results), sum(e.frames_in_order for e in results)
+    if judged < frames:
+        unjudged["order"] = f"not judged in {frames - judged} of {frames} frames: too little echo in or beside them"
+    return unjudged
 
 
 def _duplicates(results: Sequence[EventResult], splits: dict[str, tuple[int, ...]]) -> list[Problem]:
@@ -139,19 +151,20 @@ def _duplicate_message(frames: Sequence[int], other: int, split_of_other: str, s
 
 
 def _pooled(results: Sequence[EventResult]) -> list[Problem]:
-    """Check names and units over all events, where every single event has too little echo."""
+    """Check names and units over all events, where no single event could be judged."""
     if not results:
         return []
     first = results[0].event
     everything = CheckedEvent(first.number, first.variables, first.heights_km)
     values = _total((e.values for e in results), results[0].values.shape)
-    classes = _total((e.classes for e in results), results[0].classes.shape)
+    classes = np.stack([e.classes for e in results])
     rain_sums = _total((e.rain_sums for e in results), (3,))
-    found: list[Problem] = []
-    if all("variables" in e.not_checked for e in results):
-        found += plausibility.check_names(everything, values, classes) or []
-    if all(e.not_checked.get("rain units") == TOO_LITTLE for e in results):
-        found += plausibility.check_rain_units(everything, rain_sums) or []
+    outcomes: list[Outcome] = []
+    if all("variables" in e.not_judged for e in results):
+        outcomes.append(plausibility.check_names(everything, values, classes))
+    if all(e.not_judged.get("rain units") == TOO_LITTLE for e in results):
+        outcomes.append(plausibility.check_rain_units(everything, rain_sums))
+    found = [problem for outcome in outcomes if not isinstance(outcome, str) for problem in outcome]
     return [Problem(p.kind, "all events", p.found) for p in found]
 
 

@@ -1,10 +1,12 @@
 """Findings and problems reported by the checks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from types import MappingProxyType
 
-OK, WARNING, FAILURE = "ok", "warning", "failure"
+OK, WARNING, FAILURE, NOT_JUDGED = "ok", "warning", "failure", "not judged"
+"""Severities. What there is too little echo to judge is neither good nor bad."""
 _MAX_PER_KIND = 20
 
 
@@ -35,21 +37,26 @@ class Problem:
     severity: str = FAILURE
 
 
-def to_findings(problems: Iterable[Problem], passed: dict[str, str]) -> list[Finding]:
-    """Convert problems to findings, and add one finding for each kind of check that passed.
+def to_findings(
+    problems: Iterable[Problem], passed: dict[str, str], unjudged: Mapping[str, str] = MappingProxyType({})
+) -> list[Finding]:
+    """Convert problems to findings, and add one finding for each kind of check that passed, or could not be made.
 
     At most twenty problems of one kind are listed; the rest are counted.
 
     Args:
         problems: Problems of all checks.
         passed: Message by kind of check; used for kinds without failures.
+        unjudged: Message by kind of check, with the events that it could not judge and the reasons.
     """
     by_kind = {kind: list(group) for kind, group in groupby(sorted(problems), key=lambda p: p.kind)}
     findings = []
-    for kind in [*passed, *(k for k in by_kind if k not in passed)]:
+    for kind in dict.fromkeys([*passed, *unjudged, *by_kind]):
         found = by_kind.get(kind, [])
         if not any(p.severity == FAILURE for p in found) and kind in passed:
             findings.append(Finding(kind, True, passed[kind]))
+        if kind in unjudged:
+            findings.append(Finding(kind, True, unjudged[kind], NOT_JUDGED))
         findings += [Finding(p.where, p.severity != FAILURE, p.found, p.severity) for p in found[:_MAX_PER_KIND]]
         if len(found) > _MAX_PER_KIND:
             rest = found[_MAX_PER_KIND:]

@@ -19,16 +19,14 @@ from polarcast.data.check.facts import (
     Real,
 )
 from polarcast.data.check.findings import WARNING, Problem
+from polarcast.data.check.order import FEWEST_FRAMES, FrameOrder
+from polarcast.data.check.swapped import ALIKE, FEWEST_IN_CLASS, swapped
 
 FEWEST_PIXELS = 200
 """Minimum number of pixels for a mean or ratio; it reduces single-pixel noise (0.7 dB, 0.3 deg/km) to a twentieth."""
-FEWEST_IN_CLASS = 30
-"""Minimum number of pixels in each class of ZH; the noise of mean ZDR and KDP is then a tenth of their growth."""
 IMPLAUSIBLE_SHARE = 0.02
 LOOKS_LIKE_DBZ = 12.0
 """Minimum median over echoes of a reflectivity field; no ZDR or KDP field comes close."""
-LEAST_CURVATURE_RATIO = 0.8
-"""Minimum ratio of KDP's growth with ZH to ZDR's: at least 1.7 in valid data, its inverse if they are swapped."""
 RAIN_RATIO = (0.35, 5.0)
 """Accepted ratio of rain to Z–R rain in `RAIN_DBZ`: 0.7 to 3.0 in valid data; a twelfth of it in mm per 5 minutes."""
 LEAST_TURN_GAIN = 0.05
@@ -36,14 +34,12 @@ LEAST_TURN_GAIN = 0.05
 transformed fields lose at least 0.07."""
 LEAST_TURN_GAIN_OF_LEVEL = 0.25
 """Likewise for ZH of two levels, which differ by shear and anvils in a small or short event."""
-LEAST_ORDER_GAIN = 0.03
-ORDER_GAIN_OF_STEP = 0.9
-"""Minimum gains in the summed correlation of consecutive frames when one frame is moved.
 
-`LEAST_ORDER_GAIN` is absolute; `ORDER_GAIN_OF_STEP` is in units of the median decorrelation per step. In valid data the
-gain is zero (0.6 steps with hardly any echo); reverting a swap of two neighbours gains about two and a half steps.
-"""
+TOO_LITTLE = "too few echoes or frames"
+TOO_FEW_IN_ORDER = f"fewer than {FEWEST_FRAMES} frames in a row with enough echo"
 
+Outcome = list[Problem] | str
+"""Problems found, or the reason why the event was not judged."""
 Turn = Callable[[Field], Field]
 TURNS: dict[str, Turn] = {
     "flipped up–down": lambda f: f[..., ::-1, :],
@@ -114,16 +110,16 @@ def check_constants(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Pr
     return problems
 
 
-def check_names(event: CheckedEvent, values: Real, classes: Real) -> list[Problem] | None:
-    """Check for swapped variables at the lowest level; return None if there is too little echo.
+def check_names(event: CheckedEvent, values: Real, classes: Real) -> Outcome:
+    """Check for swapped variables at the lowest level.
 
     Args:
         event: Event to check.
         values: (v, bins) histogram over all frames, see `FrameFacts`.
-        classes: (v, classes of ZH, 2) sums over all frames, see `FrameFacts`.
+        classes: (n, v, classes of ZH, 2) sums of each frame or event, see `FrameFacts`.
     """
     if values[0].sum() < FEWEST_PIXELS:
-        return None
+        return TOO_LITTLE
     medians = [_median(histogram) for histogram in values]
     like_dbz = int(np.argmax(medians))
     if like_dbz and medians[like_dbz] >= LOOKS_LIKE_DBZ:
@@ -134,22 +130,17 @@ def check_names(event: CheckedEvent, values: Real, classes: Real) -> list[Proble
         return [Problem("variables", event.where(None, like_dbz), found)]
     if not {"zdr", "kdp"} <= set(event.variables):
         return []
-    zdr, kdp = (event.variables.index(name) for name in ("zdr", "kdp"))
-    if classes[0, :, 0].min() < FEWEST_IN_CLASS:
-        return None
-    growth = {v: _growth(classes[v]) for v in (zdr, kdp)}
-    if growth[kdp] >= LEAST_CURVATURE_RATIO * growth[zdr]:
-        return []
-    between = " and ".join(f"{a:g}–{b:g}" for a, b in CLASSES_DBZ[1:])
-    found = (
-        f"between {between} dBZ it grows {growth[kdp]:.1f} times as much as below, zdr {growth[zdr]:.1f} times; "
-        "KDP grows faster than ZDR: the two are swapped"
-    )
-    return [Problem("variables", event.where(None, kdp), found)]
+    pair = [event.variables.index(name) for name in ("zdr", "kdp")]
+    if classes[:, 0, :, 0].sum(0).min() < FEWEST_IN_CLASS:
+        return TOO_LITTLE
+    verdict = swapped(classes[:, pair])
+    if verdict is None:
+        return ALIKE
+    return [Problem("variables", event.where(None, pair[1]), _swap_message(classes[:, pair].sum(0)))] if verdict else []
 
 
-def check_rain_units(event: CheckedEvent, sums: Real) -> list[Problem] | None:
-    """Check that the rain grid is in mm/h, by Z = 200 R^1.6; return None if there is too little strong echo.
+def check_rain_units(event: CheckedEvent, sums: Real) -> Outcome:
+    """Check that the rain grid is in mm/h, by Z = 200 R^1.6.
 
     Args:
         event: Event to check.
@@ -157,7 +148,7 @@ def check_rain_units(event: CheckedEvent, sums: Real) -> list[Problem] | None:
     """
     pixels, rain, z_r = sums
     if pixels < FEWEST_PIXELS:
-        return None
+        return TOO_LITTLE
     ratio = rain / z_r
     if RAIN_RATIO[0] <= ratio <= RAIN_RATIO[1]:
         return []
@@ -189,20 +180,16 @@ def check_orientation(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[
     return problems
 
 
-def check_order(event: CheckedEvent, facts: Sequence[FrameFacts]) -> list[Problem] | None:
-    """Find a frame that fits better elsewhere in the sequence; return None if too few frames have echo."""
-    used = [f for f in facts if f.echoes[0] >= FEWEST_ECHOES and np.ptp(f.picture) > 0]  # a constant has no correlation
-    if len(used) < 4:
-        return None
-    pictures = np.stack([f.picture.ravel() for f in used])
-    correlation: Real = np.asarray(np.corrcoef(pictures))
-    steps = np.diagonal(correlation, 1)
-    frame, place, gain = _best_move(correlation)
-    if gain <= max(LEAST_ORDER_GAIN, ORDER_GAIN_OF_STEP * (1 - float(np.median(steps)))):
+def check_order(event: CheckedEvent, facts: Sequence[FrameFacts], order: FrameOrder) -> Outcome:
+    """Check that no frame of an event fits better elsewhere in the sequence."""
+    move = order.move
+    if move is None:
+        return TOO_FEW_IN_ORDER
+    if not move.is_sure:
         return []
-    after = f"after frame {used[place].frame:03d}" if place >= 0 else "first"
+    after = f"after frame {facts[move.place].frame:03d}" if move.place >= 0 else "first"
     found = f"fits better {after}: it is out of order or from another time; sort the event"
-    return [Problem("order", event.where(used[frame].frame), found)]
+    return [Problem("order", event.where(facts[move.frame].frame), found)]
 
 
 def _median(histogram: npt.NDArray[np.int64] | Real) -> float:
@@ -210,10 +197,14 @@ def _median(histogram: npt.NDArray[np.int64] | Real) -> float:
     return float(np.clip(VALUE_EDGES, -21, 81)[int(np.searchsorted(total, total[-1] / 2)) + 1])
 
 
-def _growth(classes: Real) -> float:
-    """Return the growth of a mean between the upper classes of ZH, relative to that between the lower classes."""
-    low, middle, high = classes[:, 1] / classes[:, 0]
-    return float((high - middle) / max(abs(middle - low), 1e-6))
+def _swap_message(sums: Real) -> str:
+    """Return the message on ZDR and KDP that are swapped, from counts and sums (2, classes, 2)."""
+    zdr, kdp = sums[..., 1] / sums[..., 0]
+    classes = ", ".join(f"{low:g}–{high:g}" for low, high in CLASSES_DBZ)
+    means = (", ".join(f"{mean:.2f}" for mean in of) for of in (kdp, zdr))
+    return "its mean at {} dBZ is {}, and of zdr {}: KDP grows as ZDR should; the two are swapped".format(
+        classes, *means
+    )
 
 
 def _turn_message(turn: str, against: str) -> str:
@@ -232,23 +223,3 @@ def _better_transform(field: Field, reference: Field, least: float) -> str:
 
 def _correlation(a: Field, b: Field) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
-
-
-def _best_move(correlation: Real) -> tuple[int, int, float]:
-    """Return (frame, place, gain): the move that increases the summed correlation of consecutive frames most.
-
-    `frame` is moved behind `place`; −1 means to the front.
-    """
-    n = len(correlation)
-    padded = np.zeros((n + 2, n + 2))  # the ends have no neighbour and contribute nothing
-    padded[1:-1, 1:-1] = correlation
-    links = np.array([padded[i, i + 1] for i in range(n + 1)])
-    best = (0, 0, 0.0)
-    for i in range(1, n + 1):
-        taken_out = padded[i - 1, i + 1] * (1 < i < n) - links[i - 1] - links[i]
-        put_in = padded[:-1, i] + padded[1:, i] - links
-        put_in[[i - 1, i]] = -np.inf
-        place = int(np.argmax(put_in))
-        if (gain := float(taken_out + put_in[place])) > best[2]:
-            best = (i - 1, place - 1, gain)
-    return best

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks
+from polarcast.data.check.event import EventResult, check_across_events, check_event, passed_checks, unjudged_checks
 from polarcast.data.check.facts import frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.leaks import check_leaks
@@ -99,7 +99,7 @@ def _check_events(manifest: Manifest) -> list[Finding]:
         "statistics": f"of the {len(manifest.splits['train'])} training events",
         **passed_checks(results),
     }
-    return to_findings([*problems, *check_across_events(results, manifest.splits)], passed)
+    return to_findings([*problems, *check_across_events(results, manifest.splits)], passed, unjudged_checks(results))
 
 
 def _wrong_statistics(manifest: Manifest, tallies: dict[int, Tally]) -> list[Problem]:

@@ -77,6 +77,9 @@ def plain(text: object) -> str:
     return printable(str(text))
 
 
+_MARKS = {"ok": ("ok   ", "green"), "warning": ("warn ", "yellow"), "not judged": ("–    ", "dim")}
+
+
 def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
     """Print the findings of a check; exit with code 1 if any failed."""
     ok = all(f.ok for f in findings)
@@ -84,9 +87,7 @@ def report_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
         print_json({"ok": ok, "checks": [f.as_row() for f in findings]})
     else:
         for finding in findings:
-            mark, style = {"ok": ("ok   ", "green"), "warning": ("warn ", "yellow")}.get(
-                finding.severity, ("FAIL ", "red")
-            )
+            mark, style = _MARKS.get(finding.severity, ("FAIL ", "red"))
             print_marked(mark, style, f"{finding.where:<22} {finding.found}")
     if not ok:
         raise typer.Exit(FAILED)

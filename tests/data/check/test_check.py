@@ -201,15 +201,17 @@ def test_reflectivity_alone_without_rain_passes(storms: list[tuple[Radar, Rain]]
     write_event(tmp_path, 0, storms[0][0][:, :1, :1], None, variables=("zh",), heights_km=(1.0,))
     findings = {f.where: f for f in check_archive(open_archive(tmp_path))}
     assert all(f.ok for f in findings.values())
-    assert findings["rain units"].found == "1 of 1 events not checked: no rain grid"
+    assert findings["rain units"].found == "not judged in 1 of 1 events: no rain grid"
 
 
-def test_checks_with_too_little_echo_are_reported_as_not_checked(tmp_path: Path) -> None:
+def test_checks_with_too_little_echo_are_reported_as_not_judged(tmp_path: Path) -> None:
     write_event(tmp_path, 0, np.zeros((5, 3, 3, 32, 32), np.float32), np.zeros((5, 32, 32), np.float32))
     findings = {f.where: f for f in check_archive(open_archive(tmp_path))}
     assert all(f.ok for f in findings.values())
-    for kind in ("variables", "rain units", "order"):
-        assert "1 of 1 events not checked" in findings[kind].found
+    for kind in ("variables", "rain units"):
+        assert (findings[kind].severity, findings[kind].found[:27]) == ("not judged", "not judged in 1 of 1 events")
+    assert findings["order"].severity == "not judged"
+    assert "5 of 5 frames: too little echo" in findings["order"].found
 
 
 def test_findings_do_not_depend_on_the_number_of_workers(storms: list[tuple[Radar, Rain]], tmp_path: Path) -> None:
@@ -228,6 +230,38 @@ def test_many_problems_of_one_kind_are_counted(storms: list[tuple[Radar, Rain]],
 @pytest.mark.real_data
 def test_a_real_event_passes(real_event: Path) -> None:
     assert all(f.severity == "ok" for f in check_archive(open_archive(real_event)))
+
+
+@pytest.fixture(scope="module", params=[1, 3, 4])
+def published(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Real event as published: widespread (1), sparse (3) or nearly empty (4); no rain grid."""
+    root = tmp_path_factory.mktemp("published")
+    fields = {z: np.load(shared_data / f"njucpol_events/event{request.param:03d}_{z:.1f}km.npz") for z in (1, 3, 7)}
+    radar = np.stack([[fields[z][name] for z in fields] for name in ("dBZ", "ZDR", "KDP")])
+    write_event(root, request.param, radar.transpose(2, 0, 1, 3, 4), None)
+    return open_archive(root)
+
+
+@pytest.mark.real_data
+def test_events_as_published_pass(published: Archive) -> None:
+    findings = check_archive(published)
+    assert all(f.severity in ("ok", "not judged") for f in findings), findings
+    assert {f.where for f in findings if f.severity == "ok"} >= {"variables", "order", "orientation"}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("swap", "what"), [((ZDR, KDP), "the two are swapped"), ((ZH, ZDR), "zh and zdr are swapped")])
+def test_swapped_variables_in_events_as_published_are_never_ok(
+    published: Archive, swap: tuple[int, int], what: str, tmp_path: Path
+) -> None:
+    (event,) = published.frames
+    radar = np.stack([published.read_radar(event, frame) for frame in published.frames[event]])
+    radar[:, list(swap)] = radar[:, list(swap)[::-1]]
+    write_event(tmp_path, event, radar, None)
+    findings = check_archive(open_archive(tmp_path))
+    is_too_noisy = swap == (ZDR, KDP) and event == 3  # the two contrasts contradict each other
+    assert any(what in f.found for f in _failures(findings)) != is_too_noisy, findings
+    assert not any(f.where == "variables" and f.severity == "ok" for f in findings)
 
 
 @pytest.mark.real_data
