@@ -82,7 +82,7 @@ def score_degraded(
     Args:
         job: Run, perturbation and families.
         manifest: Shards that the run was trained on.
-        on_frames: Callback, called with (batches done, total batches).
+        on_frames: Callback, called with (windows done, total windows).
 
     Raises:
         BadInput: the run is not trained, its shards are damaged, or the perturbation does not apply to its input.

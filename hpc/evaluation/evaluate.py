@@ -51,7 +51,7 @@ def evaluate(
         manifest: Shards to score on; may differ from the training shards.
         output: Files to write.
         split: Name of the split.
-        on_frames: Callback on each rank, called with (batches done, total batches) of that rank.
+        on_frames: Callback on each rank, called with (windows done, total windows) of that rank.
         world: This process's rank and world size, single-process by default; rank 0 writes.
 
     Returns:
@@ -106,7 +106,7 @@ def score(
         forecast: Function of a batch on this rank's device that returns (b, m, t, y, x) or (b, m, t, z, y, x).
         reader: Reader of the split.
         world: This process's rank and world size.
-        on_frames: Callback, called with (batches done, total batches) of this rank.
+        on_frames: Callback, called with (windows done, total windows) of this rank.
         size: Windows per batch, by default from the pixels of the shards. The sums do not depend on it.
         windows: Indices of the windows to score, ascending; all by default.
         only: Names of the families of sums to compute.
@@ -138,7 +138,7 @@ def score(
     for part in scored(add_up, forecasts(), max(1, min(workers, len(mine)))):
         parts.append(part)
         if on_frames:
-            on_frames(len(parts), len(mine))
+            on_frames(sum(map(len, mine[: len(parts)])), sum(map(len, mine)))
     by_rank = gather((protocol.as_record() if protocol else None, parts), world)
     ordered = [by_rank[i % world.size][1][i // world.size] for i in range(len(starts))]
     # Ranks without a batch have no protocol; rank 0 always has the first batch.

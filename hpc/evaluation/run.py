@@ -14,7 +14,7 @@ from polarcast.hpc.evaluation.arguments import check_split
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.evaluation.summary import FEW, ScoreSummary, check_wanted, shares, summarize
-from polarcast.hpc.runs.build import stored_shards
+from polarcast.hpc.runs.build import build_reader, stored_shards
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.scores.stats.aggregation import POOLED
@@ -108,8 +108,9 @@ def evaluate_records(
     require_model(run.config(), run.path, "add --recorded to see its scores")
     cache = output.scores.parent
     manifest = own_shards(run, split) if archive is None else archive_shards(archive, cache, board, world)
-    with board.stage("evaluate", "frames", 1) as done:
-        records = evaluate(run, manifest, output, split, lambda n, of: done(n // of), world)
+    windows = len(build_reader(run.config(), manifest, split, observed=True))
+    with board.stage("evaluate", "window" + "s" * (windows != 1), windows) as done:
+        records = evaluate(run, manifest, output, split, lambda n, of: done(windows * n // of), world)
     return Evaluation(records, name, output.scores)
 
 

@@ -78,9 +78,15 @@ class ScoreSummary:
             table.add_column(name, justify="right")
         for row in self.rows:
             values = [*row.values, *([row.whole] * has_whole)]
-            heading = f"{row.score.heading(self.protocol, without=[self.by])} {arrow(row.score.metric)}".rstrip()
+            heading = f"{self._heading(row.score)} {arrow(row.score.metric)}".rstrip()
             table.add_row(escape(heading), *map(_format, values), str(row.support))
         return table
+
+    def _heading(self, score: Score) -> str:
+        """Return the heading of a row; the CRPS of one member is called MAE, unless the MAE is in the table too."""
+        heading = score.heading(self.protocol, without=[self.by])
+        is_named_twice = any((row.score.name, row.score.at) == ("mae", score.at) for row in self.rows)
+        return heading.replace("MAE", "CRPS", 1) if score.name == "crps" and is_named_twice else heading
 
 
 def check_wanted(wanted: Sequence[str], by: str | None, aggregation: str) -> None:
@@ -98,18 +104,22 @@ def summarize(records: Records, wanted: Sequence[str], by: str | None, aggregati
         records: Records of the run.
         wanted: Scores as text, with `*` for all coordinates; `all` for every metric, `usual` for a selection.
         by: One of AXES. The default is lead_time if there are several lead times, else class or threshold by score.
-            Scores without this axis, or at a fixed coordinate of it, get a separate table.
+            Scores without this axis, or at a fixed coordinate of it, get a separate table. So do those with `*` for
+            the default axis, with a row for each coordinate.
         aggregation: pooled or mean.
 
     Raises:
         BadInput: a score or axis is unknown or missing from the records.
     """
     check_wanted(wanted, by, aggregation)
-    by = by or ("lead_time" if len(records.protocol.lead_time) > 1 else None)
+    usual = by or ("lead_time" if len(records.protocol.lead_time) > 1 else None)
     groups: dict[str, list[Score]] = {}
     for score in map(parse_score, _named(wanted, records)):
-        axis = _axis_of(score, by)
+        axis = _axis_of(score, usual)
         apart = (THRESHOLD,) if axis == THRESHOLD else ()
+        if score.at.get(axis) == ALL and not apart:
+            # Along an axis that was not asked for by name, all coordinates are rows; else they are columns.
+            axis, score = ("", score) if by is None else (axis, _without(score, axis))
         groups.setdefault(axis, []).extend(expand(score, records.protocol, apart))
     return [_summary(records, axis, scores, aggregation) for axis, scores in groups.items()]
 
@@ -128,6 +138,11 @@ def _axis_of(score: Score, by: str | None) -> str:
     if by is None:
         return _default_axis(score)
     return by if by in (*ALWAYS, *score.family.axes) and score.at.get(by, ALL) == ALL else ""
+
+
+def _without(score: Score, axis: str) -> Score:
+    """Return a score without its coordinate along an axis."""
+    return Score(score.name, {name: value for name, value in score.at.items() if name != axis})
 
 
 def _default_axis(score: Score) -> str:
@@ -152,7 +167,10 @@ def _named(wanted: Sequence[str], records: Records) -> list[str]:
             if text == EVERY
             else [text]
         )
-    return list(dict.fromkeys(named))
+    named = list(dict.fromkeys(named))
+    # The CRPS of one member is its MAE.
+    is_twice = records.protocol.members == 1 and "mae" in named and not {EVERY, FEW}.isdisjoint(wanted)
+    return [name for name in named if not (is_twice and name == "crps" and name not in wanted)]
 
 
 def _every(records: Records) -> list[str]:

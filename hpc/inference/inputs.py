@@ -20,6 +20,7 @@ from polarcast.hpc.config.schema import RunConfig
 
 _EVENT_FOLDER = re.compile(r"data_dir_(\d+)")
 _ACCEPTED = "give an event's folder, an archive or shards with --event, or a radar volume"
+_INGEST = "run first: polarcast data ingest ARCHIVE FILE"
 _LISTED = 12
 
 OnProgress = Callable[[str, int, int], None]
@@ -150,14 +151,27 @@ def _gridded(path: Path, config: RunConfig, size: int, scratch: Path, on_progres
     from polarcast.data.ingest.volumes.gridding import Grid
 
     if is_gridded(path):
-        raise BadInput("a gridded sequence, not a radar volume", path, "run first: polarcast data ingest ARCHIVE FILE")
+        raise BadInput("a gridded sequence, not a radar volume", path, _INGEST)
     variables = ("zh", *(v for v in config.variables() if v != "zh"))
     grid = Grid(size, heights_km=tuple(sorted(config.data.heights_km)))
     settings = IngestSettings(VolumeSettings(grid, variables, rain=NO_RAIN))
     out = scratch / "archive"
-    if failed := ingest(out, [path], settings, on_progress=on_progress).failed:
-        raise BadInput(next(iter(failed.values())), path)
+    try:
+        report = ingest(out, [path], settings, on_progress=on_progress)
+    except BadInput as error:
+        raise BadInput(error.what, path, _followable(error.fix)) from None
+    for line in report.failed.values():
+        what, _, fix = line.partition(" — ")
+        raise BadInput(what, path, _followable(fix))
+    if not report.events:
+        raise BadInput(", ".join(report.dropped) or "no frame in it", path, _INGEST)
     return open_archive(out)
+
+
+def _followable(fix: str) -> str:
+    """Return advice for an ingestion as advice for a forecast, which has only its `--size`."""
+    options = [option for option in re.findall(r"--[a-z-]+", fix) if option != "--size"]
+    return f"{_INGEST} with {' and '.join(dict.fromkeys(options))}, then predict on ARCHIVE" if options else fix
 
 
 def _chosen(events: Sequence[int], event: int | None, where: Path) -> int:

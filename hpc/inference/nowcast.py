@@ -15,7 +15,7 @@ from polarcast.hpc.inference.cf_dataset import NO_DATE, member_axis
 from polarcast.hpc.inference.grid import Field, Ground
 from polarcast.hpc.inference.inputs import Input, OnProgress
 from polarcast.hpc.inference.netcdf import FILL, Attribute, Dataset, Variable, check_size
-from polarcast.hpc.inference.qpe import coverage_warnings, ensemble_of, forecast_warnings, site_of
+from polarcast.hpc.inference.qpe import coverage_warnings, ensemble_of, forecast_warnings, site_of, site_warnings
 from polarcast.hpc.inference.warnings import FieldStatistics, describe_frames, input_warnings
 from polarcast.models.forecaster import Forecaster
 
@@ -103,7 +103,7 @@ def nowcast_event(
         ground=Ground((rows, columns), source.manifest.spacing_km, site_of(source)),
         step_minutes=source.manifest.time_step_minutes,
         time=times[last] if last < len(times) else None,
-        warnings=(*coverage_warnings(source), *from_input, *forecast_warnings(zh, members)),
+        warnings=(*site_warnings(source), *coverage_warnings(source), *from_input, *forecast_warnings(zh, members)),
     )
 
 

@@ -23,6 +23,7 @@ from polarcast.models.forecaster import Forecaster
 
 _WORKERS = 2
 _WELL_COVERED = 0.999
+_MOST_NORTH, _MOST_EAST = 90, 360
 
 Range = tuple[int | None, int | None]
 """Numbers of the first frame and of the frame after the last; None leaves that side open."""
@@ -137,7 +138,12 @@ def _joined(parts: Sequence[_Part], reader: Reader, windows: Numbers, members: i
         step_minutes=source.manifest.time_step_minutes,
         times=tuple(source.note.get("times", ())),
         site=site_of(source),
-        warnings=(*coverage_warnings(source), *warnings, *forecast_warnings(rain_rate, members)),
+        warnings=(
+            *site_warnings(source),
+            *coverage_warnings(source),
+            *warnings,
+            *forecast_warnings(rain_rate, members),
+        ),
     )
 
 
@@ -160,6 +166,18 @@ def coverage_warnings(source: Input) -> list[str]:
 
 
 def site_of(source: Input) -> tuple[float, float] | None:
-    """Return latitude and longitude of the center pixel; None if the archive does not record them."""
+    """Return latitude and longitude of the center pixel; None if the archive does not record a place on the Earth."""
     site = source.note.get("site") or {}
-    return (float(site["latitude"]), float(site["longitude"])) if {"latitude", "longitude"} <= set(site) else None
+    try:
+        place = float(site["latitude"]), float(site["longitude"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    is_place = abs(place[0]) <= _MOST_NORTH and abs(place[1]) <= _MOST_EAST and place != (0, 0)
+    return place if is_place else None
+
+
+def site_warnings(source: Input) -> list[str]:
+    """Return a warning if the archive records a place that is none: 0° N 0° E stands for an unknown one."""
+    if not source.note.get("site") or site_of(source):
+        return []
+    return ["the place of the radar is unknown: the file has no latitude and longitude"]

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from polarcast.data.errors import BadInput
 from polarcast.data.ingest import run as ingest_run
 from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.inference.inputs import Input
 from polarcast.hpc.inference.predict import PredictOptions, predict
+from polarcast.hpc.inference.qpe import site_of, site_warnings
 from tests.support.finished_run import BASELINE, finished
 from tests.support.radar_files import Blob, Scan, write_cfradial1
 
@@ -28,6 +31,47 @@ def test_radar_volume_is_gridded_like_ingest(shards: Manifest, tmp_path: Path, m
         site = made.projection.attrs
         assert float(made.latitude[16, 16]) == pytest.approx(site["latitude_of_projection_origin"], abs=1e-4)
         assert made.latitude[0, 0] > made.latitude[1, 0]
+
+
+@pytest.mark.parametrize(
+    ("failed", "advice"),
+    [
+        ("no position of the radar (0° N, 0° E) — give it: --site LATITUDE,LONGITUDE,METRES", "with --site, then"),
+        ("no ZDR — take fewer variables: --variables zh", "with --variables, then predict on ARCHIVE"),
+        ("can't be read as ODIM_H5 (OSError: cut) — copy it again from its source", "copy it again from its source"),
+    ],
+)
+def test_advice_of_the_ingestion_can_be_followed(
+    shards: Manifest, failed: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_run, "ingest", lambda *_, **__: ingest_run.IngestReport(failed={"storm.nc": failed}))
+    (tmp_path / "storm.vol").write_bytes(b"any")
+    run = finished(shards, tmp_path / "run", *BASELINE)
+    with pytest.raises(BadInput) as caught:
+        predict(run, tmp_path / "storm.vol", tmp_path / "rain.nc", PredictOptions(size=32))
+    assert advice in caught.value.fix
+    assert "polarcast data ingest ARCHIVE FILE" in caught.value.fix or "--" not in caught.value.fix
+    assert not (tmp_path / "rain.nc").exists()
+
+
+@pytest.mark.parametrize(
+    ("site", "place"),
+    [
+        ({"latitude": 0.0, "longitude": 0.0}, None), ({"latitude": float("nan"), "longitude": 118.0}, None),
+        ({"latitude": -9999.0, "longitude": -9999.0}, None), ({"latitude": None, "longitude": 3}, None),
+        ({"latitude": 0.0, "longitude": 101.5}, (0.0, 101.5)), ({"latitude": 32.1, "longitude": 118.7}, (32.1, 118.7)),
+    ],
+)  # fmt: skip
+def test_an_unknown_place_is_told_and_not_written(
+    shards: Manifest, site: dict[str, object], place: tuple[float, float] | None
+) -> None:
+    source = Input("storm", 0, shards, {"site": site})
+    assert site_of(source) == place
+    assert bool(site_warnings(source)) == (place is None)
+
+
+def test_an_archive_without_a_place_is_no_warning(shards: Manifest) -> None:
+    assert site_warnings(Input("storm", 0, shards, {})) == []
 
 
 @pytest.mark.real_data
