@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -216,6 +215,12 @@ def _no_work() -> Iterator[None]:
     signal.signal(signal.SIGPROF, before)
 
 
+@pytest.fixture(autouse=True)
+def _ends_by_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After training in this process, exit_process would end the tests."""
+    monkeypatch.setattr("polarcast.hpc.utils.console.exit_process", sys.exit)
+
+
 def calls(text: str) -> list[str]:
     return text.strip().splitlines()
 
@@ -355,8 +360,7 @@ def fails(error: BaseException) -> Callable[[], None]:
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    # After training in this process, exit_process would end the tests.
-    with mock.patch("polarcast.hpc.utils.console.exit_process", sys.exit), pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end:
         run_app(fails(error))
     return int(end.value.code or 0), capsys.readouterr().err
 
@@ -484,7 +488,6 @@ def test_a_terminated_command_leaves_no_temporary_folder(tmp_path: Path) -> None
 
 def test_a_terminated_command_does_not_continue_after_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.setattr("polarcast.hpc.utils.console.exit_process", sys.exit)
 
     def app() -> None:
         with suppress(Exception):
@@ -497,8 +500,7 @@ def test_a_terminated_command_does_not_continue_after_errors(monkeypatch: pytest
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_handler_that_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polarcast.hpc.utils.console.exit_process", sys.exit)
+def test_a_handler_that_is_set_stays() -> None:
     received: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     try:
