@@ -7,7 +7,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from traceback import extract_tb
+from types import TracebackType
 from typing import TypeVar
 
 from polarcast.data.errors import BadInput
@@ -32,6 +35,7 @@ def end_with_parent() -> None:
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Outcome = tuple[int, Result | BadInput]
+_MOST_SHOWN = 200
 
 
 def run_all(
@@ -59,6 +63,36 @@ def run_all(
         for suspect in (yield from _until_broken(function, jobs, todo, min(workers, len(todo)))):
             if (yield from _until_broken(function, jobs, deque([suspect]), 1)):
                 yield suspect, BadInput("reading it killed the process (a library crashed, or memory ran out)")
+
+
+@contextmanager
+def failures_as_bad_input(what: str, fix: str = "") -> Iterator[None]:
+    """Convert any error to BadInput, so that one job's failure is told in one line and stops no other job.
+
+    Libraries raise anything for odd files, also SystemExit and MemoryError. Signals pass. Also for use as a decorator.
+
+    Args:
+        what: What fails, such as `gridding failed`; the error and its line of code are added.
+        fix: What to do.
+
+    Raises:
+        BadInput: Any error was raised; a BadInput is raised as it is.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except MemoryError:
+        raise BadInput(f"{what}: not enough memory", fix="use fewer --workers, or cut it into smaller files") from None
+    except (Exception, SystemExit) as error:
+        text = " ".join(f"{type(error).__name__}{_line_of(error.__traceback__)}: {error}".split())
+        raise BadInput(f"{what} ({text[:_MOST_SHOWN]})", fix=fix) from None
+
+
+def _line_of(trace: TracebackType | None) -> str:
+    """Return the last line of code of a traceback, such as ` at phase.py:120`."""
+    frames = extract_tb(trace)
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def _outcome(function: Callable[[Job], Result], job: Job) -> Result | BadInput:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,26 @@ import numpy as np
 from polarcast.data.archive import UNITS, VARIABLES, write_event
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.event import IngestedEvent
-from polarcast.data.ingest.formats import format_of, read_volume
-from polarcast.data.ingest.grids.events import Piece, plan, read_piece
+from polarcast.data.ingest.formats import format_of, read_raw, read_volume
+from polarcast.data.ingest.grids.events import Piece, heights_of, plan, read_piece
 from polarcast.data.ingest.grids.frames import read_errors_as_bad_input
+from polarcast.data.ingest.grids.grib_file import is_grib
+from polarcast.data.ingest.grids.joining import SequenceHeader
+from polarcast.data.ingest.grids.odim_file import is_composite
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.source import open_source
 from polarcast.data.ingest.quicklook import Native, draw_event, strongest_frame
 from polarcast.data.ingest.volumes.events import Scan, load_gridded, save_gridded, to_event
 from polarcast.data.ingest.volumes.frame import VolumeSettings, grid_volume
+from polarcast.data.ingest.volumes.pieces import Header
+from polarcast.data.ingest.volumes.site import is_place
+from polarcast.data.ingest.volumes.volume import RadarSite
 from polarcast.data.origins import source_of
 from polarcast.data.quality import summarize_event
+from polarcast.data.workers import failures_as_bad_input
 
 PICTURES = "pictures"
+_REPORT = "if its file is whole, report this line"
 _SEQUENCE_SUFFIXES = (".npz", ".zarr")
 _ZARR_NOTES = ("zarr.json", ".zgroup", ".zmetadata")
 
@@ -48,30 +57,67 @@ class InputFile:
 
 
 @dataclass(frozen=True)
-class VolumeJob:
-    """Grid one volume and write the result to a file."""
+class HeaderJob:
+    """Find out what a file of sweeps contains."""
 
     source: InputFile
-    cache: Path
-    settings: VolumeSettings
 
 
 @dataclass(frozen=True)
-class PlanJob:
-    """Find the events in one gridded sequence."""
+class VolumeJob:
+    """Grid one volume, of one file or in pieces, and write the result to a file."""
+
+    sources: tuple[InputFile, ...]
+    cache: Path
+    settings: VolumeSettings
+
+    @property
+    def name(self) -> str:
+        """Name in error messages."""
+        more = len(self.sources) - 1
+        return self.sources[0].file + (f" and {more} more piece{'s' * (more > 1)}" if more else "")
+
+
+@dataclass(frozen=True)
+class SequenceHeaderJob:
+    """Find out what decides with which files a gridded one is joined."""
 
     source: InputFile
     settings: GridSettings
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Events found in a gridded sequence, and the number of dropped parts by reason."""
+class PlanJob:
+    """Find the events in one gridded sequence, of one file or of several."""
 
-    source: InputFile
+    sources: tuple[InputFile, ...]
+    settings: GridSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Events found in a gridded sequence, and the number of dropped parts by reason.
+
+    Attributes:
+        sources: Files of the sequence.
+        pieces: Its events.
+        has_rain: Whether it has rain.
+        dropped: Number of dropped parts by reason.
+        measured: Its radar variables; none if zh is derived from rain.
+        heights_km: Heights of its events.
+    """
+
+    sources: tuple[InputFile, ...]
     pieces: tuple[Piece, ...]
     has_rain: bool
     dropped: Counter[str]
+    measured: tuple[str, ...] = ("zh",)
+    heights_km: tuple[float, ...] = (1.0,)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Radar variables of its events."""
+        return self.measured or ("zh",)
 
 
 @dataclass(frozen=True)
@@ -92,23 +138,24 @@ class VolumeEventJob:
     @property
     def name(self) -> str:
         """Name in error messages."""
-        return f"event {self.number:03d} from {self.scans[0].source['file']}"
+        return f"event {self.number:03d} from {self.scans[0].sources[0]['file']}"
 
     def read(self) -> IngestedEvent:
         """Read the event. Raises BadInput for values that no event can have."""
-        with read_errors_as_bad_input(Path(self.scans[0].source["file"]), "radar volume"):
+        with read_errors_as_bad_input(Path(self.scans[0].sources[0]["file"]), "radar volume"):
             return to_event(self.scans, self.settings)
 
     def native(self, event: IngestedEvent) -> Native | None:
         """Return the lowest sweep of the scan nearest in time to the event's strongest frame."""
         drawn = event.times[strongest_frame(event)]
         nearest = min(self.scans, key=lambda scan: abs(scan.time - drawn))
-        sweeps = read_volume(Path(nearest.source["file"]), self.settings.measured).sweeps
+        files = [Path(source["file"]) for source in nearest.sources]
+        sweeps = read_volume(files, self.settings.measured, self.settings.site).sweeps
         return Native.of_sweep(min(sweeps, key=lambda s: s.elevation_deg.mean()))
 
     def provenance(self) -> dict[str, Any]:
         """Return the sources for the event's note."""
-        return {"sources": [scan.source for scan in self.scans]}
+        return {"sources": [source for scan in self.scans for source in scan.sources]}
 
 
 @dataclass(frozen=True)
@@ -119,18 +166,18 @@ class PieceJob:
     number: int
     settings: GridSettings
     pictures: bool
-    source: InputFile
+    sources: tuple[InputFile, ...]
     piece: Piece = field(repr=False)
     spacing_km: float = 1.0
 
     @property
     def name(self) -> str:
         """Name in error messages."""
-        return f"event {self.number:03d} from {self.source.file}"
+        return f"event {self.number:03d} from {name_of(self.sources)}"
 
     def read(self) -> IngestedEvent:
         """Read the event. Raises BadInput for a damaged file."""
-        with read_errors_as_bad_input(self.piece.path):
+        with read_errors_as_bad_input(self.piece.files[0]):
             return read_piece(self.piece, self.settings)
 
     def native(self, event: IngestedEvent) -> Native | None:
@@ -139,7 +186,7 @@ class PieceJob:
 
     def provenance(self) -> dict[str, Any]:
         """Return the sources for the event's note."""
-        return {"sources": [asdict(self.source)], "identity": piece_identity(self.source, self.piece)}
+        return {"sources": [asdict(s) for s in self.sources], "identity": piece_identity(self.sources, self.piece)}
 
 
 EventJob = VolumeEventJob | PieceJob
@@ -149,45 +196,80 @@ def is_gridded(path: Path) -> bool:
     """Whether an input is a gridded sequence and not a radar volume."""
     if path.suffix in _SEQUENCE_SUFFIXES or any((path / name).exists() for name in _ZARR_NOTES):
         return True
-    return path.is_file() and path.suffix in (".nc", ".nc4", ".cdf") and format_of(path) is None
+    if not path.is_file():
+        return False
+    return is_grib(path) or is_composite(path) or (path.suffix in (".nc", ".nc4", ".cdf") and format_of(path) is None)
 
 
-def piece_identity(source: InputFile, piece: Piece) -> str:
+def piece_identity(sources: Sequence[InputFile], piece: Piece) -> str:
     """Return an identifier that is stable for the same part of the same content."""
-    return f"{source.sha256}/{piece.identity}"
+    return f"{sha256_of(sources)}/{piece.identity}"
 
 
+def sha256_of(sources: Sequence[InputFile]) -> str:
+    """Return the SHA-256 of a file, or of those of several files."""
+    if len(sources) == 1:
+        return sources[0].sha256
+    return hashlib.sha256("".join(source.sha256 for source in sources).encode()).hexdigest()
+
+
+def name_of(sources: Sequence[InputFile]) -> str:
+    """Return the first file, and how many more there are, for messages."""
+    more = len(sources) - 1
+    return sources[0].file + (f" and {more} more file{'s' * (more > 1)}" if more else "")
+
+
+@failures_as_bad_input("reading its header failed", _REPORT)
+def describe_one(job: HeaderJob) -> Header:
+    """Read what a file of sweeps contains."""
+    path = Path(job.source.file)
+    with read_errors_as_bad_input(path, "radar volume"):
+        return Header.of(read_raw(path))
+
+
+@failures_as_bad_input("gridding failed", _REPORT)
 def grid_one(job: VolumeJob) -> Scan:
     """Grid a volume, unless an interrupted run already did."""
-    path = Path(job.source.file)
+    paths = [Path(source.file) for source in job.sources]
     if not job.cache.exists():
-        with read_errors_as_bad_input(path, "radar volume"):
-            made = grid_volume(path, job.settings)
+        with read_errors_as_bad_input(paths[0], "radar volume"):
+            made = grid_volume(paths, job.settings)
         save_gridded(made, job.cache)
     gridded = load_gridded(job.cache)
-    # Rounded, because formats store sites with different precision; no two radars are within a kilometre.
-    site = tuple(round(gridded.note["site"][name], 2) for name in ("latitude", "longitude"))
-    if np.isnat(gridded.time) or not np.isfinite(site).all():
-        raise BadInput("no time, or no position of the radar", path, "copy it again from its source")
-    return Scan(gridded.time, (site[0], site[1]), job.cache, asdict(job.source))
+    site = RadarSite(**gridded.note["site"])
+    if np.isnat(gridded.time) or not is_place(site):
+        raise BadInput("no time, or no position of the radar", paths[0], "copy it again from its source")
+    return Scan(gridded.time, site, job.cache, tuple(map(asdict, job.sources)))
 
 
-def plan_one(job: PlanJob) -> Plan:
-    """Find the pieces of a gridded sequence."""
+@failures_as_bad_input("reading its header failed", _REPORT)
+def describe_sequence(job: SequenceHeaderJob) -> SequenceHeader:
+    """Read the header of a file of a gridded sequence."""
     path = Path(job.source.file)
     with read_errors_as_bad_input(path):
-        source = open_source(path, job.settings)
+        return SequenceHeader.of(path, job.settings)
+
+
+@failures_as_bad_input("finding its events failed", _REPORT)
+def plan_one(job: PlanJob) -> Plan:
+    """Find the pieces of a gridded sequence."""
+    paths = [Path(source.file) for source in job.sources]
+    with read_errors_as_bad_input(paths[0]):
+        source = open_source(paths, job.settings)
         pieces, dropped = plan(source, job.settings)
-    return Plan(job.source, tuple(pieces), source.has_rain, Counter(dict(dropped)))
+    heights = heights_of(source, job.settings)
+    return Plan(job.sources, tuple(pieces), source.has_rain, Counter(dict(dropped)), source.measured, heights)
 
 
+@failures_as_bad_input("writing the event failed", _REPORT)
 def write_one(job: EventJob) -> int:
     """Write one event with its note and optional picture; return its number."""
     event = job.read()
     note = {**job.provenance(), **_note(event, job.settings.step_minutes, job.spacing_km)}
     note["source"] = source_of(note)  # with the times and the extent, all that the groups of `data shard` need
     if job.pictures:
-        draw_event(job.out / PICTURES / f"data_dir_{job.number:03d}.png", event, job.native(event), job.spacing_km)
+        with failures_as_bad_input("its picture can't be drawn", "ingest it without --pictures"):
+            draw_event(job.out / PICTURES / f"data_dir_{job.number:03d}.png", event, job.native(event), job.spacing_km)
     write_event(
         job.out, job.number, event.radar, event.rain,
         variables=event.variables, heights_km=event.heights_km, note=note,

@@ -11,26 +11,38 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from polarcast.data.archive import VARIABLES
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer
 from polarcast.data.ingest.claims import check_claims
 from polarcast.data.ingest.grids.events import Piece, derivation
 from polarcast.data.ingest.grids.frames import open_dataset, read_errors_as_bad_input
+from polarcast.data.ingest.grids.grib_file import is_grib
+from polarcast.data.ingest.grids.joining import SequenceHeader, joined_files
+from polarcast.data.ingest.grids.odim_file import is_composite
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.jobs import (
     EventJob,
+    HeaderJob,
     InputFile,
     PieceJob,
+    Plan,
     PlanJob,
+    SequenceHeaderJob,
     VolumeEventJob,
     VolumeJob,
+    describe_one,
+    describe_sequence,
     grid_one,
     is_gridded,
+    name_of,
     plan_one,
+    sha256_of,
     write_one,
 )
 from polarcast.data.ingest.volumes.events import group_scans
-from polarcast.data.ingest.volumes.frame import VolumeSettings
+from polarcast.data.ingest.volumes.frame import VolumeSettings, current_terms
+from polarcast.data.ingest.volumes.pieces import Header, grouped
 from polarcast.data.notes import ARCHIVE_NOTE, event_notes, read_archive_note, write_archive_note
 from polarcast.data.workers import run_all
 
@@ -98,7 +110,7 @@ def ingest(
     """
     progress = on_progress or (lambda *_: None)
     report = IngestReport()
-    files = _files(inputs)
+    files = files_of(inputs)
     _check_folder(checked_output(out, is_folder=True))
     with sole_writer(out):
         try:
@@ -112,7 +124,8 @@ def ingest(
     return report
 
 
-def _files(inputs: Sequence[Path]) -> list[Path]:
+def files_of(inputs: Sequence[Path]) -> list[Path]:
+    """Return the files of inputs, those of folders sorted by name, each once. Raises BadInput if there are none."""
     found = []
     for path in inputs:
         try:
@@ -153,7 +166,8 @@ def _problem(path: Path) -> str:
     try:
         with read_errors_as_bad_input(path):
             check_claims(path)
-            with nullcontext() if path.suffix == ".npz" else open_dataset(path):
+            is_other = path.suffix == ".npz" or is_grib(path) or is_composite(path)
+            with nullcontext() if is_other else open_dataset(path):
                 return ""
     except BadInput as error:
         return _reason(error)
@@ -184,16 +198,37 @@ def _jobs_of_volumes(
     progress: OnProgress,
 ) -> list[EventJob]:
     """Grid every volume that is not in an event yet, and return one job for each group of consecutive scans."""
-    _claim(out, "volumes", settings.volumes, "product of KDP" if settings.volumes.has_rain else NO_RAIN)
+    _claim(out, "volumes", settings.volumes, settings.volumes.rain_note)
     known = {s["sha256"] for note in event_notes(out).values() for s in note.get("sources", ())}
     report.known += [s.file for s in sources if s.sha256 in known]
     cache = out / _CACHE
     cache.mkdir(exist_ok=True)
-    jobs = [VolumeJob(s, cache / f"{s.sha256}.npz", settings.volumes) for s in sources if s.sha256 not in known]
-    scans = list(_gather(run_all(grid_one, jobs, workers), [j.source.file for j in jobs], "volumes", report, progress))
-    groups = group_scans(scans, settings.volumes.max_gap_minutes)
+    fresh = [s for s in sources if s.sha256 not in known]
+    jobs = [
+        VolumeJob(tuple(group), cache / f"{sha256_of(group)}.npz", settings.volumes)
+        for group in _volumes_of(fresh, workers, report, progress)
+    ]
+    scans = list(_gather(run_all(grid_one, jobs, workers), [j.name for j in jobs], "volumes", report, progress))
+    groups, unused = group_scans(scans, settings.volumes.max_gap_minutes)
+    report.dropped.update(["volumes of the same radar and second as another"] * len(unused))
     numbers = _free_numbers(out)
     return [VolumeEventJob(out, next(numbers), settings.volumes, settings.pictures, tuple(group)) for group in groups]
+
+
+def _volumes_of(
+    sources: Sequence[InputFile], workers: int, report: IngestReport, progress: OnProgress
+) -> list[list[InputFile]]:
+    """Return the files of each volume: most often one, or its pieces."""
+    outcomes = run_all(describe_one, [HeaderJob(source) for source in sources], workers)
+    headers: dict[int, Header] = {}
+    for done, (index, outcome) in enumerate(outcomes, start=1):
+        progress("headers", done, len(sources))
+        if isinstance(outcome, BadInput):
+            report.failed[sources[index].file] = _reason(outcome)
+        else:
+            headers[index] = outcome
+    order = sorted(headers)
+    return [[sources[order[i]] for i in group] for group in grouped([headers[i] for i in order])]
 
 
 def _jobs_of_sequences(
@@ -205,28 +240,77 @@ def _jobs_of_sequences(
     progress: OnProgress,
 ) -> list[EventJob]:
     """Return one job for each tile and period that is not an event yet."""
-    plans = [PlanJob(s, settings.sequences) for s in sources]
+    groups = _sequences_of(out, sources, settings.sequences, workers, report, progress)
+    plans = [PlanJob(tuple(group), settings.sequences) for group in groups]
     found = sorted(
-        _gather(run_all(plan_one, plans, workers), [s.file for s in sources], "sequences", report, progress),
-        key=lambda plan: plan.source.file,
+        _gather(run_all(plan_one, plans, workers), [name_of(g) for g in groups], "sequences", report, progress),
+        key=lambda plan: plan.sources[0].file,
     )
     if not found:
         return []
-    _claim(out, "sequences", settings.sequences, "as given" if found[0].has_rain else NO_RAIN)
+    _claim(out, "sequences", settings.sequences, "as given" if found[0].has_rain else NO_RAIN, found[0].measured)
     known = _known_parts(out)
+    earlier = {tuple(n for n in VARIABLES if n in note.get("units", {})) for note in event_notes(out).values()}
     numbers = _free_numbers(out)
     jobs: list[EventJob] = []
     for plan in found:
-        if plan.has_rain != found[0].has_rain:
-            report.failed[plan.source.file] = (
-                "not the first file's quantity (rain or reflectivity): ingest it into another archive"
-            )
+        fresh = [p for p in plan.pieces if not _is_known(p, known.get((sha256_of(plan.sources), p.tile), ()))]
+        if fresh and (problem := _difference_of_plans(plan, found[0], earlier)):
+            report.failed[name_of(plan.sources)] = f"{problem}: ingest it into another archive"
             continue
         report.dropped.update(plan.dropped)
-        fresh = [p for p in plan.pieces if not _is_known(p, known.get((plan.source.sha256, p.tile), ()))]
-        report.known += [plan.source.file] * (bool(plan.pieces) and not fresh)
-        jobs += [PieceJob(out, next(numbers), settings.sequences, settings.pictures, plan.source, p) for p in fresh]
+        report.known += [s.file for s in plan.sources] if plan.pieces and not fresh else []
+        jobs += [PieceJob(out, next(numbers), settings.sequences, settings.pictures, plan.sources, p) for p in fresh]
     return jobs
+
+
+def _difference_of_plans(plan: Plan, first: Plan, earlier: set[tuple[str, ...]]) -> str:
+    """Return what a sequence has unlike the first one, or unlike the archive's events; empty if it is like them.
+
+    Args:
+        plan: The sequence.
+        first: The first one.
+        earlier: Radar variables of the events of the archive.
+    """
+    if plan.has_rain != first.has_rain:
+        return "not the first file's quantity (rain or reflectivity)"
+    if (plan.measured, plan.heights_km) != (first.measured, first.heights_km):
+        return "not the first file's variables and heights"
+    return "" if not earlier or plan.variables in earlier else "not the variables of the archive's events"
+
+
+def _sequences_of(
+    out: Path,
+    sources: Sequence[InputFile],
+    settings: GridSettings,
+    workers: int,
+    report: IngestReport,
+    progress: OnProgress,
+) -> list[list[InputFile]]:
+    """Return the files of each sequence: those of events of the archive as they were joined, then new ones.
+
+    A file of an event is not joined with new ones, because its frames would then be in two events.
+    """
+    by_sum = {s.sha256: s for s in sources}
+    earlier = {tuple(s["sha256"] for s in note.get("sources", ())) for note in event_notes(out).values()}
+    groups = [[by_sum[sha] for sha in group] for group in sorted(earlier) if group and by_sum.keys() >= set(group)]
+    resumed = {s.sha256 for group in groups for s in group}
+    known = {sha for group in earlier for sha in group} - resumed
+    report.known += [s.file for s in sources if s.sha256 in known]
+    fresh = [s for s in sources if s.sha256 not in known | resumed]
+    if len(fresh) < 2:
+        return groups + [[s] for s in fresh]
+    headers: dict[int, SequenceHeader] = {}
+    outcomes = run_all(describe_sequence, [SequenceHeaderJob(s, settings) for s in fresh], workers)
+    for done, (index, outcome) in enumerate(outcomes, start=1):
+        progress("headers", done, len(fresh))
+        if isinstance(outcome, BadInput):
+            report.failed[fresh[index].file] = _reason(outcome)
+        else:
+            headers[index] = outcome
+    order = sorted(headers)
+    joined = joined_files([headers[i] for i in order], settings.max_gap_minutes)
+    return groups + [[fresh[order[i]] for i in group] for group in joined]
 
 
 def _known_parts(out: Path) -> dict[tuple[str, str], list[tuple[int, int]]]:
@@ -277,7 +361,9 @@ def _check_folder(out: Path) -> None:
         raise BadInput("the folder is not empty and was not made by ingest", out, "choose a new folder")
 
 
-def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: str) -> None:
+def _claim(
+    out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: str, measured: Sequence[str] = ()
+) -> None:
     """Write archive.json, or check that the existing one has the same settings."""
     requested = {
         "generator": GENERATOR,
@@ -287,13 +373,17 @@ def _claim(out: Path, kind: str, settings: VolumeSettings | GridSettings, rain: 
         "time_step_min": settings.step_minutes,
         "spacing_km": settings.grid.spacing_km if isinstance(settings, VolumeSettings) else 1.0,
     }
-    if isinstance(settings, GridSettings) and rain != NO_RAIN:
+    if isinstance(settings, GridSettings) and not measured:
         requested["derived"] = {"zh": derivation(settings)}
     existing = read_archive_note(out)
     if not existing:
         write_archive_note(out, requested)
         return
+    if isinstance(existing.get("settings"), dict):
+        # Settings that an earlier version did not have were at their defaults.
+        existing = {**existing, "settings": {**asdict(type(settings)()), **current_terms(existing["settings"])}}
     # Through JSON, so that tuples and lists compare equal.
+    existing = json.loads(json.dumps(existing))
     if differing := sorted(k for k, v in json.loads(json.dumps(requested)).items() if existing.get(k) != v):
         raise BadInput(
             f"the archive was made with other settings: {_difference(differing, existing, requested)}",
@@ -309,7 +399,10 @@ def _remove_empty_archive(out: Path) -> None:
 
 
 def _difference(keys: Sequence[str], existing: dict[str, Any], requested: dict[str, Any]) -> str:
-    if keys == ["settings"]:
+    """Describe what differs, with single settings instead of all of them."""
+    if "settings" in keys:
         before, now = existing["settings"], json.loads(json.dumps(requested["settings"]))
-        keys, existing, requested = [k for k in now if before.get(k) != now[k]], before, now
+        changed = [k for k in now if before.get(k) != now[k]]
+        keys = [*changed, *(k for k in keys if k not in ("settings", *changed))]
+        existing, requested = {**existing, **before}, {**requested, **now}
     return ", ".join(f"{k} is {existing.get(k)!r} in the archive, {requested[k]!r} now" for k in keys)

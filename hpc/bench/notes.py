@@ -1,4 +1,4 @@
-"""Notes on tables: share of the attainable dual-pol gain, and rain grids that are a function of KDP."""
+"""Notes on tables: share of the attainable dual-pol gain, and rain grids that are a product of the radar."""
 
 from collections.abc import Sequence
 
@@ -41,13 +41,19 @@ def gain_note(records: Sequence[Record]) -> str:
 
 
 _FRAMES = 24
+_PRODUCT = "product of "
+"""Start of what an archive of radar volumes tells of its rain grid."""
 
 
 def rain_note(task: str, manifest: Manifest) -> str:
-    """Return a warning if the rain grid is a function of KDP; empty otherwise, and for tasks without rain.
+    """Return a warning if the rain grid is a product of the radar; empty otherwise, and for tasks without rain.
 
-    A few frames are enough. Shards without KDP, and synthetic shards with true rain, are not tested.
+    The archive tells it, except of KDP, which is tested on a few frames. Shards without KDP, and synthetic shards with
+    true rain, are not tested.
     """
+    told = str(manifest.provenance.get("rain", ""))
+    if task == "qpe" and manifest.has_rain and told.startswith(_PRODUCT) and ": " in told:
+        return f"the rain grid is a {told}: QPE scores on it measure agreement with this relation, not with gauges"
     if (
         task != "qpe"
         or "kdp" not in manifest.variables

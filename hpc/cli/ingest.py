@@ -3,7 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,11 @@ from polarcast.hpc.utils.console import (
 from polarcast.hpc.utils.exit_codes import BAD_INPUT, FAILED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polarcast.data.ingest.grids.settings import GridSettings
     from polarcast.data.ingest.run import IngestReport
+    from polarcast.data.ingest.volumes.volume import RadarSite
 
 Workers = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Number of processes; it does not change the result.")
@@ -34,7 +38,9 @@ _sequence = partial(typer.Option, rich_help_panel="Gridded sequences")
 
 def ingest(
     out: Annotated[Path, typer.Argument(help="Folder of the archive to write or to extend.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Files, Zarr folders, or folders of files.", metavar="VOLUME…")],
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(help="Files, Zarr folders, or folders of files.", metavar="VOLUME…")
+    ] = None,
     size: Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")] = 256,
     min_dbz: Annotated[float, typer.Option(help="Threshold in dBZ; weaker echo counts as none.")] = 5.0,
     step_minutes: Annotated[float, typer.Option(help="Minutes between frames.")] = 6.0,
@@ -50,13 +56,41 @@ def ingest(
     ] = None,
     min_rhohv: Annotated[float, _volume(help="Lowest RhoHV of precipitation.")] = 0.8,
     max_texture: Annotated[float, _volume(help="Largest phase texture of precipitation, degrees.")] = 20.0,
-    attenuation: Annotated[bool, _volume("--attenuation", help="Correct zh and zdr by the phase.")] = False,
+    kdp: Annotated[
+        str,
+        _volume(
+            help="How to retrieve KDP that a file lacks: vulpiani, maesaka, schneebeli (slow), wradlib; file for never."
+        ),
+    ] = "vulpiani",
+    attenuation: Annotated[
+        str, _volume(help="How to correct zh and zdr for attenuation: none, linear (by the phase), zphi.")
+    ] = "none",
     band: Annotated[str | None, _volume(help="S, C or X; by default read from the files.")] = None,
-    rain: Annotated[str, _volume(help="Rain grid: kdp (R(KDP) as in NJU-CPOL), or none.")] = "kdp",
-    variable: Annotated[str | None, _sequence(help="Name in the file, if it is ambiguous.")] = None,
+    site: Annotated[
+        str | None, _volume(help="LATITUDE,LONGITUDE,METRES of the radar, for files without its place.")
+    ] = None,
+    rain: Annotated[
+        str,
+        _volume(help="Rain grid: kdp (R(KDP) as in NJU-CPOL), a (specific attenuation), zh_zdr, zh (Z–R), or none."),
+    ] = "kdp",
+    z_r: Annotated[str, _volume(help="A,B of Z = A R^B, for --rain zh.")] = "200,1.6",
+    variable: Annotated[
+        list[str] | None,
+        _sequence(help="Name in the file, if it is ambiguous; or zh=NAME, zdr=NAME, kdp=NAME, rain_rate=NAME."),
+    ] = None,
     units: Annotated[str | None, _sequence(help="Units such as dBZ, mm/h, 'mm per 5 min'.")] = None,
-    height_km: Annotated[float, _sequence(help="Height under which it is stored.")] = 1.0,
+    scale: Annotated[float | None, _sequence(help="Packing: value = stored · scale + offset.")] = None,
+    offset: Annotated[float | None, _sequence(help="Packing: value = stored · scale + offset.")] = None,
+    nodata: Annotated[float | None, _sequence(help="Stored code of missing data, such as 255.")] = None,
+    missing: Annotated[str, _sequence(help="What missing values mean: no-data or no-echo.")] = "no-data",
+    rows: Annotated[
+        str | None, _sequence(help="north-first or south-first, for files that do not tell which row is north.")
+    ] = None,
+    height_km: Annotated[float, _sequence(help="Height under which data without levels are stored.")] = 1.0,
     min_coverage: Annotated[float, _sequence(help="Smallest share of valid pixels.")] = 0.5,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what is in each file, and write nothing; OUT may be left out.")
+    ] = False,
     as_json: bool = Json,
 ) -> None:
     """Convert radar volumes or gridded sequences to an archive in the layout of NJU-CPOL; resume after an interruption.
@@ -66,10 +100,16 @@ def ingest(
     file could be used). Requires the extra `ingest` of the package.
 
     Example: polarcast data ingest archive /data/KLBB/*_V06 --pictures
+    Example: polarcast data ingest --dry-run /data/KLBB/*_V06
     """
-    checked_output(out, is_folder=True)
-    if missing := [path for path in inputs if not os.path.exists(path)]:
-        raise BadInput("no such file or folder", missing[0], "give radar volumes or gridded sequences")
+    if dry_run:
+        inputs = [*([out] if _is_input(out) else []), *(inputs or [])]
+    else:
+        checked_output(out, is_folder=True)
+    if not inputs:
+        raise BadInput("nothing to ingest", "VOLUME…", "give the folder of the archive, then files")
+    if absent := [path for path in inputs if not os.path.exists(path)]:
+        raise BadInput("no such file or folder", absent[0], "give radar volumes or gridded sequences")
     from polarcast.data.ingest import run
     from polarcast.data.ingest.grids.settings import GridSettings
     from polarcast.data.ingest.volumes.frame import VolumeSettings
@@ -80,17 +120,83 @@ def ingest(
         VolumeSettings(
             Grid(size, 1.0 if spacing_km is None else spacing_km, tuple(sorted(set(levels)))),
             tuple(split_names(variables) or ()), min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
-            attenuation=attenuation, band=band, rain=rain, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
+            kdp=kdp, attenuation=attenuation, band=band, rain=rain, zr=_z_r_of(z_r), step_minutes=step_minutes,
+            max_gap_minutes=max_gap_minutes, site=_site_of(site),
         ),
         GridSettings(
-            variable=variable, units=units, spacing_km=spacing_km, tile=size, min_dbz=min_dbz, height_km=height_km,
-            min_coverage=min_coverage, step_minutes=step_minutes, max_gap_minutes=max_gap_minutes,
+            **_variables_of(variable or []), units=units, scale=scale, offset=offset, nodata=nodata, missing=missing,
+            rows=rows, spacing_km=spacing_km, tile=size, min_dbz=min_dbz, height_km=height_km,
+            heights_km=tuple(sorted(set(levels))), min_coverage=min_coverage, step_minutes=step_minutes,
+            max_gap_minutes=max_gap_minutes,
         ),
         pictures,
     )  # fmt: skip
+    if dry_run:
+        _preview(run.files_of(inputs), settings.sequences, processes_of(workers), as_json)
+        return
     with stages() as bars:
         report = run.ingest(out, inputs, settings, processes_of(workers), bars)
     _report(out, report, as_json)
+
+
+def _is_input(path: Path) -> bool:
+    """Whether the first argument is a file to read and not the archive to write."""
+    return path.is_file() or path.suffix == ".zarr" or (path.is_dir() and not (path / "archive.json").exists())
+
+
+def _preview(files: "Sequence[Path]", settings: "GridSettings", workers: int, as_json: bool) -> None:
+    """Print what is in each file; exit with 2 if no file can be used, with 1 if some can't."""
+    from polarcast.data.ingest.preview import contents
+
+    found = contents(files, settings, workers)
+    if as_json:
+        print_json({"files": [one.as_record() for one in found]})
+    else:
+        for one in found:
+            part = f", volume {one.volume}" if one.volume else ""
+            print_text(f"{plain(one.file)}: {one.kind}{part}" if one.kind else plain(one.file))
+            if one.problem:
+                print_marked("  left out", "red", one.problem)
+            for name, text in one.what.items():
+                if text:
+                    print_text(f"  {name:<7} {plain(text)}")
+        print_text("nothing was written")
+    problems = sum(bool(one.problem) for one in found)
+    if problems:
+        raise typer.Exit(FAILED if problems < len(found) else BAD_INPUT)
+
+
+def _variables_of(given: list[str]) -> dict[str, Any]:
+    """Return the settings of `--variable NAME` and `--variable zh=NAME`."""
+    pairs = sorted(tuple(text.split("=", 1)) for text in given if "=" in text)
+    plain_names = [text for text in given if "=" not in text]
+    if len(plain_names) > 1 or len({name for name, _ in pairs}) < len(pairs):
+        raise BadInput(f"--variable {' --variable '.join(given)}", fix="give one NAME, or one each: zh=NAME, zdr=NAME")
+    return {"variable": plain_names[0] if plain_names else None, "names": tuple(pairs)}
+
+
+def _z_r_of(text: str) -> tuple[float, float]:
+    """Return a and b of `--z-r`."""
+    numbers = split_numbers(text, "--z-r") or ()
+    if len(numbers) != 2:
+        raise BadInput(f"no a and b: {text!r}", "--z-r", "give both of Z = a R^b, such as 200,1.6")
+    return numbers[0], numbers[1]
+
+
+def _site_of(text: str | None) -> "RadarSite | None":
+    """Return the site of `--site`."""
+    from polarcast.data.ingest.volumes.site import is_place
+    from polarcast.data.ingest.volumes.volume import RadarSite
+
+    if text is None:
+        return None
+    numbers = split_numbers(text, "--site") or ()
+    site = RadarSite(numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else None
+    if site is None or not is_place(site):
+        raise BadInput(
+            f"no place of a radar: {text!r}", "--site", "give latitude, longitude, metres: 33.65,-101.81,1000"
+        )
+    return site
 
 
 def processes_of(workers: int | None) -> int:
@@ -111,5 +217,6 @@ def _report(out: Path, report: "IngestReport", as_json: bool) -> None:
         print_text(f"{len(report.events)} new events in {plain(out)}")
         if report.events:
             print_text(f"next: polarcast data check {plain(out)}")
-    if report.failed:
-        raise typer.Exit(FAILED if report.events or report.known else BAD_INPUT)
+    has_result = bool(report.events or report.known)
+    if report.failed or not has_result:
+        raise typer.Exit(FAILED if has_result else BAD_INPUT)

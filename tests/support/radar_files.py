@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.ingest.volumes.pyart_bridge import pyart_library
+from tests.support.gamic_file import write_gamic
 from tests.support.nexrad_file import write_nexrad
 from tests.support.sigmet_file import write_sigmet
 
@@ -134,10 +135,18 @@ def write_odim(path: Path, scan: Scan) -> Path:
     return path
 
 
+def write_uf(path: Path, scan: Scan) -> Path:
+    """Write Universal Format with Py-ART."""
+    pyart_library().io.write_uf(str(path), to_pyart(scan))
+    return path
+
+
 WRITERS: dict[str, Callable[[Path, Scan], Path]] = {
     "CfRadial 1": write_cfradial1,
     "CfRadial 2": write_cfradial2,
     "ODIM HDF5": write_odim,
+    "GAMIC HDF5": write_gamic,
+    "Universal Format": write_uf,
     "SIGMET/IRIS": write_sigmet,
     "NEXRAD level II": write_nexrad,
 }

@@ -255,11 +255,14 @@ def test_a_damaged_file_among_volumes_does_not_end_the_ingest(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("time", "latitude"), [("NaT", 32.0), ("2021-07-04T00:00:00", np.nan)])
 def test_a_volume_without_time_or_place_does_not_hide_others(time: str, latitude: float, tmp_path: Path) -> None:
-    fields, note = np.zeros((1, 1, 8, 8), np.float32), {"site": {"latitude": latitude, "longitude": 118.5}}
+    fields, note = (
+        np.zeros((1, 1, 8, 8), np.float32),
+        {"site": {"latitude": latitude, "longitude": 118.5, "altitude_m": 0.0}},
+    )
     cache = tmp_path / "gridded.npz"
     save_gridded(GriddedVolume(np.datetime64(time, "s"), fields, fields[0] > 0, ("zh",), note), cache)
     with pytest.raises(BadInput, match="no time, or no position"):
-        grid_one(VolumeJob(InputFile(str(tmp_path / "volume"), "0"), cache, VolumeSettings()))
+        grid_one(VolumeJob((InputFile(str(tmp_path / "volume"), "0"),), cache, VolumeSettings()))
 
 
 def test_a_field_of_an_archive_does_not_claim_more_than_its_file(tmp_path: Path) -> None:

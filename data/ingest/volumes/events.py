@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,11 @@ from polarcast.data.files import replacing
 from polarcast.data.ingest.days import days_of
 from polarcast.data.ingest.event import IngestedEvent
 from polarcast.data.ingest.resample import to_regular_steps
-from polarcast.data.ingest.volumes.frame import VolumeSettings, rain_description, rain_of_kdp
+from polarcast.data.ingest.volumes.frame import VolumeSettings
 from polarcast.data.ingest.volumes.gridding import GriddedVolume
+from polarcast.data.ingest.volumes.rain import NO_RAIN, rain_description, rain_rate
+from polarcast.data.ingest.volumes.site import is_same_radar
+from polarcast.data.ingest.volumes.volume import RadarSite
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,10 @@ class Scan:
     """A gridded volume, cached in a file until its event is written."""
 
     time: np.datetime64
-    site: tuple[float, float]
+    site: RadarSite
     cache: Path
-    source: dict[str, str]
-    """File and its SHA-256."""
+    sources: tuple[dict[str, str], ...]
+    """Files, one or the pieces of the volume, and their SHA-256."""
 
 
 def save_gridded(gridded: GriddedVolume, path: Path) -> None:
@@ -53,19 +55,27 @@ def load_gridded(path: Path) -> GriddedVolume:
         )
 
 
-def group_scans(scans: Sequence[Scan], max_gap_minutes: float) -> list[list[Scan]]:
+def group_scans(scans: Sequence[Scan], max_gap_minutes: float) -> tuple[list[list[Scan]], list[Scan]]:
     """Group scans by radar into sequences without gaps longer than `max_gap_minutes`, ordered by time.
 
     Sequences of more than a day are divided into days, see `days_of`.
     Only the first of several scans at the same second is used, because an event has one frame per time.
+
+    Returns:
+        The sequences, and the scans that are not used.
     """
-    ordered = sorted(scans, key=lambda s: (s.site, s.time, s.source["sha256"]))
-    sites = (list(scans) for _, scans in groupby(ordered, key=lambda s: s.site))
-    runs = [run for site_scans in sites for run in _runs(site_scans, max_gap_minutes)]
-    return [run[start:stop] for run in runs for start, stop in days_of(np.array([scan.time for scan in run]))]
+    ordered = sorted(scans, key=lambda s: (s.site.code, s.site.latitude, s.time, s.sources[0]["sha256"]))
+    radars: list[list[Scan]] = []
+    for scan in ordered:
+        same = next((radar for radar in radars if is_same_radar(radar[0].site, scan.site)), None)
+        radars.append([scan]) if same is None else same.append(scan)
+    unused: list[Scan] = []
+    runs = [run for radar in radars for run in _runs(radar, max_gap_minutes, unused)]
+    return [run[a:b] for run in runs for a, b in days_of(np.array([scan.time for scan in run]))], unused
 
 
-def _runs(scans: list[Scan], max_gap_minutes: float) -> Iterator[list[Scan]]:
+def _runs(scans: list[Scan], max_gap_minutes: float, unused: list[Scan]) -> Iterator[list[Scan]]:
+    scans = sorted(scans, key=lambda s: (s.time, s.sources[0]["sha256"]))
     run = [scans[0]]
     for scan in scans[1:]:
         gap = (scan.time - run[-1].time) / np.timedelta64(1, "m")
@@ -74,6 +84,8 @@ def _runs(scans: list[Scan], max_gap_minutes: float) -> Iterator[list[Scan]]:
             run = [scan]
         elif gap > 0:
             run.append(scan)
+        else:
+            unused.append(scan)
     yield run
 
 
@@ -84,22 +96,26 @@ def to_event(scans: Sequence[Scan], settings: VolumeSettings) -> IngestedEvent:
     covered = np.stack([g.covered for g in gridded])
     times = np.array([g.time for g in gridded])
     regular = to_regular_steps(times, radar, None, covered, step_minutes=settings.step_minutes)
-    observed = regular.observed
-    if observed is not None and settings.has_rain:
-        observed = np.concatenate([observed, observed[:, :1]], axis=1)  # rain is that of the lowest level
+    observed, rain = regular.observed, None
     variables, band = gridded[0].variables, gridded[0].note["band"]
-    rain = rain_of_kdp(regular.radar[:, variables.index("kdp"), 0], band) if settings.has_rain else None
+    if settings.has_rain:
+        lowest = {name: regular.radar[:, place, 0] for place, name in enumerate(variables)}
+        rain = rain_rate(settings.rain, lowest, band, settings.zr)
+        if observed is not None:
+            # Rain is that of the lowest level; it is unknown where a field that it is computed from is missing.
+            observed = np.concatenate([observed, observed[:, :1] & np.isfinite(rain)[:, None]], axis=1)
+        rain = np.nan_to_num(rain)
     return IngestedEvent(
         times=regular.times,
-        radar=np.nan_to_num(regular.radar).astype(np.float32),
+        radar=np.nan_to_num(regular.radar[:, : len(settings.variables)]).astype(np.float32),
         rain=rain,
         covered=covered.mean(0, dtype=np.float32),
         observed=observed,
-        variables=variables,
+        variables=settings.variables,
         heights_km=settings.grid.heights_km,
         note={
             **_provenance(gridded),
-            "rain": rain_description(band) if settings.has_rain else "none",
+            "rain": rain_description(settings.rain, band, settings.zr) if settings.has_rain else NO_RAIN,
             "time": regular.note,
         },
     )

@@ -11,7 +11,7 @@ from polarcast.data.ingest.ranges import PIXELS, SPACING_KM, check_height, check
 from polarcast.data.ingest.volumes.pyart_bridge import pyart_library, to_pyart
 from polarcast.data.ingest.volumes.volume import Mask, Real, Sweep, Volume
 
-_ECHO, _LINEAR, _SEEN = "echo", "linear_reflectivity", "seen"
+_ECHO, _LINEAR = "echo", "linear_reflectivity"
 METHOD = "grid_from_radars: Barnes2 weights, radius of influence growing with the beam"
 _LEAST_RADIUS_M = 1000.0
 _DISTANCE_FACTORS = (0.45, 1.0, 1.0)
@@ -81,31 +81,23 @@ def to_grid(volume: Volume, echoes: list[Mask], variables: tuple[str, ...], grid
     Returns:
         (v, z, y, x) with NaN where there is no echo, and the coverage (z, y, x).
     """
-    pairs, with_seen = zip(volume.sweeps, echoes, strict=True), _has_unseen(volume)
-    radars = tuple(to_pyart(s, _gate_fields(s, e, variables, with_seen), volume) for s, e in pairs)
-    levels = [_level(radars, variables, grid, 1000 * z, with_seen) for z in grid.heights_km]
+    pairs = zip(volume.sweeps, echoes, strict=True)
+    radars = tuple(to_pyart(s, _gate_fields(s, e, variables), volume.site) for s, e in pairs)
+    levels = [_level(radars, variables, grid, 1000 * z) for z in grid.heights_km]
     return np.stack([level for level, _ in levels], 1), np.stack([covered for _, covered in levels])
 
 
-def _has_unseen(volume: Volume) -> bool:
-    return any(sweep.unseen is not None and sweep.unseen.any() for sweep in volume.sweeps)
-
-
-def _gate_fields(sweep: Sweep, echo: Mask, variables: tuple[str, ...], with_seen: bool) -> dict[str, Real]:
+def _gate_fields(sweep: Sweep, echo: Mask, variables: tuple[str, ...]) -> dict[str, Real]:
     fields = {v: np.where(echo, sweep.fields[v], np.nan).astype(np.float32) for v in variables if v != "zh"}
     power = np.where(echo, 10 ** (sweep.fields["zh"] / 10), np.nan).astype(np.float32)
-    if with_seen:
-        unseen = np.zeros(echo.shape, np.bool_) if sweep.unseen is None else sweep.unseen
-        fields[_SEEN] = np.where(unseen, np.nan, 1).astype(np.float32)
-    return {_ECHO: echo.astype(np.float32), _LINEAR: power, **fields}
+    # Gates that were not observed are no evidence: neither for echo nor against it.
+    votes = echo if sweep.unseen is None else np.where(sweep.unseen & ~echo, np.nan, echo)
+    return {_ECHO: votes.astype(np.float32), _LINEAR: power, **fields}
 
 
-def _level(
-    radars: tuple[Any, ...], variables: tuple[str, ...], grid: Grid, height_m: float, with_seen: bool
-) -> tuple[Real, Mask]:
+def _level(radars: tuple[Any, ...], variables: tuple[str, ...], grid: Grid, height_m: float) -> tuple[Real, Mask]:
     """Grid one level; return its variables (v, y, x) and the coverage (y, x)."""
-    coverage = _SEEN if with_seen else _ECHO
-    wanted = [_ECHO, _LINEAR, *(v for v in variables if v != "zh"), *([_SEEN] if with_seen else [])]
+    wanted = [_ECHO, _LINEAR, *(v for v in variables if v != "zh")]
     south_north, west_east = grid.limits_m()
     gridded = pyart_library().map.grid_from_radars(
         radars,
@@ -122,7 +114,7 @@ def _level(
     echo = np.nan_to_num(values[_ECHO]) >= 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
         values["zh"] = 10 * np.log10(values[_LINEAR])
-    return np.stack([np.where(echo, values[v], np.nan) for v in variables]), np.isfinite(values[coverage])
+    return np.stack([np.where(echo, values[v], np.nan) for v in variables]), np.isfinite(values[_ECHO])
 
 
 def _north_up(level: Any) -> npt.NDArray[np.float32]:

@@ -2,12 +2,14 @@
 
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.volumes.volume import Real, Sweep, Volume
+from polarcast.data.ingest.volumes.volume import RadarSite, Sweep
 
 
 def pyart_library() -> Any:
@@ -26,13 +28,13 @@ def pyart_library() -> Any:
     return pyart
 
 
-def to_pyart(sweep: Sweep, fields: dict[str, Real], site: Volume | None = None) -> Any:
+def to_pyart(sweep: Sweep, fields: Mapping[str, npt.NDArray[Any]], site: RadarSite | None = None) -> Any:
     """Return a Py-ART radar of one sweep with the given fields (a, r); NaN becomes masked.
 
     Args:
         sweep: Sweep that defines the geometry.
         fields: Fields by name.
-        site: Volume with the radar's location; required for gridding only.
+        site: Where the radar stands; required for gridding only.
     """
     pyart = pyart_library()
     rays, gates = len(sweep.azimuth_deg), len(sweep.range_m)

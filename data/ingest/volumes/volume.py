@@ -56,25 +56,40 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class RadarSite:
+    """Where a radar stands.
+
+    Attributes:
+        latitude, longitude: In degrees; NaN where a file does not tell them.
+        altitude_m: Above sea level.
+        code: Identifier of the station, such as KLBB or NOD:behel; empty if a file does not tell it.
+    """
+
+    latitude: float
+    longitude: float
+    altitude_m: float
+    code: str = ""
+
+
+@dataclass(frozen=True)
 class Volume:
     """Sweeps of one volume scan.
 
     Attributes:
         time: Time of the first ray, UTC.
-        latitude, longitude: Location of the radar in degrees.
-        altitude_m: Altitude of the radar above sea level.
+        site: Where the radar stands.
         band: S, C or X; None if the file does not contain it.
         sweeps: Sweeps in scan order, without those that lack required fields.
         names: Name in the file by field.
+        left_out: Number of sweeps, rays and gates that were not used, by reason.
     """
 
     time: np.datetime64
-    latitude: float
-    longitude: float
-    altitude_m: float
+    site: RadarSite
     band: str | None
     sweeps: tuple[Sweep, ...] = field(repr=False)
     names: dict[str, str]
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def find_names(available: list[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from polarcast.data.ingest.days import days_of
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.run import IngestSettings, ingest
 from polarcast.data.ingest.volumes.events import Scan, group_scans
+from polarcast.data.ingest.volumes.volume import RadarSite
 from polarcast.data.notes import event_notes, write_event_note
 from polarcast.data.shards.write import write_shards
 from tests.support.grid_files import speckle, write_npz
@@ -17,6 +18,7 @@ from tests.support.grid_files import speckle, write_npz
 HOURLY = IngestSettings(
     sequences=GridSettings(tile=32, step_minutes=60, max_gap_minutes=90, min_echo_pixels=1, min_coverage=0.3)
 )
+SITE = RadarSite(32.0, 118.0, 0.0)
 EVENING = np.datetime64("2021-07-04T20:00:00", "s")
 
 
@@ -32,8 +34,8 @@ def test_more_than_a_day_is_divided_at_midnight() -> None:
 
 
 def test_scans_of_days_are_events_of_one_day(tmp_path: Path) -> None:
-    scans = [Scan(time, (32.0, 118.0), tmp_path, {"sha256": str(time)}) for time in hours(53)]
-    groups = group_scans([*scans, Scan(hours(60)[-1], (32.0, 118.0), tmp_path, {"sha256": "x"})], 90)
+    scans = [Scan(time, SITE, tmp_path, ({"sha256": str(time)},)) for time in hours(53)]
+    groups, _ = group_scans([*scans, Scan(hours(60)[-1], SITE, tmp_path, ({"sha256": "x"},))], 90)
     assert [len(group) for group in groups] == [4, 24, 24, 1, 1]
     assert [scan for group in groups[:-1] for scan in group] == scans
 

@@ -24,6 +24,7 @@ NEXRAD, SIGMET = "NEXRAD level II", "SIGMET/IRIS"
 FINE = {"zh": 0.006, "zdr": 0.006, "kdp": 0.006, "phidp": 0.006, "rhohv": 2e-5}
 RESOLUTION = {NEXRAD: {"zh": 0.251, "zdr": 0.032, "phidp": 0.18, "rhohv": 0.0017}}
 CF_NAMES = {"zh": "DBZH", "zdr": "ZDR", "kdp": "KDP", "phidp": "PHIDP", "rhohv": "RHOHV"}
+UF_NAMES = {**CF_NAMES, "zh": "DBTH", "phidp": "UPHIDP"}
 PYART_NAMES = {
     "zh": "reflectivity", "zdr": "differential_reflectivity", "kdp": "specific_differential_phase",
     "phidp": "differential_phase", "rhohv": "cross_correlation_ratio",
@@ -38,8 +39,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _assert_as_written(volume: Volume, scan: Scan, resolutions: dict[str, float] = FINE) -> None:
-    assert str(volume.time) == scan.time
-    assert (volume.latitude, volume.longitude, volume.altitude_m) == pytest.approx(tuple(SITE.values()), abs=1e-6)
+    # xradar counts the times of Universal Format backwards from the second of each sweep's first ray.
+    assert abs(volume.time - np.datetime64(scan.time)) <= np.timedelta64(1, "s")
+    assert (volume.site.latitude, volume.site.longitude, volume.site.altitude_m) == pytest.approx(
+        tuple(SITE.values()), abs=1e-6
+    )
     assert len(volume.sweeps) == len(scan.elevations)
     for sweep, elevation in zip(volume.sweeps, scan.elevations, strict=True):
         np.testing.assert_allclose(sweep.elevation_deg, elevation, atol=0.003)
@@ -57,10 +61,11 @@ def test_a_volume_is_read_as_written(files: dict[str, Path], kind: str) -> None:
     volume = read_volume(files[kind])
     resolutions = RESOLUTION.get(kind, FINE)
     _assert_as_written(volume, SMALL, resolutions)
-    names = PYART_NAMES if kind == "CfRadial 1" else CF_NAMES
+    names = {"CfRadial 1": PYART_NAMES, "Universal Format": UF_NAMES}.get(kind, CF_NAMES)
     assert volume.names == {name: names[name] for name in resolutions}
-    # xradar writes no wavelength into ODIM.
-    assert volume.band == {"ODIM HDF5": None, NEXRAD: "S"}.get(kind, "C")
+    # Our writers put no wavelength into these.
+    of_other_bands = {"ODIM HDF5": None, "GAMIC HDF5": None, "Universal Format": None, NEXRAD: "S"}
+    assert volume.band == of_other_bands.get(kind, "C")
 
 
 @pytest.mark.filterwarnings("ignore:No MSG5")
@@ -162,7 +167,8 @@ def test_other_hdf5_files_are_rejected(tmp_path: Path) -> None:
 def test_a_truncated_volume_is_rejected(files: dict[str, Path], kind: str, share: float, tmp_path: Path) -> None:
     content = files[kind].read_bytes()
     path = tmp_path / "cut"
-    path.write_bytes(content[: int(share * len(content))])
+    # Not at the end of a ray: Universal Format does not tell how many rays it has.
+    path.write_bytes(content[: int(share * len(content)) + 10])
     _assert_rejected(path, "can't be read as|the file is truncated|middle of a sweep")
 
 
@@ -295,9 +301,10 @@ def test_a_truncated_real_volume_is_rejected(shared_data: Path, tmp_path: Path) 
     _assert_rejected(path, "the file is truncated")
 
 
+@pytest.mark.parametrize(("library", "kind"), [("xradar", NEXRAD), ("netCDF4", "CfRadial 2"), ("h5py", "ODIM HDF5")])
 def test_a_missing_library_is_not_reported_as_a_damaged_file(
-    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    files: dict[str, Path], library: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "xradar", None)
-    with pytest.raises(BadInput, match=r"xradar is not installed — pip install 'polarcast\[ingest\]'"):
-        read_volume(files["CfRadial 2"])
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(BadInput, match=rf"{library} is not installed — pip install 'polarcast\[ingest\]'"):
+        read_volume(files[kind])

@@ -63,8 +63,8 @@ def event_job(out: Path, path: Path) -> EventJob:
     """Return the job of the only event of a file, as `ingest` makes it."""
     source = InputFile.of(path)
     if path.suffix == ".npz":
-        return PieceJob(out, 0, GRIDS, False, source, plan_one(PlanJob(source, GRIDS)).pieces[0])
-    scan = grid_one(VolumeJob(source, path.with_suffix(".cache.npz"), VOLUMES))
+        return PieceJob(out, 0, GRIDS, False, (source,), plan_one(PlanJob((source,), GRIDS)).pieces[0])
+    scan = grid_one(VolumeJob((source,), path.with_suffix(".cache.npz"), VOLUMES))
     return VolumeEventJob(out, 0, VOLUMES, False, (scan,))
 
 

@@ -15,7 +15,7 @@ from polarcast.hpc.bench.suite import ModelSpec, Suite, TableSpec, check_table, 
 from polarcast.hpc.bench.table import ComparisonTable, build_table
 from polarcast.hpc.evaluation.summary import check_wanted, summarize
 from polarcast.hpc.scores.metrics import METRICS
-from polarcast.hpc.scores.protocol import Protocol
+from polarcast.hpc.scores.protocol import Protocol, nowcast_protocol
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.scores.stats.significance import holm
@@ -241,6 +241,29 @@ def test_summary_uses_the_axis_of_each_score() -> None:
     at_five = summarize(scores(2.0), ["csi@threshold=5"], None)[0].rows[0].whole
     assert dict(zip(by_threshold.coordinates, by_threshold.rows[0].values, strict=True))["5"] == at_five
     assert by_threshold.as_record()["rows"][0]["score"] == "csi@threshold=*"
+
+
+def test_every_lead_time_asked_for_is_a_row_with_its_label() -> None:
+    protocol = nowcast_protocol((8, 8), 1, (6.0, 12.0, 18.0), (1.0,))
+    forecast = torch.arange(3 * 64).reshape(3, 1, 8, 8).float() / 4
+    found = score_fields(forecast, torch.full((3, 8, 8), 40.0), protocol)
+    sums = {name: values.double().numpy().reshape(1, 3, 1, *values.shape[1:]) for name, values in found.items()}
+    records = Records.of_windows(protocol, np.zeros(1, int), sums)
+    (rows,) = summarize(records, ["rmse@lead_time=*"], None)
+    (columns,) = summarize(records, ["rmse"], None)
+    assert [row.score.heading(protocol) for row in rows.rows] == [f"RMSE {lead} min [dBZ]" for lead in (6, 12, 18)]
+    assert [row.whole for row in rows.rows] == columns.rows[0].values
+    assert len(set(columns.rows[0].values)) == 3
+    (by_name,) = summarize(records, ["rmse@lead_time=*"], "lead_time")
+    assert by_name == columns
+
+
+def test_the_mae_is_listed_once_without_an_ensemble() -> None:
+    for wanted in (["usual"], ["usual", "mae"]):
+        rows = [row for table in summarize(scores(2.0), wanted, None) for row in table.rows]
+        assert [row.score.heading(scores(2.0).protocol) for row in rows].count("MAE [mm/h]") == 1
+    both = summarize(scores(2.0), ["mae", "crps"], None)
+    assert [row.score.name for table in both for row in table.rows] == ["mae", "crps"]
 
 
 def test_summary_of_all_has_every_metric_in_the_records() -> None:

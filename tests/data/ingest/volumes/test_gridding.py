@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polarcast.data.ingest.volumes.gridding import Grid, to_grid
-from polarcast.data.ingest.volumes.volume import Mask, Real, Sweep, Volume
+from polarcast.data.ingest.volumes.volume import Mask, RadarSite, Real, Sweep, Volume
 from tests.support.radar_files import Blob, Scan
 
 NORTH_EAST, SOUTH = (slice(0, 128), slice(128, 256)), (slice(129, 256), slice(100, 156))
@@ -21,7 +21,7 @@ def _volume(blobs: tuple[Blob, ...], elevations: tuple[float, ...] = ELEVATIONS)
         fields = {k: v.astype(np.float32) for k, v in scan.truth(elevation).items()}
         angles = np.full(scan.rays, elevation, np.float32)
         sweeps.append(Sweep(angles, scan.azimuth.astype(np.float32), scan.range_m.astype(np.float32), fields))
-    volume = Volume(np.datetime64(scan.time), 32.0, 118.5, 40.0, "C", tuple(sweeps), {"zh": "DBZH"})
+    volume = Volume(np.datetime64(scan.time), RadarSite(32.0, 118.5, 40.0), "C", tuple(sweeps), {"zh": "DBZH"})
     return volume, [np.isfinite(s.fields["zh"]) for s in sweeps]
 
 

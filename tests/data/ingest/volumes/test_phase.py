@@ -1,11 +1,12 @@
-"""Tests of the KDP retrieval against known KDP, and of the attenuation correction."""
+"""Tests of unfolding, and of the default KDP retrieval against known KDP."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polarcast.data.ingest.volumes.phase import correct_attenuation, retrieve_kdp, smoothing_gates, unfolded_phase
+from polarcast.data.ingest.volumes.kdp import retrieve_kdp
+from polarcast.data.ingest.volumes.phase import smoothing_gates, unfolded_phase
 from polarcast.data.ingest.volumes.volume import Real, Sweep
 from tests.support.radar_files import Blob, Scan
 
@@ -95,16 +96,3 @@ def test_gaps_are_interpolated() -> None:
     phase = unfolded_phase(expected[None].astype(np.float32), echo, 1)
     assert np.all(np.diff(phase[0]) >= 0)
     assert phase[0, [39, 60]].tolist() == [0, 30]
-
-
-def test_the_attenuation_correction_is_positive_and_grows_along_the_ray() -> None:
-    sweep, _ = _sweep(3.0)
-    echo = np.isfinite(sweep.fields["zh"])
-    phase = unfolded_phase(sweep.fields["phidp"], echo, smoothing_gates(sweep))
-    corrected = correct_attenuation(sweep, phase, "C")
-    for name, per_degree in (("zh", 0.08), ("zdr", 0.03)):
-        correction = corrected.fields[name] - sweep.fields[name]
-        assert np.nanmin(correction) >= 0
-        for ray in correction:
-            assert np.all(np.diff(ray[np.isfinite(ray)]) >= -1e-4)
-        assert np.nanmax(correction) == pytest.approx(per_degree * phase.max(), rel=1e-3)
