@@ -25,6 +25,6 @@ def observed_finding(counts: Counts) -> Finding:
     found = f"{observed / pixels:.1%} of the pixels at the lowest height"
     if observed == pixels or dry >= _FEW * observed:
         return Finding("observed", True, found)
-    fix = "if missing data (NaN) are no echo in your files, write a value below --min-dbz there, and ingest again"
+    fix = "if missing data (NaN) are no echo in your files, ingest them again: gridded sequences with --missing no-echo"
     echo = f"{(observed - dry) / observed:.0%} of them with echo: false alarms elsewhere count in no score"
     return Finding("observed", True, f"{found}, {echo}; {fix}", WARNING)

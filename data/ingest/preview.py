@@ -78,9 +78,13 @@ def _describe(job: _FileJob) -> FileContent | Header:
     with read_errors_as_bad_input(path):
         source = open_source(path, job.settings)
     times, spacing = source.times, source.geometry.spacing_km
+    one = {source.note.get("variable", "data"): source.note["units"]}
+    variables = source.note.get("variables") or {f"{name}": unit for name, unit in one.items()}
+    heights = ", ".join(f"{height:g}" for height in source.heights_km or ())
     what = {
-        "fields": f"{source.note.get('variable', 'data')} [{source.note['units']}]",
-        "time": f"{times[0]} to {times[-1]}, {len(times)} frames",
+        "fields": ", ".join(f"{name} ({text})" for name, text in variables.items()),
+        "heights": f"{heights} km" if heights else "",
+        "time": f"{times[0]} to {times[-1]}, {len(times)} frame{'s' * (len(times) > 1)}",
         "grid": f"{source.geometry.shape[1]} × {source.geometry.shape[0]} pixels of {spacing[1]:.3g} km",
         "north": str(source.note.get("north", "")),
     }
