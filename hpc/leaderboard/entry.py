@@ -108,9 +108,11 @@ class Entry:
         Raises:
             BadInput: the result of the verification is damaged.
         """
-        if not os.path.lexists(self.path / VERIFIED_FILE) or (self.is_own and not self.is_external):
+        if not os.path.lexists(self.path / VERIFIED_FILE):
             return ""
         result = _read_object(self.path / VERIFIED_FILE)
+        if self.is_own and not self.is_external:
+            return ""
         same = result.get("scores_sha256") == file_sha256(RunFolder(self.path).output.scores)
         return "verified" if result.get("verified") is True and same else "unverified"
 

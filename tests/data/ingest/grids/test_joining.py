@@ -70,6 +70,26 @@ def test_files_of_one_product_are_one_sequence(parts: list[list[int]], tmp_path:
     assert (again.events, sorted(again.known)) == ([], sorted(map(str, files)))
 
 
+def header(name: str, *minutes: int) -> SequenceHeader:
+    first, last = (
+        np.datetime64("2021-07-04T12:00:00", "s") + np.timedelta64(m, "m") for m in (min(minutes), max(minutes))
+    )
+    return SequenceHeader(name, "one grid", first, last)
+
+
+def test_files_of_the_same_times_are_of_other_places() -> None:
+    """Without places in them, files of two regions look alike: joined, all frames but those of one would be lost."""
+    assert joined_files([header(f"{n}.npz", 0, 6, 12) for n in "abc"], 15) == [[0], [1], [2]]
+    assert joined_files([header("a.npz", 0, 60), header("b.npz", 12, 24)], 15) == [[0], [1]]
+
+
+def test_two_products_of_one_time_a_file_are_told_apart_by_their_names() -> None:
+    files = [header(f"{product}_{minute}.nc", minute) for minute in (0, 6, 12, 18) for product in ("north", "south")]
+    assert joined_files(files, 15) == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    without_one = [file for file in files if file.name != "north_6.nc"]
+    assert joined_files(without_one, 15) == [[0, 3, 5], [1, 2, 4, 6]]
+
+
 def test_an_interrupted_ingestion_of_several_files_is_resumed(tmp_path: Path) -> None:
     files = _files(tmp_path, [[k] for k in range(8)])
     _ingest(tmp_path / "whole", files)
@@ -138,6 +158,10 @@ def test_events_of_one_archive_have_the_same_variables(tmp_path: Path) -> None:
     assert _ingest(tmp_path / "out", [radar]).known == [str(radar)]
 
 
+def is_within(one: SequenceHeader, other: SequenceHeader) -> bool:
+    return bool(other.first <= one.first and one.last <= other.last)
+
+
 @given(
     starts=st.lists(st.integers(0, 4000), min_size=1, max_size=25),
     lengths=st.lists(st.integers(0, 60), min_size=25, max_size=25),
@@ -171,7 +195,9 @@ def test_joined_files_have_no_gap_and_all_others_do(
         whole = chained[group[0]]
         span = max(headers[i].last for i in whole) - min(headers[i].first for i in whole)
         assert set(group) <= whole
-        if span <= np.timedelta64(24, "h"):
+        assert not any(is_within(headers[i], headers[j]) for i in group for j in group if i != j)
+        is_one = not any(is_within(headers[i], headers[j]) for i in whole for j in whole if i != j)
+        if span <= np.timedelta64(24, "h") and is_one:
             assert set(group) == whole
         else:
             assert len({headers[i].first.astype("datetime64[D]") for i in group}) == 1
