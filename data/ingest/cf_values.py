@@ -17,7 +17,8 @@ from polarcast.data.ingest.event import Times
 
 Real = npt.NDArray[np.float64]
 PACKING = ("scale_factor", "add_offset")
-_GREGORIAN = ("", "standard", "gregorian", "proleptic_gregorian", "utc", "none")
+_PROLEPTIC = "proleptic_gregorian"
+_GREGORIAN = ("", "standard", "gregorian", _PROLEPTIC, "utc", "none")
 _UNITS = {
     "milliseconds": 1e-3, "millisecond": 1e-3, "msec": 1e-3, "ms": 1e-3, "seconds": 1.0, "second": 1.0, "secs": 1.0,
     "sec": 1.0, "s": 1.0, "minutes": 60.0, "minute": 60.0, "mins": 60.0, "min": 60.0, "hours": 3600.0, "hour": 3600.0,
@@ -120,7 +121,7 @@ def decoded_times(stored: npt.NDArray[Any], units: str, calendar: str = "", wher
     """
     if calendar.strip().lower() not in _GREGORIAN:
         raise BadInput(f"times in the calendar {shown(calendar)}", where, "write times of the standard calendar")
-    step, start = reference_of(units, where)
+    step, start = reference_of(units, where, calendar)
     seconds = stored.astype(np.float64) * step
     since_1970 = start.astype("datetime64[ms]").astype(np.int64) / 1000 + seconds
     known = np.isfinite(seconds) & (since_1970 >= _EARLIEST_S) & (since_1970 <= _LATEST_S)
@@ -129,7 +130,7 @@ def decoded_times(stored: npt.NDArray[Any], units: str, calendar: str = "", wher
     return out
 
 
-def reference_of(units: str, where: Path | str = "") -> tuple[float, np.datetime64]:
+def reference_of(units: str, where: Path | str = "", calendar: str = "") -> tuple[float, np.datetime64]:
     """Return the seconds of a unit of time, and its reference in UTC.
 
     Raises:
@@ -139,17 +140,17 @@ def reference_of(units: str, where: Path | str = "") -> tuple[float, np.datetime
     clock = _CLOCK.fullmatch(found[5].strip()) if found and found[5] else None
     if not found or found[1].lower() not in _UNITS or (found[5] and not clock):
         raise BadInput(f"time in units {shown(units)}", where, "write 'seconds since 2020-06-01T12:00:00Z'")
-    date = _day(int(found[2]), int(found[3]), int(found[4]))
+    date = _day(int(found[2]), int(found[3]), int(found[4]), calendar.strip().lower() != _PROLEPTIC)
     seconds = 0.0
     if clock:
         seconds = 3600 * int(clock[1]) + 60 * int(clock[2] or 0) + float(clock[3] or 0) - _zone_s(clock[4], where)
     return _UNITS[found[1].lower()], date + np.timedelta64(round(1000 * seconds), "ms")
 
 
-def _day(year: int, month: int, day: int) -> np.datetime64:
+def _day(year: int, month: int, day: int, is_mixed: bool) -> np.datetime64:
     """Return a day; before 15 October 1582 the standard calendar is the Julian one (CF 4.4.1)."""
     date = np.datetime64(f"{year:04d}-{month:02d}-{day:02d}", "ms")
-    if date >= np.datetime64("1582-10-15"):
+    if not is_mixed or date >= np.datetime64("1582-10-15"):
         return date
     century = (year - (month <= 2)) // 100
     return date + np.timedelta64(century - century // 4 - 2, "D")

@@ -55,11 +55,13 @@ class Axes:
         geometry: Geometry of the pixels; columns are counted from the west.
         from_east: Whether the file's first column is the easternmost.
         note: How north was determined, and the spacing.
+        origin: Coordinates of the first pixel, to tell apart grids of one product at several places.
     """
 
     geometry: Geometry
     from_east: bool
     note: dict[str, Any]
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ def axes_of(content: Any, array: Any, dims: Dims, spacing_km: float | None, rows
         if y_axis is None or x_axis is None or y_axis.in_degrees != x_axis.in_degrees:
             raise BadInput(_no_axes(content, dims), path, "give the spacing: --spacing-km 1")
         geometry, step = _geometry(shape, y_axis, x_axis, south_first, path)
-    return Axes(geometry, from_west is not None and not from_west[0], {"north": method, "spacing": step})
+    origin = " ".join(f"{axis.values[0]:.3f}" for axis in (y_axis, x_axis) if axis is not None)
+    return Axes(geometry, from_west is not None and not from_west[0], {"north": method, "spacing": step}, origin)
 
 
 def place_of(content: Any, name: str, kind: str) -> bool:

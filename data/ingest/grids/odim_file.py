@@ -59,6 +59,9 @@ def is_composite(path: Path) -> bool:
         return False
 
 
+_PLACE = ("projdef", "LL_lat", "LL_lon", "UR_lat", "UR_lon")
+
+
 def open_odim(path: Path, settings: GridSettings) -> Part:
     """Open the image of reflectivity or rain of an ODIM composite.
 
@@ -86,9 +89,11 @@ def open_odim(path: Path, settings: GridSettings) -> Part:
         )
         found = {"layout": "ODIM HDF5", "variable": quantity, **note, "units": units}
         times = _time(_attributes(file, "what"), what, path)
+        origin = " ".join(f"{key} {levels['where'][key]}" for key in _PLACE if key in levels["where"])
     return Part(
-        path, times, geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), OdimFrames(path, name), found
-    )
+        path, times, geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), OdimFrames(path, name), found,
+        origin,
+    )  # fmt: skip
 
 
 def _image(file: Any, settings: GridSettings, path: Path) -> tuple[str, str, dict[str, dict[str, Any]]]:

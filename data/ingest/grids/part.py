@@ -43,6 +43,7 @@ class Part:
         decodings: How the values of each layer are read.
         frames: Reader of the stored frames.
         note: Properties found in the file, and assumptions.
+        origin: Where the grid lies, as the file tells it; empty if it does not.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Part:
     decodings: tuple[Decoding, ...] = field(repr=False)
     frames: GridFrames = field(repr=False)
     note: dict[str, Any] = field(default_factory=dict)
+    origin: str = ""
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -71,7 +73,9 @@ class Part:
         corner = None if grid.corner is None else tuple(round(float(c), 4) for c in grid.corner)
         spacing = tuple(round(float(s), 5) for s in grid.spacing)
         names = self.note.get("variables") or self.note.get("variable")
-        return f"{self.measured} {self.has_rain} {names} {self.heights_km} {grid.shape} {spacing} {corner}"
+        return (
+            f"{self.measured} {self.has_rain} {names} {self.heights_km} {grid.shape} {spacing} {corner} {self.origin}"
+        )
 
     def stored(self, number: int, layer: int) -> Any:
         """Return a whole frame of one layer as stored."""

@@ -39,7 +39,7 @@ def open_xarray(path: Path, settings: GridSettings) -> Part:
         order = (dims.time, dims.level, dims.y, dims.x)
         return Part(
             path, _times(content, main, dims, path), axes.geometry, heights, channels, of_layers,
-            XarrayFrames(path, layers, order, axes.from_east), note,
+            XarrayFrames(path, layers, order, axes.from_east), note, axes.origin,
         )  # fmt: skip
 
 

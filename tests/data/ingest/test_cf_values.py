@@ -89,9 +89,10 @@ def test_references_before_the_gregorian_calendar_are_julian() -> None:
     import cftime
 
     number = 17_700_000.0
-    expected = cftime.num2date(number, "hours since 1-1-1 00:00:00", "standard").isoformat()
-    [found] = decoded_times(np.array([number]), "hours since 1-1-1 00:00:0.0", "standard")
-    assert str(found)[:19] == expected[:19]
+    for calendar in ("standard", "proleptic_gregorian"):
+        expected = cftime.num2date(number, "hours since 1-1-1 00:00:00", calendar).isoformat()
+        [found] = decoded_times(np.array([number]), "hours since 1-1-1 00:00:0.0", calendar)
+        assert str(found)[:19] == expected[:19]
 
 
 def test_times_that_no_radar_has_are_missing() -> None:

@@ -25,6 +25,8 @@ OBJECTS = {
 }  # fmt: skip
 """Objects of the model (ODIM 2.4, table 2)."""
 _LIGHT_CM_PER_S = 29.979e9
+_EARLIEST_S = 3.2e8
+"""1980: earlier times of rays are counted from the start of the scan, or not set."""
 _PLACE_CODES = ("NOD", "WMO", "WIGOS", "RAD", "PLC", "STN", "CMT")
 """Identifiers in `what/source`, the most reliable first."""
 
@@ -102,9 +104,13 @@ def _azimuths(where: Mapping[str, Any], how: Mapping[str, Any], rays: int) -> np
     even, from `how/astart` (ODIM 2.2, table 8), from `where/startaz` to `stopaz`, or from north.
     """
     starts, stops = (_per_ray(how.get(name), rays) for name in ("startazA", "stopazA"))
+    if starts is None and "azangles" in how:
+        starts, stops = _pairs(_text(how["azangles"]), rays)
     if starts is not None:
         following = np.roll(starts, -1) if stops is None else stops
         return np.mod(starts + _arc(starts, following) / 2, 360).astype(np.float32)
+    if unread := next((name for name in ("startazA", "stopazA", "azangles") if name in how), None):
+        raise BadInput(f"angles of the rays in a form that is not known (how/{unread})", fix="write one for each ray")
     first, last = 0.0, 360.0
     if "astart" in how:
         first = float(np.ravel(how["astart"])[0])
@@ -113,6 +119,16 @@ def _azimuths(where: Mapping[str, Any], how: Mapping[str, Any], rays: int) -> np
         first = float(where["startaz"])
         last = first + ((float(where["stopaz"]) - first) % 360 or 360)
     return np.mod(first + (np.arange(rays) + 0.5) * (last - first) / rays, 360).astype(np.float32)
+
+
+def _pairs(text: str, rays: int) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:
+    """Return start and stop angles of `0:1,1:2,…` (ODIM 2.0), (a,) each; None if there is not one pair for each ray."""
+    pairs = [pair.partition(":")[::2] for pair in text.split(",") if pair.strip()]
+    try:
+        starts, stops = (np.array([float(pair[side]) for pair in pairs]) for side in (0, 1))
+    except ValueError:
+        return None, None
+    return (starts, stops) if len(starts) == rays else (None, None)
 
 
 def _arc(starts: npt.NDArray[np.float64], stops: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -146,10 +162,11 @@ def _times(file: Any, what: Mapping[str, Any], how: Mapping[str, Any], rays: int
     starts, stops = (_per_ray(how.get(name), rays) for name in ("startazT", "stopazT"))
     if starts is not None:
         middle = starts if stops is None else (starts + stops) / 2
-        known = np.isfinite(middle) & (np.abs(middle) < 1e11)
+        known = np.isfinite(middle) & (middle > _EARLIEST_S) & (middle < 1e11)
         out = np.full(rays, np.datetime64("NaT"), "datetime64[ms]")
         out[known] = np.rint(middle[known] * 1000).astype(np.int64).astype("datetime64[ms]")
-        return out
+        if known.any():
+            return out
     root = _attributes(file, "what")
     at = _clock(what.get("startdate"), what.get("starttime"))
     return np.full(rays, _clock(root.get("date"), root.get("time")) if np.isnat(at) else at)

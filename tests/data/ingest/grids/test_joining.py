@@ -77,6 +77,14 @@ def header(name: str, *minutes: int) -> SequenceHeader:
     return SequenceHeader(name, "one grid", first, last)
 
 
+def test_grids_of_one_product_at_two_places_are_not_joined(tmp_path: Path) -> None:
+    content = square(DATA)
+    far = content.assign_coords(x=content.x + 500).isel(time=slice(4, 8))
+    files = [save(content.isel(time=slice(0, 4)), tmp_path / "0.nc"), save(far, tmp_path / "1.nc")]
+    headers = [SequenceHeader.of(file, SETTINGS.sequences) for file in files]
+    assert joined_files(headers, 15) == [[0], [1]]
+
+
 def test_files_of_the_same_times_are_of_other_places() -> None:
     """Without places in them, files of two regions look alike: joined, all frames but those of one would be lost."""
     assert joined_files([header(f"{n}.npz", 0, 6, 12) for n in "abc"], 15) == [[0], [1], [2]]

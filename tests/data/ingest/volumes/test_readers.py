@@ -73,6 +73,29 @@ def test_rays_of_odim_lie_between_their_start_and_stop(angles: tuple[np.ndarray,
     assert len(sweep.azimuth_deg) == len(starts)
 
 
+@given(arcs())
+@_LIGHT
+def test_angles_of_odim_2_0_are_read(angles: tuple[np.ndarray, np.ndarray]) -> None:
+    starts, stops = angles
+    text = ",".join(f"{start}:{stop}" for start, stop in zip(starts, stops, strict=True)) + ","
+    assert_values_are_where_their_azimuth_is(
+        odim(Rays(0.5, starts, code_of(middle_of(starts, stops)), how={"azangles": np.bytes_(text)}))
+    )
+
+
+@pytest.mark.parametrize("how", [{"startazA": np.arange(37.0)}, {"startazA": np.bytes_("0,10")}, {"stopazA": EVEN}])
+def test_angles_in_another_form_are_not_replaced_by_even_ones(how: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="angles of the rays in a form that is not known"):
+        odim(Rays(0.5, EVEN, code_of(EVEN), how=how))
+
+
+@pytest.mark.parametrize("times", [np.zeros(36), np.arange(36.0), np.full(36, np.nan)])
+def test_times_of_rays_that_are_not_set_are_those_of_the_scan(times: np.ndarray, tmp_path: Path) -> None:
+    rays = Rays(0.5, EVEN, code_of(EVEN), how={"startazT": times, "stopazT": times})
+    volume = read_volume(write_odim_rays(tmp_path / "v.h5", [rays, SECOND]), ("zh",))
+    assert str(volume.time) == "2021-07-04T12:34:56"
+
+
 @given(st.integers(8, 90), st.floats(-2, 2), st.sampled_from(["astart", "north", "sector"]))
 @_LIGHT
 def test_even_rays_of_odim_start_where_the_file_tells(count: int, first: float, told_by: str) -> None:
