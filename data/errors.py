@@ -26,6 +26,11 @@ class BadInput(Exception):
         """Return the same error at another place, as its caller knows it."""
         return BadInput(self.what, where, self.fix)
 
+    @property
+    def reason(self) -> str:
+        """What is wrong and how to mend it, for a list that names the place."""
+        return " — ".join(filter(None, (self.what, self.fix)))
+
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.what}" if self.where else self.what]
         return as_one_line(redacted(" — ".join([*parts, self.fix] if self.fix else parts)))

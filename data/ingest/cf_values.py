@@ -66,12 +66,19 @@ def _is_missing(raw: npt.NDArray[Any], dtype: np.dtype[Any], attributes: Mapping
 
 def _equals(raw: npt.NDArray[Any], code: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:
     number = _as_float(code)
+    if raw.dtype != dtype and raw.dtype.kind == "u" and number.is_integer():
+        number %= 2 ** (8 * raw.dtype.itemsize)  # -1 in the attribute of a signed type is 255 or 65535 in the data
+    return equals_code(raw, number)
+
+
+def equals_code(raw: npt.NDArray[Any], code: Any) -> npt.NDArray[np.bool_]:
+    """Compare stored values with a code, in their own type: 1.797e308 equals no float32 and no byte; None, nothing."""
+    if code is None:
+        return np.zeros(raw.shape, np.bool_)
+    number = _as_float(code)
     if raw.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return np.asarray(raw == raw.dtype.type(number))
-    if raw.dtype != dtype and number == int(number if np.isfinite(number) else 0):
-        # -1 in the attribute of a signed type is 255 or 65535 in the data.
-        number = float(int(number) % 2 ** (8 * raw.dtype.itemsize)) if raw.dtype.kind == "u" else number
+            return np.isnan(raw) if np.isnan(number) else np.asarray(raw == raw.dtype.type(number))
     return np.asarray(raw == number)
 
 

@@ -24,7 +24,9 @@ ANY_CHUNK_BYTES = 2**26
 MOST_PIXELS = 2**28
 """Largest number of pixels in a frame, a square of 16384."""
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_HDF5, _NETCDF3, _NETCDF3_OF_64_BITS = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02"), b"CDF\x05"
+HDF5, _NETCDF3, _NETCDF3_OF_64_BITS = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02"), b"CDF\x05"
+NETCDF3 = (*_NETCDF3, _NETCDF3_OF_64_BITS)
+"""First bytes of netCDF-3 files of every version."""
 
 
 def check_claims(path: Path) -> None:
@@ -43,7 +45,7 @@ def _check_by_content(path: Path) -> None:
         return
     with open_regular(path) as stream:
         head = stream.read(8)
-    if head == _HDF5:
+    if head == HDF5:
         _check_hdf5(path)
     elif head[:4] in _NETCDF3:
         _check_netcdf3(path)

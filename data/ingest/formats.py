@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.claims import check_claims
+from polarcast.data.ingest.claims import HDF5, NETCDF3, check_claims
 from polarcast.data.ingest.unpack import unpacked
 from polarcast.data.ingest.volumes.assemble import to_volume
 from polarcast.data.ingest.volumes.pieces import joined
@@ -25,7 +25,7 @@ from polarcast.data.ingest.volumes.volume import RadarSite, Volume
 
 ODIM = odim.KIND
 KNOWN = (NEXRAD, CFRADIAL1, CFRADIAL2, ODIM, SIGMET, RAINBOW, GAMIC, UF, FURUNO)
-_HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_NEXRAD_HEADS = (b"AR2V", b"ARCHIVE2")
 _SIGMET_PRODUCT_HEADER = 27
 _FURUNO_SUFFIXES, _FURUNO_VERSIONS = (".scn", ".scnx"), (3, 10, 103)
 _NOT_SUPPORTED = {
@@ -43,9 +43,9 @@ def format_of(path: Path) -> str | None:
     """
     with path.open("rb") as stream:
         head = stream.read(12)
-    if head[:4] == b"AR2V" or head[:8] == b"ARCHIVE2":
+    if head.startswith(_NEXRAD_HEADS):
         return NEXRAD
-    if head[:8] == _HDF5 or head[:4] in _NETCDF3:
+    if head[:8] == HDF5 or head[:4] in NETCDF3:
         return _format_of_hdf(path)
     if head[:7] == b"<volume":
         return RAINBOW
@@ -54,6 +54,12 @@ def format_of(path: Path) -> str | None:
     if path.suffix.lower() in _FURUNO_SUFFIXES and int.from_bytes(head[2:4], "little") in _FURUNO_VERSIONS:
         return FURUNO
     return SIGMET if len(head) == 12 and int.from_bytes(head[:2], "little") == _SIGMET_PRODUCT_HEADER else None
+
+
+def holds_a_volume(path: Path) -> bool:
+    """Whether a file is of a format that is never delivered in pieces, which its first bytes tell."""
+    with path.open("rb") as stream:
+        return stream.read(8).startswith(_NEXRAD_HEADS)
 
 
 def read_volume(
@@ -115,7 +121,7 @@ def _unknown(plain: Path, path: Path) -> BadInput:
     for magic, name in _NOT_SUPPORTED.items():
         if head.startswith(magic):
             return BadInput(f"{name} is not supported", path, _CONVERT)
-    if head.startswith((_HDF5, *_NETCDF3)):
+    if head.startswith((HDF5, *NETCDF3)):
         try:
             _root_of(plain)
         except BadInput as error:
@@ -128,7 +134,7 @@ def _unknown(plain: Path, path: Path) -> BadInput:
 def _format_of_hdf(path: Path) -> str | None:
     try:
         conventions, names = _root_of(path)
-        is_odim = "ODIM" in conventions.upper() or (_starts_with(path, _HDF5) and odim.object_of(path) in odim.OBJECTS)
+        is_odim = "ODIM" in conventions.upper() or (_starts_with(path, HDF5) and odim.object_of(path) in odim.OBJECTS)
     except Exception:  # a damaged file has no format; the error type depends on the library
         return None
     if "scan0" in names and "dataset1" not in names:
@@ -149,7 +155,7 @@ def _root_of(path: Path) -> tuple[str, set[str]]:
     import h5py
     import netCDF4
 
-    if _starts_with(path, _HDF5):
+    if _starts_with(path, HDF5):
         with h5py.File(path) as file:
             conventions = file.attrs.get("Conventions", file.attrs.get("conventions", b""))
             return conventions.decode() if isinstance(conventions, bytes) else str(conventions), set(file)

@@ -57,7 +57,7 @@ def contents(files: Sequence[Path], settings: GridSettings, workers: int) -> lis
     found: list[FileContent | Header | None] = [None] * len(files)
     for index, outcome in run_all(_describe, [_FileJob(str(file), settings) for file in files], workers):
         found[index] = (
-            FileContent(str(files[index]), "", {}, _line(outcome)) if isinstance(outcome, BadInput) else outcome
+            FileContent(str(files[index]), "", {}, outcome.reason) if isinstance(outcome, BadInput) else outcome
         )
     volumes = [index for index, one in enumerate(found) if isinstance(one, Header)]
     headers = [one for one in found if isinstance(one, Header)]
@@ -67,10 +67,6 @@ def contents(files: Sequence[Path], settings: GridSettings, workers: int) -> lis
     return [one for one in found if isinstance(one, FileContent)]
 
 
-def _line(error: BadInput) -> str:
-    return " — ".join(filter(None, (error.what, error.fix)))
-
-
 def _describe(job: _FileJob) -> FileContent | Header:
     path = Path(job.file)
     if not is_gridded(path):
@@ -78,8 +74,7 @@ def _describe(job: _FileJob) -> FileContent | Header:
     with read_errors_as_bad_input(path):
         source = open_source(path, job.settings)
     times, spacing = source.times, source.geometry.spacing_km
-    one = {source.note.get("variable", "data"): source.note["units"]}
-    variables = source.note.get("variables") or {f"{name}": unit for name, unit in one.items()}
+    variables = source.note.get("variables") or {source.note.get("variable", "data"): source.note["units"]}
     heights = ", ".join(f"{height:g}" for height in source.heights_km or ())
     what = {
         "fields": ", ".join(f"{name} ({text})" for name, text in variables.items()),

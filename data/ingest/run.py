@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from polarcast.data.archive import VARIABLES
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer
 from polarcast.data.ingest.claims import check_claims
+from polarcast.data.ingest.formats import holds_a_volume
 from polarcast.data.ingest.grids.events import Piece, derivation
 from polarcast.data.ingest.grids.frames import open_dataset, read_errors_as_bad_input
 from polarcast.data.ingest.grids.grib_file import is_grib
-from polarcast.data.ingest.grids.joining import SequenceHeader, joined_files
+from polarcast.data.ingest.grids.joining import joined_files
 from polarcast.data.ingest.grids.odim_file import is_composite
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.jobs import (
@@ -42,7 +44,7 @@ from polarcast.data.ingest.jobs import (
 )
 from polarcast.data.ingest.volumes.events import group_scans
 from polarcast.data.ingest.volumes.frame import VolumeSettings, current_terms
-from polarcast.data.ingest.volumes.pieces import Header, grouped
+from polarcast.data.ingest.volumes.pieces import grouped
 from polarcast.data.notes import ARCHIVE_NOTE, event_notes, read_archive_note, write_archive_note
 from polarcast.data.workers import run_all
 
@@ -170,7 +172,7 @@ def _problem(path: Path) -> str:
             with nullcontext() if is_other else open_dataset(path):
                 return ""
     except BadInput as error:
-        return _reason(error)
+        return error.reason
 
 
 def _sources(files: Sequence[Path], report: IngestReport, progress: OnProgress) -> list[InputFile]:
@@ -219,16 +221,29 @@ def _volumes_of(
     sources: Sequence[InputFile], workers: int, report: IngestReport, progress: OnProgress
 ) -> list[list[InputFile]]:
     """Return the files of each volume: most often one, or its pieces."""
-    outcomes = run_all(describe_one, [HeaderJob(source) for source in sources], workers)
-    headers: dict[int, Header] = {}
+    whole = {source for source in sources if holds_a_volume(Path(source.file))}
+    others = [source for source in sources if source not in whole]
+    outcomes = run_all(describe_one, [HeaderJob(source) for source in others], workers)
+    return [[source] for source in sources if source in whole] + _joined(outcomes, others, grouped, report, progress)
+
+
+def _joined(
+    outcomes: Iterator[tuple[int, Any]],
+    sources: Sequence[InputFile],
+    join: Callable[[Sequence[Any]], list[list[int]]],
+    report: IngestReport,
+    progress: OnProgress,
+) -> list[list[InputFile]]:
+    """Return the files that belong together by their headers; files whose header can't be read are reported."""
+    headers: dict[int, Any] = {}
     for done, (index, outcome) in enumerate(outcomes, start=1):
         progress("headers", done, len(sources))
         if isinstance(outcome, BadInput):
-            report.failed[sources[index].file] = _reason(outcome)
+            report.failed[sources[index].file] = outcome.reason
         else:
             headers[index] = outcome
     order = sorted(headers)
-    return [[sources[order[i]] for i in group] for group in grouped([headers[i] for i in order])]
+    return [[sources[order[i]] for i in group] for group in join([headers[i] for i in order])]
 
 
 def _jobs_of_sequences(
@@ -300,17 +315,9 @@ def _sequences_of(
     fresh = [s for s in sources if s.sha256 not in known | resumed]
     if len(fresh) < 2:
         return groups + [[s] for s in fresh]
-    headers: dict[int, SequenceHeader] = {}
     outcomes = run_all(describe_sequence, [SequenceHeaderJob(s, settings) for s in fresh], workers)
-    for done, (index, outcome) in enumerate(outcomes, start=1):
-        progress("headers", done, len(fresh))
-        if isinstance(outcome, BadInput):
-            report.failed[fresh[index].file] = _reason(outcome)
-        else:
-            headers[index] = outcome
-    order = sorted(headers)
-    joined = joined_files([headers[i] for i in order], settings.max_gap_minutes)
-    return groups + [[fresh[order[i]] for i in group] for group in joined]
+    join = partial(joined_files, max_gap_minutes=settings.max_gap_minutes)
+    return groups + _joined(outcomes, fresh, join, report, progress)
 
 
 def _known_parts(out: Path) -> dict[tuple[str, str], list[tuple[int, int]]]:
@@ -340,13 +347,9 @@ def _gather(
     for done, (index, outcome) in enumerate(outcomes, start=1):
         progress(what, done, len(names))
         if isinstance(outcome, BadInput):
-            report.failed[names[index]] = _reason(outcome)
+            report.failed[names[index]] = outcome.reason
         else:
             yield outcome
-
-
-def _reason(error: BadInput) -> str:
-    return " — ".join(filter(None, (error.what, error.fix)))
 
 
 def _free_numbers(out: Path) -> Iterator[int]:

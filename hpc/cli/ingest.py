@@ -36,80 +36,79 @@ _volume = partial(typer.Option, rich_help_panel="Radar volumes")
 _sequence = partial(typer.Option, rich_help_panel="Gridded sequences")
 
 
+_Out = Annotated[Path, typer.Argument(help="Folder of the archive to write or to extend.")]
+_Inputs = Annotated[
+    list[Path] | None, typer.Argument(help="Files, Zarr folders, or folders of files.", metavar="VOLUME…")
+]
+_Size = Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")]
+_MinDbz = Annotated[float, typer.Option(help="Threshold in dBZ; weaker echo counts as none.")]
+_StepMinutes = Annotated[float, typer.Option(help="Minutes between frames.")]
+_MaxGapMinutes = Annotated[
+    float, typer.Option(help="Longest gap within an event, of at most 24 hours; a longer one starts a new event.")
+]
+_Pictures = Annotated[bool, typer.Option("--pictures", help="Draw each event before and after processing.")]
+_Variables = Annotated[str, _volume(help="Variables of every event.")]
+_Heights = Annotated[str, _volume(help="Heights above the radar in km.")]
+_SpacingKm = Annotated[
+    float | None, typer.Option(help="Pixel size: of the grid of volumes (default 1), or of sequences without axes.")
+]
+_MinRhohv = Annotated[float, _volume(help="Lowest RhoHV of precipitation.")]
+_MaxTexture = Annotated[float, _volume(help="Largest phase texture of precipitation, degrees.")]
+_Kdp = Annotated[
+    str,
+    _volume(
+        help="How to retrieve KDP that a file lacks: vulpiani, maesaka, schneebeli (slow), wradlib; file for never."
+    ),
+]
+_Attenuation = Annotated[
+    str, _volume(help="How to correct zh and zdr for attenuation: none, linear (by the phase), zphi.")
+]
+_Band = Annotated[str | None, _volume(help="S, C or X; by default read from the files.")]
+_Site = Annotated[str | None, _volume(help="LATITUDE,LONGITUDE,METRES of the radar, for files without its place.")]
+_Rain = Annotated[
+    str,
+    _volume(help="Rain grid: kdp (R(KDP) as in NJU-CPOL), a (specific attenuation), zh_zdr, zh (Z–R), or none."),
+]
+_ZR = Annotated[str, _volume(help="A,B of Z = A R^B, for --rain zh.")]
+_Variable = Annotated[
+    list[str] | None,
+    _sequence(help="Name in the file, if it is ambiguous; or zh=NAME, zdr=NAME, kdp=NAME, rain_rate=NAME."),
+]
+_Units = Annotated[str | None, _sequence(help="Units such as dBZ, mm/h, 'mm per 5 min'.")]
+_Scale = Annotated[float | None, _sequence(help="Packing: value = stored · scale + offset.")]
+_Offset = Annotated[float | None, _sequence(help="Packing: value = stored · scale + offset.")]
+_Nodata = Annotated[float | None, _sequence(help="Stored code of missing data, such as 255.")]
+_Missing = Annotated[str, _sequence(help="What missing values mean: no-data or no-echo.")]
+_Rows = Annotated[
+    str | None, _sequence(help="north-first or south-first, for files that do not tell which row is north.")
+]
+_HeightKm = Annotated[float, _sequence(help="Height under which data without levels are stored.")]
+_MinCoverage = Annotated[float, _sequence(help="Smallest share of valid pixels.")]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Tell what is in each file, and write nothing; OUT may be left out.")
+]
+
+
 def ingest(
-    out: Annotated[Path, typer.Argument(help="Folder of the archive to write or to extend.")],
-    inputs: Annotated[
-        list[Path] | None, typer.Argument(help="Files, Zarr folders, or folders of files.", metavar="VOLUME…")
-    ] = None,
-    size: Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")] = 256,
-    min_dbz: Annotated[float, typer.Option(help="Threshold in dBZ; weaker echo counts as none.")] = 5.0,
-    step_minutes: Annotated[float, typer.Option(help="Minutes between frames.")] = 6.0,
-    max_gap_minutes: Annotated[
-        float, typer.Option(help="Longest gap within an event, of at most 24 hours; a longer one starts a new event.")
-    ] = 15.0,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Draw each event before and after processing.")] = False,
-    workers: Workers = None,
-    variables: Annotated[str, _volume(help="Variables of every event.")] = "zh,zdr,kdp",
-    heights: Annotated[str, _volume(help="Heights above the radar in km.")] = "1,3,7",
-    spacing_km: Annotated[
-        float | None, typer.Option(help="Pixel size: of the grid of volumes (default 1), or of sequences without axes.")
-    ] = None,
-    min_rhohv: Annotated[float, _volume(help="Lowest RhoHV of precipitation.")] = 0.8,
-    max_texture: Annotated[float, _volume(help="Largest phase texture of precipitation, degrees.")] = 20.0,
-    kdp: Annotated[
-        str,
-        _volume(
-            help="How to retrieve KDP that a file lacks: vulpiani, maesaka, schneebeli (slow), wradlib; file for never."
-        ),
-    ] = "vulpiani",
-    attenuation: Annotated[
-        str, _volume(help="How to correct zh and zdr for attenuation: none, linear (by the phase), zphi.")
-    ] = "none",
-    band: Annotated[str | None, _volume(help="S, C or X; by default read from the files.")] = None,
-    site: Annotated[
-        str | None, _volume(help="LATITUDE,LONGITUDE,METRES of the radar, for files without its place.")
-    ] = None,
-    rain: Annotated[
-        str,
-        _volume(help="Rain grid: kdp (R(KDP) as in NJU-CPOL), a (specific attenuation), zh_zdr, zh (Z–R), or none."),
-    ] = "kdp",
-    z_r: Annotated[str, _volume(help="A,B of Z = A R^B, for --rain zh.")] = "200,1.6",
-    variable: Annotated[
-        list[str] | None,
-        _sequence(help="Name in the file, if it is ambiguous; or zh=NAME, zdr=NAME, kdp=NAME, rain_rate=NAME."),
-    ] = None,
-    units: Annotated[str | None, _sequence(help="Units such as dBZ, mm/h, 'mm per 5 min'.")] = None,
-    scale: Annotated[float | None, _sequence(help="Packing: value = stored · scale + offset.")] = None,
-    offset: Annotated[float | None, _sequence(help="Packing: value = stored · scale + offset.")] = None,
-    nodata: Annotated[float | None, _sequence(help="Stored code of missing data, such as 255.")] = None,
-    missing: Annotated[str, _sequence(help="What missing values mean: no-data or no-echo.")] = "no-data",
-    rows: Annotated[
-        str | None, _sequence(help="north-first or south-first, for files that do not tell which row is north.")
-    ] = None,
-    height_km: Annotated[float, _sequence(help="Height under which data without levels are stored.")] = 1.0,
-    min_coverage: Annotated[float, _sequence(help="Smallest share of valid pixels.")] = 0.5,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what is in each file, and write nothing; OUT may be left out.")
-    ] = False,
-    as_json: bool = Json,
-) -> None:
+    out: _Out, inputs: _Inputs = None, size: _Size = 256, min_dbz: _MinDbz = 5.0, step_minutes: _StepMinutes = 6.0,
+    max_gap_minutes: _MaxGapMinutes = 15.0, pictures: _Pictures = False, workers: Workers = None,
+    variables: _Variables = "zh,zdr,kdp", heights: _Heights = "1,3,7", spacing_km: _SpacingKm = None,
+    min_rhohv: _MinRhohv = 0.8, max_texture: _MaxTexture = 20.0, kdp: _Kdp = "vulpiani",
+    attenuation: _Attenuation = "none", band: _Band = None, site: _Site = None, rain: _Rain = "kdp",
+    z_r: _ZR = "200,1.6", variable: _Variable = None, units: _Units = None, scale: _Scale = None,
+    offset: _Offset = None, nodata: _Nodata = None, missing: _Missing = "no-data", rows: _Rows = None,
+    height_km: _HeightKm = 1.0, min_coverage: _MinCoverage = 0.5, dry_run: _DryRun = False, as_json: bool = Json,
+) -> None:  # fmt: skip
     """Convert radar volumes or gridded sequences to an archive in the layout of NJU-CPOL; resume after an interruption.
 
-    Volumes: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS, also gzip, bzip2 and zip. Sequences: NetCDF,
-    Zarr, npz with a time axis, in dBZ or rain rate. Unusable files are listed and left out (exit code 1, or 2 if no
-    file could be used). Requires the extra `ingest` of the package.
+    Volumes: NEXRAD level II, CfRadial 1 and 2, ODIM HDF5, SIGMET/IRIS, Rainbow, GAMIC, UF, Furuno, also gzip, bzip2 and
+    zip, also in pieces. Sequences: NetCDF, Zarr, npz, GRIB, ODIM composites, in dBZ or rain rate. Unusable files are
+    listed and left out (exit code 1, or 2 if no file could be used). Requires the extra `ingest` of the package.
 
     Example: polarcast data ingest archive /data/KLBB/*_V06 --pictures
     Example: polarcast data ingest --dry-run /data/KLBB/*_V06
     """
-    if dry_run:
-        inputs = [*([out] if _is_input(out) else []), *(inputs or [])]
-    else:
-        checked_output(out, is_folder=True)
-    if not inputs:
-        raise BadInput("nothing to ingest", "VOLUME…", "give the folder of the archive, then files")
-    if absent := [path for path in inputs if not os.path.exists(path)]:
-        raise BadInput("no such file or folder", absent[0], "give radar volumes or gridded sequences")
+    given = _inputs_of(out, inputs or [], dry_run)
     from polarcast.data.ingest import run
     from polarcast.data.ingest.grids.settings import GridSettings
     from polarcast.data.ingest.volumes.frame import VolumeSettings
@@ -132,11 +131,24 @@ def ingest(
         pictures,
     )  # fmt: skip
     if dry_run:
-        _preview(run.files_of(inputs), settings.sequences, processes_of(workers), as_json)
+        _preview(run.files_of(given), settings.sequences, processes_of(workers), as_json)
         return
     with stages() as bars:
-        report = run.ingest(out, inputs, settings, processes_of(workers), bars)
+        report = run.ingest(out, given, settings, processes_of(workers), bars)
     _report(out, report, as_json)
+
+
+def _inputs_of(out: Path, inputs: list[Path], dry_run: bool) -> list[Path]:
+    """Return the inputs that exist; of a dry run, the first argument may be one. Raises BadInput."""
+    if dry_run:
+        inputs = [*([out] if _is_input(out) else []), *inputs]
+    else:
+        checked_output(out, is_folder=True)
+    if not inputs:
+        raise BadInput("nothing to ingest", "VOLUME…", "give the folder of the archive, then files")
+    if absent := [path for path in inputs if not os.path.exists(path)]:
+        raise BadInput("no such file or folder", absent[0], "give radar volumes or gridded sequences")
+    return inputs
 
 
 def _is_input(path: Path) -> bool:

@@ -44,4 +44,4 @@ def efficiency(compute_seconds: float, exchange_seconds: float, overlap: float) 
     The backward pass is two thirds of the computation, which limits the overlap.
     """
     hidden = min(overlap * exchange_seconds, 2 / 3 * compute_seconds)
-    return compute_seconds / (compute_seconds + exchange_seconds - hidden)
+    return compute_seconds / (compute_seconds + (exchange_seconds - hidden))

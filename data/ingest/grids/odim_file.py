@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput, shown
+from polarcast.data.ingest.claims import HDF5
 from polarcast.data.ingest.event import Times
 from polarcast.data.ingest.grids.axes import AS_GIVEN
 from polarcast.data.ingest.grids.frames import Layers
@@ -16,12 +17,13 @@ from polarcast.data.ingest.grids.part import Channel, Part
 from polarcast.data.ingest.grids.settings import SOUTH_FIRST, GridSettings
 from polarcast.data.ingest.grids.times import from_text
 from polarcast.data.ingest.grids.values import decoding_of
+from polarcast.data.ingest.odim import attributes_of, numbered_groups, text_of
 
 OBJECTS = ("COMP", "IMAGE")
 """Objects that are read as gridded sequences."""
 _REFLECTIVITY = ("DBZH", "DBZ", "TH", "DBZHC")
 _RATE, _ACCUMULATION = "RATE", "ACRR"
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+_PLACE = ("projdef", "LL_lat", "LL_lon", "UR_lat", "UR_lon")
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,14 @@ def is_composite(path: Path) -> bool:
     """Whether a file is an ODIM composite or image; False for a damaged one."""
     try:
         with path.open("rb") as stream:
-            if stream.read(8) != _HDF5:
+            if stream.read(8) != HDF5:
                 return False
         import h5py
 
         with h5py.File(path) as file:
-            return _text(_attributes(file, "what").get("object")).upper() in OBJECTS
+            return text_of(attributes_of(file, "what").get("object")).upper() in OBJECTS
     except (ImportError, OSError, ValueError, KeyError, RuntimeError):
         return False
-
-
-_PLACE = ("projdef", "LL_lat", "LL_lon", "UR_lat", "UR_lon")
 
 
 def open_odim(path: Path, settings: GridSettings) -> Part:
@@ -88,7 +87,7 @@ def open_odim(path: Path, settings: GridSettings) -> Part:
             "", _units(quantity, what, path), attributes, settings, path, named_rain=True, no_echo=no_echo
         )
         found = {"layout": "ODIM HDF5", "variable": quantity, **note, "units": units}
-        times = _time(_attributes(file, "what"), what, path)
+        times = _time(attributes_of(file, "what"), what, path)
         origin = " ".join(f"{key} {levels['where'][key]}" for key in _PLACE if key in levels["where"])
     return Part(
         path, times, geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), OdimFrames(path, name), found,
@@ -99,11 +98,11 @@ def open_odim(path: Path, settings: GridSettings) -> Part:
 def _image(file: Any, settings: GridSettings, path: Path) -> tuple[str, str, dict[str, dict[str, Any]]]:
     """Return the place of the image, its quantity, and its attributes with those of the levels above."""
     found: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {}
-    for group in _numbered(file, "dataset"):
-        for part in _numbered(file[group], "data"):
+    for group in numbered_groups(file, "dataset"):
+        for part in numbered_groups(file[group], "data"):
             places = [file, file[group], file[group][part]]
             levels = {kind: _merged(places, kind) for kind in ("what", "where")}
-            quantity = _text(levels["what"].get("quantity")).upper()
+            quantity = text_of(levels["what"].get("quantity")).upper()
             if "data" in file[group][part] and quantity not in found:
                 found[quantity] = f"{group}/{part}/data", levels
     known = [q for q in found if q in (*_REFLECTIVITY, _RATE, _ACCUMULATION)]
@@ -125,7 +124,7 @@ def _geometry(
     if settings.spacing_km:
         plane = Geometry.plane(shape, settings.spacing_km, settings.spacing_km, south_first)
         return plane, {"north": north, "spacing": settings.spacing_km}
-    projection = _text(where.get("projdef"))
+    projection = text_of(where.get("projdef"))
     if "longlat" in projection or "latlong" in projection or "latlon" in projection:
         south, west, top, east = (_corner(where, key, path) for key in ("LL_lat", "LL_lon", "UR_lat", "UR_lon"))
         dlat, dlon = (top - south) / shape[0], (east - west) / shape[1]
@@ -154,31 +153,15 @@ def _units(quantity: str, what: Mapping[str, Any], path: Path) -> str:
 
 def _time(root: Mapping[str, Any], what: Mapping[str, Any], path: Path) -> Times:
     """Return the nominal time of the product; else the start of its data."""
-    text = _text(root.get("date")) + _text(root.get("time")) or _stamp(what, "start")
+    text = text_of(root.get("date")) + text_of(root.get("time")) or _stamp(what, "start")
     if len(text) not in (12, 14) or not text.isdigit():
         raise BadInput(f"what/date and what/time are {shown(text)}", path, "write YYYYMMDD and HHmmss in UTC")
     return from_text(np.array([text]), path)
 
 
 def _stamp(what: Mapping[str, Any], side: str) -> str:
-    return _text(what.get(f"{side}date")) + _text(what.get(f"{side}time"))
+    return text_of(what.get(f"{side}date")) + text_of(what.get(f"{side}time"))
 
 
 def _merged(places: Sequence[Any], kind: str) -> dict[str, Any]:
-    return {key: value for place in places for key, value in _attributes(place, kind).items()}
-
-
-def _numbered(group: Any, prefix: str) -> Iterator[str]:
-    numbers = [name.removeprefix(prefix) for name in group if name.startswith(prefix)]
-    yield from (f"{prefix}{number}" for number in sorted(filter(str.isdigit, numbers), key=int))
-
-
-def _attributes(group: Any, name: str) -> dict[str, Any]:
-    return dict(group[name].attrs) if name in group else {}
-
-
-def _text(value: Any) -> str:
-    """Return an attribute as text; it may be bytes, text, or an array of either."""
-    first = np.ravel(np.asarray("" if value is None else value))
-    one = first[0] if len(first) else ""
-    return one.decode(errors="replace") if isinstance(one, bytes) else str(one)
+    return {key: value for place in places for key, value in attributes_of(place, kind).items()}

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput, shown
-from polarcast.data.ingest.cf_values import decoded
-from polarcast.data.ingest.event import Field, Mask
+from polarcast.data.ingest.cf_values import decoded, equals_code
+from polarcast.data.ingest.event import Field
 from polarcast.data.ingest.grids.settings import MISSING, GridSettings
 from polarcast.data.ingest.grids.tiles import NO_ECHO
 from polarcast.data.ingest.grids.units import RAIN, quantity_of
 from polarcast.data.ingest.volumes.units import BOUNDS as POLAR_BOUNDS
-from polarcast.data.ingest.volumes.units import UNITS as POLAR_UNITS
+from polarcast.data.ingest.volumes.units import convert_of
 
 _NO_DATA, _IS_NO_ECHO = MISSING
 BOUNDS = {**{name: POLAR_BOUNDS[name] for name in ("zh", "zdr", "kdp")}, RAIN: (0.0, 1000.0)}
@@ -23,7 +23,6 @@ BOUNDS = {**{name: POLAR_BOUNDS[name] for name in ("zh", "zdr", "kdp")}, RAIN: (
 The largest rain of a minute on record is 31 mm, 1,870 mm/h; of five minutes and a pixel of 1 km, less than 1000."""
 _ROUNDING = 0.01
 """Negative rain in mm/h that is a rounding error of packing, and none."""
-_NO_UNITS = ("", "none", "n/a", "unknown")
 _LARGE_SHARE, _NEAR, _MOST_NEAR = 0.05, 0.1, 0.1
 _HARDLY_RAIN = {"zh": 70.0, RAIN: 200.0}
 """Values above fill no twentieth of a frame: hail of 70 dBZ is a few kilometres wide."""
@@ -119,29 +118,6 @@ def decoding_of(
             raise BadInput(f"rain in units {shown(units)}", path, "give the units: --units mm/h")
         variable = quantity
     return Decoding(variable, changed, units, factor, no_echo, settings.missing), units
-
-
-def convert_of(variable: str, units: str, where: Path | str = "") -> Any:
-    """Return the function that converts zh, zdr or kdp from units to dBZ, dB or deg/km.
-
-    Raises:
-        BadInput: The units are none of the variable's.
-    """
-    plain = " ".join(units.lower().replace("_", " ").replace("**", "").replace("^", "").split())
-    convert = POLAR_UNITS[variable].get(plain) if plain not in _NO_UNITS else (lambda values: values)
-    if convert is None:
-        expected = {"zh": "dBZ", "zdr": "dB", "kdp": "degrees/km"}[variable]
-        raise BadInput(f"{variable} in units {shown(units)}", where, f"write it in {expected}")
-    return convert
-
-
-def equals_code(stored: npt.NDArray[Any], code: Any) -> Mask:
-    """Compare stored values with a code, in their own type: 1.797e308 equals no float32 and no byte."""
-    number = float(np.ravel(code)[0])
-    if stored.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return np.isnan(stored) if np.isnan(number) else np.asarray(stored == stored.dtype.type(number))
-    return np.asarray(stored == number)
 
 
 def undeclared_code(stored: npt.NDArray[Any], decoding: Decoding) -> float | None:

@@ -20,7 +20,7 @@ _SAME_TIME = np.timedelta64(180, "s")
 _NEAR_MEDIAN = np.timedelta64(3600, "s")
 _BEYOND_M = 200e3
 _LEAST_SPACING_M = 1.0
-_MANY_DEG = 90.0
+_STEEPEST_DEG = 90.0
 _FEWEST_SAMPLES = 12
 """Values at so many places have a common distance by chance in one of thousands of sweeps."""
 
@@ -81,7 +81,7 @@ def to_volume(raw: RawVolume, wanted: Sequence[str], site: RadarSite | None, pat
 
 def _with_rays(sweep: RawSweep, left_out: Counter[str]) -> RawSweep:
     """Return the sweep with the rays that have angles, by azimuth."""
-    has_angles = np.isfinite(sweep.azimuth_deg) & (np.abs(sweep.elevation_deg) <= _MANY_DEG)
+    has_angles = np.isfinite(sweep.azimuth_deg) & (np.abs(sweep.elevation_deg) <= _STEEPEST_DEG)
     left_out.update({"rays without angles": int((~has_angles).sum())} if not has_angles.all() else {})
     order = np.argsort(np.mod(sweep.azimuth_deg, 360), kind="stable")
     return sweep.with_rays(order[has_angles[order]])

@@ -8,7 +8,7 @@ import numpy as np
 
 from polarcast.data.ingest.volumes.readers.raw import RawSweep, RawVolume
 from polarcast.data.ingest.volumes.site import is_same_radar
-from polarcast.data.ingest.volumes.volume import RadarSite, find_names
+from polarcast.data.ingest.volumes.volume import RadarSite
 
 LONGEST_VOLUME_MINUTES = 12.0
 LONGEST_PAUSE_MINUTES = 5.0
@@ -39,11 +39,6 @@ class SweepHeader:
     start: np.datetime64
     moments: dict[str, str]
     flaw: str = ""
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Standard names of its fields."""
-        return tuple(find_names(list(self.moments)))
 
 
 @dataclass(frozen=True)

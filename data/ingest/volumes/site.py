@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.grids.geometry import KM_PER_DEGREE
 from polarcast.data.ingest.volumes.pyart_bridge import pyart_library
 from polarcast.data.ingest.volumes.volume import RadarSite
 
 _M_PER_FOOT = 0.3048
 _ALTITUDES_M = (-500.0, 9000.0)
-KM_PER_DEGREE = 111.195
 SAME_RADAR_KM = 1.0
 """Files of one radar give its place with different precision; no two radars of one network are so near."""
 

@@ -36,7 +36,7 @@ def _times(factor: float) -> Convert:
 
 
 _TO_DEGREES = _times(180 / np.pi)
-_NONE = ("", "none", "n/a", "unknown", "not_set")
+_NONE = ("", "none", "n/a", "unknown", "not set")
 _RATIO = ("1", "ratio", "unitless", "dimensionless", "-", "linear", "0-1")
 UNITS: dict[str, dict[str, Convert]] = {
     "zh": {
@@ -74,15 +74,20 @@ def converted(values: Real, name: str, units: str, where: Path | str = "") -> tu
     Raises:
         BadInput: The units are none of the field's.
     """
-    plain = " ".join(units.lower().replace("_", " ").replace("**", "").replace("^", "").split())
-    convert = _same if plain in _NONE else UNITS[name].get(plain)
-    if convert is None:
-        raise BadInput(f"{name.upper()} in units {shown(units)}", where, f"write it in {_EXPECTED[name]}")
-    out = convert(values)
+    out = convert_of(name, units, where)(values)
     least, most = BOUNDS[name]
     with np.errstate(invalid="ignore"):
         beyond = np.asarray((out < least) | (out > most)) & np.isfinite(values)
     return np.where(beyond | ~np.isfinite(out), np.float32(np.nan), out).astype(np.float32), beyond
+
+
+def convert_of(name: str, units: str, where: Path | str = "") -> Convert:
+    """Return the function that converts a field from units to those of `Sweep`. Raises BadInput; see `converted`."""
+    plain = " ".join(units.lower().replace("_", " ").replace("**", "").replace("^", "").split())
+    convert = _same if plain in _NONE else UNITS[name].get(plain)
+    if convert is None:
+        raise BadInput(f"{name.upper()} in units {shown(units)}", where, f"write it in {_EXPECTED[name]}")
+    return convert
 
 
 _EXPECTED = {"zh": "dBZ", "zdr": "dB", "phidp": "degrees", "kdp": "degrees/km", "rhohv": "a ratio"}

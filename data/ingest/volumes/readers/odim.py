@@ -4,7 +4,7 @@ The file is read with h5py: codes are compared as stored, and the azimuths follo
 them. xradar 0.12 turns sweeps that rotate counter-clockwise, ignores `how/astart`, and decodes before it compares.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.cf_values import equals_code
+from polarcast.data.ingest.odim import attributes_of, numbered_groups, text_of
 from polarcast.data.ingest.volumes.readers.raw import Moment, RawSweep, RawVolume
-from polarcast.data.ingest.volumes.volume import Mask, RadarSite, band_of
+from polarcast.data.ingest.volumes.volume import RadarSite, band_of
 
 KIND = "ODIM HDF5"
 VOLUMES = ("PVOL", "SCAN")
@@ -36,7 +38,7 @@ def object_of(path: Path) -> str | None:
     import h5py
 
     with h5py.File(path) as file:
-        return _text(_attributes(file, "what").get("object")).upper() or None
+        return text_of(attributes_of(file, "what").get("object")).upper() or None
 
 
 def read_odim(path: Path) -> RawVolume:
@@ -48,24 +50,24 @@ def read_odim(path: Path) -> RawVolume:
     import h5py
 
     with h5py.File(path) as file:
-        what = _attributes(file, "what")
-        name = _text(what.get("object")).upper()
+        what = attributes_of(file, "what")
+        name = text_of(what.get("object")).upper()
         if name not in VOLUMES:
             called = OBJECTS.get(name, "unknown object")
             raise BadInput(f"an ODIM {called} ({name}) is not supported", path, "give polar volumes (PVOL) or scans")
-        sweeps = tuple(_sweep(file, group) for group in _numbered(file, "dataset"))
+        sweeps = tuple(_sweep(file, group) for group in numbered_groups(file, "dataset"))
         return RawVolume(KIND, _site(file), sweeps, _band(file))
 
 
 def _sweep(file: Any, name: str) -> RawSweep:
     group = file[name]
-    levels = [{**_attributes(file, kind), **_attributes(group, kind)} for kind in ("what", "where", "how")]
+    levels = [{**attributes_of(file, kind), **attributes_of(group, kind)} for kind in ("what", "where", "how")]
     what, where, how = levels
-    parts = [group[part] for part in _numbered(group, "data") if "data" in group[part]]
+    parts = [group[part] for part in numbered_groups(group, "data") if "data" in group[part]]
     if not parts:
         raise BadInput(f"{name} has no data", fix="copy it again from its source")
     rays, gates = parts[0]["data"].shape
-    intact = [part for part in parts if not _is_true(_attributes(part, "how").get("malfunc"))]
+    intact = [part for part in parts if not _is_true(attributes_of(part, "how").get("malfunc"))]
     moments = {_quantity(part): _moment(part) for part in intact}
     elevation = _elevations(where, how, rays)
     flaw = "malfunction of the radar (how/malfunc)" if _is_true(how.get("malfunc")) or not intact else ""
@@ -77,24 +79,13 @@ def _sweep(file: Any, name: str) -> RawSweep:
 
 def _moment(part: Any) -> Moment:
     """Decode one `dataN` group; `nodata` is unseen, `undetect` is no echo."""
-    what, raw = _attributes(part, "what"), np.asarray(part["data"][()])
+    what, raw = attributes_of(part, "what"), np.asarray(part["data"][()])
     gain, offset = float(what.get("gain", 1.0)), float(what.get("offset", 0.0))
-    unseen, undetected = _equals(raw, what.get("nodata")), _equals(raw, what.get("undetect"))
+    unseen, undetected = (equals_code(raw, what.get(name)) for name in ("nodata", "undetect"))
     values = (raw.astype(np.float64) * gain + offset).astype(np.float32)
     values[unseen | undetected | ~np.isfinite(values)] = np.nan
     one_code = bool((unseen & undetected).any())
     return Moment(values, unseen=None if one_code else unseen, has_no_echo=not one_code and bool(undetected.any()))
-
-
-def _equals(raw: npt.NDArray[Any], code: Any) -> Mask:
-    """Compare stored values with a code, in their own type: 1.797e308 equals no float32 and no byte."""
-    if code is None:
-        return np.zeros(raw.shape, np.bool_)
-    number = float(np.ravel(code)[0])
-    if raw.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return np.isnan(raw) if np.isnan(number) else np.asarray(raw == raw.dtype.type(number))
-    return np.asarray(raw == number)
 
 
 def _azimuths(where: Mapping[str, Any], how: Mapping[str, Any], rays: int) -> npt.NDArray[np.float32]:
@@ -105,7 +96,7 @@ def _azimuths(where: Mapping[str, Any], how: Mapping[str, Any], rays: int) -> np
     """
     starts, stops = (_per_ray(how.get(name), rays) for name in ("startazA", "stopazA"))
     if starts is None and "azangles" in how:
-        starts, stops = _pairs(_text(how["azangles"]), rays)
+        starts, stops = _pairs(text_of(how["azangles"]), rays)
     if starts is not None:
         following = np.roll(starts, -1) if stops is None else stops
         return np.mod(starts + _arc(starts, following) / 2, 360).astype(np.float32)
@@ -151,7 +142,7 @@ def _per_ray(values: Any, rays: int) -> npt.NDArray[np.float64] | None:
 
 def _ranges(file: Any, where: Mapping[str, Any], gates: int) -> npt.NDArray[np.float32]:
     """Return the centres of the gates; `rstart` is in km, and in m since ODIM 2.4."""
-    version = _text(file.attrs.get("Conventions")) + _text(_attributes(file, "what").get("version"))
+    version = text_of(file.attrs.get("Conventions")) + text_of(attributes_of(file, "what").get("version"))
     in_metres = "2_4" in version or "2.4" in version
     start = float(where.get("rstart", 0.0)) * (1 if in_metres else 1000)
     return (start + (np.arange(gates) + 0.5) * float(where["rscale"])).astype(np.float32)
@@ -167,14 +158,14 @@ def _times(file: Any, what: Mapping[str, Any], how: Mapping[str, Any], rays: int
         out[known] = np.rint(middle[known] * 1000).astype(np.int64).astype("datetime64[ms]")
         if known.any():
             return out
-    root = _attributes(file, "what")
+    root = attributes_of(file, "what")
     at = _clock(what.get("startdate"), what.get("starttime"))
     return np.full(rays, _clock(root.get("date"), root.get("time")) if np.isnat(at) else at)
 
 
 def _clock(date: Any, time: Any) -> np.datetime64:
     """Return a date YYYYMMDD and time HHmmSS; second 60, a leap second, is the next minute's first."""
-    day, clock = _text(date), _text(time)
+    day, clock = text_of(date), text_of(time)
     if len(day) != 8 or len(clock) not in (4, 6) or not (day + clock).isdigit():
         return np.datetime64("NaT", "ms")
     hours, minutes, seconds = (int(clock[i : i + 2] or 0) for i in (0, 2, 4))
@@ -190,8 +181,8 @@ def _mode(where: Mapping[str, Any], elevation: npt.NDArray[np.float32]) -> str:
 
 
 def _site(file: Any) -> RadarSite:
-    where, what = _attributes(file, "where"), _attributes(file, "what")
-    pairs = [part.partition(":")[::2] for part in _text(what.get("source")).split(",")]
+    where, what = attributes_of(file, "where"), attributes_of(file, "what")
+    pairs = [part.partition(":")[::2] for part in text_of(what.get("source")).split(",")]
     known = {key.strip().upper(): value.strip() for key, value in pairs if value.strip()}
     code = next((f"{key}:{known[key]}" for key in _PLACE_CODES if key in known), "")
     latitude, longitude, height = (float(np.ravel(where.get(name, np.nan))[0]) for name in ("lat", "lon", "height"))
@@ -199,33 +190,17 @@ def _site(file: Any) -> RadarSite:
 
 
 def _band(file: Any) -> str | None:
-    places = [_attributes(file, "how"), *(_attributes(file[name], "how") for name in _numbered(file, "dataset"))]
+    places = [
+        attributes_of(file, "how"),
+        *(attributes_of(file[name], "how") for name in numbered_groups(file, "dataset")),
+    ]
     waves = [float(np.ravel(how["wavelength"])[0]) for how in places if "wavelength" in how]
     return band_of(_LIGHT_CM_PER_S / waves[0]) if waves and waves[0] > 0 else None
 
 
 def _quantity(part: Any) -> str:
-    return _text(_attributes(part, "what").get("quantity")) or str(part.name).rsplit("/", 1)[-1]
-
-
-def _numbered(group: Any, prefix: str) -> Iterator[str]:
-    """Yield the names `prefix1`, `prefix2`, … of a group in the order of their numbers."""
-    numbers = [name.removeprefix(prefix) for name in group if name.startswith(prefix)]
-    yield from (f"{prefix}{number}" for number in sorted(filter(str.isdigit, numbers), key=int))
-
-
-def _attributes(group: Any, name: str) -> dict[str, Any]:
-    return dict(group[name].attrs) if name in group else {}
+    return text_of(attributes_of(part, "what").get("quantity")) or str(part.name).rsplit("/", 1)[-1]
 
 
 def _is_true(value: Any) -> bool:
-    return _text(value).lower() in ("true", "1")
-
-
-def _text(value: Any) -> str:
-    """Return an attribute as text; it may be bytes, text, or an array of either."""
-    if value is None:
-        return ""
-    first = np.ravel(np.asarray(value))
-    one = first[0] if len(first) else b""
-    return (one.decode("ascii", "replace") if isinstance(one, bytes) else str(one)).strip("\0 ")
+    return text_of(value).lower() in ("true", "1")

@@ -134,7 +134,7 @@ def test_units_are_converted(name: str, units: str, convert: Any, tmp_path: Path
 
 def test_unknown_units_are_refused(tmp_path: Path) -> None:
     path = save(dualpol(FIELDS, LEVELS, kdp="parsec"), tmp_path / "a.nc")
-    with pytest.raises(BadInput, match="kdp in units 'parsec'"):
+    with pytest.raises(BadInput, match="KDP in units 'parsec'"):
         open_source(path, _settings())
 
 

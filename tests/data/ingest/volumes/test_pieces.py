@@ -12,7 +12,7 @@ from polarcast.data.ingest.run import IngestSettings, ingest
 from polarcast.data.ingest.volumes.frame import VolumeSettings
 from polarcast.data.ingest.volumes.gridding import Grid
 from polarcast.data.ingest.volumes.pieces import Header, SweepHeader, grouped
-from polarcast.data.ingest.volumes.volume import RadarSite
+from polarcast.data.ingest.volumes.volume import RadarSite, find_names
 from polarcast.data.notes import event_notes
 from tests.support.polar_files import Rays, code_of, write_odim_rays
 
@@ -113,4 +113,5 @@ def test_real_pieces_are_joined(folder: str, volumes: int, fields: tuple[str, ..
     assert len(groups) == volumes
     assert sorted(i for group in groups for i in group) == list(range(len(files)))
     for group in groups:
-        assert {field for i in group for sweep in headers[i].sweeps for field in sweep.fields} == set(fields)
+        moments = {name for i in group for sweep in headers[i].sweeps for name in sweep.moments}
+        assert set(find_names(sorted(moments))) == set(fields)
