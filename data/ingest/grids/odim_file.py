@@ -15,9 +15,9 @@ from polarcast.data.ingest.grids.frames import Layers
 from polarcast.data.ingest.grids.geometry import Geometry
 from polarcast.data.ingest.grids.part import Channel, Part
 from polarcast.data.ingest.grids.settings import SOUTH_FIRST, GridSettings
-from polarcast.data.ingest.grids.times import from_text
+from polarcast.data.ingest.grids.times import plausible
 from polarcast.data.ingest.grids.values import decoding_of
-from polarcast.data.ingest.odim import attributes_of, numbered_groups, text_of
+from polarcast.data.ingest.odim import attributes_of, clock, coding_of, merged, number_of, numbered_groups, text_of
 
 OBJECTS = ("COMP", "IMAGE")
 """Objects that are read as gridded sequences."""
@@ -78,11 +78,7 @@ def open_odim(path: Path, settings: GridSettings) -> Part:
             raise BadInput(f"{quantity} has the shape {image.shape}", path, "give images of rows and columns")
         geometry, note = _geometry(levels["where"], image.shape, settings, path)
         what = levels["what"]
-        attributes = {"scale_factor": what.get("gain", 1.0), "add_offset": what.get("offset", 0.0)}
-        nodata, undetect = what.get("nodata"), what.get("undetect")
-        if nodata is not None:
-            attributes["_FillValue"] = nodata
-        no_echo = () if undetect is None or undetect == nodata else (undetect,)
+        attributes, no_echo = _coding(what, image.dtype, settings, path)
         decoding, units = decoding_of(
             "", _units(quantity, what, path), attributes, settings, path, named_rain=True, no_echo=no_echo
         )
@@ -95,13 +91,28 @@ def open_odim(path: Path, settings: GridSettings) -> Part:
     )  # fmt: skip
 
 
+def _coding(
+    what: Mapping[str, Any], dtype: np.dtype[Any], settings: GridSettings, path: Path
+) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """Return CF attributes of an image, and its code for no echo; one code for both is no data."""
+    given = {"gain": settings.scale, "offset": settings.offset}
+    try:
+        coding = coding_of({**what, **{name: value for name, value in given.items() if value is not None}}, dtype)
+    except BadInput as error:
+        raise BadInput(error.what, path, "give them: --scale 0.5 --offset -32") from None
+    attributes = {"scale_factor": coding.gain, "add_offset": coding.offset}
+    if coding.nodata is not None:
+        attributes["_FillValue"] = coding.nodata
+    return attributes, () if coding.undetect is None or coding.has_one_code else (coding.undetect,)
+
+
 def _image(file: Any, settings: GridSettings, path: Path) -> tuple[str, str, dict[str, dict[str, Any]]]:
     """Return the place of the image, its quantity, and its attributes with those of the levels above."""
     found: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {}
     for group in numbered_groups(file, "dataset"):
         for part in numbered_groups(file[group], "data"):
             places = [file, file[group], file[group][part]]
-            levels = {kind: _merged(places, kind) for kind in ("what", "where")}
+            levels = {kind: merged(places, kind) for kind in ("what", "where")}
             quantity = text_of(levels["what"].get("quantity")).upper()
             if "data" in file[group][part] and quantity not in found:
                 found[quantity] = f"{group}/{part}/data", levels
@@ -136,9 +147,13 @@ def _geometry(
 
 
 def _corner(where: Mapping[str, Any], key: str, path: Path) -> float:
-    if key not in where:
+    try:
+        value = number_of(where, key)
+    except BadInput as error:
+        raise error.at(path) from None
+    if value is None:
         raise BadInput(f"no where/{key}", path, "give the spacing: --spacing-km 1")
-    return float(np.ravel(where[key])[0])
+    return value
 
 
 def _units(quantity: str, what: Mapping[str, Any], path: Path) -> str:
@@ -146,22 +161,16 @@ def _units(quantity: str, what: Mapping[str, Any], path: Path) -> str:
         return "mm/h"
     if quantity != _ACCUMULATION:
         return "dBZ" if quantity in _REFLECTIVITY else ""
-    start, end = (from_text(np.array([_stamp(what, side)]), path)[0] for side in ("start", "end"))
+    start, end = (clock(what.get(f"{side}date"), what.get(f"{side}time")) for side in ("start", "end"))
     minutes = (end - start) / np.timedelta64(60, "s")
     return f"mm per {minutes:g} min" if minutes > 0 else "mm"
 
 
 def _time(root: Mapping[str, Any], what: Mapping[str, Any], path: Path) -> Times:
     """Return the nominal time of the product; else the start of its data."""
-    text = text_of(root.get("date")) + text_of(root.get("time")) or _stamp(what, "start")
-    if len(text) not in (12, 14) or not text.isdigit():
+    nominal, start = clock(root.get("date"), root.get("time")), clock(what.get("startdate"), what.get("starttime"))
+    time = start if np.isnat(nominal) else nominal
+    if np.isnat(time):
+        text = text_of(root.get("date")) + text_of(root.get("time"))
         raise BadInput(f"what/date and what/time are {shown(text)}", path, "write YYYYMMDD and HHmmss in UTC")
-    return from_text(np.array([text]), path)
-
-
-def _stamp(what: Mapping[str, Any], side: str) -> str:
-    return text_of(what.get(f"{side}date")) + text_of(what.get(f"{side}time"))
-
-
-def _merged(places: Sequence[Any], kind: str) -> dict[str, Any]:
-    return {key: value for place in places for key, value in attributes_of(place, kind).items()}
+    return plausible(np.array([time]))

@@ -1,20 +1,27 @@
 """Join volumes that networks deliver in pieces: a sweep or a moment in each file."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
+from polarcast.data.ingest.volumes.alignment import SAME_ANGLE_DEG, with_joined_moments
 from polarcast.data.ingest.volumes.readers.raw import RawSweep, RawVolume
-from polarcast.data.ingest.volumes.site import is_same_radar
+from polarcast.data.ingest.volumes.site import is_place, is_same_radar
 from polarcast.data.ingest.volumes.volume import RadarSite
 
 LONGEST_VOLUME_MINUTES = 12.0
 LONGEST_PAUSE_MINUTES = 5.0
 """Pieces with a longer pause between them are of two volumes."""
-SAME_ANGLE_DEG = 0.15
-"""Sweeps of one volume with fields in several files have elevations that differ by less."""
+_SECOND_CUT = np.timedelta64(60, "s")
+"""A second cut at an elevation, such as the Doppler scan after the surveillance scan, starts within it."""
+_OTHER_TASK = np.timedelta64(5, "m")
+"""Single sweeps of another task, such as one for precipitation near the ground, are between those of a volume."""
+_NOMINAL_PAUSE = np.timedelta64(60, "s")
+"""Nominal times that are rounded to minutes are of one volume; those of two volumes are farther apart."""
+_OTHER_SCAN = 1.2
+"""Cuts whose numbers of rays or gates, or their spacing, have a larger ratio are of two scans."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,8 @@ class SweepHeader:
         gate_m: Spacing of the gates.
         start: Time of its first ray, UTC.
         moments: Units by name in the file, of the fields with values.
-        flaw: Why the file says that it must not be used.
+        flaw: Why the file says that it, or some of its fields, must not be used.
+        task: Name of the scan in the radar's schedule.
     """
 
     elevation_deg: float
@@ -39,6 +47,34 @@ class SweepHeader:
     start: np.datetime64
     moments: dict[str, str]
     flaw: str = ""
+    task: str = ""
+
+    def repeats(self, other: "SweepHeader", *, is_next: bool, is_single: bool) -> bool:
+        """Whether the sweep has a field of another one again, as the next volume has.
+
+        Args:
+            other: An earlier sweep of the same radar.
+            is_next: Whether the antenna was at no other elevation in between.
+            is_single: Whether it is the only sweep of its file.
+        """
+        if not self._is_at_elevation_of(other) or not self.moments.keys() & other.moments.keys():
+            return False
+        between = abs(self.start - other.start)
+        if is_single and self.task and other.task and self.task != other.task:
+            return not between < _OTHER_TASK
+        return not (between <= _SECOND_CUT and (is_next or self._is_of_other_scan(other)))
+
+    def is_copy_of(self, other: "SweepHeader") -> bool:
+        """Whether another sweep of the same scan has all its fields."""
+        is_of_scan = self._is_at_elevation_of(other) and not self._is_of_other_scan(other)
+        return is_of_scan and self.moments.keys() <= other.moments.keys()
+
+    def _is_at_elevation_of(self, other: "SweepHeader") -> bool:
+        return abs(self.elevation_deg - other.elevation_deg) < SAME_ANGLE_DEG
+
+    def _is_of_other_scan(self, other: "SweepHeader") -> bool:
+        pairs = ((self.rays, other.rays), (self.gates, other.gates), (self.gate_m, other.gate_m))
+        return self.task != other.task or any(max(pair) > _OTHER_SCAN * min(pair) for pair in pairs)
 
 
 @dataclass(frozen=True)
@@ -62,15 +98,12 @@ class Header:
         return min(known, default=np.datetime64("NaT", "s"))
 
     @property
-    def parts(self) -> list[tuple[float, str]]:
-        """Elevation and name of each field of each sweep."""
-        return [(sweep.elevation_deg, name) for sweep in self.sweeps for name in sweep.moments]
+    def elevations(self) -> set[float]:
+        """Known elevations of the sweeps in degrees."""
+        return {sweep.elevation_deg for sweep in self.sweeps if np.isfinite(sweep.elevation_deg)}
 
 
 def _header_of(sweep: RawSweep) -> SweepHeader:
-    known = sweep.time[~np.isnat(sweep.time)]
-    middle = np.sort(known)[len(known) // 2] if len(known) else np.datetime64("NaT", "s")
-    near = known[np.abs(known - middle) <= np.timedelta64(1, "h")]
     steps = np.diff(sweep.range_m)
     return SweepHeader(
         elevation_deg=round(sweep.elevation, 2),
@@ -78,9 +111,10 @@ def _header_of(sweep: RawSweep) -> SweepHeader:
         rays=len(sweep.azimuth_deg),
         gates=len(sweep.range_m),
         gate_m=float(steps.mean()) if len(steps) else 0.0,
-        start=near.min().astype("datetime64[s]") if len(near) else middle,
+        start=sweep.start.astype("datetime64[s]"),
         moments={name: moment.units for name, moment in sweep.moments.items()},
-        flaw=sweep.flaw,
+        flaw="; ".join(filter(None, [sweep.flaw, *(f"{name}: {why}" for name, why in sweep.unusable.items())])),
+        task=sweep.task,
     )
 
 
@@ -88,7 +122,8 @@ def grouped(headers: Sequence[Header]) -> list[list[int]]:
     """Return the positions of the files that form each volume, in the order of their times.
 
     Files of one radar are joined while they add sweeps or fields. A field that is there at its elevation already, a
-    pause, or too long a time starts the next volume; so does every file that holds a volume.
+    pause, or too long a time starts the next volume; so does every file that holds a volume. A second cut of a minute
+    at most is of the same volume. Files of one time stay together: all files of a volume may have its nominal time.
     """
     radars: list[list[int]] = []
     for i in range(len(headers)):
@@ -98,59 +133,71 @@ def grouped(headers: Sequence[Header]) -> list[list[int]]:
 
 
 def _in_time(radar: Sequence[int], headers: Sequence[Header]) -> Iterator[list[int]]:
-    ordered = sorted(radar, key=lambda i: (headers[i].start, i))
-    group: list[int] = []
-    for before, i in pairwise([ordered[0], *ordered]):
-        if group and not _belongs(headers[i], [headers[k] for k in group], headers[before].start):
-            yield group
+    group: list[list[int]] = []
+    for files in _of_one_time(radar, headers):
+        if group and not _belong([headers[i] for i in files], [[headers[k] for k in part] for part in group]):
+            yield [i for part in group for i in part]
             group = []
-        group.append(i)
-    yield group
+        group.append(files)
+    yield [i for part in group for i in part]
 
 
-def _belongs(header: Header, group: Sequence[Header], before: np.datetime64) -> bool:
+def _of_one_time(radar: Sequence[int], headers: Sequence[Header]) -> Iterator[list[int]]:
+    """Yield the files of each start, in order; copies of a volume, and files without a time, one by one."""
+    starts = {i: headers[i].start for i in radar}
+    ordered = sorted(radar, key=lambda i: (bool(np.isnat(starts[i])), starts[i].astype(np.int64), headers[i].kind, i))
+    for _, of_one_time in groupby(ordered, key=lambda i: (starts[i].astype(np.int64), headers[i].kind)):
+        together: list[int] = []
+        for i in of_one_time:
+            if together and (np.isnat(starts[i]) or _is_copy(headers[i], [headers[k] for k in together])):
+                yield together
+                together = []
+            together.append(i)
+        yield together
+
+
+def _is_copy(header: Header, others: Sequence[Header]) -> bool:
+    """Whether a file holds several elevations, all of which others have with the same fields."""
+    there = [sweep for other in others for sweep in other.sweeps]
+    are_there = (any(sweep.is_copy_of(other) for other in there) for sweep in header.sweeps)
+    return len(header.elevations) > 1 and all(are_there)
+
+
+def _belong(files: Sequence[Header], group: Sequence[Sequence[Header]]) -> bool:
+    """Whether files of one time are of the volume whose files, by their times, come before."""
     minutes = np.timedelta64(1, "m")
-    if np.isnat(header.start) or np.isnat(before) or header.kind != group[0].kind:
+    start, before, first = files[0].start, group[-1][0].start, group[0][0].start
+    if np.isnat(start) or np.isnat(before) or files[0].kind != group[0][0].kind:
         return False
-    if (header.start - before) / minutes > LONGEST_PAUSE_MINUTES:
+    are_nominal = _have_nominal_time(files) and _have_nominal_time(group[-1])
+    if (start - before) / minutes > LONGEST_PAUSE_MINUTES or (are_nominal and start - before > _NOMINAL_PAUSE):
         return False
-    if (header.start - group[0].start) / minutes > LONGEST_VOLUME_MINUTES:
+    if (start - first) / minutes > LONGEST_VOLUME_MINUTES:
         return False
-    there = [part for one in group for part in one.parts]
+    is_cut = _are_at_one_elevation([*files, *group[-1]])
     return not any(
-        name == other and abs(elevation - angle) < SAME_ANGLE_DEG
-        for elevation, name in header.parts
-        for angle, other in there
+        sweep.repeats(other, is_next=is_cut and earlier is group[-1], is_single=len(file.sweeps) == 1)
+        for file in files
+        for sweep in file.sweeps
+        for earlier in group
+        for one in earlier
+        for other in one.sweeps
     )
+
+
+def _are_at_one_elevation(files: Sequence[Header]) -> bool:
+    elevations = [elevation for file in files for elevation in file.elevations]
+    return max(elevations, default=0.0) - min(elevations, default=0.0) < SAME_ANGLE_DEG
+
+
+def _have_nominal_time(files: Sequence[Header]) -> bool:
+    """Whether files of one start have other elevations, which an antenna can't have at once."""
+    return any(file.elevations and files[0].elevations and not file.elevations & files[0].elevations for file in files)
 
 
 def joined(raws: Sequence[RawVolume]) -> RawVolume:
     """Return the sweeps of files that form one volume; fields of one sweep in several files become one sweep."""
-    first = raws[0]
-    sweeps: list[RawSweep] = []
-    for sweep in (sweep for raw in raws for sweep in raw.sweeps):
-        same = next((n for n, other in enumerate(sweeps) if _is_same_sweep(other, sweep)), None)
-        if same is None:
-            sweeps.append(sweep)
-        else:
-            sweeps[same] = replace(
-                sweeps[same], moments={**sweeps[same].moments, **_turned(sweep, sweeps[same]).moments}
-            )
+    site = next((raw.site for raw in raws if is_place(raw.site)), raws[0].site)
     band = next((raw.band for raw in raws if raw.band), None)
-    return RawVolume(first.kind, first.site, tuple(sweeps), band)
-
-
-def _is_same_sweep(first: RawSweep, second: RawSweep) -> bool:
-    """Whether two sweeps are one with its fields in two files: of one geometry, and without a common field."""
-    return (
-        abs(first.elevation - second.elevation) < SAME_ANGLE_DEG
-        and len(first.azimuth_deg) == len(second.azimuth_deg)
-        and np.array_equal(first.range_m, second.range_m)
-        and not set(first.moments) & set(second.moments)
-    )
-
-
-def _turned(sweep: RawSweep, like: RawSweep) -> RawSweep:
-    """Return the sweep with its rays in the order of another one, by azimuth."""
-    rank = np.argsort(np.argsort(like.azimuth_deg, kind="stable"), kind="stable")
-    return sweep.with_rays(np.argsort(sweep.azimuth_deg, kind="stable")[rank])
+    sweeps = with_joined_moments([sweep for raw in raws for sweep in raw.sweeps])
+    return RawVolume(raws[0].kind, site, tuple(sweeps), band)

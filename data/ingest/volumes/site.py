@@ -59,10 +59,13 @@ def distance_km(first: RadarSite, second: RadarSite) -> float:
 
 
 def is_same_radar(first: RadarSite, second: RadarSite) -> bool:
-    """Whether two files are of one radar: of one place, and not of two stations.
+    """Whether two files are of one radar: of one place, or both without one, and not of two stations.
 
-    Files of one radar may name it in different systems, such as NOD:behel and WMO:06475.
+    Files of one radar may name it in different systems, such as NOD:behel and WMO:06475, or in other letters.
     """
-    (kind, code), (other_kind, other_code) = (site.code.rpartition(":")[::2] for site in (first, second))
+    (kind, code), (other_kind, other_code) = (
+        "".join(site.code.casefold().split()).rpartition(":")[::2] for site in (first, second)
+    )
     are_two = bool(code and other_code) and kind == other_kind and code != other_code
-    return distance_km(first, second) <= SAME_RADAR_KM and not are_two
+    is_near = distance_km(first, second) <= SAME_RADAR_KM or not (is_place(first) or is_place(second))
+    return is_near and not are_two

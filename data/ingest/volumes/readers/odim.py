@@ -4,7 +4,9 @@ The file is read with h5py: codes are compared as stored, and the azimuths follo
 them. xradar 0.12 turns sweeps that rotate counter-clockwise, ignores `how/astart`, and decodes before it compares.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.cf_values import equals_code
-from polarcast.data.ingest.odim import attributes_of, numbered_groups, text_of
+from polarcast.data.ingest.odim import attributes_of, coding_of, merged, number_of, numbered_groups, text_of
+from polarcast.data.ingest.volumes.alignment import on_one_table, with_joined_moments
+from polarcast.data.ingest.volumes.readers.odim_rays import azimuths_of, elevations_of, mode_of, ranges_of, times_of
 from polarcast.data.ingest.volumes.readers.raw import Moment, RawSweep, RawVolume
-from polarcast.data.ingest.volumes.volume import RadarSite, band_of
+from polarcast.data.ingest.volumes.volume import Mask, RadarSite, band_of
 
 KIND = "ODIM HDF5"
 VOLUMES = ("PVOL", "SCAN")
@@ -27,10 +31,11 @@ OBJECTS = {
 }  # fmt: skip
 """Objects of the model (ODIM 2.4, table 2)."""
 _LIGHT_CM_PER_S = 29.979e9
-_EARLIEST_S = 3.2e8
-"""1980: earlier times of rays are counted from the start of the scan, or not set."""
 _PLACE_CODES = ("NOD", "WMO", "WIGOS", "RAD", "PLC", "STN", "CMT")
 """Identifiers in `what/source`, the most reliable first."""
+_COORDINATE = re.compile(r"([+-]?\d+(?:\.\d*)?)\s*(?:[°\ufffd]|deg\w*|m)?\s*([NSEW]?)", re.IGNORECASE)
+_GIVE_VOLUMES = "give polar volumes (PVOL) or scans"
+_MALFUNCTION = "malfunction of the radar (how/malfunc)"
 
 
 def object_of(path: Path) -> str | None:
@@ -44,140 +49,126 @@ def object_of(path: Path) -> str | None:
 def read_odim(path: Path) -> RawVolume:
     """Read the sweeps of an ODIM file.
 
+    Fields of one sweep may be in several datasets, and may have other gates than the first field. An object with a name
+    of its own, as some networks write, is read if its datasets have an elevation.
+
     Raises:
-        BadInput: The file contains another object than a polar volume or scan, such as a composite.
+        BadInput: The file contains another object than a polar volume or scan, such as a composite, or no sweep. Also
+            if the angles of the rays or the start of the gates are not clear.
     """
     import h5py
 
     with h5py.File(path) as file:
-        what = attributes_of(file, "what")
-        name = text_of(what.get("object")).upper()
-        if name not in VOLUMES:
-            called = OBJECTS.get(name, "unknown object")
-            raise BadInput(f"an ODIM {called} ({name}) is not supported", path, "give polar volumes (PVOL) or scans")
-        sweeps = tuple(_sweep(file, group) for group in numbered_groups(file, "dataset"))
-        return RawVolume(KIND, _site(file), sweeps, _band(file))
+        name = text_of(attributes_of(file, "what").get("object")).upper()
+        groups = [file[group] for group in numbered_groups(file, "dataset")]
+        if name in OBJECTS and name not in VOLUMES:
+            raise BadInput(f"an ODIM {OBJECTS[name]} ({name}) is not supported", path, _GIVE_VOLUMES)
+        if name not in OBJECTS and not any("elangle" in attributes_of(group, "where") for group in groups):
+            raise BadInput(f"an ODIM unknown object ({name}) is not supported", path, _GIVE_VOLUMES)
+        if not groups:
+            raise BadInput(f"an ODIM {OBJECTS[name]} without sweeps (no dataset1)", path, "leave the file out")
+        fields = [_fields(file, group) for group in groups]
+        telling = {n for one in fields for field in one for n, m in field.sweep.moments.items() if m.has_no_echo}
+        sweeps = [
+            _sweep(merged([file, group], "how"), [field.told(telling) for field in one])
+            for group, one in zip(groups, fields, strict=True)
+        ]
+        return RawVolume(KIND, _site(file), tuple(with_joined_moments(sweeps)), _band(file))
 
 
-def _sweep(file: Any, name: str) -> RawSweep:
-    group = file[name]
-    levels = [{**attributes_of(file, kind), **attributes_of(group, kind)} for kind in ("what", "where", "how")]
-    what, where, how = levels
-    parts = [group[part] for part in numbered_groups(group, "data") if "data" in group[part]]
-    if not parts:
-        raise BadInput(f"{name} has no data", fix="copy it again from its source")
-    rays, gates = parts[0]["data"].shape
-    intact = [part for part in parts if not _is_true(attributes_of(part, "how").get("malfunc"))]
-    moments = {_quantity(part): _moment(part) for part in intact}
-    elevation = _elevations(where, how, rays)
-    flaw = "malfunction of the radar (how/malfunc)" if _is_true(how.get("malfunc")) or not intact else ""
-    return RawSweep(
-        elevation, _azimuths(where, how, rays), _ranges(file, where, gates), _times(file, what, how, rays), moments,
-        mode=_mode(where, elevation), flaw=flaw,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class _Field:
+    """A sweep with one field, or without it if it can't be used.
 
-
-def _moment(part: Any) -> Moment:
-    """Decode one `dataN` group; `nodata` is unseen, `undetect` is no echo."""
-    what, raw = attributes_of(part, "what"), np.asarray(part["data"][()])
-    gain, offset = float(what.get("gain", 1.0)), float(what.get("offset", 0.0))
-    unseen, undetected = (equals_code(raw, what.get(name)) for name in ("nodata", "undetect"))
-    values = (raw.astype(np.float64) * gain + offset).astype(np.float32)
-    values[unseen | undetected | ~np.isfinite(values)] = np.nan
-    one_code = bool((unseen & undetected).any())
-    return Moment(values, unseen=None if one_code else unseen, has_no_echo=not one_code and bool(undetected.any()))
-
-
-def _azimuths(where: Mapping[str, Any], how: Mapping[str, Any], rays: int) -> npt.NDArray[np.float32]:
-    """Return the azimuth of the centre of each ray, by the most exact of the ways in which the file gives them.
-
-    Start and stop angles give the middle of the arc between them, whichever way the antenna turns. Otherwise rays are
-    even, from `how/astart` (ODIM 2.2, table 8), from `where/startaz` to `stopaz`, or from north.
+    Attributes:
+        sweep: The sweep.
+        undeclared: (a, r), gates with NaN that the file does not declare.
     """
-    starts, stops = (_per_ray(how.get(name), rays) for name in ("startazA", "stopazA"))
-    if starts is None and "azangles" in how:
-        starts, stops = _pairs(text_of(how["azangles"]), rays)
-    if starts is not None:
-        following = np.roll(starts, -1) if stops is None else stops
-        return np.mod(starts + _arc(starts, following) / 2, 360).astype(np.float32)
-    if unread := next((name for name in ("startazA", "stopazA", "azangles") if name in how), None):
-        raise BadInput(f"angles of the rays in a form that is not known (how/{unread})", fix="write one for each ray")
-    first, last = 0.0, 360.0
-    if "astart" in how:
-        first = float(np.ravel(how["astart"])[0])
-        last = first + 360
-    elif "startaz" in where and "stopaz" in where:
-        first = float(where["startaz"])
-        last = first + ((float(where["stopaz"]) - first) % 360 or 360)
-    return np.mod(first + (np.arange(rays) + 0.5) * (last - first) / rays, 360).astype(np.float32)
+
+    sweep: RawSweep
+    undeclared: Mask | None = None
+
+    def told(self, telling: Collection[str]) -> RawSweep:
+        """Return the sweep; NaN that is not declared is unseen in the fields that tell no echo by a code."""
+        if self.undeclared is None:
+            return self.sweep
+        moments = {
+            name: replace(moment, unseen=self.undeclared if moment.unseen is None else moment.unseen | self.undeclared)
+            for name, moment in self.sweep.moments.items()
+            if name in telling
+        }
+        return replace(self.sweep, moments={**self.sweep.moments, **moments})
 
 
-def _pairs(text: str, rays: int) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:
-    """Return start and stop angles of `0:1,1:2,…` (ODIM 2.0), (a,) each; None if there is not one pair for each ray."""
-    pairs = [pair.partition(":")[::2] for pair in text.split(",") if pair.strip()]
+def _sweep(how: Mapping[str, Any], fields: Sequence[RawSweep]) -> RawSweep:
+    """Return the sweep of the fields of a dataset."""
+    table = on_one_table(fields)
+    if not fields:
+        return replace(table, flaw="no data in the dataset")
+    is_broken = not table.moments and set(table.unusable.values()) == {_MALFUNCTION}
+    return replace(table, flaw=_MALFUNCTION if _is_true(how.get("malfunc")) or is_broken else table.flaw)
+
+
+def _fields(file: Any, group: Any) -> list[_Field]:
+    parts = [group[part] for part in numbered_groups(group, "data")]
+    return [_field(file, group, part) for part in parts if hasattr(part.get("data"), "ndim")]
+
+
+def _field(file: Any, group: Any, part: Any) -> _Field:
+    """Read one `dataN` group."""
+    levels = [file, group, part]
+    what, where, how = (merged(levels, kind) for kind in ("what", "where", "how"))
+    stored = part["data"]
+    name = text_of(what.get("quantity")).upper() or str(part.name).rsplit("/", 1)[-1]
+    if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+        return _Field(on_one_table([], {name: f"no table of numbers, {stored.dtype} of the shape {stored.shape}"}))
+    rays, gates = _shape_of(stored, where)
+    elevation, ranges = elevations_of(where, how, rays), ranges_of(file, where, gates)
+    sweep = RawSweep(
+        elevation, azimuths_of({**where, **how}, rays), ranges, times_of(file, what, how, rays), {},
+        mode=mode_of(what, where, how, elevation), flaw=_flaw(elevation, ranges), task=text_of(how.get("task")),
+    )  # fmt: skip
+    if _is_true(attributes_of(part, "how").get("malfunc")):
+        return _Field(replace(sweep, unusable={name: _MALFUNCTION}))
     try:
-        starts, stops = (np.array([float(pair[side]) for pair in pairs]) for side in (0, 1))
-    except ValueError:
-        return None, None
-    return (starts, stops) if len(starts) == rays else (None, None)
+        moment, undeclared = _moment(np.asarray(stored[()]), what)
+    except BadInput as error:
+        return _Field(replace(sweep, unusable={name: error.what}))
+    return _Field(replace(sweep, moments={name: moment}), undeclared if undeclared.any() else None)
 
 
-def _arc(starts: npt.NDArray[np.float64], stops: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the shortest arc from starts to stops in degrees, −180 to 180."""
-    return (stops - starts + 180) % 360 - 180
+def _shape_of(stored: Any, where: Mapping[str, Any]) -> tuple[int, int]:
+    """Return rays and gates. Raises BadInput for a table whose sides are exchanged."""
+    rays, gates = stored.shape
+    if rays != gates and (number_of(where, "nrays"), number_of(where, "nbins")) == (gates, rays):
+        raise BadInput(f"a table of {rays} × {gates} for {gates} rays and {rays} gates", fix="write a row for each ray")
+    return rays, gates
 
 
-def _elevations(where: Mapping[str, Any], how: Mapping[str, Any], rays: int) -> npt.NDArray[np.float32]:
-    starts, stops = (_per_ray(how.get(name), rays) for name in ("startelA", "stopelA"))
-    each = (starts + stops) / 2 if starts is not None and stops is not None else _per_ray(how.get("elangles"), rays)
-    fixed = float(np.ravel(where.get("elangle", np.nan))[0])
-    return np.full(rays, fixed, np.float32) if each is None else each.astype(np.float32)
+def _flaw(elevation: npt.NDArray[np.float32], ranges: npt.NDArray[np.float32]) -> str:
+    if not np.isfinite(elevation).any():
+        return "no elevation (where/elangle)"
+    return "" if np.isfinite(ranges).all() else "no spacing of the gates (where/rscale)"
 
 
-def _per_ray(values: Any, rays: int) -> npt.NDArray[np.float64] | None:
-    """Return an attribute with one number a ray; None if it is missing or has another form."""
-    array = np.ravel(np.asarray(values))
-    return array.astype(np.float64) if array.dtype.kind in "fiu" and len(array) == rays else None
+def _moment(stored: npt.NDArray[Any], what: Mapping[str, Any]) -> tuple[Moment, Mask]:
+    """Decode stored values: `nodata` is unseen, `undetect` is no echo.
 
+    Returns:
+        The field, and the gates (a, r) with NaN that is neither. If both have one code, NaN beside it is unseen, and
+        the code is no echo.
 
-def _ranges(file: Any, where: Mapping[str, Any], gates: int) -> npt.NDArray[np.float32]:
-    """Return the centres of the gates; `rstart` is in km, and in m since ODIM 2.4."""
-    version = text_of(file.attrs.get("Conventions")) + text_of(attributes_of(file, "what").get("version"))
-    in_metres = "2_4" in version or "2.4" in version
-    start = float(where.get("rstart", 0.0)) * (1 if in_metres else 1000)
-    return (start + (np.arange(gates) + 0.5) * float(where["rscale"])).astype(np.float32)
-
-
-def _times(file: Any, what: Mapping[str, Any], how: Mapping[str, Any], rays: int) -> npt.NDArray[np.datetime64]:
-    """Return the time of each ray: of the rays if the file has it, else of the scan, else of the file."""
-    starts, stops = (_per_ray(how.get(name), rays) for name in ("startazT", "stopazT"))
-    if starts is not None:
-        middle = starts if stops is None else (starts + stops) / 2
-        known = np.isfinite(middle) & (middle > _EARLIEST_S) & (middle < 1e11)
-        out = np.full(rays, np.datetime64("NaT"), "datetime64[ms]")
-        out[known] = np.rint(middle[known] * 1000).astype(np.int64).astype("datetime64[ms]")
-        if known.any():
-            return out
-    root = attributes_of(file, "what")
-    at = _clock(what.get("startdate"), what.get("starttime"))
-    return np.full(rays, _clock(root.get("date"), root.get("time")) if np.isnat(at) else at)
-
-
-def _clock(date: Any, time: Any) -> np.datetime64:
-    """Return a date YYYYMMDD and time HHmmSS; second 60, a leap second, is the next minute's first."""
-    day, clock = text_of(date), text_of(time)
-    if len(day) != 8 or len(clock) not in (4, 6) or not (day + clock).isdigit():
-        return np.datetime64("NaT", "ms")
-    hours, minutes, seconds = (int(clock[i : i + 2] or 0) for i in (0, 2, 4))
-    start = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}", "ms")
-    return start + np.timedelta64(3600 * hours + 60 * minutes + seconds, "s")
-
-
-def _mode(where: Mapping[str, Any], elevation: npt.NDArray[np.float32]) -> str:
-    """Return the scan mode: RHIs are named by their azimuth, and a birdbath looks up."""
-    if "az_angle" in where or "azangle" in where:
-        return "rhi"
-    return "vertical_pointing" if np.nanmedian(elevation) > 85 else "azimuth_surveillance"
+    Raises:
+        BadInput: See `coding_of`.
+    """
+    coding = coding_of(what, stored.dtype)
+    unseen, undetected = (equals_code(stored, code) for code in (coding.nodata, coding.undetect))
+    values = (stored.astype(np.float64) * coding.gain + coding.offset).astype(np.float32)
+    values[unseen | undetected | ~np.isfinite(values)] = np.nan
+    undeclared = np.isnan(stored) & ~unseen & ~undetected
+    if not (unseen & undetected).any():
+        return Moment(values, unseen=unseen, has_no_echo=bool(undetected.any())), undeclared
+    return Moment(values, has_no_echo=bool(undeclared.any())), undeclared
 
 
 def _site(file: Any) -> RadarSite:
@@ -185,21 +176,26 @@ def _site(file: Any) -> RadarSite:
     pairs = [part.partition(":")[::2] for part in text_of(what.get("source")).split(",")]
     known = {key.strip().upper(): value.strip() for key, value in pairs if value.strip()}
     code = next((f"{key}:{known[key]}" for key in _PLACE_CODES if key in known), "")
-    latitude, longitude, height = (float(np.ravel(where.get(name, np.nan))[0]) for name in ("lat", "lon", "height"))
+    latitude, longitude, height = (_coordinate(where.get(name)) for name in ("lat", "lon", "height"))
     return RadarSite(latitude, longitude, height, code)
 
 
+def _coordinate(value: Any) -> float:
+    """Return a coordinate, which may be text such as `50.0 N`; NaN if it is none."""
+    text = text_of(value)
+    if found := _COORDINATE.fullmatch(text):
+        return float(found[1]) * (-1 if found[2].upper() in ("S", "W") else 1)
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
 def _band(file: Any) -> str | None:
-    places = [
-        attributes_of(file, "how"),
-        *(attributes_of(file[name], "how") for name in numbered_groups(file, "dataset")),
-    ]
-    waves = [float(np.ravel(how["wavelength"])[0]) for how in places if "wavelength" in how]
-    return band_of(_LIGHT_CM_PER_S / waves[0]) if waves and waves[0] > 0 else None
-
-
-def _quantity(part: Any) -> str:
-    return text_of(attributes_of(part, "what").get("quantity")) or str(part.name).rsplit("/", 1)[-1]
+    places = [file, *(file[name] for name in numbered_groups(file, "dataset"))]
+    waves = [_coordinate(attributes_of(place, "how").get("wavelength")) for place in places]
+    known = [wave for wave in waves if wave > 0]
+    return band_of(_LIGHT_CM_PER_S / known[0]) if known else None
 
 
 def _is_true(value: Any) -> bool:

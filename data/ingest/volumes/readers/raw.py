@@ -49,6 +49,8 @@ class RawSweep:
         mode: Scan mode in lower case; empty if the file does not tell it.
         flaw: Why the sweep must not be used, as the file tells; empty if it may be.
         left_out: Number of rays that the reader left out, by reason.
+        unusable: Fields that the file has and that can't be used, and why.
+        task: Name of the scan in the radar's schedule; empty if the file does not tell it.
     """
 
     elevation_deg: Real
@@ -59,6 +61,8 @@ class RawSweep:
     mode: str = ""
     flaw: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    task: str = ""
 
     @property
     def is_ppi(self) -> bool:
@@ -67,8 +71,18 @@ class RawSweep:
 
     @property
     def elevation(self) -> float:
-        """Elevation in degrees: the median of the rays."""
-        return float(np.nanmedian(self.elevation_deg))
+        """Elevation in degrees: the median of the rays; NaN if none has one."""
+        known = self.elevation_deg[np.isfinite(self.elevation_deg)]
+        return float(np.median(known)) if len(known) else np.nan
+
+    @property
+    def start(self) -> np.datetime64:
+        """Time of the first ray; NaT if none has one. Times an hour from the median are not of the sweep."""
+        known = self.time[~np.isnat(self.time)]
+        if not len(known):
+            return np.datetime64("NaT", "ms")
+        middle = np.sort(known)[len(known) // 2]
+        return np.datetime64(known[np.abs(known - middle) <= np.timedelta64(1, "h")].min())
 
     def with_gates(self, chosen: slice) -> "RawSweep":
         """Return the sweep with the chosen gates."""

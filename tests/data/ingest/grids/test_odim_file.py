@@ -69,6 +69,54 @@ def test_one_code_for_both_is_no_data(tmp_path: Path) -> None:
     np.testing.assert_allclose(values[:, 8:16], -32)
 
 
+def test_nan_for_both_and_nan_that_is_not_declared_are_no_data(tmp_path: Path) -> None:
+    stored = np.where(CODES == 255, np.nan, CODES * 0.5 - 32).astype("f4")
+    missing = {"gain": None, "offset": None}
+    both = whole(composite(tmp_path / "a.h5", stored, nodata=np.nan, undetect=np.nan, **missing))[0]
+    np.testing.assert_array_equal(both, stored)
+    values = whole(composite(tmp_path / "b.h5", stored, nodata=-9999.0, undetect=-32.0, **missing))[0]
+    np.testing.assert_array_equal(values, np.where(CODES == 0, -np.inf, stored))
+
+
+@pytest.mark.parametrize("level", ["what", "dataset1/what"])
+def test_the_coding_may_stand_at_a_higher_level_and_be_text(level: str, tmp_path: Path) -> None:
+    path = composite(tmp_path / "a.h5", gain=None, offset=None, nodata=None, undetect=None)
+    with h5py.File(path, "r+") as file:
+        texts = {"gain": "0.5", "offset": "-32", "nodata": "255.0", "undetect": "0"}
+        _set(file.require_group(level), {name: np.bytes_(text) for name, text in texts.items()})
+    np.testing.assert_array_equal(whole(path), whole(composite(tmp_path / "b.h5")))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gain": None}, "integers without what/gain .* --scale 0.5 --offset -32"),
+        ({"gain": 0.0}, "gain 0 and offset -32"),
+        ({"undetect": np.bytes_("none")}, "undetect is 'none'"),
+    ],
+)
+def test_a_coding_that_is_not_clear_is_asked(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=message):
+        open_source(composite(tmp_path / "a.h5", **change), SMALL)
+
+
+def test_a_coding_that_the_file_lacks_can_be_given(tmp_path: Path) -> None:
+    path = composite(tmp_path / "a.h5", gain=None, offset=None)
+    found = whole(path, GridSettings(scale=0.5, offset=-32.0))
+    np.testing.assert_array_equal(found, whole(composite(tmp_path / "b.h5")))
+
+
+def test_an_invalid_nominal_time_is_replaced_by_that_of_the_data(tmp_path: Path) -> None:
+    path = composite(tmp_path / "a.h5", startdate=np.bytes_("20210704"), starttime=np.bytes_("115500"))
+    with h5py.File(path, "r+") as file:
+        file["what"].attrs["date"] = np.bytes_("20210732")
+    assert open_source(path, SMALL).times.tolist() == [np.datetime64("2021-07-04T11:55:00", "s").tolist()]
+    with h5py.File(path, "r+") as file:
+        file["dataset1/data1/what"].attrs["startdate"] = np.bytes_("unknown")
+    with pytest.raises(BadInput, match=r"what/date and what/time are '20210732120000'"):
+        open_source(path, SMALL)
+
+
 def test_files_of_one_time_each_are_joined(tmp_path: Path) -> None:
     files = [composite(tmp_path / f"{m}.h5", np.roll(CODES, m // 6, axis=0), m) for m in (6, 0, 12)]
     source = open_source(files, SMALL)
