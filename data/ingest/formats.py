@@ -1,16 +1,24 @@
 """Identify radar formats by content, and read files of them into a `Volume`."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, not_installed
 from polarcast.data.ingest.claims import HDF5, NETCDF3, check_claims
 from polarcast.data.ingest.unpack import unpacked
 from polarcast.data.ingest.volumes.assemble import to_volume
 from polarcast.data.ingest.volumes.pieces import joined
 from polarcast.data.ingest.volumes.readers import odim
-from polarcast.data.ingest.volumes.readers.cfradial import CFRADIAL1, CFRADIAL2, SWEEP, read_cfradial1, read_cfradial2
+from polarcast.data.ingest.volumes.readers.cfradial import (
+    CFRADIAL1,
+    CFRADIAL2,
+    SWEEP,
+    has_rays,
+    read_cfradial1,
+    read_cfradial2,
+)
 from polarcast.data.ingest.volumes.readers.library import (
     FURUNO,
     GAMIC,
@@ -33,6 +41,15 @@ _NOT_SUPPORTED = {
 b"BUFR": "BUFR", b"\x04\x00\xa8Z": "CSU-CHILL", b"\x00\x00\x03\xf8": "MDV",
 }  # fmt: skip
 """First bytes of radar formats that are known, and can't be read."""
+_PACKED = {
+    b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard", b"\x1f\x9d": "compress (.Z)", b"\x1f\x8b": "gzip in gzip",
+    b"7z\xbc\xaf": "7z", b"Rar!": "RAR", b"\x04\x22\x4d\x18": "LZ4",
+}  # fmt: skip
+"""First bytes of compressed content that is not unpacked."""
+_TAR, _TAR_AT = b"ustar", 257
+_GRIDDED = {HDF5: "HDF5 or netCDF", **dict.fromkeys(NETCDF3, "netCDF"), b"GRIB": "GRIB"}
+_GRIDDED_SUFFIXES = (".nc", ".nc4", ".cdf")
+_SWEEP_GROUP = re.compile(rf"{SWEEP}_?\d+")
 _CONVERT = "convert it to CfRadial, for example with LROSE RadxConvert"
 
 
@@ -95,7 +112,7 @@ def read_raw(path: Path) -> RawVolume:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 check_claims(plain)
-                return _read(plain, kind)
+                return _with_sweeps(_read(plain, kind), path)
         except BadInput as error:
             raise error.at(path) from None
         except Exception as error:  # a damaged file can raise anything in a decoder
@@ -107,9 +124,15 @@ def _read(path: Path, kind: str) -> RawVolume:
     return readers[kind](path) if kind in readers else read_with_xradar(path, kind)
 
 
+def _with_sweeps(raw: RawVolume, path: Path) -> RawVolume:
+    if not raw.sweeps:
+        raise BadInput("no sweeps", path, "give volumes with at least two elevations")
+    return raw
+
+
 def _unreadable(kind: str, path: Path, error: Exception) -> BadInput:
     if isinstance(error, ImportError):
-        return BadInput(f"{error.name or error} is not installed", path, "pip install 'polarcast[ingest]'")
+        return not_installed(str(error.name or error), path, "ingest")
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
     return BadInput(f"can't be read as {kind} ({reason})", path, "copy it again from its source")
 
@@ -117,10 +140,17 @@ def _unreadable(kind: str, path: Path, error: Exception) -> BadInput:
 def _unknown(plain: Path, path: Path) -> BadInput:
     """Return the error for a file of unknown format, of one that is not supported, or for a damaged file."""
     with plain.open("rb") as stream:
-        head = stream.read(8)
+        head = stream.read(_TAR_AT + len(_TAR))
+    if not head:
+        return BadInput("the file is empty", path, "copy it again from its source")
     for magic, name in _NOT_SUPPORTED.items():
         if head.startswith(magic):
             return BadInput(f"{name} is not supported", path, _CONVERT)
+    for magic, name in _PACKED.items():
+        if head.startswith(magic):
+            return BadInput(f"compressed content ({name})", path, "unpack it, and give what it holds")
+    if head[_TAR_AT:] == _TAR:
+        return BadInput("an archive of files (tar)", path, "unpack it, and give its files")
     if head.startswith((HDF5, *NETCDF3)):
         try:
             _root_of(plain)
@@ -128,7 +158,20 @@ def _unknown(plain: Path, path: Path) -> BadInput:
             return error.at(path)
         except Exception as error:
             return _unreadable("HDF5 or netCDF", path, error)
-    return BadInput("not a radar volume in a known format", path, f"use one of: {', '.join(KNOWN)}")
+    return _no_volume(head, plain, path)
+
+
+def _no_volume(head: bytes, plain: Path, path: Path) -> BadInput:
+    """Return the error for a whole file that is no volume, but may be a gridded sequence."""
+    kind = next((name for magic, name in _GRIDDED.items() if head.startswith(magic)), None)
+    if kind and plain != path:
+        return BadInput(f"packed {kind} that is no radar volume", path, "unpack it, if it is a gridded sequence")
+    known = f"use one of: {', '.join(KNOWN)}"
+    if kind and kind != "GRIB" and path.suffix not in _GRIDDED_SUFFIXES:
+        return BadInput(
+            f"{kind} that is not a radar volume in a known format", path, f"name a sequence .nc, or {known}"
+        )
+    return BadInput("not a radar volume in a known format", path, known)
 
 
 def _format_of_hdf(path: Path) -> str | None:
@@ -143,8 +186,10 @@ def _format_of_hdf(path: Path) -> str | None:
         return ODIM
     if "sweep_start_ray_index" in names:
         return CFRADIAL1
-    is_of_groups = any(name.startswith(SWEEP) for name in names)
-    return CFRADIAL2 if names & {"sweep_group_name", "sweep_fixed_angle"} and is_of_groups else None
+    has_groups = any(_SWEEP_GROUP.fullmatch(name) for name in names)
+    if has_groups and names & {"sweep_group_name", "sweep_fixed_angle"}:
+        return CFRADIAL2
+    return CFRADIAL1 if names >= {"azimuth", "elevation", "range"} and has_rays(path) else None
 
 
 def _root_of(path: Path) -> tuple[str, set[str]]:

@@ -16,6 +16,7 @@ _NAMES = frozenset({"time", "times", "t", "valid_time", "validtime", "datetime",
 _FORECAST = frozenset({"forecast_reference_time", "forecast_period"})
 _LEADS = frozenset({"lead_time", "leadtime", "lead", "lead_times", "forecast_time", "forecast_period", "step", "fcst"})
 _DIGITS = re.compile(r"(\d{4})(\d{2})(\d{2})(\d{2})?(\d{2})?(\d{2})?")
+_UTC = re.compile(r"\s*(?:Etc/)?(?:UTC|GMT|UCT)$", re.IGNORECASE)
 _EARLIEST, _LATEST = np.datetime64("1900-01-01", "s"), np.datetime64("2100-01-01", "s")
 _UNITS_FIX = "write units such as 'minutes since 2020-06-01T12:00:00Z'"
 _TEXT_FIX = "write it in UTC as 2020-06-01T12:00:00"
@@ -52,7 +53,7 @@ def times_of(variable: Any, path: Path) -> Times:
         return plausible(values)
     if "since" in units.lower():
         numbers = decoded(values, variable.attrs)
-        exact = decoded_times(numbers, units, str(variable.attrs.get("calendar", "")), path)
+        exact = decoded_times(numbers, units, str(variable.attrs.get("calendar", "")), path, values.dtype)
         return _nearest_second(exact)
     if values.dtype.kind in "iu" and all(len(str(v)) in (12, 14) for v in values.ravel().tolist()):
         return from_text(values.astype(str), path)
@@ -85,7 +86,7 @@ def _from_text(text: str, path: Path) -> np.datetime64:
         if digits := _DIGITS.fullmatch(plain):
             year, month, day, hour, minute, second = (int(part or 0) for part in digits.groups())
             return np.datetime64(datetime(year, month, day, hour, minute, second).isoformat(), "s")
-        moment = datetime.fromisoformat(plain.replace("_", "T", 1).removesuffix(" UTC"))
+        moment = datetime.fromisoformat(_UTC.sub("", plain.replace("_", "T", 1)).replace(",", "."))
     except ValueError:
         raise BadInput(f"the time {shown(plain)} can't be read", path, _TEXT_FIX) from None
     if moment.tzinfo is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.codes import without_codes
 from polarcast.data.ingest.volumes.readers.raw import Moment, RawSweep, RawVolume
 from polarcast.data.ingest.volumes.site import placed
 from polarcast.data.ingest.volumes.units import converted
@@ -20,6 +21,7 @@ _SAME_TIME = np.timedelta64(180, "s")
 _NEAR_MEDIAN = np.timedelta64(3600, "s")
 _BEYOND_M = 200e3
 _LEAST_SPACING_M = 1.0
+_LEAST_REACH_M = 1e3
 _STEEPEST_DEG = 90.0
 _FEWEST_SAMPLES = 12
 """Values at so many places have a common distance by chance in one of thousands of sweeps."""
@@ -50,10 +52,12 @@ def to_volume(raw: RawVolume, wanted: Sequence[str], site: RadarSite | None, pat
     for sweep in raw.sweeps:
         left_out.update(sweep.left_out)
         left_out.update([f"sweeps: {sweep.flaw}"] if sweep.flaw else [])
+        left_out.update(f"{name}: {why}" for name, why in sweep.unusable.items())
     sweeps = [_with_rays(s, left_out) for s in raw.sweeps if not s.flaw]
     if not sweeps:
         raise BadInput(f"all sweeps are marked: {raw.sweeps[0].flaw}", path, "leave the file out")
     names = _names(sweeps, wanted, path)
+    sweeps = _without_codes([_in_standard_units(sweep, names, path, left_out) for sweep in sweeps], names, left_out)
     sweeps = [_where_sampled(sweep, names["zh"]) if "zh" in names else sweep for sweep in sweeps]
     found = [_fields(sweep, names, sweeps) for sweep in sweeps]
     having = [fields for fields in found if all(w in fields.moments for w in wanted)]
@@ -66,9 +70,10 @@ def to_volume(raw: RawVolume, wanted: Sequence[str], site: RadarSite | None, pat
             path,
             "give volumes with at least two elevations; gridding at several heights needs them",
         )
+    _check_reach(usable, path)
     place = placed(raw.site, site, path)
     tells_unseen = any(fields.moments["zh"].has_no_echo for fields in usable if "zh" in fields.moments)
-    made = [_to_sweep(fields, tells_unseen, path, left_out) for fields in usable]
+    made = [_to_sweep(fields, tells_unseen, path) for fields in usable]
     return Volume(
         time=_start(usable, path),
         site=place,
@@ -93,12 +98,51 @@ def _names(sweeps: Sequence[RawSweep], wanted: Sequence[str], path: Path) -> dic
     with_values = sorted({n for sweep in sweeps for n, m in sweep.moments.items() if np.isfinite(m.values).any()})
     names = {**find_names(available), **find_names(with_values)}
     if missing := [w for w in wanted if w not in names]:
+        unusable = {name: why for sweep in sweeps for name, why in sweep.unusable.items()}
+        if name := find_names(list(unusable)).get(missing[0]):
+            raise BadInput(f"{name} can't be used: {unusable[name]}", path, "remove it from --variables, or mend it")
         raise BadInput(
             f"the volume has no {missing[0].upper()}",
             path,
             f"remove it from --variables, or give files with it (present: {', '.join(available)})",
         )
     return {field: names[field] for field in FIELDS if field in names}
+
+
+def _in_standard_units(sweep: RawSweep, names: dict[str, str], path: Path, left_out: Counter[str]) -> RawSweep:
+    """Return the sweep with the named fields in the units of `Sweep`; what is beyond their bounds is unseen."""
+    moments = dict(sweep.moments)
+    for name, theirs in names.items():
+        if theirs not in moments:
+            continue
+        moment = moments[theirs]
+        values, beyond = converted(moment.values, name, moment.units, path)
+        left_out.update({f"{name} beyond its range": int(beyond.sum())} if beyond.any() else {})
+        moments[theirs] = replace(_without(moment, beyond), values=values, units="")
+    return replace(sweep, moments=moments)
+
+
+def _without_codes(sweeps: Sequence[RawSweep], names: dict[str, str], left_out: Counter[str]) -> list[RawSweep]:
+    """Return the sweeps without the codes for missing data that the file does not declare; see `codes`."""
+    out = list(sweeps)
+    for name, theirs in names.items():
+        having = [n for n, sweep in enumerate(out) if theirs in sweep.moments]
+        values = np.concatenate([out[n].moments[theirs].values.ravel() for n in having])
+        for code, count in without_codes(values, name)[1].items():
+            left_out[f"{name} of {code:g}, taken as missing"] += count
+            for n in having:
+                moment = out[n].moments[theirs]
+                is_code = moment.values == np.float32(code)
+                out[n] = replace(out[n], moments={**out[n].moments, theirs: _without(moment, is_code)})
+    return out
+
+
+def _without(moment: Moment, gates: Mask) -> Moment:
+    """Return the moment with gates that have no value, and that were not observed if the file tells such ones."""
+    if not gates.any():
+        return moment
+    unseen = None if moment.unseen is None else moment.unseen | gates
+    return replace(moment, values=np.where(gates, np.float32(np.nan), moment.values), unseen=unseen)
 
 
 def _where_sampled(sweep: RawSweep, name: str) -> RawSweep:
@@ -156,29 +200,23 @@ def _no_usable_sweeps(
     return BadInput(f"the sweeps do not rotate in azimuth ({modes})", path, "give volumes of PPI sweeps")
 
 
-def _to_sweep(fields: _Fields, tells_unseen: bool, path: Path, left_out: Counter[str]) -> Sweep:
+def _to_sweep(fields: _Fields, tells_unseen: bool, path: Path) -> Sweep:
     raw = fields.sweep
     near = _near_gates(raw.range_m, path)
-    values: dict[str, Real] = {}
-    unseen: Mask | None = None
-    for name, moment in fields.moments.items():
-        values[name], beyond = converted(moment.values[:, near], name, moment.units, path)
-        left_out.update({f"{name} beyond its range": int(beyond.sum())} if beyond.any() else {})
-        if name == "zh":
-            unseen = _unseen(moment, near, beyond) if tells_unseen else None
+    zh = fields.moments.get("zh")
     return Sweep(
         elevation_deg=raw.elevation_deg.astype(np.float32),
         azimuth_deg=np.mod(raw.azimuth_deg, 360).astype(np.float32),
         range_m=raw.range_m[near],
-        fields=values,
+        fields={name: moment.values[:, near] for name, moment in fields.moments.items()},
         phase_fold_deg=fields.moments["phidp"].fold_deg if "phidp" in fields.moments else 360.0,
-        unseen=unseen,
+        unseen=_unseen(zh)[:, near] if zh and tells_unseen else None,
     )
 
 
-def _unseen(moment: Moment, near: npt.NDArray[np.int64], beyond: Mask) -> Mask:
+def _unseen(moment: Moment) -> Mask:
     """Return the gates (a, r) that were not observed, in a file that tells them from gates without echo."""
-    return beyond if moment.unseen is None else moment.unseen[:, near] | beyond
+    return np.zeros(moment.values.shape, np.bool_) if moment.unseen is None else moment.unseen
 
 
 def _near_gates(range_m: Real, path: Path) -> npt.NDArray[np.int64]:
@@ -188,6 +226,13 @@ def _near_gates(range_m: Real, path: Path) -> npt.NDArray[np.int64]:
         least = float(np.min(steps)) if len(steps) else 0.0
         raise BadInput(f"gates {least:g} m apart", path, "write the range of the gates in ascending metres")
     return np.flatnonzero(range_m <= _BEYOND_M)
+
+
+def _check_reach(fields: Sequence[_Fields], path: Path) -> None:
+    """Raise BadInput for a volume that reaches less than 1 km: its ranges are in km, and no units tell it."""
+    reach = max(float(np.nanmax(one.sweep.range_m, initial=0.0)) for one in fields)
+    if reach < _LEAST_REACH_M:
+        raise BadInput(f"the gates reach {reach:g} m, as if they were in km", path, "write the range in metres")
 
 
 def _without_votes(sweeps: Sequence[Sweep], fields: Sequence[_Fields]) -> list[Sweep]:

@@ -13,13 +13,14 @@ Values = npt.NDArray[np.float32]
 Convert = Callable[[Values], Values]
 
 BOUNDS = {
-    "zh": (-100.0, 100.0),
+    "zh": (-90.0, 95.0),
     "zdr": (-30.0, 30.0),
-    "kdp": (-100.0, 100.0),
-    "phidp": (-1080.0, 1080.0),
+    "kdp": (-50.0, 60.0),
+    "phidp": (-360.0, 1080.0),
     "rhohv": (0.0, 2.0),
 }
-"""Least and largest value of each field. What lies beyond is a code for missing data that the file does not declare."""
+"""Least and largest value of each field. What lies beyond is a code for missing data that the file does not declare.
+Receivers without a threshold reach −75 dBZ in their first gates. Codes within are found by `codes.undeclared_code`."""
 
 
 def _same(values: Values) -> Values:
@@ -77,7 +78,7 @@ def converted(values: Real, name: str, units: str, where: Path | str = "") -> tu
     out = convert_of(name, units, where)(values)
     least, most = BOUNDS[name]
     with np.errstate(invalid="ignore"):
-        beyond = np.asarray((out < least) | (out > most)) & np.isfinite(values)
+        beyond = np.asarray((out < least) | (out > most)) & np.isfinite(values) & np.isfinite(out)
     return np.where(beyond | ~np.isfinite(out), np.float32(np.nan), out).astype(np.float32), beyond
 
 

@@ -32,6 +32,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 it would otherwise be smoothed twice."""
 
 BANDS_GHZ = {"S": (2.0, 4.0), "C": (4.0, 8.0), "X": (8.0, 12.0)}
+_TO_HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,18 @@ def find_names(available: list[str]) -> dict[str, str]:
     return {f: name for f, name in found.items() if name is not None}
 
 
-def band_of(frequency_hz: float) -> str | None:
-    """Return the weather-radar band of a frequency; None outside S, C and X."""
-    ghz = frequency_hz / 1e9
+def band_of(frequency: float, units: str = "") -> str | None:
+    """Return the weather-radar band of a frequency; None outside S, C and X.
+
+    Args:
+        frequency: In `units`.
+        units: Hz, kHz, MHz or GHz. Of others, and of those that contradict the number, the number tells the unit.
+    """
+    given = _TO_HZ.get(units.strip().lower(), 1.0)
+    factors = [given, *(factor for factor in _TO_HZ.values() if factor != given)]
+    bands = (_band_of_ghz(frequency * factor / 1e9) for factor in factors)
+    return next((band for band in bands if band), None)
+
+
+def _band_of_ghz(ghz: float) -> str | None:
     return next((band for band, (low, high) in BANDS_GHZ.items() if low <= ghz < high), None)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.cf_values import decoded, decoded_times
+from polarcast.data.ingest.cf_values import decoded, decoded_times, is_undetected
 
 
 def test_the_last_code_of_a_signed_type_is_missing_where_the_file_says_unsigned() -> None:
@@ -98,3 +98,104 @@ def test_references_before_the_gregorian_calendar_are_julian() -> None:
 def test_times_that_no_radar_has_are_missing() -> None:
     found = decoded_times(np.array([0.0, np.nan, 1e12, -1e12]), "seconds since 2020-06-01")
     np.testing.assert_array_equal(np.isnat(found), [False, True, True, True])
+
+
+@given(
+    st.sampled_from(["u1", "i1", "u2", "i2", "f4"]), st.integers(0, 100), st.integers(0, 100), st.integers(0, 100),
+    st.sampled_from([0.5, 0.01, 2.0]), st.sampled_from([0.0, -32.0, 7.5]), st.booleans(),
+)  # fmt: skip
+def test_values_are_those_of_a_direct_computation(
+    dtype: str, fill: int, missing: int, undetect: int, scale: float, offset: float, as_text: bool
+) -> None:
+    typed: dict[str, Any] = {"_FillValue": fill, "missing_value": missing, "_Undetect": undetect}
+    attributes = {name: str(code) if as_text else np.array(code, dtype)[()] for name, code in typed.items()}
+    packing = {"scale_factor": str(scale) if as_text else scale, "add_offset": str(offset) if as_text else offset}
+    stored = np.arange(101).astype(dtype)
+    expected = np.where(np.isin(stored, [fill, missing, undetect]), np.nan, stored.astype(float) * scale + offset)
+    np.testing.assert_allclose(decoded(stored, {**attributes, **packing}), expected)
+    np.testing.assert_array_equal(is_undetected(stored, attributes), stored == undetect)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "packing", "code", "stored_code"),
+    [
+        ("u1", (0.5, -32.0), np.float32(-32.0), 0),  # -32 is no byte
+        ("i2", (0.01, 0.0), np.float64(-99.99), -9999),  # no whole number
+        ("i2", (0.01, 0.0), np.float32(-99.0), -9900),  # most values are it, and none is -99 stored
+        ("i2", (0.01, 0.0), "-327.68", -32768),
+        ("i2", (0.01, 0.0), np.float32(-9999.0), -9999),  # packed, as CF demands: -999900 is no word
+        ("u1", (0.5, -32.0), np.float64(0.0), 0),
+        ("u1", (0.5, -32.0), np.uint8(64), 64),
+    ],
+)
+def test_codes_are_given_packed_or_unpacked(
+    dtype: str, packing: tuple[float, float], code: Any, stored_code: int
+) -> None:
+    stored = np.array([stored_code] * 20 + [1, 2, 60, 70, 100], dtype)
+    attributes = {"missing_value": code, "scale_factor": packing[0], "add_offset": packing[1]}
+    np.testing.assert_array_equal(np.isnan(decoded(stored, attributes)), stored == stored_code)
+
+
+def test_of_two_readings_of_a_code_the_packed_one_comes_first() -> None:
+    stored = np.array([-99] * 20 + [-9900, 1, 2], np.int16)
+    attributes = {"missing_value": np.float32(-99), "scale_factor": 0.01}
+    np.testing.assert_array_equal(np.isnan(decoded(stored, attributes)), stored == -99)
+
+
+@pytest.mark.parametrize("name", ["scale_factor", "add_offset"])
+def test_packing_that_is_no_number_is_named(name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} is 'half'"):
+        decoded(np.arange(3), {name: "half"})
+    np.testing.assert_array_equal(decoded(np.arange(3), {name: ""}), [0, 1, 2])
+
+
+def test_codes_as_text() -> None:
+    stored = np.array([-999, 0, 5, 200], np.int16)
+    for text in ("-999", b"-999", "-999.f", "-999.0, 200", "-999 200s"):
+        expected = [np.nan, 0, 5, np.nan if "200" in str(text) else 200]
+        np.testing.assert_array_equal(decoded(stored, {"missing_value": text}), expected)
+    np.testing.assert_array_equal(decoded(stored, {"missing_value": "NA"}), stored)
+    np.testing.assert_array_equal(decoded(stored, {"valid_range": "0, 100"}), [np.nan, 0, 5, np.nan])
+
+
+NINE = "2020-06-01T12:00:00"
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        "seconds since 2020-06-01T210000+0900", "seconds since 20200601T120000Z", "seconds since 20200601 1200",
+        "seconds since 2020-06-01T12:00:00.000 Etc/UTC", "seconds since 2020/06/01 12:00", "s since 2020-06-01 12",
+        "seconds since 2020-06-01T12:00:00,000Z", "seconds since 2020-06-01 07:00 -5",
+    ],
+)  # fmt: skip
+def test_references_in_other_forms(units: str) -> None:
+    assert str(decoded_times(np.array([0]), units)[0])[:19] == NINE
+
+
+@pytest.mark.parametrize(("unit", "number"), [("microseconds", 9e7), ("us", 9e7), ("nanoseconds", 9e10), ("ms", 9e4)])
+def test_small_units_of_time(unit: str, number: float) -> None:
+    assert str(decoded_times(np.array([number]), f"{unit} since {NINE}")[0]) == "2020-06-01T12:01:30.000"
+
+
+@pytest.mark.parametrize("units", ["seconds since 2020-06-31", "seconds since 2020-06-01 12000", "seconds since noon"])
+def test_references_that_are_no_time_are_named(units: str) -> None:
+    with pytest.raises(BadInput, match="time in units 'seconds since"):
+        decoded_times(np.array([0]), units)
+
+
+@pytest.mark.parametrize(
+    ("unit", "number", "coarse"),
+    [("seconds", 1591012800.0, 128), ("hours", 1060000.1, 450), ("days", 18414.51, 169), ("minutes", 26516880.0, 120)],
+)
+def test_times_in_a_type_without_their_precision_are_refused(unit: str, number: float, coarse: int) -> None:
+    numbers = np.array([number], np.float32).astype(float)
+    with pytest.raises(BadInput, match=f"times in float32 to {coarse} s only — write them in float64"):
+        decoded_times(numbers, f"{unit} since 1900-01-01", dtype=np.float32)
+    assert not np.isnat(decoded_times(numbers, f"{unit} since 1900-01-01", dtype=np.float64)).any()
+
+
+def test_times_that_a_type_holds_exactly_are_read() -> None:
+    for numbers, units in (([1060000.0, 1060001.0], "hours since 1900-01-01"), ([300.0, 86400.5], f"s since {NINE}")):
+        exact = decoded_times(np.array(numbers), units)
+        np.testing.assert_array_equal(decoded_times(np.array(numbers), units, dtype=np.float32), exact)

@@ -9,13 +9,15 @@ import numpy as np
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.volumes.readers.raw import Moment, RawSweep, RawVolume
-from polarcast.data.ingest.volumes.readers.sigmet import FOLD, open_sigmet_tree
+from polarcast.data.ingest.volumes.readers.sigmet import FOLD, IS_FINE, open_sigmet_tree
 from polarcast.data.ingest.volumes.volume import RadarSite, band_of, find_names
 
 NEXRAD, SIGMET, RAINBOW = "NEXRAD level II", "SIGMET/IRIS", "Rainbow 5"
 GAMIC, UF, FURUNO = "GAMIC HDF5", "Universal Format", "Furuno"
 _SIGMET_NO_DATA = {"zh": -31.9, "zdr": -7.99, "phidp": -1e-3, "rhohv": 0.0, "kdp": -300.0}
-"""Code 0 means no data (IRIS Programmer's Manual, §4.4). Decoded from 8 or 16 bits it is at or below these values."""
+"""Code 0 means no data (IRIS Programmer's Manual, §4.4). Decoded from 8 bits it is at or below these values."""
+_SIGMET_NO_DATA_FINE = {**_SIGMET_NO_DATA, "zh": -327.0, "zdr": -327.0, "kdp": -327.0}
+"""The same of 16 bits, which hold a ZDR below −8 dB."""
 _SIGMET_NOT_SCANNED_DBZ = 95.4
 """The highest code means an area that was not scanned. Decoded it is 95.5 dBZ in 8 bits and more in 16 bits."""
 _NEXRAD_VOLUME_HEADER = 24
@@ -83,7 +85,8 @@ def _moment(variable: Any, name: str, kind: str) -> Moment:
         values[values < offset + 1.5 * scale] = np.nan
     elif kind == SIGMET and name:
         unseen = np.asarray(values > _SIGMET_NOT_SCANNED_DBZ) if name == "zh" else None
-        values[~(values > _SIGMET_NO_DATA[name])] = np.nan
+        no_data = _SIGMET_NO_DATA_FINE if variable.attrs.get(IS_FINE) else _SIGMET_NO_DATA
+        values[~(values > no_data[name])] = np.nan
     elif kind in (RAINBOW, FURUNO) and "scale_factor" in coded:
         values[values < offset + scale / 2] = np.nan  # code 0: no data, or no echo
     if unseen is not None:

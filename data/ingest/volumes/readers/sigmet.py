@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-FOLD = "fold_deg"
-"""Attribute with the folding interval of a phase, set where it is not 360°."""
+FOLD, IS_FINE = "fold_deg", "is_fine"
+"""Attributes: the folding interval of a phase, where it is not 360°; whether a moment has 16 bits."""
 _EIGHT_BIT_PHASE, _HALF_TURN = "DB_PHIDP", 180.0
+_SIXTEEN_BITS = ("2", "16")
 _RHI = 2
 _DIMENSIONS = ("azimuth", "range")
 
@@ -54,7 +55,8 @@ def _sweep(product: Any, number: int) -> Any:
 
 
 def _attributes(name: str) -> dict[str, float]:
-    return {FOLD: _HALF_TURN} if name == _EIGHT_BIT_PHASE else {}
+    fold = {FOLD: _HALF_TURN} if name == _EIGHT_BIT_PHASE else {}
+    return {**fold, IS_FINE: float(name.endswith(_SIXTEEN_BITS))}
 
 
 def _range_m(product: Any) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -36,6 +36,8 @@ TEXTS = {
     "ISO": [str(t) for t in EXPECTED.astype(str)],
     "ISO with an offset": ["2020-06-01T14:00:00+02:00", "2020-06-01T14:06:00+02:00", "2020-06-01T14:12:00+02:00",
                            "2020-06-01T14:18:00+02:00"],
+    "with the name of UTC": [f"{t}.000 Etc/UTC" for t in EXPECTED.astype(str)],
+    "basic with an offset": [str(t).translate({45: "", 58: ""}) + "+0000" for t in EXPECTED.astype(str)],
     "as WRF writes it": [str(t).replace("T", "_") for t in EXPECTED.astype(str)],
 }  # fmt: skip
 
@@ -108,3 +110,9 @@ def test_a_time_of_the_whole_file_is_one_frame(tmp_path: Path) -> None:
         source = open_source(path, SMALL)
         assert source.times.tolist() == times_of(4)[[1]].tolist()
         np.testing.assert_array_equal(source.read([0], slice(0, 36), slice(0, 40)), DATA[[1]])
+
+
+def test_seconds_since_1970_in_float32_are_refused(tmp_path: Path) -> None:
+    seconds = (1591012800 + np.arange(4) * 360).astype(np.float32)
+    with pytest.raises(BadInput, match=r"times in float32 to 128 s only.*float64"):
+        open_source(save(_timed(seconds, units="seconds since 1970-01-01"), tmp_path / "a.nc"), SMALL)
