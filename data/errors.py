@@ -36,6 +36,13 @@ class BadInput(Exception):
         return as_one_line(redacted(" — ".join([*parts, self.fix] if self.fix else parts)))
 
 
+def not_installed(package: str, where: object, *extras: str) -> BadInput:
+    """Return the error on a package that only extras of polarcast need, with how to install them."""
+    names = ",".join(extras)
+    fix = f"install the extra: pip install 'polarcast[{names}]', in a checkout pip install -e '.[{names}]'"
+    return BadInput(f"{package} is not installed", where, fix)
+
+
 class WorkFailed(Exception):
     """Failure with a known cause, reported in one line; the command line exits with code 1.
 

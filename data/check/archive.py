@@ -11,6 +11,7 @@ from polarcast.data.check.event import EventResult, check_across_events, check_e
 from polarcast.data.check.facts import FrameFacts, frame_facts
 from polarcast.data.check.findings import Finding, Problem, to_findings
 from polarcast.data.check.leaks import group_finding
+from polarcast.data.check.missing import missing_findings
 from polarcast.data.check.observed import count, observed_finding
 from polarcast.data.check.plausibility import CheckedEvent
 from polarcast.data.errors import BadInput
@@ -30,8 +31,8 @@ def check_archive(archive: Archive, workers: int = 1, on_event: Callable[[int], 
         on_event: Callback with the number of events done.
 
     Returns:
-        One finding for each kind of check that passed, one for each problem, one on the groups of events, and one on
-        the observed pixels if there are masks.
+        One finding for each kind of check that passed, one for each problem, one on the groups of events, those on
+        missing values if events count them, and one on the observed pixels if there are masks.
     """
     shape = _usual_shape(archive)
     jobs = [(archive, event, shape) for event in archive.frames]
@@ -47,6 +48,7 @@ def check_archive(archive: Archive, workers: int = 1, on_event: Callable[[int], 
     passed = {"files": f"{sum(e.frames for e in ordered)} frames: {_FILES_PASSED}", **passed_checks(ordered)}
     problems += check_across_events(ordered)
     found = [*to_findings(problems, passed, unjudged_checks(ordered)), group_finding(archive)]
+    found += missing_findings(archive)
     counts = [e.observed for e in ordered if e.observed is not None]
     return [*found, observed_finding(np.sum(counts, 0))] if counts else found
 

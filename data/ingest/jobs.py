@@ -103,6 +103,7 @@ class Plan:
         pieces: Its events.
         has_rain: Whether it has rain.
         dropped: Number of dropped parts by reason.
+        dropped_from: Files of dropped frames by reason; other parts are of all files.
         measured: Its radar variables; none if zh is derived from rain.
         heights_km: Heights of its events.
     """
@@ -113,6 +114,7 @@ class Plan:
     dropped: Counter[str]
     measured: tuple[str, ...] = ("zh",)
     heights_km: tuple[float, ...] = (1.0,)
+    dropped_from: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -257,8 +259,9 @@ def plan_one(job: PlanJob) -> Plan:
     with read_errors_as_bad_input(paths[0]):
         source = open_source(paths, job.settings)
         pieces, dropped = plan(source, job.settings)
-    heights = heights_of(source, job.settings)
-    return Plan(job.sources, tuple(pieces), source.has_rain, Counter(dict(dropped)), source.measured, heights)
+    dropped_from = {reason: [str(path) for path in files] for reason, files in source.dropped_from.items()}
+    heights, drops = heights_of(source, job.settings), Counter(dict(dropped))
+    return Plan(job.sources, tuple(pieces), source.has_rain, drops, source.measured, heights, dropped_from)
 
 
 @failures_as_bad_input("writing the event failed", _REPORT)

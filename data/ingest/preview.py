@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from polarcast.data.errors import BadInput
+from polarcast.data.ingest.event import Times
 from polarcast.data.ingest.grids.frames import read_errors_as_bad_input
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.source import open_source
@@ -79,11 +80,16 @@ def _describe(job: _FileJob) -> FileContent | Header:
     what = {
         "fields": ", ".join(f"{name} ({text})" for name, text in variables.items()),
         "heights": f"{heights} km" if heights else "",
-        "time": f"{times[0]} to {times[-1]}, {len(times)} frame{'s' * (len(times) > 1)}",
+        "time": ", ".join(filter(None, (_period(times), str(source.note.get("time", ""))))),
         "grid": f"{source.geometry.shape[1]} × {source.geometry.shape[0]} pixels of {spacing[1]:.3g} km",
         "north": str(source.note.get("north", "")),
+        "west": str(source.note.get("columns", "")),
     }
     return FileContent(job.file, f"sequence ({source.note['layout']})", what)
+
+
+def _period(times: Times) -> str:
+    return f"{times[0]} to {times[-1]}, {len(times)} frame{'s' * (len(times) > 1)}"
 
 
 def _of_volume(file: str, header: Header, number: int) -> FileContent:
@@ -105,7 +111,12 @@ def _of_volume(file: str, header: Header, number: int) -> FileContent:
 
 def _place(header: Header) -> str:
     site = header.site
-    return f"{site.code or 'unnamed'} at {site.latitude:.4g}° N, {site.longitude:.4g}° E"
+    return f"{site.code or 'unnamed'} at {_degrees(site.latitude, 'NS')}, {_degrees(site.longitude, 'EW')}"
+
+
+def _degrees(angle: float, sides: str) -> str:
+    """Return an angle with the letter of its side, the first for positive ones: 33.7° S."""
+    return f"{abs(angle):.4g}° {sides[angle < 0]}" if np.isfinite(angle) else "unknown"
 
 
 def _range_of(texts: Sequence[str]) -> str:

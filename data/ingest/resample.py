@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import not_installed
 from polarcast.data.ingest.event import Field, Mask, Times
 
 TOLERANCE_SECONDS = 30.0
@@ -245,5 +245,5 @@ def _lucas_kanade() -> Any:
         with contextlib.redirect_stdout(io.StringIO()):
             from pysteps.motion.lucaskanade import dense_lucaskanade
     except ImportError as error:
-        raise BadInput(f"{error.name} is not installed", "ingest", "pip install 'polarcast[ingest,nowcast]'") from None
+        raise not_installed(str(error.name), "ingest", "ingest") from None
     return dense_lucaskanade

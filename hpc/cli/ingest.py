@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 Workers = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Number of processes; it does not change the result.")
 ]
+_NAMED = 3
+"""Files that a line names at most."""
+_WORTH_TELLING = 0.01
+"""Share of the echo without a value from which on a line tells it."""
 _volume = partial(typer.Option, rich_help_panel="Radar volumes")
 _sequence = partial(typer.Option, rich_help_panel="Gridded sequences")
 
@@ -47,7 +51,7 @@ _MaxGapMinutes = Annotated[
     float, typer.Option(help="Longest gap within an event, of at most 24 hours; a longer one starts a new event.")
 ]
 _Pictures = Annotated[bool, typer.Option("--pictures", help="Draw each event before and after processing.")]
-_Variables = Annotated[str, _volume(help="Variables of every event.")]
+_Variables = Annotated[str, typer.Option(help="Variables of every event; of sequences, those that the files have.")]
 _Heights = Annotated[str, _volume(help="Heights above the radar in km.")]
 _SpacingKm = Annotated[
     float | None, typer.Option(help="Pixel size: of the grid of volumes (default 1), or of sequences without axes.")
@@ -114,11 +118,11 @@ def ingest(
     from polarcast.data.ingest.volumes.frame import VolumeSettings
     from polarcast.data.ingest.volumes.gridding import Grid
 
-    levels = split_numbers(heights, "--heights") or ()
+    levels, names = split_numbers(heights, "--heights") or (), tuple(split_names(variables) or ())
     settings = run.IngestSettings(
         VolumeSettings(
             Grid(size, 1.0 if spacing_km is None else spacing_km, tuple(sorted(set(levels)))),
-            tuple(split_names(variables) or ()), min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
+            names, min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
             kdp=kdp, attenuation=attenuation, band=band, rain=rain, zr=_z_r_of(z_r), step_minutes=step_minutes,
             max_gap_minutes=max_gap_minutes, site=_site_of(site),
         ),
@@ -126,7 +130,7 @@ def ingest(
             **_variables_of(variable or []), units=units, scale=scale, offset=offset, nodata=nodata, missing=missing,
             rows=rows, spacing_km=spacing_km, tile=size, min_dbz=min_dbz, height_km=height_km,
             heights_km=tuple(sorted(set(levels))), min_coverage=min_coverage, step_minutes=step_minutes,
-            max_gap_minutes=max_gap_minutes,
+            max_gap_minutes=max_gap_minutes, variables=names,
         ),
         pictures,
     )  # fmt: skip
@@ -216,6 +220,21 @@ def processes_of(workers: int | None) -> int:
     return workers or usable_cores()
 
 
+def _few(files: list[str]) -> str:
+    """Return the names of the first files, and how many more there are."""
+    names, more = [plain(os.path.basename(file)) for file in files[:_NAMED]], len(files) - _NAMED
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+def _missing(variable: str, shares: dict[str, float]) -> str:
+    """Return the line on values that are missing where there is echo."""
+    unit = {"kdp": "deg/km"}.get(variable, "dB")
+    levels = {height: share for height, share in shares.items() if height != "all"}
+    by_level = f": {', '.join(f'{share:.0%} at {height} km' for height, share in levels.items())}"
+    more = by_level if len(levels) > 1 else ""
+    return f"{variable.upper()} is missing at {shares['all']:.0%} of the echo (written as 0 {unit}){more}"
+
+
 def _report(out: Path, report: "IngestReport", as_json: bool) -> None:
     if as_json:
         print_json({"archive": str(out), **report.as_record()})
@@ -223,7 +242,10 @@ def _report(out: Path, report: "IngestReport", as_json: bool) -> None:
         for file, reason in report.failed.items():
             print_marked("left out", "red", f"{file}: {reason}")
         for reason, number in report.dropped.items():
-            print_text(f"dropped {number}: {reason}")
+            print_text(f"dropped {number}: {plain(reason)} ({_few(report.dropped_from.get(reason, []))})")
+        for variable, shares in report.missing.items():
+            if shares["all"] >= _WORTH_TELLING:
+                print_text(_missing(variable, shares))
         if report.known:
             print_text(f"{len(report.known)} files are already in the archive")
         print_text(f"{len(report.events)} new events in {plain(out)}")

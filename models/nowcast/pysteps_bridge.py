@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import not_installed
 
 Fields = npt.NDArray[np.float64]
 
@@ -41,8 +41,7 @@ def pysteps_library() -> Library:
             from pysteps.motion.lucaskanade import dense_lucaskanade
             from pysteps.nowcasts import anvil, extrapolation, sprog, steps
     except ImportError as error:
-        fix = "install the extra: pip install 'polarcast[nowcast]'"
-        raise BadInput(f"{error.name} is not installed", "model.name", fix) from None
+        raise not_installed(str(error.name), "model.name", "nowcast") from None
     return Library(dense_lucaskanade, extrapolation.forecast, sprog.forecast, anvil.forecast, steps.forecast)
 
 

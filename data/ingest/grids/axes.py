@@ -16,6 +16,7 @@ from polarcast.data.ingest.grids.settings import NORTH_FIRST, SOUTH_FIRST
 from polarcast.data.ingest.grids.times import is_lead_time, time_variables
 
 AS_STORED = "first row, as stored"
+WEST_FIRST = "west first, assumed"
 AS_GIVEN = "by --rows"
 ASK_ROWS = f"say it: --rows {NORTH_FIRST} or --rows {SOUTH_FIRST}"
 _X_NAMES = frozenset({"x", "xc", "lon", "longitude", "rlon", "easting", "west_east", "projection_x_coordinate"})
@@ -28,10 +29,18 @@ _MAPPED = frozenset({"projection_x_coordinate", "projection_y_coordinate", "grid
 _KM = {"m": 0.001, "metre": 0.001, "meter": 0.001, "km": 1.0, "kilometre": 1.0, "kilometer": 1.0}
 _LENGTH = re.compile(r"(?:(\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*\*?\s*)?([a-z]+?)s?")
 _PLACES = {
-    "latitude": (re.compile(r"degrees?_?n(?:orth)?"), frozenset({"lat", "lats", "latitude", "latitudes", "xlat"})),
-    "longitude": (re.compile(r"degrees?_?e(?:ast)?"), frozenset({"lon", "lons", "longitude", "longitudes", "xlong"})),
+    "latitude": (
+        re.compile(r"degrees?_?(?:n(?:orth)?|s(?:outh)?)"),
+        frozenset({"lat", "lats", "latitude", "latitudes", "xlat"}),
+    ),
+    "longitude": (
+        re.compile(r"degrees?_?(?:e(?:ast)?|w(?:est)?)"),
+        frozenset({"lon", "lons", "longitude", "longitudes", "xlong"}),
+    ),
 }
 """Units and names of latitudes and longitudes."""
+_COUNTED_BACK = re.compile(r"degrees?(?:_[sw]|_?south|_?west)")
+"""Units of angles that grow to the south or the west."""
 _EXACT, _ROUNDED = 0.05, 0.6
 """Largest deviation from an even axis in pixels; that of coordinates rounded to a few decimals."""
 _MOST_DECIMALS = 7
@@ -54,7 +63,7 @@ class Axes:
     Attributes:
         geometry: Geometry of the pixels; columns are counted from the west.
         from_east: Whether the file's first column is the easternmost.
-        note: How north was determined, and the spacing.
+        note: How north and west were determined, and the spacing.
         origin: Coordinates of the first pixel, to tell apart grids of one product at several places.
     """
 
@@ -144,7 +153,8 @@ def axes_of(content: Any, array: Any, dims: Dims, spacing_km: float | None, rows
             and no spacing was given.
     """
     shape = (array.sizes[dims.y], array.sizes[dims.x])
-    y_axis, x_axis = _axis(content, dims.y, dims.x, "latitude"), _axis(content, dims.x, dims.y, "longitude")
+    y_axis = _axis(content, dims.y, dims.x, "latitude", path)
+    x_axis = _axis(content, dims.x, dims.y, "longitude", path)
     direction = (rows == SOUTH_FIRST, AS_GIVEN) if rows else _direction(content, dims.y, dims.x, "latitude", path)
     if direction is None and spacing_km is None and y_axis is None:
         raise BadInput(_no_axes(content, dims), path, f"give --spacing-km 1 and {ASK_ROWS.removeprefix('say it: ')}")
@@ -159,7 +169,8 @@ def axes_of(content: Any, array: Any, dims: Dims, spacing_km: float | None, rows
             raise BadInput(_no_axes(content, dims), path, "give the spacing: --spacing-km 1")
         geometry, step = _geometry(shape, y_axis, x_axis, south_first, path)
     origin = " ".join(f"{axis.values[0]:.3f}" for axis in (y_axis, x_axis) if axis is not None)
-    return Axes(geometry, from_west is not None and not from_west[0], {"north": method, "spacing": step}, origin)
+    is_from_west, columns = from_west or (True, WEST_FIRST)
+    return Axes(geometry, not is_from_west, {"north": method, "columns": columns, "spacing": step}, origin)
 
 
 def place_of(content: Any, name: str, kind: str) -> bool:
@@ -184,21 +195,21 @@ def _is(content: Any, dim: str, letter: str, names: frozenset[str]) -> bool:
     return str(attributes.get("axis", "")).upper() == letter or bool(called & names)
 
 
-def _axis(content: Any, dim: str, other: str, kind: str) -> _Axis | None:
+def _axis(content: Any, dim: str, other: str, kind: str, path: Path) -> _Axis | None:
     """Return coordinates of rows or columns; None unless the file gives them in units of length or degrees."""
     if content.sizes[dim] < 2:
         return None
-    own = _own_axis(content, dim)
+    own = _own_axis(content, dim, path)
     if own is not None:
         return own
-    for values in _places(content, dim, other, kind):
+    for values in _places(content, dim, other, kind, path):
         if values.ndim == 1 or bool(np.all(np.abs(values - values[:, :1]) < 1e-9)):
             line = values if values.ndim == 1 else values[:, 0]
             return _Axis(np.unwrap(line, period=360), in_degrees=True, decimals=_decimals(line))
     return None
 
 
-def _own_axis(content: Any, dim: str) -> _Axis | None:
+def _own_axis(content: Any, dim: str, path: Path) -> _Axis | None:
     if dim not in content.variables or content.variables[dim].dtype.kind not in "iuf":
         return None
     attributes = content.variables[dim].attrs
@@ -207,12 +218,22 @@ def _own_axis(content: Any, dim: str) -> _Axis | None:
     scale = 1.0 if in_degrees else _km_of(unit)
     if scale is None:
         return None
-    stored = decoded(np.asarray(content.variables[dim].values), attributes)
+    stored = _to_north_and_east(decoded(np.asarray(content.variables[dim].values), attributes), unit, path)
     decimals, values = _decimals(stored), stored * scale
     if in_degrees:
         is_rotated = bool({dim.lower(), str(attributes.get("standard_name", "")).lower()} & _ROTATED)
         return _Axis(np.unwrap(values, period=360), True, decimals, is_rotated)
     return _Axis(values, False, None if decimals is None else decimals - round(np.log10(scale)))
+
+
+def _to_north_and_east(values: Real, unit: str, path: Path) -> Real:
+    """Return angles that grow to the north or the east. Raises BadInput if it is not clear which way they grow."""
+    if not _COUNTED_BACK.fullmatch(unit.strip().lower()):
+        return values
+    if (values < 0).all():
+        what = f"coordinates of {values.flat[0]:g} in {shown(unit)}: it is not clear on which side they are"
+        raise BadInput(what, path, "write them in degrees_north and degrees_east")
+    return -values
 
 
 def _km_of(unit: str) -> float | None:
@@ -237,7 +258,7 @@ def _direction(content: Any, dim: str, other: str, kind: str, path: Path) -> tup
     Raises:
         BadInput: The axis and the latitudes (longitudes) of the pixels disagree.
     """
-    found = list(_evidence(content, dim, other, kind))
+    found = list(_evidence(content, dim, other, kind, path))
     if len({rises for rises, _ in found}) > 1:
         fix = ASK_ROWS if kind == "latitude" else "correct one of them"
         ways = " and ".join(dict.fromkeys(how.removeprefix("by ") for _, how in found))
@@ -245,9 +266,9 @@ def _direction(content: Any, dim: str, other: str, kind: str, path: Path) -> tup
     return found[0] if found else None
 
 
-def _evidence(content: Any, dim: str, other: str, kind: str) -> Iterator[tuple[bool, str]]:
+def _evidence(content: Any, dim: str, other: str, kind: str, path: Path) -> Iterator[tuple[bool, str]]:
     letter = "y" if kind == "latitude" else "x"
-    own = _own_axis(content, dim) if content.sizes[dim] > 1 else None
+    own = _own_axis(content, dim, path) if content.sizes[dim] > 1 else None
     if own is not None:
         yield own.line[1] > 0, f"by the {letter} axis"
     elif dim in content.variables and content.sizes[dim] > 1:
@@ -255,7 +276,7 @@ def _evidence(content: Any, dim: str, other: str, kind: str) -> Iterator[tuple[b
         if str(axis.attrs.get("standard_name", "")).lower() in _MAPPED:
             values = decoded(np.asarray(axis.values), axis.attrs)
             yield bool(values[-1] > values[0]), f"by the {letter} axis"
-    for values in _places(content, dim, other, kind):
+    for values in _places(content, dim, other, kind, path):
         steps = np.diff(values, axis=0)
         rise = np.nanmedian((steps + 180) % 360 - 180) if np.isfinite(steps).any() else 0.0
         if rise:
@@ -263,7 +284,7 @@ def _evidence(content: Any, dim: str, other: str, kind: str) -> Iterator[tuple[b
             yield bool(rise > 0), f"by the {kind} of the {what if values.ndim == 1 else 'pixels'}"
 
 
-def _places(content: Any, dim: str, other: str, kind: str) -> Iterator[Real]:
+def _places(content: Any, dim: str, other: str, kind: str, path: Path) -> Iterator[Real]:
     """Yield the latitudes or longitudes along an axis, (n,), or (n, m) with the other axis; the former first."""
     found = []
     for name, variable in content.variables.items():
@@ -273,7 +294,8 @@ def _places(content: Any, dim: str, other: str, kind: str) -> Iterator[Real]:
         if str(name) == dim or content.sizes[dim] < 2:
             continue
         first = variable.isel({d: 0 for d in variable.dims if d not in wanted}).transpose(*wanted)
-        found.append(decoded(np.asarray(first.values), variable.attrs))
+        values = decoded(np.asarray(first.values), variable.attrs)
+        found.append(_to_north_and_east(values, str(variable.attrs.get("units", "")), path))
     yield from sorted(found, key=lambda values: values.ndim)
 
 

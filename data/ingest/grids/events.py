@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.days import days_of
-from polarcast.data.ingest.event import Field, IngestedEvent, Mask
+from polarcast.data.ingest.event import Field, IngestedEvent, Mask, Times
 from polarcast.data.ingest.grids.settings import MISSING, GridSettings
 from polarcast.data.ingest.grids.source import GriddedSource, open_source
 from polarcast.data.ingest.grids.tiles import NO_ECHO, Footprint, footprint, lay_on_tile, nearest_pixels
 from polarcast.data.ingest.grids.units import RAIN
+from polarcast.data.ingest.missing import frames_with_values, listed, missing_note, refusal
 from polarcast.data.ingest.resample import seconds_of_steps, to_regular_steps
 
 MARGIN = 32
@@ -84,20 +85,22 @@ def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
     """Read one event: a tile on 1 km pixels at the regular step, as reflectivity, and as rain if the source has it.
 
     Raises:
-        BadInput: See `source.open_source`.
+        BadInput: See `source.open_source` and `missing.frames_with_values`.
     """
     source = open_source(piece.files, settings)
-    frames = range(piece.start, piece.stop)
     place = footprint(source.geometry, piece.south, piece.east, settings.tile, MARGIN)
-    fields = _tiles(source, frames, place, settings)
-    rain = fields[RAIN][:, 0] if source.has_rain else None
-    zh = fields["zh"] if source.measured else _reflectivity(fields[RAIN], source, settings)
-    variables = source.measured or ("zh",)
-    has_data = ~np.isnan(fields["zh"] if source.measured else fields[RAIN])
-    radar = np.stack([_echo_only(zh), *(fields[name] for name in variables[1:])], axis=1)
-    times = source.times[piece.start : piece.stop]
-    regular = to_regular_steps(times, radar, rain, has_data, step_minutes=settings.step_minutes)
     inner = slice(MARGIN, MARGIN + settings.tile)
+    variables, heights = source.measured or ("zh",), heights_of(source, settings)
+    fields = _tiles(source, range(piece.start, piece.stop), place, settings)
+    zh = fields["zh"] if source.measured else _reflectivity(fields[RAIN], source, settings)
+    radar = np.stack([_echo_only(zh), *(fields[name] for name in variables[1:])], axis=1)
+    has_data = ~np.isnan(fields["zh"] if source.measured else fields[RAIN])
+    times = source.times[piece.start : piece.stop]
+    kept, left_out = _kept_frames(radar[..., inner, inner], times, variables, heights, settings, source.path)
+    regular = to_regular_steps(
+        times[kept], radar[kept], fields[RAIN][kept, 0] if source.has_rain else None, has_data[kept],
+        step_minutes=settings.step_minutes,
+    )  # fmt: skip
     rain = None if regular.rain is None else regular.rain[:, inner, inner]
     radar = regular.radar[..., inner, inner]
     observed = None if regular.observed is None else regular.observed[..., inner, inner]
@@ -110,12 +113,45 @@ def read_piece(piece: Piece, settings: GridSettings) -> IngestedEvent:
         times=regular.times,
         radar=np.nan_to_num(radar),
         rain=None if rain is None else np.nan_to_num(rain),
-        covered=has_data[..., inner, inner].mean(0, dtype=np.float32),
+        covered=has_data[kept][..., inner, inner].mean(0, dtype=np.float32),
         observed=observed,
         variables=variables,
-        heights_km=heights_of(source, settings),
-        note={**_provenance(source, piece, place, settings), "time": regular.note},
-    )
+        heights_km=heights,
+        note={
+            **_provenance(source, piece, place, settings), "time": {**regular.note, **left_out, **_time_note(source)},
+            **missing_note(radar, variables, heights),
+        },
+    )  # fmt: skip
+
+
+def _time_note(source: GriddedSource) -> dict[str, str]:
+    """Return what of a frame its time is, if the file tells it."""
+    return {"of": source.note["time"]} if "time" in source.note else {}
+
+
+def _kept_frames(
+    radar: Field,
+    times: Times,
+    variables: tuple[str, ...],
+    heights_km: tuple[float, ...],
+    settings: GridSettings,
+    path: Path,
+) -> tuple[Mask, dict[str, Any]]:
+    """Return the frames (t,) in which no variable (t, v, z, y, x) lacks all values at a level, and a note on others.
+
+    Raises:
+        BadInput: See `missing.frames_with_values`; also if the frames that are left are too few, or leave a gap.
+    """
+    kept, lacking = frames_with_values(radar, variables, heights_km, path)
+    if kept.all():
+        return kept, {}
+    left_out = [str(time) for time in times[~kept]]
+    gaps = np.diff(times[kept]) / np.timedelta64(1, "s")
+    steps = len(seconds_of_steps(times[kept], settings.step_minutes)) if kept.any() else 0
+    if steps < settings.min_frames or gaps.max(initial=0) > 60 * settings.max_gap_minutes:
+        where = f" in {len(left_out)} of {len(times)} frames, first at {left_out[0]}"
+        raise refusal(lacking, variables, heights_km, path, where)
+    return kept, {"left_out": {f"frames without {listed(lacking)} where zh has echo": left_out}}
 
 
 def _with_ground(observed: Mask, has_rain: Mask, *, is_derived: bool) -> Mask:

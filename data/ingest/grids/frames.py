@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, not_installed
 from polarcast.data.npz import read_npy_header
 
 Layers = list[npt.NDArray[Any]]
@@ -33,27 +33,37 @@ class GridFrames(Protocol):
 
 @dataclass(frozen=True)
 class NpzFrames:
-    """Member `data` (t, y, x) of an npz file, decompressed frame by frame."""
+    """Member `data` (t, y, x) of an npz file, decompressed frame by frame.
+
+    Attributes:
+        path: File.
+        from_east: Whether the first column is the easternmost.
+    """
 
     path: Path
+    from_east: bool = False
 
     def read(self, numbers: Sequence[int], rows: slice, columns: slice, layers: Sequence[int]) -> Iterator[Layers]:
-        """Yield a window (y, x) of each frame in the given order, as stored."""
+        """Yield a window (y, x) of each frame in the given order, as stored; columns from the west."""
+        for (values,) in self._frames(numbers):
+            yield [(values[:, ::-1] if self.from_east else values)[rows, columns]]
+
+    def _frames(self, numbers: Sequence[int]) -> Iterator[Layers]:
         with zipfile.ZipFile(self.path) as content, content.open(_DATA) as stream:
             shape, in_fortran_order, dtype = read_npy_header(stream)
             if in_fortran_order:
-                yield from self._from_whole(numbers, rows, columns)
+                yield from self._from_whole(numbers)
                 return
             start, size = stream.tell(), prod(shape[1:]) * dtype.itemsize
             for number in numbers:
                 stream.seek(start + number * size)
-                yield [np.frombuffer(stream.read(size), dtype).reshape(shape[1:])[rows, columns]]
+                yield [np.frombuffer(stream.read(size), dtype).reshape(shape[1:])]
 
-    def _from_whole(self, numbers: Sequence[int], rows: slice, columns: slice) -> Iterator[Layers]:
+    def _from_whole(self, numbers: Sequence[int]) -> Iterator[Layers]:
         """Read the whole array, because frames are not contiguous in Fortran order."""
         with np.load(self.path, allow_pickle=False) as content:
             values = content["data"]
-        yield from ([values[number, rows, columns]] for number in numbers)
+        yield from ([values[number]] for number in numbers)
 
 
 class FileLayer(NamedTuple):
@@ -125,7 +135,7 @@ def open_dataset(path: Path) -> Iterator[Any]:
         if options:
             import zarr  # noqa: F401  (without it xarray reports an unknown engine)
     except ImportError as error:
-        raise BadInput(f"{error.name} is not installed", "ingest", "pip install 'polarcast[ingest]'") from None
+        raise not_installed(str(error.name), "ingest", "ingest") from None
     with xr.open_dataset(path, chunks=None, **_AS_STORED, **options) as content:
         yield content
 

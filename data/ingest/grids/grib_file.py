@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, not_installed
 from polarcast.data.ingest.claims import MOST_PIXELS
 from polarcast.data.ingest.event import Times
 from polarcast.data.ingest.grids.axes import AS_GIVEN
@@ -23,8 +23,9 @@ MAGIC = b"GRIB"
 _MISSING = 1e30
 """Value that ecCodes is told to return where a message has none."""
 _MRMS, _MRMS_RATE = 209, (6, 1)
-_MRMS_MISSING = [-1.0, -3.0, -999.0]
-"""MRMS writes -1 for missing data and -3 for no coverage in rain, and -999 for no coverage in reflectivity."""
+_MRMS_MISSING, _MRMS_NO_ECHO = [-1.0, -3.0, -999.0], (-99.0,)
+"""MRMS writes -1 for missing data and -3 for no coverage in rain; -99 for no echo and -999 for no coverage in
+reflectivity."""
 _PLANES = ("polar_stereographic", "lambert", "lambert_azimuthal_equal_area", "mercator", "albers")
 
 
@@ -83,7 +84,8 @@ def open_grib(path: Path, settings: GridSettings) -> Part:
     with _message(codes, path, offsets[0]) as message:
         geometry, from_east, note = _geometry(codes, message, settings, path)
         units, attributes, name = _field(codes, message)
-    decoding, units = decoding_of("", units, attributes, settings, path, named_rain=True)
+    no_echo = _MRMS_NO_ECHO if "missing_value" in attributes and units != "mm/h" else ()
+    decoding, units = decoding_of("", units, attributes, settings, path, named_rain=True, no_echo=no_echo)
     frames = GribFrames(path, tuple(offsets), geometry.shape, from_east)
     found = {"layout": "GRIB", "variable": name, **note, "units": units}
     return Part(path, _as_times(times), geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), frames, found)
@@ -97,7 +99,7 @@ def _library() -> Any:
     try:
         import eccodes
     except (ImportError, RuntimeError):  # RuntimeError: the package is there, its library is not
-        raise BadInput("eccodes is not installed", "ingest", "pip install 'polarcast[grib]'") from None
+        raise not_installed("eccodes", "ingest", "grib") from None
     return eccodes
 
 
@@ -165,11 +167,11 @@ def _geometry(codes: Any, message: Any, settings: GridSettings, path: Path) -> t
         return (
             Geometry.plane((height, width), steps[0], steps[1], south_first),
             from_east,
-            {"north": north, "spacing": steps},
+            {"north": north, "columns": "by the scan mode", "spacing": steps},
         )
     dlat, dlon = (float(codes.codes_get(message, f"{axis}DirectionIncrementInDegrees")) for axis in "ji")
     ends = [float(codes.codes_get(message, f"latitudeOf{end}GridPointInDegrees")) for end in ("First", "Last")]
     sides = [float(codes.codes_get(message, f"longitudeOf{end}GridPointInDegrees")) for end in ("First", "Last")]
     first = min(ends) if south_first else max(ends)
     grid = Geometry.lat_lon((height, width), first, sides[1 if from_east else 0], dlat if south_first else -dlat, dlon)
-    return grid, from_east, {"north": north, "spacing": [dlat, dlon]}
+    return grid, from_east, {"north": north, "columns": "by the scan mode", "spacing": [dlat, dlon]}

@@ -36,6 +36,7 @@ class GridSettings:
         zr: a and b of Z = a R^b, used to derive reflectivity from rain.
         names: Names in the file by variable (zh, zdr, kdp, rain_rate), as pairs; others are found.
         heights_km: Heights to which data with levels are interpolated.
+        variables: Radar variables to take from files with several; `names` adds others.
         rows: `north-first` or `south-first`, for files that do not tell it; overrides the files.
         missing: What missing values mean: `no-data`, or `no-echo`.
     """
@@ -59,6 +60,7 @@ class GridSettings:
     heights_km: tuple[float, ...] = (1.0, 3.0, 7.0)
     rows: str | None = None
     missing: str = "no-data"
+    variables: tuple[str, ...] = ("zh", "zdr", "kdp")
 
     def __post_init__(self) -> None:
         for name, least, most in _RANGES:

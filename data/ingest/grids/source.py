@@ -40,6 +40,7 @@ class GriddedSource:
         index: (n, 2) file, and position in it, of each time.
         note: Properties found in the first file, and assumptions.
         dropped: Number of frames that are not used, by reason.
+        dropped_from: Files of these frames, by reason.
         beyond: Number of values read so far that no radar measures, by file.
     """
 
@@ -48,6 +49,7 @@ class GriddedSource:
     index: npt.NDArray[np.int64]
     note: dict[str, Any]
     dropped: Counter[str] = field(default_factory=Counter)
+    dropped_from: dict[str, list[Path]] = field(default_factory=dict)
     beyond: Counter[Path] = field(default_factory=Counter, repr=False)
 
     @property
@@ -142,9 +144,11 @@ def open_source(path: Path | Sequence[Path], settings: GridSettings) -> GriddedS
     for part in parts[1:]:
         if part.signature != parts[0].signature:
             raise BadInput("has another grid or other variables", part.path, f"give files like {parts[0].path.name}")
-    times, index, dropped, times_note = _in_order(parts)
+    times, index, files, times_note = _in_order(parts)
     note = {**parts[0].note, **times_note, **({"files": len(parts)} if len(parts) > 1 else {})}
-    return GriddedSource(parts, times, index, note, dropped)
+    dropped = Counter({reason: len(of) for reason, of in files.items()})
+    dropped_from = {reason: list(dict.fromkeys(parts[number].path for number in of)) for reason, of in files.items()}
+    return GriddedSource(parts, times, index, note, dropped, dropped_from)
 
 
 def open_part(path: Path, settings: GridSettings) -> Part:
@@ -179,17 +183,18 @@ def _check_geometry(geometry: Geometry, path: Path) -> None:
         raise BadInput(f"pixels of {found} km", path, f"give {least:g} to {most:g} km, on one Earth: --spacing-km")
 
 
-def _in_order(parts: Sequence[Part]) -> tuple[Times, npt.NDArray[np.int64], Counter[str], dict[str, Any]]:
-    """Return ascending unique times, the place of each in the files, the unused frames, and a note on the order."""
+def _in_order(parts: Sequence[Part]) -> tuple[Times, npt.NDArray[np.int64], dict[str, list[int]], dict[str, Any]]:
+    """Return ascending unique times, the place of each in the files, the files of unused frames, and a note."""
     times = np.concatenate([part.times for part in parts])
     index = np.array([(n, i) for n, part in enumerate(parts) for i in range(len(part.times))], np.int64).reshape(-1, 2)
     has_time = ~np.isnat(times)
+    unused = {WITHOUT_TIME: index[~has_time, 0].tolist()}
     times, index = times[has_time], index[has_time]
     order = np.argsort(times, kind="stable")
     is_first = np.concatenate([[True], np.diff(times[order]) > np.timedelta64(0, "s")])
-    dropped = Counter({WITHOUT_TIME: int((~has_time).sum()), SAME_TIME: int((~is_first).sum())})
-    note = {"duplicate_times": dropped[SAME_TIME], "frames_without_time": dropped[WITHOUT_TIME]}
+    unused[SAME_TIME] = index[order][~is_first, 0].tolist()
+    note = {"duplicate_times": len(unused[SAME_TIME]), "frames_without_time": len(unused[WITHOUT_TIME])}
     found: dict[str, Any] = {key: number for key, number in note.items() if number}
     if (np.diff(order) < 0).any():
         found["sorted_by_time"] = True
-    return times[order][is_first], index[order][is_first], +dropped, found
+    return times[order][is_first], index[order][is_first], {key: of for key, of in unused.items() if of}, found

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput, shown
-from polarcast.data.ingest.cf_values import decoded, equals_code
+from polarcast.data.ingest import codes
+from polarcast.data.ingest.cf_values import decoded, equals_code, is_undetected
 from polarcast.data.ingest.event import Field
 from polarcast.data.ingest.grids.settings import MISSING, GridSettings
 from polarcast.data.ingest.grids.tiles import NO_ECHO
@@ -37,7 +38,7 @@ class Decoding:
         attributes: CF attributes: packing, codes for missing data, valid range.
         units: Units as in the file, or as given.
         factor: Factor to mm/h of rain.
-        no_echo: Stored codes of pixels that were observed and have no echo.
+        no_echo: Stored codes of pixels that were observed and have no echo, besides those of the attributes.
         missing: What missing values mean, `no-data` or `no-echo`.
     """
 
@@ -49,9 +50,15 @@ class Decoding:
     missing: str = _NO_DATA
 
     def decode(self, stored: npt.NDArray[Any]) -> tuple[Field, int]:
-        """Return the values, and how many were beyond `BOUNDS`: NaN is no data, −inf dBZ and 0 mm/h are no echo."""
+        """Return the values, and how many were no measurement: beyond `BOUNDS`, or an undeclared code of ZDR or KDP.
+
+        NaN is no data; −inf dBZ and 0 mm/h are no echo.
+        """
         least, most = BOUNDS[self.variable]
         values = self._in_archive_units(decoded(stored, self.attributes))
+        found: dict[float, int] = {}
+        if self.variable in ("zdr", "kdp"):
+            values, found = codes.without_codes(values, self.variable)
         if self.variable == RAIN:
             values = np.where((values < 0) & (values > -_ROUNDING), 0.0, values)
         if self.variable in ("zh", RAIN):
@@ -63,7 +70,7 @@ class Decoding:
         values = np.where(beyond, np.nan, values)
         if self.missing == _IS_NO_ECHO and self.variable in ("zh", RAIN):
             values = np.where(is_missing, self._nothing, values)
-        return values.astype(np.float32), int(beyond.sum())
+        return values.astype(np.float32), int(beyond.sum()) + sum(found.values())
 
     @property
     def _nothing(self) -> float:
@@ -75,7 +82,7 @@ class Decoding:
     def _with_no_echo(self, values: npt.NDArray[Any], stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         for code in self.no_echo:
             values = np.where(equals_code(stored, code), self._nothing, values)
-        return values
+        return np.where(is_undetected(stored, self.attributes), self._nothing, values)
 
 
 def decoding_of(
@@ -124,7 +131,8 @@ def undeclared_code(stored: npt.NDArray[Any], decoding: Decoding) -> float | Non
     """Return the stored code that looks like missing data and is not declared as such; None if there is none.
 
     It is the largest value, fills more than 5% of the frame, and few pixels have the values just below it. It is also
-    one of the last codes of its type (255 of a byte), or more than rain can be over such an area.
+    one of the last codes of its type (255 of a byte), or more than rain can be over such an area. Or it is a strong
+    echo or rain that `codes.undeclared_code` knows; low reflectivity is no echo, and codes of ZDR and KDP are no data.
 
     Args:
         stored: (y, x) of a whole frame.
@@ -141,5 +149,8 @@ def undeclared_code(stored: npt.NDArray[Any], decoding: Decoding) -> float | Non
     code = stored[is_top][0]
     is_last = stored.dtype.kind in "iu" and int(code) >= np.iinfo(stored.dtype).max - 2
     is_unlike_rain = top >= _HARDLY_RAIN.get(decoding.variable, np.inf)
-    found = share > _LARGE_SHARE and near <= _MOST_NEAR * share and (is_last or is_unlike_rain)
-    return float(code) if found else None
+    if share > _LARGE_SHARE and near <= _MOST_NEAR * share and (is_last or is_unlike_rain):
+        return float(code)
+    known = {"zh": "zh", RAIN: "rain"}.get(decoding.variable)
+    found = codes.undeclared_code(finite[finite > 0], known) if known else None
+    return None if found is None else float(stored[values == np.float32(found)][0])

@@ -23,7 +23,7 @@ RADAR = ("zh", "zdr", "kdp")
 def choose_variables(content: Any, settings: GridSettings, path: Path) -> dict[str, str]:
     """Return the name in the file by variable; the key is empty for one that is zh or rain by its units.
 
-    A file with zh and at least one of zdr and kdp gives them all. Otherwise one variable is chosen.
+    A file with zh and at least one of zdr and kdp gives those of `settings.variables`. Otherwise one is chosen.
 
     Raises:
         BadInput: There is no variable with the axes of a sequence, there are several, or a given name is absent.
@@ -37,7 +37,8 @@ def choose_variables(content: Any, settings: GridSettings, path: Path) -> dict[s
     found, refusals = _sequences(content, path)
     radar = {**_polarimetric(content, found), **given}
     if ("zh" in radar and len(radar) > 1) or given:
-        return _with_zh(radar, content, found, path)
+        wanted = {name: radar[name] for name in radar if name in (*settings.variables, *given)}
+        return _with_zh(wanted, content, found, path)
     return {"": _only_candidate(content, found, refusals, path)}
 
 

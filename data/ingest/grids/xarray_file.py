@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.errors import BadInput
-from polarcast.data.ingest.event import Times
 from polarcast.data.ingest.grids.axes import Dims, axes_of, dims_of
+from polarcast.data.ingest.grids.frame_times import frame_times
 from polarcast.data.ingest.grids.frames import FileLayer, XarrayFrames, open_dataset
 from polarcast.data.ingest.grids.levels import Between, levels_around, levels_of
 from polarcast.data.ingest.grids.part import Channel, Part
 from polarcast.data.ingest.grids.settings import GridSettings
-from polarcast.data.ingest.grids.times import time_variables, times_of
 from polarcast.data.ingest.grids.units import RAIN, is_rain_name
 from polarcast.data.ingest.grids.values import Decoding, decoding_of
 from polarcast.data.ingest.grids.variables import choose_variables, names_of
@@ -20,8 +18,8 @@ def open_xarray(path: Path, settings: GridSettings) -> Part:
     """Open the variables (time, y, x) or (time, z, y, x) of a NetCDF file or Zarr folder.
 
     Raises:
-        BadInput: See `variables.choose_variables`, `axes.axes_of`, `times.times_of`, `levels.levels_around` and
-            `values.decoding_of`.
+        BadInput: See `variables.choose_variables`, `axes.axes_of`, `frame_times.frame_times`, `levels.levels_around`
+            and `values.decoding_of`.
     """
     with open_dataset(path) as content:
         chosen = choose_variables(content, settings, path)
@@ -36,19 +34,14 @@ def open_xarray(path: Path, settings: GridSettings) -> Part:
         if len(chosen) > 1:
             names = [decoding.variable for decoding in decodings]
             note["variables"] = {v: f"{n} in {u}" for v, n, u in zip(names, chosen.values(), units, strict=True)}
+        times, what = frame_times(content, main, dims, path)
+        if what:
+            note["time"] = what
         order = (dims.time, dims.level, dims.y, dims.x)
         return Part(
-            path, _times(content, main, dims, path), axes.geometry, heights, channels, of_layers,
+            path, times, axes.geometry, heights, channels, of_layers,
             XarrayFrames(path, layers, order, axes.from_east), note, axes.origin,
         )  # fmt: skip
-
-
-def _times(content: Any, array: Any, dims: Dims, path: Path) -> Times:
-    times = times_of(time_variables(content, array.dims)[0], path).reshape(-1)
-    frames = array.sizes[dims.time] if dims.time else 1
-    if len(times) != frames:
-        raise BadInput(f"{frames} frames and {len(times)} times", path, "give every frame one time")
-    return times
 
 
 def _decodings(

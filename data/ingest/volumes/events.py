@@ -11,6 +11,7 @@ import numpy as np
 from polarcast.data.files import replacing
 from polarcast.data.ingest.days import days_of
 from polarcast.data.ingest.event import IngestedEvent
+from polarcast.data.ingest.missing import missing_note
 from polarcast.data.ingest.resample import to_regular_steps
 from polarcast.data.ingest.volumes.frame import VolumeSettings
 from polarcast.data.ingest.volumes.gridding import GriddedVolume
@@ -117,6 +118,7 @@ def to_event(scans: Sequence[Scan], settings: VolumeSettings) -> IngestedEvent:
             **_provenance(gridded),
             "rain": rain_description(settings.rain, band, settings.zr) if settings.has_rain else NO_RAIN,
             "time": regular.note,
+            **missing_note(regular.radar, settings.variables, settings.grid.heights_km),
         },
     )
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 from polarcast.data.archive import VARIABLES
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.formats import read_volume
+from polarcast.data.ingest.missing import check_values
 from polarcast.data.ingest.ranges import DBZ, GAP_MINUTES, STEP_MINUTES, check_range
 from polarcast.data.ingest.volumes import attenuation, kdp, rain
 from polarcast.data.ingest.volumes.attenuation import NO_CORRECTION, RAIN_BELOW_M, SPECIFIC_ATTENUATION
-from polarcast.data.ingest.volumes.censor import precipitation
+from polarcast.data.ingest.volumes.censor import precipitation, window_gates
 from polarcast.data.ingest.volumes.gridding import METHOD, Grid, GriddedVolume, to_grid
 from polarcast.data.ingest.volumes.phase import smoothing_gates, unfolded_phase
 from polarcast.data.ingest.volumes.rain import NO_RAIN, RELATIONS
@@ -127,8 +129,8 @@ def grid_volume(paths: Sequence[Path], settings: VolumeSettings) -> GriddedVolum
     """Read, censor, complete and grid one volume, of one file or in pieces.
 
     Raises:
-        BadInput: See `formats.read_volume`. Also if KDP is requested and there is no phase to retrieve it from, or if
-            the band is required and unknown.
+        BadInput: See `formats.read_volume`. Also if KDP is requested and there is no phase to retrieve it from, if the
+            band is required and unknown, or if a variable has no value at the echo of a level.
     """
     volume, path = read_volume(paths, settings.measured, settings.site), paths[0]
     band = settings.band or volume.band
@@ -139,6 +141,7 @@ def grid_volume(paths: Sequence[Path], settings: VolumeSettings) -> GriddedVolum
     completed = replace(volume, sweeps=tuple(_complete(sweep, echo, height, band, settings) for sweep, echo in pairs))
     _check_sign(completed, echoes, path)
     radar, covered = to_grid(completed, echoes, settings.gridded, settings.grid)
+    check_values(radar, settings.variables, settings.grid.heights_km, path)
     return GriddedVolume(volume.time, radar, covered, settings.gridded, _note(volume, band, settings, removed))
 
 
@@ -199,13 +202,20 @@ def _complete(sweep: Sweep, echo: Mask, altitude_m: float, band: str | None, set
     unfolded = unfolded_phase(sweep.fields["phidp"], echo, smoothing_gates(sweep), sweep.phase_fold_deg)
     rays = attenuation.PhasedSweep(sweep, unfolded, echo, altitude_m)
     if retrieves:
-        sweep = kdp.retrieve_kdp(sweep, unfolded, echo, band, settings.kdp)
+        sweep = _where_phase_is(kdp.retrieve_kdp(sweep, unfolded, echo, band, settings.kdp), echo)
     if corrects:
         corrected = attenuation.correct_attenuation(rays, band, settings.attenuation)
         sweep = replace(sweep, fields={**sweep.fields, **{v: corrected.fields[v] for v in rays.sweep.fields}})
     if has_specific:
         sweep = attenuation.with_specific_attenuation(rays, band, sweep)
     return _with_missing(sweep, settings.gridded)
+
+
+def _where_phase_is(sweep: Sweep, echo: Mask) -> Sweep:
+    """Remove retrieved KDP where no phase was measured within the window of the retrieval: gaps are interpolated."""
+    has_phase = echo & np.isfinite(sweep.fields["phidp"])
+    near = maximum_filter1d(has_phase, window_gates(sweep, kdp.KDP_WINDOW_KM), axis=1, mode="constant")
+    return replace(sweep, fields={**sweep.fields, "kdp": np.where(near, sweep.fields["kdp"], np.float32(np.nan))})
 
 
 def _with_missing(sweep: Sweep, variables: tuple[str, ...]) -> Sweep:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import not_installed
 from polarcast.data.ingest.volumes.volume import RadarSite, Sweep
 
 
@@ -24,7 +24,7 @@ def pyart_library() -> Any:
             warnings.simplefilter("ignore")
             import pyart
     except ImportError as error:
-        raise BadInput(f"{error.name} is not installed", "ingest", "pip install 'polarcast[ingest]'") from None
+        raise not_installed(str(error.name), "ingest", "ingest") from None
     return pyart
 
 

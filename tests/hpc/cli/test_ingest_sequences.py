@@ -1,5 +1,6 @@
 """The options of `polarcast data ingest` for gridded sequences reach the settings."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from polarcast.data.ingest import run
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.hpc.cli.app import app
+from tests.support.grid_files import save, speckle, square
 
 
 @pytest.fixture
@@ -61,3 +63,14 @@ def test_options_that_mean_nothing_are_refused(
 ) -> None:
     assert _call(tmp_path, *options) != 0
     assert given == []
+
+
+@pytest.mark.parametrize(("has_x", "west"), [(True, "by the x axis"), (False, "west first, assumed")])
+def test_a_dry_run_tells_how_north_and_west_were_found(
+    has_x: bool, west: str, tmp_path: Path, polarcast_here: Callable[..., tuple[int, str, str]]
+) -> None:
+    content = square(speckle((2, 32, 36)))
+    file = save(content if has_x else content.drop_vars("x"), tmp_path / "a.nc")
+    command = ("data", "ingest", "--dry-run", file, "--spacing-km", "1", "--workers", "1")
+    code, out, _ = polarcast_here(*command)
+    assert (code, "  north   by the y axis\n" in out, f"  west    {west}\n" in out) == (0, True, True)

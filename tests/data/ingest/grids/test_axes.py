@@ -163,3 +163,40 @@ def test_degrees_of_a_rotated_pole_are_no_place_on_earth(tmp_path: Path) -> None
     geometry = open_source(save(content, tmp_path / "a.nc"), SMALL).geometry
     assert geometry.extent is None
     assert geometry.south_first
+
+
+@pytest.mark.parametrize("south_first", [False, True])
+@pytest.mark.parametrize("of_pixels", [False, True])
+def test_degrees_south_and_west_are_counted_back(south_first: bool, of_pixels: bool, tmp_path: Path) -> None:
+    """33° S is given as 33 degrees_south, and 80° W as 80 degrees_west."""
+    south, west = 33 + np.arange(36) / KM_PER_DEGREE, 80 - np.arange(40) / (KM_PER_DEGREE * 0.83)
+    content = sequence(DATA, south, west, "degrees")
+    content.lat.attrs["units"], content.lon.attrs["units"] = "degrees_south", "degrees_west"
+    content = content.isel(lat=slice(None, None, -1)) if south_first else content
+    path = save(content, tmp_path / "a.nc")
+    source = open_source(path, SMALL)
+    assert source.geometry.corner == pytest.approx((-33.0, -80.0))
+    assert source.geometry.south_first == south_first
+    np.testing.assert_array_equal(whole(path), DATA)
+    if of_pixels:
+        bare = content.drop_vars(["lat", "lon"]).rename_dims(lat="y", lon="x")
+        latitude = np.broadcast_to(content.lat.values[:, None], (36, 40))
+        bare = bare.assign(a=(("y", "x"), latitude, {"units": "degreesSouth"}))
+        np.testing.assert_array_equal(whole(save(bare, tmp_path / "b.nc"), SPACED), DATA)
+
+
+def test_negative_degrees_south_are_not_clear(tmp_path: Path) -> None:
+    content = sequence(DATA, -33 - np.arange(36) / KM_PER_DEGREE, EAST, "degrees")
+    content.lat.attrs["units"] = "degrees_south"
+    with pytest.raises(BadInput, match=r"coordinates of -33 in 'degrees_south': it is not clear on which side"):
+        open_source(save(content, tmp_path / "a.nc"), SMALL)
+
+
+@pytest.mark.parametrize("has_x", [False, True])
+def test_the_note_tells_how_west_was_found(has_x: bool, tmp_path: Path) -> None:
+    content = _bare()
+    if has_x:
+        content = content.assign_coords(x=("x", np.arange(40) * 1.0, {"units": "km"}))
+    path = save(content, tmp_path / "a.nc")
+    note = open_source(path, GridSettings(spacing_km=1.0, rows="north-first")).note
+    assert (note["north"], note["columns"]) == ("by --rows", "by the x axis" if has_x else "west first, assumed")

@@ -72,7 +72,7 @@ def test_a_damaged_file_gives_one_line(tmp_path: Path) -> None:
 def test_the_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "eccodes", None)
     (tmp_path / "a.grib2").write_bytes(b"GRIB" + bytes(12))
-    with pytest.raises(BadInput, match=r"eccodes is not installed — pip install 'polarcast\[grib\]'"):
+    with pytest.raises(BadInput, match=r"eccodes is not installed — .*'polarcast\[grib\]', .*'\.\[grib\]'"):
         open_source(tmp_path / "a.grib2", SMALL)
 
 

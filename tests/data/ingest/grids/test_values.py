@@ -1,5 +1,6 @@
 """Tests of stored values of gridded sequences: codes for missing data, bounds, codes that nobody declared."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from polarcast.data.ingest.grids.events import plan
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.source import open_source
 from polarcast.data.ingest.grids.values import Decoding
-from tests.support.grid_files import SMALL, events_of, save, speckle, square, whole, write_npz
+from tests.support.grid_files import SMALL, dualpol, events_of, save, speckle, square, whole, write_npz
 
 WEST = np.arange(40) < 16
 """Columns that the radar did not see."""
@@ -53,7 +54,7 @@ def test_declared_codes_are_no_data(codes: np.ndarray, attributes: dict[str, Any
     np.testing.assert_allclose(values[..., ~WEST], seen, rtol=1e-6)
 
 
-@pytest.mark.parametrize("code", [-999.0, -9999.0, 999.0, 9.96921e36, np.inf, np.nan])
+@pytest.mark.parametrize("code", [-99.0, -99.9, -999.0, -9999.0, 95.5, 999.0, 9.96921e36, np.inf, np.nan])
 def test_what_no_radar_measures_is_no_data_and_counted(code: float, tmp_path: Path) -> None:
     data = np.where(WEST, np.float32(code), speckle((2, 40, 40)))
     event = events_of(save(square(data), tmp_path / "a.nc"))[0]
@@ -83,7 +84,7 @@ def _plan(path: Path, **settings: Any) -> int:
 
 @pytest.mark.parametrize("rain", [False, True])
 def test_an_undeclared_code_that_fills_an_area_is_asked_for(rain: bool, tmp_path: Path) -> None:
-    packing = {"scale_factor": 0.2, "add_offset": 0.0, "units": "mm/h"} if rain else {}
+    packing = {"scale_factor": 0.2, "add_offset": 0.0, "units": "mm/h"} if rain else {"scale_factor": 0.4}
     path = save(_packed(_codes(255), **packing), tmp_path / "a.nc")
     with pytest.raises(BadInput, match=r"the code 255 fills 40% of a frame.*--nodata 255"):
         _plan(path)
@@ -92,10 +93,48 @@ def test_an_undeclared_code_that_fills_an_area_is_asked_for(rain: bool, tmp_path
     assert _plan(path, nodata=-1) == 1
 
 
-def test_reflectivity_of_95_dbz_over_an_area_is_asked_for(tmp_path: Path) -> None:
-    path = save(square(np.where(WEST, np.float32(95.5), speckle((2, 40, 40)))), tmp_path / "a.nc")
-    with pytest.raises(BadInput, match=r"the code 95\.5 fills 40% of a frame"):
+@pytest.mark.parametrize(("units", "code"), [("dBZ", 85.0), ("dBZ", 90.0), ("mm/h", 999.0), ("mm/h", 400.0)])
+def test_strong_echo_and_rain_of_one_value_is_asked_for(units: str, code: float, tmp_path: Path) -> None:
+    """Fewer pixels than a twentieth of the frame have it, apart from all others."""
+    data = np.where(np.arange(40) < 1, np.float32(code), speckle((2, 40, 40)))
+    path = save(square(data, units=units), tmp_path / "a.nc")
+    with pytest.raises(BadInput, match=rf"the code {code:g} fills 2% of a frame.*--nodata {code:g}"):
         _plan(path)
+    assert np.isnan(whole(path, GridSettings(nodata=code))[..., 0]).all()
+
+
+@pytest.mark.parametrize("floor", [-32.0, -64.0, -80.0])
+def test_a_floor_of_reflectivity_is_no_echo(floor: float, tmp_path: Path) -> None:
+    data = np.where(WEST, np.float32(floor), speckle((2, 40, 40)))
+    event = events_of(save(square(data), tmp_path / "a.nc"))[0]
+    assert event.covered.min() == 1
+    assert not event.radar[..., :12].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("kdp", -99.0), ("kdp", -99.9), ("kdp", 99.0), ("kdp", -40.96), ("zdr", -99.0), ("zdr", -20.0)]
+)
+def test_codes_of_zdr_and_kdp_are_no_data(name: str, code: float, tmp_path: Path) -> None:
+    shape = (2, 1, 32, 32)
+    fields = {"zh": speckle(shape), "zdr": speckle(shape, -1, 4), "kdp": speckle(shape, -1, 5)}
+    fields[name][..., :8] = code
+    settings = replace(SMALL, heights_km=(1.0,))
+    event = events_of(save(dualpol(fields, [1.0]), tmp_path / "a.nc"), settings)[0]
+    number = 1 + (name == "kdp")
+    assert not event.radar[:, number, 0, :, :8].any()
+    np.testing.assert_array_equal(event.radar[:, number, 0, :, 8:], fields[name][:, 0, :, 8:])
+    assert event.note["missing_of_echo"][name] == {"1": 0.25}
+    assert event.note["beyond_bounds"] == 2 * 32 * 8
+
+
+@pytest.mark.parametrize("units", ["dBZ", "mm/h"])
+def test_the_code_of_no_echo_is_observed(units: str, tmp_path: Path) -> None:
+    """`_Undetect` of WMO FM 301: the radar saw the pixel, and there was no echo."""
+    codes = _codes(0)
+    content = _packed(codes, units=units, _Undetect=np.uint8(0), add_offset=0.0 if units == "mm/h" else -32.0)
+    values = whole(save(content, tmp_path / "a.nc"))
+    assert (values[..., WEST] == (0 if units == "mm/h" else -np.inf)).all()
+    assert np.isfinite(values[..., ~WEST]).all()
 
 
 def test_values_up_to_the_last_code_are_values(tmp_path: Path) -> None:
@@ -150,8 +189,9 @@ def test_decoding_equals_a_direct_computation(
     for code in codes:
         value = code * scale + offset
         is_missing = code == fill or not limits[0] <= code <= limits[1]
-        number += not is_missing and abs(value) > 100
-        expected.append(np.nan if is_missing or abs(value) > 100 else value)
+        is_beyond = not -90 <= value <= 95
+        number += not is_missing and is_beyond
+        expected.append(np.nan if is_missing or is_beyond else value)
     np.testing.assert_array_equal(values[0], np.array(expected, np.float32))
     assert beyond == number
 

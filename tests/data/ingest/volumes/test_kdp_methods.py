@@ -1,5 +1,6 @@
 """Every method of KDP against phases of known KDP."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -181,19 +182,19 @@ class _Partly(Scan):
 
 
 @pytest.mark.parametrize("attenuation", ["none", "zphi"])
-@pytest.mark.parametrize(
-    ("kdp", "how"), [("vulpiani", "measured; retrieved for 1 sweeps without it"), ("file", "measured")]
-)
-def test_sweeps_without_kdp_are_retrieved_or_left_without(tmp_path: Path, kdp: str, how: str, attenuation: str) -> None:
+def test_sweeps_without_kdp_are_retrieved_or_refused(tmp_path: Path, attenuation: str) -> None:
     fields = ("zh", "zdr", "phidp", "rhohv", "kdp")
     scan = _Partly(elevations=(0.5, 20.0), rays=90, gates=100, fields=fields, blobs=(Blob(45, 20, 9),))
     path = write_cfradial1(tmp_path / "v.nc", scan)
     # Only the upper sweep reaches 7 km.
-    made = grid_volume([path], VolumeSettings(Grid(24, 2.0, (7.0,)), kdp=kdp, attenuation=attenuation))
-    assert made.note["steps"]["kdp"]["as"] == how
+    settings = VolumeSettings(Grid(24, 2.0, (7.0,)), attenuation=attenuation)
+    made = grid_volume([path], settings)
+    assert made.note["steps"]["kdp"]["as"] == "measured; retrieved for 1 sweeps without it"
     zh, _, found = made.radar[:, 0]
     assert np.isfinite(zh).any()
-    assert np.isfinite(found[np.isfinite(zh)]).any() == (kdp == "vulpiani")
+    assert np.isfinite(found[np.isfinite(zh)]).any()
+    with pytest.raises(BadInput, match=r"no KDP at 7 km where zh has echo — leave it out: --variables zh,zdr$"):
+        grid_volume([path], replace(settings, kdp="file"))
 
 
 def test_kdp_of_files_only_is_required_of_them(tmp_path: Path) -> None:
