@@ -11,6 +11,8 @@ import typer
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
 from polarcast.data.folder_kind import checked_kind
+from polarcast.hpc.cli.drops import drops
+from polarcast.hpc.cli.fetch import fetch
 from polarcast.hpc.cli.frame_quality import quality
 from polarcast.hpc.cli.ingest import Workers, ingest, processes_of
 from polarcast.hpc.utils.console import (
@@ -39,8 +41,10 @@ _TOO_FEW_GROUPS = (
 )
 
 app = typer.Typer(help="Make, ingest, shard and check archives.", no_args_is_help=True)
+app.command()(fetch)
 app.command()(ingest)
 app.command()(quality)
+app.command()(drops)
 
 
 @app.command()
@@ -49,7 +53,7 @@ def synth(
     events: Annotated[int, typer.Option(min=1, max=100_000, help="Number of events.")] = 120,
     size: Annotated[int, typer.Option(min=32, max=4096, help="Pixels per side, of 1 km.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")] = 0,
-    preset: Annotated[str, typer.Option(help="meiyu, continental, njucpol, varied or tiny.")] = "meiyu",
+    preset: Annotated[str, typer.Option(help="meiyu, continental, njucpol, varied, any-radar or tiny.")] = "meiyu",
     frames: Annotated[
         int | None,
         typer.Option(min=1, max=100_000, help="Frames per event; by default drawn from the lengths of real events."),

@@ -148,17 +148,17 @@ def live() -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of consecutive stages; yield a function of (stage, done, total)."""
+def stages() -> Iterator[Callable[..., None]]:
+    """Show the progress of consecutive stages; yield a function of (stage, done, total, note)."""
     with ExitStack() as stack:
         current: dict[str, Callable[..., None]] = {}
 
-        def show(stage: str, done: int, total: int) -> None:
+        def show(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in current:
                 stack.close()
                 current.clear()
                 current[stage] = stack.enter_context(progress(stage, total))
-            current[stage](done, total)
+            current[stage](done, total, note)
 
         yield show
 

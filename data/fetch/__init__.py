@@ -1,0 +1,1 @@
+"""Fetch radar volumes from open archives on S3: list, choose, transfer, check, record."""
