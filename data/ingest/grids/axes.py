@@ -182,6 +182,13 @@ def place_of(content: Any, name: str, kind: str) -> bool:
     return bool(units.fullmatch(str(attributes.get("units", "")).strip().lower())) or name.lower() in names
 
 
+def positions(content: Any, dims: Dims) -> tuple[Real, Real] | None:
+    """Return latitude and longitude of the pixels, each (y, x) as stored; None unless the file has both in 2D."""
+    latitude = [values for values in _places(content, dims.y, dims.x, "latitude") if values.ndim == 2]
+    longitude = [values.T for values in _places(content, dims.x, dims.y, "longitude") if values.ndim == 2]
+    return (latitude[0], longitude[0]) if latitude and longitude else None
+
+
 def _no_axes(content: Any, dims: Dims) -> str:
     """Say that there are no usable axes, with the units that they have."""
     units = [str(content.variables[d].attrs.get("units", "")) for d in (dims.y, dims.x) if d in content.variables]

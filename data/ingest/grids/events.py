@@ -13,6 +13,7 @@ import numpy.typing as npt
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.days import days_of
 from polarcast.data.ingest.event import Field, IngestedEvent, Mask, Times
+from polarcast.data.ingest.grids.positions import control_points
 from polarcast.data.ingest.grids.settings import MISSING, GridSettings
 from polarcast.data.ingest.grids.source import GriddedSource, open_source
 from polarcast.data.ingest.grids.tiles import NO_ECHO, Footprint, footprint, lay_on_tile, nearest_pixels
@@ -275,6 +276,7 @@ def _provenance(source: GriddedSource, piece: Piece, place: Footprint, settings:
         "read": source.note,
         **({"extent": [round(edge, 4) for edge in extent]} if extent else {}),
         "tile": {"south_km": piece.south, "east_km": piece.east, "size_km": settings.tile},
+        **control_points(source.parts[0].positions, source.geometry, piece.south, piece.east, settings.tile),
         "pixels": {
             "source_spacing_km": [round(s, 4) for s in source.geometry.spacing_km],
             "resampled": "as stored" if place.is_cut else method,

@@ -14,6 +14,7 @@ from polarcast.data.ingest.grids.axes import AS_GIVEN
 from polarcast.data.ingest.grids.frames import Layers
 from polarcast.data.ingest.grids.geometry import Geometry
 from polarcast.data.ingest.grids.part import Channel, Part
+from polarcast.data.ingest.grids.positions import projected_positions
 from polarcast.data.ingest.grids.settings import SOUTH_FIRST, GridSettings
 from polarcast.data.ingest.grids.times import plausible
 from polarcast.data.ingest.grids.values import decoding_of
@@ -85,9 +86,10 @@ def open_odim(path: Path, settings: GridSettings) -> Part:
         found = {"layout": "ODIM HDF5", "variable": quantity, **note, "units": units}
         times = _time(attributes_of(file, "what"), what, path)
         origin = " ".join(f"{key} {levels['where'][key]}" for key in _PLACE if key in levels["where"])
+        placed = projected_positions(levels["where"], text_of(levels["where"].get("projdef")), geometry)
     return Part(
         path, times, geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), OdimFrames(path, name), found,
-        origin,
+        origin, placed,
     )  # fmt: skip
 
 

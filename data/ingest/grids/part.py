@@ -9,6 +9,7 @@ from polarcast.data.ingest.event import Field, Times
 from polarcast.data.ingest.grids.frames import GridFrames, read_errors_as_bad_input
 from polarcast.data.ingest.grids.geometry import Geometry
 from polarcast.data.ingest.grids.levels import between_levels
+from polarcast.data.ingest.grids.positions import Positions
 from polarcast.data.ingest.grids.units import RAIN
 from polarcast.data.ingest.grids.values import Decoding
 
@@ -44,6 +45,7 @@ class Part:
         frames: Reader of the stored frames.
         note: Properties found in the file, and assumptions.
         origin: Where the grid lies, as the file tells it; empty if it does not.
+        positions: Places of the pixels on the Earth; None if not known, or if the geometry tells them.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Part:
     frames: GridFrames = field(repr=False)
     note: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
+    positions: Positions | None = field(default=None, repr=False)
 
     @property
     def measured(self) -> tuple[str, ...]:

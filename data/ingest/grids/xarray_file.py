@@ -8,6 +8,7 @@ from polarcast.data.ingest.grids.frame_times import frame_times
 from polarcast.data.ingest.grids.frames import FileLayer, XarrayFrames, open_dataset
 from polarcast.data.ingest.grids.levels import Between, levels_around, levels_of
 from polarcast.data.ingest.grids.part import Channel, Part
+from polarcast.data.ingest.grids.positions import stored_positions
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.units import RAIN, is_rain_name
 from polarcast.data.ingest.grids.values import Decoding, decoding_of
@@ -41,6 +42,7 @@ def open_xarray(path: Path, settings: GridSettings) -> Part:
         return Part(
             path, times, axes.geometry, heights, channels, of_layers,
             XarrayFrames(path, layers, order, axes.from_east), note, axes.origin,
+            stored_positions(content, dims, axes.geometry, axes.from_east),
         )  # fmt: skip
 
 

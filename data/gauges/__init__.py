@@ -1,0 +1,1 @@
+"""Rain gauges: read, check, and locate them; virtual gauges in a known field."""

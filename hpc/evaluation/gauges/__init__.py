@@ -1,0 +1,1 @@
+"""Score rain estimates at gauges, with the error of the gauges themselves."""

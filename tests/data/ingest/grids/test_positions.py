@@ -1,0 +1,97 @@
+"""Places of tiles on the Earth, from latitudes and longitudes of pixels or a projection, against pyproj."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyproj
+import pytest
+
+from polarcast.data.gauges.places import place_of_event
+from polarcast.data.ingest.grids.settings import NORTH_FIRST, SOUTH_FIRST
+from tests.support.grid_files import SMALL, events_of, save, sequence, speckle
+
+STERE = "+proj=stere +lat_0=90 +lat_ts=60 +lon_0=14 +ellps=bessel"
+WEST, NORTH = -150_000.0, -3_400_000.0
+SHAPE = (70, 101)
+
+
+def centers() -> tuple[np.ndarray, np.ndarray]:
+    """Return x and y of the rows, from the north, and columns, from the west, in m."""
+    return WEST + 1000 * (np.arange(SHAPE[1]) + 0.5), NORTH - 1000 * (np.arange(SHAPE[0]) + 0.5)
+
+
+def gridded(path: Path, *, south_first: bool, axis_units: str | None) -> Path:
+    """Write a file with latitudes and longitudes of its pixels."""
+    x, y = centers()
+    longitude, latitude = pyproj.Proj(STERE)(*np.meshgrid(x, y), inverse=True)
+    rows = slice(None, None, -1 if south_first else 1)
+    content = sequence(speckle((3, *SHAPE))[:, rows], y[rows] / 1000, x / 1000, axis_units or "km")
+    places = {"lat": (latitude, "degrees_north"), "lon": (longitude, "degrees_east")}
+    content = content.assign_coords({n: (("y", "x"), v[rows], {"units": u}) for n, (v, u) in places.items()})
+    return save(content if axis_units else content.drop_vars(["y", "x"]), path)
+
+
+def composite(path: Path, **changed: Any) -> Path:
+    """Write an ODIM composite."""
+    project = pyproj.Proj(STERE)
+    low = project(WEST, NORTH - 1000 * SHAPE[0], inverse=True)
+    top = project(WEST + 1000 * SHAPE[1], NORTH, inverse=True)
+    where = {"projdef": np.bytes_(STERE), "xscale": 1000.0, "yscale": 1000.0, "LL_lon": low[0], "LL_lat": low[1],
+             "UR_lon": top[0], "UR_lat": top[1], **changed}  # fmt: skip
+    with h5py.File(path, "w") as file:
+        groups = {
+            "what": {"object": "COMP", "date": "20210704", "time": f"12{path.stem[-2:]}00"},
+            "where": where,
+            "dataset1/data1/what": {"quantity": "DBZH", "gain": 0.5, "offset": -32.0},
+        }
+        for name, attributes in groups.items():
+            for key, value in attributes.items():
+                file.require_group(name).attrs[key] = np.bytes_(value) if isinstance(value, str) else value
+        file["dataset1/data1/data"] = np.full(SHAPE, 120, "u1")
+    return path
+
+
+def check_places(note: dict[str, Any]) -> None:
+    """Compare the places of a tile's pixels with pyproj, to 20 m."""
+    rows, columns = np.array([0.0, 12.6, 31.0, 5.5]), np.array([3.0, 30.2, -0.4, 15.5])
+    south, east = note["tile"]["south_km"], note["tile"]["east_km"]
+    x, y = WEST + 1000 * (east + columns + 0.5), NORTH - 1000 * (south + rows + 0.5)
+    longitude, latitude = pyproj.Proj(STERE)(x, y, inverse=True)
+    found = place_of_event(note, (32, 32), 1.0, "here").pixels_of(latitude, longitude)
+    np.testing.assert_allclose(found, [rows, columns], atol=0.02)
+
+
+@pytest.mark.parametrize("south_first", [False, True])
+@pytest.mark.parametrize("axis_units", ["km", None])
+def test_latitudes_and_longitudes_of_pixels(south_first: bool, axis_units: str | None, tmp_path: Path) -> None:
+    path = gridded(tmp_path / "a.nc", south_first=south_first, axis_units=axis_units)
+    settings = SMALL if axis_units else replace(SMALL, spacing_km=1.0)
+    events = events_of(path, settings)
+    assert len(events) == 6
+    for event in events:
+        check_places(event.note)
+
+
+def test_rows_against_the_latitudes_have_no_place(tmp_path: Path) -> None:
+    """If the user says that the latitudes are wrong, they can't say where the pixels are."""
+    path = gridded(tmp_path / "a.nc", south_first=True, axis_units="km")
+    against, along = (events_of(path, replace(SMALL, rows=rows)) for rows in (NORTH_FIRST, SOUTH_FIRST))
+    assert all("geolocation" not in event.note for event in against)
+    assert all("geolocation" in event.note for event in along)
+
+
+def test_composites_by_their_projection(tmp_path: Path) -> None:
+    paths = tuple(composite(tmp_path / f"{minute:02d}.h5") for minute in (0, 6, 12))
+    events = events_of(paths)
+    assert len(events) == 6
+    for event in events:
+        check_places(event.note)
+
+
+@pytest.mark.parametrize("changed", [{"UR_lat": 61.0}, {"xscale": 2000.0}, {"projdef": np.bytes_("+proj=nonsense")}])
+def test_composites_that_contradict_themselves_have_no_place(changed: dict[str, Any], tmp_path: Path) -> None:
+    paths = tuple(composite(tmp_path / f"{minute:02d}.h5", **changed) for minute in (0, 6))
+    assert all("geolocation" not in event.note for event in events_of(paths))
