@@ -92,6 +92,9 @@ def world_of(provenance: Mapping[str, Any]) -> StormWorld:
     if made_by != (GENERATOR, GENERATOR_VERSION, "true_R") or not isinstance(preset, str) or preset not in PRESETS:
         what = "attainable needs a synthetic archive with the true rain, whose drop sizes and noise are known"
         raise BadInput(what, provenance.get("root") or "data.shards", "make one with: polarcast data synth")
+    if PRESETS[preset].varies_radar:
+        what = f"attainable needs one drop climate and one radar, and those of {preset} differ between events"
+        raise BadInput(what, provenance.get("root") or "data.shards", "make one with: polarcast data synth")
     return PRESETS[preset]
 
 

@@ -170,6 +170,28 @@ def observe_rain(dm_mm: Array, mu: Array, rain_rate: Array) -> Observables:
     return dsd_table().look_up(np.asarray(dm_mm), np.asarray(mu), np.asarray(rain_rate))
 
 
+def observe_spectra(number: Array, diameter_mm: Array, width_mm: Array) -> tuple[Array, Observables]:
+    """Compute rain rate and radar quantities of measured drop spectra, with the same drops as `observe_rain`.
+
+    Args:
+        number: Number concentration in m^-3 mm^-1, (n, bins).
+        diameter_mm: Centers of the bins in mm, (bins,); drops above 8 mm are left out.
+        width_mm: Widths of the bins in mm, (bins,).
+
+    Returns:
+        Rain rate in mm/h, and radar quantities, (n,) each; zh and zdr are NaN without drops.
+    """
+    kept = (np.asarray(diameter_mm) > 0) & (np.asarray(diameter_mm) <= LARGEST_DROP_MM)
+    d = np.asarray(diameter_mm, dtype=np.float64)[kept]
+    drops = np.nan_to_num(np.asarray(number, dtype=np.float64)[:, kept]) * np.asarray(width_mm)[kept]
+    m = {name: drops @ single(d) for name, single in _single_drops().items()}
+    rain = 6e-4 * np.pi * (drops @ (d**3 * fall_speed(d)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        zh, zdr = 10 * np.log10(m["zh"]), 10 * np.log10(m["zh"] / m["zv"])
+    zh[~np.isfinite(zh)] = np.nan
+    return rain, Observables(zh, zdr, m["kdp"], m["ah"], m["ah"] - m["av"])
+
+
 def log10_nw(dm_mm: Array, mu: Array, rain_rate: Array) -> Array:
     """Compute log10 of the intercept Nw (m^-3 mm^-1) that gives `rain_rate` (mm/h), for 1-d arrays."""
     return np.log10(np.asarray(rain_rate) / integrate_dsd(np.asarray(dm_mm), np.asarray(mu))["rain_rate"])

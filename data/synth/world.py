@@ -1,6 +1,7 @@
 """Physical parameters of the synthetic storms, and the presets."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -139,16 +140,64 @@ class StormWorld:
     default_size: int = 256
     """Default side length in pixels of 1 km."""
     varied: tuple[tuple[str, float, float], ...] = ()
-    """Parameters that vary between events: name, minimum and maximum; drawn log-uniformly."""
+    """Parameters that vary between events: name, minimum and maximum; drawn log-uniformly.
+
+    The name leads to a parameter of the drops, such as `drops.dm_sd`, or to one of a tuple, such as `noise.1`."""
+    varied_evenly: tuple[tuple[str, float, float], ...] = ()
+    """Parameters that vary between events and may be 0 or negative; drawn uniformly, after the others."""
+
+    @property
+    def varies_radar(self) -> bool:
+        """Whether drop sizes or errors of the radar differ between events."""
+        first = {name.partition(".")[0] for name, *_ in (*self.varied, *self.varied_evenly)}
+        return bool(first & {"drops", "noise", "noise_growth", "zdr_bias_db", "kdp_scale"})
 
 
 def draw_world(world: StormWorld, rng: np.random.Generator) -> StormWorld:
     """Draw the varied parameters of one event and keep the others."""
-    drawn = {name: float(np.exp(rng.uniform(*np.log(limits)))) for name, *limits in world.varied}
-    return replace(world, varied=(), **drawn)  # type: ignore[arg-type]
+    drawn = [(name, float(np.exp(rng.uniform(*np.log((least, most)))))) for name, least, most in world.varied]
+    drawn += [(name, float(rng.uniform(least, most))) for name, least, most in world.varied_evenly]
+    world = replace(world, varied=(), varied_evenly=())
+    for name, value in drawn:
+        world = _with(world, name, value)
+    return world
+
+
+def _with(item: Any, name: str, value: float) -> Any:
+    """Return a dataclass or a tuple with one of its parameters replaced; whole numbers stay whole."""
+    first, _, rest = name.partition(".")
+    if isinstance(item, tuple):
+        place = int(first)
+        return (*item[:place], value, *item[place + 1 :])
+    old = getattr(item, first)
+    new = _with(old, rest, value) if rest else round(value) if isinstance(old, int) else value
+    return replace(item, **{first: new})
 
 
 _MEIYU = StormWorld()
+# For networks that should generalize to new radars: every event has its own climate, from small showers to widespread
+# rain, stationary or fast. Except for drop sizes, the ranges contain the other presets; they are fitted to no radar.
+_VARIED = replace(
+    _MEIYU,
+    varied=(
+        ("lifetime_32km_min", 10.0, 40.0),
+        ("outer_scale_km", 30.0, 150.0),
+        ("spectrum_exponent", 1.3, 1.8),
+        ("organisation", 0.03, 0.4),
+        ("evaporation_mmh", 0.05, 0.9),
+        ("stratiform_limit", 3.0, 14.0),
+        ("cell_threshold", 1.0, 2.2),
+        ("cell_spacing_km", 7.0, 16.0),
+        ("cell_radius_km", 1.2, 4.0),
+        ("cell_peak_mmh", 1.5, 12.0),
+        ("cell_peak_time_min", 8.0, 20.0),
+    ),
+    band_stretch=(1.0, 2.0),
+    speed_range_ms=(1.0, 20.0),
+    direction_deg=(70.0, 180.0),
+    log_rain_mean=(-3.0, 0.9),
+    log_rain_sd=(1.1, 2.0),
+)
 
 PRESETS: dict[str, StormWorld] = {
     "meiyu": _MEIYU,
@@ -177,29 +226,27 @@ PRESETS: dict[str, StormWorld] = {
         zdr_bias_db=-0.27,
         floor_dbz=3.0,
     ),
-    # For networks that should generalize to new radars: every event has its own climate, from small showers to
-    # widespread rain, stationary or fast. Except for drop sizes, the ranges contain the other presets; they are not
-    # fitted to any radar.
-    "varied": replace(
-        _MEIYU,
+    "varied": _VARIED,
+    # For dual-pol networks on radars that they have not seen: every event has its own climate, drop sizes and radar. A
+    # network that knows one of each takes another radar's ZDR for growth or decay. The ranges contain those presets.
+    "any-radar": replace(
+        _VARIED,
         varied=(
-            ("lifetime_32km_min", 10.0, 40.0),
-            ("outer_scale_km", 30.0, 150.0),
-            ("spectrum_exponent", 1.3, 1.8),
-            ("organisation", 0.03, 0.4),
-            ("evaporation_mmh", 0.05, 0.9),
-            ("stratiform_limit", 3.0, 14.0),
-            ("cell_threshold", 1.0, 2.2),
-            ("cell_spacing_km", 7.0, 16.0),
-            ("cell_radius_km", 1.2, 4.0),
-            ("cell_peak_mmh", 1.5, 12.0),
-            ("cell_peak_time_min", 8.0, 20.0),
+            *_VARIED.varied,
+            ("drops.dm_coefficient_mm", 0.95, 1.35),
+            ("drops.dm_exponent", 0.10, 0.24),
+            ("noise.0", 0.5, 1.2),
+            ("noise.1", 0.1, 0.6),
+            ("noise.2", 0.03, 0.3),
+            ("noise_growth.1", 1.0, 1.6),
+            ("noise_growth.2", 1.0, 1.6),
+            ("kdp_scale", 0.4, 1.1),
+            ("ice_zdr_db", 0.1, 1.0),
+            ("ice_kdp_deg_km", 0.03, 0.45),
+            ("ice_contrast", 0.5, 1.0),
         ),
-        band_stretch=(1.0, 2.0),
-        speed_range_ms=(1.0, 20.0),
-        direction_deg=(70.0, 180.0),
-        log_rain_mean=(-3.0, 0.9),
-        log_rain_sd=(1.1, 2.0),
+        varied_evenly=(("zdr_bias_db", -0.5, 0.5), ("kdp_smoothing_px", 0.5, 5.49), ("floor_dbz", 0.0, 8.0)),
+        ice_deficit_db=(3.0, 13.0),
     ),
     "tiny": replace(_MEIYU, default_size=64),
 }

@@ -138,6 +138,40 @@ def test_a_varied_world_draws_parameters_within_limits_per_event():
     )
 
 
+def _parameter(world, name):
+    value = world
+    for part in name.split("."):
+        value = value[int(part)] if isinstance(value, tuple) else getattr(value, part)
+    return value
+
+
+def test_every_event_of_any_radar_has_its_own_drops_and_errors_within_limits():
+    world = PRESETS["any-radar"]
+    drawn = [draw_world(world, np.random.default_rng(event)) for event in range(60)]
+    for name, least, greatest in (*world.varied, *world.varied_evenly):
+        values = [_parameter(one, name) for one in drawn]
+        assert least <= min(values) < max(values) <= greatest, name
+    assert {type(one.kdp_smoothing_px) for one in drawn} == {int}
+    assert {one.kdp_smoothing_px for one in drawn} == {1, 2, 3, 4, 5}
+    assert world.varies_radar
+    assert not PRESETS["varied"].varies_radar
+    # Drawn in addition, so that the climate of an event is that of the preset `varied`.
+    climate = [name for name, *_ in PRESETS["varied"].varied]
+    for event, one in enumerate(drawn):
+        other = draw_world(PRESETS["varied"], np.random.default_rng(event))
+        assert all(getattr(one, name) == getattr(other, name) for name in climate)
+
+
+def test_the_radar_of_an_event_of_any_radar_is_miscalibrated_as_drawn():
+    """Where noise averages out, ZDR differs from that of a radar without error by the bias that was drawn."""
+    world = replace(PRESETS["any-radar"], varied_evenly=(("zdr_bias_db", 0.4, 0.4),))
+    exact = replace(world, varied_evenly=(("zdr_bias_db", 0.0, 0.0),))
+    biased, true = (generate_event(one, 3, 0, 64, 2).radar for one in (world, exact))
+    both = (biased[:, 0] != 0) & (true[:, 0] != 0)
+    np.testing.assert_allclose((biased[:, 1] - true[:, 1])[both], 0.4, atol=1e-4)
+    assert both.any()
+
+
 def test_a_world_without_varied_parameters_is_unchanged():
     assert draw_world(WORLD, np.random.default_rng(0)) == WORLD
 

@@ -18,6 +18,8 @@ from polarcast.models.qpe.attainable import Attainable, AttainableConfig
 NOISE = [0.8, 0.2, 0.2]
 MADE_BY = {"generator": "polarcast synthetic storms", "generator_version": "2", "rain": "true_R", "preset": "meiyu"}
 TRAIN_EVENTS, TEST_EVENTS = 36, 24
+KNOWN = [name for name, world in PRESETS.items() if not world.varies_radar]
+"""Presets of one drop climate and one radar."""
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,7 @@ def interval_of_log_ratio(errors: np.ndarray, others: np.ndarray) -> tuple[float
 
 
 @pytest.mark.parametrize("variables", [("zh",), ("zh", "zdr")])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KNOWN)
 def test_boosting_by_pixel_does_not_beat_it_on_any_preset(preset: str, variables: tuple[str, ...]) -> None:
     train, test = (
         chosen(storms(preset), variables, part) for part in (slice(0, TRAIN_EVENTS), slice(TRAIN_EVENTS, None))
@@ -135,7 +137,7 @@ def test_boosting_by_pixel_does_not_beat_it_on_any_preset(preset: str, variables
     assert abs(estimate.sum() / truth.sum() - 1) < 0.15
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KNOWN)
 def test_errors_of_a_pixel_are_those_of_the_preset(preset: str) -> None:
     world = world_of(archive_of(preset))
     errors = PixelErrors.of(world)
@@ -145,6 +147,11 @@ def test_errors_of_a_pixel_are_those_of_the_preset(preset: str) -> None:
     assert errors.noise_at(np.array([30.0, 38.0, 60.0])) == pytest.approx(
         np.array([expected, world.noise, world.noise])
     )
+
+
+def test_storms_of_many_radars_are_refused() -> None:
+    with pytest.raises(BadInput, match="those of any-radar differ between events"):
+        world_of(archive_of("any-radar"))
 
 
 def test_noise_of_the_user_replaces_that_of_the_preset() -> None:
