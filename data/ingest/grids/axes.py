@@ -182,10 +182,10 @@ def place_of(content: Any, name: str, kind: str) -> bool:
     return bool(units.fullmatch(str(attributes.get("units", "")).strip().lower())) or name.lower() in names
 
 
-def positions(content: Any, dims: Dims) -> tuple[Real, Real] | None:
+def positions(content: Any, dims: Dims, path: Path) -> tuple[Real, Real] | None:
     """Return latitude and longitude of the pixels, each (y, x) as stored; None unless the file has both in 2D."""
-    latitude = [values for values in _places(content, dims.y, dims.x, "latitude") if values.ndim == 2]
-    longitude = [values.T for values in _places(content, dims.x, dims.y, "longitude") if values.ndim == 2]
+    latitude = [values for values in _places(content, dims.y, dims.x, "latitude", path) if values.ndim == 2]
+    longitude = [values.T for values in _places(content, dims.x, dims.y, "longitude", path) if values.ndim == 2]
     return (latitude[0], longitude[0]) if latitude and longitude else None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,7 +60,9 @@ class ProjectedPositions:
         return np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)
 
 
-def stored_positions(content: Any, dims: Dims, geometry: Geometry, from_east: bool) -> StoredPositions | None:
+def stored_positions(
+    content: Any, dims: Dims, geometry: Geometry, from_east: bool, path: Path
+) -> StoredPositions | None:
     """Return the places that a NetCDF file or Zarr folder has for its pixels.
 
     Returns:
@@ -67,7 +70,7 @@ def stored_positions(content: Any, dims: Dims, geometry: Geometry, from_east: bo
         both is wrong, and no place is better than a wrong one. Also None on a grid in degrees, whose corner and spacing
         say the same.
     """
-    found = None if geometry.corner is not None else positions(content, dims)
+    found = None if geometry.corner is not None else positions(content, dims, path)
     if found is None:
         return None
     rows, columns = slice(None, None, -1 if geometry.south_first else 1), slice(None, None, -1 if from_east else 1)

@@ -42,7 +42,7 @@ def open_xarray(path: Path, settings: GridSettings) -> Part:
         return Part(
             path, times, axes.geometry, heights, channels, of_layers,
             XarrayFrames(path, layers, order, axes.from_east), note, axes.origin,
-            stored_positions(content, dims, axes.geometry, axes.from_east),
+            stored_positions(content, dims, axes.geometry, axes.from_east, path),
         )  # fmt: skip
 
 

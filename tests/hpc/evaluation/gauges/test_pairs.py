@@ -55,7 +55,7 @@ def test_amounts_are_sums_of_frames_in_the_interval(root: Path, rain: np.ndarray
     np.testing.assert_allclose(pairs.range_km, np.hypot(16 - 20.3, 16 - 7.9), atol=1e-4)
 
 
-@given(row=st.floats(-0.5, 31.4), column=st.floats(-0.5, 31.4), start=st.integers(-30, 230), length=st.integers(1, 120))
+@given(row=st.floats(-0.4, 31.4), column=st.floats(-0.4, 31.4), start=st.integers(-30, 230), length=st.integers(1, 120))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 def test_any_interval_at_any_place(
     row: float, column: float, start: int, length: int, root: Path, rain: np.ndarray
