@@ -42,6 +42,8 @@ _OFFSET = re.compile(r"([+-])\s*(\d{1,2}):?(\d{2})?")
 _UTC = ("", "z", "utc", "gmt", "uct", "zulu", "universal", "etc/utc", "etc/gmt", "etc/uct", "(utc)", "(gmt)", "utc0")
 _LATEST_S = 4102444800.0
 """2100-01-01; the times of radar data lie between 1900 and then."""
+_LEAST_FILL = 1e30
+"""Times beyond are the fill value of netCDF, 9.97e36, or one of another program, that the file does not declare."""
 _EARLIEST_S = -2208988800.0
 _MOST_COARSE_S = 2.0
 
@@ -205,6 +207,7 @@ def decoded_times(
     if calendar.strip().lower() not in _GREGORIAN:
         raise BadInput(f"times in the calendar {shown(calendar)}", where, "write times of the standard calendar")
     step, start = reference_of(units, where, calendar)
+    stored = without_fill(stored)
     if (coarse := coarse_s(stored, dtype, step)) > _MOST_COARSE_S:
         fix = "write them in float64, or since a later reference"
         raise BadInput(f"times in {np.dtype(dtype).name} to {coarse:.0f} s only", where, fix)
@@ -214,6 +217,12 @@ def decoded_times(
     out = np.full(stored.shape, np.datetime64("NaT"), "datetime64[ms]")
     out[known] = np.rint(since_1970[known] * 1000).astype(np.int64).astype("datetime64[ms]")
     return out
+
+
+def without_fill(stored: npt.NDArray[Any]) -> Real:
+    """Return times as numbers, NaN where they are a fill value that the file does not declare."""
+    numbers = stored.astype(np.float64)
+    return np.where(np.abs(numbers) < _LEAST_FILL, numbers, np.nan)
 
 
 def coarse_s(stored: npt.NDArray[Any], dtype: npt.DTypeLike, step_s: float) -> float:

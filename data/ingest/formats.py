@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polarcast.data.errors import BadInput, not_installed
@@ -25,14 +25,16 @@ from polarcast.data.ingest.volumes.readers.library import (
     NEXRAD,
     RAINBOW,
     SIGMET,
-    UF,
     read_with_xradar,
 )
 from polarcast.data.ingest.volumes.readers.raw import RawVolume
+from polarcast.data.ingest.volumes.readers.uf import UF
 from polarcast.data.ingest.volumes.volume import RadarSite, Volume
 
 ODIM = odim.KIND
 KNOWN = (NEXRAD, CFRADIAL1, CFRADIAL2, ODIM, SIGMET, RAINBOW, GAMIC, UF, FURUNO)
+LIBRARIES = {ODIM: "h5py", CFRADIAL1: "netCDF4", CFRADIAL2: "netCDF4"}
+"""Library that reads each format; the others are read with xradar."""
 _NEXRAD_HEADS = (b"AR2V", b"ARCHIVE2")
 _SIGMET_PRODUCT_HEADER = 27
 _FURUNO_SUFFIXES, _FURUNO_VERSIONS = (".scn", ".scnx"), (3, 10, 103)
@@ -83,6 +85,7 @@ def read_volume(
     path: Path | Sequence[Path],
     wanted: Sequence[str] = ("zh", "zdr"),
     site: RadarSite | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> Volume:
     """Read one volume, which may be compressed (gzip, bzip2, zip of one file).
 
@@ -90,6 +93,7 @@ def read_volume(
         path: File to read, or all files of a volume in pieces.
         wanted: Required fields; sweeps without them (Doppler cuts) are skipped.
         site: Place of the radar, for files that do not tell it.
+        named: Name in the file by field, where it is given.
 
     Raises:
         BadInput: The file is not a radar volume, is damaged, lacks a required field, or has fewer than two elevations.
@@ -99,7 +103,7 @@ def read_volume(
     raws = [read_raw(one) for one in paths]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return to_volume(joined(raws) if len(raws) > 1 else raws[0], wanted, site, paths[0])
+        return to_volume(joined(raws) if len(raws) > 1 else raws[0], wanted, site, paths[0], named)
 
 
 def read_raw(path: Path) -> RawVolume:
@@ -186,10 +190,18 @@ def _format_of_hdf(path: Path) -> str | None:
         return ODIM
     if "sweep_start_ray_index" in names:
         return CFRADIAL1
-    has_groups = any(_SWEEP_GROUP.fullmatch(name) for name in names)
-    if has_groups and names & {"sweep_group_name", "sweep_fixed_angle"}:
+    groups = [name for name in names if _SWEEP_GROUP.fullmatch(name)]
+    if groups and (names & {"sweep_group_name", "sweep_fixed_angle"} or _have_rays(path, groups)):
         return CFRADIAL2
     return CFRADIAL1 if names >= {"azimuth", "elevation", "range"} and has_rays(path) else None
+
+
+def _have_rays(path: Path, groups: Sequence[str]) -> bool:
+    """Whether every one of some HDF5 groups has the coordinates of rays."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return all(isinstance(file[name], h5py.Group) and {"azimuth", "range"} <= set(file[name]) for name in groups)
 
 
 def _root_of(path: Path) -> tuple[str, set[str]]:

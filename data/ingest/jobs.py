@@ -51,7 +51,10 @@ class InputFile:
             with path.open("rb") as stream:
                 return cls(str(path), hashlib.file_digest(stream, "sha256").hexdigest())
         total = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        if not files:
+            total.update(f"empty folder {path.name}".encode())  # it is not a copy of an empty file
+        for file in files:
             total.update(f"{file.relative_to(path)} {cls.of(file).sha256}\n".encode())
         return cls(str(path), total.hexdigest())
 
@@ -152,7 +155,7 @@ class VolumeEventJob:
         drawn = event.times[strongest_frame(event)]
         nearest = min(self.scans, key=lambda scan: abs(scan.time - drawn))
         files = [Path(source["file"]) for source in nearest.sources]
-        sweeps = read_volume(files, self.settings.measured, self.settings.site).sweeps
+        sweeps = read_volume(files, self.settings.measured, self.settings.site, dict(self.settings.names)).sweeps
         return Native.of_sweep(min(sweeps, key=lambda s: s.elevation_deg.mean()))
 
     def provenance(self) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from polarcast.data.ingest.jobs import (
 )
 from polarcast.data.ingest.session import CACHE, Session
 from polarcast.data.ingest.volumes.events import group_scans
-from polarcast.data.ingest.volumes.pieces import grouped
+from polarcast.data.ingest.volumes.pieces import Grouping, Header, grouping
 from polarcast.data.notes import event_notes
 
+INCOMPLETE = "files of a last volume without its last sweeps (ingest them again with these)"
 SAME_SECOND = "volumes of the same radar and second as another"
 
 
@@ -44,8 +45,21 @@ def events_of_volumes(session: Session, sources: Sequence[InputFile]) -> list[Vo
 
 
 def _volumes_of(session: Session, sources: Sequence[InputFile]) -> list[list[InputFile]]:
-    """Return the files of each volume: most often one, or its pieces."""
+    """Return the files of each volume: most often one, or its pieces.
+
+    A last volume of pieces that still arrives is left for a later call: its files would be in two volumes else.
+    """
     whole = {source for source in sources if holds_a_volume(Path(source.file))}
     others = [source for source in sources if source not in whole]
-    pieces = session.joined(describe_one, [HeaderJob(source) for source in others], others, grouped)
-    return [[source] for source in sources if source in whole] + pieces
+    found = Grouping([])
+
+    def join(headers: Sequence[Header]) -> list[list[int]]:
+        nonlocal found
+        found = grouping(headers)
+        return found.volumes
+
+    pieces = session.joined(describe_one, [HeaderJob(source) for source in others], others, join)
+    left = [source.file for number in sorted(found.incomplete) for source in pieces[number]]
+    session.report.drop(INCOMPLETE, len(left), left)
+    complete = [group for number, group in enumerate(pieces) if number not in found.incomplete]
+    return [[source] for source in sources if source in whole] + complete

@@ -1,7 +1,9 @@
 """Tell what an ingestion would read from which file, without writing anything."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,15 @@ import numpy as np
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.event import Times
+from polarcast.data.ingest.formats import read_volume
 from polarcast.data.ingest.grids.frames import read_errors_as_bad_input
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.source import open_source
 from polarcast.data.ingest.jobs import HeaderJob, InputFile, describe_one, is_gridded
+from polarcast.data.ingest.volumes.frame import VolumeSettings, checked_band
 from polarcast.data.ingest.volumes.pieces import Header, SweepHeader, grouped
 from polarcast.data.ingest.volumes.volume import find_names
-from polarcast.data.workers import run_all
+from polarcast.data.workers import failures_as_bad_input, run_all
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,54 @@ class FileContent:
         return {"file": self.file, "kind": self.kind, "volume": self.volume, **self.what, "problem": self.problem}
 
 
-def contents(files: Sequence[Path], settings: GridSettings, workers: int) -> list[FileContent]:
-    """Describe inputs in their order; a file that can't be read has its reason.
+@dataclass(frozen=True)
+class _VolumeCheck:
+    """Find out whether the files of a volume can be ingested."""
+
+    files: tuple[str, ...]
+    settings: VolumeSettings
+
+
+def contents(
+    files: Sequence[Path], settings: GridSettings, workers: int, volumes: VolumeSettings | None = None
+) -> list[FileContent]:
+    """Describe inputs in their order; a file that can't be read, or a volume that can't be used, has its reason.
 
     Args:
         files: Radar volumes, their pieces, or gridded sequences.
         settings: Settings of sequences, such as the name of the variable.
         workers: Number of processes.
+        volumes: Settings of volumes, such as the variables.
     """
     found: list[FileContent | Header | None] = [None] * len(files)
     for index, outcome in run_all(_describe, [_FileJob(str(file), settings) for file in files], workers):
         found[index] = (
             FileContent(str(files[index]), "", {}, outcome.reason) if isinstance(outcome, BadInput) else outcome
         )
-    volumes = [index for index, one in enumerate(found) if isinstance(one, Header)]
+    places = [index for index, one in enumerate(found) if isinstance(one, Header)]
     headers = [one for one in found if isinstance(one, Header)]
-    for number, group in enumerate(grouped(headers), start=1):
+    groups = grouped(headers)
+    checks = [
+        _VolumeCheck(tuple(str(files[places[i]]) for i in group), volumes or VolumeSettings()) for group in groups
+    ]
+    problems = [""] * len(groups)
+    for index, failure in run_all(_check, checks, workers):
+        problems[index] = failure.reason if failure else ""
+    numbers = count(1)
+    for group, problem in zip(groups, problems, strict=True):
+        number = 0 if problem else next(numbers)
         for i in group:
-            found[volumes[i]] = _of_volume(str(files[volumes[i]]), headers[i], number)
+            found[places[i]] = _of_volume(str(files[places[i]]), headers[i], number, problem)
     return [one for one in found if isinstance(one, FileContent)]
+
+
+@failures_as_bad_input("reading it failed", "if its file is whole, report this line")
+def _check(check: _VolumeCheck) -> None:
+    """Read a volume as an ingestion does. Raises BadInput if it would be left out before it is gridded."""
+    paths = [Path(file) for file in check.files]
+    with read_errors_as_bad_input(paths[0], "radar volume"):
+        volume = read_volume(paths, check.settings.measured, check.settings.site, dict(check.settings.names))
+        checked_band(volume, check.settings, paths[0])
 
 
 def _describe(job: _FileJob) -> FileContent | Header:
@@ -82,6 +115,8 @@ def _describe(job: _FileJob) -> FileContent | Header:
         "heights": f"{heights} km" if heights else "",
         "time": ", ".join(filter(None, (_period(times), str(source.note.get("time", ""))))),
         "grid": f"{source.geometry.shape[1]} × {source.geometry.shape[0]} pixels of {spacing[1]:.3g} km",
+        "spacing": str(source.note.get("ground", "")),
+        "without": "; ".join(source.parts[0].not_taken),
         "north": str(source.note.get("north", "")),
         "west": str(source.note.get("columns", "")),
     }
@@ -92,21 +127,34 @@ def _period(times: Times) -> str:
     return f"{times[0]} to {times[-1]}, {len(times)} frame{'s' * (len(times) > 1)}"
 
 
-def _of_volume(file: str, header: Header, number: int) -> FileContent:
+def _of_volume(file: str, header: Header, number: int, problem: str) -> FileContent:
     sweeps = header.sweeps
-    flaws = sorted({sweep.flaw for sweep in sweeps if sweep.flaw})
+    flaws = Counter(sweep.flaw for sweep in sweeps if sweep.flaw)
     modes = sorted({sweep.mode for sweep in sweeps if sweep.mode})
+    with_rays = [sweep for sweep in sweeps if sweep.rays and sweep.gates]
     what = {
         "radar": _place(header),
         "band": header.band or "unknown",
         "time": "unknown" if np.isnat(header.start) else str(header.start),
-        "sweeps": f"{len(sweeps)}: {', '.join(f'{sweep.elevation_deg:g}' for sweep in sweeps)}°",
-        "rays": _range_of([f"{sweep.rays} × {sweep.gates} of {sweep.gate_m:g} m" for sweep in sweeps]),
+        "sweeps": _elevations_of(sweeps),
+        "rays": _range_of([_size_of(sweep) for sweep in with_rays]) if with_rays else "none",
         "fields": _fields_of(sweeps),
         "mode": ", ".join(modes),
-        "flags": "; ".join(flaws),
+        "flags": "; ".join(f"{flaw}{f' ({number} sweeps)' * (number > 1)}" for flaw, number in sorted(flaws.items())),
     }
-    return FileContent(file, header.kind, what, volume=number)
+    return FileContent(file, header.kind, what, problem, number)
+
+
+def _elevations_of(sweeps: Sequence[SweepHeader]) -> str:
+    """Return the number of sweeps and their elevations, and how many have none."""
+    known = [f"{sweep.elevation_deg:g}" for sweep in sweeps if np.isfinite(sweep.elevation_deg)]
+    unknown = f"{len(sweeps) - len(known)} without elevation" if len(known) < len(sweeps) else ""
+    return f"{len(sweeps)}: " + ", ".join(filter(None, (f"{', '.join(known)}°" if known else "", unknown)))
+
+
+def _size_of(sweep: SweepHeader) -> str:
+    spacing = f" of {sweep.gate_m:g} m" if sweep.gates > 1 else ""
+    return f"{sweep.rays} × {sweep.gates}{spacing}"
 
 
 def _place(header: Header) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 
 from polarcast.data.ingest.missing import total_missing
 
+SWEEPS = "sweeps"
+"""First word of the reasons for which a volume is read without some of its sweeps."""
+
 
 @dataclass
 class IngestReport:
@@ -37,7 +40,16 @@ class IngestReport:
         for note in notes:
             for reason, times in note.get("time", {}).get("left_out", {}).items():
                 self.drop(reason, len(times), [source["file"] for source in note["sources"]])
+            self._add_sweeps(note)
         self.missing = total_missing(notes)
+
+    def _add_sweeps(self, note: Mapping[str, Any]) -> None:
+        """Add the sweeps of volumes that were left out, unless another sweep looked at the same elevation."""
+        files, volumes = [source["file"] for source in note["sources"]], note.get("volumes", ())
+        of_each = [[file] for file in files] if len(files) == len(volumes) else [files] * len(volumes)
+        for of_volume, volume in zip(of_each, volumes, strict=True):
+            for reason, number in volume.get("left_out", {}).items():
+                self.drop(reason, number * reason.startswith(SWEEPS), of_volume)
 
     def as_record(self) -> dict[str, Any]:
         """Return the record for `--json`."""

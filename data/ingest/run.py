@@ -2,17 +2,13 @@
 
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer
 from polarcast.data.ingest.archive_settings import GENERATOR, NO_RAIN, check_folder, remove_empty_archive
-from polarcast.data.ingest.claims import check_claims
-from polarcast.data.ingest.grids.frames import open_dataset, read_errors_as_bad_input
-from polarcast.data.ingest.grids.grib_file import is_grib
-from polarcast.data.ingest.grids.odim_file import is_composite
 from polarcast.data.ingest.jobs import EventJob, InputFile, is_gridded, write_one
+from polarcast.data.ingest.one_kind import of_one_kind
 from polarcast.data.ingest.plan_sequences import events_of_sequences
 from polarcast.data.ingest.plan_volumes import events_of_volumes
 from polarcast.data.ingest.report import IngestReport
@@ -36,13 +32,13 @@ def ingest(
 
     Args:
         out: Folder of the archive; created if missing.
-        inputs: Files, Zarr folders, or folders of files; volumes or sequences, not both.
+        inputs: Files, Zarr folders, or folders of files; volumes or sequences, see `one_kind.of_one_kind`.
         settings: Settings for gridding, tiling and resampling.
         workers: Number of processes.
         on_progress: Callback with (stage, done, total).
 
     Raises:
-        BadInput: There are no inputs or both kinds at once, the archive was made with other settings or can't be
+        BadInput: There are no inputs or many of both kinds, the archive was made with other settings or can't be
             written, or another process writes there.
     """
     progress = on_progress or (lambda *_: None)
@@ -51,7 +47,7 @@ def ingest(
     check_folder(checked_output(out, is_folder=True), _OURS)
     with sole_writer(out):
         try:
-            sources = _of_one_kind(_sources(files, report, progress), out, report)
+            sources = of_one_kind(_sources(files, report, progress), settings.sequences, report)
             if sources:
                 session = Session(out, settings, workers, report, progress, run_all)
                 plan = events_of_sequences if is_gridded(Path(sources[0].file)) else events_of_volumes
@@ -80,35 +76,6 @@ def files_of(inputs: Sequence[Path]) -> list[Path]:
     if not found:
         raise BadInput("nothing to ingest", ", ".join(map(str, inputs)), "give radar volumes or gridded sequences")
     return found
-
-
-def _of_one_kind(sources: Sequence[InputFile], out: Path, report: IngestReport) -> list[InputFile]:
-    """Return the sources, which are all volumes or all sequences; among volumes, report sequences that are damaged.
-
-    Raises:
-        BadInput: There are both, and a sequence is not damaged.
-    """
-    sequences = {s for s in sources if is_gridded(Path(s.file))}
-    if len(sequences) in (0, len(sources)):
-        return list(sources)
-    unusable = {s.file: problem for s in sequences if (problem := _problem(Path(s.file)))}
-    left = [s for s in sources if s.file not in unusable]
-    if sequences & set(left):
-        raise BadInput("volumes and gridded sequences in one call", out, "ingest them into separate archives")
-    report.failed.update(unusable)
-    return left
-
-
-def _problem(path: Path) -> str:
-    """Return why a gridded sequence can't be opened; empty if it can."""
-    try:
-        with read_errors_as_bad_input(path):
-            check_claims(path)
-            is_other = path.suffix == ".npz" or is_grib(path) or is_composite(path)
-            with nullcontext() if is_other else open_dataset(path):
-                return ""
-    except BadInput as error:
-        return error.reason
 
 
 def _sources(files: Sequence[Path], report: IngestReport, progress: OnProgress) -> list[InputFile]:

@@ -25,13 +25,13 @@ from polarcast.hpc.utils.exit_codes import BAD_INPUT, FAILED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polarcast.data.ingest.grids.settings import GridSettings
-    from polarcast.data.ingest.run import IngestReport
+    from polarcast.data.ingest.run import IngestReport, IngestSettings
     from polarcast.data.ingest.volumes.volume import RadarSite
 
 Workers = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Number of processes; it does not change the result.")
 ]
+_ONLY_VOLUMES = ("phidp", "rhohv")
 _NAMED = 3
 """Files that a line names at most."""
 _WORTH_TELLING = 0.01
@@ -76,7 +76,7 @@ _Rain = Annotated[
 _ZR = Annotated[str, _volume(help="A,B of Z = A R^B, for --rain zh.")]
 _Variable = Annotated[
     list[str] | None,
-    _sequence(help="Name in the file, if it is ambiguous; or zh=NAME, zdr=NAME, kdp=NAME, rain_rate=NAME."),
+    typer.Option(help="Name in the file (zh of volumes); or zh=NAME, zdr=NAME, kdp=, rain_rate=, phidp=, rhohv=NAME."),
 ]
 _Units = Annotated[str | None, _sequence(help="Units such as dBZ, mm/h, 'mm per 5 min'.")]
 _Scale = Annotated[float | None, _sequence(help="Packing: value = stored · scale + offset.")]
@@ -118,16 +118,17 @@ def ingest(
     from polarcast.data.ingest.volumes.frame import VolumeSettings
     from polarcast.data.ingest.volumes.gridding import Grid
 
+    given_names = _variables_of(variable or [])
     levels, names = split_numbers(heights, "--heights") or (), tuple(split_names(variables) or ())
     settings = run.IngestSettings(
         VolumeSettings(
             Grid(size, 1.0 if spacing_km is None else spacing_km, tuple(sorted(set(levels)))),
             names, min_dbz=min_dbz, min_rhohv=min_rhohv, max_texture_deg=max_texture,
             kdp=kdp, attenuation=attenuation, band=band, rain=rain, zr=_z_r_of(z_r), step_minutes=step_minutes,
-            max_gap_minutes=max_gap_minutes, site=_site_of(site),
+            max_gap_minutes=max_gap_minutes, site=_site_of(site), names=_names_of_volumes(given_names),
         ),
         GridSettings(
-            **_variables_of(variable or []), units=units, scale=scale, offset=offset, nodata=nodata, missing=missing,
+            **_names_of_sequences(given_names), units=units, scale=scale, offset=offset, nodata=nodata, missing=missing,
             rows=rows, spacing_km=spacing_km, tile=size, min_dbz=min_dbz, height_km=height_km,
             heights_km=tuple(sorted(set(levels))), min_coverage=min_coverage, step_minutes=step_minutes,
             max_gap_minutes=max_gap_minutes, variables=names,
@@ -135,7 +136,7 @@ def ingest(
         pictures,
     )  # fmt: skip
     if dry_run:
-        _preview(run.files_of(given), settings.sequences, processes_of(workers), as_json)
+        _preview(run.files_of(given), settings, processes_of(workers), as_json)
         return
     with stages() as bars:
         report = run.ingest(out, given, settings, processes_of(workers), bars)
@@ -160,11 +161,11 @@ def _is_input(path: Path) -> bool:
     return path.is_file() or path.suffix == ".zarr" or (path.is_dir() and not (path / "archive.json").exists())
 
 
-def _preview(files: "Sequence[Path]", settings: "GridSettings", workers: int, as_json: bool) -> None:
+def _preview(files: "Sequence[Path]", settings: "IngestSettings", workers: int, as_json: bool) -> None:
     """Print what is in each file; exit with 2 if no file can be used, with 1 if some can't."""
     from polarcast.data.ingest.preview import contents
 
-    found = contents(files, settings, workers)
+    found = contents(files, settings.sequences, workers, settings.volumes)
     if as_json:
         print_json({"files": [one.as_record() for one in found]})
     else:
@@ -189,6 +190,19 @@ def _variables_of(given: list[str]) -> dict[str, Any]:
     if len(plain_names) > 1 or len({name for name, _ in pairs}) < len(pairs):
         raise BadInput(f"--variable {' --variable '.join(given)}", fix="give one NAME, or one each: zh=NAME, zdr=NAME")
     return {"variable": plain_names[0] if plain_names else None, "names": tuple(pairs)}
+
+
+def _names_of_volumes(given: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the names of fields of volumes; a name alone is that of zh."""
+    from polarcast.data.ingest.volumes.volume import FIELDS
+
+    named = dict(pair for pair in given["names"] if pair[0] in FIELDS)
+    return tuple(({"zh": given["variable"]} | named if given["variable"] else named).items())
+
+
+def _names_of_sequences(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of names in sequences, which have no phase and no correlation coefficient."""
+    return {**given, "names": tuple(pair for pair in given["names"] if pair[0] not in _ONLY_VOLUMES)}
 
 
 def _z_r_of(text: str) -> tuple[float, float]:

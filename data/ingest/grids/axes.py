@@ -19,8 +19,16 @@ AS_STORED = "first row, as stored"
 WEST_FIRST = "west first, assumed"
 AS_GIVEN = "by --rows"
 ASK_ROWS = f"say it: --rows {NORTH_FIRST} or --rows {SOUTH_FIRST}"
-_X_NAMES = frozenset({"x", "xc", "lon", "longitude", "rlon", "easting", "west_east", "projection_x_coordinate"})
-_Y_NAMES = frozenset({"y", "yc", "lat", "latitude", "rlat", "northing", "south_north", "projection_y_coordinate"})
+_X_NAMES = frozenset({"x", "xc", "lon", "longitude", "rlon", "easting", "eastings", "east", "westing", "westings",
+                      "west_east", "projection_x_coordinate", "grid_longitude"})  # fmt: skip
+_Y_NAMES = frozenset({"y", "yc", "lat", "latitude", "rlat", "northing", "northings", "north", "southing", "southings",
+                      "south_north", "projection_y_coordinate", "grid_latitude"})  # fmt: skip
+_EAST_NORTH = {"e", "n"}
+"""Names of axes in this order that are those of columns and rows; one of them alone means nothing."""
+_BACK = re.compile(r"\b(?:southings?|westings?)\b")
+"""Words of the names of axes that grow to the south or the west."""
+_SPOKEN = frozenset({"easting", "northing", "southing", "westing", "longitude", "latitude"})
+"""Words of long names that tell an axis."""
 _DEGREES = frozenset({"lat", "lon", "latitude", "longitude"})
 _ROTATED = frozenset({"rlat", "rlon", "grid_latitude", "grid_longitude"})
 _MAPPED = frozenset({"projection_x_coordinate", "projection_y_coordinate", "grid_latitude", "grid_longitude",
@@ -41,9 +49,15 @@ _PLACES = {
 """Units and names of latitudes and longitudes."""
 _COUNTED_BACK = re.compile(r"degrees?(?:_[sw]|_?south|_?west)")
 """Units of angles that grow to the south or the west."""
+_PLANE = 2
+_VERTICAL = re.compile(r"bottom_top|lev|height|alt|sigma|eta|pres|plev|isobar|hpa|^z|^k$|^nz")
+"""Names of axes that may count heights."""
 _EXACT, _ROUNDED = 0.05, 0.6
 """Largest deviation from an even axis in pixels; that of coordinates rounded to a few decimals."""
 _MOST_DECIMALS = 7
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_GEOTRANSFORM = 6
+"""Numbers of a GeoTransform: west edge, column step, skew, north edge, skew, row step."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +139,32 @@ def dims_of(content: Any, array: Any, path: Path) -> Dims:
         raise BadInput(f"forecasts by lead time (axis {leads[0]!r})", path, "give observations: these are none")
     times = time_variables(content, array.dims)
     if not times:
-        raise BadInput(f"{array.name} has no time axis", path, "give a sequence of fields, (time, y, x)")
+        sizes = ", ".join(f"{d} {array.sizes[d]}" for d in array.dims)
+        fix = "add times with units such as 'minutes since 2020-06-01'; in Zarr, their metadata may be absent"
+        raise BadInput(f"{array.name} has the axes {sizes}, and no times", path, fix)
     time = str(times[0].dims[0]) if times[0].ndim and times[0].dims[0] in array.dims else None
     others = [d for d in wide if d != time]
     levels = [d for d in others if is_level_axis(content, d)] if len(others) > 2 else []
     if len(others) - len(levels) != 2 or len(levels) > 1:
-        found = f"{array.name} is {tuple(map(str, array.dims))}, not (time, y, x) or (time, z, y, x)"
-        raise BadInput(found, path, "select one of each further axis first")
+        raise _other_axes(content, array, others, path)
     y, x = (d for d in others if d not in levels)
     is_turned = _is(content, y, "X", _X_NAMES) or _is(content, x, "Y", _Y_NAMES)
+    is_turned |= {y.lower(), x.lower()} == _EAST_NORTH and y.lower() == "e"
     return Dims(time, levels[0] if levels else None, *((x, y) if is_turned else (y, x)))
+
+
+def _other_axes(content: Any, array: Any, others: list[str], path: Path) -> BadInput:
+    """Return the error for a variable that has not two axes of space, and perhaps one of heights."""
+    sizes = ", ".join(f"{d} {array.sizes[d]}" for d in array.dims)
+    if len(others) < _PLANE:
+        return BadInput(f"{array.name} has the axes {sizes}: not rows and columns", path, "give fields (time, y, x)")
+    further = [d for d in others if not _is(content, d, "X", _X_NAMES) and not _is(content, d, "Y", _Y_NAMES)]
+    named = [d for d in further[: len(others) - _PLANE] if len(others) - len(further) == _PLANE] or others[:-_PLANE]
+    what = f"{array.name} has the axes {sizes}, and {' and '.join(named)} is neither time, height, row nor column"
+    if len(named) > 1:
+        what = what.replace(" is neither", " are neither")
+    or_heights = ", or write its heights in m" if any(_VERTICAL.search(d.lower()) for d in named) else ""
+    return BadInput(what, path, f"select one {' and one '.join(named)} first{or_heights}")
 
 
 def axes_of(content: Any, array: Any, dims: Dims, spacing_km: float | None, rows: str | None, path: Path) -> Axes:
@@ -156,21 +186,47 @@ def axes_of(content: Any, array: Any, dims: Dims, spacing_km: float | None, rows
     y_axis = _axis(content, dims.y, dims.x, "latitude", path)
     x_axis = _axis(content, dims.x, dims.y, "longitude", path)
     direction = (rows == SOUTH_FIRST, AS_GIVEN) if rows else _direction(content, dims.y, dims.x, "latitude", path)
-    if direction is None and spacing_km is None and y_axis is None:
-        raise BadInput(_no_axes(content, dims), path, f"give --spacing-km 1 and {ASK_ROWS.removeprefix('say it: ')}")
+    if direction is None and spacing_km is None and y_axis is None and declared_spacing(content) is None:
+        raise BadInput(_no_axes(content, dims), path, f"give --spacing-km KM and {ASK_ROWS.removeprefix('say it: ')}")
     if direction is None:
         raise BadInput("nothing in it tells whether its first row is north", path, ASK_ROWS)
     south_first, method = direction
     from_west = _direction(content, dims.x, dims.y, "longitude", path)
     if spacing_km:
         geometry, step = Geometry.plane(shape, spacing_km, spacing_km, south_first), [spacing_km, spacing_km]
+    elif (declared := declared_spacing(content)) and not (_is_length(y_axis) and _is_length(x_axis)):
+        geometry, step = Geometry.plane(shape, *declared, south_first), list(declared)
     else:
         if y_axis is None or x_axis is None or y_axis.in_degrees != x_axis.in_degrees:
-            raise BadInput(_no_axes(content, dims), path, "give the spacing: --spacing-km 1")
+            raise BadInput(_no_axes(content, dims), path, "give the spacing: --spacing-km KM")
         geometry, step = _geometry(shape, y_axis, x_axis, south_first, path)
     origin = " ".join(f"{axis.values[0]:.3f}" for axis in (y_axis, x_axis) if axis is not None)
     is_from_west, columns = from_west or (True, WEST_FIRST)
     return Axes(geometry, not is_from_west, {"north": method, "columns": columns, "spacing": step}, origin)
+
+
+def declared_spacing(content: Any) -> tuple[float, float] | None:
+    """Return the spacing of rows and columns in km that attributes declare; None if there is none, or in degrees.
+
+    These are GDAL's `GeoTransform` of a projected grid mapping, and WRF's global `DY` and `DX`, both in m.
+    """
+    for variable in content.variables.values():
+        text = " ".join(map(str, np.ravel(variable.attrs.get("GeoTransform", ""))))
+        numbers = [float(part) for part in text.split() if _NUMBER.fullmatch(part)]
+        is_degrees = str(variable.attrs.get("grid_mapping_name", "latitude_longitude")) == "latitude_longitude"
+        if len(numbers) == _GEOTRANSFORM and not is_degrees and numbers[1] and numbers[5] and not numbers[2]:
+            return abs(numbers[5]) / 1000, abs(numbers[1]) / 1000
+    both = [np.ravel(content.attrs.get(key, "")) for key in ("DY", "DX")]
+    if all(values.size == 1 and values.dtype.kind in "iuf" and values[0] > 0 for values in both):
+        return float(both[0][0]) / 1000, float(both[1][0]) / 1000
+    return None
+
+
+def first_coordinates(content: Any, dims: Dims, path: Path) -> tuple[float, float] | None:
+    """Return the coordinates in km of the first row and column as stored; None unless both axes are lengths."""
+    axes = [_own_axis(content, dim, path) if content.sizes[dim] > 1 else None for dim in (dims.y, dims.x)]
+    found = [float(axis.values[0]) for axis in axes if axis is not None and not axis.in_degrees]
+    return (found[0], found[1]) if len(found) == len(axes) else None
 
 
 def place_of(content: Any, name: str, kind: str) -> bool:
@@ -189,6 +245,10 @@ def positions(content: Any, dims: Dims, path: Path) -> tuple[Real, Real] | None:
     return (latitude[0], longitude[0]) if latitude and longitude else None
 
 
+def _is_length(axis: _Axis | None) -> bool:
+    return axis is not None and not axis.in_degrees
+
+
 def _no_axes(content: Any, dims: Dims) -> str:
     """Say that there are no usable axes, with the units that they have."""
     units = [str(content.variables[d].attrs.get("units", "")) for d in (dims.y, dims.x) if d in content.variables]
@@ -199,6 +259,7 @@ def _no_axes(content: Any, dims: Dims) -> str:
 def _is(content: Any, dim: str, letter: str, names: frozenset[str]) -> bool:
     attributes = content.variables[dim].attrs if dim in content.variables else {}
     called = {dim.lower(), str(attributes.get("standard_name", "")).lower()}
+    called |= set(str(attributes.get("long_name", "")).lower().split()) & _SPOKEN
     return str(attributes.get("axis", "")).upper() == letter or bool(called & names)
 
 
@@ -226,6 +287,7 @@ def _own_axis(content: Any, dim: str, path: Path) -> _Axis | None:
     if scale is None:
         return None
     stored = _to_north_and_east(decoded(np.asarray(content.variables[dim].values), attributes), unit, path)
+    stored = -stored if _is_counted_back(dim, attributes) else stored
     decimals, values = _decimals(stored), stored * scale
     if in_degrees:
         is_rotated = bool({dim.lower(), str(attributes.get("standard_name", "")).lower()} & _ROTATED)
@@ -241,6 +303,13 @@ def _to_north_and_east(values: Real, unit: str, path: Path) -> Real:
         what = f"coordinates of {values.flat[0]:g} in {shown(unit)}: it is not clear on which side they are"
         raise BadInput(what, path, "write them in degrees_north and degrees_east")
     return -values
+
+
+def _is_counted_back(dim: str, attributes: Any) -> bool:
+    """Whether an axis grows to the south or the west by its names, or by the attribute `positive`."""
+    names = (dim, attributes.get("standard_name", ""), attributes.get("long_name", ""))
+    is_named = bool(_BACK.search(" ".join(map(str, names)).lower().replace("_", " ")))
+    return is_named or str(attributes.get("positive", "")).lower() in ("south", "southward", "west", "westward")
 
 
 def _km_of(unit: str) -> float | None:
@@ -282,7 +351,7 @@ def _evidence(content: Any, dim: str, other: str, kind: str, path: Path) -> Iter
         axis = content.variables[dim]
         if str(axis.attrs.get("standard_name", "")).lower() in _MAPPED:
             values = decoded(np.asarray(axis.values), axis.attrs)
-            yield bool(values[-1] > values[0]), f"by the {letter} axis"
+            yield bool(values[-1] > values[0]) != _is_counted_back(dim, axis.attrs), f"by the {letter} axis"
     for values in _places(content, dim, other, kind, path):
         steps = np.diff(values, axis=0)
         rise = np.nanmedian((steps + 180) % 360 - 180) if np.isfinite(steps).any() else 0.0

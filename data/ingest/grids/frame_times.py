@@ -14,6 +14,7 @@ from polarcast.data.ingest.grids.times import time_variables, times_of
 _STARTS = frozenset({"start", "starts", "starting", "begin", "begins", "beginning", "first", "from"})
 _WORDS = re.compile(r"[^a-z]+")
 _BOUNDS = ("time_bnds", "time_bounds")
+_SUM = re.compile(r"\bsum\b|accumul|\bamount\b")
 _HALF_SECOND = np.timedelta64(500, "ms")
 
 
@@ -36,6 +37,24 @@ def frame_times(content: Any, array: Any, dims: Dims, path: Path) -> tuple[Times
     if rivals:
         return times, f"{name} of each frame, not {' or '.join(rivals)}"
     return times, _place_in_bounds(content, variable, times, path)
+
+
+def is_sum(array: Any) -> bool:
+    """Whether a variable is a sum over time by its names or its cell methods."""
+    words = (array.name, *(array.attrs.get(key, "") for key in ("cell_methods", "standard_name", "long_name")))
+    return bool(_SUM.search(" ".join(map(str, words)).lower().replace("_", " ")))
+
+
+def minutes_of_bounds(content: Any, array: Any, dims: Dims, path: Path) -> float | None:
+    """Return the minutes that each frame covers by the bounds of its times; None without bounds."""
+    if not dims.time or dims.time not in content.variables:
+        return None
+    bounds = _bounds_of(content, content.variables[dims.time], array.sizes[dims.time])
+    if bounds is None:
+        return None
+    start, stop = times_of(bounds, path).T
+    minutes = (stop - start) / np.timedelta64(60, "s")
+    return float(np.median(minutes)) if len(minutes) and np.median(minutes) > 0 else None
 
 
 def _chosen(candidates: list[tuple[str, Any]], path: Path) -> tuple[str, list[str]]:
@@ -65,14 +84,23 @@ def _is_start(name: str, variable: Any) -> bool:
 
 def _place_in_bounds(content: Any, variable: Any, times: Times, path: Path) -> str:
     """Return whether times are the start, the middle or the end of the intervals that the file gives; else empty."""
-    name = next((n for n in (variable.attrs.get("bounds"), *_BOUNDS) if n in content.variables), None)
-    if name is None or content.variables[name].shape != (len(times), 2):
+    bounds = _bounds_of(content, variable, len(times))
+    if bounds is None:
         return ""
-    bounds = content.variables[name].copy(deep=False)
-    bounds.attrs = {**variable.attrs, **bounds.attrs}  # bounds have the units of their axis (CF 1.11, section 7.1)
+    name = next(n for n in (variable.attrs.get("bounds"), *_BOUNDS) if n in content.variables)
     start, stop = times_of(bounds, path).astype("datetime64[ms]").T
     places = {"start": start, "end": stop, "middle": start + (stop - start) / 2}
     for place, expected in places.items():
         if (np.abs(times.astype("datetime64[ms]") - expected) <= _HALF_SECOND).all() and (start < stop).all():
             return f"{place} of the interval of each frame, by {name}"
     return ""
+
+
+def _bounds_of(content: Any, variable: Any, frames: int) -> Any:
+    """Return the bounds of times, (frames, 2), with the attributes of their axis; None if there are none."""
+    name = next((n for n in (variable.attrs.get("bounds"), *_BOUNDS) if n in content.variables), None)
+    if name is None or content.variables[name].shape != (frames, 2):
+        return None
+    bounds = content.variables[name].copy(deep=False)
+    bounds.attrs = {**variable.attrs, **bounds.attrs}  # bounds have the units of their axis (CF 1.11, section 7.1)
+    return bounds

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput, not_installed
+from polarcast.data.ingest.claims import HDF5, NETCDF3
 from polarcast.data.npz import read_npy_header
 
 Layers = list[npt.NDArray[Any]]
 _DATA = "data.npy"
+_NETCDF_SUFFIXES, _HEAD_BYTES = (".nc", ".nc4", ".cdf"), 512
 _BATCH_BYTES = 256 * 2**20
 _AS_STORED: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_timedelta": False}
 
@@ -150,8 +152,38 @@ def read_errors_as_bad_input(path: Path, kind: str = "gridded sequence") -> Iter
     except MemoryError:
         raise BadInput("needs more memory than there is", path, "cut it into smaller files") from None
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise BadInput(f"can't be read as a {kind} ({reason})", path, "copy it again from its source") from None
+        what = _damage_of(path, error) or f"can't be read as a {kind} ({_shortened(error)})"
+        raise BadInput(what, path, "copy it again from its source") from None
+
+
+def _damage_of(path: Path, error: Exception) -> str:
+    """Return in plain words what is wrong with a file that a library failed to read; empty if it is not known."""
+    text = str(error).lower()
+    if not path.is_file():
+        return "a Zarr folder without a group: it is empty or incomplete" if _is_no_group(path, error) else ""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if not head:
+        return "the file is empty"
+    if head.lstrip()[:1] == b"<" and b"<html" in head.lower() + b" ":
+        return "a web page and no data"
+    if "truncated" in text or "unexpected end" in text or "bad local file header" in text:
+        return "damaged: the file is cut short"
+    if path.suffix == ".npz" and head[:2] != b"PK":
+        return "not an npz file: it does not begin as one"
+    if path.suffix == ".npz" and "zip" in text:
+        return "damaged: the npz is cut short or changed"
+    if path.suffix in _NETCDF_SUFFIXES and not head.startswith((HDF5, *NETCDF3)):
+        return "not a netCDF file: it does not begin as one"
+    return "damaged: no library can open it" if "io backends" in text else ""
+
+
+def _is_no_group(path: Path, error: Exception) -> bool:
+    return path.is_dir() and (isinstance(error, FileNotFoundError) or "group" in type(error).__name__.lower())
+
+
+def _shortened(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
 def _indexer(numbers: Sequence[int]) -> slice | list[int]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import map_coordinates
 
 KM_PER_DEGREE = 111.195
 """Length of a degree of a great circle on a sphere of radius 6371 km."""
@@ -11,6 +12,37 @@ AS_ONE_KM = 0.005
 """Tolerance in km within which a pixel spacing counts as 1 km. Composites in a stereographic projection (999.67 m, for
 example) would gain nothing from an interpolation by less than a pixel."""
 Real = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LocalSpacing:
+    """Ground distances of rows and columns over a grid, at places spread evenly from edge to edge.
+
+    Attributes:
+        rows, columns: (n, m) km from north to south and west to east.
+    """
+
+    rows: tuple[tuple[float, ...], ...]
+    columns: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, rows: Real, columns: Real) -> "LocalSpacing":
+        """Return the distances of two arrays (n, m)."""
+        return cls(*(tuple(map(tuple, values.tolist())) for values in (rows, columns)))
+
+    @property
+    def arrays(self) -> tuple[Real, Real]:
+        """Both as arrays (n, m)."""
+        return np.array(self.rows), np.array(self.columns)
+
+    def at(self, south: float, east: float) -> tuple[float, float]:
+        """Return the distances of rows and columns at a place, 0 to 1 from the north and from the west."""
+        rows, columns = (
+            float(map_coordinates(values, [[south * (values.shape[0] - 1)], [east * (values.shape[1] - 1)]], order=1,
+                                  mode="nearest")[0])
+            for values in self.arrays
+        )  # fmt: skip
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -23,6 +55,7 @@ class Geometry:
         corner: Latitude of the northernmost row's centres and longitude of the westernmost column's; None on a plane.
         south_first: Whether the file's first row is the southernmost.
         is_rotated: Whether degrees are those of a rotated pole, and no place on the Earth is known.
+        local: Spacing over a plane whose ground distances vary; `spacing` is that of the centre. None elsewhere.
     """
 
     shape: tuple[int, int]
@@ -30,6 +63,7 @@ class Geometry:
     corner: tuple[float, float] | None = None
     south_first: bool = False
     is_rotated: bool = False
+    local: LocalSpacing | None = None
 
     @classmethod
     def plane(cls, shape: tuple[int, ...], dy_km: float, dx_km: float, south_first: bool = False) -> "Geometry":
@@ -61,7 +95,7 @@ class Geometry:
     @property
     def is_archive_grid(self) -> bool:
         """Whether the pixels match the archive: 1 km by 1 km on a plane."""
-        return self.corner is None and self.spacing == (1.0, 1.0)
+        return self.corner is None and self.local is None and self.spacing == (1.0, 1.0)
 
     @property
     def extent(self) -> tuple[float, float, float, float] | None:
@@ -91,7 +125,7 @@ class Geometry:
         offsets = np.arange(-margin, size + margin) + 0.5
         km_south, km_east = np.meshgrid(south + offsets, east + offsets, indexing="ij")
         if self.corner is None:
-            return km_south / self.spacing[0] - 0.5, km_east / self.spacing[1] - 0.5
+            return self._places_on_plane(km_south, km_east, south + size / 2, east + size / 2)
         north_edge = self.corner[0] + self.spacing[0] / 2
         latitude = north_edge - km_south / KM_PER_DEGREE
         # Relative to the tile's centre, so that its pixels are square at any distance from the central meridian.
@@ -99,6 +133,14 @@ class Geometry:
         centre = self._middle_longitude() + middle_east / (KM_PER_DEGREE * np.cos(np.deg2rad(middle_latitude)))
         longitude = centre + (km_east - middle_east) / (KM_PER_DEGREE * np.cos(np.deg2rad(latitude)))
         return (self.corner[0] - latitude) / self.spacing[0], (longitude - self.corner[1]) / self.spacing[1]
+
+    def _places_on_plane(self, km_south: Real, km_east: Real, south: float, east: float) -> tuple[Real, Real]:
+        """Return rows and columns around the centre of a tile, at the spacing there."""
+        dy, dx = self.spacing
+        if self.local is None:
+            return km_south / dy - 0.5, km_east / dx - 0.5
+        here_y, here_x = self.local.at(south / (self.shape[0] * dy), east / (self.shape[1] * dx))
+        return (km_south - south) / here_y + south / dy - 0.5, (km_east - east) / here_x + east / dx - 0.5
 
     def _middle_longitude(self) -> float:
         assert self.corner is not None

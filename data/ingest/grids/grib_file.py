@@ -14,7 +14,9 @@ from polarcast.data.ingest.event import Times
 from polarcast.data.ingest.grids.axes import AS_GIVEN
 from polarcast.data.ingest.grids.frames import Layers
 from polarcast.data.ingest.grids.geometry import Geometry
+from polarcast.data.ingest.grids.ground import ground_of, on_the_ground
 from polarcast.data.ingest.grids.part import Channel, Part
+from polarcast.data.ingest.grids.positions import StoredPositions
 from polarcast.data.ingest.grids.settings import SOUTH_FIRST, GridSettings
 from polarcast.data.ingest.grids.times import plausible
 from polarcast.data.ingest.grids.values import decoding_of
@@ -83,12 +85,26 @@ def open_grib(path: Path, settings: GridSettings) -> Part:
         raise BadInput(f"{len(kinds)} fields or grids", path, "give files of one field on one grid")
     with _message(codes, path, offsets[0]) as message:
         geometry, from_east, note = _geometry(codes, message, settings, path)
+        if not settings.spacing_km and geometry.corner is None:
+            places = _places(codes, message, geometry, from_east)
+            ground = None if places is None else ground_of(places, geometry.shape)
+            geometry, note = on_the_ground(geometry, note, ground, path)
         units, attributes, name = _field(codes, message)
     no_echo = _MRMS_NO_ECHO if "missing_value" in attributes and units != "mm/h" else ()
     decoding, units = decoding_of("", units, attributes, settings, path, named_rain=True, no_echo=no_echo)
     frames = GribFrames(path, tuple(offsets), geometry.shape, from_east)
     found = {"layout": "GRIB", "variable": name, **note, "units": units}
     return Part(path, _as_times(times), geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), frames, found)
+
+
+def _places(codes: Any, message: Any, geometry: Geometry, from_east: bool) -> StoredPositions | None:
+    """Return the places of the pixels, from the north and the west; None if ecCodes can't compute them."""
+    rows, columns = slice(None, None, -1 if geometry.south_first else 1), slice(None, None, -1 if from_east else 1)
+    try:
+        found = [codes.codes_get_array(message, key).reshape(geometry.shape) for key in ("latitudes", "longitudes")]
+    except (codes.CodesInternalError, ValueError):
+        return None
+    return StoredPositions(*(values[rows, columns] for values in found))
 
 
 def _as_times(times: Sequence[np.datetime64]) -> Times:

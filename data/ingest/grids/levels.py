@@ -16,7 +16,8 @@ _NAMES = frozenset(
 )
 _STANDARD = frozenset({"height", "altitude", "projection_z_coordinate", "height_above_mean_sea_level",
                        "height_above_reference_ellipsoid", "height_above_geopotential_datum"})  # fmt: skip
-_KM = {"m": 0.001, "metre": 0.001, "meter": 0.001, "km": 1.0, "kilometre": 1.0, "kilometer": 1.0}
+_KM = {"m": 0.001, "metre": 0.001, "meter": 0.001, "km": 1.0, "kilometre": 1.0, "kilometer": 1.0,
+       "ft": 0.0003048, "feet": 0.0003048, "foot": 0.0003048}  # fmt: skip
 _ABOVE = {
     "altitude": "above sea level", "height_above_mean_sea_level": "above sea level",
     "projection_z_coordinate": "above the origin of the grid, most often the radar", "height": "above the ground",
@@ -51,14 +52,14 @@ def levels_of(content: Any, dim: str, path: Path) -> tuple[Real, str]:
     """Return the heights of an axis in km, as stored, and above what they are.
 
     Raises:
-        BadInput: The axis has no heights in m or km.
+        BadInput: The axis has no heights in m, km or ft.
     """
     if dim not in content.variables:
-        raise BadInput(f"the axis {dim!r} has no heights", path, "write them with units of m or km")
+        raise BadInput(f"the axis {dim!r} has no heights", path, "write them with units of m, km or ft")
     axis = content.variables[dim]
     unit = str(axis.attrs.get("units", "")).strip().lower().removesuffix("s")
     if unit not in _KM:
-        raise BadInput(f"{dim} is in units {shown(axis.attrs.get('units', ''))}", path, "write heights in m or km")
+        raise BadInput(f"{dim} is in units {shown(axis.attrs.get('units', ''))}", path, "write heights in m, km or ft")
     above = _ABOVE.get(str(axis.attrs.get("standard_name", "")).lower(), "the file does not say above what")
     return decoded(np.asarray(axis.values), axis.attrs) * _KM[unit], above
 

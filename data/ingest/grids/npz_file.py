@@ -12,9 +12,11 @@ from polarcast.data.ingest.event import Times
 from polarcast.data.ingest.grids.axes import AS_GIVEN, AS_STORED, WEST_FIRST, Axes, Dims, axes_of
 from polarcast.data.ingest.grids.frames import NpzFrames, npz_header
 from polarcast.data.ingest.grids.geometry import Geometry
+from polarcast.data.ingest.grids.ground import axes_on_the_ground
 from polarcast.data.ingest.grids.part import Channel, Part
 from polarcast.data.ingest.grids.settings import SOUTH_FIRST, GridSettings
 from polarcast.data.ingest.grids.times import from_text, plausible
+from polarcast.data.ingest.grids.units import is_amount, minutes_of_sum
 from polarcast.data.ingest.grids.values import decoding_of
 from polarcast.data.ingest.ranges import SPACING_KM
 
@@ -77,6 +79,7 @@ def open_npz(path: Path, settings: GridSettings) -> Part:
     return Part(
         path, _times(times, path), pixels.geometry, None, (Channel(decoding.variable, (0,)),), (decoding,),
         NpzFrames(path, pixels.from_east), {"layout": "npz", **pixels.note, "units": units}, pixels.origin,
+        sum_minutes=minutes_of_sum(units) if is_amount(_text(arrays.get("units", ""))) else None,
     )  # fmt: skip
 
 
@@ -182,7 +185,9 @@ def _of_coordinates(
             raise BadInput(what, path, "write a number for each row or column")
         units = units or _unit_of(key, values, spacing, path)
         content = content.assign_coords({key: (dims, values, {"units": units} if units else {})})
-    axes = axes_of(content, content["data"], Dims(None, None, "y", "x"), spacing, settings.rows, path)
+    order = Dims(None, None, "y", "x")
+    axes = axes_of(content, content["data"], order, spacing, settings.rows, path)
+    axes = axes_on_the_ground(content, content["data"], order, axes, spacing, path)
     return _Pixels.of(axes)
 
 

@@ -13,10 +13,12 @@ from polarcast.data.ingest.event import Times
 from polarcast.data.ingest.grids.axes import AS_GIVEN
 from polarcast.data.ingest.grids.frames import Layers
 from polarcast.data.ingest.grids.geometry import Geometry
+from polarcast.data.ingest.grids.ground import ground_of, on_the_ground
 from polarcast.data.ingest.grids.part import Channel, Part
-from polarcast.data.ingest.grids.positions import projected_positions
+from polarcast.data.ingest.grids.positions import places_by_projection, projected_positions
 from polarcast.data.ingest.grids.settings import SOUTH_FIRST, GridSettings
 from polarcast.data.ingest.grids.times import plausible
+from polarcast.data.ingest.grids.units import minutes_of_sum
 from polarcast.data.ingest.grids.values import decoding_of
 from polarcast.data.ingest.odim import attributes_of, clock, coding_of, merged, number_of, numbered_groups, text_of
 
@@ -24,6 +26,9 @@ OBJECTS = ("COMP", "IMAGE")
 """Objects that are read as gridded sequences."""
 _REFLECTIVITY = ("DBZH", "DBZ", "TH", "DBZHC")
 _RATE, _ACCUMULATION = "RATE", "ACRR"
+_KNOWN = (*_REFLECTIVITY, _RATE, _ACCUMULATION)
+_AT_HEIGHT, _SAME_KM = ("CAPPI", "PCAPPI"), 0.001
+"""Products whose parameter is a height in m, and the difference of heights that are the same."""
 _PLACE = ("projdef", "LL_lat", "LL_lon", "UR_lat", "UR_lon")
 
 
@@ -73,7 +78,8 @@ def open_odim(path: Path, settings: GridSettings) -> Part:
     import h5py
 
     with h5py.File(path) as file:
-        name, quantity, levels = _image(file, settings, path)
+        chosen = _image(file, settings, path)
+        name, quantity, levels = f"{chosen.group}/data", chosen.quantity, chosen.levels
         image = file[name]
         if image.ndim != 2:
             raise BadInput(f"{quantity} has the shape {image.shape}", path, "give images of rows and columns")
@@ -84,12 +90,19 @@ def open_odim(path: Path, settings: GridSettings) -> Part:
             "", _units(quantity, what, path), attributes, settings, path, named_rain=True, no_echo=no_echo
         )
         found = {"layout": "ODIM HDF5", "variable": quantity, **note, "units": units}
+        if chosen.product:
+            found["product"] = chosen.product
         times = _time(attributes_of(file, "what"), what, path)
         origin = " ".join(f"{key} {levels['where'][key]}" for key in _PLACE if key in levels["where"])
-        placed = projected_positions(levels["where"], text_of(levels["where"].get("projdef")), geometry)
+        projection = text_of(levels["where"].get("projdef"))
+        placed = projected_positions(levels["where"], projection, geometry)
+        if not settings.spacing_km:
+            places = places_by_projection(levels["where"], projection, geometry, placed)
+            ground = None if places is None else ground_of(places, geometry.shape)
+            geometry, found = on_the_ground(geometry, found, ground, path)
     return Part(
         path, times, geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), OdimFrames(path, name), found,
-        origin, placed,
+        origin, placed, minutes_of_sum(units) if quantity == _ACCUMULATION else None,
     )  # fmt: skip
 
 
@@ -108,24 +121,70 @@ def _coding(
     return attributes, () if coding.undetect is None or coding.has_one_code else (coding.undetect,)
 
 
-def _image(file: Any, settings: GridSettings, path: Path) -> tuple[str, str, dict[str, dict[str, Any]]]:
-    """Return the place of the image, its quantity, and its attributes with those of the levels above."""
-    found: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {}
+@dataclass(frozen=True)
+class _Image:
+    """An image of a file: its group, quantity, and attributes with those of the levels above."""
+
+    group: str
+    quantity: str
+    levels: dict[str, dict[str, Any]]
+
+    @property
+    def height_km(self) -> float:
+        """Height of a CAPPI or pseudo-CAPPI; NaN of other products."""
+        value = np.ravel(self.levels["what"].get("prodpar", np.nan))[0] if self._product in _AT_HEIGHT else np.nan
+        try:
+            return float(value) / 1000
+        except ValueError:
+            return float("nan")
+
+    @property
+    def product(self) -> str:
+        """Product, with its height; empty if the file does not tell it."""
+        at = f" at {self.height_km:g} km" if np.isfinite(self.height_km) else ""
+        return f"{self._product}{at}" if self._product else ""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the group of the dataset."""
+        return self.group.split("/")[0]
+
+    @property
+    def _product(self) -> str:
+        return text_of(self.levels["what"].get("product")).upper()
+
+
+def _images(file: Any) -> list[_Image]:
+    found = []
     for group in numbered_groups(file, "dataset"):
         for part in numbered_groups(file[group], "data"):
-            places = [file, file[group], file[group][part]]
-            levels = {kind: merged(places, kind) for kind in ("what", "where")}
-            quantity = text_of(levels["what"].get("quantity")).upper()
-            if "data" in file[group][part] and quantity not in found:
-                found[quantity] = f"{group}/{part}/data", levels
-    known = [q for q in found if q in (*_REFLECTIVITY, _RATE, _ACCUMULATION)]
-    chosen = [settings.variable] if settings.variable else known
-    if not chosen or chosen[0] not in found:
-        raise BadInput(f"no image of {chosen[0] if chosen else 'reflectivity or rain'}", path,
-                       f"choose from: {', '.join(map(str, found)) or 'none'}")  # fmt: skip
+            if "data" in file[group][part]:
+                places = [file, file[group], file[group][part]]
+                levels = {kind: merged(places, kind) for kind in ("what", "where")}
+                found.append(_Image(f"{group}/{part}", text_of(levels["what"].get("quantity")).upper(), levels))
+    return found
+
+
+def _image(file: Any, settings: GridSettings, path: Path) -> _Image:
+    """Return the image of reflectivity or rain, or the given one: a quantity, or a dataset such as `dataset2`."""
+    images, given = _images(file), settings.variable
+    found = [i for i in images if given in (i.dataset, i.group)] if given else []
+    found = found or [i for i in images if i.quantity == given or (not given and i.quantity in _KNOWN)]
+    chosen = list(dict.fromkeys(i.quantity for i in found))
+    if not chosen:
+        raise BadInput(f"no image of {given or 'reflectivity or rain'}", path,
+                       f"choose from: {', '.join(dict.fromkeys(i.quantity for i in images)) or 'none'}")  # fmt: skip
     if len(chosen) > 1:
         raise BadInput(f"several candidate variables: {', '.join(chosen)}", path, "choose one with --variable")
-    return found[chosen[0]][0], chosen[0], found[chosen[0]][1]
+    if len(found) > 1:
+        found = [i for i in found if abs(i.height_km - settings.height_km) <= _SAME_KM] or found
+    if len(found) > 1:
+        kinds = ", ".join(f"{i.dataset}{f' ({i.product})' if i.product else ''}" for i in found)
+        heights = [i.height_km for i in found if np.isfinite(i.height_km)]
+        by_height = f" or --height-km {heights[0]:g}" if heights else ""
+        what = f"{len(found)} images of {chosen[0]}: {kinds}"
+        raise BadInput(what, path, f"choose one: --variable {found[0].dataset}{by_height}")
+    return found[0]
 
 
 def _geometry(
@@ -154,7 +213,7 @@ def _corner(where: Mapping[str, Any], key: str, path: Path) -> float:
     except BadInput as error:
         raise error.at(path) from None
     if value is None:
-        raise BadInput(f"no where/{key}", path, "give the spacing: --spacing-km 1")
+        raise BadInput(f"no where/{key}", path, "give the spacing: --spacing-km KM")
     return value
 
 

@@ -46,6 +46,8 @@ class Part:
         note: Properties found in the file, and assumptions.
         origin: Where the grid lies, as the file tells it; empty if it does not.
         positions: Places of the pixels on the Earth; None if not known, or if the geometry tells them.
+        sum_minutes: Minutes over which each frame of rain adds up; None for rates, or if not known.
+        not_taken: Variables of the file that are not read, each with its reason.
     """
 
     path: Path
@@ -58,6 +60,8 @@ class Part:
     note: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
     positions: Positions | None = field(default=None, repr=False)
+    sum_minutes: float | None = None
+    not_taken: tuple[str, ...] = ()
 
     @property
     def measured(self) -> tuple[str, ...]:

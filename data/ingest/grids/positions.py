@@ -105,6 +105,33 @@ def projected_positions(where: Mapping[str, Any], projection: str, geometry: Geo
     return ProjectedPositions(projection, west, north, (dy, dx)) if is_consistent else None
 
 
+def places_by_projection(
+    where: Mapping[str, Any], projection: str, geometry: Geometry, found: ProjectedPositions | None
+) -> ProjectedPositions | None:
+    """Return places of an ODIM composite that are good enough to measure its scale: near its corners, if not at them.
+
+    Args:
+        where: Attributes of its place.
+        projection: Definition of PROJ.
+        geometry: Geometry on the plane of the projection.
+        found: Its places, if its corners and scales agree.
+    """
+    if found is not None or geometry.corner is not None or not projection:
+        return found
+    try:
+        import pyproj
+
+        corners = [(float(np.ravel(where[f"{c}_lon"])[0]), float(np.ravel(where[f"{c}_lat"])[0])) for c in ("LL", "UR")]
+        points = np.array([pyproj.Proj(projection)(*corner) for corner in corners])
+    except (ImportError, RuntimeError, ValueError, TypeError, KeyError):
+        return None
+    if not np.isfinite(points).all():
+        return None
+    (rows, columns), (dy, dx) = geometry.shape, (1000 * s for s in geometry.spacing)
+    x, y = points.mean(axis=0)
+    return ProjectedPositions(projection, float(x - columns / 2 * dx), float(y + rows / 2 * dy), (dy, dx))
+
+
 def control_points(found: Positions | None, geometry: Geometry, south: float, east: float, size: int) -> dict[str, Any]:
     """Return the positions of some of a tile's pixels for the note of its event.
 

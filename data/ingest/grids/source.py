@@ -27,6 +27,8 @@ from polarcast.data.ingest.ranges import SPACING_KM
 
 LONGEST_KM = 45_000.0
 """Longest side of a grid, slightly above the circumference of the Earth."""
+_OVERLAP = 1.05
+"""Time of a sum, as multiple of the time between frames, above which sums overlap."""
 WITHOUT_TIME, SAME_TIME = "frames without a time", "frames of the same time as another"
 
 
@@ -39,8 +41,8 @@ class GriddedSource:
         times: (n,) UTC, ascending, without duplicates.
         index: (n, 2) file, and position in it, of each time.
         note: Properties found in the first file, and assumptions.
-        dropped: Number of frames that are not used, by reason.
-        dropped_from: Files of these frames, by reason.
+        dropped: Number of frames, and of files with variables, that are not used, by reason.
+        dropped_from: Files of these, by reason.
         beyond: Number of values read so far that no radar measures, by file.
     """
 
@@ -146,8 +148,12 @@ def open_source(path: Path | Sequence[Path], settings: GridSettings) -> GriddedS
             raise BadInput("has another grid or other variables", part.path, f"give files like {parts[0].path.name}")
     times, index, files, times_note = _in_order(parts)
     note = {**parts[0].note, **times_note, **({"files": len(parts)} if len(parts) > 1 else {})}
+    _check_sums(parts[0], times)
     dropped = Counter({reason: len(of) for reason, of in files.items()})
     dropped_from = {reason: list(dict.fromkeys(parts[number].path for number in of)) for reason, of in files.items()}
+    for reason in dict.fromkeys(reason for part in parts for reason in part.not_taken):
+        dropped_from[reason] = [part.path for part in parts if reason in part.not_taken]
+        dropped[reason] = len(dropped_from[reason])
     return GriddedSource(parts, times, index, note, dropped, dropped_from)
 
 
@@ -168,6 +174,15 @@ def _opener_of(path: Path) -> Callable[[Path, GridSettings], Part]:
     if is_grib(path):
         return open_grib
     return open_odim if is_composite(path) else open_xarray
+
+
+def _check_sums(part: Part, times: Times) -> None:
+    """Check that sums of rain do not overlap. Raises BadInput if they do: they would be read as rates of their step."""
+    steps = np.diff(times) / np.timedelta64(60, "s")
+    if part.sum_minutes is None or not len(steps) or part.sum_minutes <= _OVERLAP * float(np.median(steps)):
+        return
+    what = f"overlapping accumulations: sums over {part.sum_minutes:g} min every {float(np.median(steps)):g} min"
+    raise BadInput(what, part.path, "give sums over the time between frames, or rates")
 
 
 def _check_geometry(geometry: Geometry, path: Path) -> None:

@@ -32,7 +32,7 @@ def quantity_of(units: str, where: Path | str = "", *, named_rain: bool = False)
     Raises:
         BadInput: The units are missing, or are neither those of reflectivity nor of a rain rate.
     """
-    plain = " ".join(units.lower().replace("**", "").replace("^", "").replace("mm.", "mm ").split())
+    plain = _plain(units)
     if plain in _DBZ:
         return "zh", 1.0
     if found := _RAIN.fullmatch(plain):
@@ -45,6 +45,17 @@ def quantity_of(units: str, where: Path | str = "", *, named_rain: bool = False)
     if plain in ("mm", "kg m-2"):
         what += " have no accumulation time"
     raise BadInput(what, where, "give the units, for example --units dBZ, mm/h, 'mm per 5 min'")
+
+
+def is_amount(units: str) -> bool:
+    """Whether units are those of an amount of rain without its time, or none at all."""
+    return _plain(units) in ("", "mm", "kg m-2", "kg/m2")
+
+
+def minutes_of_sum(units: str) -> float | None:
+    """Return the minutes over which sums in units such as `mm per 5 min` add up; None for others, such as mm/h."""
+    found = _RAIN.fullmatch(_plain(units))
+    return float(found[2]) * _SECONDS[found[3][0]] / 60 if found and found[2] else None
 
 
 def is_quantity(units: str, *, named_rain: bool = False) -> bool:
@@ -64,3 +75,7 @@ def is_rain_name(*names: str) -> bool:
 def is_known_name(*names: str) -> bool:
     """Whether any of a variable's names is a reflectivity or rain name."""
     return any(name.lower() in _RAIN_NAMES | _DBZ_NAMES for name in names)
+
+
+def _plain(units: str) -> str:
+    return " ".join(units.lower().replace("**", "").replace("^", "").replace("mm.", "mm ").split())

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from polarcast.data.ingest.grids.axes import Dims, axes_of, dims_of
-from polarcast.data.ingest.grids.frame_times import frame_times
+from polarcast.data.ingest.grids.frame_times import frame_times, is_sum, minutes_of_bounds
 from polarcast.data.ingest.grids.frames import FileLayer, XarrayFrames, open_dataset
+from polarcast.data.ingest.grids.ground import axes_on_the_ground
 from polarcast.data.ingest.grids.levels import Between, levels_around, levels_of
 from polarcast.data.ingest.grids.part import Channel, Part
 from polarcast.data.ingest.grids.positions import stored_positions
 from polarcast.data.ingest.grids.settings import GridSettings
-from polarcast.data.ingest.grids.units import RAIN, is_rain_name
+from polarcast.data.ingest.grids.units import RAIN, is_amount, is_rain_name, minutes_of_sum
 from polarcast.data.ingest.grids.values import Decoding, decoding_of
 from polarcast.data.ingest.grids.variables import choose_variables, names_of
 
@@ -23,10 +24,11 @@ def open_xarray(path: Path, settings: GridSettings) -> Part:
             and `values.decoding_of`.
     """
     with open_dataset(path) as content:
-        chosen = choose_variables(content, settings, path)
+        chosen, not_taken = choose_variables(content, settings, path)
         main = content[next(iter(chosen.values()))]
         dims = dims_of(content, main, path)
         axes = axes_of(content, main, dims, settings.spacing_km, settings.rows, path)
+        axes = axes_on_the_ground(content, main, dims, axes, settings.spacing_km, path)
         decodings, units = _decodings(content, chosen, settings, path)
         heights, around, levels_note = _heights(content, dims, settings, path)
         layers, channels, of_layers = _layers(content, chosen, decodings, around)
@@ -38,12 +40,21 @@ def open_xarray(path: Path, settings: GridSettings) -> Part:
         times, what = frame_times(content, main, dims, path)
         if what:
             note["time"] = what
+        rain = [(content[chosen[k]], u) for k, d, u in zip(chosen, decodings, units, strict=True) if d.variable == RAIN]
+        sums = [_minutes_of_sum(content, array, text, dims, path) for array, text in rain]
         order = (dims.time, dims.level, dims.y, dims.x)
         return Part(
             path, times, axes.geometry, heights, channels, of_layers,
             XarrayFrames(path, layers, order, axes.from_east), note, axes.origin,
-            stored_positions(content, dims, axes.geometry, axes.from_east, path),
+            stored_positions(content, dims, axes.geometry, axes.from_east, path), next(iter(sums), None), not_taken,
         )  # fmt: skip
+
+
+def _minutes_of_sum(content: Any, array: Any, units: str, dims: Dims, path: Path) -> float | None:
+    """Return the minutes over which rain adds up by its units or its bounds; None for rates, such as mm/15 min."""
+    if not (is_sum(array) or is_amount(str(array.attrs.get("units", "")))):
+        return None
+    return minutes_of_sum(units) or minutes_of_bounds(content, array, dims, path)
 
 
 def _decodings(

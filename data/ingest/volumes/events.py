@@ -127,5 +127,6 @@ def _provenance(gridded: Sequence[GriddedVolume]) -> dict[str, Any]:
     """Return the note that all frames share, and the gates removed from each volume."""
     first = gridded[0].note
     per_volume = [{"time": str(g.time), "elevations_deg": g.note["elevations_deg"],
-                   "taken_out": g.note["steps"]["mask"]["taken_out"]} for g in gridded]  # fmt: skip
+                   "taken_out": g.note["steps"]["mask"]["taken_out"],
+                   "left_out": g.note["steps"]["read"]["left_out"]} for g in gridded]  # fmt: skip
     return {**first, "volumes": per_volume}

@@ -12,7 +12,7 @@ from scipy.ndimage import maximum_filter1d
 
 from polarcast.data.archive import VARIABLES
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.formats import read_volume
+from polarcast.data.ingest.formats import LIBRARIES, read_volume
 from polarcast.data.ingest.missing import check_values
 from polarcast.data.ingest.ranges import DBZ, GAP_MINUTES, STEP_MINUTES, check_range
 from polarcast.data.ingest.volumes import attenuation, kdp, rain
@@ -21,7 +21,7 @@ from polarcast.data.ingest.volumes.censor import precipitation, window_gates
 from polarcast.data.ingest.volumes.gridding import METHOD, Grid, GriddedVolume, to_grid
 from polarcast.data.ingest.volumes.phase import smoothing_gates, unfolded_phase
 from polarcast.data.ingest.volumes.rain import NO_RAIN, RELATIONS
-from polarcast.data.ingest.volumes.volume import BANDS_GHZ, Mask, RadarSite, Sweep, Volume
+from polarcast.data.ingest.volumes.volume import BANDS_GHZ, FIELDS, Mask, RadarSite, Sweep, Volume
 
 _HEAVY_DBZ, _FEWEST_HEAVY, _REVERSED_DEG_PER_KM = 40.0, 200, -0.3
 """Echo in which the sign of KDP is checked, its fewest gates, and the median below which it is reversed. Hail has none,
@@ -52,6 +52,7 @@ class VolumeSettings:
         step_minutes: Time between frames of an event.
         max_gap_minutes: Longest gap within an event; a longer one starts a new event.
         site: Where the radar stands, for files that do not tell it; overrides the files.
+        names: Field and its name in the files, where their names are not known, or others are wanted.
     """
 
     grid: Grid = field(default_factory=Grid)
@@ -67,6 +68,7 @@ class VolumeSettings:
     step_minutes: float = 6.0
     max_gap_minutes: float = 15.0
     site: RadarSite | None = None
+    names: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.band is not None and self.band not in BANDS_GHZ:
@@ -84,6 +86,8 @@ class VolumeSettings:
             )
         if self.rain == "zh_zdr" and "zdr" not in self.variables:
             raise BadInput("rain of zh and zdr needs zdr", "--rain", "add it: --variables zh,zdr, or give --rain zh")
+        if unknown := [name for name, _ in self.names if name not in FIELDS]:
+            raise BadInput(f"no variable {unknown[0]!r}", "--variable", f"choose from: {', '.join(FIELDS)}")
         for name, least, most in _RANGES:
             check_range(name, getattr(self, name), least, most)
 
@@ -132,9 +136,9 @@ def grid_volume(paths: Sequence[Path], settings: VolumeSettings) -> GriddedVolum
         BadInput: See `formats.read_volume`. Also if KDP is requested and there is no phase to retrieve it from, if the
             band is required and unknown, or if a variable has no value at the echo of a level.
     """
-    volume, path = read_volume(paths, settings.measured, settings.site), paths[0]
-    band = settings.band or volume.band
-    _check_requirements(volume, band, settings, path)
+    path = paths[0]
+    volume = read_volume(paths, settings.measured, settings.site, dict(settings.names))
+    band = checked_band(volume, settings, path)
     echoes, removed = _echoes(volume, settings)
     pairs = zip(volume.sweeps, echoes, strict=True)
     height = volume.site.altitude_m
@@ -143,6 +147,17 @@ def grid_volume(paths: Sequence[Path], settings: VolumeSettings) -> GriddedVolum
     radar, covered = to_grid(completed, echoes, settings.gridded, settings.grid)
     check_values(radar, settings.variables, settings.grid.heights_km, path)
     return GriddedVolume(volume.time, radar, covered, settings.gridded, _note(volume, band, settings, removed))
+
+
+def checked_band(volume: Volume, settings: VolumeSettings, path: Path) -> str | None:
+    """Return the band of a volume, if it is known; check that the volume has all that gridding needs.
+
+    Raises:
+        BadInput: KDP or the phase, or a band that is needed, is missing.
+    """
+    band = settings.band or volume.band
+    _check_requirements(volume, band, settings, path)
+    return band
 
 
 def _check_sign(volume: Volume, echoes: Sequence[Mask], path: Path) -> None:
@@ -228,7 +243,8 @@ def _note(volume: Volume, band: str | None, settings: VolumeSettings, removed: d
     """Return the provenance of the volume: processing steps with library and settings."""
     measured = sum(int(np.isfinite(s.fields["zh"]).sum()) for s in volume.sweeps)
     steps: dict[str, Any] = {
-        "read": {"library": f"xradar {version('xradar')}", "names": volume.names, "left_out": volume.left_out},
+        "read": {"format": volume.kind, "library": _library_of(volume.kind), "names": volume.names,
+                 "left_out": volume.left_out, **({"read_as": volume.read_as} if volume.read_as else {})},
         "mask": {**{k: getattr(settings, k) for k in ("min_dbz", "min_rhohv", "max_texture_deg")},
                  "gates": measured, "taken_out": removed},
         "grid": {"library": f"arm_pyart {version('arm_pyart')}", "method": METHOD, **asdict(settings.grid)},
@@ -242,6 +258,12 @@ def _note(volume: Volume, band: str | None, settings: VolumeSettings, removed: d
     site = asdict(volume.site)
     elevations = [round(float(s.elevation_deg.mean()), 2) for s in volume.sweeps]
     return {"site": site, "band": band, "elevations_deg": elevations, "steps": steps}
+
+
+def _library_of(kind: str) -> str:
+    """Return the library that decodes a format, and its version."""
+    library = LIBRARIES.get(kind, "xradar")
+    return f"{library} {version(library)}"
 
 
 def _kdp_note(volume: Volume, band: str | None, settings: VolumeSettings) -> dict[str, Any]:

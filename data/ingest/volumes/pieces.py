@@ -1,27 +1,34 @@
 """Join volumes that networks deliver in pieces: a sweep or a moment in each file."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
 from polarcast.data.ingest.volumes.alignment import SAME_ANGLE_DEG, with_joined_moments
-from polarcast.data.ingest.volumes.readers.raw import RawSweep, RawVolume
+from polarcast.data.ingest.volumes.readers.raw import PPI_MODES, RawSweep, RawVolume
+from polarcast.data.ingest.volumes.schedule import (
+    LONGEST_PAUSE_S,
+    LONGEST_VOLUME_S,
+    OTHER_SCAN,
+    SECOND_CUT_S,
+    SingleSweep,
+    in_volumes,
+)
 from polarcast.data.ingest.volumes.site import is_place, is_same_radar
 from polarcast.data.ingest.volumes.volume import RadarSite
 
-LONGEST_VOLUME_MINUTES = 12.0
-LONGEST_PAUSE_MINUTES = 5.0
-"""Pieces with a longer pause between them are of two volumes."""
-_SECOND_CUT = np.timedelta64(60, "s")
-"""A second cut at an elevation, such as the Doppler scan after the surveillance scan, starts within it."""
 _OTHER_TASK = np.timedelta64(5, "m")
 """Single sweeps of another task, such as one for precipitation near the ground, are between those of a volume."""
 _NOMINAL_PAUSE = np.timedelta64(60, "s")
 """Nominal times that are rounded to minutes are of one volume; those of two volumes are farther apart."""
-_OTHER_SCAN = 1.2
-"""Cuts whose numbers of rays or gates, or their spacing, have a larger ratio are of two scans."""
+_MOST_SHARED = 0.2
+"""Share of the times that two single sweeps may have in common by chance; more have the time of their volume."""
+_FIELDS_S = 30.0
+"""Fields of one sweep in several files start within it."""
+_NEAR = np.timedelta64(round(LONGEST_PAUSE_S), "s")
+"""Sweeps that do not rotate in azimuth are of the volume that has one so near."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class SweepHeader:
     flaw: str = ""
     task: str = ""
 
+    @property
+    def is_ppi(self) -> bool:
+        """Whether it rotates in azimuth."""
+        return self.mode in PPI_MODES and self.rays > 1
+
     def repeats(self, other: "SweepHeader", *, is_next: bool, is_single: bool) -> bool:
         """Whether the sweep has a field of another one again, as the next volume has.
 
@@ -57,12 +69,14 @@ class SweepHeader:
             is_next: Whether the antenna was at no other elevation in between.
             is_single: Whether it is the only sweep of its file.
         """
+        if not (self.is_ppi and other.is_ppi):
+            return False
         if not self._is_at_elevation_of(other) or not self.moments.keys() & other.moments.keys():
             return False
         between = abs(self.start - other.start)
         if is_single and self.task and other.task and self.task != other.task:
             return not between < _OTHER_TASK
-        return not (between <= _SECOND_CUT and (is_next or self._is_of_other_scan(other)))
+        return not (between <= np.timedelta64(round(SECOND_CUT_S), "s") and (is_next or self._is_of_other_scan(other)))
 
     def is_copy_of(self, other: "SweepHeader") -> bool:
         """Whether another sweep of the same scan has all its fields."""
@@ -74,7 +88,7 @@ class SweepHeader:
 
     def _is_of_other_scan(self, other: "SweepHeader") -> bool:
         pairs = ((self.rays, other.rays), (self.gates, other.gates), (self.gate_m, other.gate_m))
-        return self.task != other.task or any(max(pair) > _OTHER_SCAN * min(pair) for pair in pairs)
+        return self.task != other.task or any(max(pair) > OTHER_SCAN * min(pair) for pair in pairs)
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,11 @@ class Header:
         return min(known, default=np.datetime64("NaT", "s"))
 
     @property
+    def is_ppi(self) -> bool:
+        """Whether its only sweep rotates in azimuth."""
+        return len(self.sweeps) == 1 and self.sweeps[0].is_ppi
+
+    @property
     def elevations(self) -> set[float]:
         """Known elevations of the sweeps in degrees."""
         return {sweep.elevation_deg for sweep in self.sweeps if np.isfinite(sweep.elevation_deg)}
@@ -118,18 +137,107 @@ def _header_of(sweep: RawSweep) -> SweepHeader:
     )
 
 
-def grouped(headers: Sequence[Header]) -> list[list[int]]:
-    """Return the positions of the files that form each volume, in the order of their times.
+@dataclass(frozen=True)
+class Grouping:
+    """Files by volume.
 
-    Files of one radar are joined while they add sweeps or fields. A field that is there at its elevation already, a
-    pause, or too long a time starts the next volume; so does every file that holds a volume. A second cut of a minute
-    at most is of the same volume. Files of one time stay together: all files of a volume may have its nominal time.
+    Attributes:
+        volumes: Positions of the files of each volume, in the order of their times.
+        incomplete: Numbers of last volumes that lack their last sweeps, as those before them tell: more may arrive.
+    """
+
+    volumes: list[list[int]]
+    incomplete: frozenset[int] = frozenset()
+
+
+def grouped(headers: Sequence[Header]) -> list[list[int]]:
+    """Return the positions of the files that form each volume; see `grouping`."""
+    return grouping(headers).volumes
+
+
+def grouping(headers: Sequence[Header]) -> Grouping:
+    """Find the files that form each volume.
+
+    Single sweeps of one radar are joined by the cycle in which the radar repeats them, see `in_volumes`. Other files
+    are joined while they add sweeps or fields. A field that is there at its elevation already, a pause, or too long a
+    time starts the next volume; so does every file that holds a volume. Files of one time stay together: all files of
+    a volume may have its nominal time.
     """
     radars: list[list[int]] = []
     for i in range(len(headers)):
         same = next((radar for radar in radars if is_same_radar(headers[radar[0]].site, headers[i].site)), None)
         radars.append([i]) if same is None else same.append(i)
-    return [group for radar in radars for group in _in_time(radar, headers)]
+    volumes: list[list[int]] = []
+    incomplete: set[int] = set()
+    for radar in radars:
+        if not _are_single_sweeps([headers[i] for i in radar]):
+            volumes += _in_time(radar, headers)
+            continue
+        found = in_volumes(_single_sweeps(radar, headers))
+        groups = _with_others(radar, [[i for sweep in group for i in sweep.files] for group in found.groups], headers)
+        incomplete |= set() if found.is_complete else {len(volumes) + len(found.groups) - 1}
+        volumes += groups
+    return Grouping(volumes, frozenset(incomplete))
+
+
+def _are_single_sweeps(headers: Sequence[Header]) -> bool:
+    """Whether files of a radar have a sweep each, and its time; not that of the volume, which several then share."""
+    rotating = [header.sweeps[0] for header in headers if header.is_ppi]
+    if any(len(header.sweeps) > 1 for header in headers) or len({header.kind for header in headers}) > 1:
+        return False
+    if not rotating or any(np.isnat(sweep.start) or not np.isfinite(sweep.elevation_deg) for sweep in rotating):
+        return False
+    elevations: dict[np.datetime64, set[float]] = {}
+    for sweep in rotating:
+        elevations.setdefault(sweep.start, set()).add(sweep.elevation_deg)
+    shared = sum(max(angles) - min(angles) >= SAME_ANGLE_DEG for angles in elevations.values())
+    return shared <= _MOST_SHARED * len(elevations)
+
+
+def _single_sweeps(radar: Sequence[int], headers: Sequence[Header]) -> list[SingleSweep]:
+    """Return the sweeps in azimuth in the order of their times; fields in several files are of one sweep."""
+    sweeps: list[SingleSweep] = []
+    before = np.nan
+    for i in sorted(radar, key=lambda i: _order(headers[i].start, i)):
+        one = headers[i].sweeps[0]
+        start = float((one.start - np.datetime64(0, "s")) / np.timedelta64(1, "s"))
+        size = (float(one.rays), float(one.gates), one.gate_m)
+        pause, before = start - before, start
+        if not one.is_ppi:
+            continue
+        sweep = SingleSweep((i,), start, one.elevation_deg, frozenset(one.moments), one.task, size, pause)
+        same = (k for k in range(len(sweeps) - 1, -1, -1) if _are_fields_of_one(sweeps[k], sweep))
+        place = next(same, None)
+        if place is None:
+            sweeps.append(sweep)
+        else:
+            known = sweeps[place]
+            sweeps[place] = replace(known, files=(*known.files, i), moments=known.moments | sweep.moments)
+    return sweeps
+
+
+def _order(start: np.datetime64, i: int) -> tuple[bool, int, int]:
+    """Return what files are sorted by: those without a time are last."""
+    return bool(np.isnat(start)), int(start.astype(np.int64)), i
+
+
+def _are_fields_of_one(first: SingleSweep, second: SingleSweep) -> bool:
+    is_of_scan = first.is_at(second) and first.task == second.task and not first.moments & second.moments
+    return is_of_scan and second.start - first.start <= _FIELDS_S
+
+
+def _with_others(radar: Sequence[int], groups: list[list[int]], headers: Sequence[Header]) -> list[list[int]]:
+    """Return the groups with the files of sweeps that do not rotate in azimuth, each with the sweep before it."""
+    first = [min(headers[i].start for i in group) for group in groups]
+    out = [list(group) for group in groups]
+    alone: list[list[int]] = []
+    for i in (i for i in radar if not headers[i].is_ppi):
+        start = headers[i].start
+        before = [n for n, begin in enumerate(first) if begin <= start]
+        place = before[-1] if before else 0
+        is_near = not np.isnat(start) and min(abs(start - headers[k].start) for k in out[place]) <= _NEAR
+        out[place].append(i) if is_near else alone.append([i])
+    return [sorted(group, key=lambda i: (headers[i].start, i)) for group in out] + alone
 
 
 def _in_time(radar: Sequence[int], headers: Sequence[Header]) -> Iterator[list[int]]:
@@ -165,14 +273,14 @@ def _is_copy(header: Header, others: Sequence[Header]) -> bool:
 
 def _belong(files: Sequence[Header], group: Sequence[Sequence[Header]]) -> bool:
     """Whether files of one time are of the volume whose files, by their times, come before."""
-    minutes = np.timedelta64(1, "m")
+    second = np.timedelta64(1, "s")
     start, before, first = files[0].start, group[-1][0].start, group[0][0].start
     if np.isnat(start) or np.isnat(before) or files[0].kind != group[0][0].kind:
         return False
     are_nominal = _have_nominal_time(files) and _have_nominal_time(group[-1])
-    if (start - before) / minutes > LONGEST_PAUSE_MINUTES or (are_nominal and start - before > _NOMINAL_PAUSE):
+    if (start - before) / second > LONGEST_PAUSE_S or (are_nominal and start - before > _NOMINAL_PAUSE):
         return False
-    if (start - first) / minutes > LONGEST_VOLUME_MINUTES:
+    if (start - first) / second > LONGEST_VOLUME_S:
         return False
     is_cut = _are_at_one_elevation([*files, *group[-1]])
     return not any(

@@ -39,6 +39,7 @@ def _times(factor: float) -> Convert:
 _TO_DEGREES = _times(180 / np.pi)
 _NONE = ("", "none", "n/a", "unknown", "not set")
 _RATIO = ("1", "ratio", "unitless", "dimensionless", "-", "linear", "0-1")
+_PERCENT = ("%", "percent", "per cent")
 UNITS: dict[str, dict[str, Convert]] = {
     "zh": {
         **dict.fromkeys(("dbz", "dbze", "dbz(e)", "db", "decibel", "decibels"), _same),
@@ -57,7 +58,7 @@ UNITS: dict[str, dict[str, Convert]] = {
         **{f"{angle}{per}": _times(1000.0) for angle in ("deg", "degree", "degrees") for per in ("/m", " m-1")},
     },
     "rhohv": {
-        **dict.fromkeys(_RATIO, _same), **dict.fromkeys(("%", "percent", "per cent"), _times(0.01)),
+        **dict.fromkeys(_RATIO, _same), **dict.fromkeys(_PERCENT, _times(0.01)),
     },
 }  # fmt: skip
 """Conversion of each field by its units in lower case. Files without units have those of `Sweep`."""
@@ -84,11 +85,20 @@ def converted(values: Real, name: str, units: str, where: Path | str = "") -> tu
 
 def convert_of(name: str, units: str, where: Path | str = "") -> Convert:
     """Return the function that converts a field from units to those of `Sweep`. Raises BadInput; see `converted`."""
-    plain = " ".join(units.lower().replace("_", " ").replace("**", "").replace("^", "").split())
+    plain = _plain(units)
     convert = _same if plain in _NONE else UNITS[name].get(plain)
     if convert is None:
         raise BadInput(f"{name.upper()} in units {shown(units)}", where, f"write it in {_EXPECTED[name]}")
     return convert
+
+
+def is_percent(units: str) -> bool:
+    """Whether units are hundredths."""
+    return _plain(units) in _PERCENT
+
+
+def _plain(units: str) -> str:
+    return " ".join(units.lower().replace("_", " ").replace("**", "").replace("^", "").split())
 
 
 _EXPECTED = {"zh": "dBZ", "zdr": "dB", "phidp": "degrees", "kdp": "degrees/km", "rhohv": "a ratio"}

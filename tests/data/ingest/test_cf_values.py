@@ -199,3 +199,9 @@ def test_times_that_a_type_holds_exactly_are_read() -> None:
     for numbers, units in (([1060000.0, 1060001.0], "hours since 1900-01-01"), ([300.0, 86400.5], f"s since {NINE}")):
         exact = decoded_times(np.array(numbers), units)
         np.testing.assert_array_equal(decoded_times(np.array(numbers), units, dtype=np.float32), exact)
+
+
+def test_a_fill_value_of_times_that_is_not_declared_is_no_time() -> None:
+    found = decoded_times(np.array([0.0, 9.969209968386869e36, 6.0]), "minutes since 2020-06-01T12:00:00Z")
+    assert np.isnat(found).tolist() == [False, True, False]
+    assert str(found[2]) == "2020-06-01T12:06:00.000"

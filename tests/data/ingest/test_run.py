@@ -170,7 +170,7 @@ def test_other_options_and_foreign_folders_are_rejected(
 
 
 def test_volumes_and_sequences_in_one_call_are_rejected(volumes: list[Path], tmp_path: Path) -> None:
-    np.savez(tmp_path / "s.npz", data=np.zeros((2, 32, 32)))
+    _sequence(tmp_path / "s.npz")
     with pytest.raises(BadInput, match="in one call"):
         ingest(tmp_path / "out", [volumes[0], tmp_path / "s.npz"], SETTINGS)
     assert not (tmp_path / "out").exists()

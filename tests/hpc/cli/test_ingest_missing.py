@@ -102,8 +102,8 @@ def test_a_dry_run_names_the_hemispheres(
 ) -> None:
     import h5py
 
-    file = write_odim_rays(tmp_path / "a.h5", [Rays(1.0, EVEN, code_of(EVEN))])
+    file = write_odim_rays(tmp_path / "a.h5", [Rays(elevation, EVEN, code_of(EVEN)) for elevation in (1.0, 9.0)])
     with h5py.File(file, "r+") as content:
         content["where"].attrs.update({"lat": place[0], "lon": place[1]})
-    code, out, _ = polarcast_here("data", "ingest", "--dry-run", file, "--workers", "1")
+    code, out, _ = polarcast_here("data", "ingest", "--dry-run", file, "--variables", "zh", "--workers", "1")
     assert (code, text in out) == (0, True)

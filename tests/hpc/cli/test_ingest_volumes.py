@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 def test_a_dry_run_tells_what_is_in_each_file(files: list[Path], tmp_path: Path, polarcast_here: Call) -> None:
     before = sorted(tmp_path.rglob("*"))
-    code, out, _ = polarcast_here("data", "ingest", "--dry-run", *files, "--workers", "1", "--json")
+    code, out, _ = polarcast_here("data", "ingest", "--dry-run", *files, *SMALL, "--json")
     low, high, sequence, notes = json.loads(out)["files"]
     assert code == 1
     assert (low["kind"], low["volume"], high["volume"]) == ("ODIM HDF5", 1, 1)
@@ -45,11 +45,44 @@ def test_a_dry_run_tells_what_is_in_each_file(files: list[Path], tmp_path: Path,
 
 
 def test_a_dry_run_may_name_the_archive(files: list[Path], tmp_path: Path, polarcast_here: Call) -> None:
-    code, out, _ = polarcast_here("data", "ingest", tmp_path / "archive", *files[:2], "--dry-run", "--workers", "1")
+    code, out, _ = polarcast_here("data", "ingest", tmp_path / "archive", *files[:2], "--dry-run", *SMALL)
     assert (code, out.count("ODIM HDF5, volume 1")) == (0, 2)
     assert out.endswith("nothing was written\n")
     assert not (tmp_path / "archive").exists()
     assert polarcast_here("data", "ingest", "--dry-run", files[3], "--workers", "1")[0] == 2
+
+
+def test_a_dry_run_tells_why_an_ingestion_would_leave_a_volume_out(
+    files: list[Path], tmp_path: Path, polarcast_here: Call
+) -> None:
+    """The same options with and without `--dry-run` give the same reason and the same exit code."""
+    single = files[:1]
+    for given, options in ((single, SMALL), (files[:2], (*SMALL[2:], "--variables", "zh,zdr"))):
+        code, out, _ = polarcast_here("data", "ingest", "--dry-run", *given, *options, "--json")
+        problems = {one["problem"] for one in json.loads(out)["files"]}
+        refused, told, _ = polarcast_here("data", "ingest", tmp_path / "archive", *given, *options, "--json")
+        assert (code, refused) == (2, 2)
+        assert problems == set(json.loads(told)["failed"].values())
+        assert {one["volume"] for one in json.loads(out)["files"]} == {0}
+
+
+def test_fields_of_volumes_may_be_named(files: list[Path], tmp_path: Path, polarcast_here: Call) -> None:
+    import h5py
+
+    for file in files[:2]:
+        with h5py.File(file, "r+") as content:
+            content["dataset1/data1/what"].attrs["quantity"] = np.bytes_("MINE")
+    code, out, _ = polarcast_here("data", "ingest", tmp_path / "archive", *files[:2], *SMALL)
+    assert (code, "--variable zh=NAME" in out, "present: MINE" in out) == (2, True, True)
+    named = ("--variable", "zh=MINE", "--variable", "phidp=MINE")
+    code, out, _ = polarcast_here("data", "ingest", tmp_path / "archive", *files[:2], *SMALL, *named)
+    assert (code, "MINE is given for phidp and for zh" in out) == (2, True)
+    code, out, _ = polarcast_here("data", "ingest", tmp_path / "archive", *files[:2], *SMALL, "--variable", "zh=mine")
+    assert code == 0
+    [note] = event_notes(tmp_path / "archive").values()
+    assert note["steps"]["read"]["names"] == {"zh": "MINE"}
+    assert note["steps"]["read"]["format"] == "ODIM HDF5"
+    assert note["steps"]["read"]["library"].startswith("h5py ")
 
 
 def test_the_place_of_a_radar_may_be_given(files: list[Path], tmp_path: Path, polarcast_here: Call) -> None:

@@ -6,6 +6,7 @@ rays of `antenna_transition` and rays without angles must be left out before swe
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.cf_values import is_undetected, undetect_codes
+from polarcast.data.ingest.volumes.alignment import on_one_table
 from polarcast.data.ingest.volumes.readers.raw import Moment, RawSweep, RawVolume
 from polarcast.data.ingest.volumes.readers.ray_geometry import (
     Corrections,
@@ -61,11 +63,26 @@ def read_cfradial2(path: Path) -> RawVolume:
     with _opened(path) as file:
         names = sorted((n for n in file.groups if n.startswith(SWEEP)), key=_number_in)
         tables = [RayTable(file.groups[name], file, path) for name in names]
-        for table in tables:
-            _check_coordinates(table)
-        sweeps = [sweep for table in tables for sweep in _sweeps(table, [np.arange(table.rays)])]
+        found = [_sweeps_of_group(table) for table in tables]
+        errors = [one for one in found if isinstance(one, BadInput)]
+        if errors and len(errors) == len(found):
+            raise errors[0]
+        sweeps = [
+            sweep
+            for one in found
+            for sweep in ([replace(on_one_table([]), flaw=one.reason)] if isinstance(one, BadInput) else one)
+        ]
         groups = [file, *(table.group for table in tables)]
         return RawVolume(CFRADIAL2, _site(RayTable(file, file, path), groups), tuple(sweeps), _band(groups))
+
+
+def _sweeps_of_group(table: RayTable) -> list[RawSweep] | BadInput:
+    """Return the sweep of a group, or why it can't be read; none if the antenna only moved."""
+    try:
+        _check_coordinates(table)
+        return list(_sweeps(table, [np.arange(table.rays)]))
+    except BadInput as error:
+        return error
 
 
 def _sweeps(table: RayTable, of_sweeps: list[Indices]) -> Iterator[RawSweep]:
@@ -142,9 +159,10 @@ def _moment(table: RayTable, name: str) -> Moment:
     no_echo = is_undetected(table.raw(name), attributes)
     if values.ndim == 1:
         values, no_echo = _table_of(table, values, np.float32(np.nan)), _table_of(table, no_echo, np.False_)
+    moment = Moment(values, table.units(name), standard_name=str(attributes.get("standard_name", "")))
     if not undetect_codes(attributes):
-        return Moment(values, table.units(name))
-    return Moment(values, table.units(name), np.isnan(values) & ~no_echo, has_no_echo=bool(no_echo.any()))
+        return moment
+    return replace(moment, unseen=np.isnan(values) & ~no_echo, has_no_echo=bool(no_echo.any()))
 
 
 def _table_of(table: RayTable, row: npt.NDArray[Any], nothing: Any) -> npt.NDArray[Any]:
@@ -166,7 +184,7 @@ def _of_rays(moment: Moment, rays: Indices, ranges: Ranges) -> Moment:
     gates = np.maximum(ranges.gates, 0)
     values = np.where(beyond, np.float32(np.nan), np.take_along_axis(chosen.values, gates, 1))
     unseen = None if chosen.unseen is None else np.take_along_axis(chosen.unseen, gates, 1) | beyond
-    return Moment(values, chosen.units, unseen, chosen.has_no_echo, chosen.fold_deg)
+    return replace(chosen, values=values, unseen=unseen)
 
 
 def _transitions(table: RayTable) -> npt.NDArray[np.bool_]:

@@ -10,10 +10,11 @@ import numpy as np
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.volumes.readers.raw import Moment, RawSweep, RawVolume
 from polarcast.data.ingest.volumes.readers.sigmet import FOLD, IS_FINE, open_sigmet_tree
+from polarcast.data.ingest.volumes.readers.uf import UF, read_uf
 from polarcast.data.ingest.volumes.volume import RadarSite, band_of, find_names
 
 NEXRAD, SIGMET, RAINBOW = "NEXRAD level II", "SIGMET/IRIS", "Rainbow 5"
-GAMIC, UF, FURUNO = "GAMIC HDF5", "Universal Format", "Furuno"
+GAMIC, FURUNO = "GAMIC HDF5", "Furuno"
 _SIGMET_NO_DATA = {"zh": -31.9, "zdr": -7.99, "phidp": -1e-3, "rhohv": 0.0, "kdp": -300.0}
 """Code 0 means no data (IRIS Programmer's Manual, §4.4). Decoded from 8 bits it is at or below these values."""
 _SIGMET_NO_DATA_FINE = {**_SIGMET_NO_DATA, "zh": -327.0, "zdr": -327.0, "kdp": -327.0}
@@ -33,6 +34,8 @@ def read_with_xradar(path: Path, kind: str) -> RawVolume:
     """
     if (kind == NEXRAD and not _has_whole_records(path)) or (kind == UF and not _has_whole_uf_records(path)):
         raise BadInput("the file is truncated", path, "copy it again from its source")
+    if kind == UF:
+        return read_uf(path)
     tree = _opener(kind)(str(path))
     groups = [tree[name].to_dataset() for name in tree.children if name.startswith("sweep")]
     if not groups or len(groups) < int(tree.attrs.get("actual_elevation_cuts", 0)):
@@ -54,7 +57,6 @@ def _opener(kind: str) -> Callable[[str], Any]:
         SIGMET: open_sigmet_tree,
         RAINBOW: xradar.io.open_rainbow_datatree,
         GAMIC: xradar.io.open_gamic_datatree,
-        UF: xradar.io.open_uf_datatree,
         FURUNO: xradar.io.open_furuno_datatree,
     }
     return openers[kind]

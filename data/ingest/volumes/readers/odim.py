@@ -67,12 +67,17 @@ def read_odim(path: Path) -> RawVolume:
             raise BadInput(f"an ODIM unknown object ({name}) is not supported", path, _GIVE_VOLUMES)
         if not groups:
             raise BadInput(f"an ODIM {OBJECTS[name]} without sweeps (no dataset1)", path, "leave the file out")
-        fields = [_fields(file, group) for group in groups]
-        telling = {n for one in fields for field in one for n, m in field.sweep.moments.items() if m.has_no_echo}
+        fields = [_fields_or_error(file, group) for group in groups]
+        errors = [one for one in fields if isinstance(one, BadInput)]
+        if len(errors) == len(fields):
+            raise errors[0]
+        read = [field for one in fields if not isinstance(one, BadInput) for field in one]
+        telling = {n for field in read for n, m in field.sweep.moments.items() if m.has_no_echo}
         sweeps = [
-            _sweep(merged([file, group], "how"), [field.told(telling) for field in one])
+            replace(on_one_table([]), flaw=one.reason) if isinstance(one, BadInput)
+            else _sweep(merged([file, group], "how"), [field.told(telling) for field in one])
             for group, one in zip(groups, fields, strict=True)
-        ]
+        ]  # fmt: skip
         return RawVolume(KIND, _site(file), tuple(with_joined_moments(sweeps)), _band(file))
 
 
@@ -107,6 +112,14 @@ def _sweep(how: Mapping[str, Any], fields: Sequence[RawSweep]) -> RawSweep:
         return replace(table, flaw="no data in the dataset")
     is_broken = not table.moments and set(table.unusable.values()) == {_MALFUNCTION}
     return replace(table, flaw=_MALFUNCTION if _is_true(how.get("malfunc")) or is_broken else table.flaw)
+
+
+def _fields_or_error(file: Any, group: Any) -> "list[_Field] | BadInput":
+    """Return the fields of a dataset, or why they can't be read."""
+    try:
+        return _fields(file, group)
+    except BadInput as error:
+        return error
 
 
 def _fields(file: Any, group: Any) -> list[_Field]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from polarcast.data.ingest.volumes.volume import Mask, RadarSite, Real
 
-PPI_MODES = ("azimuth_surveillance", "sector", "manual_ppi", "ppi", "surveillance", "")
+PPI_MODES = ("azimuth_surveillance", "sector", "manual_ppi", "ppi", "surveillance", "sur", "sector_scan", "")
 """Modes of sweeps that rotate in azimuth; files without a mode contain such sweeps."""
 
 
@@ -22,6 +22,7 @@ class Moment:
         unseen: (a, r), gates that were not observed; None if the file has one code for them and for no echo.
         has_no_echo: Whether a gate has the code for no echo. A file without any may write the one for unseen instead.
         fold_deg: Folding interval if the field is a phase.
+        standard_name: As in the file; empty if it does not tell one.
     """
 
     values: Real = field(repr=False)
@@ -29,6 +30,7 @@ class Moment:
     unseen: Mask | None = field(default=None, repr=False)
     has_no_echo: bool = False
     fold_deg: float = 360.0
+    standard_name: str = ""
 
     def rays(self, chosen: npt.NDArray[np.int64]) -> "Moment":
         """Return the moment of the chosen rays, in their order."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput, shown
-from polarcast.data.ingest.cf_values import coarse_s, decoded, decoded_times, reference_of
+from polarcast.data.ingest.cf_values import coarse_s, decoded, decoded_times, reference_of, without_fill
 from polarcast.data.ingest.event import Times
 from polarcast.data.ingest.grids.times import from_text
 
@@ -106,7 +106,7 @@ class RayTable:
         start, name = self._start(), next((name for name in ("time", "time_us") if self.has(name)), None)
         if name is None:
             return np.full(self.rays, start)
-        attributes, numbers = self.attributes(name), self.numbers(name)
+        attributes, numbers = self.attributes(name), without_fill(self.numbers(name))
         if not np.isfinite(numbers).any():
             return np.full(self.rays, start)
         units, calendar = (

@@ -74,7 +74,7 @@ def test_north_is_asked_for_where_nothing_tells_it(axis: np.ndarray | None, tmp_
     path = save(content, tmp_path / "a.nc")
     with pytest.raises(BadInput, match="whether its first row is north — say it: --rows north-first or --rows south-"):
         open_source(path, SPACED)
-    with pytest.raises(BadInput, match="--spacing-km 1 and --rows north-first or --rows south-first"):
+    with pytest.raises(BadInput, match="--spacing-km KM and --rows north-first or --rows south-first"):
         open_source(path, SMALL)
     np.testing.assert_array_equal(whole(path, GridSettings(spacing_km=1.0, rows="north-first")), DATA)
     np.testing.assert_array_equal(whole(path, GridSettings(spacing_km=1.0, rows="south-first")), DATA[:, ::-1])
@@ -200,3 +200,34 @@ def test_the_note_tells_how_west_was_found(has_x: bool, tmp_path: Path) -> None:
     path = save(content, tmp_path / "a.nc")
     note = open_source(path, GridSettings(spacing_km=1.0, rows="north-first")).note
     assert (note["north"], note["columns"]) == ("by --rows", "by the x axis" if has_x else "west first, assumed")
+
+
+def test_axes_named_e_and_n_are_columns_and_rows(tmp_path: Path) -> None:
+    metres = square(DATA, 1000.0, "m").rename(y="n", x="e")
+    np.testing.assert_array_equal(whole(save(metres.transpose("time", "e", "n"), tmp_path / "a.nc")), DATA)
+    np.testing.assert_array_equal(whole(save(metres, tmp_path / "b.nc")), DATA)
+
+
+@pytest.mark.parametrize("way", ["name", "long name", "positive"])
+def test_axes_that_grow_to_the_south_are_read_so(way: str, tmp_path: Path) -> None:
+    content = square(DATA).assign_coords(y=("y", np.arange(36.0), {"units": "km"}))
+    if way == "name":
+        content = content.rename(y="southing")
+    else:
+        content["y"].attrs |= {"long name": {"long_name": "southing of the pixels"}}.get(way, {"positive": "south"})
+    np.testing.assert_array_equal(whole(save(content, tmp_path / "a.nc")), DATA)
+
+
+def test_a_geotransform_tells_the_spacing(tmp_path: Path) -> None:
+    content = _bare()
+    content["crs"] = ((), 0, {"grid_mapping_name": "polar_stereographic", "GeoTransform": "-1e5 2000 0 -3e6 0 -3000 "})
+    found = open_source(save(content, tmp_path / "a.nc"), GridSettings(rows="north-first"))
+    assert found.geometry.spacing == (3.0, 2.0)
+
+
+@pytest.mark.parametrize(("axis", "hint"), [("bottom_top", "select one bottom_top first, or write its heights in m"),
+                                            ("member", "select one member first$")])  # fmt: skip
+def test_a_further_axis_is_named(axis: str, hint: str, tmp_path: Path) -> None:
+    path = save(square(DATA).expand_dims({axis: 3}), tmp_path / "a.nc")
+    with pytest.raises(BadInput, match=f"field has the axes {axis} 3, time 2, y 36, x 40, and {axis} is.*{hint}"):
+        open_source(path, SMALL)

@@ -89,3 +89,23 @@ def test_real_mrms_equals_its_published_crop(shared_data: Path) -> None:
     column = round((crop.geometry.corner[1] % 360 - source.geometry.corner[1]) / 0.01)
     values = source.read([0], slice(row, row + 1024), slice(column, column + 1024))
     np.testing.assert_allclose(values, crop.read([0], slice(0, 1024), slice(0, 1024)), atol=1e-4)
+
+
+def test_a_map_has_ground_distances(tmp_path: Path) -> None:
+    """A polar stereographic map that is true at 60 degrees of latitude is 1.24 times as large at 30."""
+    eccodes = pytest.importorskip("eccodes")
+    message = eccodes.codes_grib_new_from_samples("GRIB2")
+    keys = {
+        "gridType": "polar_stereographic", "Nx": 50, "Ny": 40, "DxInMetres": 2000, "DyInMetres": 2000,
+        "latitudeOfFirstGridPointInDegrees": 30.0, "longitudeOfFirstGridPointInDegrees": 10.0, "jScansPositively": 1,
+        "LaDInDegrees": 60, "orientationOfTheGridInDegrees": 10, "parameterCategory": 1, "parameterNumber": 7,
+        "dataDate": 20210704, "shapeOfTheEarth": 6,
+    }  # fmt: skip
+    for key, value in keys.items():
+        eccodes.codes_set(message, key, value)
+    eccodes.codes_set_values(message, np.linspace(0, 0.01, 2000))
+    with (tmp_path / "a.grib2").open("wb") as stream:
+        eccodes.codes_write(message, stream)
+    eccodes.codes_release(message)
+    spacing = open_source(tmp_path / "a.grib2", SMALL).geometry.spacing
+    np.testing.assert_allclose(spacing, 2 * (1 + np.sin(np.deg2rad(30.4))) / (1 + np.sin(np.deg2rad(60))), rtol=0.01)

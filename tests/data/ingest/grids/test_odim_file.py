@@ -171,3 +171,32 @@ def test_rows_can_be_given(tmp_path: Path) -> None:
     path = composite(tmp_path / "a.h5")
     turned = whole(path, GridSettings(rows="south-first"))
     np.testing.assert_array_equal(turned, whole(path)[:, ::-1])
+
+
+def _two_heights(path: Path, heights: tuple[float, float] = (500.0, 2000.0)) -> Path:
+    """Write CAPPIs at two heights; the second has other values."""
+    composite(path, product=np.bytes_("CAPPI"), prodpar=heights[0])
+    with h5py.File(path, "a") as file:
+        file.copy("dataset1", "dataset2")
+        file["dataset2/data1/what"].attrs["prodpar"] = heights[1]
+        file["dataset2/data1/data"][:] = 100
+    return path
+
+
+def test_images_at_several_heights_are_chosen_by_height_or_asked_for(tmp_path: Path) -> None:
+    path = _two_heights(tmp_path / "a.h5")
+    ask = r"dataset1 \(CAPPI at 0.5 km\), dataset2 \(CAPPI at 2 km\).*--variable dataset1 or --height-km 0.5"
+    with pytest.raises(BadInput, match=ask):
+        open_source(path, SMALL)
+    for chosen in ({"height_km": 2.0}, {"variable": "dataset2"}):
+        source = open_source(path, GridSettings(**chosen))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(source.read([0], slice(0, 40), slice(16, 48)), np.full((1, 40, 32), 18.0))
+        assert source.note["product"] == "CAPPI at 2 km"
+
+
+def test_images_without_heights_are_asked_for(tmp_path: Path) -> None:
+    path = composite(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file.copy("dataset1", "dataset2")
+    with pytest.raises(BadInput, match=r"2 images of DBZH: dataset1, dataset2 — choose one: --variable dataset1$"):
+        open_source(path, SMALL)

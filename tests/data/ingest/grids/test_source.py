@@ -1,5 +1,6 @@
 """Tests of opening gridded sequences: units, axes, orientation and errors."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,18 @@ from polarcast.data.ingest.grids.events import plan, read_piece
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.source import open_source
 from polarcast.data.ingest.grids.units import quantity_of
-from tests.support.grid_files import SMALL, events_of, sequence, speckle, square, times_of, whole, write, write_npz
+from tests.support.grid_files import (
+    SMALL,
+    events_of,
+    save,
+    sequence,
+    speckle,
+    square,
+    times_of,
+    whole,
+    write,
+    write_npz,
+)
 
 
 @pytest.mark.parametrize(
@@ -191,21 +203,23 @@ def test_a_grid_in_degrees_has_an_extent_to_its_outer_edges(tmp_path: Path) -> N
 def test_other_files_are_rejected(tmp_path: Path) -> None:
     content = square(speckle((2, 40, 40)))
     for name, wrong, message in (
-        ("no times", content.drop_vars("time"), "no variable of.*present: field"),
-        ("levels without units", content.expand_dims(height=[1.0, 2.0]), "height is in units ''.*in m or km"),
-        ("members", content.expand_dims(member=[1, 2]), "no variable of"),
+        ("no times", content.drop_vars("time"), "field has the axes time 2, y 40, x 40, and no times"),
+        ("levels without units", content.expand_dims(height=[1.0, 2.0]), "height is in units ''.*in m, km or ft"),
+        ("members", content.expand_dims(member=[1, 2]), "member is neither time"),
         ("uneven", content.assign_coords(y=content.y**2), "not evenly spaced"),
     ):
         with pytest.raises(BadInput, match=message):
             open_source(write(wrong, tmp_path / f"{name}.nc"), SMALL)
-    with pytest.raises(BadInput, match="field has no time axis"):
+    with pytest.raises(BadInput, match="and no times"):
         open_source(tmp_path / "no times.nc", GridSettings(variable="field"))
 
 
 def test_a_damaged_file_gives_a_one_line_error(tmp_path: Path) -> None:
     for name, content in (("a.nc", b"\x89HDF\r\n\x1a\ngarbage"), ("a.npz", b"PK\x03\x04garbage")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(BadInput, match="can't be read as a gridded sequence") as caught:
+        with pytest.raises(
+            BadInput, match=r"can't be read as a gridded sequence|damaged: the npz is cut short"
+        ) as caught:
             open_source(tmp_path / name, SMALL)
         assert "\n" not in str(caught.value)
 
@@ -221,3 +235,77 @@ def test_damage_found_while_reading_gives_the_same_error(tmp_path: Path) -> None
         plan(open_source(path, SMALL), SMALL)
     with pytest.raises(BadInput, match="can't be read"):
         read_piece(pieces[-1], SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("a.nc", b"", "the file is empty"), ("a.nc", b"<!DOCTYPE html><html>404</html>", "a web page and no data"),
+     ("a.nc", b"0" * 99, "not a netCDF file"), ("a.npz", b"0" * 99, "not an npz file"), ("a.npz", b"", "is empty")],
+)  # fmt: skip
+def test_files_of_something_else_are_told_in_plain_words(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message) as caught:
+        open_source(tmp_path / name, SMALL)
+    assert "Error" not in str(caught.value)
+
+
+def test_a_file_that_was_cut_is_damaged(tmp_path: Path) -> None:
+    path = write(square(speckle((2, 40, 40))), tmp_path / "a.nc")
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(BadInput, match="damaged: the file is cut short — copy it again"):
+        open_source(path, SMALL)
+
+
+@pytest.mark.parametrize(("minutes", "overlap"), [(6, True), (60, False), (90, False)])
+@pytest.mark.parametrize("way", ["units", "bounds"])
+def test_sums_that_overlap_are_refused(minutes: int, overlap: bool, way: str, tmp_path: Path) -> None:
+    times = times_of(3, minutes)
+    content = square(speckle((3, 40, 40), 0, 9), units="mm per 60 min" if way == "units" else "mm/h")
+    content = content.assign_coords(time=times.astype("datetime64[ns]"))
+    content["field"].attrs["cell_methods"] = "time: sum"
+    if way == "bounds":
+        content["time"].attrs["bounds"] = "time_bnds"
+        content["time_bnds"] = (("time", "nv"), np.stack([times - np.timedelta64(60, "m"), times], 1).astype("M8[ns]"))
+    path = save(content, tmp_path / "a.nc")
+    if overlap:
+        with pytest.raises(BadInput, match="overlapping accumulations: sums over 60 min every 6 min"):
+            open_source(path, SMALL)
+    else:
+        assert len(open_source(path, SMALL).times) == 3
+
+
+def test_given_units_of_an_amount_are_those_of_sums(tmp_path: Path) -> None:
+    given = replace(SMALL, units="mm per 60 min")
+    path = save(square(speckle((3, 40, 40), 0, 9), units="mm"), tmp_path / "a.nc")
+    for wrong in (path, write_npz(tmp_path / "a.npz", speckle((3, 40, 40), 0, 9), units="mm")):
+        with pytest.raises(BadInput, match="overlapping accumulations"):
+            open_source(wrong, given)
+
+
+@pytest.mark.parametrize("units", ["mm/h", "mm/15 min"])
+def test_rates_are_no_sums(units: str, tmp_path: Path) -> None:
+    path = save(square(speckle((3, 40, 40), 0, 9), units=units), tmp_path / "a.nc")
+    assert len(open_source(path, SMALL).times) == 3
+
+
+def test_a_variable_on_another_grid_is_told_or_refused(tmp_path: Path) -> None:
+    content = square(speckle((2, 40, 40))).rename(field="DBZH")
+    content["ZDR"] = (("time", "y2", "x2"), np.ones((2, 20, 20), "f4"), {"units": "dB"})
+    path = save(content, tmp_path / "a.nc")
+    source = open_source(path, SMALL)
+    reason = "zdr is on another grid than zh: (time 2, y2 20, x2 20), not (time 2, y 40, x 40)"
+    assert (source.measured, dict(source.dropped)) == (("zh",), {reason: 1})
+    assert source.dropped_from == {reason: [path]}
+    with pytest.raises(BadInput, match=r"zdr is on another grid.*leave it out: --variables zh$"):
+        open_source(path, replace(SMALL, variables=("zh", "zdr")))
+
+
+def test_a_variable_without_times_is_told(tmp_path: Path) -> None:
+    content = square(speckle((2, 40, 40))).rename(field="DBZH")
+    content["KDP"] = (("member", "y", "x"), np.ones((3, 40, 40), "f4"), {"units": "degrees/km"})
+    path = save(content, tmp_path / "a.nc")
+    source = open_source(path, SMALL)
+    (reason,) = source.dropped
+    assert reason.startswith("kdp is not taken: KDP has the axes member 3, y 40, x 40, and no times")

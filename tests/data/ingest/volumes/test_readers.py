@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.formats import read_raw, read_volume
+from polarcast.data.ingest.volumes.pyart_bridge import pyart_library
 from polarcast.data.ingest.volumes.volume import Sweep
 from tests.support.polar_files import (
     NO_DATA,
@@ -238,3 +239,30 @@ def test_a_sweep_without_any_echo_is_a_sweep(tmp_path: Path) -> None:
     dry = Rays(5.0, azimuths, np.full((36, 24), NO_DATA, np.uint8))
     volume = read_volume(write_cfradial_rays(tmp_path / "v.nc", [Rays(0.5, azimuths, code_of(azimuths)), dry]), ("zh",))
     assert len(volume.sweeps) == 2
+
+
+@given(st.floats(-500, 30e3), st.sampled_from([100.0, 250.0, 1000.0]))
+@settings(max_examples=10, deadline=None)
+def test_gates_of_universal_format_start_where_py_art_reads_them(start: float, spacing: float) -> None:
+    """Kilometres and metres of the start are two numbers in the header."""
+    pyart = pyart_library()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "v.uf"
+        radar = pyart.testing.make_empty_ppi_radar(20, 36, 2)
+        radar.range["data"] = (round(start) + spacing * (np.arange(20) + 0.5)).astype(np.float32)
+        radar.range["meters_to_center_of_first_gate"] = float(radar.range["data"][0])
+        radar.range["meters_between_gates"] = spacing
+        radar.elevation["data"] = np.repeat([0.5, 10.0], 36)
+        radar.fixed_angle["data"] = np.array([0.5, 10.0])
+        values = np.tile(np.arange(20.0), (72, 1))
+        radar.fields = {"reflectivity": {"data": np.ma.masked_less(values, 3), "units": "dBZ"}}
+        pyart.io.write_uf(str(path), radar, uf_field_names={"reflectivity": "DZ"})
+        theirs, ours = pyart.io.read_uf(str(path), file_field_names=True), read_raw(path).sweeps
+        assert len(ours) == 2
+        for number, sweep in enumerate(ours):
+            rays = theirs.get_slice(number)
+            np.testing.assert_allclose(sweep.range_m, theirs.range["data"], atol=0.01)
+            np.testing.assert_allclose(sweep.range_m, radar.range["data"], atol=1)
+            np.testing.assert_allclose(sweep.azimuth_deg, theirs.azimuth["data"][rays])
+            expected = np.ma.filled(theirs.fields["DZ"]["data"][rays].astype(float), np.nan)
+            np.testing.assert_allclose(sweep.moments["DBTH"].values, expected, rtol=1e-6)
