@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from polarcast.data.archive import HEIGHTS_KM, VARIABLES, Archive
+from polarcast.data.archive import Archive
 from polarcast.data.errors import BadInput
+from polarcast.data.explore.content import ArchiveContent, content_of
 from polarcast.data.explore.measures import EventSummary, summarise
 
 Real = npt.NDArray[np.floating]
@@ -16,9 +17,6 @@ ZH_EDGES_DBZ = np.arange(0, 71, 1.0)
 EDGES = {"zdr": np.arange(-3, 6.01, 0.1), "kdp": np.arange(-2, 8.01, 0.1)}
 """Bins of the frequency maps: ZDR in dB, KDP in deg/km."""
 _PIXELS_PER_FRAME = 400
-_STORM_LEVEL = HEIGHTS_KM.index(3.0)
-_FEWEST_PIXELS = 32
-"""Least pixels per side, as of synthetic archives."""
 
 
 @dataclass(frozen=True)
@@ -48,51 +46,53 @@ class Description:
     event: int
     summary: EventSummary
     maps: dict[tuple[str, float], FrequencyMap]
-    """By variable (zdr, kdp) and height in km."""
+    """By variable (zdr, kdp, if there) and height in km."""
     means: Real
     """(t, v, z) mean of each field over its echoes; NaN without echo."""
-    rain: float
-    """Mean rain rate of the observed pixels, mm/h."""
+    rain: float | None
+    """Mean rain rate of the observed pixels, mm/h; None without rain."""
     pixels: Real
-    """(n, v · z + 1) sample of pixels with echo or rain: all fields, then the rain rate."""
+    """(n, v · z) sample of pixels with echo or rain: all fields, then the rain rate, if there."""
+
+    @property
+    def wetness(self) -> float:
+        """Mean rain rate, or the share of pixels with echo in an archive without rain."""
+        return self.summary.wet_fraction if self.rain is None else self.rain
 
 
-def check_fields(archive: Archive) -> None:
-    """Check that an archive has squares of zh, zdr and kdp at 1, 3 and 7 km, and of rain. Raises BadInput otherwise."""
-    if archive.variables != VARIABLES or archive.heights_km != HEIGHTS_KM:
-        raise BadInput(
-            f"only {', '.join(archive.variables)} at {', '.join(map(str, archive.heights_km))} km",
-            archive.root,
-            "give an archive with zh, zdr and kdp at 1, 3 and 7 km",
-        )
-    event, frames = next((item for item in archive.frames.items() if item[1]), (-1, ()))
-    if not frames:
-        raise BadInput("the events have no frames", archive.root, "add data_dir_NNN/frame_MMM.npy to each folder")
-    height, width = archive.read_rain(event, frames[0]).shape
-    if height != width or height < _FEWEST_PIXELS:
-        raise BadInput(
-            f"frames of {height} × {width} pixels", archive.root, f"give squares of {_FEWEST_PIXELS} or more"
-        )
+def read_fields(archive: Archive, event: int, frames: Sequence[int]) -> Real:
+    """Read the radar fields of some frames of an event, (t, v, z, y, x) in dBZ, dB, deg/km.
+
+    Raises:
+        BadInput: A frame is unreadable, or has another shape than the first.
+    """
+    radar = [archive.read_radar(event, frame) for frame in frames]
+    for frame, fields in zip(frames, radar, strict=True):
+        if fields.shape != radar[0].shape:
+            shapes = (
+                f"{fields.shape[-2]} × {fields.shape[-1]} pixels, others {radar[0].shape[-2]} × {radar[0].shape[-1]}"
+            )
+            raise BadInput(shapes, f"event {event:03d} frame {frame:03d}", "regrid the event to one grid")
+    return np.stack(radar)
 
 
 def describe_event(archive: Archive, event: int) -> Description:
     """Read and describe one event.
 
     Raises:
-        BadInput: A frame is unreadable, or the archive lacks a variable or height.
+        BadInput: A frame is unreadable.
     """
-    check_fields(archive)
-    frames = archive.frames[event]
-    radar = np.stack([archive.read_radar(event, f) for f in frames])
-    rain = np.stack([archive.read_rain(event, f) for f in frames])
-    masks = archive.read_observed(event, rain.shape[1:])
+    content, frames = content_of(archive), archive.frames[event]
+    radar = read_fields(archive, event, frames)
+    rain = np.stack([archive.read_rain(event, f) for f in frames]) if archive.has_rain else None
+    masks = archive.read_observed(event, radar.shape[-2:])
     observed = None if masks is None else np.stack([masks.masks(f) for f in frames])
     return Description(
         event=event,
-        summary=summarise(radar, rain, None if observed is None else observed[:, _STORM_LEVEL]),
-        maps=_maps(radar),
+        summary=summarise(radar, rain, None if observed is None else observed[:, content.storm], content),
+        maps=_maps(radar, content),
         means=_echo_means(radar),
-        rain=float(rain.mean()) if observed is None else _mean(rain[observed[:, -1]]),
+        rain=None if rain is None else _mean(rain if observed is None else rain[observed[:, -1]]),
         pixels=_sample(radar, rain, np.random.default_rng(event)),
     )
 
@@ -109,11 +109,12 @@ def _mean(values: Real) -> float:
     return float(values.mean()) if values.size else 0.0
 
 
-def _maps(radar: Real) -> dict[tuple[str, float], FrequencyMap]:
+def _maps(radar: Real, content: ArchiveContent) -> dict[tuple[str, float], FrequencyMap]:
     return {
-        (variable, height): _map(radar[:, 0, z], radar[:, VARIABLES.index(variable), z], EDGES[variable])
+        (variable, height): _map(radar[:, 0, z], radar[:, content.variables.index(variable), z], EDGES[variable])
         for variable in EDGES
-        for z, height in enumerate(HEIGHTS_KM)
+        if variable in content.variables
+        for z, height in enumerate(content.heights_km)
     }
 
 
@@ -131,10 +132,12 @@ def _echo_means(radar: Real) -> Real:
     return np.where(count > 0, (radar * echo).sum((-2, -1)) / np.maximum(count, 1), np.nan)
 
 
-def _sample(radar: Real, rain: Real, rng: np.random.Generator) -> Real:
+def _sample(radar: Real, rain: Real | None, rng: np.random.Generator) -> Real:
     """Sample pixels of each frame uniformly from those with echo at any height or rain."""
-    t = len(radar)
-    fields = np.concatenate([radar.reshape(t, -1, rain[0].size), rain.reshape(t, 1, -1)], axis=1)
+    t, pixels = len(radar), radar.shape[-2] * radar.shape[-1]
+    fields = radar.reshape(t, -1, pixels)
+    if rain is not None:
+        fields = np.concatenate([fields, rain.reshape(t, 1, pixels)], axis=1)
     parts = []
     for frame in fields:
         valid = np.flatnonzero((frame != 0).any(0))

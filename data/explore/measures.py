@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
+from polarcast.data.archive import HEIGHTS_KM, VARIABLES
+from polarcast.data.explore.content import ArchiveContent
 from polarcast.data.explore.scales import (
     LOWEST_DBZ,
     SCALES_KM,
@@ -32,7 +34,8 @@ KDP_RANGES = {35: (0.1, 0.2), 45: (0.9, 1.5), 53: (3.0, 5.5)}
 """Accepted median KDP (deg/km) by ZH (dBZ)."""
 
 SMALLEST_FOR_SCALES = 128
-"""Minimum pixels along each side for meaningful spectra and lifetimes at 64 km."""
+"""Minimum km along each side for meaningful spectra and lifetimes at 64 km."""
+_WHOLE = ArchiveContent(VARIABLES, HEIGHTS_KM, has_rain=True)
 
 _KEPT = 20_000
 
@@ -60,19 +63,18 @@ class AcceptanceRow:
 class EventSummary:
     """Data of one event for the acceptance table."""
 
+    content: ArchiveContent
     size: int
     """Pixels along each side."""
     zdr_at: dict[int, Real]
-    """Sample of ZDR (dB) at 3 km around each ZH of `ZDR_RANGES`."""
+    """Sample of ZDR (dB) at 3 km around each ZH of `ZDR_RANGES`; empty without ZDR."""
     kdp_at: dict[int, Real]
-    """Sample of KDP (deg/km) at 3 km around each ZH of `KDP_RANGES`."""
-    ice_zdr: Real
-    """Sample of 5 km means of ZDR (dB) at 7 km."""
-    ice_kdp: Real
-    """Sample of 5 km means of KDP (deg/km) at 7 km."""
-    rainy: Real
-    """(n, 4) sample of zh, zdr and kdp at 1 km and rain (mm/h), where rain exceeds 1 mm/h."""
-    rain_volume: tuple[float, float]
+    """Sample of KDP (deg/km) at 3 km around each ZH of `KDP_RANGES`; empty without KDP."""
+    ice: dict[str, Real]
+    """Samples of means over 5 × 5 pixels of ZDR (dB) and KDP (deg/km) at 7 km, if there."""
+    rainy: Real | None
+    """(n, 2) sample of zh at the lowest height and rain (mm/h), where rain exceeds 1 mm/h."""
+    rain_volume: tuple[float, float] | None
     """Sums of all rain, and of rain above 10 mm/h."""
     wet_fraction: float
     spectrum: tuple[Real, Real]
@@ -125,36 +127,57 @@ def wet_fraction(zh: Real, observed: Mask | None = None) -> float:
     """
     if observed is not None:
         return float((zh[observed] > LOWEST_DBZ).mean()) if observed.any() else float("nan")
-    size = zh.shape[-1]
+    return float((zh[:, coverage_circle(zh.shape[-1])] > LOWEST_DBZ).mean())
+
+
+def coverage_circle(size: int) -> Mask:
+    """Return the pixels (y, x) within 145/256 of the size around the centre: those observed if no mask tells."""
     y, x = np.mgrid[:size, :size] - size // 2
-    circle = np.hypot(y, x) <= 145 / 256 * size
-    return float((zh[:, circle] > LOWEST_DBZ).mean())
+    return np.asarray(np.hypot(y, x) <= 145 / 256 * size)
 
 
-def summarise(radar: Real, rain: Real, observed: Mask | None = None) -> EventSummary:
+def summarise(
+    radar: Real, rain: Real | None, observed: Mask | None = None, content: ArchiveContent = _WHOLE
+) -> EventSummary:
     """Summarize one event.
 
     Args:
-        radar: (t, v=3, z=3, y, x) in dBZ, dB, deg/km.
-        rain: (t, y, x) in mm/h.
-        observed: Observed pixels at 3 km, (t, y, x), if known.
+        radar: (t, v, z, y, x) in dBZ, dB, deg/km.
+        rain: (t, y, x) in mm/h, if there.
+        observed: Observed pixels at the level `content.storm`, (t, y, x), if known.
+        content: Variables along v and heights along z.
     """
-    zh, zdr, kdp = radar[:, :, 1].swapaxes(0, 1)
-    ice_zh, ice_zdr, ice_kdp = radar[:, :, 2].swapaxes(0, 1)
-    wet = (rain > 1) & (radar[:, 0, 0] != 0)
-    heavy = float(rain[rain > 10].sum(dtype=np.float64))
+    at = {name: radar[:, v, content.storm] for v, name in enumerate(content.variables)}
+    zh = at["zh"]
     return EventSummary(
+        content=content,
         size=radar.shape[-1],
-        zdr_at={d: thin(near(zh, zdr, d)) for d in ZDR_RANGES},
-        kdp_at={d: thin(near(zh, kdp, d)) for d in KDP_RANGES},
-        ice_zdr=thin(local_mean(ice_zdr, ice_zh)),
-        ice_kdp=thin(local_mean(ice_kdp, ice_zh)),
-        rainy=thin(np.stack([*(radar[:, v, 0][wet] for v in range(3)), rain[wet]], axis=1)),
-        rain_volume=(float(rain.sum(dtype=np.float64)), heavy),
+        zdr_at={d: thin(near(zh, at["zdr"], d)) for d in ZDR_RANGES} if "zdr" in at else {},
+        kdp_at={d: thin(near(zh, at["kdp"], d)) for d in KDP_RANGES} if "kdp" in at else {},
+        ice=_ice_means(radar, content),
+        rainy=None if rain is None or content.ground is None else _rainy(radar[:, 0, content.ground], rain),
+        rain_volume=None if rain is None else _rain_volume(rain),
         wet_fraction=wet_fraction(zh, observed),
-        spectrum=spectrum(zh),
-        correlations=correlation_sums(zh),
+        spectrum=spectrum(zh, content.spacing_km),
+        correlations=correlation_sums(zh, spacing_km=content.spacing_km),
     )
+
+
+def _ice_means(radar: Real, content: ArchiveContent) -> dict[str, Real]:
+    if content.ice is None:
+        return {}
+    zh = radar[:, 0, content.ice]
+    fields = {name: radar[:, v, content.ice] for v, name in enumerate(content.variables) if v}
+    return {name: thin(local_mean(field, zh)) for name, field in fields.items()}
+
+
+def _rainy(zh: Real, rain: Real) -> Real:
+    wet = (rain > 1) & (zh != 0)
+    return thin(np.stack([zh[wet], rain[wet]], axis=1))
+
+
+def _rain_volume(rain: Real) -> tuple[float, float]:
+    return float(rain.sum(dtype=np.float64)), float(rain[rain > 10].sum(dtype=np.float64))
 
 
 def accept(events: Sequence[EventSummary], truth: Truth | None = None) -> list[AcceptanceRow]:
@@ -163,8 +186,11 @@ def accept(events: Sequence[EventSummary], truth: Truth | None = None) -> list[A
     Args:
         events: Summaries of the events; fields of less than 128 pixels have no rows on scales.
         truth: Noise-free truth of a synthetic archive; without it the rows that require it are omitted.
+
+    Returns:
+        Rows of what all events have: those that need absent variables, heights or rain are omitted.
     """
-    large = events[0].size >= SMALLEST_FOR_SCALES
+    large = events[0].size * events[0].content.spacing_km >= SMALLEST_FOR_SCALES
     rows = _polarimetric_rows(events) + _rain_rows(events) + (_scale_rows(events) if large else [])
     return rows + (_truth_rows(truth) if truth else [])
 
@@ -183,38 +209,46 @@ def _polarimetric_rows(events: Sequence[EventSummary]) -> list[AcceptanceRow]:
     zdr = [
         AcceptanceRow(f"median ZDR at {d} dBZ (dB)", _median([e.zdr_at[d] for e in events]), *limits)
         for d, limits in ZDR_RANGES.items()
+        if events[0].zdr_at
     ]
     kdp = [
         AcceptanceRow(f"median KDP at {d} dBZ (deg/km)", _median([e.kdp_at[d] for e in events]), *limits)
         for d, limits in KDP_RANGES.items()
+        if events[0].kdp_at
     ]
-    ice_zdr, ice_kdp = ([getattr(e, name) for e in events] for name in ("ice_zdr", "ice_kdp"))
-    return [
-        *zdr,
-        *kdp,
-        AcceptanceRow("7 km ZDR, 5% quantile of 5 km means (dB)", _quantile(ice_zdr, 0.05), 0.0, 0.5),
-        AcceptanceRow("7 km ZDR, 95% quantile of 5 km means (dB)", _quantile(ice_zdr, 0.95), 0.0, 0.5),
-        AcceptanceRow("7 km KDP, 95% quantile of 5 km means (deg/km)", _quantile(ice_kdp, 0.95), 0.0, 0.5),
-    ]
+    ice = [
+        AcceptanceRow(
+            f"7 km {name.upper()}, {100 * share:.0f}% quantile of 5 km means ({unit})",
+            _quantile([e.ice[name] for e in events], share), 0.0, 0.5,
+        )
+        for name, share, unit in (("zdr", 0.05, "dB"), ("zdr", 0.95, "dB"), ("kdp", 0.95, "deg/km"))
+        if name in events[0].ice
+    ]  # fmt: skip
+    return [*zdr, *kdp, *ice]
 
 
 def _rain_rows(events: Sequence[EventSummary]) -> list[AcceptanceRow]:
-    a, b = fit_z_r(*np.concatenate([e.rainy for e in events])[:, [0, 3]].T)
-    total, heavy = np.sum([e.rain_volume for e in events], axis=0)
+    rows = []
+    if rainy := [e.rainy for e in events if e.rainy is not None]:
+        a, b = fit_z_r(*np.concatenate(rainy).T)
+        rows.append(AcceptanceRow("a of Z = a R^b, R > 1 mm/h", a, 200, 350))
+        rows.append(AcceptanceRow("b of Z = a R^b, R > 1 mm/h", b, 1.25, 1.6))
+    if volumes := [e.rain_volume for e in events if e.rain_volume is not None]:
+        total, heavy = np.sum(volumes, axis=0)
+        share = float(heavy / total) if total else float("nan")
+        rows.append(AcceptanceRow("share of rain volume above 10 mm/h", share, 0.4, 0.6))
     wet = [e.wet_fraction for e in events]
     return [
-        AcceptanceRow("a of Z = a R^b, R > 1 mm/h", a, 200, 350),
-        AcceptanceRow("b of Z = a R^b, R > 1 mm/h", b, 1.25, 1.6),
-        AcceptanceRow("share of rain volume above 10 mm/h", float(heavy / total) if total else float("nan"), 0.4, 0.6),
+        *rows,
         AcceptanceRow("wet fraction of the driest event", min(wet), 0.05, 0.5),
         AcceptanceRow("wet fraction of the wettest event", max(wet), 0.05, 0.5),
     ]
 
 
 def _scale_rows(events: Sequence[EventSummary]) -> list[AcceptanceRow]:
-    k = events[0].spectrum[0]
+    k, step = events[0].spectrum[0], events[0].content.step_minutes
     power = np.mean([e.spectrum[1] for e in events], axis=0)
-    lives = {s: lifetime(np.sum([e.correlations[s] for e in events], axis=0)) for s in SCALES_KM}
+    lives = {s: lifetime(np.sum([e.correlations[s] for e in events], axis=0), step) for s in SCALES_KM}
     exponent, misfit = power_law(lives.keys(), lives.values())
     return [
         AcceptanceRow("spectral slope of dBZ, 20-100 km", spectral_slope(k, power, 20, 100), -3.0, -2.4),

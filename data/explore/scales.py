@@ -1,6 +1,7 @@
 """Spatial spectra, motion, and Lagrangian lifetimes by scale.
 
-All functions take `zh` at one height as (t, y, x) in dBZ with fill value 0, pixels of 1 km, frames 6 min apart.
+All functions take `zh` at one height as (t, y, x) in dBZ with fill value 0. Pixels are of 1 km and frames 6 min apart,
+unless said otherwise.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ SCALES_KM = (8.0, 16.0, 32.0, 64.0)
 _LAGS = 15
 
 
-def spectrum(zh: Real) -> tuple[Real, Real]:
+def spectrum(zh: Real, spacing_km: float = 1.0) -> tuple[Real, Real]:
     """Return wavenumbers (cycles per km) and isotropic power density of max(zh, 5 dBZ), averaged over frames."""
     size = zh.shape[-1]
     field = np.maximum(zh, LOWEST_DBZ)
@@ -33,7 +34,7 @@ def spectrum(zh: Real) -> tuple[Real, Real]:
     total = np.bincount(ring, power.ravel(), minlength=len(edges) + 1)[1:-1]
     sums = np.bincount(ring, k.ravel(), minlength=len(edges) + 1)[1:-1]
     filled = count > 0
-    return sums[filled] / count[filled], total[filled] / count[filled]
+    return sums[filled] / count[filled] / spacing_km, total[filled] / count[filled]
 
 
 def spectral_slope(k: Real, power: Real, shortest_km: float, longest_km: float) -> float:
@@ -101,7 +102,7 @@ def _overlap(field: npt.NDArray[Any], shift: tuple[int, ...]) -> npt.NDArray[Any
     return field[..., rows, columns]
 
 
-def lifetime(sums: Real) -> float:
+def lifetime(sums: Real, step_minutes: float = FRAME_MIN) -> float:
     """Return the time in min at which a correlation, given as summed products (lags, 3), falls to 1/e.
 
     Beyond the last lag it is extrapolated by an exponential fit to the second half of the lags. NaN for too few lags.
@@ -112,19 +113,19 @@ def lifetime(sums: Real) -> float:
     below = np.flatnonzero(r < np.exp(-1))
     if len(below):
         i = below[0]
-        return float(FRAME_MIN * (i - 1 + (r[i - 1] - np.exp(-1)) / (r[i - 1] - r[i])))
+        return float(step_minutes * (i - 1 + (r[i - 1] - np.exp(-1)) / (r[i - 1] - r[i])))
     half = len(r) // 2
     if len(r) - half < 2:
         return float("nan")
-    slope, level = np.polyfit(FRAME_MIN * np.arange(half, len(r)), np.log(r[half:]), 1)
+    slope, level = np.polyfit(step_minutes * np.arange(half, len(r)), np.log(r[half:]), 1)
     return float((-1 - level) / slope) if slope < 0 else float("inf")
 
 
-def correlation_sums(zh: Real, scales_km: Sequence[float] = SCALES_KM) -> dict[float, Real]:
+def correlation_sums(zh: Real, scales_km: Sequence[float] = SCALES_KM, spacing_km: float = 1.0) -> dict[float, Real]:
     """Return `lagged_products` of max(zh, 5 dBZ) of one event along its motion, at each scale."""
     drift = motion(zh)
     echo = np.maximum(zh, LOWEST_DBZ)
-    return {s: lagged_products(band_pass(echo, s), drift) for s in scales_km}
+    return {s: lagged_products(band_pass(echo, s / spacing_km), drift) for s in scales_km}
 
 
 def lifetimes(events: Iterable[Real], scales_km: Sequence[float] = SCALES_KM) -> dict[float, float]:

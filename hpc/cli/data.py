@@ -1,7 +1,5 @@
 """The verbs of `polarcast data`."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from polarcast.data.explore.explore import Exploration
     from polarcast.data.explore.measures import AcceptanceRow
     from polarcast.data.shards.manifest import Manifest
-    from polarcast.data.synth.side_by_side import Beside
+    from polarcast.data.synth.side_by_side import Beside, SideBySide
 
 _Value = TypeVar("_Value", str, float)
 _TOO_FEW_GROUPS = (
@@ -85,7 +83,10 @@ def shard(
     archive: Annotated[Path, typer.Argument(help="Folder in the layout of NJU-CPOL.")],
     out: Annotated[Path, typer.Argument(help="New folder for the shards.")],
     split: Annotated[
-        str | None, typer.Option(help="Split rule: shares such as 0.7/0.1/0.2 (default), paper, or all-test.")
+        str | None,
+        typer.Option(
+            help="Split rule: shares such as 0.7/0.1/0.2 (default), paper, all-test, or leave-one-out/1: tests group 1."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     groups: Annotated[
@@ -199,37 +200,57 @@ def explore(
         int | None, typer.Option(min=1, help="Number of events to read, evenly spaced; all by default.")
     ] = None,
     beside: Annotated[str | None, typer.Option(help="Preset of synthetic storms to compare it with.")] = None,
+    beside_events: Annotated[
+        int | None,
+        typer.Option(min=5, max=1000, help="Number of synthetic events: 8 by default, 16 for presets that vary."),
+    ] = None,
     workers: Workers = None,
     as_json: bool = Json,
 ) -> None:
     """Test the statistics of an archive and its rain grid; draw figures 5.1, 5.2, 7.1 and 7.2 of the source paper.
 
+    What needs a variable, a height or rain that the archive lacks is left out and named. With --beside, the archive is
+    compared with synthetic storms, at most 24 of its events by default; rows that are off are named at the end.
+
     Example: polarcast data explore /data/NJU-CPOL explored --events 20 --beside njucpol
     """
     checked_output(out, is_folder=True)
     from polarcast.data.archive import open_archive
-    from polarcast.data.explore.describe import check_fields
+    from polarcast.data.explore.content import check_frames
+    from polarcast.data.explore.explore import add_comparison
     from polarcast.data.explore.explore import explore as explore_archive
     from polarcast.data.synth.generate import archive_truth, find_preset
-    from polarcast.data.synth.side_by_side import beside_preset
+    from polarcast.data.synth.side_by_side import MOST_EVENTS, beside_preset, usual_events
 
     found = open_archive(archive)
-    check_fields(found)
+    check_frames(found)
     if beside:
         find_preset(beside)
     with progress("events", min(events or len(found.frames), len(found.frames))) as done:
         result = explore_archive(
             found, out, truth=archive_truth(archive), events=events, workers=processes_of(workers), on_event=done
         )  # fmt: skip
-    rows = beside_preset(found, beside, figure=out / "beside.png") if beside else []
+    compared = None
+    if beside:
+        made, read = beside_events or usual_events(beside), min(events or MOST_EVENTS, len(found.frames))
+        with progress(f"events beside {beside}", read + made) as done:
+            compared = beside_preset(
+                found, beside, out, events=events, synthetic_events=made, workers=processes_of(workers),
+                on_event=done,
+            )  # fmt: skip
+        add_comparison(out, result, compared.as_record())
     if as_json:
         record = {"archive": str(archive), "out": str(out), **result.as_record()}
-        print_json({**record, **({"beside": [asdict(row) for row in rows]} if rows else {})})
+        print_json({**record, **({"beside": compared.as_record()} if compared else {})})
         return
 
     print_text(_acceptance_table(result))
-    if beside:
-        print_text(_beside_table(rows, beside))
+    if compared:
+        print_text(_beside_table(compared))
+    for line in [*result.left_out, *(compared.left_out if compared else ())]:
+        print_text(f"left out or different: {line}")
+    if compared:
+        _print_off(compared)
     print_text(f"{result.verdict}\nfigures and report.json in {out}")
 
 
@@ -313,19 +334,38 @@ def _acceptance_table(found: "Exploration") -> "Table":
     return table
 
 
-def _beside_table(rows: "Sequence[Beside]", preset: str) -> "Table":
+def _beside_table(compared: "SideBySide") -> "Table":
     """Return a table of an archive and of synthetic events of a preset."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Comparison with synthetic events of the preset {preset}", title_justify="left")
-    for name in ("measured", "archive", preset, "least … greatest event"):
+    events = f"{compared.archive_events} event{'s' * (compared.archive_events != 1)}"
+    title = f"{events} beside {compared.synthetic_events} synthetic ones of the preset {compared.preset}"
+    table = Table(title=title, title_justify="left")
+    for name in ("measured", "archive", "± s.e.", compared.preset, "least … greatest", ""):
         table.add_column(name, justify="left" if name == "measured" else "right")
-    for row in rows:
+    for row, following in zip(compared.rows, [*compared.rows[1:], None], strict=True):
         ends = f"{row.least:.3f} … {row.greatest:.3f}" if isfinite(row.least) else "–"
-        values = (f"{v:.3f}" if isfinite(v) else "–" for v in (row.archive, row.median))
-        table.add_row(escape(row.quantity), *values, ends)
+        values = (f"{v:.3f}" if isfinite(v) else "–" for v in (row.archive, row.standard_error, row.median))
+        last = following is None or following.group != row.group
+        table.add_row(escape(row.quantity), *values, ends, _judgement(row), end_section=last)
     return table
+
+
+def _judgement(row: "Beside") -> str:
+    if row.is_off is None:
+        return "[dim]not judged[/]"
+    mark = "[red]off[/]" if row.is_off else ""
+    return f"{mark} [dim]few events[/]".strip() if row.has_few_events else mark
+
+
+def _print_off(compared: "SideBySide") -> None:
+    """Print the rule, and a sentence for each row that is off."""
+    from polarcast.data.synth.side_by_side import RULE
+
+    judged = sum(row.is_off is not None for row in compared.rows)
+    off = "".join(f"\noff: {sentence}" for sentence in compared.off)
+    print_text(f"{RULE}\n{len(compared.off)} of {judged} rows are off{off}")
 
 
 def _mark(row: "AcceptanceRow") -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from polarcast.data.archive import Archive, open_archive
-from polarcast.data.errors import BadInput
 from polarcast.data.explore.describe import describe_event, join_maps
 from polarcast.data.explore.explore import Exploration, explore
 from polarcast.data.explore.rain_relation import fit_rain_relations, verdict
@@ -75,16 +74,6 @@ def test_report_and_figures_do_not_depend_on_the_number_of_workers(archive: Arch
     assert reports[0] == reports[1]
     assert {"test", "value", "low", "high", "pass"} == set(reports[0]["acceptance"][0])
     assert (reports[0]["events"], reports[0]["groups"]) == (8, 8)
-
-
-def test_an_archive_without_kdp_is_rejected(archive: Archive, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(archive.root, tmp_path / "a")
-    shutil.rmtree(tmp_path / "a" / "NJU_CPOL_update2308" / "KDP")
-    with pytest.raises(BadInput, match="with zh, zdr and kdp"):
-        explore(open_archive(tmp_path / "a"), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.real_data
