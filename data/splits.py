@@ -3,9 +3,13 @@
 Shares are shares of events. Groups are taken in the order of a hash of their lowest event number, first for validation,
 then for test; train gets the rest. A group is taken if that brings the number of events nearer to the share, and passed
 over otherwise. With every event its own group, that is the order of the hash alone.
+
+`leave-one-out/K` is fold K of as many as there are groups: group K, in the order of the lowest event numbers, is the
+test split. The folds have disjoint test events, so that the score records of all folds merge into those of all events.
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from polarcast.data.errors import BadInput
@@ -15,6 +19,11 @@ SPLITS = ("train", "validation", "test")
 PAPER_TEST_EVENTS = range(11)
 _PAPER_VALIDATION_SHARE = 0.1
 
+LEAVE_ONE_OUT = "leave-one-out"
+_FOLD = re.compile(rf"{LEAVE_ONE_OUT}/([0-9]{{1,6}})")
+_FOLD_VALIDATION_SHARE = 0.2
+_FEWEST_TO_VALIDATE = 3
+"""Groups that are left, below which none is set aside for validation: a placebo takes two groups for training."""
 _GROUPS_FIX = "give smaller groups by a table, --groups TABLE"
 
 Splits = dict[str, tuple[int, ...]]
@@ -33,7 +42,7 @@ def check_rule(rule: str) -> None:
     Raises:
         BadInput: Unknown rule, or shares that do not sum to 1.
     """
-    if rule not in _RULES:
+    if rule not in _RULES and _fold_of(rule) is None:
         _parse_shares(rule)
 
 
@@ -43,17 +52,21 @@ def assign(events: Sequence[int], rule: str, seed: int = 0, groups: Mapping[int,
     Args:
         events: Event numbers.
         rule: `paper` (events 000–010 for test, as in the source paper, §7; a tenth of the rest for validation),
-            `all-test`, or three shares `train/validation/test` such as `0.6/0.15/0.25`.
+            `all-test`, three shares `train/validation/test` such as `0.6/0.15/0.25`, or `leave-one-out/K`: group K for
+            test, a fifth of the others for validation. If fewer than three are left, they are validated on, too.
         seed: Seed of the order of groups under random rules; the same seed gives the same splits on any machine.
         groups: Group by event; an event without one is its own group.
 
     Raises:
-        BadInput: Unknown rule, shares that do not sum to 1, an empty split, or a group that `paper` would divide.
+        BadInput: Unknown rule or fold, shares that do not sum to 1, an empty split, or a group that `paper` would
+            divide.
     """
     if rule == "all-test":
         return {"train": (), "validation": (), "test": tuple(sorted(events))}
     if rule == "paper":
         return _paper(events, seed, groups)
+    if (fold := _fold_of(rule)) is not None:
+        return _leave_one_out(events, fold, seed, groups)
     _, validation, test = _parse_shares(rule)
     drawn = _drawn(events, seed, groups)
     # A positive share gets at least one event, even if it rounds to zero.
@@ -95,6 +108,41 @@ def _paper(events: Sequence[int], seed: int, groups: Mapping[int, str] | None) -
         raise BadInput(what, "split", f"use shares such as 0.7/0.1/0.2, or {_GROUPS_FIX}")
     held_out = max(1, round(_PAPER_VALIDATION_SHARE * sum(map(len, rest))))
     in_validation, in_train = _take(rest, held_out, leave=0)
+    return _checked(_flat(in_train), _flat(in_validation), test)
+
+
+def count_folds(events: Collection[int], groups: Mapping[int, str] | None = None) -> int:
+    """Return how many folds of `leave-one-out/K` there are: one for each group."""
+    return len(_drawn(events, 0, groups))
+
+
+def note_of(rule: str | None, splits: Splits) -> str:
+    """Return what readers of shards must know of their splits; empty for usual splits."""
+    if rule is None or _fold_of(rule) is None:
+        return ""
+    same = splits["validation"] == splits["train"]
+    return f"{rule}: validated on {'the training events, too few to set some aside' if same else 'other groups'}"
+
+
+def _fold_of(rule: str) -> int | None:
+    """Return K of `leave-one-out/K`; None for other rules."""
+    found = _FOLD.fullmatch(rule)
+    return int(found[1]) if found else None
+
+
+def _leave_one_out(events: Sequence[int], fold: int, seed: int, groups: Mapping[int, str] | None) -> Splits:
+    drawn = _drawn(events, seed, groups)
+    if len(drawn) < 2:
+        raise BadInput("there is one group of events, and none is left to train on", "split", _GROUPS_FIX)
+    if not 1 <= fold <= len(drawn):
+        what = f"there are {len(drawn)} groups of events, and so no fold {fold}"
+        raise BadInput(what, "split", f"give {LEAVE_ONE_OUT}/1 to {LEAVE_ONE_OUT}/{len(drawn)}")
+    test = sorted(drawn, key=lambda group: group[0])[fold - 1]
+    others = [group for group in drawn if group != test]
+    if len(others) < _FEWEST_TO_VALIDATE:
+        return _checked(_flat(others), _flat(others), test)
+    count = max(1, round(_FOLD_VALIDATION_SHARE * sum(map(len, others))))
+    in_validation, in_train = _take(others, count, leave=2)
     return _checked(_flat(in_train), _flat(in_validation), test)
 
 
@@ -153,7 +201,9 @@ def _parse_shares(rule: str) -> tuple[float, float, float]:
         train, validation, test = (float(s) for s in rule.split("/"))
     except ValueError:
         raise BadInput(
-            f"unknown split rule {rule!r}", "--split", "choose paper, all-test, or shares such as 0.6/0.15/0.25"
+            f"unknown split rule {rule!r}",
+            "--split",
+            f"choose paper, all-test, {LEAVE_ONE_OUT}/1, or shares such as 0.6/0.15/0.25",
         ) from None
     if not (abs(train + validation + test - 1) <= 1e-6 and min(train, validation, test) >= 0):
         raise BadInput(f"the shares {rule} do not sum to 1", "--split", "give shares such as 0.6/0.15/0.25")

@@ -53,11 +53,18 @@ class Reader:
     """Reads windows of one split by number; `order` defines which rank reads which windows."""
 
     def __init__(
-        self, manifest: Manifest, windows: Windows, fields: Fields, frames: FrameSource, threads: int = 2
+        self,
+        manifest: Manifest,
+        windows: Windows,
+        fields: Fields,
+        frames: FrameSource,
+        threads: int = 2,
+        lenders: Windows | None = None,
     ) -> None:
-        """Create a reader; see `open_reader`."""
+        """Create a reader; see `open_reader`. Donors are among the lenders, by default the windows of the split."""
         self.manifest, self.windows, self.fields = manifest, windows, fields
-        self.frames = frames
+        self.frames, self.lenders = frames, lenders or windows
+        self._as_lender = None if lenders is None else _positions(windows, lenders)
         self.donors = self.make_donors() if fields.donor_runs else None
         self._buffers, self._threads = Recycler(), threads
         self._pool = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="gather")
@@ -70,17 +77,21 @@ class Reader:
         """Event of each window, (windows,)."""
         return self.windows.events()
 
+    def used_shards(self) -> Indices:
+        """Shards of all frames that may be read, ascending."""
+        return np.union1d(self.windows.used_shards(), self.lenders.used_shards())
+
     def make_donors(self, weights: npt.NDArray[np.float64] | None = None) -> Donors:
-        """Return the choice of donors of a placebo, by the weights of the windows (windows,).
+        """Return the choice of donors of a placebo, by the weights of the lenders (windows,).
 
         Streamed shards are read whole, so donors come from the window's own shard where it holds another group.
 
         Raises:
             BadInput: The split has one group of events only.
         """
-        events, event = np.unique(self.events(), return_inverse=True)
+        events, event = np.unique(self.lenders.events(), return_inverse=True)
         names = [self.manifest.group_of(number) for number in events.tolist()]
-        pools = self.windows.shards()[:, 0] if isinstance(self.frames, StreamedFrames) else None
+        pools = self.lenders.shards()[:, 0] if isinstance(self.frames, StreamedFrames) else None
         try:
             return Donors(np.unique(names, return_inverse=True)[1][event], weights, pools)
         except ValueError as error:
@@ -110,7 +121,7 @@ class Reader:
 
         Args:
             windows: Numbers of the windows.
-            donors: Windows that a placebo takes all variables but zh from; by default, a fixed one for each window.
+            donors: Lenders that a placebo takes all variables but zh from; by default, a fixed one for each window.
 
         Raises:
             BadShard: A shard can't be read.
@@ -125,8 +136,8 @@ class Reader:
         future = self._buffers.take((len(chosen), 1 + self._ahead, levels, y, x)) if self._ahead else None
         self._gather(places[:, :observed], fields.runs, radar, rain)
         if self.donors is not None:
-            given = self.donors.of(chosen, fixed_keys(self.windows.begins(chosen))) if donors is None else donors
-            self._gather(self.windows.places(given)[:, :observed], fields.donor_runs, radar)
+            given = self._fixed_donors(chosen) if donors is None else donors
+            self._gather(self.lenders.places(given)[:, :observed], fields.donor_runs, radar)
         if future is not None:
             self._gather(places[:, observed - 1 :], fields.future_runs, future)
         event, frame = torch.from_numpy(self.windows.begins(chosen)).unbind(1)
@@ -134,6 +145,12 @@ class Reader:
         batch = Batch(torch.from_numpy(radar), rain_rate, event, frame, fields.variables, fields.heights_km)
         batch = batch if zh is None else replace(batch, last_zh=zh[:, 0], target_zh=zh[:, 1:])
         return self._with_masks(batch, chosen) if fields.mask_runs else batch
+
+    def _fixed_donors(self, windows: Indices) -> Indices:
+        """Return the fixed donor of each window of a placebo, by its number among the lenders."""
+        assert self.donors is not None, "only a placebo has donors"
+        own = windows if self._as_lender is None else self._as_lender[windows]
+        return self.donors.of(own, fixed_keys(self.windows.begins(windows)))
 
     def _with_masks(self, batch: Batch, windows: Indices) -> Batch:
         """Add the masks of what is forecast, with those of the last input frame, or of the last frame's rain rate."""
@@ -184,6 +201,17 @@ class Reader:
             other.result()
 
 
+def _positions(windows: Windows, lenders: Windows) -> Indices:
+    """Return the number that each window has among lenders, all of which it is one of, (windows,)."""
+    own, others = (_numbers(one.begins(np.arange(len(one)))) for one in (windows, lenders))
+    return np.searchsorted(others, own)
+
+
+def _numbers(begins: Table) -> Indices:
+    """Return events and frames (n, 2) as single numbers, which ascend with the event, then with the frame."""
+    return (begins[:, 0] << 32) + begins[:, 1]
+
+
 def _runs(places: Table) -> list[tuple[int, ...]]:
     """Group places (b, t, 3) into runs of constant stride: (b, first, frames, shard, radar at, rain at, stride)."""
     steps = np.diff(places, axis=1)
@@ -230,7 +258,8 @@ def open_reader(
         context: Number of frames to read before each window; missing ones are filled with the next available frame.
         rain: Whether to read the rain rate.
         future: Whether the last `targets` frames of a window are to be forecast; only their zh is read, separately.
-        placebo: Whether all variables but zh are read from windows of other groups of events; see `donors`.
+        placebo: Whether all variables but zh are read from windows of other groups of events; see `donors`. Those of a
+            validation or test split that is the fold of `leave-one-out` may be of the other splits.
         observed: Whether to read the masks of what is forecast or estimated; `Batch.observed` is None if the shards
             have no masks.
         threads: Number of threads that fill a large batch.
@@ -247,9 +276,14 @@ def open_reader(
     windows = windows_of(manifest, split, frames, targets, context)
     if keep:
         windows = replace(windows, starts=windows.starts[keep(windows)])
-    source = _frames(manifest, windows, fields, patience, budget)
+    lenders = None
+    if placebo and manifest.is_fold and split != "train":
+        every = tuple(sorted({event for events in manifest.splits.values() for event in events}))
+        whole = replace(manifest, splits={**manifest.splits, split: every})
+        lenders = windows_of(whole, split, frames, targets, context)
+    source = _frames(manifest, lenders or windows, fields, patience, budget)
     try:
-        return Reader(manifest, windows, fields, source, threads)
+        return Reader(manifest, windows, fields, source, threads, lenders)
     except BadInput as error:
         raise error.at(f"the {split} split of {manifest.source.shown}") from None
 

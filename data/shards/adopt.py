@@ -21,7 +21,7 @@ from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import NAME, Manifest, Shard
 from polarcast.data.shards.source import ShardSource
 from polarcast.data.shards.tar_walk import TarMember, read_array, walk
-from polarcast.data.splits import Splits, assign, default_rule
+from polarcast.data.splits import Splits, assign, default_rule, note_of
 from polarcast.data.statistics import EventSums, Tally, summarize
 
 _RADAR, _RAIN, _OBSERVED, _NOTE = "radar.npy", "rain.npy", "observed.npy", "json"
@@ -93,7 +93,7 @@ def adopt(
     sums = {event: tally.sums() for event, tally in sorted(tallies.items())}
     names = {} if group_by is None else read_table(group_by, list(sums))
     splits = assign(list(sums), split or default_rule(list(sums), names), seed, names)
-    manifest = _manifest(folder, grid, paths, rows, shapes.pop(), sums, splits)
+    manifest = _manifest(folder, grid, paths, rows, shapes.pop(), sums, splits, note_of(split, splits))
     if group_by is not None:
         manifest = replace(manifest, groups=Groups(names).stored(sums))
     write_text(folder / NAME, manifest.to_json())
@@ -108,6 +108,7 @@ def _manifest(
     shape: tuple[int, int],
     sums: dict[int, EventSums],
     splits: Splits,
+    note: str,
 ) -> Manifest:
     rain = ("rain_rate",) if rows[0][4] >= 0 else ()
     return Manifest(
@@ -123,7 +124,7 @@ def _manifest(
         samples=np.array(rows, dtype=np.int64),
         statistics=summarize([sums[e] for e in splits["train"]], grid.variables, grid.heights_km),
         selection=Selection().as_record({}),
-        provenance={"adopted": str(folder)},
+        provenance={"adopted": str(folder), **({"split": note} if note else {})},
     )
 
 

@@ -16,7 +16,7 @@ from polarcast.data.origins import Area, Origin
 from polarcast.data.shards.manifest_check import check_entries, check_entry, check_header, check_rows, check_runs
 from polarcast.data.shards.samples import COLUMNS, LISTED, OBSERVED, RUN, UNMASKED_RUN, Table, from_runs, to_runs
 from polarcast.data.shards.source import ShardSource
-from polarcast.data.splits import Splits
+from polarcast.data.splits import LEAVE_ONE_OUT, Splits
 
 FORMAT = "polarcast-shards/4"
 UNMASKED_FORMAT = "polarcast-shards/3"
@@ -76,6 +76,11 @@ class Manifest:
     def has_masks(self) -> bool:
         """Whether some frames have masks of observed pixels; without, all pixels count as observed."""
         return bool((self.samples[:, 1 + OBSERVED] >= 0).any())
+
+    @property
+    def is_fold(self) -> bool:
+        """Whether the test split is one group, left out of the others; see `splits.assign`."""
+        return str(self.provenance.get("split", "")).startswith(f"{LEAVE_ONE_OUT}/")
 
     def by_shard(self) -> list[Table]:
         """Rows of each shard."""

@@ -20,7 +20,7 @@ from polarcast.data.selection import Selection
 from polarcast.data.shards.manifest import NAME, Manifest
 from polarcast.data.shards.pack import Packed, ShardJob, pack_shard
 from polarcast.data.shards.source import ShardSource
-from polarcast.data.splits import Splits, assign, default_rule
+from polarcast.data.splits import Splits, assign, default_rule, note_of
 from polarcast.data.statistics import summarize
 from polarcast.data.workers import run_all
 
@@ -79,7 +79,8 @@ def write_shards(
         _check_new(out)  # another process may have finished it before the lock was free
         _claim(partial, [archive.fingerprint(), batches, sorted(counted)], selection)
         try:
-            manifest = _manifest(archive, out, splits, groups, shape, selection, _pack(jobs, workers, on_event))
+            packed = _pack(jobs, workers, on_event)
+            manifest = _manifest(archive, out, splits, groups, shape, selection, packed, note_of(split, splits))
             (partial / NAME).write_text(manifest.to_json(), encoding="utf-8")
             _publish(partial, out, {shard.name for shard in manifest.shards})
         except BadInput:
@@ -149,6 +150,7 @@ def _manifest(
     shape: tuple[int, ...],
     selection: Selection,
     packed: Sequence[Packed],
+    note: str,
 ) -> Manifest:
     written = [(p.shard, p.rows) for p in packed if p.shard]
     rows = [[index, *row] for index, (_, shard_rows) in enumerate(written) for row in shard_rows]
@@ -172,7 +174,7 @@ def _manifest(
         samples=np.array(rows, dtype=np.int64),
         statistics=summarize([sums[e] for e in kept["train"]], archive.variables, archive.heights_km),
         selection=selection.as_record(removed),
-        provenance={**archive.provenance(), "groups": groups.record},
+        provenance={**archive.provenance(), "groups": groups.record, **({"split": note} if note else {})},
         groups=groups.stored(events),
         origins={event: origin for event, origin in groups.origins.items() if event in events},
     )

@@ -134,12 +134,13 @@ def _is_variable(word: str) -> bool:
 
 
 def _check_configuration(path: str, values: Mapping[str, Any]) -> None:
-    if path == "sweep" or "overrides" not in values:
+    if path in ("sweep", "finetune") or "overrides" not in values:
         return
     source = values["source"] or _STAND_IN
     if source.endswith((".yaml", ".yml")) and not (ROOT / source).is_file():
         source = _STAND_IN
-    overrides = [word for word in values["overrides"] or [] if not _is_variable(word) and not word.startswith("base=")]
+    runs = ("base=", "train.start_from=")  # no run of the reader exists
+    overrides = [word for word in values["overrides"] or [] if not _is_variable(word) and not word.startswith(runs)]
     _load(source, overrides)
 
 

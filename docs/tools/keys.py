@@ -51,8 +51,8 @@ scores. The last column says whether a key enters it: yes; only if its value dif
 Keys of models are on the page [Models](models.md). Former names of keys are still read.
 """
 DIGEST_NOTES = """`match_by` enters the digest only where it decides the widths: with `match_params`, for models with
-`widths`, and other variables than those of the dual-pol arm. `base` enters it by the digest of each base run, and
-`model` by its name and the keys of that model.
+`widths`, and other variables than those of the dual-pol arm. `base` enters it by the digest of each base run,
+`train.start_from` by the SHA-256 of the weights, and `model` by its name and the keys of that model.
 """
 PAGES = {
     "reference/suites.md": (

@@ -16,7 +16,7 @@ from polarcast.hpc.bench.data import DataSpec
 from polarcast.hpc.bench.suite import ModelSpec, Suite
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.load import load_config
-from polarcast.hpc.config.schema import BaseRun, RunConfig
+from polarcast.hpc.config.schema import BaseRun, RunConfig, StartRun
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.models.registry import get_model
 
@@ -30,6 +30,13 @@ class Cell:
     seed: int
     config: RunConfig
     bases: "tuple[Cell, ...]" = ()
+    start: "Cell | None" = None
+    """Cell whose weights training starts from."""
+
+    @property
+    def needs(self) -> "tuple[Cell, ...]":
+        """Cells that must be trained before this one."""
+        return (*self.bases, *((self.start,) if self.start else ()))
 
     @property
     def is_random(self) -> bool:
@@ -43,7 +50,7 @@ class Cell:
 
 
 def cells_of(suite: Suite, shards: Path) -> list[Cell]:
-    """Return all runs of a suite, each once; a cell follows those it builds on.
+    """Return all runs of a suite, each once; a cell follows those it needs.
 
     Raises:
         BadInput: a model's settings are invalid, models build on each other in a cycle, or a table shows a score that
@@ -81,22 +88,29 @@ def _add_cell(
 ) -> Cell:
     name, arm, seed = key
     if name in above:
-        raise BadInput(f"{' builds on '.join((*above, name))}", "models", "remove one `base` from the cycle")
+        fix = "remove one `base` or `start_from` from the cycle"
+        raise BadInput(f"{' builds on '.join((*above, name))}", "models", fix)
     if key not in cells:
         spec = suite.models[name]
-        bases = tuple(_add_cell(cells, suite, shards, (base, arm, seed), (*above, name)) for base in spec.bases)
+        needs = tuple(_add_cell(cells, suite, shards, (one, arm, seed), (*above, name)) for one in spec.needs)
+        bases, start = needs[: len(spec.bases)], needs[-1] if spec.start_from else None
         # The folder of a base depends on the data, which may not exist yet.
         runs = [BaseRun("", base.config) for base in bases]
         like = next((cell.config for (n, a, _), cell in cells.items() if (n, a) == (name, arm)), None)
-        config = like or _config(suite, spec, arm, shards, runs)
-        cells[key] = Cell(name, arm, seed, replace(config, seed=seed).with_bases(runs), bases)
+        config = like or _config(suite, spec, arm, shards, runs, start)
+        config = replace(config, seed=seed).with_bases(runs)
+        config = config.with_start(StartRun("", start.config)) if start else config
+        cells[key] = Cell(name, arm, seed, config, bases, start)
     return cells[key]
 
 
-def _config(suite: Suite, spec: ModelSpec, arm: str, shards: Path, bases: Sequence[BaseRun]) -> RunConfig:
+def _config(
+    suite: Suite, spec: ModelSpec, arm: str, shards: Path, bases: Sequence[BaseRun], start: Cell | None
+) -> RunConfig:
     plain = [asdict(base) for base in bases]
     base = plain if len(plain) > 1 else next(iter(plain), None)
     overrides = {"task": suite.task, "arm": arm, "data": {"shards": str(shards)}, "base": base}
+    overrides |= {"train": {"start_from": asdict(StartRun("", start.config))}} if start else {}
     try:
         return load_config(spec.preset, OmegaConf.to_container(OmegaConf.merge(spec.set, overrides)))  # type: ignore[arg-type]
     except BadInput as error:

@@ -9,7 +9,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.field_file import read_field
 from polarcast.data.groups import groups_of
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
-from polarcast.data.splits import Splits, assign, hold_out
+from polarcast.data.splits import LEAVE_ONE_OUT, Splits, assign, hold_out
 from polarcast.data.synth.generate import LIMITS, find_preset
 from polarcast.hpc.bench.contrasts import contrasts_of, key_of_test
 from polarcast.hpc.bench.data import DataSpec, SynthSpec
@@ -39,6 +39,7 @@ class KnownData:
         splits: Events of each split.
         frames: Frames of the longest event, or None.
         groups: Group by event; an event without one is its own group.
+        is_fold: Whether the test split is one group, left out of the others.
     """
 
     shape: tuple[int, int]
@@ -47,6 +48,7 @@ class KnownData:
     splits: Splits
     frames: int | None = None
     groups: Mapping[int, str] = field(default_factory=dict)
+    is_fold: bool = False
 
 
 def check_data(data: DataSpec, shards: Path) -> KnownData:
@@ -65,7 +67,12 @@ def check_data(data: DataSpec, shards: Path) -> KnownData:
         return _known_of_archive(open_archive(Path(data.archive)), data.split)
     _check_synth(data.synth)
     splits = _assigned(range(data.synth.events), data.split)
-    return KnownData((data.synth.size,) * 2, VARIABLES, HEIGHTS_KM, splits, data.synth.frames)
+    shape = (data.synth.size,) * 2
+    return KnownData(shape, VARIABLES, HEIGHTS_KM, splits, data.synth.frames, is_fold=_is_fold(data.split))
+
+
+def _is_fold(split: str) -> bool:
+    return split.startswith(LEAVE_ONE_OUT)
 
 
 def _assigned(events: Sequence[int], rule: str, groups: Mapping[int, str] | None = None) -> Splits:
@@ -78,7 +85,8 @@ def _assigned(events: Sequence[int], rule: str, groups: Mapping[int, str] | None
 
 def known_of(manifest: Manifest) -> KnownData:
     """Return what a manifest says of its shards."""
-    return KnownData(manifest.shape, manifest.variables, manifest.heights_km, manifest.splits, groups=manifest.groups)
+    grid = (manifest.shape, manifest.variables, manifest.heights_km)
+    return KnownData(*grid, manifest.splits, groups=manifest.groups, is_fold=manifest.is_fold)
 
 
 def _known_of_archive(archive: Archive, split: str) -> KnownData:
@@ -88,7 +96,8 @@ def _known_of_archive(archive: Archive, split: str) -> KnownData:
     if not frames:
         raise BadInput("the archive has no frames", archive.root, "add data_dir_NNN/frame_MMM.npy to each folder")
     ny, nx = read_field(archive.first_file(event, frames[0])).shape
-    return KnownData((ny, nx), archive.variables, archive.heights_km, splits, len(frames), groups)
+    grid = ((ny, nx), archive.variables, archive.heights_km)
+    return KnownData(*grid, splits, len(frames), groups, _is_fold(split))
 
 
 def _check_synth(synth: SynthSpec) -> None:
@@ -134,7 +143,8 @@ def _check_events(config: RunConfig, data: KnownData) -> None:
     """Raise BadInput if there is no training event, or if events are shorter than a window."""
     if not data.splits.get("train"):
         raise BadInput("no event is left to train on", "split", _SPLIT_FIX)
-    if config.is_placebo and (alone := [name for name, events in data.splits.items() if _is_one_group(events, data)]):
+    needed = {"train": data.splits["train"]} if data.is_fold else data.splits
+    if config.is_placebo and (alone := [name for name, events in needed.items() if _is_one_group(events, data)]):
         what = f"a placebo takes ZDR and KDP from other groups of events, and {alone[0]} has one only"
         raise BadInput(what, "split", _SPLIT_FIX)
     if config.data.hold_out:
@@ -164,14 +174,14 @@ def _check_training(config: RunConfig, data: KnownData) -> None:
 
 
 def check_base(config: RunConfig, where: str) -> None:
-    """Check that a model can build on its bases, by building all without memory for their weights.
+    """Check that a model can build on its bases, or start from another run, by building it without memory for weights.
 
     Raises:
-        BadInput: a base is of another kind, or reads other inputs.
+        BadInput: a base is of another kind or reads other inputs, or the run to start from has another net.
     """
     import torch
 
-    if not config.base:
+    if not (config.base or config.start):
         return
     try:
         with torch.device("meta"):

@@ -7,7 +7,7 @@ from polarcast.data.archive import VARIABLES
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.contrasts import Run
 from polarcast.hpc.config.digest import digest
-from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.config.schema import RunConfig, StartRun
 from polarcast.models.registry import get_model
 
 Configs = Mapping[Run, RunConfig]
@@ -71,7 +71,8 @@ def _common(config: RunConfig) -> RunConfig:
     """Return the configuration without what differs within a family, also in its base."""
     bases = [replace(base, config=_common(base.config)) for base in config.bases]
     data = replace(config.data, variables=None)
-    return replace(config, arm="dualpol", seed=0, data=data).with_bases(bases)
+    start = config.start and StartRun("", _common(config.start.config))
+    return replace(config, arm="dualpol", seed=0, data=data).with_bases(bases).with_start(start)
 
 
 def _is_trained(configs: Configs, family: Mapping[frozenset[str], Run]) -> bool:

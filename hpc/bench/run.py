@@ -31,7 +31,7 @@ from polarcast.hpc.bench.table import ComparisonTable, build_table
 from polarcast.hpc.bench.unfinished import finished_part, is_scored
 from polarcast.hpc.bench.verdict import FILE as VERDICT_FILE
 from polarcast.hpc.bench.verdict import verdict_of
-from polarcast.hpc.config.schema import BaseRun, RunConfig
+from polarcast.hpc.config.schema import BaseRun, RunConfig, StartRun
 from polarcast.hpc.runs.folder import Output, RunFolder
 from polarcast.hpc.runs.provenance import read_provenance
 from polarcast.hpc.scores.records import Records, read_records
@@ -133,17 +133,23 @@ def run_cells(
     seeds = list(dict.fromkeys(cell.seed for cell in pending))
     for cell in sorted(pending, key=lambda cell: (seeds.index(cell.seed), -_seconds_from(cell, pending))):
         run = folder.cell(cell, manifest)
-        paths = [folder.cell(base, manifest).path.resolve() for base in cell.bases]
-        bases = [BaseRun(str(path), base.config) for path, base in zip(paths, cell.config.bases, strict=True)]
-        _start(run, cell.config.with_bases(bases))
-        waits = zip(paths, cell.bases, strict=True)
-        after = tuple(run.path.with_name(path.name) for path, base in waits if base in pending)
+        start_cell(run, _located(cell, folder, manifest))
+        after = tuple(folder.cell(one, manifest).path for one in cell.needs if one in pending)
         key = _key_of_stack(cell) if together else run.path.name
-        share = _training_seconds(cell) / expected_seconds(cell)
-        jobs.setdefault(key, []).append(CellJob(run.path, expected_seconds(cell), after, training=share))
+        jobs.setdefault(key, []).append(job_of(cell, run.path, after))
     parts = [found[i : i + _MOST_TOGETHER] for found in jobs.values() for i in range(0, len(found), _MOST_TOGETHER)]
     if parts:
         run_processes([in_one_process(part) for part in parts], workers, board)
+
+
+def _located(cell: Cell, folder: SuiteFolder, manifest: Manifest) -> RunConfig:
+    """Return the configuration of a cell with the folders of the runs that it builds on and starts from."""
+    paths = [str(folder.cell(base, manifest).path.resolve()) for base in cell.bases]
+    bases = [BaseRun(path, base.config) for path, base in zip(paths, cell.config.bases, strict=True)]
+    config, start = cell.config.with_bases(bases), cell.start
+    if not start:
+        return config
+    return config.with_start(StartRun(str(folder.cell(start, manifest).path.resolve()), start.config))
 
 
 def _key_of_stack(cell: Cell) -> str:
@@ -157,7 +163,13 @@ def _key_of_stack(cell: Cell) -> str:
     )
 
 
-def _start(run: RunFolder, config: RunConfig) -> None:
+def job_of(cell: Cell, folder: Path, after: tuple[Path, ...]) -> CellJob:
+    """Return the job that trains and scores a cell in a run folder, after the cells in other folders."""
+    seconds = expected_seconds(cell)
+    return CellJob(folder, seconds, after, training=_training_seconds(cell) / seconds)
+
+
+def start_cell(run: RunFolder, config: RunConfig) -> None:
     """Write the configuration of a cell, also over a damaged or lost one: the folder's name holds its digest."""
     try:
         run.config()
@@ -285,7 +297,7 @@ def _scoring_seconds(cell: Cell) -> float:
 
 def _seconds_from(cell: Cell, pending: Sequence[Cell]) -> float:
     """Return the seconds of the longest chain of cells that starts with this one."""
-    following = [_seconds_from(other, pending) for other in pending if cell in other.bases]
+    following = [_seconds_from(other, pending) for other in pending if cell in other.needs]
     return expected_seconds(cell) + max(following, default=0.0)
 
 

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from polarcast.data.errors import BadInput
 from polarcast.data.names import checked_name
 from polarcast.hpc.bench.data import DataSpec
 from polarcast.hpc.bench.robustness.spec import RobustnessSpec
+from polarcast.hpc.config.load import read_start
 from polarcast.hpc.config.stored import read_stored
 from polarcast.hpc.scores.query import ALL, parse_score
 from polarcast.hpc.scores.stats.aggregation import AGGREGATIONS
@@ -44,6 +45,8 @@ class ModelSpec:
     """Values that replace the preset's, nested as in a preset."""
     base: Any = None
     """Model of this suite that it builds on, or a list of several."""
+    start_from: str | None = None
+    """Model of this suite whose run of the same arm and seed training starts from."""
     arms: list[str] | None = None
     """Arms to run; by default the suite's arms."""
     seeds: list[int] | None = None
@@ -57,6 +60,11 @@ class ModelSpec:
     def bases(self) -> list[str]:
         """Models of this suite that it builds on."""
         return list(self.base) if isinstance(self.base, list) else [self.base] if self.base else []
+
+    @property
+    def needs(self) -> list[str]:
+        """Models of this suite whose runs this one needs: its bases, and the one it starts from."""
+        return [*self.bases, *([self.start_from] if self.start_from else [])]
 
 
 @dataclass
@@ -200,7 +208,7 @@ def load_suite(source: str, is_stored: bool = False) -> Suite:
     _check_suite(suite, path)
     if not is_stored:
         _check_settings(suite, path)
-    return suite
+    return _with_starts(suite, path)
 
 
 def _with_plain_texts(suite: Suite) -> Suite:
@@ -216,7 +224,7 @@ def _check_references(suite: Suite, path: Path) -> None:
     for name, spec in suite.models.items():
         _check_bases(spec, f"{path}, models.{name}.base")
     named = [m for table in suite.tables.values() for m in table.models or []]
-    named += [other for spec in suite.models.values() for other in (*spec.bases, spec.radar_of) if other]
+    named += [other for spec in suite.models.values() for other in (*spec.needs, spec.radar_of) if other]
     named += [versus.model for table in suite.tables.values() if (versus := versus_of(table))]
     named += [m for plan in (suite.explain, suite.robustness) if plan for m in plan.models or ()]
     if unknown := [m for m in named if m not in suite.models]:
@@ -290,6 +298,27 @@ def _check_settings(suite: Suite, path: Path) -> None:
         if taken := [key for key in _NOT_SET_BY_MODELS if key in given]:
             where = f"{path}, models.{name}.set"
             raise BadInput(f"{taken[0]} is set by the suite", where, f"remove it; {_NOT_SET_BY_MODELS[taken[0]]}")
+        if spec.start_from and start_of(spec):
+            where = f"{path}, models.{name}"
+            raise BadInput("start_from and set.train.start_from exclude each other", where, "remove one")
+
+
+def start_of(spec: ModelSpec) -> Any:
+    """Return what a model sets as `train.start_from`: a folder or the stored content of a run, or None."""
+    train = spec.set.get("train")
+    return train.get("start_from") if isinstance(train, dict) else None
+
+
+def _with_starts(suite: Suite, path: Path) -> Suite:
+    """Replace the folders of runs that models start from by what is stored of them: the suite may be read elsewhere."""
+    for name, spec in suite.models.items():
+        if isinstance(folder := start_of(spec), str):
+            try:
+                start = read_start(folder)
+            except BadInput as error:
+                raise error.at(f"{path}, models.{name}: {error.where}") from None
+            spec.set["train"]["start_from"] = start and asdict(start)
+    return suite
 
 
 def _check_list(values: Sequence[object], where: str, example: str) -> None:
@@ -355,7 +384,7 @@ def without_synthetic_rows(suite: Suite) -> Suite:
     if not kept:
         raise BadInput("all models are for synthetic data only", suite.name, "remove synthetic_only from one")
     for name, spec in kept.items():
-        if lost := [other for other in (*spec.bases, spec.radar_of) if other and other not in kept]:
+        if lost := [other for other in (*spec.needs, spec.radar_of) if other and other not in kept]:
             raise BadInput(f"{name} needs {lost[0]}, which is for synthetic data only", suite.name, "change one")
     named = {name: table.models and [m for m in table.models if m in kept] for name, table in suite.tables.items()}
     tables = {n: replace(table, models=named[n]) for n, table in suite.tables.items() if named[n] != []}

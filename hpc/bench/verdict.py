@@ -98,7 +98,7 @@ def _is_control(suite: Suite, reference: str, spec: ModelSpec) -> bool:
     """Return whether a reference is the radar arm of the same network with more frames."""
     model, _, arm = reference.partition("/")
     other = suite.models[model]
-    is_same = (other.set.get("model"), other.bases, other.preset) == (spec.set.get("model"), spec.bases, spec.preset)
+    is_same = (other.set.get("model"), other.needs, other.preset) == (spec.set.get("model"), spec.needs, spec.preset)
     return arm == "radar" and is_same and _frames(other) > _frames(spec)
 
 

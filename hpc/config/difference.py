@@ -33,12 +33,14 @@ def _settings(config: RunConfig) -> Iterator[tuple[str, Any]]:
     for number, base in enumerate(config.bases):
         prefix = f"base.{number}" if several else "base"
         yield from ((f"{prefix}.{key}", value) for key, value in _settings(base.config))
+    start = config.start
+    yield "train.start_from", (f"weights {start.weights[:8]}" if start.weights else "a run") if start else _ABSENT
 
 
 def _fields(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for field in fields(kind):
         value = values[field.name]
-        if is_dataclass(value) and field.name != "base":
+        if is_dataclass(value) and field.name not in ("base", "start_from"):
             yield from _fields(type(value), vars(value), f"{prefix}{field.name}.")
         elif field.name not in ("model", "base") and field.metadata.get("digest") != NEVER:
             yield f"{prefix}{field.name}", value

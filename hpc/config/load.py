@@ -1,5 +1,6 @@
 """Load and validate a configuration from presets, YAML files and `key=value` overrides."""
 
+import hashlib
 import logging
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +16,19 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput, nearest, shown
+from polarcast.data.files import open_regular, read_json
 from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted
-from polarcast.hpc.config.schema import LEVELS, BaseRun, RunConfig
-from polarcast.hpc.config.stored import is_remote, is_stored, literal, read_stored
+from polarcast.hpc.config.schema import LEVELS, BaseRun, RunConfig, StartRun
+from polarcast.hpc.config.stored import WEIGHTS_FILE, is_remote, is_stored, literal, read_stored
 from polarcast.hpc.utils.sources import PRESETS
 
 _log = logging.getLogger("polarcast")
 
 _BASE_FIX = "give the folder of a trained run, as base=runs/unet, or of several, as base=runs/unet,runs/wf_unet"
+_START_FIX = "give the folder of a trained run, as train.start_from=runs/unet"
+_RUNS = {"base", "start_from"}
+"""Keys whose value is a run: a folder, or the stored content."""
 
 
 def load_config(
@@ -73,6 +78,10 @@ def load_stored(path: Path, trust: bool = False) -> RunConfig:
         raise BadInput(
             "names a folder, and stored configurations contain their base", f"{path}, base", "train it again"
         )
+    train = content.get("train")
+    if isinstance(train, dict) and isinstance(train.get("start_from"), str):
+        what = "names a folder, and stored configurations contain the run that they start from"
+        raise BadInput(what, f"{path}, train.start_from", "train it again")
     try:
         return load_config(_completed(content), advise=False)
     except BadInput as error:
@@ -112,6 +121,7 @@ def _validated(values: DictConfig) -> RunConfig:
     config: RunConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
     config.model = model
     config.base = _read_bases(config.base)
+    config.train.start_from = read_start(config.train.start_from)
     from polarcast.hpc.config.validate import check  # after the keys are checked, because it imports torch
 
     check(config)
@@ -143,7 +153,7 @@ def _drop_locations(stored: DictConfig, changes: DictConfig, path: Path) -> None
 
 def _check_containers(values: DictConfig, schema: DictConfig, prefix: str = "") -> None:
     """Raise BadInput for a value where settings or a list belong, as in data=1 and model.widths[0]=4."""
-    for name in sorted(map(str, set(values) & set(schema) - {"base"})):
+    for name in sorted(map(str, set(values) & set(schema) - _RUNS)):
         expected, value, key = schema[name], values[name], f"{prefix}{name}"
         if isinstance(expected, DictConfig):
             _require(DictConfig, value, key, f"settings, such as {key}.{next(iter(expected), 'name')!s}=…")
@@ -324,3 +334,55 @@ def _read_base(base: Any) -> BaseRun | None:
     if not file.is_file():
         raise BadInput("not a run: it has no config.yaml", base, _BASE_FIX)
     return BaseRun(str(Path(base).resolve()), load_stored(file))
+
+
+def read_start(start: Any) -> StartRun | None:
+    """Return the run to start from, given its folder or the stored `{run, config, weights, grid}`; None without one.
+
+    Raises:
+        BadInput: the folder is not a trained run.
+    """
+    if start is None or isinstance(start, StartRun):
+        return start
+    if isinstance(start, Mapping):
+        return _stored_start(start)
+    if not isinstance(start, str | Path) or not str(start).strip():
+        raise BadInput(f"expected the folder of a run, got {shown(start)}", "train.start_from", _START_FIX)
+    folder = Path(start)
+    if not (folder / RUN_FILE).is_file():
+        raise BadInput("not a run: it has no config.yaml", start, _START_FIX)
+    config = load_stored(folder / RUN_FILE)
+    return StartRun(str(folder.resolve()), config, digest_of_weights(folder), _grid_of(folder))
+
+
+def _stored_start(start: Mapping[Any, Any]) -> StartRun:
+    """Return the run to start from as a configuration stores it. Raises BadInput if it is damaged."""
+    run, config, weights, grid = (start.get(key) for key in ("run", "config", "weights", "grid"))
+    if not (isinstance(run, str) and isinstance(config, Mapping) and isinstance(weights, str) and _is_grid(grid)):
+        raise BadInput(f"expected the folder of a run, got {shown(dict(start))}", "train.start_from", _START_FIX)
+    try:
+        found = load_config(_completed(literal(config)), advise=False)
+    except BadInput as error:
+        raise error.at(f"train.start_from, {error.where}") from None
+    return StartRun(run, found, weights, grid)
+
+
+def digest_of_weights(folder: Path) -> str:
+    """Return the SHA-256 of the weights of a finished run. Raises BadInput if they are missing or unreadable."""
+    try:
+        with open_regular(folder / WEIGHTS_FILE) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise BadInput("the run to start from is not fully trained", folder, "train it first") from None
+    except OSError as error:
+        raise BadInput(f"not readable ({error.strerror})", folder / WEIGHTS_FILE, "restore it from a copy") from None
+
+
+def _grid_of(folder: Path) -> list[int] | None:
+    """Return the grid of the data that a run was trained on, [y, x]; None if its card does not tell."""
+    grid = read_json(folder / "card.json").get("grid")
+    return grid if _is_grid(grid) else None
+
+
+def _is_grid(grid: Any) -> bool:
+    return grid is None or (isinstance(grid, list) and len(grid) == 2 and all(type(n) is int and n > 0 for n in grid))

@@ -1,17 +1,36 @@
 """Resolve a configuration into the model class, channel widths, input specification and base."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from polarcast.data.errors import BadInput
+from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.load import model_config
 from polarcast.hpc.config.schema import PROPORTIONS, RunConfig
 from polarcast.models.common.matching import match_levels, match_widths
 from polarcast.models.forecaster import Forecaster, InputSpec, parameter_count
 from polarcast.models.registry import RegisteredModel, get_model
+
+_MAY_CHANGE = frozenset(
+    (
+        "loss",
+        "rate_weight",
+        "rate_scale",
+        "heavy_power",
+        "heavy_cap",
+        "heavy_weight",
+        "kl_weight",
+        "drop",
+        "guidance",
+        "guidance_rescale",
+        "sampler",
+        "steps",
+    )
+)
+"""Settings of models that a run may change from those that it starts from: of losses and samplers, not of the net."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +47,16 @@ class ResolvedConfig:
     """Variables, heights, input frames and forecast frames."""
     bases: "tuple[ResolvedConfig, ...]" = ()
     """Resolved configurations of the base runs."""
+    start: "ResolvedConfig | None" = None
+    """Resolved configuration of the run whose weights training starts from."""
 
 
 def resolve(config: RunConfig) -> ResolvedConfig:
     """Resolve the model, channel widths, inputs and base of a configuration.
 
     Raises:
-        BadInput: it is of a model of other software, `match_params` can't be met near the configured widths, or the
-            base run reads other inputs.
+        BadInput: it is of a model of other software, `match_params` can't be met near the configured widths, the base
+            run reads other inputs, or the run to start from has another net.
     """
     require_model(config)
     for base in config.bases:
@@ -47,7 +68,12 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     resolved = ResolvedConfig(config, get_model(config.model["name"]), settings, inputs, bases)
     if resolved.model.has_widths:
         settings.widths = _widths(resolved)
-    return resolved
+    if not config.start:
+        return resolved
+    require_model(config.start.config, config.start.run, "choose another run to start from")
+    start = resolve(config.start.config)
+    _check_start(resolved, start)
+    return replace(resolved, start=start)
 
 
 def require_model(config: RunConfig, where: object = "model.name", fix: str = "choose another model") -> None:
@@ -107,3 +133,30 @@ def _check_inputs_of_base(config: RunConfig, base: RunConfig) -> None:
     for key, (theirs, ours) in needed.items():
         if theirs != ours:
             raise BadInput(f"the base run has {theirs}, this run {ours}", key, "give both the same, or change arm")
+
+
+def _check_start(resolved: ResolvedConfig, start: ResolvedConfig) -> None:
+    """Raise BadInput if the run to start from has another net, or reads or forecasts something else."""
+    config, other = resolved.run, start.run
+    frames = "seen_frames" if config.is_nowcast else "context"
+    compared = {
+        "task": (other.task, config.task),
+        "model.name": (other.model["name"], config.model["name"]),
+        "data.variables": (list(other.variables()), list(config.variables())),
+        "data.heights_km": (list(other.data.heights_km), list(config.data.heights_km)),
+        f"data.{frames}": (getattr(other.data, frames), getattr(config.data, frames)),
+        "data.lead_frames": (other.lead_frames, config.lead_frames),
+    }
+    for key, (theirs, ours) in compared.items():
+        _require_equal(key, theirs, ours)
+    if other.is_placebo != config.is_placebo:
+        _require_equal("arm", other.arm, config.arm)
+    for field in fields(resolved.settings):
+        if field.name not in _MAY_CHANGE:
+            _require_equal(f"model.{field.name}", *(getattr(of.settings, field.name) for of in (start, resolved)))
+    _require_equal("base", *([digest(base.config)[:8] for base in of.bases] for of in (other, config)))
+
+
+def _require_equal(key: str, theirs: Any, ours: Any) -> None:
+    if theirs != ours:
+        raise BadInput(f"the run to start from has {theirs}, this run {ours}", key, "give both the same")

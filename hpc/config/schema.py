@@ -112,6 +112,8 @@ class TrainConfig:
     """Compute precision. bf16: autocast, with fp32 weights and moments; fp32; auto: bf16 on GPUs, fp32 on CPUs."""
     engine: str = setting("deepspeed", NEVER, choices=("deepspeed", "ddp"))
     """Training backend: deepspeed, or ddp (torch DistributedDataParallel) for comparison."""
+    start_from: Any = setting(None, NEVER)
+    """Folder of a trained run whose weights training starts from, to fine-tune it; a `StartRun` after loading."""
     zero_stage: int = setting(0, NEVER, least=0, most=3)
     """ZeRO stage: shard moments (1), also gradients (2), also weights (3). Saves memory, but is slower."""
     offload_optimizer: bool = setting(False, NEVER)
@@ -198,9 +200,20 @@ class RunConfig:
         """Return the configuration with other base runs, as many as before."""
         return replace(self, base=list(bases) if isinstance(self.base, list) else next(iter(bases), None))
 
+    @property
+    def start(self) -> "StartRun | None":
+        """Run whose weights training starts from; None if it starts from random ones."""
+        return self.train.start_from if isinstance(self.train.start_from, StartRun) else None
+
+    def with_start(self, start: "StartRun | None") -> "RunConfig":
+        """Return the configuration with another run to start from."""
+        return replace(self, train=replace(self.train, start_from=start))
+
     def without_seed(self) -> "RunConfig":
-        """Return the configuration as if its seed, and those of its base runs, were 0, as of all runs of a model."""
-        return replace(self, seed=0).with_bases([BaseRun("", base.config.without_seed()) for base in self.bases])
+        """Return the configuration as if its seed, and those of the runs it uses, were 0, as of all runs of a model."""
+        start = self.start and StartRun("", self.start.config.without_seed())
+        without = replace(self, seed=0).with_start(start)
+        return without.with_bases([BaseRun("", base.config.without_seed()) for base in self.bases])
 
     @property
     def is_placebo(self) -> bool:
@@ -240,3 +253,17 @@ class BaseRun:
     """Folder of the run."""
     config: RunConfig
     """Configuration of the run."""
+
+
+@dataclass
+class StartRun:
+    """A trained run whose weights another training starts from. It is stored with that of the new run."""
+
+    run: str
+    """Folder of the run."""
+    config: RunConfig
+    """Configuration of the run."""
+    weights: str = ""
+    """SHA-256 of its weights, which the digest of the new run depends on; empty as long as it is not trained."""
+    grid: list[int] | None = None
+    """Size of the fields it was trained on in pixels, [y, x]; None if its card does not tell."""

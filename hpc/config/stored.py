@@ -16,7 +16,9 @@ from polarcast.data.shards.source import ShardSource
 MAX_BYTES = 2**17
 """Size of the largest file; a configuration with three nested base runs has 10 kB."""
 MAX_DEPTH = 40
-_BESIDE = ("provenance.json", "log.jsonl", "checkpoints", "model.safetensors", "scores.parquet")
+WEIGHTS_FILE = "model.safetensors"
+"""Weights of a finished run."""
+_BESIDE = ("provenance.json", "log.jsonl", "checkpoints", WEIGHTS_FILE, "scores.parquet")
 """Files of a run; one of them is next to its configuration."""
 _INTERPOLATION = "${"
 _ESCAPED = re.compile(r"(\\*)\$\{")

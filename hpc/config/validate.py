@@ -36,6 +36,8 @@ def check(config: RunConfig) -> None:
     _check_dropped(config.data)
     _check_base(config)
     _check_train(config.train)
+    if config.start and not get_model(name).trained:
+        raise BadInput(f"{name} has no training that could start from weights", "train.start_from", "remove it")
 
 
 def check_values(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> None:

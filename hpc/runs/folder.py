@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from polarcast.data.files import read_limited, write_private, write_text
 from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.hpc.config.difference import first_difference
-from polarcast.hpc.config.digest import digest
+from polarcast.hpc.config.digest import same_run, waits_for_weights
 from polarcast.hpc.config.load import load_stored
 from polarcast.hpc.config.schema import RunConfig
+from polarcast.hpc.config.stored import WEIGHTS_FILE
 
 BEST_LOST = "best_lost"
 """Event of the log: the best checkpoint was lost, and another one takes its place."""
@@ -33,6 +34,9 @@ class Output:
 class RunFolder:
     """Paths and records of one run: config.yaml, provenance.json, log.jsonl, checkpoints/, weights, scores."""
 
+    is_read_only = False
+    """Whether nothing may be written into the folder."""
+
     def __init__(self, path: Path, trust: bool = False) -> None:
         """Name the files of a run.
 
@@ -45,13 +49,18 @@ class RunFolder:
         self.provenance_file = self.path / "provenance.json"
         self.log_file = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
-        self.weights_file = self.path / "model.safetensors"
+        self.weights_file = self.path / WEIGHTS_FILE
         self.output = Output(self.path / "scores.parquet", self.path / "forecasts" / "cases.npz")
 
     @property
     def is_trained(self) -> bool:
         """Whether training is complete."""
         return self.weights_file.is_file()
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether training has written a checkpoint, valid or not."""
+        return any(self.checkpoints.glob("step-*"))
 
     def check(self, config: RunConfig) -> None:
         """Check that the folder is free for a run, or contains this run.
@@ -68,15 +77,29 @@ class RunFolder:
         if self.is_trained and not self.config_file.exists():
             raise BadInput("contains weights without a config.yaml", self.path, "choose another folder")
         known = load_stored(self.config_file, trust=True) if self.config_file.exists() else None
-        if known and digest(known) != digest(config):
+        if known and not same_run(known, config):
             what = f"contains a run with another configuration: {first_difference(known, config)}"
             raise BadInput(what, self.path, "choose another folder")
         return known
 
     def start(self, config: RunConfig) -> None:
         """Write the configuration of a new run, or update that of the run to continue. Raises BadInput; see `check`."""
-        if self._checked(config) != config:
-            self.write_config(config)
+        if self._checked(config) != (given := self.adopt(config)):
+            self.write_config(given)
+
+    def adopt(self, config: RunConfig) -> RunConfig:
+        """Return the configuration with the weights that the stored one starts from, if it lacks its own.
+
+        A suite configures its runs before those that they start from are trained.
+
+        Raises:
+            BadInput: see `check`.
+        """
+        if not waits_for_weights(config) or not (known := self._checked(config)):
+            return config
+        bases = [replace(base, config=of.config) for base, of in zip(config.bases, known.bases, strict=True)]
+        start = config.start and known.start and replace(known.start, run=config.start.run)
+        return config.with_bases(bases).with_start(start)
 
     def write_config(self, config: RunConfig) -> None:
         """Replace the configuration, also a damaged one.

@@ -12,7 +12,7 @@ from polarcast.hpc.distributed.world import World
 def damaged_shards(
     reader: Reader, data: DataConfig, world: World, on_shard: Callable[[int, int], None] = lambda done, of: None
 ) -> dict[int, str]:
-    """Verify the shards of a reader's windows; each rank verifies a part. Collective.
+    """Verify the shards of a reader's windows, and of donors of a placebo; each rank verifies a part. Collective.
 
     A verified file is not read again until it changes. Streams are verified while they are read.
 
@@ -25,7 +25,7 @@ def damaged_shards(
     Returns:
         Problems of all damaged shards by number, on every rank.
     """
-    mine = reader.windows.used_shards()[world.rank :: world.size].tolist()
+    mine = reader.used_shards()[world.rank :: world.size].tolist()
     found = reader.verify(mine, data.verify == SUMS, lambda done: on_shard(done, len(mine)))
     return {shard: problem for of_rank in gather(found, world) for shard, problem in of_rank.items()}
 

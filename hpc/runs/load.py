@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from polarcast.data.errors import BadInput
-from polarcast.hpc.config.digest import digest
+from polarcast.hpc.config.digest import same_run
 from polarcast.hpc.config.resolve import ResolvedConfig, require_model, resolve
 from polarcast.hpc.config.schema import BaseRun
 from polarcast.hpc.distributed.world import World, device_of
@@ -31,7 +31,7 @@ def _check_base(base: BaseRun) -> None:
     run = RunFolder(Path(base.run))
     if not run.is_trained:
         raise BadInput("the base run is not fully trained", run.path, "train it first")
-    if digest(run.config()) != digest(base.config):
+    if not same_run(run.config(), base.config):
         raise BadInput("is not the base run of this configuration", run.path, "choose another folder")
     _check_weights(run, resolve(base.config))
 

@@ -14,7 +14,9 @@ from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
 from polarcast.data.secrets import redacted_tree
 from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.revision import revision
+from polarcast.hpc.runs.start import started_from
 from polarcast.hpc.utils.versions import package_versions
 
 _SECTIONS = ("code", "data", "packages")
@@ -45,8 +47,13 @@ def read_provenance(path: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if isinstance(value, dict) or key not in _SECTIONS}
 
 
-def describe(manifest: Manifest) -> dict[str, Any]:
-    """Collect the code version with a hash of uncommitted changes, data digest, packages, host, GPU and command."""
+def describe(manifest: Manifest, config: RunConfig | None = None) -> dict[str, Any]:
+    """Collect the code version with a hash of uncommitted changes, data digest, packages, host, GPU and command.
+
+    Args:
+        manifest: Manifest of the data.
+        config: Configuration of the run; it tells which weights training started from.
+    """
     content = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": revision(),
@@ -58,6 +65,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "gpu": _gpu(),
         "command": sys.argv[1:],
     }
+    if config and (start := started_from(config)):
+        content["started_from"] = start
     return dict(redacted_tree(content))
 
 

@@ -16,6 +16,7 @@ from polarcast.hpc.config.resolve import ResolvedConfig
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.build import build_model, build_reader
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.start import started_from
 from polarcast.hpc.training.budget import training_budget
 from polarcast.hpc.training.estimate import forecast_flops, training_flops
 from polarcast.models.forecaster import parameter_count
@@ -24,12 +25,13 @@ _ROWS = {
     "model": "Model", "arm": "Arm", "variables": "Variables", "heights_km": "Heights in km", "frames": "Input frames",
     "parameters": "Parameters trained", "frozen_values": "Frozen values from other runs",
     "training_flops": "FLOPs of one training step of one sample", "forecast_flops": "FLOPs of one forecast",
-    "run_flops": "FLOPs of all training steps, base runs included",
+    "run_flops": "FLOPs of all training steps, earlier runs included",
     "evaluations": "Network evaluations of one forecast", "seed": "Seed", "steps": "Steps", "samples": "Samples drawn",
     "best_step": "Step of the kept weights", "training_events": "Training events",
     "training_windows": "Training windows", "dropped_windows": "Training windows dropped",
     "unseen_training_events": "Training events not used",
-    "data": "Data (SHA-256 of the manifest)", "archive": "Archive", "base": "Base run", "config": "Configuration",
+    "data": "Data (SHA-256 of the manifest)", "archive": "Archive", "base": "Base run",
+    "started_from": "Started from", "grid": "Grid, y × x", "config": "Configuration",
 }  # fmt: skip
 
 
@@ -63,6 +65,8 @@ def describe(run: RunFolder, resolved: ResolvedConfig, manifest: Manifest) -> di
         "data": manifest.digest(),
         "archive": manifest.provenance.get("name") or manifest.provenance.get("preset"),
         "base": _base(config),
+        "started_from": started_from(config),
+        "grid": list(manifest.shape),
         "config": digest(config),
     }
 

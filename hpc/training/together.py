@@ -38,6 +38,7 @@ from polarcast.hpc.training.train import (
     build,
     draw,
     keep_best,
+    known_weights,
     learning_rate,
     open_training,
     reopen,
@@ -129,7 +130,7 @@ def train_together(members: Sequence[Member]) -> None:
     if len({stack_key(member.config) for member in members}) > 1:
         raise ValueError("only runs that differ in nothing but their seed can be trained together")
     for member in members:
-        _attempt(member, partial(_check, member))
+        _attempt(member, partial(_prepare, member))
     pending = _pending(members)
     why = _why_apart(pending) if len(pending) > 1 else ""
     if why:
@@ -146,7 +147,9 @@ def train_together(members: Sequence[Member]) -> None:
                 stop_early(_WORLD, str(signal), "no step is lost")
 
 
-def _check(member: Member) -> None:
+def _prepare(member: Member) -> None:
+    """Complete the configuration of a member, and check its folder."""
+    member.config = known_weights(member.config, member.run)
     if member.run.is_trained:
         reopen(member.config, member.run)
     else:

@@ -32,6 +32,7 @@ from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.intact import require_intact
 from polarcast.hpc.runs.load import check_bases, load_bases
 from polarcast.hpc.runs.provenance import check_data, describe, read_provenance, write_provenance
+from polarcast.hpc.runs.start import check_start, load_start, with_weights
 from polarcast.hpc.tracking.mirror import Mirror, open_mirror
 from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
 from polarcast.hpc.training.best import best_checkpoint
@@ -87,6 +88,7 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
         Stopped: a signal or the time limit ended the run early, after saving its progress.
     """
     join(world)
+    config = on_every_rank(lambda: known_weights(config, run), world)
     if gather(run.is_trained, world)[0]:  # on shared file systems, nodes may see a new file at different times
         on_every_rank(lambda: reopen(config, run) if world.is_first else None, world)
         return
@@ -99,6 +101,15 @@ def train(config: RunConfig, run: RunFolder, world: World, on_step: OnStep | Non
             stop_early(world, str(signal), "no step is lost")
         except ChangedShard as error:
             raise WorkFailed(f"the data changed under the run: {error}") from None
+
+
+def known_weights(config: RunConfig, run: RunFolder) -> RunConfig:
+    """Return the configuration with the weights that a run has started from, or will start from.
+
+    Raises:
+        BadInput: see `RunFolder.check`; or the run to start from is not trained.
+    """
+    return with_weights(run.adopt(config))
 
 
 def _train(config: RunConfig, run: RunFolder, world: World, stop: StopFlag, on_step: OnStep | None) -> None:
@@ -120,7 +131,7 @@ def build(config: RunConfig, run: RunFolder, world: World) -> tuple[ResolvedConf
     """Build the model of a run with its initial weights; collective.
 
     Raises:
-        BadInput: invalid data, configuration or base run.
+        BadInput: invalid data, configuration, base run or run to start from.
     """
     manifest = on_every_rank(lambda: open_shards(config), world)
     on_every_rank(lambda: check_data(run.provenance_file, manifest) if world.is_first else None, world)
@@ -131,6 +142,8 @@ def build(config: RunConfig, run: RunFolder, world: World) -> tuple[ResolvedConf
     model = build_model(resolved)
     if config.bases:
         on_every_rank(lambda: load_bases(model, config.bases), world)
+    if (start := config.start) and not gather(run.has_checkpoints, world)[0]:
+        on_every_rank(lambda: check_start(start), world)
     return resolved, model, manifest
 
 
@@ -164,7 +177,7 @@ def _claim(config: RunConfig, run: RunFolder, world: World, manifest: Manifest) 
     """Write the configuration and the provenance into the run folder: from now on, it is that of this run."""
     if world.is_first:
         # Described before the folder is claimed, and only once: it asks git and the GPU.
-        provenance = read_provenance(run.provenance_file) or describe(manifest)
+        provenance = read_provenance(run.provenance_file) or describe(manifest, config)
         run.start(config)
         write_provenance(run.provenance_file, provenance)
 
@@ -201,7 +214,7 @@ def open_training(
     together: int = 1,
     micro_batch: int | None = None,
 ) -> Iterator[Training]:
-    """Resume a run or fit its normalization, and open what its steps need; collective.
+    """Resume a run, load the weights to start from or fit the normalization, and open what steps need; collective.
 
     Args:
         resolved: Configuration of the run.
@@ -225,7 +238,10 @@ def open_training(
     state, progress = _resume(run, world)
     first, parameters = progress.step, parameter_count(model)
     micro_batch = micro_batch or choose_micro_batch(resolved, manifest, world)
-    if not state:
+    if not state and (start := config.start):
+        # With its normalization, too: the weights were trained on inputs of that scale.
+        on_every_rank(lambda: load_start(model, start), world)
+    elif not state:
         model.describe_data(manifest.provenance, config.is_placebo)
         _fit(model, training, samples.intact(), _FIT_WINDOWS)
     engine = make_engine(model, settings, world, micro_batch, state)

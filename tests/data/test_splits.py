@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
-from polarcast.data.splits import assign, default_rule, hold_out
+from polarcast.data.splits import assign, check_rule, count_folds, default_rule, hold_out, note_of
 
 events = st.sets(st.integers(0, 500), min_size=20, max_size=300).map(sorted)
 
@@ -146,3 +146,47 @@ def test_the_rule_paper_does_not_divide_a_group() -> None:
     assert assign(range(40), "paper", groups={e: f"{e:03d}" for e in range(40)}) == assign(range(40), "paper")
     splits = assign(range(40), "paper", groups={20: "storm", 21: "storm"})
     assert {20, 21} <= set(splits["train"]) or {20, 21} <= set(splits["validation"])
+
+
+@st.composite
+def grouped_events(draw: st.DrawFn) -> tuple[list[int], dict[int, str]]:
+    numbers = sorted(draw(st.sets(st.integers(0, 60), min_size=2, max_size=25)))
+    return numbers, {event: draw(st.sampled_from("abcdefg")) for event in numbers}
+
+
+@given(grouped_events(), st.integers(0, 9))
+def test_folds_leave_out_each_group_once(given_events: tuple[list[int], dict[int, str]], seed: int) -> None:
+    numbers, groups = given_events
+    count = len(set(groups.values()))
+    assert count_folds(numbers, groups) == count
+    if count == 1:
+        with pytest.raises(BadInput, match="none is left to train on"):
+            assign(numbers, "leave-one-out/1", seed, groups)
+        return
+    folds = [assign(numbers, f"leave-one-out/{fold}", seed, groups) for fold in range(1, count + 1)]
+    assert sorted(event for fold in folds for event in fold["test"]) == numbers
+    assert [min(fold["test"]) for fold in folds] == sorted(min(fold["test"]) for fold in folds)
+    for fold in folds:
+        parts = {name: {groups[event] for event in events} for name, events in fold.items()}
+        assert len(parts["test"]) == 1
+        assert not parts["test"] & (parts["train"] | parts["validation"])
+        assert set(numbers) == {event for events in fold.values() for event in events}
+        if count > 3:
+            assert not parts["train"] & parts["validation"]
+            assert len(parts["train"]) >= 2
+            assert not note_of("leave-one-out/1", fold).endswith("aside")
+        else:
+            assert fold["train"] == fold["validation"]
+            assert note_of("leave-one-out/2", fold).startswith("leave-one-out/2: validated on the training events")
+
+
+def test_unknown_folds_are_rejected() -> None:
+    for rule in ("leave-one-out/0", "leave-one-out/6"):
+        with pytest.raises(BadInput, match=r"there are 5 groups .* give leave-one-out/1 to leave-one-out/5"):
+            assign(range(5), rule)
+    for rule in ("leave-one-out", "leave-one-out/-1", "leave-one-out/1/2", "leave-one-out/x"):
+        with pytest.raises(BadInput, match="unknown split rule"):
+            check_rule(rule)
+    check_rule("leave-one-out/3")
+    assert note_of("0.6/0.2/0.2", assign(range(9), "0.6/0.2/0.2")) == ""
+    assert note_of(None, assign(range(9), "all-test")) == ""

@@ -158,7 +158,7 @@ class Sandbox:
 
 def _command(words: Sequence[str]) -> list[str]:
     """Return the command that runs `polarcast`; the figures of a suite take most of its time, and are left out."""
-    draws = words[0] in ("bench", "evaluate") and "--processes" not in words
+    draws = words[0] in ("bench", "evaluate", "finetune") and "--processes" not in words
     return [sys.executable, "-c", _WITHOUT_FIGURES, *words] if draws else warm.polarcast(*words)
 
 
