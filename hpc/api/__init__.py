@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polarcast._jobs import Submission, submit
-    from polarcast._run import Run, add_forecasts, open_run, train
+    from polarcast._run import Run, add_forecasts, open_run, open_zoo, train
     from polarcast.data.batch import Batch
     from polarcast.data.errors import BadInput, Stopped, WorkFailed
     from polarcast.data.loading.dataset import ShardDataset, open_shards
@@ -42,6 +42,7 @@ _HOMES = {
     "load_config": "polarcast.hpc.config.load",
     "open_run": "polarcast._run",
     "open_shards": "polarcast.data.loading.dataset",
+    "open_zoo": "polarcast._run",
     "scores": "polarcast.hpc.scores.functional",
     "submit": "polarcast._jobs",
     "train": "polarcast._run",
@@ -63,6 +64,7 @@ __all__ = [
     "load_config",
     "open_run",
     "open_shards",
+    "open_zoo",
     "scores",
     "submit",
     "train",

@@ -44,6 +44,7 @@ from polarcast.hpc.scores.event_scores import EventScores
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.training.train import train as train_run
 from polarcast.hpc.utils.progress import ProgressBoard
+from polarcast.hpc.zoo.net import open_net
 from polarcast.models.forecaster import Forecaster, InputSpec
 from polarcast.models.registry import get_model
 
@@ -59,6 +60,19 @@ class Run:
         self._folder = RunFolder(path_of(path, "path"), flag(trust, "trust"))
         self.config: RunConfig = self._folder.config()
         """The configuration."""
+
+    @classmethod
+    def _of(cls, folder: RunFolder) -> "Run":
+        """Return the run of an opened folder."""
+        run = cls.__new__(cls)
+        run._folder, run.config = folder, folder.config()
+        return run
+
+    def _check_writable(self) -> None:
+        """Raise BadInput for a net of the zoo, whose folder stays as it was packed."""
+        if self._folder.is_read_only:
+            fix = "use predict or load_model; records are kept in folders of runs"
+            raise BadInput("a net of the zoo keeps no records", self.path, fix)
 
     def __repr__(self) -> str:
         trained = "trained" if self.is_trained else "not fully trained"
@@ -122,13 +136,14 @@ class Run:
         """Forecast one event: what `polarcast predict` writes, as labelled arrays.
 
         Args:
-            source: Folder of an event, archive, folder of shards, shard, or radar volume.
+            source: Folder of an event, archive, folder of shards, shard, radar volume, gridded sequence, or a folder of
+                volumes or sequences.
             event: Number of the event, where the source has several.
             members: Ensemble size asked of a generative model; `evaluate.members` of the run by default.
             seed: Seed of the model's random numbers: the same seed gives the same forecast.
             frames: First frame and the one after the last of those that are estimated; all by default.
             issued: Last input frame of a nowcast; the newest by default.
-            size: Pixels of 1 km a side that a radar volume is gridded to.
+            size: Pixels of 1 km a side that a radar volume is gridded to; the most of a gridded sequence.
 
         Raises:
             BadInput: the run is not trained, the event lacks these frames, or the source is unusable or lacks what the
@@ -162,6 +177,7 @@ class Run:
                 local folder and it is not trusted, or the data lack what it reads.
         """
         place = None if archive is None else path_of(archive, "archive")
+        self._check_writable()
         require_model(self.config, self.path, "use run.scores")
         with _named_as_arguments(), ProgressBoard(Console(stderr=True, quiet=True)) as board:
             found = evaluate_records(self._folder, place, split, board, World())
@@ -212,6 +228,8 @@ class Run:
         windows, background, seed = whole(windows, "windows"), whole(background, "background"), whole(seed, "seed")
         if scores:
             different(scores, "scores")
+        if folder is None:
+            self._check_writable()
         with _named_as_arguments(), ProgressBoard(Console(stderr=True, quiet=True)) as board:
             check_split(split, place)
             spec = ExplainSpec(
@@ -303,6 +321,21 @@ def open_run(path: str | Path, trust: bool = False) -> Run:
         BadInput: the folder is not a run, or its configuration is damaged.
     """
     return Run(path, trust)
+
+
+def open_zoo(net: str) -> Run:
+    """Open a trained net of the zoo by its name, folder or URL, as a run that can predict.
+
+    Its files are verified; one behind a URL is downloaded to the user's cache first. Nothing in it is run.
+
+    Args:
+        net: Name of a net that comes with polarcast, such as `nowcast-zh`; a folder, such as `./nets/mine`; or a URL,
+            https://…, of a folder that `polarcast zoo add` has made.
+
+    Raises:
+        BadInput: there is no such net, it can't be downloaded, or a file is damaged.
+    """
+    return Run._of(open_net(text_of(net, "net", "nowcast-zh")))
 
 
 def train(config: RunConfig, out: str | Path, on_step: OnStep | None = None) -> Run:

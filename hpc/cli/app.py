@@ -15,6 +15,7 @@ from polarcast.hpc.cli import (
     estimate,
     evaluate,
     explain,
+    finetune,
     leaderboard,
     perf,
     power,
@@ -23,6 +24,7 @@ from polarcast.hpc.cli import (
     submit,
     track,
     train,
+    zoo,
 )
 from polarcast.hpc.cli.checks import check_words
 from polarcast.hpc.cli.extensions import VERBS, add_verbs
@@ -39,10 +41,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _VERBS: tuple[Callable[..., None], ...] = (
-    train.train, evaluate.evaluate, estimate.estimate, bench.bench, robustness.robustness, power.power,
-    coverage.coverage, submit.submit, doctor.doctor, predict.predict, explain.explain,
+    train.train, evaluate.evaluate, estimate.estimate, bench.bench, finetune.finetune, robustness.robustness,
+    power.power, coverage.coverage, submit.submit, doctor.doctor, predict.predict, explain.explain,
 )  # fmt: skip
-_GROUPS = {"data": data.app, "leaderboard": leaderboard.app, "perf": perf.app, "track": track.app}
+_GROUPS = {"data": data.app, "leaderboard": leaderboard.app, "perf": perf.app, "track": track.app, "zoo": zoo.app}
 for _verb in _VERBS:
     app.command(rich_help_panel=panel_of(_verb.__name__))(_verb)
 for _name, _group in _GROUPS.items():

@@ -7,9 +7,9 @@ from typer.core import TyperGroup
 PANELS = {
     "Data": ("data",),
     "Train and evaluate": ("train", "evaluate", "sweep", "estimate"),
-    "Benchmark": ("bench", "leaderboard", "robustness", "power", "coverage", "perf"),
+    "Benchmark": ("bench", "finetune", "leaderboard", "robustness", "power", "coverage", "perf"),
     "Cluster": ("submit", "doctor"),
-    "Look": ("predict", "explain", "track"),
+    "Look": ("predict", "zoo", "explain", "track"),
 }
 """Verbs by panel, in the order of the help."""
 OTHERS = "From other packages"

@@ -30,6 +30,7 @@ from polarcast.hpc.evaluation.shapley import result as explanation
 from polarcast.hpc.scores import records
 from polarcast.hpc.utils import exit_codes
 from polarcast.hpc.utils.sources import PRESETS
+from polarcast.hpc.zoo import note
 from polarcast.models.registry import MODELS
 from polarcast.slurm.profile import Profile
 from polarcast.sweeps.record import STATES, Trial, TrialReport
@@ -182,7 +183,7 @@ class TestNames:
 
 class TestFormats:
     def test_versions_are_those_of_the_code(self) -> None:
-        modules = (manifests, records, explanation, robustness, degraded, judge, power)
+        modules = (manifests, records, explanation, robustness, degraded, judge, power, note)
         known = {text for module in modules for name, text in vars(module).items() if name.endswith("FORMAT")}
         assert set(re.findall(r"polarcast-[a-z-]+/\d", FORMATS)) == known
 

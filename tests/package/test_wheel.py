@@ -20,6 +20,7 @@ import polarcast
 from docs.tools.blocks import blocks
 from polarcast.data.synth.scattering import DROP_TABLE
 from polarcast.hpc.utils.sources import PRESETS, SPACES, SUITES
+from polarcast.hpc.zoo.note import NETS
 from polarcast.slurm.profile import PROFILES
 
 pytestmark = pytest.mark.package
@@ -189,6 +190,7 @@ def printed(away: Away, suite: Path) -> list[str]:
 def test_every_file_that_is_not_code_is_in_the_wheel(wheel: Path) -> None:
     built_in = [path for folder in (PRESETS, SUITES, SPACES, PROFILES) for path in folder.glob("*.yaml")]
     files = [*built_in, DROP_TABLE, *(PROJECT / "hpc").rglob("*.html"), PROJECT / "hpc" / "bench" / "paper.yaml"]
+    files += [path for path in NETS.glob("*/*") if path.is_file()]
     expected = {f"polarcast/{path.relative_to(PROJECT)}" for path in files} | {"polarcast/py.typed"}
     assert expected <= set(ZipFile(wheel).namelist())
     assert all(any(path.is_relative_to(folder) for path in files) for folder in (PRESETS, SUITES, SPACES, PROFILES))
@@ -220,6 +222,19 @@ def test_suite_to_table_and_leaderboard(away: Away, suite: Path) -> None:
     away.run("polarcast", "leaderboard", suite, "--score", "rmse", "--html", "board.html")
     page = (away.root / "board.html").read_text(encoding="utf-8")
     assert all(cell.name in page for cell in (suite / "cells").iterdir())
+
+
+def test_a_net_of_the_zoo(away: Away, suite: Path) -> None:
+    """Nets that come with the wheel are whole; one that is packed away from the checkout forecasts there."""
+    for net in json.loads(away.run("polarcast", "zoo", "list", "--json"))["nets"]:
+        assert away.run("polarcast", "zoo", "show", net["name"]).startswith(f"# {net['name']}")
+    [cell] = (path for path in (suite / "cells").iterdir() if "unet" in path.name)
+    [shards] = suite.glob("data-*/shards")
+    away.run("polarcast", "zoo", "add", cell, "--out", "nets/tiny", "--license", "Apache-2.0")
+    forecast = ("predict", "zoo:./nets/tiny", shards, "zoo.nc", "--event", "0")
+    assert json.loads(away.run("polarcast", *forecast, "--json"))["run"] == "zoo:./nets/tiny"
+    assert (away.root / "zoo.nc").is_file()
+    assert (away.root / "zoo.png").is_file()
 
 
 @pytest.mark.parametrize("verb", [("train", "standard"), ("bench", "paper"), ("sweep", "furenet")])
