@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import map_coordinates
 
 KM_PER_DEGREE = 111.195
 """Length of a degree of a great circle on a sphere of radius 6371 km."""
@@ -37,6 +36,8 @@ class LocalSpacing:
 
     def at(self, south: float, east: float) -> tuple[float, float]:
         """Return the distances of rows and columns at a place, 0 to 1 from the north and from the west."""
+        from scipy.ndimage import map_coordinates  # slow to import, and training imports this module
+
         rows, columns = (
             float(map_coordinates(values, [[south * (values.shape[0] - 1)], [east * (values.shape[1] - 1)]], order=1,
                                   mode="nearest")[0])

@@ -27,7 +27,7 @@ _EQUATOR_KM, _FLATTENING = 6378.137, 1 / 298.257223563
 
 
 @dataclass(frozen=True)
-class Ground:
+class GroundDistances:
     """A grid on the Earth.
 
     Attributes:
@@ -46,7 +46,7 @@ class Ground:
         return max(np.ptp(values) / np.median(values) for values in self.local.arrays)
 
 
-def ground_of(places: Positions, shape: tuple[int, int]) -> Ground | None:
+def ground_of(places: Positions, shape: tuple[int, int]) -> GroundDistances | None:
     """Measure a grid: fit polynomials to the Cartesian places of its pixels, and take their slopes.
 
     A fit over the whole grid averages the rounding of stored coordinates.
@@ -79,11 +79,11 @@ def ground_of(places: Positions, shape: tuple[int, int]) -> Ground | None:
     down, right = (slopes / h for slopes, h in zip(_slopes(solution, terms, uu, vv), half, strict=True))
     local = LocalSpacing.of(np.linalg.norm(down, axis=-1), np.linalg.norm(right, axis=-1))
     middle = _LATTICE // 2
-    return Ground(local.at(0.5, 0.5), local, _tilt(solution[terms.index((0, 0))], down[middle, middle]))
+    return GroundDistances(local.at(0.5, 0.5), local, _tilt(solution[terms.index((0, 0))], down[middle, middle]))
 
 
 def on_the_ground(
-    geometry: Geometry, note: dict[str, Any], found: Ground | None, path: Path
+    geometry: Geometry, note: dict[str, Any], found: GroundDistances | None, path: Path
 ) -> tuple[Geometry, dict[str, Any]]:
     """Return a grid with ground distances, and its note.
 

@@ -111,11 +111,20 @@ def _window(sweep: Sweep) -> int:
 
 
 def _vulpiani(sweep: Sweep, phase: Real, echo: Mask, band: str) -> npt.NDArray[Any]:
-    radar = to_pyart(sweep, {"differential_phase": phase})
+    """Return KDP by Vulpiani's method, with the phase continued beyond both ends of the rays.
+
+    Py-ART writes 0 over half a window at the ends, and its iterations lower the gates next to it. The continuation
+    mirrors the phase at the end in distance and value, which keeps its slope.
+    """
+    gates, window = phase.shape[1], _window(sweep)
+    beyond = min(3 * window // 2, gates - 1)
+    long = np.pad(phase, ((0, 0), (beyond, beyond)), mode="reflect", reflect_type="odd").astype(phase.dtype)
+    ranges = (_spacing_m(sweep) * np.arange(long.shape[1])).astype(np.float32)
     kdp, _ = pyart_library().retrieve.kdp_vulpiani(
-        radar, psidp_field="differential_phase", band=band, windsize=_window(sweep), n_iter=KDP_ITERATIONS
-    )
-    return np.ma.filled(kdp["data"], np.nan)
+        to_pyart(replace(sweep, range_m=ranges, fields={}), {"differential_phase": long}),
+        psidp_field="differential_phase", band=band, windsize=window, n_iter=KDP_ITERATIONS,
+    )  # fmt: skip
+    return np.asarray(np.ma.filled(kdp["data"], np.nan)[:, beyond : beyond + gates])
 
 
 def _wradlib(sweep: Sweep, phase: Real, echo: Mask, band: str) -> npt.NDArray[Any]:

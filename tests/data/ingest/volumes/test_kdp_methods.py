@@ -127,6 +127,17 @@ def test_rays_of_any_length_are_retrieved_or_missing(method: str, gates: int) ->
     assert np.isfinite(found).all() if gates > 16 else np.isnan(found).all()
 
 
+@pytest.mark.parametrize("gate_m", [100.0, 250.0, 1000.0])
+@pytest.mark.parametrize("kdp", [0.5, 4.0])
+def test_rain_at_both_ends_of_the_rays_has_its_kdp(gate_m: float, kdp: float) -> None:
+    """Rays begin and end in uniform rain; Py-ART alone gives 0 there."""
+    gates = round(30e3 / gate_m)
+    sweep, _ = _rain(kdp, gate_m, gates=gates)
+    phase = np.tile((2 * kdp * gate_m / 1000 * np.arange(gates)).astype(np.float32), (2, 1))
+    found = retrieve_kdp(sweep, phase, np.ones((2, gates), bool), "C", "vulpiani").fields["kdp"]
+    np.testing.assert_allclose(found, kdp, rtol=0.05)
+
+
 def test_maesaka_is_never_negative() -> None:
     sweep, echo = _rain(1.0, 250.0)
     falling = np.tile(np.linspace(0, -30, 100, dtype=np.float32), (2, 1))

@@ -188,7 +188,7 @@ def test_pixels_whose_zdr_is_missing_are_not_observed_on_the_ground(tmp_path: Pa
     radar[0, 0, 4:8, 4:8] = 40
     radar[1, 0, 4:8, 4:6] = 1
     covered = np.ones((1, 16, 16), bool)
-    note = {"band": "C", "elevations_deg": [], "steps": {"mask": {"taken_out": {}}}}
+    note = {"band": "C", "elevations_deg": [], "steps": {"read": {"left_out": {}}, "mask": {"taken_out": {}}}}
     gridded = GriddedVolume(np.datetime64("2021-07-04T12:00:00"), radar, covered, chosen.gridded, note)
     save_gridded(gridded, tmp_path / "cache.npz")
     event = to_event([GriddedScan(gridded.time, RadarSite(0, 0, 0), tmp_path / "cache.npz", ())], chosen)
