@@ -4,13 +4,16 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polarcast.data.errors import BadInput
 from polarcast.hpc.cli.checks import Trust, checked_run
 from polarcast.hpc.utils.console import Json, plain, print_json, print_text, stages
+
+if TYPE_CHECKING:
+    from polarcast.hpc.inference.predict import Written
 
 _RANGE = re.compile(r"([0-9]{0,9}):([0-9]{0,9})")
 
@@ -67,7 +70,7 @@ def predict(
     checked_netcdf(out)
     folder = checked_net(run) if is_reference(run) else checked_run(Path(run))
     checked_input(given)
-    from polarcast.hpc.inference.predict import PredictOptions, Written
+    from polarcast.hpc.inference.predict import PredictOptions
     from polarcast.hpc.inference.predict import predict as predict_event
     from polarcast.hpc.runs.folder import RunFolder
     from polarcast.hpc.zoo.net import ZooRun
@@ -76,7 +79,12 @@ def predict(
     options = PredictOptions(event, members, seed, span, issued, size, not no_picture, command)
     opened = ZooRun(folder) if is_reference(run) else RunFolder(folder, trust)
     with stages() as bars:
-        done: Written = predict_event(opened, given, out, options, bars)
+        done = predict_event(opened, given, out, options, bars)
+    _report(done, run, given, out, as_json)
+
+
+def _report(done: "Written", run: str, given: Path, out: Path, as_json: bool) -> None:
+    """Print the warnings to standard error, and what was written."""
     for warning in done.warnings:
         print(f"polarcast: warning: {plain(warning)}", file=sys.stderr)
     if as_json:
