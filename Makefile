@@ -83,15 +83,15 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing polarcast into $(VENV) (several minutes) …"
 	@rm -f $(LOG)
 ifneq ($(HAS_GPU),yes)
-	@$(PIP) install --no-deps --retries 0 --timeout 20 --index-url $(TORCH_CPU_INDEX) $(TORCH) >>$(LOG) 2>&1 \
+	@$(PIP) install --no-compile --no-deps --retries 0 --timeout 20 --index-url $(TORCH_CPU_INDEX) $(TORCH) >>$(LOG) 2>&1 \
 		|| echo "no CPU wheel of torch from $(TORCH_CPU_INDEX); pip's default source is used"
 endif
-	@$(PIP) install -c constraints.txt -e . $(LOGGED)
+	@$(PIP) install --no-compile -c constraints.txt -e . $(LOGGED)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what development and tests need (several minutes) …"
-	@$(PIP) install -c constraints.txt -e ".[dev]" $(LOGGED)
+	@$(PIP) install --no-compile -c constraints.txt -e ".[dev]" $(LOGGED)
 	@touch $@
 
 # A wheel and an sdist, in dist.
