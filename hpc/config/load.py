@@ -20,7 +20,7 @@ from polarcast.data.files import open_regular, read_json
 from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted
 from polarcast.hpc.config.schema import LEVELS, BaseRun, RunConfig, StartRun
-from polarcast.hpc.config.stored import WEIGHTS_FILE, is_remote, is_stored, literal, read_stored
+from polarcast.hpc.config.stored import WEIGHTS_FILE, bytes_of, is_remote, is_stored, literal, read_stored
 from polarcast.hpc.utils.sources import PRESETS
 
 _log = logging.getLogger("polarcast")
@@ -72,7 +72,14 @@ def load_stored(path: Path, trust: bool = False) -> RunConfig:
     Raises:
         BadInput: the file is damaged or holds `${`, or a value is invalid; see `load_config`.
     """
-    content = read_stored(path, trust)
+    config: RunConfig = pickle.loads(_loaded(path, bytes_of(path), trust))
+    return config
+
+
+@lru_cache(maxsize=256)
+def _loaded(path: Path, data: bytes, trust: bool) -> bytes:
+    """Return the pickled configuration of a file's content: a suite asks for those of its runs again and again."""
+    content = read_stored(path, trust, data)
     base = content.get("base")
     if any(isinstance(one, str) for one in (base if isinstance(base, list) else [base])):
         raise BadInput(
@@ -83,7 +90,7 @@ def load_stored(path: Path, trust: bool = False) -> RunConfig:
         what = "names a folder, and stored configurations contain the run that they start from"
         raise BadInput(what, f"{path}, train.start_from", "train it again")
     try:
-        return load_config(_completed(content), advise=False)
+        return pickle.dumps(load_config(_completed(content), advise=False))
     except BadInput as error:
         raise error.at(f"{path}, {error.where}") from None
 

@@ -34,12 +34,13 @@ class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
     }
 
 
-def read_stored(path: Path, trust: bool = False) -> dict[str, Any]:
+def read_stored(path: Path, trust: bool = False, data: bytes | None = None) -> dict[str, Any]:
     """Read a stored configuration as plain values.
 
     Args:
         path: Its YAML file.
         trust: Whether texts may hold `${`, which is then kept as text; nothing is ever interpolated.
+        data: Content of the file, if it is known.
 
     Returns:
         Nested dicts and lists, whose texts mean themselves to OmegaConf.
@@ -47,7 +48,7 @@ def read_stored(path: Path, trust: bool = False) -> dict[str, Any]:
     Raises:
         BadInput: the file is damaged, too large, nested too deeply, has aliases, or a text holds `${`.
     """
-    content = _load(path)
+    content = _parsed(bytes_of(path) if data is None else data, path)
     if not isinstance(content, dict):
         raise BadInput("expected keys and values", path, _FIX)
     for key, text in _texts(content):
@@ -71,17 +72,29 @@ def is_remote(shards: object) -> bool:
     return isinstance(shards, str) and not ShardSource(shards.strip().lower()).is_local
 
 
-def _load(path: Path) -> Any:
+def bytes_of(path: Path) -> bytes:
+    """Return the content of a stored configuration. Raises BadInput if it can't be read, or is too large."""
     try:
         with open_regular(path) as stream:
             data = stream.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise BadInput(f"is larger than {MAX_BYTES} bytes", path, _FIX)
+    except (OSError, ValueError) as error:  # ValueError: a null in the path
+        raise _damaged(error, path) from None
+    if len(data) > MAX_BYTES:
+        raise BadInput(f"is larger than {MAX_BYTES} bytes", path, _FIX)
+    return data
+
+
+def _parsed(data: bytes, path: Path) -> Any:
+    try:
         text = data.decode()
         _check_structure(text, path)
         return yaml.load(text, _PlainLoader)
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"damaged ({str(error).splitlines()[0]})", path, _FIX) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _damaged(error, path) from None
+
+
+def _damaged(error: Exception, path: Path) -> BadInput:
+    return BadInput(f"damaged ({str(error).splitlines()[0]})", path, _FIX)
 
 
 def _check_structure(text: str, path: Path) -> None:
