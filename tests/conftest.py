@@ -20,6 +20,7 @@ from polarcast.data.archive import Archive, open_archive
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
+from polarcast.data.workers import run_all
 from tests.support import warm
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -113,6 +114,15 @@ def shards(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Manife
     out = tmp_path_factory.mktemp("shards") / "shards"
     write_shards(archive, out, split="0.5/0.25/0.25", shard_mb=0)
     return read_manifest(out)
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a single worker read files in the process of the test; one of its own, which isolates crashes, takes seconds.
+
+    That isolation is tested by test_workers, test_failures and test_files_that_eat.
+    """
+    monkeypatch.setattr(run_all, "__defaults__", (False,))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from polarcast.data.notes import event_notes, write_event_note
 from polarcast.data.shards.write import write_shards
 from tests.support.grid_files import speckle, write_npz
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 HOURLY = IngestSettings(
     sequences=GridSettings(tile=32, step_minutes=60, max_gap_minutes=90, min_echo_pixels=1, min_coverage=0.3)
 )

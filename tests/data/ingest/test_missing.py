@@ -21,6 +21,8 @@ from polarcast.data.workers import run_all
 from tests.support.grid_files import dualpol, events_of, save, speckle
 from tests.support.radar_files import Blob, Scan, write_cfradial1
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 LEVELS = [1.0, 3.0]
 SHAPE = (4, 2, 32, 32)
 FIELDS = {"zh": speckle(SHAPE), "zdr": speckle(SHAPE, 0.5, 3), "kdp": speckle(SHAPE, 0.5, 3)}

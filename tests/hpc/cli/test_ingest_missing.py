@@ -14,6 +14,8 @@ from polarcast.data.workers import run_all
 from tests.support.grid_files import dualpol, save, speckle, times_of, write_npz
 from tests.support.polar_files import Rays, code_of, write_odim_rays
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 Call = Callable[..., tuple[int, str, str]]
 SHAPE = (4, 2, 32, 32)
 FIELDS = {"zh": speckle(SHAPE), "zdr": speckle(SHAPE, 0.5, 3), "kdp": speckle(SHAPE, 0.5, 3)}

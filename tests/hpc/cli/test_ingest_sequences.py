@@ -12,6 +12,8 @@ from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.hpc.cli.app import app
 from tests.support.grid_files import save, speckle, square
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> list[GridSettings]:

@@ -11,6 +11,8 @@ from polarcast.data.notes import event_notes
 from tests.support.grid_files import speckle, write_npz
 from tests.support.polar_files import Rays, code_of, write_odim_rays
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 Call = Callable[..., tuple[int, str, str]]
 EVEN = np.arange(5.0, 360, 10)
 LOW, HIGH = (Rays(elevation, EVEN, code_of(EVEN)) for elevation in (0.5, 10.0))

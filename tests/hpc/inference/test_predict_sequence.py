@@ -24,6 +24,8 @@ from tests.support.finished_run import finished
 from tests.support.grid_files import dualpol, square, times_of, write_npz
 from tests.support.radar_files import Blob, Scan, write_cfradial1
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 SEEN, LEAD, FRAMES = 3, 2, 5
 NOWCAST = ("task=nowcast", f"data.seen_frames={SEEN}", f"data.lead_frames={LEAD}", "model.name=furenet",
            "model.widths=[4,6]", "model.squeeze=2", "match_params=false", "train.threads=1")  # fmt: skip

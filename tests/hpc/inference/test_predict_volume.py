@@ -14,6 +14,8 @@ from polarcast.hpc.inference.qpe import site_of, site_warnings
 from tests.support.finished_run import BASELINE, finished
 from tests.support.radar_files import Blob, Scan, write_cfradial1
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 
 def test_radar_volume_is_gridded_like_ingest(shards: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Run in this process: importing the radar libraries again would take most of the time.

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -94,11 +94,17 @@ def trained(name: str, recorder: type[Recorder] | None, **train: object) -> tupl
     return losses, state.weights
 
 
+@cache
+def plain(name: str) -> tuple[list[float], dict[str, Tensor]]:
+    """Losses and weights of plain steps."""
+    return trained(name, None, average_decay=0.9)
+
+
 @pytest.mark.parametrize("recorder", [CallingRecorder, FailingRecorder])
 @pytest.mark.parametrize("name", ["unet", "diffusion", "autoencoder", "furenet", "residual_nowcast"])
 def test_recorded_steps_equal_plain_ones(name: str, recorder: type[Recorder]) -> None:
     losses, weights = trained(name, recorder, average_decay=0.9)
-    plain_losses, plain_weights = trained(name, None, average_decay=0.9)
+    plain_losses, plain_weights = plain(name)
     assert losses == pytest.approx(plain_losses, rel=1e-5)
     assert len(set(losses)) == len(losses)
     # A bias of the keys shifts all scores of a softmax alike: its gradient is rounding, which Adam scales up.

@@ -20,6 +20,8 @@ from polarcast.data.ingest.run import IngestReport, IngestSettings, ingest
 from polarcast.data.workers import run_all
 from tests.support.grid_files import SMALL, dualpol, save, speckle, square, times_of, write_npz
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 DATA = speckle((8, 40, 70))
 SETTINGS = IngestSettings(sequences=GridSettings(tile=32, min_echo_pixels=1))
 

@@ -1,7 +1,6 @@
 """Volumes in pieces: a sweep or a moment a file."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polarcast.data.ingest import run
 from polarcast.data.ingest.formats import read_raw, read_volume
 from polarcast.data.ingest.plan_volumes import INCOMPLETE
 from polarcast.data.ingest.run import IngestSettings, ingest
@@ -20,8 +18,9 @@ from polarcast.data.ingest.volumes.gridding import Grid
 from polarcast.data.ingest.volumes.pieces import Header, SweepHeader, grouped, grouping
 from polarcast.data.ingest.volumes.volume import RadarSite, find_names
 from polarcast.data.notes import event_notes
-from polarcast.data.workers import run_all
 from tests.support.polar_files import GATE_M, GATES, Rays, code_of, write_odim_rays
+
+pytestmark = pytest.mark.usefixtures("one_process")
 
 SITE = RadarSite(50.0, 8.0, 100.0, "NOD:xxtst")
 START = np.datetime64("2021-07-04T12:00:00", "s")
@@ -338,8 +337,7 @@ def test_a_last_volume_that_still_arrives_is_told() -> None:
     assert grouping(whole[:4]).incomplete == frozenset()
 
 
-def test_a_volume_that_still_arrives_is_left_for_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "run_all", partial(run_all, isolated=False))
+def test_a_volume_that_still_arrives_is_left_for_the_next_run(tmp_path: Path) -> None:
     chosen = IngestSettings(VolumeSettings(Grid(16, 2.0, (1.0,)), ("zh",), rain="none"))
     files = [tmp_path / f"{v}{k}.h5" for v in range(3) for k in range(4)]
     for n, file in enumerate(files):
@@ -408,8 +406,7 @@ def test_a_field_of_other_gates_in_another_file_is_joined(tmp_path: Path) -> Non
         np.testing.assert_allclose(sweep.fields["zh"], code_of(EVEN) * 0.5 - 32)
 
 
-def test_pieces_become_one_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "run_all", partial(run_all, isolated=False))
+def test_pieces_become_one_event(tmp_path: Path) -> None:
     chosen = IngestSettings(VolumeSettings(Grid(16, 2.0, (1.0,)), ("zh",), rain="none"))
     files = pieces(tmp_path)
     report = ingest(tmp_path / "archive", files, chosen)

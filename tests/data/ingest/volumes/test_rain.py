@@ -32,6 +32,8 @@ from polarcast.data.ingest.volumes.volume import RadarSite
 from polarcast.models.qpe.power_law import BRINGI_CHANDRASEKAR, PowerLawConfig
 from tests.support.radar_files import Blob, Scan, write_cfradial1
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 ZR = (200.0, 1.6)
 EACH = pytest.mark.parametrize("relation", sorted(RELATIONS))
 INPUT = {"kdp": "kdp", "a": "ah", "zh": "zh", "zh_zdr": "zh"}
