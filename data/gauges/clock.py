@@ -12,6 +12,8 @@ _DIGITS = re.compile(r"(\d{4})(\d{2})(\d{2})(?:T?(\d{2})(\d{2})(\d{2})?)?(Z?)")
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})?")
 _UTC = ("z", "utc", "gmt", "+00", "+00:00")
 ZONE_OPTION = "--gauge-time-zone"
+_EARLIEST, _LATEST = 1900, 2100
+_MOST_OFFSET = timedelta(hours=15)
 _FORM = "write it as 2020-06-01T12:00:00+02:00, or 2020-06-01 12:00 with " + ZONE_OPTION
 UNKNOWN = None
 
@@ -26,11 +28,16 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 class Clock:
-    """Converts times of one table; equal texts are converted once."""
+    """Converts times of one table; equal texts are converted once.
+
+    Attributes:
+        has_bare_dates: Whether a date had no time of day, and was taken as 00:00.
+    """
 
     def __init__(self, zone: str | None) -> None:
         self._zone = None if zone is None else zone_of(zone)
         self._known: dict[str, int | None] = {}
+        self.has_bare_dates = False
 
     def seconds(self, text: str) -> int | None:
         """Return seconds since 1970 UTC; `UNKNOWN` for a local time that the clock shows twice or never.
@@ -43,12 +50,15 @@ class Clock:
         return self._known[text]
 
     def _convert(self, text: str) -> int | None:
-        local, rest = _parsed(text)
+        local, rest, is_bare = _parsed(text)
         rest = rest.strip()
+        self.has_bare_dates |= is_bare
         if rest.lower() in _UTC:
             return _since_1970(local)
         if found := _OFFSET.fullmatch(rest):
             offset = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
+            if offset > _MOST_OFFSET or int(found[3] or 0) > 59:
+                raise ValueError(f"the time {shown(text)} has an offset that is none — {_FORM}")
             return _since_1970(local - offset if found[1] == "+" else local + offset)
         if rest:
             raise ValueError(f"the time {shown(text)} can't be read — {_FORM}")
@@ -61,8 +71,11 @@ class Clock:
         return _since_1970(local - (offsets.pop() or timedelta()))
 
 
-def _parsed(text: str) -> tuple[datetime, str]:
-    """Return a date and time without zone, and the rest of the text; 24:00 is the end of its day."""
+def _parsed(text: str) -> tuple[datetime, str, bool]:
+    """Return a date and time without zone, the rest of the text, and whether it has no time of day.
+
+    24:00 is the end of its day.
+    """
     try:
         if found := _ISO.fullmatch(text):
             year, month, day, *clock, rest = found.groups()
@@ -75,9 +88,12 @@ def _parsed(text: str) -> tuple[datetime, str]:
         hour, minute, second = (int(part or 0) for part in clock)
         is_next_day = (hour, minute, second) == (24, 0, 0)
         moment = datetime(int(year), int(month), int(day), 0 if is_next_day else hour, minute, second)
-        return moment + timedelta(days=is_next_day), rest
+        moment += timedelta(days=is_next_day)
     except (ValueError, OverflowError):
         raise ValueError(f"the time {shown(text)} can't be read — {_FORM}") from None
+    if not _EARLIEST <= moment.year < _LATEST:
+        raise ValueError(f"the time {shown(text)} is before {_EARLIEST} or after {_LATEST} — correct the year")
+    return moment, rest, clock[0] is None
 
 
 def _since_1970(moment: datetime) -> int:

@@ -48,14 +48,34 @@ class GridPlace:
         if self.site is not None:
             x, y = azimuthal_equidistant(latitude, longitude, self.site)
             return self.shape[0] // 2 - y / self.spacing_km, self.shape[1] // 2 + x / self.spacing_km
+        north, meridian, south_km = self._in_degrees()
+        apart = _around_greenwich(longitude - meridian)
+        columns = self.shape[0] / 2 + apart * KM_PER_DEGREE * np.cos(np.deg2rad(latitude)) - 0.5
+        return (north - latitude) * KM_PER_DEGREE - south_km - 0.5, columns
+
+    def places_of(self, rows: Real, columns: Real) -> tuple[Real, Real]:
+        """Return latitudes and longitudes in degrees of fractional rows and columns, of any shape; see `pixels_of`."""
+        if self.points is not None:
+            at, latitude, longitude = self.points
+            down, right = (np.interp(v, at, np.arange(len(at))) for v in (rows, columns))
+            return bilinear(latitude, down, right), _around_greenwich(bilinear(longitude, down, right))
+        if self.site is not None:
+            east_km = self.spacing_km * (columns - self.shape[1] // 2)
+            north_km = self.spacing_km * (self.shape[0] // 2 - rows)
+            return from_azimuthal_equidistant(east_km, north_km, self.site)
+        north, meridian, south_km = self._in_degrees()
+        latitude = north - (rows + 0.5 + south_km) / KM_PER_DEGREE
+        apart = (columns + 0.5 - self.shape[0] / 2) / (KM_PER_DEGREE * np.cos(np.deg2rad(latitude)))
+        return latitude, _around_greenwich(meridian + apart)
+
+    def _in_degrees(self) -> tuple[float, float, float]:
+        """Return the north edge of a product in degrees, the tile's middle meridian, and its offset south in km."""
         assert self.extent is not None, "see place_of_event"
         (_, west, north, east), south_km, east_km = self.extent
         size = self.shape[0]
         middle = north - (south_km + size / 2) / KM_PER_DEGREE
         meridian = (west + east) / 2 + (east_km + size / 2) / (KM_PER_DEGREE * np.cos(np.deg2rad(middle)))
-        apart = (longitude - meridian + 180) % 360 - 180
-        columns = size / 2 + apart * KM_PER_DEGREE * np.cos(np.deg2rad(latitude)) - 0.5
-        return (north - latitude) * KM_PER_DEGREE - south_km - 0.5, columns
+        return north, float(meridian), south_km
 
     def range_km(self, latitude: Real, longitude: Real) -> Real:
         """Return distances from the radar in km; NaN of a product of several radars."""
@@ -105,6 +125,27 @@ def azimuthal_equidistant(latitude: Real, longitude: Real, site: tuple[float, fl
     angle = np.arctan2(sine, cosine)
     scale = EARTH_RADIUS_KM * np.where(sine > 0, angle / np.where(sine > 0, sine, 1), 1.0)
     return scale * east, scale * north
+
+
+def from_azimuthal_equidistant(east: Real, north: Real, site: tuple[float, float]) -> tuple[Real, Real]:
+    """Return latitudes and longitudes in degrees of distances east and north of a site in km, each of any shape.
+
+    Source: Snyder (1987), eq. 20-14 and 20-15, the inverse of `azimuthal_equidistant`.
+    """
+    distance = np.hypot(east, north)
+    angle, origin = distance / EARTH_RADIUS_KM, np.deg2rad(site[0])
+    across = np.where(distance > 0, north * np.sin(angle) / np.where(distance > 0, distance, 1), 0)
+    latitude = np.arcsin(np.clip(np.cos(angle) * np.sin(origin) + across * np.cos(origin), -1, 1))
+    turned = np.arctan2(
+        east * np.sin(angle), distance * np.cos(origin) * np.cos(angle) - north * np.sin(origin) * np.sin(angle)
+    )
+    return np.rad2deg(latitude), _around_greenwich(site[1] + np.rad2deg(turned))
+
+
+def _around_greenwich(longitude: Real) -> Real:
+    """Return longitudes from -180 to 180 degrees."""
+    out: Real = (longitude + 180) % 360 - 180
+    return out
 
 
 def distances_km(latitude: Real, longitude: Real) -> Real:

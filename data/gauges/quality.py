@@ -17,6 +17,8 @@ from polarcast.data.gauges.places import distances_km
 
 Real = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Hours = npt.NDArray[np.int64]
+"""Hours since 1970, ascending, (n,)."""
 _DECIMALS = 4
 """Decimals at which amounts are compared; sums of tips differ in rounding."""
 
@@ -109,15 +111,15 @@ def _beside_neighbors(gauges: Sequence[Gauge], rules: QualityRules) -> list[Gaug
     hours = _hours(gauges)
     if hours is None:
         return list(gauges)
-    first, sums = hours
+    names, sums = hours
     apart = distances_km(np.array([g.latitude for g in gauges]), np.array([g.longitude for g in gauges]))
     np.fill_diagonal(apart, np.inf)
-    return [_compared(gauge, first, sums[i], sums[apart[i] <= rules.neighbor_km], rules) for i, gauge in
+    return [_compared(gauge, names, sums[i], sums[apart[i] <= rules.neighbor_km], rules) for i, gauge in
             enumerate(gauges)]  # fmt: skip
 
 
-def _compared(gauge: Gauge, first: int, own: Real, others: Real, rules: QualityRules) -> Gauge:
-    """Compare hourly sums, (hours,), with those of the neighbors, (n, hours)."""
+def _compared(gauge: Gauge, hours: Hours, own: Real, others: Real, rules: QualityRules) -> Gauge:
+    """Compare the sums of some hours, (hours,), with those of the neighbors, (n, hours)."""
     enough = np.isfinite(others).sum(0) >= rules.fewest_neighbors
     if not enough.any():
         return gauge
@@ -127,35 +129,33 @@ def _compared(gauge: Gauge, first: int, own: Real, others: Real, rules: QualityR
         middle[enough] = np.nanmedian(others[:, enough], axis=0)
         is_zero = enough & (own == 0) & (least > rules.wet_mm) & (middle > 2 * rules.wet_mm)
         is_spike = enough & (own >= rules.spike_mm) & (most <= rules.dry_mm)
-    hour = _hour_of(gauge) - first
-    at = np.clip(hour, 0, len(own) - 1)
+    at = np.searchsorted(hours, _hour_of(gauge))
     return gauge.flagged(is_zero[at], ZERO).flagged(is_spike[at], SPIKE)
 
 
-def _hour_of(gauge: Gauge) -> npt.NDArray[np.int64]:
+def _hour_of(gauge: Gauge) -> Hours:
     """Return the UTC hour that each interval ends in, in hours since 1970."""
-    hours: npt.NDArray[np.int64] = -(-gauge.ends.astype(np.int64) // 3600) - 1
+    hours: Hours = -(-gauge.ends.astype(np.int64) // 3600) - 1
     return hours
 
 
-def _hours(gauges: Sequence[Gauge]) -> tuple[int, Real] | None:
-    """Return the first hour and the hourly sums, (stations, hours); NaN where not all of an hour is known.
+def _hours(gauges: Sequence[Gauge]) -> tuple[Hours, Real] | None:
+    """Return the hours that have an interval, and their sums, (stations, hours); NaN where not all of one is known.
 
     Longer intervals, and those across an hour's end, give no sum.
     """
     ends = [_hour_of(gauge) for gauge in gauges if len(gauge)]
     if not ends:
         return None
-    first = min(int(e.min()) for e in ends)
-    number = max(int(e.max()) for e in ends) - first + 1
-    sums = np.full((len(gauges), number), np.nan)
+    names = np.unique(np.concatenate(ends))
+    sums = np.full((len(gauges), len(names)), np.nan)
     for i, gauge in enumerate(gauges):
         used = gauge.counts & (gauge.minutes <= 60)
         hour = _hour_of(gauge)
         used &= gauge.starts.astype(np.int64) // 3600 == hour
-        at = (hour - first)[used]
-        filled, mm = np.zeros(number), np.zeros(number)
+        at = np.searchsorted(names, hour[used])
+        filled, mm = np.zeros(len(names)), np.zeros(len(names))
         np.add.at(filled, at, gauge.minutes[used])
         np.add.at(mm, at, gauge.mm[used])
         sums[i] = np.where(np.isclose(filled, 60), mm, np.nan)
-    return first, sums
+    return names, sums

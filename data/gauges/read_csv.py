@@ -18,6 +18,9 @@ from polarcast.data.gauges.gauge import SAME_PLACE_DEGREES, Gauge
 from polarcast.data.gauges.options import INCH_MM, MOST_MINUTES, START, GaugeData, GaugeOptions
 
 MOST_BYTES = 2**30
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_LONGEST_NAME = 100
+_LEAST_MINUTES = 1 / 60
 _COLUMNS = {
     "station": ("station", "station_id", "stationid", "station_name", "stid", "gauge", "gauge_id", "site", "site_id",
                 "name", "id"),
@@ -34,6 +37,9 @@ _COLUMNS = {
     "minutes": ("minutes", "interval", "interval_minutes", "interval_min", "duration_min", "duration_minutes", "min"),
 }  # fmt: skip
 """Names of columns, in lower case and with underscores."""
+_AMOUNTS = ("mm", "inches", "counter")
+_BY_ORDER = ("station", "date")
+"""Columns of which the first name above is taken if there are several: a number beside a name, a day beside a date."""
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "--", "m", "missing", "nd", "x", "///"})
 _TRACE = re.compile(r"t|tr|trace|<\s*0?[.,]\d+", re.IGNORECASE)
 _CODES = re.compile(r"-9+(\.9+|\.0+)?")
@@ -54,16 +60,17 @@ class _StationRows:
 
 @dataclass(frozen=True)
 class _GaugeColumns:
-    """Columns of a table: place by name; and whether commas are decimal."""
+    """Columns of a table: place by name; whether commas are decimal; and what is to tell."""
 
     path: Path
     columns: dict[str, int]
     decimal_comma: bool
     options: GaugeOptions
+    notes: tuple[str, ...] = ()
 
     @property
     def amount(self) -> str:
-        return next(name for name in ("mm", "inches", "counter") if name in self.columns)
+        return next(name for name in _AMOUNTS if name in self.columns)
 
     @property
     def is_counter(self) -> bool:
@@ -93,7 +100,8 @@ def read_csv(path: Path, options: GaugeOptions) -> GaugeData:
     separator = max((";", "\t", ","), key=lambda mark: (lines[0][1].count(mark), mark != ","))
     header = _cells(lines[0][1], separator, f"{path} line {lines[0][0]}")
     layout = _layout(path, header, separator != ",", options)
-    table = _GaugeTable(layout, Clock(options.time_zone))
+    clock = Clock(options.time_zone)
+    table = _GaugeTable(layout, clock)
     for number, row in _rows(lines[1:], separator, path if '"' in text else None):
         try:
             _check_cells(row, header)
@@ -104,13 +112,15 @@ def read_csv(path: Path, options: GaugeOptions) -> GaugeData:
     gauges = [_gauge(name, rows) for name, rows in sorted(table.stations.items())]
     if not gauges:
         raise BadInput("the table has no rows", path, "add a row for each station and interval")
-    told = tuple(f"{path.name}: {number} {what}" for what, number in table.counted.items())
-    return GaugeData(tuple(gauges), told, (path,), layout.is_counter)
+    bare = ["dates without a time of day: taken as 00:00"] if clock.has_bare_dates else []
+    told = [*layout.notes, *bare, *(f"{number} {what}" for what, number in table.counted.items())]
+    return GaugeData(tuple(gauges), tuple(f"{path.name}: {line}" for line in told), (path,), layout.is_counter)
 
 
 def _text(path: Path) -> str:
     try:
-        return read_limited(path, MOST_BYTES).decode("utf-8-sig")
+        content = read_limited(path, MOST_BYTES)
+        return content.decode("utf-16" if content[:2] in _UTF16 else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise BadInput(f"can't be read as a table ({error})", path, "write a CSV table in UTF-8") from None
 
@@ -123,30 +133,39 @@ def _rows(lines: Sequence[tuple[int, str]], separator: str, quoted: Path | None)
 
 def _cells(line: str, separator: str, where: str) -> list[str]:
     try:
-        return next(csv.reader(StringIO(line), delimiter=separator))
+        return next(csv.reader(StringIO(line), delimiter=separator, skipinitialspace=True))
     except csv.Error as error:
         raise BadInput(f"can't be divided into cells ({error})", where, "write one row per line") from None
 
 
-def _found(header: Sequence[str]) -> dict[str, int]:
+def _found(path: Path, header: Sequence[str]) -> dict[str, int]:
+    """Return the place of each column that has a known name. Raises BadInput if several could be meant."""
     names = [re.sub(r"[\s.\-()\[\]]+", "_", cell.strip().lower()).strip("_") for cell in header]
-    return {
-        key: names.index(known[0])
-        for key, words in _COLUMNS.items()
-        if (known := [word for word in words if word in names])
-    }
+    out = {}
+    for key, words in _COLUMNS.items():
+        known = [word for word in words for name in names if name == word]
+        if len(known) > 1 and key not in _BY_ORDER:
+            given = " and ".join(shown(header[i].strip()) for i, name in enumerate(names) if name in words)
+            raise BadInput(f"several columns of {key}: {given}", path, "leave one of them in the table")
+        if known:
+            out[key] = names.index(known[0])
+    return out
 
 
 def _layout(path: Path, header: Sequence[str], decimal_comma: bool, options: GaugeOptions) -> _GaugeColumns:
-    found = _found(header)
+    found = _found(path, header)
+    line = shown(" ".join(cell.strip() for cell in header))
     for name in ("station", "lat", "lon"):
         if name not in found:
-            raise BadInput(f"no column {name}", path, _HEADER)
+            raise BadInput(f"no column {name} in the header {line}", path, _HEADER)
     if not {"time", "end", "start", "date"} & set(found):
-        raise BadInput("no column time", path, _HEADER)
-    if not {"mm", "inches", "counter"} & set(found):
-        raise BadInput("no column mm", path, "name it mm, inches, or counter_mm for the readings of a counter")
-    layout = _GaugeColumns(path, found, decimal_comma, options)
+        raise BadInput(f"no column time in the header {line}", path, _HEADER)
+    amounts = [header[found[name]].strip() for name in _AMOUNTS if name in found]
+    if not amounts:
+        fix = "name it mm, inches, or counter_mm for the readings of a counter"
+        raise BadInput(f"no column mm in the header {line}", path, fix)
+    notes = (f"of the columns {' and '.join(amounts)}, {amounts[0]} is taken",) if len(amounts) > 1 else ()
+    layout = _GaugeColumns(path, found, decimal_comma, options, notes)
     has_length = "minutes" in found or options.minutes or {"start", "end"} <= set(found)
     if not has_length and not layout.is_counter:
         raise BadInput("no column minutes", path, "add it, or give the length of all intervals: --gauge-minutes 60")
@@ -199,7 +218,7 @@ class _GaugeTable:
         rows.mm.append(amount[0])
 
     def _rows_of(self, station: str, lat: str, lon: str) -> _StationRows:
-        if not station or not station.isprintable():
+        if not station or not station.isprintable() or len(station) > _LONGEST_NAME:
             raise ValueError(f"the station is {shown(station)} — give every row the name of its station")
         latitude, longitude = (_number(text, self._layout, name) for text, name in ((lat, "lat"), (lon, "lon")))
         if not (abs(latitude) <= 90 and abs(longitude) <= 360) or (latitude, longitude) == (0, 0):
@@ -228,8 +247,8 @@ def _interval(cells: dict[str, str], layout: _GaugeColumns, clock: Clock) -> tup
         minutes = _number(cells["minutes"], layout, "minutes")
     else:
         minutes = layout.options.minutes or 1.0  # of a counter, whose readings have none
-    if not 0 < minutes <= MOST_MINUTES:
-        raise ValueError(f"an interval of {minutes:g} minutes — give more than 0, at most a month")
+    if not _LEAST_MINUTES <= minutes <= MOST_MINUTES:
+        raise ValueError(f"an interval of {minutes:g} minutes — give more than 0, at least a second, at most a month")
     if "end" in moments:
         return moments["end"], minutes
     is_start = "start" in moments or layout.options.mark == START
@@ -252,8 +271,9 @@ def _amount(text: str, layout: _GaugeColumns) -> tuple[float, str]:
 
 def _number(text: str, layout: _GaugeColumns, name: str) -> float:
     plain = text.replace(",", ".") if layout.decimal_comma else text
-    if not _NUMBER.fullmatch(plain):
-        hint = " — separate columns by ; if commas are decimal" if "," in text else " — write a number such as 1.2"
+    if not _NUMBER.fullmatch(plain) or not math.isfinite(float(plain)):
+        is_comma = "," in text and not layout.decimal_comma
+        hint = " — separate columns by ; if commas are decimal" if is_comma else " — write a number such as 1.2"
         raise ValueError(f"the {name} is {shown(text)}{hint}")
     return float(plain)
 

@@ -1,4 +1,4 @@
-"""Read gauges from NetCDF files of the CF feature type timeSeries, (station, time) or (time, station)."""
+"""Read gauges from NetCDF files of the CF feature type timeSeries: intervals, units, places and names of stations."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,11 @@ import numpy as np
 from polarcast.data.errors import BadInput, shown
 from polarcast.data.gauges.gauge import Gauge, Real, Times
 from polarcast.data.gauges.options import END, INCH_MM, MOST_MINUTES, GaugeData, GaugeOptions
+from polarcast.data.gauges.time_series import FIX, Numbers, TimeSeries, time_series
 from polarcast.data.ingest.cf_values import decoded
 from polarcast.data.ingest.grids.axes import place_of
 from polarcast.data.ingest.grids.frames import open_dataset, read_errors_as_bad_input
-from polarcast.data.ingest.grids.times import time_variables, times_of
+from polarcast.data.ingest.grids.times import times_of
 
 _AMOUNTS = frozenset({
     "rainfall_amount", "precipitation_amount", "lwe_thickness_of_precipitation_amount", "thickness_of_rainfall_amount",
@@ -28,48 +29,45 @@ _MM = {"mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "millimeters": 1.0, "kg 
 _PER_HOUR = {"h": 1.0, "hr": 1.0, "hour": 1.0, "min": 60.0, "minute": 60.0, "s": 3600.0, "sec": 3600.0, "d": 1 / 24,
              "day": 1 / 24}  # fmt: skip
 _RATE = re.compile(r"(.+?)\s*(?:/\s*|\s+per\s+|\s+)(h|hr|hour|min|minute|s|sec|d|day)s?\s*(?:\^?-1)?")
-_FIX = "write (station, time), with latitudes and longitudes of the stations (CF, featureType timeSeries)"
+SUM, MEAN, POINT = "sum", "mean", "point"
+_CELL_METHOD = re.compile(r"(?:^|[\s:])time\s*:\s*(?:\w+\s*:\s*)*(\w+)")
 
 
 def read_netcdf(path: Path, options: GaugeOptions) -> GaugeData:
     """Read the gauges of a file, in order of station.
 
     Args:
-        path: NetCDF file, with one rain variable along time, or time and stations. Time bounds give the intervals.
-            Without them, intervals have the length of the regular step of the times, or of `options.minutes`.
+        path: NetCDF file, with one rain variable of stations in any form of CF, see `time_series`. Time bounds give the
+            intervals. Without them, intervals have the length of the regular step of the times, or of
+            `options.minutes`.
         options: What the file does not say. CF times without offset are UTC, so `time_zone` is not used.
 
     Returns:
         Gauges, and a line for each assumption.
 
     Raises:
-        BadInput: The file can't be read, has ragged arrays, no places, several rain variables, or unknown units.
+        BadInput: The file can't be read, has damaged ragged arrays, no places, several rain variables, unknown units,
+            or values that are no amounts by their cell methods.
     """
     with read_errors_as_bad_input(path, "file of gauges"), open_dataset(path) as content:
-        if any({"sample_dimension", "instance_dimension"} & set(v.attrs) for v in content.variables.values()):
-            raise BadInput("ragged arrays are not supported", path, "write one row per station: (station, time)")
         name = _rain_variable(content, path)
         array = content[name]
-        times = _time(content, array, path)
-        others = [str(d) for d in array.dims if d != times.dims[0] and array.sizes[d] > 1]
-        if len(others) > 1:
-            raise BadInput(f"{name} has the dimensions {', '.join(map(str, array.dims))}", path, _FIX)
-        station = others[0] if others else next((str(d) for d in array.dims if d != times.dims[0]), None)
-        ends, minutes, lines = _intervals(content, times, options, path)
-        order = [d for d in array.dims if d not in (station, times.dims[0])] + [d for d in (station,) if d]
-        values = decoded(np.asarray(array.values), array.attrs)
-        axes = [array.dims.index(d) for d in (*order, times.dims[0])]
-        values = values.transpose(axes).reshape(-1, len(ends))
-        mm, said = _as_mm(values, minutes, name, array.attrs, path)
-        latitude, longitude = (_coordinate(content, station, kind, len(mm), path) for kind in ("latitude", "longitude"))
-        names = _names(content, station, len(mm), path)
+        series = time_series(content, array, path)
+        ends, minutes, lines = _intervals(content, series, options, path)
+        mm, said = _as_mm(series.values, minutes[series.of_time], name, array.attrs, path)
+        number, station = series.stations, series.station
+        latitude, longitude = (_coordinate(content, station, kind, number, path) for kind in ("latitude", "longitude"))
+        names = _names(content, station, number, path)
     if options.time_zone is not None:
         lines = [*lines, "its times are UTC, as CF has it: the time zone is not used"]
-    known = ~np.isnat(ends) & np.isfinite(minutes)
-    gauges = [
-        Gauge.of(who, float(lat), float(lon), ends[known], minutes[known], row[known])
-        for who, lat, lon, row in zip(names, latitude, longitude, mm, strict=True)
-    ]
+    known = (~np.isnat(ends) & np.isfinite(minutes))[series.of_time]
+    order = np.argsort(np.where(known, series.of_station, number), kind="stable")
+    stops = np.searchsorted(series.of_station[order[: known.sum()]], np.arange(number + 1))
+    gauges = []
+    for i, (who, lat, lon) in enumerate(zip(names, latitude, longitude, strict=True)):
+        own = order[stops[i] : stops[i + 1]]
+        at = series.of_time[own]
+        gauges.append(Gauge.of(who, float(lat), float(lon), ends[at], minutes[at], mm[own]))
     gauges.sort(key=lambda gauge: gauge.station)
     return GaugeData(tuple(gauges), tuple(f"{path.name}: {line}" for line in (*lines, *said)), (path,))
 
@@ -87,39 +85,42 @@ def _rain_variable(content: Any, path: Path) -> str:
     return found[0]
 
 
-def _time(content: Any, array: Any, path: Path) -> Any:
-    times = [v for v in time_variables(content, array.dims) if v.ndim == 1 and v.dims[0] in array.dims]
-    if not times:
-        raise BadInput(f"{array.name} has no time axis", path, _FIX)
-    return times[0]
-
-
-def _intervals(content: Any, times: Any, options: GaugeOptions, path: Path) -> tuple[Times, Real, list[str]]:
-    """Return the ends of the intervals, their lengths in minutes, and what was assumed."""
+def _intervals(content: Any, series: TimeSeries, options: GaugeOptions, path: Path) -> tuple[Times, Real, list[str]]:
+    """Return the ends of the intervals of all times, flattened, their lengths in minutes, and what was assumed."""
+    times = series.times
     bounds = str(times.attrs.get("bounds", ""))
     if bounds and bounds in content.variables:
         variable = content.variables[bounds]
+        corners = [d for d in variable.dims if d not in times.dims]
+        if len(corners) != 1 or set(variable.dims) != {*times.dims, *corners} or variable.sizes[corners[0]] != 2:
+            raise BadInput(f"time bounds of shape {variable.shape}", path, "write a start and an end for each time")
         given = {k: v for k, v in times.attrs.items() if k in ("units", "calendar")}
-        edges = times_of(variable.copy(deep=False)._replace(attrs={**given, **variable.attrs}), path)
-        if edges.ndim != 2 or edges.shape[1] != 2:
-            raise BadInput(f"time bounds of shape {edges.shape}", path, "write a start and an end for each time")
+        turned = variable.transpose(*times.dims, *corners).copy(deep=False)
+        edges = times_of(turned._replace(attrs={**given, **variable.attrs}), path).reshape(-1, 2)
         minutes = np.diff(edges, axis=1)[:, 0] / np.timedelta64(60, "s")
         _check_lengths(minutes, path)
         return edges[:, 1], minutes, []
-    at = times_of(times, path)
-    minutes, how = _step(at, options, path)
+    at = times_of(times, path).ravel()
+    minutes, how = _step(at, series.station_of_time, options, path)
     mark = "end" if options.mark == END else "begin"
     ends = at if options.mark == END else at + np.rint(60 * minutes).astype("timedelta64[s]")
-    return ends, minutes, [f"no time bounds: intervals of {minutes[0]:g} min, {how}, that {mark} at its times"]
+    lengths = " and ".join(f"{m:g}" for m in np.unique(minutes).tolist())
+    return ends, minutes, [f"no time bounds: intervals of {lengths} min, {how}, that {mark} at its times"]
 
 
-def _step(at: Times, options: GaugeOptions, path: Path) -> tuple[Real, str]:
+def _step(at: Times, station: Numbers, options: GaugeOptions, path: Path) -> tuple[Real, str]:
+    """Return the length of the intervals in minutes, (m,): the regular step of each station."""
     if options.minutes:
         return np.full(len(at), options.minutes), "by --gauge-minutes"
-    steps = np.unique(np.diff(at[~np.isnat(at)]) / np.timedelta64(60, "s"))
-    if len(steps) != 1 or not steps[0] > 0:
-        raise BadInput("no time bounds, and times without a regular step", path, "give --gauge-minutes, such as 60")
-    return np.full(len(at), float(steps[0])), "the step of its times"
+    out = np.zeros(len(at))
+    order = np.lexsort((at, station))
+    order = order[~np.isnat(at[order])]
+    for own in np.split(order, np.flatnonzero(np.diff(station[order])) + 1):
+        steps = np.unique(np.diff(at[own]) / np.timedelta64(60, "s"))
+        if len(steps) != 1 or not 0 < steps[0] <= MOST_MINUTES:
+            raise BadInput("no time bounds, and times without a regular step", path, "give --gauge-minutes, such as 60")
+        out[own] = steps[0]
+    return np.where(out > 0, out, out.max()), "the step of its times"
 
 
 def _check_lengths(minutes: Real, path: Path) -> None:
@@ -129,19 +130,34 @@ def _check_lengths(minutes: Real, path: Path) -> None:
 
 
 def _as_mm(values: Real, minutes: Real, name: str, attributes: Any, path: Path) -> tuple[Real, list[str]]:
+    """Return amounts in mm of values over intervals of some minutes, both (n,), and what was assumed."""
     units = " ".join(str(attributes.get("units", "")).lower().replace("**", "").replace("^", "").split())
-    if units in _MM:
-        return values * _MM[units], []
     found = _RATE.fullmatch(units)
-    if found and found[1].strip() in _MM:
+    is_rate = bool(found and found[1].strip() in _MM)
+    method, lines = _method(attributes), []
+    if method not in (("", MEAN, POINT) if is_rate else ("", SUM, MEAN, POINT)):
+        what = f"{name} is no amount: {'a rate in ' + units if is_rate else 'in ' + units}, time: {method}"
+        raise BadInput(what, path, "write the cell_methods time: sum of an amount, or time: mean of a rate")
+    if method == POINT or (method == MEAN and not is_rate):
+        taken = MEAN if is_rate else SUM
+        lines = [f"{name} has the cell_methods time: {method}: taken as the {taken} of its interval"]
+    if units in _MM:
+        return values * _MM[units], lines
+    if found and is_rate:
         factor = _MM[found[1].strip()] * _PER_HOUR[found[2]]
-        return values * factor * minutes / 60, []
+        return values * factor * minutes / 60, lines
     words = {name.lower(), str(attributes.get("standard_name", "")).lower()}
     if not units and words & _CANONICAL:
-        return values, [f"{name} has no units: taken as mm, the unit of this CF name"]
+        return values, [*lines, f"{name} has no units: taken as mm, the unit of this CF name"]
     raise BadInput(
         f"{name} has units {shown(units)}" if units else f"{name} has no units", path, "write mm, or a rate in mm/h"
     )
+
+
+def _method(attributes: Any) -> str:
+    """Return the method along time of CF `cell_methods`, in lower case; empty if it has none."""
+    found = _CELL_METHOD.search(str(attributes.get("cell_methods", "")).lower())
+    return found[1] if found else ""
 
 
 def _coordinate(content: Any, station: str | None, kind: str, number: int, path: Path) -> Real:
@@ -152,7 +168,7 @@ def _coordinate(content: Any, station: str | None, kind: str, number: int, path:
             if np.isfinite(values).all() and np.abs(values).max() <= limit:
                 return np.asarray(values, np.float64)
             raise BadInput(f"a {kind} that is none", path, "write degrees north and east for every station")
-    raise BadInput(f"no {kind} of the stations", path, _FIX)
+    raise BadInput(f"no {kind} of the stations", path, FIX)
 
 
 def _names(content: Any, station: str | None, number: int, path: Path) -> list[str]:

@@ -81,7 +81,7 @@ def virtual_gauges(
         rain: True means over pixels, (t, y, x) in mm/h; each holds from the frame before to its time.
         times: Regular times of the frames in UTC, (t,).
         pixels: Row and column of each gauge.
-        place: Where the grid lies; it needs a site.
+        place: Where the grid lies.
         minutes: Length of the gauges' intervals, a multiple of the frames' step.
         errors: Errors of the gauges.
         seed: Seed of the patterns within pixels, and of the gauges' cells.
@@ -102,20 +102,9 @@ def virtual_gauges(
     ends = times[per - 1 : whole : per]
     amounts, true = (values.reshape(-1, per, len(rows)).sum(1) for values in (caught, truth))
     offset = (cell + 0.5) / errors.cells - 0.5
-    latitude, longitude = _places(rows + offset[0], columns + offset[1], place)
+    latitude, longitude = place.places_of(rows + offset[0], columns + offset[1])
     gauges = [
         Gauge.of(f"V{i:03d}", float(latitude[i]), float(longitude[i]), ends, np.full(len(ends), minutes), amounts[:, i])
         for i in range(len(rows))
     ]
     return gauges, np.asarray(true.T, np.float64)
-
-
-def _places(rows: Real, columns: Real, place: GridPlace) -> tuple[Real, Real]:
-    """Return latitude and longitude of positions on a grid around a site: `GridPlace.pixels_of`, inverted by Newton."""
-    assert place.site is not None
-    latitude, longitude = np.full(len(rows), place.site[0]), np.full(len(rows), place.site[1])
-    for _ in range(20):
-        row, column = place.pixels_of(latitude, longitude)
-        latitude = latitude + (row - rows) * place.spacing_km / 111.195
-        longitude = longitude + (columns - column) * place.spacing_km / (111.195 * np.cos(np.deg2rad(latitude)))
-    return latitude, longitude

@@ -19,7 +19,7 @@ from polarcast.data.gauges.gauge import Real
 from polarcast.data.gauges.places import distances_km
 from polarcast.hpc.evaluation.gauges.pairs import MODES, PIXEL, Pairs
 from polarcast.hpc.evaluation.gauges.patches import Mask, Numbers
-from polarcast.hpc.evaluation.gauges.two_way import DRAWS, NONE, Crossed, crossed_interval
+from polarcast.hpc.evaluation.gauges.two_way import NONE, Crossed, crossed_interval
 from polarcast.hpc.scores.ratios import Array, logarithm, quotient
 from polarcast.hpc.scores.stats.bootstrap import LEVEL, Interval
 
@@ -72,7 +72,7 @@ def separate(
     estimators: Sequence[str],
     spacing_km: float,
     given: Correlation | None = None,
-    draws: int = DRAWS,
+    draws: int | None = None,
 ) -> dict[str, ReferenceError]:
     """Separate the error of each estimator at the pixel from that of the gauges.
 
@@ -84,7 +84,7 @@ def separate(
         estimators: Names; the mean over the seeds of the squared error counts.
         spacing_km: Side of a pixel.
         given: Correlation, if it is known; None to estimate it from the gauges.
-        draws: Number of resamples.
+        draws: Number of resamples; `two_way.DRAWS` by default.
     """
     groups = Crossed.of(pairs)
     fitted = _fitted(pairs, groups, spacing_km, given)
@@ -99,7 +99,9 @@ def separate(
     return out
 
 
-def _separated(gauge: Real, square: Real, groups: Crossed, fitted: _Fitted, rmse: float, draws: int) -> ReferenceError:
+def _separated(
+    gauge: Real, square: Real, groups: Crossed, fitted: _Fitted, rmse: float, draws: int | None
+) -> ReferenceError:
     """Separate the mean of squared errors by seed and pair, (k, p)."""
     of_gauge = math.sqrt(max(0.0, fitted.whole * float(gauge.var())))
     found = float(square.mean()) - of_gauge**2

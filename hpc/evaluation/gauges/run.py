@@ -1,5 +1,6 @@
 """Score runs, laws and the archive's own rain at gauges; write the results and the pairs they are from."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,7 @@ def evaluate_at_gauges(request: GaugeRequest, board: ProgressBoard) -> GaugeRepo
     archive = _archive(request.archive)
     data = read_gauges(request.gauges, request.reading)
     gauges, notes = check_quality(data.gauges), read_notes(archive)
+    _check_counted(gauges, request.gauges)
     quality = quality_table(gauges)
     said = list(data.notes)
     if request.minutes is not None:
@@ -104,6 +106,7 @@ def evaluate_at_gauges(request: GaugeRequest, board: ProgressBoard) -> GaugeRepo
         for number, (event, place) in enumerate(found.items(), start=1):
             events.append(event_rates(archive, event, place, notes[event], laws, request.zr))
             done(number)
+    _check_times(gauges, events, archive)
     seeds = {name: [name] for name in ([ARCHIVE] if laws.archive else []) + list(laws.relations)}
     seeds |= _add_runs(request, events, board)
     if not seeds:
@@ -122,6 +125,27 @@ def evaluate_at_gauges(request: GaugeRequest, board: ProgressBoard) -> GaugeRepo
     )
     write_report(report)
     return report
+
+
+def _check_counted(gauges: Sequence[Gauge], paths: Sequence[Path]) -> None:
+    """Raise BadInput if no amount of any gauge counts."""
+    if any(gauge.counts.any() for gauge in gauges):
+        return
+    flags = Counter(flag for gauge in gauges for flag in gauge.flags.tolist())
+    reasons = ", ".join(f"{number} {flag}" for flag, number in flags.most_common()) or "there is none"
+    where = ", ".join(map(str, paths))
+    raise BadInput(f"no amount of the gauges counts: {reasons}", where, "look at the units, and at codes for missing")
+
+
+def _check_times(gauges: Sequence[Gauge], events: Sequence[EventRates], archive: Archive) -> None:
+    """Raise BadInput if all gauges are before the first frame or after the last."""
+    used = [gauge.chosen(gauge.counts) for gauge in gauges if gauge.counts.any()]
+    first, last = min(e.times.min() for e in events), max(e.times.max() for e in events)
+    if any(((gauge.ends >= first) & (gauge.starts < last)).any() for gauge in used):
+        return
+    begin, end = min(gauge.starts.min() for gauge in used), max(gauge.ends.max() for gauge in used)
+    what = f"gauges of {begin} to {end} and frames of {first} to {last} have no time in common"
+    raise BadInput(what, archive.root, "give gauges of the same time: look at --gauge-time-zone and the times")
 
 
 def _map(events: Sequence[EventRates], found: dict[int, tuple[Patch, GridPlace]]) -> RadarMap:

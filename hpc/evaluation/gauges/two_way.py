@@ -60,7 +60,7 @@ class CrossedInterval:
 
 
 def crossed_interval(
-    arms: Sequence[Array], statistic: Statistic, groups: Crossed, draws: int = DRAWS
+    arms: Sequence[Array], statistic: Statistic, groups: Crossed, draws: int | None = None
 ) -> CrossedInterval:
     """Return the interval of a statistic of sums over pairs.
 
@@ -68,8 +68,9 @@ def crossed_interval(
         arms: Terms of each arm by seed and pair, (k, p, s).
         statistic: Function of the sums of all arms, concatenated along the last axis, (…, Σs).
         groups: Groups of the pairs.
-        draws: Number of resamples over each kind of group.
+        draws: Number of resamples over each kind of group; `DRAWS` by default.
     """
+    draws = DRAWS if draws is None else draws
     by_day, by_station, by_cell = (
         interval([grouped(arm, index) for arm in arms], statistic, draws=draws)
         for index in (groups.day, groups.station, groups.cell)

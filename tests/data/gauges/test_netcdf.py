@@ -104,7 +104,7 @@ def test_unusable_files(changed: dict[str, str], message: str, tmp_path: Path) -
         read_gauges([write(tmp_path / "g.nc", **changed)])  # type: ignore[arg-type]
 
 
-def test_places_ragged_arrays_and_damage(tmp_path: Path) -> None:
+def test_places_that_are_none_and_damage(tmp_path: Path) -> None:
     path = write(tmp_path / "g.nc")
     with netCDF4.Dataset(path, "a") as content:
         content["lat"][0] = 95.0
@@ -112,7 +112,7 @@ def test_places_ragged_arrays_and_damage(tmp_path: Path) -> None:
         read_gauges([path])
     with netCDF4.Dataset(path, "a") as content:
         content["rainfall_amount"].sample_dimension = "obs"
-    with pytest.raises(BadInput, match="ragged arrays are not supported"):
+    with pytest.raises(BadInput, match="rainfall_amount has 2 dimensions, not one"):
         read_gauges([path])
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(BadInput, match="can't be read as a file of gauges"):

@@ -1,5 +1,7 @@
 """Pixels of gauges against pyproj and the geometry that made the pixels."""
 
+from typing import Any
+
 import numpy as np
 import pyproj
 import pytest
@@ -73,6 +75,26 @@ def test_tiles_of_a_projected_grid(longitude_0: float) -> None:
     lon, lat = proj(east, north, inverse=True)
     found = place.pixels_of(np.array(lat), np.array(lon))
     np.testing.assert_allclose(found, [wanted_row, wanted_column], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"site": {"latitude": 57.7, "longitude": 179.9}},
+        {"extent": [55.0, 10.0, 60.0, 20.0], "tile": {"south_km": 40.0, "east_km": -100.0}},
+        {"extent": [-60.0, 170.0, -50.0, 190.0], "tile": {"south_km": 40.0, "east_km": 10.0}},
+        {"geolocation": {"pixels": [0, 16, 31], "latitude": [[v, v - 0.01, v - 0.03] for v in (58.0, 57.85, 57.7)],
+                         "longitude": [[179.8 + v, 179.95 + v / 9, -179.9 + v] for v in (0.0, 0.01, 0.03)]}},
+    ],
+)  # fmt: skip
+def test_places_of_pixels_are_the_inverse(note: dict[str, Any]) -> None:
+    place = place_of_event(note, (32, 32), 1.0, "here")
+    rows, columns = np.mgrid[:32:5, :32:3].astype(np.float64)
+    latitude, longitude = place.places_of(rows, columns)
+    assert latitude.shape == rows.shape
+    assert (np.abs(longitude) <= 180).all()
+    found = place.pixels_of(latitude.ravel(), longitude.ravel())
+    np.testing.assert_allclose(found, [rows.ravel(), columns.ravel()], atol=1e-6)
 
 
 def test_distances() -> None:

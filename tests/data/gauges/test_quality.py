@@ -1,5 +1,7 @@
 """Quality control: each rule finds what it is for, and leaves rain alone."""
 
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -78,6 +80,24 @@ def test_too_few_neighbors_are_no_evidence(rain: Real) -> None:
     few[:, 48:60] = 0
     few[2, 50] = 30.0
     assert (flags(few) == "").all()
+
+
+def test_an_old_record_among_new_ones_costs_no_memory(rain: Real) -> None:
+    """Sums of hours are made for the hours that have rain, not for all of a century between them."""
+    rain[:, 48:60] = 0
+    rain[4, 50] = 30.0
+    gauges = network(rain)
+    old = Gauge.of(
+        "G0", gauges[0].latitude, 12.0, np.array(["1905-01-01T00:05"], "M8[s]"), np.array([5.0]), np.zeros(1)
+    )
+    ends, minutes, mm = (np.concatenate([getattr(g, n) for g in (old, gauges[0])]) for n in ("ends", "minutes", "mm"))
+    gauges[0] = Gauge.of("G0", old.latitude, 12.0, ends, minutes, mm)
+    tracemalloc.start()
+    found = check_quality(gauges)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
+    assert [int((gauge.flags == SPIKE).sum()) for gauge in found] == [0, 0, 0, 0, 12]
 
 
 def test_the_table_counts(rain: Real) -> None:

@@ -118,6 +118,53 @@ def test_a_counter_is_differenced_and_its_resets_are_missing(tmp_path: Path) -> 
     np.testing.assert_array_equal(same.gauges[0].mm, gauge.mm)
 
 
+def test_of_amounts_in_several_units_one_is_taken_and_told(tmp_path: Path) -> None:
+    row = "G,57.7,12.1,2020-06-01T12:00Z,1.5,0.1,60"
+    found = read_gauges(table(tmp_path, "station,lat,lon,time,inches,mm,minutes", row))
+    assert found.gauges[0].mm.tolist() == [0.1]
+    assert found.notes == ("gauges.csv: of the columns mm and inches, mm is taken",)
+
+
+def test_numbers_beside_names_and_days_beside_dates(tmp_path: Path) -> None:
+    lines = [f"{i},S{i},{57 + i},12,2020-06-0{i},{i},12:00Z,{i},60" for i in (1, 2)]
+    found = read_gauges(table(tmp_path, "id,station,lat,lon,date,day,time,mm,minutes", *lines))
+    assert [gauge.station for gauge in found.gauges] == ["S1", "S2"]
+    assert [str(gauge.ends[0]) for gauge in found.gauges] == ["2020-06-01T12:00:00", "2020-06-02T12:00:00"]
+
+
+def test_dates_without_a_time_of_day_are_told(tmp_path: Path) -> None:
+    """Rain of a day may be dated by its start or its end; both can be said, and what was taken is told."""
+    paths = table(tmp_path, "station,lat,lon,date,mm,minutes", "G,57.7,12.1,2020-06-02,9,1440")
+    for mark, end in (("end", "2020-06-02T00:00:00"), ("start", "2020-06-03T00:00:00")):
+        found = read_gauges(paths, GaugeOptions(time_zone="UTC", mark=mark))
+        assert str(found.gauges[0].ends[0]) == end
+        assert found.notes == ("gauges.csv: dates without a time of day: taken as 00:00",)
+
+
+TEXT = f"{HEADER}\nGöteborg,57.7,12.1,2020-06-01T12:00Z,1.5,60\nGöteborg,57.7,12.1,2020-06-01T15:00+02:00,2,60\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [TEXT.encode("utf-8-sig"), TEXT.replace(",", "\t").encode("utf-16"), TEXT.replace("\n", "\r\n").encode(),
+     TEXT.replace("\n", "\r").encode(), TEXT.replace(HEADER, f"{HEADER},").replace("60\n", "60,\n").encode(),
+     TEXT.replace("1.5", " +1.5\xa0").encode(), TEXT.replace(HEADER, ' Station , "LAT",lon, Time,MM,Minutes').encode()],
+)  # fmt: skip
+def test_marks_line_ends_and_encodings_of_spreadsheets(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "gauges.csv").write_bytes(content)
+    [gauge] = read_gauges([tmp_path / "gauges.csv"]).gauges
+    assert gauge.station == "Göteborg"
+    assert gauge.ends.astype(str).tolist() == ["2020-06-01T12:00:00", "2020-06-01T13:00:00"]
+    assert gauge.mm.tolist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize("content", [TEXT.encode("latin-1"), TEXT.encode("utf-16")[:-1], b"\x1f\x8b\x08\x00" * 9])
+def test_other_encodings_are_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "gauges.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=r"can't be read as a table .*in UTF-8"):
+        read_gauges([tmp_path / "gauges.csv"])
+
+
 HOURLY_EVERY_20 = [f"G,57.7,12.1,2020-06-01T{12 + m // 60}:{m % 60:02d}Z,{m},60" for m in range(0, 200, 20)]
 
 
@@ -148,6 +195,24 @@ def test_overlapping_intervals_are_refused_or_thinned(tmp_path: Path) -> None:
         ((HEADER, "G,91,12.1,2020-06-01T12:00Z,1,60"), r"line 2: 91, 12.1 is no place"),
         ((HEADER, "G,0,0,2020-06-01T12:00Z,1,60"), r"line 2: 0, 0 is no place"),
         ((HEADER, "G,57.7,12.1,2020-06-01T12:00Z,1,0"), r"line 2: an interval of 0 minutes"),
+        ((HEADER, "G,57.7,12.1,2020-06-01T12:00Z,1,0.01"), r"line 2: an interval of 0.01 minutes .*at least a second"),
+        ((HEADER, "G,57.7,12.1,2020-06-01T12:00Z,1e400,60"), r"line 2: the amount is '1e400'"),
+        ((HEADER, "G,57.7,12.1,2020-06-01T12:00Z,inf,60"), r"line 2: the amount is 'inf'"),
+        ((HEADER, "G,57.7,12.1,0001-01-01T12:00Z,1,60"), r"line 2: the time .* is before 1900 or after 2100"),
+        ((HEADER, "G,57.7,12.1,2020-06-01T12:00+99:99,1,60"), r"line 2: the time .* has an offset that is none"),
+        ((HEADER, "G,57.7,12.1,2020-06-01T12:00+02:75,1,60"), r"line 2: the time .* has an offset that is none"),
+        ((HEADER, "G,57.7,12.1,2020-02-30T12:00Z,1,60"), r"line 2: the time .* can't be read"),
+        ((HEADER, f"{'G' * 101},57.7,12.1,2020-06-01T12:00Z,1,60"), r"line 2: the station is 'GGG"),
+        ((HEADER, "G,6400000,320000,2020-06-01T12:00Z,1,60"), r"line 2: 6.4e\+06, 320000 is no place"),
+        ((HEADER.replace(",", ";"), "G;57,7;12,1;2020-06-01T12:00Z;1.234,5;60"), r"'1.234,5' — write a number"),
+        ((HEADER, "G,57.7,12.1,2020-06-01T12:00Z,1,60", "Total: 1 row"), r"line 3: 1 cells"),
+        (("G,57.7,12.1,2020-06-01T12:00Z,1,60",), r"no column station in the header 'G 57.7 12.1"),
+        ((HEADER.replace(",", "|"),), r"no column station in the header 'station\|lat"),
+        (("<!DOCTYPE html><html>",), r"no column station in the header '<!DOCTYPE"),
+        (("station,lat,lon,time,rain,precip,minutes",), r"several columns of mm: 'rain' and 'precip' — leave one"),
+        (("station,lat,lon,time,mm,MM,minutes",), r"several columns of mm: 'mm' and 'MM'"),
+        (("station,lat,lon,datetime,time_utc,mm,minutes",), r"several columns of time: 'datetime' and 'time_utc'"),
+        (("station,lat,Latitude,lon,time,mm,minutes",), r"several columns of lat: 'lat' and 'Latitude'"),
         ((HEADER, "G,57.7,12.1,2020-06-01T12:00Z,1,60", "G,57.9,12.1,2020-06-01T13:00Z,1,60"),
          r"line 3: station 'G' is at another place"),
         ((HEADER, "G,57.7,12.1,2020-06-01T12:00Z,1,60", "G,57.7,12.1,2020-06-01T12:00Z,2,60"),

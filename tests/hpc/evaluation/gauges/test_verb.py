@@ -24,7 +24,7 @@ from polarcast.hpc.utils.progress import ProgressBoard
 from tests.support.finished_run import BASELINE, CONTEXT, finished
 from tests.support.gauge_archive import frame_times, gauge_at, moving_rain, write_gauge_archive, write_table
 
-DAYS, FRAMES, SIZE = 6, 20, 32
+DAYS, FRAMES, SIZE = 4, 20, 32
 PLACES = [(6, 7), (25, 9), (14, 20), (20, 27), (9, 16), (28, 28), (17, 5), (3, 24)]
 Command = Callable[..., tuple[int, str, str]]
 
@@ -37,6 +37,12 @@ models:
 tables:
   main: {title: Main, metrics: [rmse]}
 """
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resample 100 times: what intervals cover is tested with the scores."""
+    monkeypatch.setattr("polarcast.hpc.evaluation.gauges.two_way.DRAWS", 100)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,7 @@ def test_a_low_bias_is_found_beside_laws_that_are_right(
     picture = tmp_path / "gauges.png"
     code, out, err = polarcast_here("evaluate", "--archive", root, "--gauges", table, "--picture", picture)
     assert code == 0, err
-    assert "192 intervals of 30 min, 8 gauges, 6 days" in out
+    assert "128 intervals of 30 min, 8 gauges, 4 days" in out
     assert "95% intervals over days and stations" in out
     assert "Z–R against archive" in out
     assert picture.read_bytes()[:4] == b"\x89PNG"
@@ -85,7 +91,7 @@ def test_a_low_bias_is_found_beside_laws_that_are_right(
     assert bias["R(KDP)"]["value"] == pytest.approx(1.0, abs=1e-3)
     assert record["estimators"]["R(KDP)"].startswith("R = 29.7 KDP^0.85")
     assert record["estimators"]["archive"] == "known rain of a test"
-    assert [row["used"] for row in record["gauges"]] == [24] * 8
+    assert [row["used"] for row in record["gauges"]] == [16] * 8
     assert [c["class"] for c in result["by_range"]] == ["0–30 km"]
     [change] = [c for c in result["compared"] if (c["first"], c["second"]) == ("archive", "Z–R")]
     assert change["scores"]["rmse"]["value"] == pytest.approx(-1, abs=0.01)
@@ -161,7 +167,7 @@ def test_a_run_is_scored_beside_the_laws(root: Path, table: Path, polarcast_here
     assert record["folder"] == str(run.path / "on" / "storms" / "gauges")
     [result] = record["results"]
     assert list(result["scores"])[-1] == "law"
-    assert result["pairs"] == 192
+    assert result["pairs"] == 128
     said = result["scores"]["law"]["pixel"]
     assert 0.3 < said["bias"]["value"] < 3
     # Its estimates follow the truth, on every frame: a mistake in time or place would show.
@@ -178,7 +184,7 @@ def test_a_run_that_reads_earlier_frames_has_an_estimate_of_every_frame(
     code, out, err = polarcast_here("evaluate", run.path, "--archive", root, "--gauges", table, "--json")
     assert code == 0, err
     [result] = json.loads(out)["results"]
-    assert result["pairs"] == 192
+    assert result["pairs"] == 128
     assert result["left_out"] == {}
 
 
@@ -225,15 +231,29 @@ def test_a_suite_is_scored_by_model_and_arm(root: Path, table: Path, polarcast_h
         (("--archive", "ROOT", "--gauges", "TABLE", "--accumulate", "0"), "--accumulate: 0 is not a positive number"),
         (("--archive", "ROOT", "--gauges", "TABLE", "--gauge-time-zone", "Mars"), "unknown time zone 'Mars'"),
         (("--archive", "ROOT", "--gauges", "TABLE", "--gauge-time", "noon"), "--gauge-time: unknown value 'noon'"),
-        (("--archive", "ROOT", "--gauges", "LATER"), "0 intervals of gauges have all their frames; 5 are needed"),
+        (("--archive", "ROOT", "--gauges", "LATER"), "have no time in common — give gauges of the same time"),
+        (("--archive", "ROOT", "--gauges", "FEW"), "4 intervals of gauges have all their frames; 5 are needed"),
+        (
+            ("--archive", "ROOT", "--gauges", "NEGATIVE"),
+            "no amount of the gauges counts: 128 range — look at the units",
+        ),
+        (("--archive", "ROOT", "--gauges", "MISSING"), "no amount of the gauges counts: 128 missing"),
     ],
 )
 def test_calls_that_cannot_work(
     words: tuple[str, ...], message: str, root: Path, table: Path, polarcast_here: Command, tmp_path: Path
 ) -> None:
-    later = tmp_path / "later.csv"
-    later.write_text(table.read_text(encoding="utf-8").replace("2020-06", "2021-06"), encoding="utf-8")
-    known = {"ROOT": root, "TABLE": table, "LATER": later}
+    header, *lines = table.read_text(encoding="utf-8").splitlines()
+    tables = {
+        "LATER": [line.replace("2020-06", "2021-06") for line in lines],
+        "FEW": lines[:4],
+        "NEGATIVE": [",".join([*line.split(",")[:4], "-1.5,30"]) for line in lines],
+        "MISSING": [",".join([*line.split(",")[:4], "-999,30"]) for line in lines],
+    }
+    known = {"ROOT": root, "TABLE": table}
+    for name in tables.keys() & set(words):
+        known[name] = tmp_path / f"{name}.csv"
+        known[name].write_text("\n".join([header, *tables[name]]), encoding="utf-8")
     code, out, err = polarcast_here("evaluate", *(known.get(word, word) for word in words))
     assert code == 2, out
     assert message in err
