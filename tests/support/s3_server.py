@@ -12,6 +12,8 @@ from typing import Any
 
 REGION = "us-east-1"
 _PIECE = 2**16
+_keys: dict[str, set[str]] = {}
+"""Objects of each bucket. Servers of one process share them, as moto keeps them by process."""
 
 
 @dataclass
@@ -103,7 +105,7 @@ def _refusal(status: str, start_response: Callable[..., Any]) -> list[bytes]:
 
 
 class S3Server:
-    """Running server.
+    """Running server; its objects are put and deleted by these methods alone.
 
     Attributes:
         url: Its endpoint.
@@ -122,14 +124,15 @@ class S3Server:
 
     def make_bucket(self, bucket: str) -> None:
         """Make an empty bucket; empty it if it is there."""
-        if bucket not in [one["Name"] for one in self._client.list_buckets()["Buckets"]]:
+        if bucket not in _keys:
             self._client.create_bucket(Bucket=bucket)
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for one in page.get("Contents", []):
-                self._client.delete_object(Bucket=bucket, Key=one["Key"])
+            _keys[bucket] = set()
+        for key in list(_keys[bucket]):
+            self.delete(bucket, key)
 
     def put(self, bucket: str, key: str, content: bytes) -> str:
         """Put an object in one part; return its ETag, the MD5 of the content."""
+        _keys[bucket].add(key)
         answer = self._client.put_object(Bucket=bucket, Key=key, Body=content, ACL="public-read")
         etag = str(answer["ETag"]).strip('"')
         assert etag == md5(content).hexdigest()
@@ -138,6 +141,7 @@ class S3Server:
     def put_in_parts(self, bucket: str, key: str, parts: list[bytes]) -> str:
         """Put an object in parts, each of at least 5 MiB but the last; return its ETag."""
         where = {"Bucket": bucket, "Key": key}
+        _keys[bucket].add(key)
         upload = self._client.create_multipart_upload(**where, ACL="public-read")["UploadId"]
         tags = []
         for number, part in enumerate(parts, 1):
@@ -149,6 +153,7 @@ class S3Server:
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object."""
         self._client.delete_object(Bucket=bucket, Key=key)
+        _keys[bucket].discard(key)
 
 
 @contextmanager
