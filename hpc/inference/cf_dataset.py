@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.data.gauges.places import GridPlace
 from polarcast.hpc.inference.grid import Field, Ground
 from polarcast.hpc.inference.netcdf import FILL, Array, Attribute, Dataset, Variable
 
@@ -29,6 +30,7 @@ class Forecasts:
         times: UTC times of frame 0, 1, …; empty if unknown.
         site: Latitude and longitude in degrees of the pixel (size // 2, size // 2); None if unknown.
         warnings: Warnings about input and forecast, one line each.
+        place: Where a grid without a site lies; None if unknown.
     """
 
     rain_rate: Field
@@ -43,6 +45,7 @@ class Forecasts:
     times: tuple[str, ...] = ()
     site: tuple[float, float] | None = None
     warnings: tuple[str, ...] = ()
+    place: GridPlace | None = None
 
     def seconds(self) -> Array:
         """Return the time of each frame since the first frame of the event in seconds, (t,)."""
@@ -55,7 +58,7 @@ class Forecasts:
     def ground(self) -> Ground:
         """Grid of the forecast."""
         rows, columns = self.rain_rate.shape[-2:]
-        return Ground((rows, columns), self.spacing_km, self.site)
+        return Ground((rows, columns), self.spacing_km, self.site, self.place)
 
     def mean(self) -> Field:
         """Return the ensemble mean (t, y, x) in mm/h."""

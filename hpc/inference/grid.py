@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from polarcast.data.gauges.places import EARTH_RADIUS_KM, GridPlace, from_azimuthal_equidistant
 from polarcast.hpc.inference.netcdf import Array, Attribute, Variable
 
-EARTH_RADIUS_M = 6370997.0
-"""Radius of the sphere that Py-ART uses for radar grids."""
 _ANCHOR = "centre pixel of the grid"
 
 Field = npt.NDArray[np.float32]
@@ -22,11 +21,13 @@ class Ground:
         shape: Number of rows and columns.
         spacing_km: Pixel spacing.
         site: Latitude and longitude in degrees of the pixel (size // 2, size // 2); None if unknown.
+        place: Where a grid lies that has no site, such as a tile of a product of several radars; None if unknown.
     """
 
     shape: tuple[int, int]
     spacing_km: float
     site: tuple[float, float] | None = None
+    place: GridPlace | None = None
 
     def axes_km(self) -> tuple[Array, Array]:
         """Return the distances (y,) north and (x,) east of the center pixel in km; row 0 is the northernmost."""
@@ -35,7 +36,7 @@ class Ground:
         return y, self.spacing_km * (np.arange(columns, dtype=np.float64) - columns // 2)
 
     def variables(self) -> dict[str, Variable]:
-        """Return the axes, and latitude and longitude if the site is known."""
+        """Return the axes, and latitude and longitude if the site or the place is known."""
         y, x = self.axes_km()
         return {
             "y": Variable(("y",), y, {
@@ -49,47 +50,46 @@ class Ground:
 
     def attributes(self, *coordinates: str) -> dict[str, Attribute]:
         """Return the coordinate attributes of a field on this grid, with the given coordinates first."""
-        if not self.site:
+        if not (self.site or self.place):
             return {"coordinates": " ".join(coordinates)}
-        return {"coordinates": " ".join([*coordinates, "latitude", "longitude"]), "grid_mapping": "projection"}
+        mapping: dict[str, Attribute] = {"grid_mapping": "projection"} if self.site else {}
+        return {"coordinates": " ".join([*coordinates, "latitude", "longitude"]), **mapping}
 
     def _geography(self) -> dict[str, Variable]:
-        if not self.site:
+        """Return latitudes and longitudes: of a site with its projection, of tiles of other products without."""
+        if self.site:
+            return {"projection": self._projection(self.site), **_places(*geographic(*self.axes_km(), self.site))}
+        if self.place is None:
             return {}
-        latitude, longitude = self.site
+        rows, columns = np.indices(self.shape, np.float64)
+        return _places(*(values.astype(np.float32) for values in self.place.places_of(rows, columns)))
+
+    def _projection(self, site: tuple[float, float]) -> Variable:
+        latitude, longitude = site
         mapping: dict[str, Attribute] = {
             "grid_mapping_name": "azimuthal_equidistant", "latitude_of_projection_origin": latitude,
             "longitude_of_projection_origin": longitude, "false_easting": 0.0, "false_northing": 0.0,
-            "earth_radius": EARTH_RADIUS_M,
+            "earth_radius": 1000 * EARTH_RADIUS_KM,
         }  # fmt: skip
-        north, east = geographic(*self.axes_km(), self.site)
-        return {
-            "projection": Variable((), np.zeros((), np.int32), mapping),
-            "latitude": Variable(("y", "x"), north, {
-                "standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}),
-            "longitude": Variable(("y", "x"), east, {
-                "standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}),
-        }  # fmt: skip
+        return Variable((), np.zeros((), np.int32), mapping)
+
+
+def _places(north: Field, east: Field) -> dict[str, Variable]:
+    """Return auxiliary coordinates of the pixels, (y, x) in degrees (CF 1.8, section 5.2)."""
+    return {
+        name: Variable(("y", "x"), values, {"standard_name": name, "long_name": name, "units": f"degrees_{direction}"})
+        for name, values, direction in (("latitude", north, "north"), ("longitude", east, "east"))
+    }
 
 
 def geographic(y_km: Array, x_km: Array, site: tuple[float, float]) -> tuple[Field, Field]:
     """Return latitude and longitude in degrees, each (y, x), of an azimuthal equidistant grid around a site.
-
-    Source: Snyder (1987), eq. 20-14 and 20-15.
 
     Args:
         y_km: Distances north of the site, (y,).
         x_km: Distances east of the site, (x,).
         site: Latitude and longitude of the site in degrees.
     """
-    y, x = np.meshgrid(1000 * y_km, 1000 * x_km, indexing="ij")
-    distance = np.hypot(x, y)
-    angle, origin = distance / EARTH_RADIUS_M, np.deg2rad(site[0])
-    with np.errstate(invalid="ignore"):
-        north = np.where(distance > 0, y * np.sin(angle) * np.cos(origin) / distance, 0)
-    latitude = np.arcsin(np.cos(angle) * np.sin(origin) + north)
-    turned = np.arctan2(
-        x * np.sin(angle), distance * np.cos(origin) * np.cos(angle) - y * np.sin(origin) * np.sin(angle)
-    )
-    longitude = (site[1] + np.rad2deg(turned) + 180) % 360 - 180
-    return np.rad2deg(latitude).astype(np.float32), longitude.astype(np.float32)
+    north, east = np.meshgrid(y_km, x_km, indexing="ij")
+    latitude, longitude = from_azimuthal_equidistant(east, north, site)
+    return latitude.astype(np.float32), longitude.astype(np.float32)

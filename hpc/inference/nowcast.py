@@ -15,7 +15,14 @@ from polarcast.hpc.inference.cf_dataset import NO_DATE, member_axis
 from polarcast.hpc.inference.grid import Field, Ground
 from polarcast.hpc.inference.inputs import Input, OnProgress
 from polarcast.hpc.inference.netcdf import FILL, Attribute, Dataset, Variable, check_size
-from polarcast.hpc.inference.qpe import coverage_warnings, ensemble_of, forecast_warnings, site_of, site_warnings
+from polarcast.hpc.inference.qpe import (
+    coverage_warnings,
+    ensemble_of,
+    forecast_warnings,
+    place_of,
+    site_of,
+    site_warnings,
+)
 from polarcast.hpc.inference.warnings import FieldStatistics, describe_frames, input_warnings
 from polarcast.models.forecaster import Forecaster
 
@@ -100,7 +107,7 @@ def nowcast_event(
         issued=last,
         known=_known(config, source, range(last, last + config.lead_frames + 1)),
         heights_km=tuple(config.data.heights_km),
-        ground=Ground((rows, columns), source.manifest.spacing_km, site_of(source)),
+        ground=Ground((rows, columns), source.manifest.spacing_km, site_of(source), place_of(source)),
         step_minutes=source.manifest.time_step_minutes,
         time=times[last] if last < len(times) else None,
         warnings=(*site_warnings(source), *coverage_warnings(source), *from_input, *forecast_warnings(zh, members)),

@@ -9,6 +9,7 @@ import torch
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import BadInput
+from polarcast.data.gauges.places import GridPlace, place_of_event
 from polarcast.data.loading.prefetch import prefetch
 from polarcast.data.loading.reader import Reader
 from polarcast.hpc.config.schema import RunConfig
@@ -138,6 +139,7 @@ def _joined(parts: Sequence[_Part], reader: Reader, windows: Numbers, members: i
         step_minutes=source.manifest.time_step_minutes,
         times=tuple(source.note.get("times", ())),
         site=site_of(source),
+        place=place_of(source),
         warnings=(
             *site_warnings(source),
             *coverage_warnings(source),
@@ -174,6 +176,17 @@ def site_of(source: Input) -> tuple[float, float] | None:
         return None
     is_place = abs(place[0]) <= _MOST_NORTH and abs(place[1]) <= _MOST_EAST and place != (0, 0)
     return place if is_place else None
+
+
+def place_of(source: Input) -> GridPlace | None:
+    """Return where the grid of an event without a site lies: a tile of a product; None if the note does not tell it."""
+    if site_of(source):
+        return None
+    rows, columns = source.manifest.shape
+    try:
+        return place_of_event(source.note, (rows, columns), source.manifest.spacing_km, source.name)
+    except BadInput:
+        return None
 
 
 def site_warnings(source: Input) -> list[str]:

@@ -222,11 +222,20 @@ def declared_spacing(content: Any) -> tuple[float, float] | None:
     return None
 
 
-def first_coordinates(content: Any, dims: Dims, path: Path) -> tuple[float, float] | None:
-    """Return the coordinates in km of the first row and column as stored; None unless both axes are lengths."""
+def lines_km(content: Any, dims: Dims, path: Path) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Return first coordinate and step in km of rows and columns as stored; None unless both axes are even lengths."""
     axes = [_own_axis(content, dim, path) if content.sizes[dim] > 1 else None for dim in (dims.y, dims.x)]
-    found = [float(axis.values[0]) for axis in axes if axis is not None and not axis.in_degrees]
+    found = [axis.line for axis in axes if axis is not None and not axis.in_degrees and axis.is_even]
     return (found[0], found[1]) if len(found) == len(axes) else None
+
+
+def degrees_of(content: Any, dims: Dims, path: Path) -> tuple[Real, Real] | None:
+    """Return latitudes of the rows and longitudes of the columns as stored; None unless the axes are these."""
+    latitude = _axis(content, dims.y, dims.x, "latitude", path)
+    longitude = _axis(content, dims.x, dims.y, "longitude", path)
+    if latitude is None or longitude is None or not (latitude.in_degrees and longitude.in_degrees):
+        return None
+    return None if latitude.is_rotated or longitude.is_rotated else (latitude.values, longitude.values)
 
 
 def place_of(content: Any, name: str, kind: str) -> bool:

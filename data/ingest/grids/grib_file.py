@@ -16,7 +16,7 @@ from polarcast.data.ingest.grids.frames import Layers
 from polarcast.data.ingest.grids.geometry import Geometry
 from polarcast.data.ingest.grids.ground import ground_of, on_the_ground
 from polarcast.data.ingest.grids.part import Channel, Part
-from polarcast.data.ingest.grids.positions import StoredPositions
+from polarcast.data.ingest.grids.positions import StoredPositions, running_south_and_east
 from polarcast.data.ingest.grids.settings import SOUTH_FIRST, GridSettings
 from polarcast.data.ingest.grids.times import plausible
 from polarcast.data.ingest.grids.values import decoding_of
@@ -85,8 +85,10 @@ def open_grib(path: Path, settings: GridSettings) -> Part:
         raise BadInput(f"{len(kinds)} fields or grids", path, "give files of one field on one grid")
     with _message(codes, path, offsets[0]) as message:
         geometry, from_east, note = _geometry(codes, message, settings, path)
+        is_told = geometry.corner is not None and not geometry.is_rotated
+        places = None if is_told else _places(codes, message, geometry, from_east)
+        placed = None if places is None else running_south_and_east(places)
         if not settings.spacing_km and geometry.corner is None:
-            places = _places(codes, message, geometry, from_east)
             ground = None if places is None else ground_of(places, geometry.shape)
             geometry, note = on_the_ground(geometry, note, ground, path)
         units, attributes, name = _field(codes, message)
@@ -94,7 +96,8 @@ def open_grib(path: Path, settings: GridSettings) -> Part:
     decoding, units = decoding_of("", units, attributes, settings, path, named_rain=True, no_echo=no_echo)
     frames = GribFrames(path, tuple(offsets), geometry.shape, from_east)
     found = {"layout": "GRIB", "variable": name, **note, "units": units}
-    return Part(path, _as_times(times), geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), frames, found)
+    return Part(path, _as_times(times), geometry, None, (Channel(decoding.variable, (0,)),), (decoding,), frames, found,
+                positions=placed)  # fmt: skip
 
 
 def _places(codes: Any, message: Any, geometry: Geometry, from_east: bool) -> StoredPositions | None:

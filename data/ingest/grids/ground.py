@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from polarcast.data.errors import BadInput
-from polarcast.data.ingest.grids.axes import Axes, Dims, first_coordinates, positions
+from polarcast.data.ingest.grids.axes import Axes, Dims, lines_km, positions
 from polarcast.data.ingest.grids.geometry import Geometry, LocalSpacing, Real
-from polarcast.data.ingest.grids.positions import Positions, ProjectedPositions, StoredPositions
+from polarcast.data.ingest.grids.positions import Positions, ProjectedPositions, StoredPositions, stored_positions
 
 AS_ON_THE_MAP = 0.01
 """Largest relative difference of map and ground distance that leaves a grid as it is."""
@@ -162,16 +162,33 @@ def _plain(attributes: Any) -> dict[str, Any]:
     return {key: value.tolist() if hasattr(value, "tolist") else value for key, value in attributes.items()}
 
 
-def _mapped(content: Any, array: Any, dims: Dims, axes: Axes, path: Path) -> Positions | None:
-    first = first_coordinates(content, dims, path)
-    projection = projection_of(content, array) if first is not None else ""
-    if first is None or not projection:
+def places_of_pixels(content: Any, array: Any, dims: Dims, axes: Axes, path: Path) -> Positions | None:
+    """Return the places of a variable's pixels: latitudes and longitudes of the file, else by its grid mapping.
+
+    Returns:
+        None if they are not known, or on a grid in degrees, whose corner and spacing say the same. Also None if they
+        run against the rows and columns that were chosen for the fields.
+    """
+    stored = stored_positions(content, dims, axes.geometry, axes.from_east, path)
+    if stored is not None or axes.geometry.corner is not None or positions(content, dims, path) is not None:
+        return stored
+    found = _mapped(content, array, dims, axes, path)
+    return found if found is not None and min(found.spacing) > 0 else None
+
+
+def _mapped(content: Any, array: Any, dims: Dims, axes: Axes, path: Path) -> ProjectedPositions | None:
+    """Return places by the grid mapping; spacings are below 0 where the axes run against the chosen directions."""
+    lines = lines_km(content, dims, path)
+    projection = projection_of(content, array) if lines is not None else ""
+    if lines is None or not projection:
         return None
-    (top, left), (dy, dx) = first, axes.geometry.spacing
+    (top, dy), (left, dx) = lines
     rows, columns = axes.geometry.shape
-    north = top + (rows - 1) * dy if axes.geometry.south_first else top
-    west = left - (columns - 1) * dx if axes.from_east else left
-    return ProjectedPositions(projection, 1000 * (west - dx / 2), 1000 * (north + dy / 2), (1000 * dy, 1000 * dx))
+    if axes.geometry.south_first:
+        top, dy = top + (rows - 1) * dy, -dy
+    if axes.from_east:
+        left, dx = left + (columns - 1) * dx, -dx
+    return ProjectedPositions(projection, 1000 * (left - dx / 2), 1000 * (top - dy / 2), (-1000 * dy, 1000 * dx))
 
 
 def _cartesian(latitude: Real, longitude: Real) -> Real:

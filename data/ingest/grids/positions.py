@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from polarcast.data.ingest.grids.axes import Dims, positions
+from polarcast.data.ingest.grids.axes import Dims, degrees_of, positions
 from polarcast.data.ingest.grids.geometry import Geometry, Real
 
 STEP = 16
@@ -66,15 +66,29 @@ def stored_positions(
     """Return the places that a NetCDF file or Zarr folder has for its pixels.
 
     Returns:
-        None if it has none, or if they run against the rows and columns that were chosen for the fields: then one of
-        both is wrong, and no place is better than a wrong one. Also None on a grid in degrees, whose corner and spacing
-        say the same.
+        None if it has none, or if they run against the rows and columns, see `running_south_and_east`. Also None on a
+        grid in degrees, whose corner and spacing say the same, unless they are those of a rotated pole.
     """
-    found = None if geometry.corner is not None else positions(content, dims, path)
+    if geometry.corner is not None and not geometry.is_rotated:
+        return None
+    found = positions(content, dims, path)
+    if found is None and (degrees := degrees_of(content, dims, path)) is not None:  # a spacing in km was given
+        latitude, longitude = np.meshgrid(*degrees, indexing="ij")
+        found = latitude, longitude
     if found is None:
         return None
     rows, columns = slice(None, None, -1 if geometry.south_first else 1), slice(None, None, -1 if from_east else 1)
-    latitude, longitude = (values[rows, columns] for values in found)
+    return running_south_and_east(StoredPositions(*(values[rows, columns] for values in found)))
+
+
+def running_south_and_east(places: StoredPositions) -> StoredPositions | None:
+    """Return places of pixels with longitudes without a jump.
+
+    Returns:
+        None if one is unknown, or if they run against the rows and columns that were chosen for the fields: then one of
+        both is wrong, and no place is better than a wrong one.
+    """
+    latitude, longitude = places.latitude, places.longitude
     if not (np.isfinite(latitude).all() and np.isfinite(longitude).all()):
         return None
     longitude = np.rad2deg(np.unwrap(np.unwrap(np.deg2rad(longitude), axis=1), axis=0))

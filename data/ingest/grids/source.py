@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -142,7 +142,7 @@ def open_source(path: Path | Sequence[Path], settings: GridSettings) -> GriddedS
         BadInput: A file is not a sequence in a known layout, has no time axis or unknown units, has several candidate
             variables, or is unlike the first one.
     """
-    parts = tuple(open_part(one, settings) for one in ([path] if isinstance(path, Path) else path))
+    parts = tuple(_opened([path] if isinstance(path, Path) else path, settings))
     for part in parts[1:]:
         if part.signature != parts[0].signature:
             raise BadInput("has another grid or other variables", part.path, f"give files like {parts[0].path.name}")
@@ -155,6 +155,13 @@ def open_source(path: Path | Sequence[Path], settings: GridSettings) -> GriddedS
         dropped_from[reason] = [part.path for part in parts if reason in part.not_taken]
         dropped[reason] = len(dropped_from[reason])
     return GriddedSource(parts, times, index, note, dropped, dropped_from)
+
+
+def _opened(paths: Sequence[Path], settings: GridSettings) -> Iterator[Part]:
+    """Yield the files; only the first one keeps its places, which may be as large as a field, and are those of all."""
+    for number, path in enumerate(paths):
+        part = open_part(path, settings)
+        yield replace(part, positions=None) if number else part
 
 
 def open_part(path: Path, settings: GridSettings) -> Part:

@@ -29,7 +29,7 @@ def time_variables(content: Any, dims: tuple[Any, ...]) -> list[Any]:
         content: xarray dataset, opened with `decode_times=False`.
         dims: Axes of the variable.
     """
-    found = [v for name, v in content.variables.items() if _is_time(str(name), v) and _fits(v, dims)]
+    found = [v for name, v in content.variables.items() if is_time(str(name), v) and _fits(v, dims)]
     names = {id(v): str(name) for name, v in content.variables.items()}
     return sorted(found, key=lambda v: _preference(names[id(v)], v))
 
@@ -94,7 +94,8 @@ def _from_text(text: str, path: Path) -> np.datetime64:
     return np.datetime64(moment.isoformat(), "s")
 
 
-def _is_time(name: str, variable: Any) -> bool:
+def is_time(name: str, variable: Any) -> bool:
+    """Whether a variable holds times by its names, axis, units or type; bounds and times of forecasts do not."""
     standard = str(variable.attrs.get("standard_name", "")).lower()
     if standard in _FORECAST or "bnds" in name.lower() or "bounds" in name.lower():
         return False

@@ -6,10 +6,9 @@ from typing import Any
 from polarcast.data.ingest.grids.axes import Dims, axes_of, dims_of
 from polarcast.data.ingest.grids.frame_times import frame_times, is_sum, minutes_of_bounds
 from polarcast.data.ingest.grids.frames import FileLayer, XarrayFrames, open_dataset
-from polarcast.data.ingest.grids.ground import axes_on_the_ground
+from polarcast.data.ingest.grids.ground import axes_on_the_ground, places_of_pixels
 from polarcast.data.ingest.grids.levels import Between, levels_around, levels_of
 from polarcast.data.ingest.grids.part import Channel, Part
-from polarcast.data.ingest.grids.positions import stored_positions
 from polarcast.data.ingest.grids.settings import GridSettings
 from polarcast.data.ingest.grids.units import RAIN, is_amount, is_rain_name, minutes_of_sum
 from polarcast.data.ingest.grids.values import Decoding, decoding_of
@@ -46,7 +45,7 @@ def open_xarray(path: Path, settings: GridSettings) -> Part:
         return Part(
             path, times, axes.geometry, heights, channels, of_layers,
             XarrayFrames(path, layers, order, axes.from_east), note, axes.origin,
-            stored_positions(content, dims, axes.geometry, axes.from_east, path), next(iter(sums), None), not_taken,
+            places_of_pixels(content, main, dims, axes, path), next(iter(sums), None), not_taken,
         )  # fmt: skip
 
 

@@ -1,9 +1,11 @@
 """Forecasts from gridded sequences and from folders of volumes, without an archive of one's own."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
 import torch
 import xarray as xr
@@ -21,7 +23,7 @@ from polarcast.hpc.inference.predict import PredictOptions, predict
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.load import load_model
 from tests.support.finished_run import finished
-from tests.support.grid_files import dualpol, square, times_of, write_npz
+from tests.support.grid_files import dualpol, save, sequence, square, times_of, write_npz
 from tests.support.radar_files import Blob, Scan, write_cfradial1
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -163,6 +165,68 @@ def test_a_folder_of_volumes_is_a_sequence(run: RunFolder, tmp_path: Path) -> No
     done = predict(run, tmp_path / "volumes", tmp_path / "next.nc", PredictOptions(size=32, picture=False))
     assert (done.issued, done.frames) == (SEEN - 1, LEAD)
     assert "readme.txt is left out: not a radar volume in a known format" in done.warnings
+
+
+STERE = "+proj=stere +lat_0=90 +lat_ts=60 +lon_0=14 +ellps=bessel"
+WEST_KM, NORTH_KM = -150.0, -3400.0
+
+
+def on_a_map(data: np.ndarray) -> Any:
+    """Return a sequence with axes of a polar stereographic map in km, and no latitudes and longitudes."""
+    _, height, width = data.shape
+    content = sequence(data, NORTH_KM - np.arange(height) - 0.5, WEST_KM + np.arange(width) + 0.5, "km",
+                       grid_mapping="crs")  # fmt: skip
+    content["crs"] = ((), 0, pyproj.CRS(STERE).to_cf())
+    for name in "xy":
+        content[name].attrs["standard_name"] = f"projection_{name}_coordinate"
+    return content
+
+
+def test_a_sequence_on_a_map_has_the_places_of_its_projection(run: RunFolder, tmp_path: Path) -> None:
+    """The tile is around the middle of the grid; its spacing is 1 km on the ground, 1.2% more on the map."""
+    save(on_a_map(np.full((FRAMES, 60, 71), 20, np.float32)), tmp_path / "s.nc")
+    done = predict(run, tmp_path / "s.nc", tmp_path / "next.nc", PredictOptions(size=48, picture=False))
+    told = next(line for line in done.warnings if line.startswith("the forecast covers"))
+    south, east = (float(word) for word in re.findall(r"([\d.]+) km (?:south|east)", told))
+    project = pyproj.Proj(STERE)
+    with xr.open_dataset(tmp_path / "next.nc") as made:
+        assert made.latitude.shape == made.longitude.shape == (48, 48)
+        assert "projection" not in made.variables
+        assert {"latitude", "longitude"} <= set(made.zh.coords)
+        assert (made.latitude.attrs["units"], made.longitude.attrs["units"]) == ("degrees_north", "degrees_east")
+        x, y = project(made.longitude.values.astype(float), made.latitude.values.astype(float))
+    scale = project.get_factors(*project(1000 * (WEST_KM + 35), 1000 * (NORTH_KM - 30), inverse=True)).meridional_scale
+    rows, columns = np.mgrid[:48, :48]
+    np.testing.assert_allclose(x / 1000, WEST_KM + scale * (east + columns + 0.5), atol=0.05)
+    np.testing.assert_allclose(y / 1000, NORTH_KM - scale * (south + rows + 0.5), atol=0.05)
+
+
+def test_a_sequence_in_degrees_has_its_latitudes_and_longitudes(run: RunFolder, tmp_path: Path) -> None:
+    """Of a grid across the date line, too; a plane without a place has none."""
+    data = np.full((FRAMES, 80, 90), 20, np.float32)
+    write_npz(tmp_path / "s.npz", data, dx_km=None, lat0=-17.0, lon0=179.6, dlat=-0.01, dlon=0.01)
+    predict(run, tmp_path / "s.npz", tmp_path / "next.nc", PredictOptions(size=64, picture=False))
+    with xr.open_dataset(tmp_path / "next.nc") as made:
+        north, east = made.latitude.values, made.longitude.values % 360
+    middle = np.array([north[31:33, 31:33].mean(), east[31:33, 31:33].mean()])
+    np.testing.assert_allclose(middle, [-17.0 - 0.395, 179.6 + 0.445], atol=0.01)
+    np.testing.assert_allclose(np.diff(north, axis=0), -1 / 111.195, rtol=1e-3)
+    np.testing.assert_allclose(np.diff(east, axis=1) * np.cos(np.deg2rad(north[:, 1:])), 1 / 111.195, rtol=5e-3)
+    write_npz(tmp_path / "plane.npz", data)
+    predict(run, tmp_path / "plane.npz", tmp_path / "plane.nc", PredictOptions(size=64, picture=False))
+    with xr.open_dataset(tmp_path / "plane.nc") as made:
+        assert not {"latitude", "longitude", "projection"} & set(made.variables)
+
+
+def test_an_estimate_of_a_sequence_has_them_too(packed: Manifest, tmp_path: Path) -> None:
+    power_law = finished(packed, tmp_path / "run", "model.name=power_law", "arm=radar", "data.heights_km=[1.0]",
+                         "train.threads=1")  # fmt: skip
+    save(on_a_map(np.full((FRAMES, 40, 40), 20, np.float32)), tmp_path / "s.nc")
+    predict(power_law, tmp_path / "s.nc", tmp_path / "rain.nc", PredictOptions(size=32, picture=False))
+    with xr.open_dataset(tmp_path / "rain.nc") as made:
+        assert {"latitude", "longitude"} <= set(made.rain_rate.coords)
+        x, _ = pyproj.Proj(STERE)(float(made.longitude[16, 16]), float(made.latitude[16, 16]))
+    assert x / 1000 == pytest.approx(WEST_KM + 20, abs=1.0)
 
 
 @pytest.mark.parametrize(

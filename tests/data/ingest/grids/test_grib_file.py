@@ -107,5 +107,11 @@ def test_a_map_has_ground_distances(tmp_path: Path) -> None:
     with (tmp_path / "a.grib2").open("wb") as stream:
         eccodes.codes_write(message, stream)
     eccodes.codes_release(message)
-    spacing = open_source(tmp_path / "a.grib2", SMALL).geometry.spacing
+    source = open_source(tmp_path / "a.grib2", SMALL)
+    spacing, places = source.geometry.spacing, source.parts[0].positions
+    assert places is not None
+    # The first value is the south-west corner, 30° N 10° E; the map's meridian is that of its orientation.
+    latitude, longitude = places.at(np.array([39.0, 0.0]), np.array([0.0, 0.0]))
+    np.testing.assert_allclose([latitude[0], *longitude], [30.0, 10.0, 10.0], atol=1e-4)
+    assert latitude[1] > 30.5
     np.testing.assert_allclose(spacing, 2 * (1 + np.sin(np.deg2rad(30.4))) / (1 + np.sin(np.deg2rad(60))), rtol=0.01)
