@@ -41,6 +41,23 @@ def test_shards_of_a_run_may_move(tmp_path: Path) -> None:
         run.start(load_config("demo", ["data.shards=/after", "seed=9"]))
 
 
+def test_a_configuration_read_again_is_that_of_the_file_whatever_became_of_the_first(tmp_path: Path) -> None:
+    from polarcast.hpc.runs.folder import RunFolder
+
+    run = RunFolder(tmp_path)
+    run.start(load_config("demo", ["train.steps=7"]))
+    first = run.config()
+    first.train.steps, first.model["widths"] = 8, []
+    assert run.config() == load_config("demo", ["train.steps=7"])
+    run.config_file.write_text(
+        run.config_file.read_text(encoding="utf-8").replace("steps: 7", "steps: 9"), encoding="utf-8"
+    )
+    assert run.config().train.steps == 9
+    run.config_file.write_bytes(b"\xff")
+    with pytest.raises(BadInput, match="damaged"):
+        run.config()
+
+
 def test_digest_includes_settings_that_affect_results_but_not_the_shard_path() -> None:
     expected = digest(load_config("demo"))
     assert digest(load_config("demo", ["data.shards=/elsewhere"])) == expected
