@@ -29,8 +29,9 @@ def begin(folder: Path, space: Space, resume: bool, console: Any) -> Space:
         BadInput: the folder holds a sweep and `resume` is false, it holds another space's sweep, or data are missing.
     """
     # `trials` is not compared: a sweep may be extended.
-    content = {k: v for k, v in json.loads(json.dumps(asdict(space.file))).items() if k != "trials"}
-    content = redacted_tree(content)
+    data = space.file.data and space.file.data.as_record()
+    plain = {**asdict(space.file), "data": data}
+    content = redacted_tree({k: v for k, v in json.loads(json.dumps(plain)).items() if k != "trials"})
     known = folder / SWEEP_FILE
     with sweep_lock(folder):
         if known.is_file():
@@ -56,7 +57,7 @@ def _with_data(folder: Path, space: Space, console: Any) -> Space:
     """Return the space with the absolute path of its shards, because Ray runs each trial in a folder of its own."""
     if space.file.data:
         made = SuiteFolder(folder, space.file.data)
-        prepare_data(space.file.data, made.archive, made.shards, 1, ProgressBoard(console))
+        prepare_data(space.file.data, made.archive, made.shards, 1, ProgressBoard(console), made.raw)
         shards = made.shards
     else:
         source = read_manifest(space.config({}).data.shards).source

@@ -15,7 +15,7 @@ from polarcast.data.shards.manifest import read_manifest
 from polarcast.data.shards.source import ShardSource
 from polarcast.hpc.bench.cells import SuiteFolder
 from polarcast.hpc.bench.checks import KnownData, check_base, check_data, check_run, expected_protocol, known_of
-from polarcast.hpc.bench.data import DataSpec
+from polarcast.hpc.bench.data import DataSpec, check_sources
 from polarcast.hpc.config.load import load_config, model_config, parse_overrides, with_current_names
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.scores.query import check_available, check_single, parse_score
@@ -137,10 +137,12 @@ def load_space(source: str, overrides: Sequence[str] = (), paired: bool = False,
     """
     path = sources.yaml_source(source, SPACES, "space")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(SpaceFile), OmegaConf.load(path))
+        content = OmegaConf.load(path)
+        merged = OmegaConf.merge(OmegaConf.structured(SpaceFile), content)
         file: SpaceFile = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
         raise sources.wrong_content(error, path, "see the bundled spaces for examples") from None
+    check_sources(content, path)
     own = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(file.set), parse_overrides(overrides)))
     file = replace(file, set=own, paired=file.paired or paired, trials=file.trials if trials is None else trials)  # type: ignore[arg-type]
     try:

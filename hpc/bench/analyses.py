@@ -135,7 +135,7 @@ def _config_of(suite: Suite, cells: Sequence[Cell], model: str, arm: str) -> Run
 
 def _available(suite: Suite, config: RunConfig, scores: Sequence[str], where: str) -> None:
     """Raise BadInput if a score is unknown, or records of such a run will not contain it."""
-    is_synthetic = suite.data.archive is None
+    is_synthetic = suite.data.is_synthetic
     known = {"shape": (suite.data.synth.size,) * 2} if is_synthetic else {}
     protocol = expected_protocol(config, **known)
     for text in scores:

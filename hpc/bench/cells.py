@@ -118,12 +118,13 @@ def _config(
 
 
 class SuiteFolder:
-    """Folder layout of a suite: data, runs, tables and figures."""
+    """Folder layout of a suite: volumes, data, runs, tables and figures."""
 
     def __init__(self, path: Path, data: DataSpec) -> None:
-        key = hashlib.sha256(json.dumps(asdict(data), sort_keys=True).encode()).hexdigest()[:8]
+        key = hashlib.sha256(json.dumps(data.as_record(), sort_keys=True).encode()).hexdigest()[:8]
         self.path = Path(path)
         data_folder = self.path / f"data-{key}"
+        self.raw = self.path / "raw"
         self.archive = data_folder / "archive"
         # Absolute, because every run stores it and may be scored from any working directory.
         self.shards = data_folder.resolve() / "shards"

@@ -13,6 +13,7 @@ from polarcast.data.splits import LEAVE_ONE_OUT, Splits, assign, hold_out
 from polarcast.data.synth.generate import LIMITS, find_preset
 from polarcast.hpc.bench.contrasts import contrasts_of, key_of_test
 from polarcast.hpc.bench.data import DataSpec, SynthSpec
+from polarcast.hpc.bench.fetched import FetchSpec, IngestSpec, check_fetch
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import RunConfig
@@ -23,6 +24,8 @@ from polarcast.hpc.scores.stats.bootstrap import LEAST_P
 from polarcast.models.registry import get_model
 
 _UNKNOWN_SHAPE = (4096, 4096)
+_MANY_EVENTS = 1000
+"""Number of events assumed where it is not known, so that no split is refused before the events are there."""
 _LEVEL = 0.05
 """Family-wise error rate of Holm's correction in tables."""
 _SPLIT_FIX = "use a split such as 0.6/0.15/0.25"
@@ -59,12 +62,15 @@ def check_data(data: DataSpec, shards: Path) -> KnownData:
         shards: Folder of the shards; if it exists, the archive is not needed any more.
 
     Raises:
-        BadInput: the archive is missing, the split rule is unknown, or a number is out of range.
+        BadInput: the archive is missing, the split rule is unknown, a number is out of range, or what is to be fetched
+            is unknown.
     """
     if (shards / NAME).is_file():
         return known_of(read_manifest(shards))
     if data.archive is not None:
         return _known_of_archive(open_archive(Path(data.archive)), data.split)
+    if data.fetch is not None:
+        return _known_of_fetch(data.fetch, data.ingest or IngestSpec(), data.split)
     _check_synth(data.synth)
     splits = _assigned(range(data.synth.events), data.split)
     shape = (data.synth.size,) * 2
@@ -98,6 +104,14 @@ def _known_of_archive(archive: Archive, split: str) -> KnownData:
     ny, nx = read_field(archive.first_file(event, frames[0])).shape
     grid = ((ny, nx), archive.variables, archive.heights_km)
     return KnownData(*grid, splits, len(frames), groups, _is_fold(split))
+
+
+def _known_of_fetch(fetch: FetchSpec, ingest: IngestSpec, split: str) -> KnownData:
+    """Return what is known before volumes are fetched: their grid, and one event for each storm."""
+    check_fetch(fetch, ingest)
+    splits = _assigned(range(fetch.storms or _MANY_EVENTS), split)
+    heights = tuple(sorted(set(ingest.heights)))
+    return KnownData((ingest.size,) * 2, tuple(ingest.variables), heights, splits, is_fold=_is_fold(split))
 
 
 def _check_synth(synth: SynthSpec) -> None:
@@ -201,7 +215,7 @@ def check_scores(suite: Suite, configs: Mapping[str, RunConfig], shape: tuple[in
     Raises:
         BadInput: records of a model will not contain a score; the message lists the coordinates to choose from.
     """
-    is_synthetic = suite.data.archive is None
+    is_synthetic = suite.data.is_synthetic
     shape = shape or ((suite.data.synth.size,) * 2 if is_synthetic else _UNKNOWN_SHAPE)
     for name, table in suite.tables.items():
         for model in suite.shown(table):

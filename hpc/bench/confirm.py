@@ -94,7 +94,7 @@ def confirm(
 def _source(suite: Suite, archive: Path | None, events: int) -> _Source:
     if archive is not None:
         return _Source(printable(archive.resolve().name), None, archive)
-    if suite.data.archive is not None:
+    if not suite.data.is_synthetic:
         raise BadInput("the suite has an archive of its own", "--confirm", "give held-back events with --archive")
     seed = fresh_seed(suite.data.synth.seed)
     return _Source(f"seed-{seed}", replace(suite.data.synth, seed=seed, events=events), None)

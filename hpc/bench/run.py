@@ -17,11 +17,12 @@ from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.hpc.bench.analyses import check_plans, run_analyses, sections_of
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
-from polarcast.hpc.bench.checks import check_data
+from polarcast.hpc.bench.checks import check_data, known_of
 from polarcast.hpc.bench.contrasts import Run, all_runs
 from polarcast.hpc.bench.costs import Cost, cost_note, costs_of
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.executor import CellJob, in_one_process, run_processes
+from polarcast.hpc.bench.fetched import expected_volumes, guess_work
 from polarcast.hpc.bench.fork_server import start_server
 from polarcast.hpc.bench.notes import gain_note, rain_note
 from polarcast.hpc.bench.origin import origin_of
@@ -83,7 +84,9 @@ def run_suite(
         if pending:
             start_server()  # which imports while the data are made
         _plan(suite, folder, pending, workers, board)
-        manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board)
+        manifest = prepare_data(suite.data, folder.archive, folder.shards, workers, board, folder.raw)
+        if suite.data.fetch:  # whose events were not known before
+            check_cells(suite, cells, known_of(manifest))
         run_cells(pending, folder, manifest, workers, board, together)
         run_analyses(suite, folder, cells, manifest, workers, board)
         sections = sections_of(suite, folder, cells, manifest)
@@ -309,7 +312,10 @@ def _plan(suite: Suite, folder: SuiteFolder, pending: Sequence[Cell], workers: i
     """Announce the expected work to the board, in seconds of one core for a 64 × 64 demo."""
     if not (folder.shards / NAME).is_file():
         frames = suite.data.synth.events * (suite.data.synth.frames or _USUAL_FRAMES)
-        if suite.data.archive is None:
+        if suite.data.fetch:
+            guess_work(suite.data.fetch, board)
+            frames = expected_volumes(suite.data.fetch)
+        elif suite.data.is_synthetic:
             board.expect("synthesize", 0.028 * frames / workers)
         board.expect("shard", 0.002 * frames)
     for cell in pending:

@@ -11,8 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from polarcast.data.errors import BadInput
+from polarcast.data.folder_kind import SUITE_FILE
 from polarcast.data.names import checked_name
-from polarcast.hpc.bench.data import DataSpec
+from polarcast.hpc.bench.data import DataSpec, check_sources
 from polarcast.hpc.bench.robustness.spec import RobustnessSpec
 from polarcast.hpc.config.load import read_start
 from polarcast.hpc.config.stored import read_stored
@@ -199,6 +200,8 @@ def load_suite(source: str, is_stored: bool = False) -> Suite:
         suite = _with_plain_texts(OmegaConf.to_object(merged))  # type: ignore[arg-type]
     except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
         raise sources.wrong_content(error, path, "compare the file with a built-in suite") from None
+    if not is_stored and path.name != SUITE_FILE:  # the file that bench writes has all keys
+        check_sources(content, path)
     for name, table in suite.tables.items():
         try:
             check_table(table)

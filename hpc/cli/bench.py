@@ -1,6 +1,8 @@
 """The verb `polarcast bench`."""
 
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ from polarcast.data.files import checked_output
 from polarcast.data.folder_kind import checked_kind
 from polarcast.hpc.cli.show import open_board, show_tables
 from polarcast.hpc.utils.console import Json, split_names
+from polarcast.hpc.utils.exit_codes import INTERRUPTED
 from polarcast.hpc.utils.sources import SUITES, yaml_source
 
 
@@ -34,10 +37,15 @@ def bench(
 ) -> None:
     """Run every cell of a suite and print tables of radar vs dual-pol; complete cells are not run again.
 
+    The suite's data are an archive, or are generated, or are fetched from an open archive and ingested. Fetching needs
+    the extras `fetch` and `ingest` of the package; its volumes stay in OUT/raw.
+
     --confirm trains nothing. It scores rows of the finished suite on an archive of another seed, or on events that were
     held back, writes the tables to <suite>/confirm, and counts how often that archive was looked at.
 
     Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
+
+    Example: polarcast bench open-nexrad
     """
     if models and not confirm:
         raise BadInput("needs --confirm", "--models", "add --confirm, or leave it out")
@@ -61,14 +69,19 @@ def bench(
         _confirm(folder_of_suite, suite, split_names(models), archive, workers, as_json)
         return
     if archive:
-        spec.data.archive = str(archive.resolve())
+        spec.data = replace(spec.data, archive=str(archive.resolve()), fetch=None, ingest=None)
+    if archive or spec.data.fetch:
         spec = without_synthetic_rows(spec)
     if split:
         check_rule(split)
         spec.data.split = split
     folder = SuiteFolder(checked_kind(out or Path("runs") / spec.name, "a suite"), spec.data)
-    with open_board() as board:
-        tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board, together)
+    try:
+        with open_board() as board:
+            tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board, together)
+    except KeyboardInterrupt:  # Typer would end without a word
+        print("polarcast: interrupted — run the same command to continue", file=sys.stderr, flush=True)
+        raise typer.Exit(INTERRUPTED) from None
     show_tables(tables, folder.path, as_json)
 
 
