@@ -86,6 +86,7 @@ def add(
         list[Path] | None,
         typer.Option(help="Run whose scores on the same events stand beside its own in the card; repeatable."),
     ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store weights as 16-bit floats, in half the space.")] = False,
     as_json: bool = Json,
 ) -> None:
     """Pack a finished run into a folder that others can use by path or URL.
@@ -100,7 +101,7 @@ def add(
     from polarcast.hpc.runs.folder import RunFolder
     from polarcast.hpc.zoo.pack import PackOptions, pack
 
-    net = pack(RunFolder(run), out, PackOptions(name, about, license, not_for or (), beside or ()))
+    net = pack(RunFolder(run), out, PackOptions(name, about, license, not_for or (), beside or (), half))
     if as_json:
         print_json({"folder": str(out), "note": net.note.as_record()})
         return

@@ -33,7 +33,8 @@ _PLACE = re.compile(r"(?:[a-z][\w+.-]*://|(?<![\w.…])~?/|\.\./)[^\s,'\"=\[\]]*
 _ROWS = {
     "task": "Task", "model": "Model", "arm": "Arm", "variables": "Variables", "heights_km": "Heights in km",
     "frames": "Input frames", "lead_frames": "Lead frames", "sides_multiple_of": "Sides are multiples of",
-    "parameters": "Parameters trained", "frozen_values": "Frozen values of base runs", "license": "Licence",
+    "parameters": "Parameters trained", "frozen_values": "Frozen values of base runs",
+    "stored_as": "Weights stored as", "license": "Licence",
     "polarcast": "Packed by polarcast",
 }  # fmt: skip
 _TRAINING_ROWS = {
@@ -111,6 +112,7 @@ def make_card(run: RunFolder, facts: Mapping[str, Any], beside: Sequence[RunFold
     card = {
         **{key: facts[key] for key in ("name", "about", "license", "polarcast", "sides_multiple_of")},
         **{key: facts[key] for key in ("task", "arm", "model", "variables", "heights_km", "frames", "lead_frames")},
+        **({"stored_as": facts["stored_as"]} if "stored_as" in facts else {}),
         **{key: told.get(key) for key in _RUN_KEYS},
         "seed": config.seed,
         "config": facts["config"],

@@ -1,12 +1,13 @@
 """Pack a finished run as a net of the zoo: configuration, weights, provenance and card, without places or secrets."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from polarcast.data.batch import Batch
 from polarcast.data.errors import CONTROL, BadInput, shown
@@ -39,6 +40,9 @@ from polarcast.hpc.zoo.note import (
 from polarcast.models.forecaster import Forecaster
 
 _LONGEST_LINE = 500
+_SMALL = 1024
+"""Number of values from which a tensor is worth halving."""
+_ONLY_IN_CARD = ("config", "stored_as")
 _PROBES = ((1, 49), (2, 50), (4, 52), (8, 56), (16, 48), (32, 96), (64, 64), (128, 128))
 """Factor → side in pixels that has this one, and no larger power of two."""
 
@@ -53,6 +57,7 @@ class PackOptions:
         license: Licence of the weights.
         not_for: What it is not for, one line each.
         beside: Folders of runs whose scores stand beside its own.
+        half: Whether to store weights as 16-bit floats, which take half the space.
     """
 
     name: str | None = None
@@ -60,6 +65,7 @@ class PackOptions:
     license: str = NOT_STATED
     not_for: Sequence[str] = ()
     beside: Sequence[Path] = ()
+    half: bool = False
 
 
 def pack(run: RunFolder, out: Path, options: PackOptions | None = None) -> ZooRun:
@@ -89,10 +95,25 @@ def pack(run: RunFolder, out: Path, options: PackOptions | None = None) -> ZooRu
     check_kind(config, run.path)
     model = load_model(run, World())
     facts = {**_facts(run, config, model), "name": name, "about": options.about, "license": options.license}
+    weights = model.state_dict()
+    if options.half:
+        weights, facts["stored_as"] = _halved(weights, run.path), "float16"
     card = make_card(run, facts, [RunFolder(path) for path in options.beside], options.not_for)
     with new_folder(out) as partial:
-        _write(partial, run, model, card, facts)
+        _write(partial, run, weights, card, facts)
     return ZooRun(out)
+
+
+def _halved(weights: Mapping[str, Tensor], where: Path) -> dict[str, Tensor]:
+    """Return weights as 16-bit floats; small tensors, such as biases and statistics of the data, stay as they are.
+
+    Raises:
+        BadInput: a weight is beyond the range of 16-bit floats.
+    """
+    large = {name: value for name, value in weights.items() if value.is_floating_point() and value.numel() >= _SMALL}
+    if beyond := [name for name, value in large.items() if not value.half().isfinite().all()]:
+        raise BadInput(f"{beyond[0]} is beyond the range of 16-bit floats", where, "leave out --half")
+    return {**weights, **{name: value.half() for name, value in large.items()}}
 
 
 def _facts(run: RunFolder, config: RunConfig, model: Forecaster) -> dict[str, Any]:
@@ -114,10 +135,10 @@ def _positive(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
-def _write(partial: Path, run: RunFolder, model: Forecaster, card: Any, facts: dict[str, Any]) -> None:
+def _write(partial: Path, run: RunFolder, weights: Mapping[str, Tensor], card: Any, facts: dict[str, Any]) -> None:
     """Write all files of a net; `zoo.json` last."""
     RunFolder(partial).write_config(portable(run.config()))
-    save_weights(partial / WEIGHTS, model.state_dict())
+    save_weights(partial / WEIGHTS, weights)
     texts = {PROVENANCE: _json(provenance_of(run)), CARD: _json(card), CARD_PAGE: card_page(card)}
     for file, text in texts.items():
         (partial / file).write_text(text, encoding="utf-8")
@@ -127,7 +148,7 @@ def _write(partial: Path, run: RunFolder, model: Forecaster, card: Any, facts: d
         if size > most:
             raise BadInput(f"{file} would have {size} bytes; the most are {most}", run.path, "train a smaller model")
         files[file] = file_entry(read_file(partial / file, most))
-    note = ZooNote(files=files, **{key: value for key, value in facts.items() if key != "config"})
+    note = ZooNote(files=files, **{key: value for key, value in facts.items() if key not in _ONLY_IN_CARD})
     (partial / NOTE).write_text(_json(note.as_record()), encoding="utf-8")
 
 

@@ -48,6 +48,35 @@ def test_the_folder_is_complete_and_describes_the_run(unet_run: RunFolder, packe
     assert all(torch.equal(stored[name], given[name]) for name in given)
 
 
+def test_half_the_bits_are_half_the_size_and_nearly_the_same_forecast(shards: Manifest, tmp_path: Path) -> None:
+    run = finished(shards, tmp_path / "run", "model.name=unet", "model.widths=[16,32]")
+    whole, half = pack(run, tmp_path / "whole"), pack(run, tmp_path / "half", PackOptions(half=True))
+    sizes = [(net.path / "weights.safetensors").stat().st_size for net in (whole, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    stored = load_file(half.path / "weights.safetensors")
+    assert {value.dtype for value in stored.values() if value.numel() >= 1024} == {torch.float16}
+    assert {value.dtype for value in stored.values() if value.ndim == 1} == {torch.float32}
+    assert (card_of(whole.path).get("stored_as"), card_of(half.path)["stored_as"]) == (None, "float16")
+    assert "| Weights stored as | float16 |" in (half.path / "card.md").read_text(encoding="utf-8")
+    event = shards.splits["test"][0]
+    options = PredictOptions(event, frames=(0, 2), seed=3)
+    of_whole, of_half = (forecast(one, shards.folder, options)["rain_rate"] for one in (whole, half))
+    np.testing.assert_allclose(of_half, of_whole, rtol=0.02, atol=0.02)
+    assert not np.array_equal(of_half, of_whole)
+
+
+def test_weights_beyond_16_bits_are_refused(
+    unet_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_SMALL", 1)
+    model = packing.load_model(unet_run, packing.World())
+    next(model.parameters()).data.fill_(1e6)
+    monkeypatch.setattr(packing, "load_model", lambda *_: model)
+    with pytest.raises(BadInput, match="is beyond the range of 16-bit floats"):
+        pack(unet_run, tmp_path / "net", PackOptions(half=True))
+    assert not (tmp_path / "net").exists()
+
+
 @pytest.mark.parametrize("model", [UNET, BASELINE, DIFFUSION], ids=["unet", "power_law", "diffusion"])
 def test_a_net_forecasts_what_its_run_does(shards: Manifest, tmp_path: Path, model: tuple[str, ...]) -> None:
     run = finished(shards, tmp_path / "run", *model)
