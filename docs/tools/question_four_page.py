@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from docs.tools.arms_table import Row, by_arm, kept_rows
 from docs.tools.markdown import filled, table
 from docs.tools.pages import RESULTS
 from polarcast.hpc.bench.power.answers import GainNeeds, PowerSettings, Sides, answers
@@ -22,8 +23,6 @@ from polarcast.hpc.evaluation.shapley.render import caption
 from polarcast.hpc.evaluation.shapley.render import lines_of as values_of
 from polarcast.hpc.evaluation.shapley.result import read_explanation
 from polarcast.hpc.scores.protocol import Protocol
-from polarcast.hpc.scores.query import parse_score
-from polarcast.hpc.scores.wording import effect, number
 
 PAGE, RESULT = RESULTS / "question-four.md", RESULTS / "question-four.json"
 COMMAND = "polarcast bench question-four"
@@ -41,22 +40,11 @@ SHOWN = {
 }
 """Tables of the page, and the scores shown; all if empty."""
 _RAIN = Protocol("mm/h", (64, 64))
-ARMS = {
-    "radar": "radar",
-    "dualpol": "dual-pol",
-    "placebo": "placebo",
-    "difference": "dual-pol vs radar",
-    "placebo_vs_radar": "placebo vs radar",
-    "dualpol_vs_placebo": "dual-pol vs placebo",
-    "dualpol_vs": "change",
-}
-KEPT = ("label", "arm", "metric", "value", "low", "high", "scale", "seeds", "groups", "lacks_seeds", "p_holm")
-Row = Mapping[str, Any]
 
 
 def collect(folder: Path) -> dict[str, Any]:
     """Collect the results of a finished suite."""
-    tables = {name: _table(folder / "tables" / f"{name}.json", scores) for name, scores in SHOWN.items()}
+    tables = {name: kept_rows(folder / "tables" / f"{name}.json", scores) for name, scores in SHOWN.items()}
     explained = {path.name: _explained(path) for path in sorted((folder / "explain").iterdir())}
     robustness = read_robustness(folder / "robustness")
     sides = sides_of_suite(folder, "radar", "dualpol", [POWER_MODEL])[0]
@@ -71,11 +59,6 @@ def collect(folder: Path) -> dict[str, Any]:
         "robustness": {"head": list(HEAD), "lines": lines_of(robustness)},
         "power": _power(sides),
     }
-
-
-def _table(path: Path, scores: Sequence[str]) -> list[Row]:
-    records = json.loads(path.read_text(encoding="utf-8"))["records"]
-    return [{name: r[name] for name in KEPT} for r in records if not scores or r["metric"] in scores]
 
 
 def _explained(folder: Path) -> dict[str, Any]:
@@ -96,43 +79,13 @@ def _by_seeds(gain: GainNeeds) -> dict[str, str]:
 
 def tables_of(result: Mapping[str, Any]) -> dict[str, str]:
     """Return each table of the page as Markdown, by the name of its marks."""
-    found = {name: _by_arm(records) for name, records in result["tables"].items()}
+    found = {name: by_arm(records, _RAIN) for name, records in result["tables"].items()}
     found["verdict"] = "\n".join(f"- {sentence}" for sentence in result["verdict"])
     found["origin"] = f"`{result['command']}`, {result['date']}. {result['origin']}"
     found |= {f"explain-{name}": _values(of) for name, of in result["explain"].items()}
     found["robustness"] = _grid(result["robustness"]["head"], result["robustness"]["lines"])
     found["power"] = _grid(list(result["power"][0]), [list(row.values()) for row in result["power"]])
     return found
-
-
-def _by_arm(records: Sequence[Row]) -> str:
-    """Lay out scores by model and score (rows) and arm (columns); comparisons with their interval."""
-    arms = [arm for arm in ARMS if any(r["arm"] == arm for r in records)]
-    cells = {(r["label"], r["metric"], r["arm"]): _cell(r) for r in records}
-    rows = list(dict.fromkeys((r["label"], r["metric"]) for r in records))
-    if len({metric for _, metric in rows}) == 1:
-        lines = [[label, *(cells.get((label, metric, arm), "") for arm in arms)] for label, metric in rows]
-        return _grid(["model", *(ARMS[arm] for arm in arms)], lines)
-    lines = [[label, _name(metric), *(cells.get((label, metric, arm), "") for arm in arms)] for label, metric in rows]
-    return _grid(["model", "score", *(ARMS[arm] for arm in arms)], lines)
-
-
-def _name(metric: str) -> str:
-    return parse_score(metric).heading(_RAIN).split(" [")[0]
-
-
-def _cell(record: Row) -> str:
-    """Return a number, or a comparison with its interval and the stars that tables show."""
-    if record["value"] is None:
-        return "–"
-    if not record["scale"]:
-        return number(record["value"])
-    if record["low"] is None:
-        return effect(record["value"], record["scale"])
-    excludes = (record["low"] > 0 or record["high"] < 0) and not record["lacks_seeds"]
-    stars = ("\\*\\*" if (record["p_holm"] or 1) < 0.05 else "\\*") if excludes else ""
-    limits = ", ".join(effect(record[end], record["scale"]) for end in ("low", "high"))
-    return f"{effect(record['value'], record['scale'])}{stars} [{limits}]"
 
 
 def _values(explained: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,16 +39,18 @@ class DegradedScores:
         run: Folder of the run.
         perturbation: What its input is perturbed with.
         families: Families of sums that are needed.
+        on: Name of the archive that is scored on; empty for the run's own test split.
     """
 
     run: Path
     perturbation: Perturbation
     families: tuple[str, ...]
+    on: str = ""
 
     @property
     def folder(self) -> Path:
         """Folder of the records."""
-        return self.run / FOLDER / str(self.perturbation)
+        return (self.run / "on" / self.on if self.on else self.run) / FOLDER / str(self.perturbation)
 
     @property
     def scores(self) -> Path:
@@ -81,7 +83,7 @@ def score_degraded(
 
     Args:
         job: Run, perturbation and families.
-        manifest: Shards that the run was trained on.
+        manifest: Shards that the run was trained on, or those of the archive `job.on`, all of whose events are a test.
         on_frames: Callback, called with (windows done, total windows).
 
     Raises:
@@ -108,7 +110,7 @@ def score_degraded(
 
 
 def _families_of_earlier(job: DegradedScores, manifest: Manifest) -> Collection[str]:
-    earlier = DegradedScores(job.run, job.perturbation, ()).known(manifest)
+    earlier = replace(job, families=()).known(manifest)
     return () if earlier is None else earlier.sums.keys()
 
 

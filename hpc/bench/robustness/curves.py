@@ -35,12 +35,13 @@ Loaded = Mapping[tuple[str, str], Sequence[Records]]
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """The runs of one model, the levels that apply to them, and the families of sums that the scores need."""
+    """The runs of one model, the levels that apply to them, the families of sums, and the archive if it is another."""
 
     model: str
     runs: RunsByArm
     series: Series
     families: tuple[str, ...]
+    on: str = ""
 
     def jobs(self, manifest: Manifest) -> list[DegradedScores]:
         """Return the records that are missing."""
@@ -58,12 +59,16 @@ class LevelPlan:
         common_events([records for of_level in loaded.values() for records in of_level])
         return loaded
 
+    def first(self, manifest: Manifest) -> Records:
+        """Read the records of the first level of one run."""
+        return self._read(self.runs["radar"][0], self.series.perturbations[0], manifest)
+
     def _needed(self, found: FinishedRun, perturbation: Perturbation, manifest: Manifest) -> DegradedScores | None:
         """Return the records of a run under a perturbation; None if those of its evaluation are the same."""
         chosen = perturbation.seen_by(_inputs(found))
         if not chosen.steps and has_own_records(found.run, manifest, self.families):
             return None
-        return DegradedScores(found.run.path, chosen, self.families)
+        return DegradedScores(found.run.path, chosen, self.families, self.on)
 
     def _read(self, found: FinishedRun, perturbation: Perturbation, manifest: Manifest) -> Records:
         job = self._needed(found, perturbation, manifest)

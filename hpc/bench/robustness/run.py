@@ -10,7 +10,7 @@ from pathlib import Path
 from polarcast.data.degrade.setup import RadarSetup
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer
-from polarcast.data.shards.manifest import Manifest, read_manifest
+from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.workers import run_all
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.robustness.curves import FinishedRun, LevelPlan, curve_of
@@ -28,10 +28,12 @@ from polarcast.hpc.bench.robustness.spec import USUAL, USUAL_SCORES, RobustnessS
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.bench.unfinished import is_scored
 from polarcast.hpc.evaluation.degraded import FOLDER, DegradedScores, score_degraded
+from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.scores.query import Score, check_available, check_single, parse_score
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.scores.stats.paired import DIFFERENCE, RATIO
 from polarcast.hpc.utils.progress import ProgressBoard
+from polarcast.hpc.utils.text import printable
 
 _log = logging.getLogger("polarcast")
 ARMS = ("radar", "dualpol")
@@ -54,6 +56,7 @@ def robustness_of(
     board: ProgressBoard,
     workers: int = 1,
     out: Path | None = None,
+    archive: Path | None = None,
 ) -> Robustness:
     """Score the finished runs of a suite under perturbed input, and write the result with tables and figures.
 
@@ -65,30 +68,44 @@ def robustness_of(
         spec: Models, scores and perturbations.
         board: Progress board.
         workers: Number of processes.
-        out: Output folder; `robustness` in the suite's folder by default.
+        out: Output folder; `robustness` in the suite's folder by default, or in its folder of the archive.
+        archive: Archive to score on, all of its events; by default the test split of the suite.
 
     Raises:
-        BadInput: a model, score or perturbation is unknown or does not apply, or no model is finished on both arms.
+        BadInput: a model, score or perturbation is unknown or does not apply, no model is finished on both arms, or
+            `archive` is none.
     """
-    out = out or folder.path / FOLDER
+    on = archive.resolve().name if archive else ""
+    place = folder.path / "on" / on if on else folder.path
+    out = out or place / FOLDER
     series, scores = series_of(spec.perturbations or USUAL), scores_of(suite, spec)
-    manifest = read_manifest(folder.shards)
-    runs, unfinished = _finished(suite, folder, manifest, models_of(suite, spec))
+    trained_on = read_manifest(folder.shards)
+    runs, unfinished = _finished(suite, folder, trained_on, models_of(suite, spec))
+    protocol = read_records(next(iter(runs.values()))["radar"][0].run.output.scores).protocol
+    for score in scores:
+        check_available(score, protocol)
     with sole_writer(checked_output(out, is_folder=True)):
-        first = read_records(next(iter(runs.values()))["radar"][0].run.output.scores)
-        for score in scores:
-            check_available(score, first.protocol)
-        plans, left_out = _plans(runs, series, scores, RadarSetup.of(manifest))
+        manifest = _shards_of_archive(archive, place, board) if archive else trained_on
+        plans, left_out = _plans(runs, series, scores, RadarSetup.of(manifest), on)
         _compute([job for plan in plans for job in plan.jobs(manifest)], manifest, board, workers)
+        first = plans[0].first(manifest)
         labels = {one.name: (one.label, one.unit) for one in series if any(p.series.name == one.name for p in plans)}
         curves = _curves(plans, scores, manifest, board)
         result = Robustness(
-            suite.name, suite.task, len(first.events), len(set(first.groups.tolist())),
+            f"{suite.name} on {printable(on)}" if on else suite.name, suite.task, len(first.events),
+            len(set(first.groups.tolist())),
             tuple(_model(suite, model, of_arms) for model, of_arms in runs.items()),
             tuple(_score(score, first) for score in scores), labels, curves, (*unfinished, *left_out),
         )  # fmt: skip
         _write(out, result)
     return result
+
+
+def _shards_of_archive(archive: Path, place: Path, board: ProgressBoard) -> Manifest:
+    """Return all events of an archive as test events. Raises BadInput if it is none, or shards."""
+    if (archive / NAME).is_file():
+        raise BadInput("are shards", archive, "give the archive that they were written from")
+    return shards_of(archive, place, board)
 
 
 def _write(out: Path, result: Robustness) -> None:
@@ -170,6 +187,7 @@ def _plans(
     series: Sequence[Series],
     scores: Sequence[Score],
     setup: RadarSetup,
+    on: str = "",
 ) -> tuple[list[LevelPlan], list[str]]:
     """Return the levels that apply to each model, and what is left out.
 
@@ -186,7 +204,7 @@ def _plans(
             left_out |= {f"{one.label}: {why}": None for why in obstacles if why}
             kept = one.only([not why for why in obstacles])
             if any(p.active.steps for p in kept.perturbations):
-                plans.append(LevelPlan(model, of_arms, kept, families))
+                plans.append(LevelPlan(model, of_arms, kept, families, on))
     if not plans:
         raise BadInput(next(iter(left_out), "no level changes anything"), "robustness.perturbations", "give others")
     return plans, list(left_out)

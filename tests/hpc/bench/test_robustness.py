@@ -111,10 +111,12 @@ def quiet() -> ProgressBoard:
     return ProgressBoard(console)
 
 
-def examine(folder: Path, levels: Mapping[str, Sequence[Any]], **chosen: Any) -> Robustness:
+def examine(
+    folder: Path, levels: Mapping[str, Sequence[Any]], archive: Path | None = None, **chosen: Any
+) -> Robustness:
     suite = saved_suite(folder)
     spec = RobustnessSpec(perturbations=dict(levels), **chosen)  # type: ignore[arg-type]
-    return robustness_of(suite, SuiteFolder(folder, suite.data), spec, quiet())
+    return robustness_of(suite, SuiteFolder(folder, suite.data), spec, quiet(), archive=archive)
 
 
 def dual_law(zh: Array, zdr: Array) -> Array:
@@ -219,6 +221,30 @@ def test_complete_records_are_not_computed_again(
     damaged.write_bytes(b"PAR1")
     examine(folder, {"noise": [2]}, scores=["rmse"])
     assert len(scored) == 9
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_another_archive_has_records_of_its_own(planted: tuple[Path, Array, Array, Array], tmp_path: Path) -> None:
+    folder, levels = planted[0], {"zdr_bias": [-0.5, 0.5]}
+    own = examine(folder, levels, scores=["rmse"])
+    rng = np.random.default_rng(1)
+    zh, zdr = rng.uniform(25, 45, (3, 1, 3, 16, 16)), rng.uniform(1.3, 2.7, (3, 1, 3, 16, 16))
+    zh, zdr = zh.astype(np.float16).astype(float), zdr.astype(np.float16).astype(float)
+    for event in range(3):
+        fields = np.stack([zh[event], zdr[event]], 1).astype(np.float32)
+        rain = dual_law(zh, zdr)[event, :, 0].astype(np.float32)
+        write_event(tmp_path / "real", event, fields, rain, variables=("zh", "zdr"))
+    other = examine(folder, levels, archive=tmp_path / "real", scores=["rmse"])
+    assert (other.suite, other.events) == ("planted on real", 3)
+    rain = dual_law(zh, zdr)[:, :, 0]
+    for point in other.curve("published", "rmse", "zdr_bias").points:
+        assert point.radar.value == pytest.approx(rmse(radar_law(zh[:, :, 0]), rain), rel=1e-3)
+        expected = rmse(10 ** (-0.209 * float(point.level)) * rain, rain)
+        assert point.dualpol.value == pytest.approx(expected, rel=2e-3, abs=1e-2)
+    assert (folder / "on/real/robustness" / FILE).is_file()
+    assert examine(folder, levels, scores=["rmse"]).curves == own.curves
+    with pytest.raises(BadInput, match="are shards"):
+        examine(folder, levels, archive=SuiteFolder(folder, saved_suite(folder).data).shards)
 
 
 def test_result_tables_and_figures(planted: tuple[Path, Array, Array, Array]) -> None:
