@@ -207,6 +207,15 @@ def sole_writer(folder: Path, writes: bool = True) -> Iterator[None]:
         os.close(handle)
 
 
+def has_writer(folder: Path) -> bool:
+    """Whether a process holds the lock of a folder."""
+    try:
+        with sole_writer(folder):
+            return False
+    except BadInput:
+        return True
+
+
 def _locked(folder: Path) -> int:
     """Return the open lock file of a folder. Raises BadInput if another process holds the lock."""
     for _ in range(_TRIES):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import sole_writer
-from polarcast.sweeps.parameters import Point, encoded, grid
+from polarcast.data.files import has_writer
+from polarcast.sweeps.parameters import encoded, grid
 from polarcast.sweeps.record import COMPLETE, RUNNING, Trial, read_trials
 from polarcast.sweeps.space import Space
 
@@ -99,10 +99,22 @@ def points_of(space: Space) -> int:
     return len(grid(space.parameters, space.file.grid)) if space.file.search == "grid" else space.file.trials
 
 
-def unfinished(folder: Path) -> list[Point]:
-    """Return the points that were started but that no worker is training."""
-    running = [trial for trial in read_trials(folder) if trial.state == RUNNING]
-    return [trial.point for trial in running if _is_free(folder / "trials" / trial.key)]
+def discard_enqueued(study: "Study") -> None:
+    """End the enqueued trials that a killed sweep left in its study, which come before all others."""
+    from optuna.trial import TrialState
+
+    while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.tell(study.ask(), state=TrialState.FAIL)
+
+
+def unfinished(folder: Path) -> list[Trial]:
+    """Return the trials that were started and have not ended, whether or not a process trains them."""
+    return [trial for trial in read_trials(folder) if trial.state == RUNNING]
+
+
+def abandoned(folder: Path) -> list[Trial]:
+    """Return the unfinished trials that no worker is training."""
+    return [trial for trial in unfinished(folder) if not has_writer(folder / "trials" / trial.key)]
 
 
 class FixedPoint:
@@ -151,11 +163,3 @@ def sweep_lock(folder: Path) -> Iterator[None]:
     with (folder / _LOCK).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def _is_free(folder: Path) -> bool:
-    try:
-        with sole_writer(folder):
-            return True
-    except BadInput:
-        return False

@@ -15,7 +15,7 @@ from statistics import fmean
 from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import sole_writer, write_private
+from polarcast.data.files import has_writer, sole_writer, write_private
 from polarcast.data.secrets import redacted
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.launch import die_with_parent
@@ -107,6 +107,7 @@ class TrialRunner:
             self._started = time.monotonic()
             try:
                 for run in self._runs:
+                    _wait_for_writer(run.folder.path)
                     run.process = _start(run, self._space.file.processes)
                 yield from self._follow()
                 self._write(state=COMPLETE)
@@ -162,6 +163,13 @@ class TrialRunner:
         spent = (time.monotonic() - self._started) * len(self._runs) * self._space.file.processes
         self._trial = replace(self._trial, seconds=round(self._before + spent, 1), **changes)  # type: ignore[arg-type]
         write_trial(self.folder, self._trial)
+
+
+def _wait_for_writer(folder: Path) -> None:
+    """Wait while a training of a killed sweep still saves; one that does not end is reported by the next one."""
+    deadline = time.monotonic() + _SECONDS_TO_SAVE
+    while has_writer(folder) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
 
 
 def _start(run: _Run, processes: int) -> "subprocess.Popen[bytes] | None":

@@ -35,7 +35,7 @@ from polarcast.sweeps.parameters import Point, encoded, grid, suggest
 from polarcast.sweeps.population import MARK, POINT
 from polarcast.sweeps.record import FAILED, RUNNING, STOPPED, Trial, key_of, read_trial, read_trials, write_trial
 from polarcast.sweeps.space import Space
-from polarcast.sweeps.study import NAME, points_of, sampler, storage, unfinished
+from polarcast.sweeps.study import NAME, discard_enqueued, open_study, points_of, sampler, storage, unfinished
 from polarcast.sweeps.trial import TrialFailed, TrialRunner
 
 _OBJECTIVE, _STEP = "objective", "step"
@@ -190,6 +190,7 @@ def _population(folder: Path, space: Space) -> _Plan | None:
 
 def _search(folder: Path, space: Space) -> _Plan | None:
     """Return the plan for a searcher or a grid; None if all points were tried."""
+    # No other process runs this sweep. One that a killed sweep left behind ends soon, and its trial waits for it.
     started = unfinished(folder)
     ended = [trial for trial in read_trials(folder) if trial.state != RUNNING]
     left = max(0, points_of(space) - len(ended))
@@ -200,10 +201,11 @@ def _search(folder: Path, space: Space) -> _Plan | None:
         keys = {trial.key for trial in ended}
         points = [point for point in grid(space.parameters, space.file.grid) if key_of(point) not in keys]
         return trainable, None, {POINT: tune.grid_search(points)}, 1
+    discard_enqueued(open_study(folder, space))
     searcher = OptunaSearch(
         space=partial(suggest_to_ray, space), metric=_OBJECTIVE, mode="min" if space.smaller_is_better else "max",
         study_name=NAME, storage=storage(folder), sampler=sampler(space, len(ended) + len(started)),
-        points_to_evaluate=[encoded(space.parameters, point) for point in started] or None,
+        points_to_evaluate=[encoded(space.parameters, trial.point) for trial in started] or None,
     )  # fmt: skip
     return trainable, searcher, {}, left
 

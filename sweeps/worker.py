@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from polarcast.sweeps.parameters import encoded, suggest
 from polarcast.sweeps.record import read_trials
 from polarcast.sweeps.space import Space
-from polarcast.sweeps.study import open_study, points_of, sweep_lock, unfinished
+from polarcast.sweeps.study import abandoned, open_study, points_of, sweep_lock
 from polarcast.sweeps.trial import TrialFailed, TrialRunner
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def work(folder: Path, space: Space, on_trials: Callable[[], None]) -> None:
 def _take(study: "optuna.Study", folder: Path, space: Space) -> "tuple[optuna.Trial, TrialRunner] | None":
     """Claim an abandoned point or a new one for this worker; None if no more are needed."""
     with sweep_lock(folder):
-        if started := unfinished(folder):
-            study.enqueue_trial(encoded(space.parameters, started[0]))
+        if left := abandoned(folder):
+            study.enqueue_trial(encoded(space.parameters, left[0].point))
         elif (
             len(read_trials(folder)) >= (wanted := points_of(space))
             or len(study.trials) >= _SUGGESTIONS_PER_POINT * wanted

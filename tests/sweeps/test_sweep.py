@@ -72,7 +72,7 @@ def test_killed_sweep_keeps_complete_trials_and_resumes(shards: Manifest, tmp_pa
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 180
-    while not any(trial.state == RUNNING and trial.step for trial in read_trials(folder)[1:]):
+    while not (training := [t.key for t in read_trials(folder)[1:] if t.state == RUNNING and t.step]):
         assert time.monotonic() < deadline, "no second trial reached a validation"
         assert process.poll() is None, "the sweep ended"
         time.sleep(0.05)
@@ -87,7 +87,7 @@ def test_killed_sweep_keeps_complete_trials_and_resumes(shards: Manifest, tmp_pa
     after = {trial.key: trial for trial in read_trials(folder)}
     assert all(after[trial.key] == trial for trial in done)
     # The interrupted trial has the losses of an uninterrupted run of the same configuration.
-    [interrupted] = [key for key, trial in before.items() if trial.state == RUNNING]
+    [interrupted] = training
     again = tmp_path / "again"
     assert polarcast("train", folder / "trials" / interrupted / "radar" / "config.yaml", "--out", again).returncode == 0
     expected = [record["loss"] for record in RunFolder(again).records() if record["event"] == "step"]
