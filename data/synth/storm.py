@@ -68,10 +68,12 @@ class Modes:
     weight: Real
     """1, or sqrt 2 on the columns where `irfft2` uses only the Hermitian part of its input."""
 
-    def to_field(self, values: Complex, shift: tuple[float, float] = (0.0, 0.0)) -> Real:
-        """Transform the packed modes to a field (size, size), displaced by `shift` (y, x) km."""
-        if shift != (0.0, 0.0):
-            values = values * np.exp(-2j * np.pi * (self.ky * shift[0] + self.kx * shift[1])).astype(np.complex64)
+    def phase(self, shift: tuple[float, float]) -> Complex:
+        """Return the factor of each mode, (m,), that displaces a field by `shift` (y, x) km."""
+        return np.exp(-2j * np.pi * (self.ky * shift[0] + self.kx * shift[1])).astype(np.complex64)
+
+    def to_field(self, values: Complex) -> Real:
+        """Transform the packed modes to a field (size, size)."""
         spectrum = np.zeros(self.size * (self.size // 2 + 1), np.complex64)
         spectrum[self.index] = values
         field = fft.irfft2(spectrum.reshape(self.size, -1), s=(self.size, self.size), norm="forward")
@@ -160,7 +162,13 @@ def _tabulated_steps(
     innovation = np.linalg.cholesky(noise + 1e-12 * np.eye(3))
     nearest = np.rint(np.log(steps / nodes[0]) / np.log(nodes[1] / nodes[0])).astype(np.int64)
     nearest = np.clip(nearest, 0, len(nodes) - 1)
-    return transition.astype(np.float32)[nearest], innovation.astype(np.float32)[nearest]
+    return _taken(transition, nearest), _taken(innovation, nearest)
+
+
+def _taken(table: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> Real:
+    """Take matrices of a table, (m, 3, 3), such that each of their entries is contiguous over the modes."""
+    entries = table.astype(np.float32).transpose(1, 2, 0)
+    return np.ascontiguousarray(entries[..., rows]).transpose(2, 0, 1)
 
 
 def _transition(drift: npt.NDArray[np.float64], steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

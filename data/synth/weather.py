@@ -209,12 +209,14 @@ def _over_grid(world: StormWorld, regime: Regime, grid: _Grid, state: _State) ->
     border = MARGIN + convection.PATCH
     start = (grid.domain - grid.size) // 2 - border
     window = (slice(start, start + grid.size + 2 * border),) * 2
-    bordered = np.stack([grid.dynamics.modes.to_field(z, shift)[window] for z in state.latents])
+    modes = grid.dynamics.modes
+    phase = modes.phase(shift)
+    bordered = np.stack([modes.to_field(z * phase)[window] for z in state.latents])
     cells = _over_ground(state.cells, shift, start, grid.domain, bordered.shape[1])
     warp = (1.8 * bordered[H], 1.8 * np.roll(bordered[H], 7, axis=1).T)
     rain = convection.draw_rain(world, cells, warp, regime.angle)
     inner = (slice(convection.PATCH, -convection.PATCH),) * 2
-    reservoir = np.maximum(grid.dynamics.modes.to_field(state.reservoir, shift)[window][inner], 0)
+    reservoir = np.maximum(modes.to_field(state.reservoir * phase)[window][inner], 0)
     return _combine(world, regime, grid, bordered[(slice(None), *inner)], rain, reservoir)
 
 

@@ -66,9 +66,11 @@ def test_fields_move_by_exactly_the_given_shift():
     dynamics = make_dynamics(WORLD, make_modes(64, WORLD.cutoff_km), Bands(1.4, 0.7))
     modes, state = dynamics.modes, draw_state(dynamics, np.random.default_rng(1))
     np.testing.assert_allclose(
-        modes.to_field(state[X], (3.0, -5.0)), np.roll(modes.to_field(state[X]), (3, -5), axis=(0, 1)), atol=1e-5
+        modes.to_field(state[X] * modes.phase((3.0, -5.0))),
+        np.roll(modes.to_field(state[X]), (3, -5), axis=(0, 1)),
+        atol=1e-5,
     )
-    halfway = modes.to_field(state[X], (0.5, 0.0))
+    halfway = modes.to_field(state[X] * modes.phase((0.5, 0.0)))
     assert halfway.std() == pytest.approx(modes.to_field(state[X]).std(), rel=1e-4)
 
 
