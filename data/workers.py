@@ -1,5 +1,6 @@
 """Worker processes that end with their parent, and a process pool that isolates crashes."""
 
+import errno
 import multiprocessing
 import os
 import threading
@@ -77,16 +78,25 @@ def failures_as_bad_input(what: str, fix: str = "") -> Iterator[None]:
 
     Raises:
         BadInput: Any error was raised; a BadInput is raised as it is.
+        OSError: The disk is full.
     """
     try:
         yield
     except BadInput:
         raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # no fault of the file: the whole work ends
+            raise
+        raise _as_bad_input(error, what, fix) from None
     except MemoryError:
         raise BadInput(f"{what}: not enough memory", fix="use fewer --workers, or cut it into smaller files") from None
     except (Exception, SystemExit) as error:
-        text = " ".join(f"{type(error).__name__}{_line_of(error.__traceback__)}: {error}".split())
-        raise BadInput(f"{what} ({text[:_MOST_SHOWN]})", fix=fix) from None
+        raise _as_bad_input(error, what, fix) from None
+
+
+def _as_bad_input(error: BaseException, what: str, fix: str) -> BadInput:
+    text = " ".join(f"{type(error).__name__}{_line_of(error.__traceback__)}: {error}".split())
+    return BadInput(f"{what} ({text[:_MOST_SHOWN]})", fix=fix)
 
 
 def _line_of(trace: TracebackType | None) -> str:

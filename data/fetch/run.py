@@ -16,7 +16,16 @@ from polarcast.data.fetch.listing import ObjectListing, list_volumes
 from polarcast.data.fetch.manifest import FetchManifest
 from polarcast.data.fetch.networks import Period, RadarNetwork, RemoteFile
 from polarcast.data.fetch.plan import FetchPlan, check_space, in_words, measured_rate, place_of, plan_of
-from polarcast.data.fetch.store import BUSY, DENIED, OTHER, UNREACHABLE, ObjectStore, RequestFailed, RequestPatience
+from polarcast.data.fetch.store import (
+    BROKEN,
+    BUSY,
+    DENIED,
+    OTHER,
+    UNREACHABLE,
+    ObjectStore,
+    RequestFailed,
+    RequestPatience,
+)
 from polarcast.data.fetch.storms import StormWindow, candidate_windows, look_at, wettest
 from polarcast.data.fetch.threads import in_threads
 from polarcast.data.fetch.transfer import FetchedFile, adopt, fetch_file, sha256_of_file
@@ -26,7 +35,7 @@ from polarcast.data.workers import run_all
 STORMS = "storms.json"
 _LOOKS = ".looks"
 FETCHED, KNOWN, CHANGED_THERE, REPAIRED = "fetched", "known", "changed", "repaired"
-_GIVE_UP_AFTER = {UNREACHABLE: 3, DENIED: 10, BUSY: 10}
+_GIVE_UP_AFTER = {UNREACHABLE: 3, DENIED: 10, BUSY: 10, BROKEN: 10}
 """Number of files in a row that failed in one way, after which the others are not tried."""
 
 OnFetch = Callable[[str, int, int, str], None]
@@ -85,6 +94,8 @@ class FetchReport:
     """Keys among `fetched` whose files were not as they had been fetched."""
     failed: dict[str, str] = field(default_factory=dict)
     """Reason by key that could not be had."""
+    lost: int = 0
+    """Number of keys among `failed` that another try may bring: the network or the server failed."""
     not_tried: int = 0
     """Number of files that were not tried, because too many failed in a row."""
     checked: Counter[str] = field(default_factory=Counter)
@@ -252,6 +263,7 @@ class _Transfer:
                         done += 1
                         if isinstance(answer, RequestFailed):
                             report.failed[remote.key] = answer.reason
+                            report.lost += answer.may_pass
                             in_a_row[answer.kind] += 1
                         else:
                             in_a_row.clear()

@@ -170,8 +170,15 @@ def _known_record(archive: Path, raw: Path) -> dict[str, Any]:
     """Return the record of volumes that are all there; empty if there is none, or one was deleted."""
     record = read_json(archive.parent / RECORD)
     files = record.get("files")
-    is_whole = isinstance(files, list) and files and all((raw / str(name)).is_file() for name in files)
-    return record if is_whole else {}
+    if not isinstance(files, list) or not files or len(files) != record.get("volumes"):
+        return {}
+    return record if all(_is_inside(str(name)) and (raw / str(name)).is_file() for name in files) else {}
+
+
+def _is_inside(name: str) -> bool:
+    """Return whether a name is that of a file in the folder of a station."""
+    parts = PurePosixPath(name).parts
+    return len(parts) == 2 and not {"/", ".."} & set(parts)
 
 
 def _settings_of(spec: FetchSpec) -> "FetchSettings":
@@ -237,8 +244,16 @@ def _check_fetched(report: "FetchReport", settings: "FetchSettings") -> None:
             f"data.fetch, {settings.station}: {report.not_tried} volumes were not tried, because too many failed in a "
             f"row ({reason}) — {_AGAIN}"
         )
+    if report.lost:
+        raise WorkFailed(
+            f"data.fetch, {settings.station}: {report.lost} volumes were lost by the network or server, and may come "
+            f"with another try ({reason}) — {_AGAIN}"
+        )
     for key, why in report.failed.items():
         _log.warning("polarcast: not fetched: %s: %s", key, why)
+    for window in report.storms:
+        if window.problem:
+            _log.warning("polarcast: could not look at %s, which ranks last: %s", window.sample.key, window.problem)
     chosen = sum(window.is_chosen for window in report.storms)
     if report.storms and chosen < settings.storms:
         _log.warning("polarcast: %d storms were found, fewer than %d", chosen, settings.storms)

@@ -1,5 +1,6 @@
 """Any error in the job of one file is told in its line, and stops no other file."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -96,7 +97,7 @@ def test_a_picture_that_fails_is_told_with_its_remedy(volumes: list[Path], tmp_p
 
 
 def test_signals_and_known_failures_pass() -> None:
-    for error in (Terminated(), KeyboardInterrupt()):
+    for error in (Terminated(), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")):
         with pytest.raises(type(error)), failures_as_bad_input("gridding failed"):
             raise error
     with pytest.raises(BadInput, match="not enough memory"), failures_as_bad_input("gridding failed"):

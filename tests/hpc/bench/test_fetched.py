@@ -12,8 +12,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from polarcast.data.archive import Archive
-from polarcast.data.errors import BadInput
+from polarcast.data.errors import BadInput, WorkFailed
 from polarcast.data.fetch.networks import FMI
+from polarcast.data.fetch.plan import FetchPlan
+from polarcast.data.fetch.run import FetchReport
+from polarcast.data.files import write_json
 from polarcast.data.folder_kind import SUITE_FILE
 from polarcast.hpc.bench import fetched
 from polarcast.hpc.bench.cells import SuiteFolder, cells_of, check_cells
@@ -205,6 +208,30 @@ def test_a_call_that_gave_up_makes_no_archive_of_a_part(s3: S3Server, tmp_path: 
     assert (code, "volumes were not tried, because too many failed in a row" in line) == (1, True)
     assert not list((tmp_path / "out").glob("data-*"))
     assert list(first.parent.glob("*.h5")) == [first]
+
+
+def test_volumes_lost_by_the_network_make_no_archive_of_a_part() -> None:
+    plan = FetchPlan((), 0, 0)
+    settings = fetched._settings_of(FETCH)
+    lost = FetchReport(plan, fetched=["a"], failed={"b": "the connection broke", "c": "no such object"}, lost=1)
+    with pytest.raises(WorkFailed, match="1 volumes were lost by the network or server"):
+        fetched._check_fetched(lost, settings)
+    fetched._check_fetched(replace(lost, lost=0), settings)  # what the bucket lacks is a warning
+
+
+def test_a_record_names_files_in_the_folder_of_the_volumes_only(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for name in ("fiuta/a.h5", "b.h5"):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).write_bytes(b"x")
+    archive = tmp_path / "data" / "archive"
+    archive.mkdir(parents=True)
+    cases = (["fiuta/a.h5"], True), (["fiuta/../b.h5"], False), (["../raw/b.h5"], False), ([str(raw / "b.h5")], False)
+    for files, is_known in cases:
+        write_json(archive.parent / fetched.RECORD, {"files": files, "volumes": 1})
+        assert bool(fetched._known_record(archive, raw)) is is_known
+    write_json(archive.parent / fetched.RECORD, {"files": ["fiuta/a.h5"], "volumes": 2})
+    assert fetched._known_record(archive, raw) == {}
 
 
 def test_volumes_that_can_not_be_used_are_one_line(s3: S3Server, tmp_path: Path, polarcast_here: Command) -> None:
