@@ -17,6 +17,7 @@ from polarcast.hpc.bench.unfinished import finished_part, is_scored
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.runs.folder import Output
+from polarcast.hpc.runs.trained_grid import unlike_training
 from polarcast.hpc.scores.records import read_records
 from polarcast.hpc.utils.progress import ProgressBoard
 from polarcast.hpc.utils.text import printable
@@ -90,10 +91,13 @@ def score_cells(
     Raises:
         BadInput: no run can be scored.
     """
-    failures, outputs = list[BadInput](), []
+    failures, outputs, told = list[BadInput](), [], set[str]()
     with board.stage("evaluate", "runs", len(cells)) as done:
         for number, cell in enumerate(cells, start=1):
             run = folder.cell(cell, trained_on)
+            for line in {*unlike_training(run, cell.config, manifest)} - told:
+                _log.warning("polarcast: %s", line)
+                told.add(line)
             output = Output(out / "scores" / f"{run.path.name}.parquet", out / "cases" / f"{run.path.name}.npz")
             try:
                 if not (resume and is_scored(output) and read_records(output.scores).data == manifest.digest()):

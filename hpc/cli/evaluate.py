@@ -171,7 +171,6 @@ def _at_gauges(
     as_json: bool,
 ) -> None:
     """Score at gauges, and show the results."""
-    from polarcast.data.files import checked_output
     from polarcast.data.gauges.correlation import Correlation
     from polarcast.data.gauges.options import GaugeOptions
     from polarcast.hpc.evaluation.arguments import check_places
@@ -187,7 +186,7 @@ def _at_gauges(
     minutes = None if more["minutes"] is None else positive(more["minutes"], "--accumulate")
     zr = _z_r_of(more["z_r"])
     if picture is not None:
-        checked_output(picture)
+        _check_picture(picture)
     # Last, because these import torch.
     from polarcast.hpc.distributed.world import detect
     from polarcast.hpc.evaluation.gauges.run import GaugeRequest, evaluate_at_gauges, output_folder
@@ -204,6 +203,15 @@ def _at_gauges(
 
         draw(report, picture)
     _show_report(report, picture, as_json)
+
+
+def _check_picture(picture: Path) -> None:
+    """Raise BadInput if a picture can't be written there, or its name is not that of one."""
+    from polarcast.data.files import checked_output
+
+    if picture.suffix.lower() != ".png":
+        raise BadInput("pictures are PNG files", picture, "give a name that ends in .png")
+    checked_output(picture)
 
 
 def _runs_of(run: Path, trust: bool) -> "dict[str, list[RunFolder]]":

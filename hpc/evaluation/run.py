@@ -1,5 +1,6 @@
 """Score a single run."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from polarcast.hpc.evaluation.shards import shards_of
 from polarcast.hpc.evaluation.summary import FEW, ScoreSummary, check_wanted, shares, summarize
 from polarcast.hpc.runs.build import build_reader, stored_shards
 from polarcast.hpc.runs.folder import Output, RunFolder
+from polarcast.hpc.runs.trained_grid import unlike_training
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.scores.stats.aggregation import POOLED
 from polarcast.hpc.utils.progress import ProgressBoard
 
 TEST = "test"
+_log = logging.getLogger("polarcast")
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,9 @@ def evaluate_records(
     require_model(run.config(), run.path, "add --recorded to see its scores")
     cache = output.scores.parent
     manifest = own_shards(run, split) if archive is None else archive_shards(archive, cache, board, world)
+    if archive is not None and world.is_first:
+        for line in unlike_training(run, run.config(), manifest):
+            _log.warning("polarcast: %s", line)
     windows = len(build_reader(run.config(), manifest, split, observed=True))
     with board.stage("evaluate", "window" + "s" * (windows != 1), windows) as done:
         records = evaluate(run, manifest, output, split, lambda n, of: done(windows * n // of), world)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from polarcast.data.archive import SPACING_KM, TIME_STEP_MINUTES
+from polarcast.data.archive import TIME_STEP_MINUTES
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, replacing
 from polarcast.data.secrets import redacted
-from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.digest import digest
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.distributed.world import World, set_up_torch
@@ -29,6 +28,7 @@ from polarcast.hpc.inference.qpe import Range, forecast_event
 from polarcast.hpc.runs import provenance
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.load import load_model
+from polarcast.hpc.runs.trained_grid import trained_grid, unlike_training
 from polarcast.models.forecaster import Forecaster
 
 _UNKNOWN = "not recorded"
@@ -137,7 +137,7 @@ def forecast(run: RunFolder, path: Path, options: PredictOptions, on_progress: O
     _check_options(options, config)
     model = load_model(run, World())
     set_up_torch(config.train.threads, World())
-    step = _trained_grid(run)[1] or TIME_STEP_MINUTES
+    step = trained_grid(run)[1] or TIME_STEP_MINUTES
     with open_input(path, config, options.event, options.size, on_progress, step) as source:
         make = _nowcast if config.is_nowcast else _estimate
         return make(run, config, model, source, options, on_progress)
@@ -152,7 +152,7 @@ def _estimate(
     on_progress: OnProgress | None,
 ) -> Prediction:
     forecasts = forecast_event(config, model, source, options.frames, options.members, options.seed, on_progress)
-    warnings = (*source.warnings, *_unlike_training(run, config, source.manifest), *forecasts.warnings)
+    warnings = (*source.warnings, *unlike_training(run, config, source.manifest), *forecasts.warnings)
     forecasts = replace(forecasts, warnings=warnings)
     title = f"Rain rate estimated from radar fields: {_title(config, source)}"
     members = len(forecasts.rain_rate)
@@ -170,7 +170,7 @@ def _nowcast(
     on_progress: OnProgress | None,
 ) -> Prediction:
     nowcast = nowcast_event(config, model, source, options.issued, options.members, options.seed, on_progress)
-    warnings = (*source.warnings, *_unlike_training(run, config, source.manifest), *nowcast.warnings)
+    warnings = (*source.warnings, *unlike_training(run, config, source.manifest), *nowcast.warnings)
     title = f"Reflectivity forecast from radar fields: {_title(config, source)}, after frame {nowcast.issued}"
     members = len(nowcast.zh)
     dataset = nowcast_dataset(nowcast, _file_attributes(run, config, source, title, members, options, warnings))
@@ -187,28 +187,6 @@ def _check_options(options: PredictOptions, config: RunConfig) -> None:
     if options.issued is not None and not config.is_nowcast:
         raise BadInput("this run estimates rain, it does not nowcast", "--issued", "give --frames instead")
     check_numbers(members=options.members, seed=options.seed, size=options.size)
-
-
-def _unlike_training(run: RunFolder, config: RunConfig, manifest: Manifest) -> list[str]:
-    """Return warnings if the input grid differs from the recorded grid of the training data."""
-    (spacing, step), lines = _trained_grid(run), []
-    if spacing is None or step is None:
-        return []
-    if manifest.spacing_km != spacing:
-        lines.append(f"pixel spacing is {manifest.spacing_km:g} km; the run was trained on {spacing:g} km")
-    if (config.data.context or config.is_nowcast) and manifest.time_step_minutes != step:
-        lines.append(f"time between frames is {manifest.time_step_minutes:g} min; the run was trained on {step:g} min")
-    return lines
-
-
-def _trained_grid(run: RunFolder) -> tuple[float, float] | tuple[None, None]:
-    """Return pixel spacing in km and time step in minutes of the training data; None if they are unknown."""
-    trained = provenance.read_provenance(run.provenance_file).get("data", {}).get("archive")
-    if not isinstance(trained, dict) or not trained or "adopted" in trained:
-        return None, None
-    found = trained.get("spacing_km", SPACING_KM), trained.get("time_step_min", TIME_STEP_MINUTES)
-    are_numbers = all(type(number) in (int, float) and number > 0 for number in found)
-    return found if are_numbers else (None, None)
 
 
 def _title(config: RunConfig, source: Input) -> str:

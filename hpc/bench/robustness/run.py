@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from polarcast.data.check.shared_events import shared_event
 from polarcast.data.degrade.setup import RadarSetup
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.workers import run_all
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
+from polarcast.hpc.bench.notes import rain_note
 from polarcast.hpc.bench.robustness.curves import FinishedRun, LevelPlan, curve_of
 from polarcast.hpc.bench.robustness.render import write_tables
 from polarcast.hpc.bench.robustness.result import (
@@ -85,7 +87,7 @@ def robustness_of(
     for score in scores:
         check_available(score, protocol)
     with sole_writer(checked_output(out, is_folder=True)):
-        manifest = _shards_of_archive(archive, place, board) if archive else trained_on
+        manifest = _shards_of_archive(suite, archive, trained_on, place, board) if archive else trained_on
         plans, left_out = _plans(runs, series, scores, RadarSetup.of(manifest), on)
         _compute([job for plan in plans for job in plan.jobs(manifest)], manifest, board, workers)
         first = plans[0].first(manifest)
@@ -101,11 +103,22 @@ def robustness_of(
     return result
 
 
-def _shards_of_archive(archive: Path, place: Path, board: ProgressBoard) -> Manifest:
-    """Return all events of an archive as test events. Raises BadInput if it is none, or shards."""
+def _shards_of_archive(
+    suite: Suite, archive: Path, trained_on: Manifest, place: Path, board: ProgressBoard
+) -> Manifest:
+    """Return all events of an archive as test events.
+
+    Raises:
+        BadInput: it is no archive, or shares an event with the data of the suite.
+    """
     if (archive / NAME).is_file():
         raise BadInput("are shards", archive, "give the archive that they were written from")
-    return shards_of(archive, place, board)
+    manifest = shards_of(archive, place, board)
+    if shared := shared_event(manifest, trained_on):
+        raise BadInput(f"shares an event with the data of the suite: {shared}", archive, "give other events")
+    if note := rain_note(suite.task, manifest):
+        _log.warning("polarcast: %s", note)
+    return manifest
 
 
 def _write(out: Path, result: Robustness) -> None:

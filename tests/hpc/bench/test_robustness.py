@@ -243,6 +243,8 @@ def test_another_archive_has_records_of_its_own(planted: tuple[Path, Array, Arra
         assert point.dualpol.value == pytest.approx(expected, rel=2e-3, abs=1e-2)
     assert (folder / "on/real/robustness" / FILE).is_file()
     assert examine(folder, levels, scores=["rmse"]).curves == own.curves
+    with pytest.raises(BadInput, match="shares an event with the data of the suite"):
+        examine(folder, levels, archive=folder.parent / "archive")
     with pytest.raises(BadInput, match="are shards"):
         examine(folder, levels, archive=SuiteFolder(folder, saved_suite(folder).data).shards)
 
