@@ -225,9 +225,27 @@ def test_suite_to_table_and_leaderboard(away: Away, suite: Path) -> None:
 
 
 def test_a_net_of_the_zoo(away: Away, suite: Path) -> None:
-    """Nets that come with the wheel are whole; one that is packed away from the checkout forecasts there."""
-    for net in json.loads(away.run("polarcast", "zoo", "list", "--json"))["nets"]:
+    """Nets that come with the wheel are whole, and forecast; so does one that is packed away from the checkout."""
+    away.run(
+        "polarcast",
+        "data",
+        "synth",
+        "storm",
+        "--events",
+        "1",
+        "--frames",
+        "10",
+        "--size",
+        "64",
+        "--preset",
+        "any-radar",
+    )
+    nets = json.loads(away.run("polarcast", "zoo", "list", "--json"))["nets"]
+    assert {net["name"] for net in nets} == {"nowcast-dualpol", "nowcast-zh", "qpe-dualpol"}
+    for net in nets:
         assert away.run("polarcast", "zoo", "show", net["name"]).startswith(f"# {net['name']}")
+        away.run("polarcast", "predict", f"zoo:{net['name']}", "storm", f"{net['name']}.nc", "--event", "0")
+        assert (away.root / f"{net['name']}.png").is_file()
     [cell] = (path for path in (suite / "cells").iterdir() if "unet" in path.name)
     [shards] = suite.glob("data-*/shards")
     away.run("polarcast", "zoo", "add", cell, "--out", "nets/tiny", "--license", "Apache-2.0")
