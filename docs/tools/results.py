@@ -23,7 +23,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from docs.tools import coverage_page, power_page, question_four_page
+from docs.tools import coverage_page, power_page, question_four_page, real_transfer_page
 from docs.tools.markdown import table as markdown
 from docs.tools.pages import ROOT, pages
 from polarcast.hpc.scores.wording import effect, size
@@ -39,9 +39,10 @@ OTHER_PAGES: Mapping[Path, Callable[[str], str]] = {
     coverage_page.ARMS_PAGE: coverage_page.page_with_tables,
     power_page.PAGE: power_page.page_with_tables,
     question_four_page.PAGE: question_four_page.page_with_tables,
+    real_transfer_page.PAGE: real_transfer_page.page_with_tables,
 }
 """Pages with tables that have a maker of their own, and the makers."""
-OTHER_RESULTS = {*coverage_page.TABLES, "coverage-effects", *power_page.TABLES, "question-four"}
+OTHER_RESULTS = {*coverage_page.TABLES, "coverage-effects", *power_page.TABLES, "question-four", "real-transfer"}
 
 
 class ResultsError(Exception):

@@ -91,7 +91,8 @@ def _report(done: "Written", run: str, given: Path, out: Path, as_json: bool) ->
         print_json({"run": run, "input": str(given), **done.as_record()})
         return
     many = f", {done.members} members" if done.members > 1 else ""
-    what = "frames of" if done.issued is None else f"frames after frame {done.issued} of"
+    frames = "frame" if done.frames == 1 else "frames"
+    what = f"{frames} of" if done.issued is None else f"{frames} after frame {done.issued} of"
     most = "" if done.rain_rate_max is None else f", up to {done.rain_rate_max:.1f} mm/h"
     most = most if done.zh_max is None else f", up to {done.zh_max:.1f} dBZ"
     print_text(f"{done.frames} {what} event {done.event:03d}{many}{most} in {plain(out)}")

@@ -143,8 +143,8 @@ def patches_of(
             found[event] = known[place.key]
     if not found:
         is_turned = any(len(_patch(place, longitude, latitude).gauges) for _, place in known.values())
-        fix = "latitudes and longitudes are exchanged: correct the names" if is_turned else "give gauges below it"
-        raise BadInput(f"none of the {len(gauges)} gauges lies on the grid of an event", archive.root, fix)
+        fix = "latitudes and longitudes are exchanged: correct the names" if is_turned else "give gauges in its area"
+        raise BadInput(f"no gauge of {len(gauges)} lies on the grid of an event", archive.root, fix)
     return found
 
 

@@ -132,9 +132,9 @@ def _check_counted(gauges: Sequence[Gauge], paths: Sequence[Path]) -> None:
     if any(gauge.counts.any() for gauge in gauges):
         return
     flags = Counter(flag for gauge in gauges for flag in gauge.flags.tolist())
-    reasons = ", ".join(f"{number} {flag}" for flag, number in flags.most_common()) or "there is none"
+    reasons = ", ".join(f"{number} × {flag}" for flag, number in flags.most_common()) or "there is none"
     where = ", ".join(map(str, paths))
-    raise BadInput(f"no amount of the gauges counts: {reasons}", where, "look at the units, and at codes for missing")
+    raise BadInput(f"no amount of the gauges is used: {reasons}", where, "look at the units, and at codes for missing")
 
 
 def _check_times(gauges: Sequence[Gauge], events: Sequence[EventRates], archive: Archive) -> None:

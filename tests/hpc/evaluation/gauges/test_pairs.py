@@ -162,7 +162,7 @@ def test_laws_that_would_be_circular_or_lack_something_are_left_out(rain: np.nda
 
 
 def test_gauges_elsewhere_and_events_without_place_or_time(root: Path, rain: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="none of the 1 gauges lies on the grid"):
+    with pytest.raises(BadInput, match="no gauge of 1 lies on the grid"):
         match(root, [gauge_at("G", 40, 8, [T0], 60, [1.0])])
     other = write_gauge_archive(tmp_path, [rain[:3]]).root
     note = read_event_note(other, 0)

@@ -133,7 +133,7 @@ def test_exchanged_latitudes_and_longitudes_are_named(
     turned.write_text(table.read_text(encoding="utf-8").replace("lat,lon", "lon,lat"), encoding="utf-8")
     code, _, err = polarcast_here("evaluate", "--archive", root, "--gauges", turned)
     assert code == 2
-    assert "none of the 8 gauges lies on the grid of an event — latitudes and longitudes are exchanged" in err
+    assert "no gauge of 8 lies on the grid of an event — latitudes and longitudes are exchanged" in err
 
 
 def test_the_tables_of_scores_and_pairs(root: Path, table: Path, polarcast_here: Command, gauges: list[Gauge]) -> None:
@@ -235,9 +235,9 @@ def test_a_suite_is_scored_by_model_and_arm(root: Path, table: Path, polarcast_h
         (("--archive", "ROOT", "--gauges", "FEW"), "4 intervals of gauges have all their frames; 5 are needed"),
         (
             ("--archive", "ROOT", "--gauges", "NEGATIVE"),
-            "no amount of the gauges counts: 128 range — look at the units",
+            "no amount of the gauges is used: 128 × range — look at the units",
         ),
-        (("--archive", "ROOT", "--gauges", "MISSING"), "no amount of the gauges counts: 128 missing"),
+        (("--archive", "ROOT", "--gauges", "MISSING"), "no amount of the gauges is used: 128 × missing"),
     ],
 )
 def test_calls_that_cannot_work(
