@@ -7,6 +7,7 @@ interpolation blur.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -165,7 +166,7 @@ def _tabulated_steps(
     return _taken(transition, nearest), _taken(innovation, nearest)
 
 
-def _taken(table: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> Real:
+def _taken(table: npt.NDArray[np.floating[Any]], rows: npt.NDArray[np.int64]) -> Real:
     """Take matrices of a table, (m, 3, 3), such that each of their entries is contiguous over the modes."""
     entries = table.astype(np.float32).transpose(1, 2, 0)
     return np.ascontiguousarray(entries[..., rows]).transpose(2, 0, 1)

@@ -78,7 +78,7 @@ def _scored(folder: Path, real: str) -> Scored:
 
 def _by_event(scored: Scored) -> list[Row]:
     """Return scores of each event alone, each the mean over seeds, with those of each seed."""
-    rows = []
+    rows = list[Row]()
     for score in ONE_EVENT:
         for arm, records in scored.items():
             values = np.stack([EventScores(one).by_event(score) for one in records])
