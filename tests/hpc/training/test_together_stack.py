@@ -88,9 +88,9 @@ def test_stacked_steps_equal_separate_ones(name: str) -> None:
         assert mine
         assert separate
         assert mine.step == separate.step
+        # Rounding, which differs between CPUs, may put a value on the other side of a ReLU: a few entries move then.
         for key, moment in separate.moments.items():
-            scale = float(moment.abs().max()) + 1e-3
-            torch.testing.assert_close(mine.moments[key], moment, rtol=0, atol=5e-4 * scale, msg=key)
+            assert (mine.moments[key] - moment).norm() <= 0.01 * moment.norm() + 1e-6, key
         assert mine.average.keys() == separate.average.keys()
         assert mine.weights.keys() == separate.weights.keys()
 

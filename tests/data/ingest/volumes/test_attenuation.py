@@ -69,7 +69,8 @@ def test_zphi_recovers_a_known_attenuation(band: str, cells: list[tuple[float, f
     np.testing.assert_allclose(
         specific[0][echo], truth["specific"][echo], rtol=0.06, atol=0.01 * truth["specific"].max()
     )
-    np.testing.assert_allclose(path[0][echo], truth["path"][echo], atol=0.03 * total_db)
+    # The total is the median of the last gates: where it rains hard up to the end of the echo, a little is lost.
+    np.testing.assert_allclose(path[0][echo], truth["path"][echo], atol=0.04 * total_db)
 
 
 @pytest.mark.parametrize("band", "SCX")
