@@ -51,7 +51,7 @@ def collect(folder: Path, real: str) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "verdicts": {name: _lines(place / "tables/verdict.txt") for name, place in known.items()},
         "tables": {name: kept_rows(place / "tables/hour.json") for name, place in known.items()},
-        "changes": {name: kept_rows(place / "tables/changes.json") for name, place in known.items()},
+        "changes": {name: kept_rows(place / "tables/changes.json") for name, place in known.items() if name != "tuned"},
         "events": _by_event(scored),
         "robustness": _robustness(on),
         "power": _power(folder),

@@ -34,3 +34,18 @@ def test_no_gain_is_shown_on_synthetic_storms_either() -> None:
     differences = [r for r in records if r["arm"] == "difference"]
     assert len(differences) == 4
     assert all(r["low"] < 0 < r["high"] for r in differences)
+
+
+def test_fine_tuning_on_two_events_does_harm_as_the_page_says() -> None:
+    tables = json.loads(RESULT.read_text(encoding="utf-8"))["tables"]
+
+    def values(name: str) -> dict[str, float]:
+        rows = tables[name]
+        return {
+            r["arm"]: r["value"] for r in rows if r["metric"] == "csi@threshold=35" and r["label"].startswith("FURENet")
+        }
+
+    before, after = values("real"), values("tuned")
+    lost = {arm: before[arm] - after[arm] for arm in ("radar", "dualpol", "placebo")}
+    assert min(lost.values()) > 0
+    assert max(lost, key=lambda arm: lost[arm]) == "dualpol"
