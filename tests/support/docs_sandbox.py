@@ -304,8 +304,11 @@ def _preparation() -> list[list[str]]:
 
 
 def copied(prepared: Path, folder: Path) -> Sandbox:
-    """Return a copy of a prepared folder; data, which commands only replace, are shared by links."""
+    """Return a copy of a prepared folder; storms, which commands only replace, are shared by links.
+
+    Shards are not: a link changes their inode, which a check in another sandbox takes for a change of the file.
+    """
     for name in sorted(path.name for path in prepared.iterdir()):
-        copy = os.link if name in ("storms", "shards") else shutil.copy2
+        copy = os.link if name == "storms" else shutil.copy2
         shutil.copytree(prepared / name, folder / name, copy_function=copy)
     return Sandbox(folder)
