@@ -28,6 +28,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
 
 
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table without a line break at its end, as it stands between marks of a page."""
+    return table(columns, rows).rstrip()
+
+
 def filled(text: str, parts: Mapping[str, str]) -> str:
     """Replace what stands between `<!-- NAME -->` and `<!-- end of NAME -->`, for each part that a page has."""
     for name, part in parts.items():

@@ -3,12 +3,14 @@
 `make results` writes them. The JSON files are the output of the commands that the page names.
 """
 
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
 from docs.tools.coverage_page import rows_of, short
 from docs.tools.markdown import filled, table
 from docs.tools.pages import ROOT
+from polarcast.hpc.bench.power.answers import PowerSettings, Sides, answers
 from polarcast.hpc.bench.power.render import cell
 from polarcast.hpc.scores.stats.power import Needed
 
@@ -34,6 +36,16 @@ def _coverage() -> str:
 
 def _needed(need: dict[str, Any]) -> str:
     return cell(Needed(*(inf if need[end] is None else need[end] for end in ("groups", "low", "high"))))
+
+
+def rows_of_gains(sides: Sides, scores: Sequence[str]) -> list[dict[str, str]]:
+    """Return the events that would show a gain, a row for each score and gain, by number of seeds."""
+    found = answers(sides, scores, PowerSettings())
+    return [
+        {"score": each.heading, "gain": gain.text, **{f"{seeds} seeds": cell(n) for seeds, n in gain.groups.items()}}
+        for each in found
+        for gain in each.gains
+    ]
 
 
 def _made_up() -> str:

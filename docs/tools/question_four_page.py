@@ -6,16 +6,15 @@ the answers of `polarcast power`. `make results` then writes the page's tables.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from docs.tools.arms_table import Row, by_arm, kept_rows
-from docs.tools.markdown import filled, table
+from docs.tools.arms_table import by_arm, kept_rows
+from docs.tools.markdown import filled, grid
 from docs.tools.pages import RESULTS
-from polarcast.hpc.bench.power.answers import GainNeeds, PowerSettings, Sides, answers
-from polarcast.hpc.bench.power.render import cell
+from docs.tools.power_page import rows_of_gains
 from polarcast.hpc.bench.power.sides import sides_of_suite
 from polarcast.hpc.bench.robustness.render import HEAD, lines_of
 from polarcast.hpc.bench.robustness.result import read_robustness
@@ -57,7 +56,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "tables": tables,
         "explain": explained,
         "robustness": {"head": list(HEAD), "lines": lines_of(robustness)},
-        "power": _power(sides),
+        "power": rows_of_gains(sides, POWER_SCORES),
     }
 
 
@@ -68,32 +67,19 @@ def _explained(folder: Path) -> dict[str, Any]:
     return {"caption": caption(found), "head": head, "lines": lines}
 
 
-def _power(sides: Sides) -> list[Row]:
-    found = answers(sides, POWER_SCORES, PowerSettings())
-    return [{"score": each.heading, "gain": gain.text, **_by_seeds(gain)} for each in found for gain in each.gains]
-
-
-def _by_seeds(gain: GainNeeds) -> dict[str, str]:
-    return {f"{seeds} seeds": cell(need) for seeds, need in gain.groups.items()}
-
-
 def tables_of(result: Mapping[str, Any]) -> dict[str, str]:
     """Return each table of the page as Markdown, by the name of its marks."""
     found = {name: by_arm(records, _RAIN) for name, records in result["tables"].items()}
     found["verdict"] = "\n".join(f"- {sentence}" for sentence in result["verdict"])
     found["origin"] = f"`{result['command']}`, {result['date']}. {result['origin']}"
     found |= {f"explain-{name}": _values(of) for name, of in result["explain"].items()}
-    found["robustness"] = _grid(result["robustness"]["head"], result["robustness"]["lines"])
-    found["power"] = _grid(list(result["power"][0]), [list(row.values()) for row in result["power"]])
+    found["robustness"] = grid(result["robustness"]["head"], result["robustness"]["lines"])
+    found["power"] = grid(list(result["power"][0]), [list(row.values()) for row in result["power"]])
     return found
 
 
 def _values(explained: Mapping[str, Any]) -> str:
-    return _grid(explained["head"], explained["lines"]) + f"\n\n{explained['caption']}."
-
-
-def _grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    return table(head, lines).rstrip()
+    return grid(explained["head"], explained["lines"]) + f"\n\n{explained['caption']}."
 
 
 def page_with_tables(text: str) -> str:

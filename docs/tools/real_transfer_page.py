@@ -7,7 +7,7 @@ page's tables.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from docs.tools.arms_table import ARMS, Row, by_arm, heading, kept_rows
-from docs.tools.markdown import filled, table
+from docs.tools.markdown import filled, grid
 from docs.tools.pages import RESULTS
+from docs.tools.power_page import rows_of_gains
 from polarcast.data.shards.manifest import read_manifest
 from polarcast.hpc.bench.cells import SuiteFolder, cells_of
 from polarcast.hpc.bench.finetune import FOLDER as FINETUNED
-from polarcast.hpc.bench.power.answers import PowerSettings, answers
-from polarcast.hpc.bench.power.render import cell as needed
 from polarcast.hpc.bench.power.sides import sides_of_suite
 from polarcast.hpc.bench.rescore import saved_suite
 from polarcast.hpc.bench.robustness.render import HEAD, lines_of
@@ -54,7 +53,8 @@ def collect(folder: Path, real: str) -> dict[str, Any]:
         "changes": {name: kept_rows(place / "tables/changes.json") for name, place in known.items() if name != "tuned"},
         "events": _by_event(scored),
         "robustness": _robustness(on),
-        "power": _power(folder),
+        # Of the synthetic test events: three real ones have no spread to tell it.
+        "power": rows_of_gains(sides_of_suite(folder, "radar", "dualpol", [MODEL])[0], POWER_SCORES),
     }
 
 
@@ -93,16 +93,6 @@ def _robustness(on: Path) -> dict[str, Any]:
     return {"head": list(HEAD), "lines": lines_of(found)}
 
 
-def _power(folder: Path) -> list[Row]:
-    """Return what the synthetic test events tell; three real ones have no spread to tell it."""
-    sides = sides_of_suite(folder, "radar", "dualpol", [MODEL])[0]
-    return [
-        {"score": each.heading, "gain": gain.text, **{f"{seeds} seeds": needed(n) for seeds, n in gain.groups.items()}}
-        for each in answers(sides, POWER_SCORES, PowerSettings())
-        for gain in each.gains
-    ]
-
-
 def tables_of(result: Mapping[str, Any]) -> dict[str, str]:
     """Return each table of the page as Markdown, by the name of its marks."""
     found = {f"hour-{name}": by_arm(records, _ECHO) for name, records in result["tables"].items()}
@@ -111,8 +101,8 @@ def tables_of(result: Mapping[str, Any]) -> dict[str, str]:
         found[f"verdict-{name}"] = "\n".join(f"- {sentence}" for sentence in sentences)
     found["origin"] = f"`{result['command']}`, {result['date']}. {result['origin']}"
     found["events"] = _events(result["events"])
-    found["robustness"] = _grid(result["robustness"]["head"], result["robustness"]["lines"])
-    found["power"] = _grid(list(result["power"][0]), [list(row.values()) for row in result["power"]])
+    found["robustness"] = grid(result["robustness"]["head"], result["robustness"]["lines"])
+    found["power"] = grid(list(result["power"][0]), [list(row.values()) for row in result["power"]])
     return found
 
 
@@ -124,15 +114,11 @@ def _events(rows: Sequence[Row]) -> str:
         [str(event), heading(score, _ECHO), *(cells[event, score, arm] for arm in arms)]
         for event, score in sorted({(row["event"], row["score"]) for row in rows})
     ]
-    return _grid(["event", "score", *(ARMS[arm] for arm in arms)], lines)
+    return grid(["event", "score", *(ARMS[arm] for arm in arms)], lines)
 
 
 def _mean(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-
-
-def _grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    return table(head, lines).rstrip()
 
 
 def page_with_tables(text: str) -> str:
