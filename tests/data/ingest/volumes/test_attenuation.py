@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from polarcast.data.errors import BadInput
 from polarcast.data.ingest.volumes.attenuation import (
+    _LAST_GATES,
     METHODS,
     RAIN_BELOW_M,
     PhasedSweep,
@@ -69,8 +70,9 @@ def test_zphi_recovers_a_known_attenuation(band: str, cells: list[tuple[float, f
     np.testing.assert_allclose(
         specific[0][echo], truth["specific"][echo], rtol=0.06, atol=0.01 * truth["specific"].max()
     )
-    # The total is the median of the last gates: where it rains hard up to the end of the echo, a little is lost.
-    np.testing.assert_allclose(path[0][echo], truth["path"][echo], atol=0.04 * total_db)
+    # The total is the median of the last gates: where it rains hard up to the end of the echo, this much is lost.
+    lost = truth["path"][echo][-1] - np.median(truth["path"][echo][-_LAST_GATES:])
+    np.testing.assert_allclose(path[0][echo], truth["path"][echo], atol=0.015 * total_db + lost)
 
 
 @pytest.mark.parametrize("band", "SCX")
