@@ -4,9 +4,10 @@ import gc
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # CPU results are reproducible across machines, so GPU tests are opt-in: POLARCAST_TEST_GPU=1.
 if not os.environ.get("POLARCAST_TEST_GPU"):
@@ -22,6 +23,9 @@ from polarcast.data.shards.write import write_shards
 from polarcast.data.synth.generate import write_archive
 from polarcast.data.workers import run_all
 from tests.support import warm
+
+if TYPE_CHECKING:
+    from tests.support.s3_server import S3Server
 
 PROJECT = Path(__file__).resolve().parents[1]
 _passed: Counter[str] = Counter()
@@ -123,6 +127,15 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     That isolation is tested by test_workers, test_failures and test_files_that_eat.
     """
     monkeypatch.setattr(run_all, "__defaults__", (False,))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator["S3Server"]:
+    """S3 server of this process; whoever uses it makes the buckets, and resets the faults."""
+    from tests.support.s3_server import running_s3
+
+    with running_s3() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,17 @@ def with_data(**changes: Any) -> dict[str, Any]:
     return {"data": {"synth": {**SYNTH, **changes}}}
 
 
+WRONG_DATA: dict[str, tuple[Any, str]] = {
+    "two sources": ({"data": {"synth": SYNTH, "archive": "nowhere"}}, "archive and synth exclude each other"),
+    "an unknown network": ({"data": {"fetch": {**FETCH, "network": "mars"}}}, "unknown network 'mars'"),
+    "no station": ({"data": {"fetch": {**FETCH, "station": None}}}, "station"),
+    "a period that is empty": ({"data": {"fetch": {**FETCH, "end": FETCH["start"]}}}, "data.fetch.end"),
+    "an unknown key of ingest": ({"data": {"fetch": FETCH, "ingest": {"spacing": 2}}}, "spacing"),
+    "a grid that ingest can't make": ({"data": {"fetch": FETCH, "ingest": {"size": 4}}}, "size = 4"),
+    "more storms than fetch takes": ({"data": {"fetch": {**FETCH, "storms": 5000}}}, "give 0 to 1000"),
+    "too few storms for the split": ({"data": {"fetch": {**FETCH, "storms": 1}}}, "data.split"),
+}
+"""Data that suites and spaces refuse alike."""
 SUITES: dict[str, tuple[Any, str]] = {
     "an empty file": ("", "no models"),
     "a list": ("[1, 2]", ""),
@@ -86,14 +97,7 @@ SUITES: dict[str, tuple[Any, str]] = {
     "a split without test events": (
         {"data": {"synth": SYNTH, "split": "0.9/0.1/0"}}, "data.split: no event left for test"
     ),
-    "two sources": ({"data": {"synth": SYNTH, "archive": "nowhere"}}, "archive and synth exclude each other"),
-    "an unknown network": ({"data": {"fetch": {**FETCH, "network": "mars"}}}, "unknown network 'mars'"),
-    "no station": ({"data": {"fetch": {**FETCH, "station": None}}}, "station"),
-    "a period that is empty": ({"data": {"fetch": {**FETCH, "end": FETCH["start"]}}}, "data.fetch.end"),
-    "an unknown key of ingest": ({"data": {"fetch": FETCH, "ingest": {"spacing": 2}}}, "spacing"),
-    "a grid that ingest can't make": ({"data": {"fetch": FETCH, "ingest": {"size": 4}}}, "size = 4"),
-    "more storms than fetch takes": ({"data": {"fetch": {**FETCH, "storms": 5000}}}, "give 0 to 1000"),
-    "too few storms for the split": ({"data": {"fetch": {**FETCH, "storms": 1}}}, "data.split"),
+    **WRONG_DATA,
     "a missing archive": ({"data": {"archive": "nowhere/at-all"}}, "nowhere/at-all"),
     "more events than synth makes": (with_data(events=500_000), "100000"),
     "a larger field than synth makes": (with_data(size=8192), "4096"),
@@ -188,14 +192,7 @@ SPACES: dict[str, tuple[Any, str]] = {
     "an unknown threshold": ({"objective": "validation/csi@threshold=7"}, "0.5, 1, 5, 10, 30, 50"),
     "a wrong setting": ({"set": {"train": {"steps": "many"}}}, "steps"),
     "no events": ({"data": {"synth": {**SYNTH, "events": 0}}}, "events"),
-    "two sources": ({"data": {"synth": SYNTH, "archive": "nowhere"}}, "archive and synth exclude each other"),
-    "an unknown network": ({"data": {"fetch": {**FETCH, "network": "mars"}}}, "unknown network 'mars'"),
-    "no station": ({"data": {"fetch": {**FETCH, "station": None}}}, "station"),
-    "a period that is empty": ({"data": {"fetch": {**FETCH, "end": FETCH["start"]}}}, "data.fetch.end"),
-    "an unknown key of ingest": ({"data": {"fetch": FETCH, "ingest": {"spacing": 2}}}, "spacing"),
-    "a grid that ingest can't make": ({"data": {"fetch": FETCH, "ingest": {"size": 4}}}, "size = 4"),
-    "more storms than fetch takes": ({"data": {"fetch": {**FETCH, "storms": 5000}}}, "give 0 to 1000"),
-    "too few storms for the split": ({"data": {"fetch": {**FETCH, "storms": 1}}}, "data.split"),
+    **WRONG_DATA,
     "a missing archive": ({"data": {"archive": "nowhere/at-all"}}, "nowhere/at-all"),
     "more events than synth makes": ({"data": {"synth": {**SYNTH, "events": 500_000}}}, "100000"),
     "a larger field than synth makes": ({"data": {"synth": {**SYNTH, "size": 8192}}}, "4096"),

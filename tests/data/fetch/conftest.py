@@ -6,27 +6,21 @@ import pytest
 
 from polarcast.data.fetch.networks import FMI, NEXRAD, RadarNetwork
 from polarcast.data.fetch.store import ObjectStore, RequestPatience
-from tests.support.s3_server import S3Server, running_s3
+from tests.support.s3_server import S3Server
 
 QUICK = RequestPatience(tries=4, tries_unreachable=2, first_s=0.01, longest_s=0.05, timeout_s=2.0)
 Open = Callable[..., ObjectStore]
 
 
-@pytest.fixture(scope="session")
-def running() -> Iterator[S3Server]:
-    with running_s3() as server:
-        yield server
-
-
 @pytest.fixture
-def s3(running: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    running.faulty.reset()
+    s3_server.faulty.reset()
     for network in (NEXRAD, FMI):
-        running.make_bucket(network.bucket)
-    running.faulty.reset()
-    return running
+        s3_server.make_bucket(network.bucket)
+    s3_server.faulty.reset()
+    return s3_server
 
 
 @pytest.fixture

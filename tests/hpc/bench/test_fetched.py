@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from polarcast.hpc.bench.data import DataSpec, SynthSpec
 from polarcast.hpc.bench.fetched import FetchSpec, IngestSpec, check_fetch, expected_volumes
 from polarcast.hpc.bench.suite import Suite, load_suite
 from polarcast.sweeps.space import load_space
-from tests.support.s3_server import S3Fault, S3Server, running_s3
+from tests.support.s3_server import S3Fault, S3Server
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -158,21 +158,15 @@ def test_the_time_left_knows_windows_and_every(tmp_path: Path) -> None:
     assert expected_volumes(replace(FETCH, every=4)) == 48 * 3
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[S3Server]:
-    with running_s3() as server:
-        yield server
-
-
 @pytest.fixture
-def s3(running: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """A bucket with six damaged volumes; the command finds it by the environment."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
-    running.make_bucket(FMI.bucket)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    s3_server.make_bucket(FMI.bucket)
     for name in NAMES:
-        running.put(FMI.bucket, f"2024/07/01/fiuta/{name}", name.encode() * 100)
-    running.faulty.reset()
-    return running
+        s3_server.put(FMI.bucket, f"2024/07/01/fiuta/{name}", name.encode() * 100)
+    s3_server.faulty.reset()
+    return s3_server
 
 
 NAMES = [f"2024070112{minute:02d}_fiuta_PVOL.h5" for minute in range(0, 30, 5)]

@@ -1,14 +1,14 @@
 """`data fetch` on the command line, from a server on this machine, up to an archive."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from polarcast.data.fetch.networks import FMI, NEXRAD
 from polarcast.data.fetch.store import RequestPatience
-from tests.support.s3_server import S3Fault, S3Server, running_s3
+from tests.support.s3_server import S3Fault, S3Server
 
 Call = Callable[..., tuple[int, str, str]]
 DAY = ("--from", "2016-06-01", "--to", "2016-06-02")
@@ -16,25 +16,19 @@ OTHERS = "1 other objects of these days are not taken"
 FIRST, SECOND = (f"2016/06/01/KLBB/KLBB20160601_12{minute}00_V06" for minute in ("00", "06"))
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[S3Server]:
-    with running_s3() as server:
-        yield server
-
-
 @pytest.fixture
-def s3(running: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """A server with two volumes and a message, at AWS_ENDPOINT_URL; tries follow each other at once."""
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
     monkeypatch.setattr(RequestPatience, "wait_s", lambda *_: 0.01)
-    running.faulty.reset()
+    s3_server.faulty.reset()
     for network in (NEXRAD, FMI):
-        running.make_bucket(network.bucket)
+        s3_server.make_bucket(network.bucket)
     for key in (FIRST, SECOND, f"{FIRST}_MDM"):
-        running.put(NEXRAD.bucket, key, key.encode() * 1000)
-    running.faulty.reset()
-    return running
+        s3_server.put(NEXRAD.bucket, key, key.encode() * 1000)
+    s3_server.faulty.reset()
+    return s3_server
 
 
 def test_what_is_needed_is_told_in_one_line(polarcast_here: Call) -> None:
