@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 import polarcast
 from docs.tools.blocks import LANGUAGES, ROOT, Block, Command, blocks, commands, pages
 from polarcast.data.errors import BadInput
+from polarcast.hpc.cli.default_verb import with_verb
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.utils.sources import SPACES, SUITES
@@ -117,7 +118,7 @@ def _parsed(words: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
         context = command.make_context(path[-1] if path else "polarcast", rest, parent=context)
         if not isinstance(command, TyperGroup):
             return " ".join(path), context.params
-        rest = [*getattr(context, "_protected_args", []), *context.args]
+        rest = with_verb(command, [*getattr(context, "_protected_args", []), *context.args])
         path.append(rest.pop(0))
         command = _subcommand(command, path[-1])
 
@@ -162,7 +163,7 @@ def _check_scores(_: str, values: Mapping[str, Any]) -> None:
 def _check_sources(path: str, values: Mapping[str, Any]) -> None:
     for key, folder, kind in (("suite", SUITES, "suite"), ("space", SPACES, "space")):
         name = values.get(key)
-        if path in ("bench", "sweep") and name and not name.endswith((".yaml", ".yml")):
+        if path in ("bench run", "sweep") and name and not name.endswith((".yaml", ".yml")):
             _require_built_in(name, folder, kind)
     if path == "sweep" and (SPACES / f"{values['space']}.yaml").is_file():
         from polarcast.sweeps.space import load_space

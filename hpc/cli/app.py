@@ -41,10 +41,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _VERBS: tuple[Callable[..., None], ...] = (
-    train.train, evaluate.evaluate, estimate.estimate, bench.bench, finetune.finetune, robustness.robustness,
+    train.train, evaluate.evaluate, estimate.estimate, finetune.finetune, robustness.robustness,
     power.power, coverage.coverage, submit.submit, doctor.doctor, predict.predict, explain.explain,
 )  # fmt: skip
-_GROUPS = {"data": data.app, "leaderboard": leaderboard.app, "perf": perf.app, "track": track.app, "zoo": zoo.app}
+_GROUPS = {
+    "data": data.app, "bench": bench.app, "leaderboard": leaderboard.app, "perf": perf.app, "track": track.app,
+    "zoo": zoo.app,
+}  # fmt: skip
 for _verb in _VERBS:
     app.command(rich_help_panel=panel_of(_verb.__name__))(_verb)
 for _name, _group in _GROUPS.items():

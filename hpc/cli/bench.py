@@ -1,4 +1,4 @@
-"""The verb `polarcast bench`."""
+"""The verbs `polarcast bench`: run a suite."""
 
 import sys
 from collections.abc import Mapping
@@ -11,13 +11,32 @@ import typer
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
 from polarcast.data.folder_kind import checked_kind
+from polarcast.hpc.cli.default_verb import DefaultVerb
 from polarcast.hpc.cli.show import open_board, show_tables
 from polarcast.hpc.utils.console import Json, split_names
 from polarcast.hpc.utils.exit_codes import INTERRUPTED
 from polarcast.hpc.utils.sources import SUITES, yaml_source
 
 
-def bench(
+class _RunByDefault(DefaultVerb):
+    default = "run"
+
+
+app = typer.Typer(cls=_RunByDefault, no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Run a suite and print tables of radar vs dual-pol.
+
+    `bench SUITE` is short for `bench run SUITE`, whose options `bench run --help` shows.
+
+    Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
+    """
+
+
+@app.command()
+def run(
     suite: Annotated[str, typer.Argument(help="Built-in suite such as demo, or a YAML file.")],
     archive: Annotated[
         Path | None, typer.Option(help="Archive in the layout of NJU-CPOL to use instead of the suite's data.")

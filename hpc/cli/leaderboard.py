@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, write_text
 from polarcast.data.folder_kind import RUN_FILE, is_new
 from polarcast.hpc.cli.checks import check_folders, checked_run
+from polarcast.hpc.cli.default_verb import DefaultVerb
 from polarcast.hpc.utils.console import Json, plain, print_json, print_text, split_numbers
 from polarcast.hpc.utils.exit_codes import FAILED
 
@@ -18,13 +18,8 @@ _SENT = Path("runs") / "leaderboard"
 """Folder of what is sent to W&B."""
 
 
-class _RankByDefault(TyperGroup):
-    """Read `leaderboard FOLDER…` as `leaderboard rank FOLDER…`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in (*self.commands, "-h", "--help"):
-            args = ["rank", *args]
-        return super().parse_args(ctx, args)
+class _RankByDefault(DefaultVerb):
+    default = "rank"
 
 
 app = typer.Typer(cls=_RankByDefault, no_args_is_help=True)

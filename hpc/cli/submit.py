@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from polarcast.hpc.cli.default_verb import with_verb
 from polarcast.hpc.utils.console import Json, print_json, print_text
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _check_verb(context: typer.Context, command: list[str]) -> None:
     verb: Any = context.parent.command
     name, words = "", list(command)
     while isinstance(verb, TyperGroup):
+        words = with_verb(verb, words)
         name = f"{name} {words.pop(0) if words else ''}".strip()
         if name.split(" ")[-1] not in verb.commands:
             raise ValueError(f"{name!r}: unknown verb — choose from: {', '.join(verb.commands)}")

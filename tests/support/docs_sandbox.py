@@ -140,7 +140,7 @@ class Sandbox:
         short = _SHORTENED.get(verb, _as_it_is)(list(words))
         if verb in ("data synth", "data shard"):
             self._remove(short[2 if verb == "data synth" else 3])
-        elif verb == "bench":
+        elif verb == "bench" and (self.folder / short[1]).is_file():
             self._shorten_suite(short[1])
         elif verb in ("train", "sweep") and "--out" in words:
             self._remove(words[words.index("--out") + 1])

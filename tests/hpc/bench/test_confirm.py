@@ -17,7 +17,7 @@ from polarcast.hpc.bench.confirm import LOOKS, confirm, fresh_seed
 from polarcast.hpc.bench.rescore import saved_suite
 from polarcast.hpc.bench.run import Tables, run_suite
 from polarcast.hpc.bench.suite import load_suite
-from polarcast.hpc.cli.bench import bench
+from polarcast.hpc.cli.bench import run as bench
 from polarcast.hpc.utils.console import stderr
 from polarcast.hpc.utils.progress import ProgressBoard
 from tests.support import warm

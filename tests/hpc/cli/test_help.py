@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from polarcast.hpc.cli.app import app
+from polarcast.hpc.cli.default_verb import with_verb
 from polarcast.hpc.cli.panels import OTHERS, PANELS
 
 ROOT: Any = typer.main.get_command(app)
@@ -38,9 +39,7 @@ def examples(text: str) -> list[list[str]]:
         for part in paragraphs
         for call in re.findall(r"(?:^|: |&& )polarcast (.+?)(?=; |, or: | && |$|\. \w)", part)
     ]
-    words = [shlex.split(call) for call in calls]
-    by_default = [call[0] == "leaderboard" and call[1] not in ROOT.commands["leaderboard"].commands for call in words]
-    return [["leaderboard", "rank", *call[1:]] if by else call for call, by in zip(words, by_default, strict=True)]
+    return [[call[0], *with_verb(ROOT.commands[call[0]], call[1:])] for call in map(shlex.split, calls)]
 
 
 def test_every_verb_is_in_one_panel() -> None:
