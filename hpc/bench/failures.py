@@ -1,0 +1,75 @@
+"""Cells of a suite that failed: why, how often they were tried, and the last lines of their output."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polarcast.data.files import read_json, read_limited, write_json
+from polarcast.data.secrets import redacted
+from polarcast.hpc.bench.cells import Cell
+from polarcast.hpc.bench.suite import Suite
+from polarcast.hpc.bench.worker import OUTPUT
+from polarcast.hpc.utils.text import printable
+
+FILE = "failed.json"
+_LINES = 12
+_LONGEST_LINE = 300
+_MOST_OUTPUT = 2**26
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that failed and is not tried again.
+
+    Attributes:
+        model, label, arm, seed: The cell.
+        reason: Why it failed, in one line.
+        attempts: How often it was tried.
+        log: Last lines of its output.
+    """
+
+    model: str
+    label: str
+    arm: str
+    seed: int
+    reason: str
+    attempts: int = 1
+    log: tuple[str, ...] = ()
+
+
+def write_failure(run: Path, reason: str, attempts: int) -> None:
+    """Record in a run folder that its cell failed, with the last lines of its output."""
+    line = " ".join(redacted(reason).split())
+    record = {"reason": line, "attempts": attempts, "log": last_lines(run / OUTPUT), "time": round(time.time(), 2)}
+    write_json(run / FILE, record)
+
+
+def last_lines(output: Path) -> list[str]:
+    """Return the last lines of the output of a cell, without secrets; none if it can't be read."""
+    try:
+        text = read_limited(output, _MOST_OUTPUT).decode(errors="replace")
+    except OSError:
+        return []
+    lines = [line for line in redacted(text).splitlines() if line.strip()]
+    return [printable(line)[:_LONGEST_LINE] for line in lines[-_LINES:]]
+
+
+def failures_of(suite: Suite, cells: Iterable[Cell], path_of: Callable[[Cell], Path]) -> list[Failure]:
+    """Return the cells that failed and are not scored since, in the order of the suite."""
+    found = []
+    for cell in cells:
+        record = read_json(path_of(cell) / FILE)
+        if record:
+            found.append(_failure(suite, cell, record))
+    return found
+
+
+def _failure(suite: Suite, cell: Cell, record: dict[str, Any]) -> Failure:
+    """Return a failure from its record, of which any part may be damaged."""
+    log, attempts = record.get("log"), record.get("attempts")
+    lines = tuple(printable(str(line)) for line in log) if isinstance(log, list) else ()
+    reason = printable(str(record.get("reason", "the reason is lost")))
+    tried = attempts if isinstance(attempts, int) else 1
+    return Failure(cell.model, suite.models[cell.model].label, cell.arm, cell.seed, reason, tried, lines)
