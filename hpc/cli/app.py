@@ -9,6 +9,7 @@ import typer
 
 from polarcast.hpc.cli import (
     bench,
+    claim,
     coverage,
     data,
     doctor,
@@ -41,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _VERBS: tuple[Callable[..., None], ...] = (
-    train.train, evaluate.evaluate, estimate.estimate, finetune.finetune, robustness.robustness,
+    train.train, evaluate.evaluate, estimate.estimate, finetune.finetune, claim.claim, robustness.robustness,
     power.power, coverage.coverage, submit.submit, doctor.doctor, predict.predict, explain.explain,
 )  # fmt: skip
 _GROUPS = {

@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 PANELS = {
     "Data": ("data",),
     "Train and evaluate": ("train", "evaluate", "sweep", "estimate"),
-    "Benchmark": ("bench", "finetune", "leaderboard", "robustness", "power", "coverage", "perf"),
+    "Benchmark": ("bench", "finetune", "leaderboard", "claim", "robustness", "power", "coverage", "perf"),
     "Cluster": ("submit", "doctor"),
     "Look": ("predict", "zoo", "explain", "track"),
 }

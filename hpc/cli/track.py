@@ -1,20 +1,17 @@
-"""The verb `polarcast track replay`."""
+"""The verbs `polarcast track replay`, `track suite` and `track template`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from polarcast.data.errors import WorkFailed
+from polarcast.data.errors import BadInput, WorkFailed
+from polarcast.data.files import checked_output, write_text
 from polarcast.hpc.cli.checks import check_folders
 from polarcast.hpc.utils.console import Json, print_json, print_text
 
 app = typer.Typer(help="Mirror runs in W&B or TensorBoard.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `replay` as a subcommand."""
 
 
 @app.command()
@@ -46,3 +43,51 @@ def replay(
             print_text(f"{run}: {count} records sent" if count else f"{run}: nothing new")
     if lost:
         raise WorkFailed(f"{to}: {lost}")
+
+
+@app.command()
+def suite(
+    folder: Annotated[Path, typer.Argument(help="Folder of a suite.")],
+    project: Annotated[str, typer.Option(help="W&B project.")] = "polarcast",
+    mode: Annotated[str, typer.Option(help="online or offline; WANDB_MODE by default, or offline.")] = "",
+    bundle: Annotated[Path | None, typer.Option(help="A further file to send, such as a zip of the suite.")] = None,
+    as_json: bool = Json,
+) -> None:
+    """Send the report, tables and figures of a suite to W&B, as artifacts in the group of its runs.
+
+    Files that were sent before, and did not change since, are not sent again.
+
+    Example: polarcast track suite runs/demo --project radar --mode online
+    """
+    check_folders([folder])
+    from polarcast.hpc.tracking.suite import log_suite
+
+    sent = log_suite(folder, project, mode, bundle)
+    if as_json:
+        print_json({"suite": str(folder), "sent": sent})
+    else:
+        print_text(f"{folder}: {', '.join(sent)} sent" if sent else f"{folder}: nothing new")
+
+
+@app.command()
+def template(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of a suite; its name is the group.")] = None,
+    project: Annotated[str, typer.Option(help="W&B project.")] = "polarcast",
+    entity: Annotated[str, typer.Option(help="W&B user or team; the default one if it is not given.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the program to this file; one that exists is kept.")] = None,
+) -> None:
+    """Print a Python program that makes a W&B Report of a suite; edit and run it where wandb-workspaces is installed.
+
+    Example: polarcast track template runs/demo --project radar --out report.py
+    """
+    if folder is not None:
+        check_folders([folder])
+    if out and os.path.lexists(out):
+        raise BadInput("exists, and you may have edited it", out, "choose another name")
+    from polarcast.hpc.tracking.template import report_program
+
+    program = report_program(folder.resolve().name if folder else "demo", project, entity)
+    if out:
+        write_text(checked_output(out), program + "\n")
+    else:
+        print_text(program)

@@ -70,7 +70,7 @@ def add_external(folder: Path, source: Path | Mapping[str, Any], shards: str, mo
     if model.label and not _is_storable(model.label):
         raise BadInput(f"{shown(model.label)} can't be stored", "--label", "use plain text of at most 100 characters")
     manifest, forecasts = read_manifest(shards), read_forecasts(source)
-    config = _config(forecasts, manifest, shards, model)
+    config = config_of(forecasts, manifest, shards, model)
     records = scored_forecasts(forecasts, config, manifest)
     provenance = describe(manifest)
     with new_folder(folder) as partial:
@@ -94,8 +94,21 @@ def _is_storable(label: str) -> bool:
     return len(label) <= _LONGEST_LABEL and "${" not in label and label.strip() != "???"
 
 
-def _config(forecasts: ForecastSet, manifest: Manifest, shards: str, model: ExternalModel) -> RunConfig:
-    """Return the configuration: task, lead times and ensemble size follow from the shape of the forecasts."""
+def config_of(
+    forecasts: ForecastSet, manifest: Manifest, shards: str, model: ExternalModel, all_windows: bool = True
+) -> RunConfig:
+    """Return the configuration: task, lead times and ensemble size follow from the shape of the forecasts.
+
+    Args:
+        forecasts: The forecasts.
+        manifest: Manifest of the shards.
+        shards: Where the shards are.
+        model: What is said of the model.
+        all_windows: Whether there must be forecasts of all test windows.
+
+    Raises:
+        BadInput: the forecasts do not fit the shards or what is said of them.
+    """
     of_nowcasts = {"--heights": model.heights_km, "--seen-frames": model.seen_frames}
     if not forecasts.is_nowcast and (odd := [name for name, value in of_nowcasts.items() if value is not None]):
         raise BadInput("belongs to nowcasts, and these forecasts are of rain", odd[0], "remove it")
@@ -103,8 +116,9 @@ def _config(forecasts: ForecastSet, manifest: Manifest, shards: str, model: Exte
     if forecasts.is_nowcast and model.seen_frames is None:
         what = f"a nowcast of {forecasts.lead_frames} lead times, whose number of input frames is not given"
         raise BadInput(what, "--seen-frames", "say after how many frames of its window a forecast begins")
-    if forecasts.is_nowcast and model.seen_frames is not None:
+    if all_windows and forecasts.is_nowcast and model.seen_frames is not None:
         _check_windows(forecasts, manifest, model.seen_frames)
+    if forecasts.is_nowcast:
         data |= {"lead_frames": forecasts.lead_frames, "seen_frames": model.seen_frames}
     return load_config(
         {

@@ -165,7 +165,7 @@ def scored_forecasts(
         BadInput: the forecasts have another shape than those of such a run, lack a window or have values that are not
             finite; or the shards lack what a score needs, or are damaged.
     """
-    _check_shape(forecasts, config, manifest)
+    check_shape(forecasts, config, manifest)
     reader = _scoring_reader(config, manifest)
     forecasts.require(windows_in(reader))
     require_intact(reader, config.data, World())
@@ -178,7 +178,8 @@ def windows_in(reader: Reader) -> list[Window]:
     return [(event, frame) for event, frame in begins.tolist()]
 
 
-def _check_shape(forecasts: ForecastSet, config: RunConfig, manifest: Manifest) -> None:
+def check_shape(forecasts: ForecastSet, config: RunConfig, manifest: Manifest) -> None:
+    """Raise BadInput unless the forecasts have the shape of those of a run with this configuration."""
     if forecasts.is_nowcast != config.is_nowcast:
         found, expected = ("zh", "rain") if forecasts.is_nowcast else ("rain", "zh")
         raise BadInput(f"has forecasts of {found}, the run of {expected}", forecasts.where, _SHAPES)

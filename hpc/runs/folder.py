@@ -128,11 +128,7 @@ class RunFolder:
         """Yield all records of log.jsonl; skip lines that an interruption truncated, or that are not records."""
         if not self.log_file.is_file():
             return
-        for line in read_limited(self.log_file, _MAX_LOG_BYTES).decode(errors="replace").splitlines():
-            with suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                if isinstance(record, dict) and "event" in record and isinstance(record.get("step", 0), int):
-                    yield record
+        yield from records_in(read_limited(self.log_file, _MAX_LOG_BYTES))
 
     def best_step(self) -> int | None:
         """Return the step of the kept weights; None for a model that is not trained in steps."""
@@ -144,6 +140,15 @@ class RunFolder:
         kept = [json.dumps(r) + "\n" for r in self.records() if r.get("step", 0) <= step]
         if self.log_file.is_file():
             write_text(self.log_file, "".join(kept))
+
+
+def records_in(content: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the records in lines of a log; skip lines that an interruption truncated, or that are not records."""
+    for line in content.decode(errors="replace").splitlines():
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and "event" in record and isinstance(record.get("step", 0), int):
+                yield record
 
 
 def _may_hold_secrets(content: str) -> bool:

@@ -5,18 +5,20 @@ run in the tracker, and a second replay sends nothing. The environment is never 
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from polarcast.data.errors import BadInput
-from polarcast.data.files import read_json, write_json
+from polarcast.data.files import open_regular, read_json, write_json
 from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.secrets import redacted
 from polarcast.data.shards.health import file_sha256
-from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.folder import RunFolder, records_in
 
 _log = logging.getLogger("polarcast")
+_MOST_BYTES = 2**30
 _NOT_NUMBERS = ("event", "step", "time", "samples", "slowest", "own_seconds", "best_step", "nodes")
 
 
@@ -43,6 +45,7 @@ class Mirror:
         """Mirror `run` to `sink`; `name` identifies the sink in the position file."""
         self._run, self._sink, self._file = run, sink, run.path / f".tracked-{name}.json"
         self._begun, self._lost = False, ""
+        self._log, self._pending = _LogTail(run.log_file), dict[int, dict[str, float]]()
         self._position: dict[str, Any] = {"step": -1, "scores": "", **read_json(self._file)}
 
     @property
@@ -50,9 +53,14 @@ class Mirror:
         """Error that stopped the mirror; empty if none."""
         return self._lost
 
-    def update(self) -> int:
-        """Send new records and return their number."""
-        return self._guarded(self._update)
+    def update(self, is_final: bool = True) -> int:
+        """Send new records and return their number.
+
+        Args:
+            is_final: Whether nothing more will be logged about the newest step. A validation follows the record of its
+                step, and both are sent together; while a run trains, the newest step therefore waits for the next one.
+        """
+        return self._guarded(lambda: self._update(is_final))
 
     def finish(self) -> None:
         """Send new records and close the sink."""
@@ -82,31 +90,47 @@ class Mirror:
             return 0
         return sent
 
-    def _update(self) -> int:
+    def _update(self, is_final: bool = True) -> int:
         position = self._position
-        fresh = list(_numbers(self._run, position["step"]))
+        for record in self._log.read():
+            if record["event"] in ("step", "validation") and record["step"] > position["step"]:
+                self._pending.setdefault(record["step"], {}).update(_flat(record))
+        fresh = sorted(self._pending.items())
+        fresh = fresh if is_final else fresh[:-1]
         scores = self._run.output.scores
-        record = file_sha256(scores) if scores.is_file() else ""
-        is_rescored = bool(record) and record != position["scores"]
+        digest = file_sha256(scores) if scores.is_file() else ""
+        is_rescored = bool(digest) and digest != position["scores"]
         if (fresh or is_rescored) and not self._begun:
             self._sink.begin(self._run)
             self._begun = True
         for step, values in fresh:
             self._sink.log(values, step)
+            del self._pending[step]
         if is_rescored:
             self._sink.evaluated(self._run)
         if fresh or is_rescored:
-            self._position = {"step": fresh[-1][0] if fresh else position["step"], "scores": record}
+            self._position = {"step": fresh[-1][0] if fresh else position["step"], "scores": digest}
         return len(fresh) + is_rescored
 
 
-def _numbers(run: RunFolder, after: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """Return all numbers of each step after `after`, in order."""
-    by_step: dict[int, dict[str, float]] = {}
-    for record in run.records():
-        if record["event"] in ("step", "validation") and record["step"] > after:
-            by_step.setdefault(record["step"], {}).update(_flat(record))
-    return iter(sorted(by_step.items()))
+class _LogTail:
+    """Read what was added to a log since the last time: a log may be long, and is read every few seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read = path, 0
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Return the new records, of whole lines."""
+        if not self._path.is_file():
+            return iter(())
+        with open_regular(self._path) as stream:
+            if stream.seek(0, os.SEEK_END) < self._read:  # a run that resumed has shortened it
+                self._read = 0
+            stream.seek(self._read)
+            content = stream.read(_MOST_BYTES)
+        whole = content[: content.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return records_in(whole)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, float]:

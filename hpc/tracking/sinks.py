@@ -16,6 +16,10 @@ from polarcast.hpc.runs.provenance import read_provenance
 _FILES = {"manifest": "provenance.json", "model": "model.safetensors", "report": "card.md", "scores": "scores.parquet"}
 _TEXT = (".json", ".md")
 _START_SECONDS = 60
+_FLUSH_SECONDS = 5
+"""TensorBoard reads what is in the file; the default is two minutes, and W&B's service takes 15 s."""
+_open: set[str] = set()
+"""Ids of the runs that this process has open."""
 
 
 class WandB:
@@ -35,22 +39,26 @@ class WandB:
         # Artifacts are staged in the run folder, not in the user's home.
         os.environ.setdefault("WANDB_DATA_DIR", str(folder))
         os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "cache"))
+        # Other runs of this process go on: nets that are trained at once, and one that the caller may have.
         self._run = wandb.init(
             project=self._project, id=identity(run), name=run.path.name, group=group_of(run.path), resume="allow",
-            mode=self._mode, dir=str(run.path), settings=private_settings(), reinit="finish_previous",  # type: ignore[arg-type]
+            mode=self._mode, dir=str(run.path), settings=private_settings(), reinit="create_new",  # type: ignore[arg-type]
             job_type=config.task, tags=[config.arm, config.model["name"]], allow_val_change=True,
             config=redacted_tree({**config.to_dict(), "provenance": made}),
         )  # fmt: skip
+        _open.add(identity(run))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Log the numbers of a step."""
         self._run.log(dict(values), step=step)
 
     def evaluated(self, run: RunFolder) -> None:
-        """Log a table of scores, an image of the forecasts, and the files to reproduce the run."""
+        """Log the scores, a table of them, an image of the forecasts, and the files to reproduce the run."""
         import wandb
 
-        content: dict[str, Any] = {"scores": wandb.Table(columns=["score", "value"], data=_scores(run))}
+        scores = _scores(run)
+        content: dict[str, Any] = {f"test/{name}": value for name, value in scores}
+        content["scores"] = wandb.Table(columns=["score", "value"], data=scores)
         if run.output.cases.is_file():
             content["forecasts"] = wandb.Image(picture(run))
         self._run.log(content)
@@ -63,6 +71,7 @@ class WandB:
 
     def finish(self) -> None:
         """Flush and close."""
+        _open.discard(self._run.id)
         finish(self._run)
 
 
@@ -73,7 +82,7 @@ class TensorBoard:
         """Open a new event file; existing ones are kept."""
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(run.path / "tensorboard"), write_to_disk=True)
+        self._writer = SummaryWriter(str(run.path / "tensorboard"), write_to_disk=True, flush_secs=_FLUSH_SECONDS)
         self._step = 0
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -117,12 +126,12 @@ def finish(run: Any) -> None:
     """Finish a W&B run, and return when its files are complete.
 
     `Run.finish` returns while W&B's service still writes the file of an offline run. The end of the service waits for
-    that, so it is ended, unless the caller has another run.
+    that, so it is ended, unless this process has another run.
     """
     import wandb
 
     run.finish()
-    if wandb.run is None:
+    if wandb.run is None and not _open:
         wandb.teardown()
 
 

@@ -33,6 +33,7 @@ from polarcast.hpc.runs.intact import require_intact
 from polarcast.hpc.runs.load import check_bases, load_bases
 from polarcast.hpc.runs.provenance import check_data, describe, read_provenance, write_provenance
 from polarcast.hpc.runs.start import check_start, load_start, with_weights
+from polarcast.hpc.tracking.live import LiveMirrors
 from polarcast.hpc.tracking.mirror import Mirror, open_mirror
 from polarcast.hpc.training.async_checkpoint import AsyncCheckpointer
 from polarcast.hpc.training.best import best_checkpoint
@@ -64,7 +65,7 @@ class Training:
     logger: MetricsLogger
     heartbeat: Heartbeat
     stop: StopFlag
-    mirrors: list[Mirror]
+    mirrors: LiveMirrors
     saver: AsyncCheckpointer
     profile: StepProfile
     on_step: OnStep | None
@@ -259,14 +260,12 @@ def open_training(
         AsyncCheckpointer(run, config, world) as saver,
         Heartbeat(world, settings.heartbeat_seconds, hang) as heartbeat,
         StepProfile(run, world, settings.profile, first, engine.device) as profile,
+        LiveMirrors(_open_mirrors(run, settings) if world.is_first else []) as mirrors,
     ):
-        mirrors = _open_mirrors(run, settings) if world.is_first else []
         yield Training(
             config, world, engine, progress, samples, batches, validation, logger, heartbeat, stop, mirrors, saver,
             profile, on_step, begin,
         )  # fmt: skip
-        for mirror in mirrors:
-            mirror.finish()
 
 
 def _open_data(
@@ -339,6 +338,8 @@ def after_step(parts: Training, step: int, drawn: list[Batch], loss: float) -> N
     progress.step = step
     parts.profile.end_step()
     parts.logger.step(progress.step, loss, drawn, engine.own_time)
+    if is_due(progress.step, settings.log_every):
+        parts.mirrors.logged()
     if parts.on_step and parts.world.is_first:
         parts.on_step(progress.step, settings.steps, loss)
     if is_due(progress.step, settings.validate_every) or progress.step == settings.steps:
@@ -408,7 +409,7 @@ def _resume(run: RunFolder, world: World) -> tuple[TrainState | None, Progress]:
 
 
 def _validate(parts: Training) -> None:
-    """Validate, update the best step, log the result and update the trackers."""
+    """Validate, update the best step and log the result."""
     progress, settings, reader = parts.progress, parts.config.train, parts.validation
     windows = spread(len(reader), settings.validate_windows)
     with parts.engine.eval_model() as model:
@@ -419,5 +420,3 @@ def _validate(parts: Training) -> None:
     if loss < progress.best_score or progress.best_step < 0:
         progress.best_score, progress.best_step = loss, progress.step
     parts.logger.validation(progress, loss, scores)
-    for mirror in parts.mirrors:
-        mirror.update()

@@ -40,6 +40,9 @@ class OfflineRun:
         self.groups: set[str] = set()
         self.files: set[str] = set()
         self.artifacts: list[str] = []
+        self.job_types: set[str] = set()
+        self.contents: dict[str, dict[str, bytes]] = {}
+        """Type of each artifact → name of each of its files → content, as staged."""
         for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
             for message in messages(path):
                 record = Record()
@@ -51,6 +54,7 @@ class OfflineRun:
         if kind == "run":
             self.ids.add(record.run.run_id)
             self.groups.add(record.run.run_group)
+            self.job_types.add(record.run.job_type)
             self.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         elif kind == "history":
             row = {".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
@@ -59,3 +63,5 @@ class OfflineRun:
             self.files |= {item.path for item in record.files.files}
         elif kind == "artifact":
             self.artifacts.append(record.artifact.type)
+            files = record.artifact.manifest.contents
+            self.contents[record.artifact.type] = {f.path: Path(f.local_path).read_bytes() for f in files}

@@ -99,6 +99,8 @@ perf inference --rounds nan
 leaderboard
 track
 track replay
+track suite
+claim
 submit
 submit --array
 doctor nonsense
@@ -132,6 +134,12 @@ leaderboard nowhere --score nonsense
 leaderboard {empty} --html {file}/board.html
 leaderboard add nowhere
 track replay nowhere
+track suite nowhere
+track suite {empty}
+track template nowhere
+claim nowhere.npz --shards {empty}
+claim {file} --shards {empty}
+claim {file} --shards {empty} --split nonsense
 submit -- nonsense
 submit --cluster nonsense -- train demo
 submit --dry-run --nodes 0 -- train demo
@@ -188,6 +196,8 @@ evaluate {run} --aggregation nonsense
 bench demo --split nan/nan/nan
 leaderboard add {run} --forecasts {file}
 track replay {run} --to nonsense
+track suite {run}
+claim {file} --shards {empty} --says nonsense
 predict {run} {archive} out.nc
 predict {run} {archive} out.nc --event 99999
 predict {run} {archive} out.nc --event 1 --frames 90:
