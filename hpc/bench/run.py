@@ -22,6 +22,7 @@ from polarcast.hpc.bench.contrasts import Run, all_runs
 from polarcast.hpc.bench.costs import Cost, cost_note, costs_of
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.executor import CellJob, in_one_process, run_processes
+from polarcast.hpc.bench.failures import CellFailure
 from polarcast.hpc.bench.fetched import expected_volumes, guess_work
 from polarcast.hpc.bench.fork_server import start_server
 from polarcast.hpc.bench.notes import gain_note, rain_note
@@ -189,6 +190,7 @@ def write_tables(
     note: str,
     manifest: Manifest,
     sections: "Sequence[Section]" = (),
+    failures: Sequence[CellFailure] = (),
 ) -> Tables:
     """Write `tables/`, `figures/` and `report.html` below a folder, from the score records and kept cases alone.
 
@@ -202,6 +204,7 @@ def write_tables(
         note: Note on the data, shown below each table.
         manifest: Manifest of the test data; the report on the paper's archive shows the paper's numbers, too.
         sections: Analyses that the report shows below the tables.
+        failures: Cells that failed, which the report names.
 
     Raises:
         BadInput: records are missing or damaged, or cells were scored on different events.
@@ -210,6 +213,7 @@ def write_tables(
     from polarcast.hpc.bench.figures.drawn import drawn_or_draw, fingerprint
     from polarcast.hpc.bench.figures.source import FigureData
     from polarcast.hpc.bench.report import write_report
+    from polarcast.hpc.bench.report.context import context_of
 
     scores: dict[tuple[str, str], list[Records]] = {}
     for cell, output in outputs:
@@ -231,8 +235,9 @@ def write_tables(
     write_costs(folder, costs)
     with_paper = is_paper_archive(manifest)
     write_report(
-        folder / "report.html", title, tables, figures, about, costs, sections, verdict=verdict, with_paper=with_paper
-    )
+        folder / "report.html", title, tables, figures, about, costs, sections, verdict=verdict, with_paper=with_paper,
+        failures=failures, context=context_of(suite, folder, manifest, data, paths),
+    )  # fmt: skip
     return tables
 
 
