@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,16 @@ _USUAL_FRAMES = 20
 _TABLES = "tables and figures"
 _MOST_TOGETHER = 16
 """Most nets trained together in a process; more fill even a large GPU."""
+
+
+@dataclass(frozen=True)
+class SuiteNumbers:
+    """Tables by name, sentences of the verdict, costs, and the records of each run that they follow from."""
+
+    tables: Tables
+    verdict: list[str]
+    costs: list[Cost]
+    scores: dict[Run, list[Records]]
 
 
 def run_suite(
@@ -211,29 +221,51 @@ def write_tables(
     from polarcast.hpc.bench.figures.source import FigureData
     from polarcast.hpc.bench.report import write_report
 
-    scores: dict[tuple[str, str], list[Records]] = {}
-    for cell, output in outputs:
-        scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
-    paths: dict[Run, list[Path]] = {}
-    for cell, _ in outputs:
-        paths.setdefault((cell.model, cell.arm), []).append(path_of(cell))
-    tables = {name: _annotated(build_table(name, suite, scores, note), suite, name, paths) for name in suite.tables}
-    for table in tables.values():
-        write_table(folder / "tables", table)
-    verdict = verdict_of(suite, tables, is_synthetic(manifest))
-    write_text(folder / "tables" / VERDICT_FILE, "\n".join([*verdict, ""]))
+    numbers = write_numbers(suite, folder, outputs, path_of, note, is_synthetic(manifest))
+    tables, costs = numbers.tables, numbers.costs
     kept = _kept(outputs)
     key = fingerprint(suite, [file for _, output in outputs for file in (output.scores, output.cases)])
-    data = FigureData(suite, scores, kept)
+    data = FigureData(suite, numbers.scores, kept)
     figures = drawn_or_draw(folder / "figures", key, lambda: draw_figures(folder / "figures", data, usable_cores()))
     title, about = f"polarcast: {suite.name}", _about(suite, path_of(outputs[0][0]))
-    costs = _costs(suite, paths)
-    write_costs(folder, costs)
-    with_paper = is_paper_archive(manifest)
+    verdict, with_paper = numbers.verdict, is_paper_archive(manifest)
     write_report(
         folder / "report.html", title, tables, figures, about, costs, sections, verdict=verdict, with_paper=with_paper
     )
     return tables
+
+
+def write_numbers(
+    suite: Suite, folder: Path, outputs: Sequence[tuple[Cell, Output]], path_of: PathOf, note: str, synthetic: bool
+) -> SuiteNumbers:
+    """Write `tables/` and the costs below a folder, from score records, provenance and cards of runs alone.
+
+    Nothing else is read, and no random number is drawn anew: the same files give the same numbers anywhere.
+
+    Args:
+        suite: Suite that defines the tables.
+        folder: Output folder.
+        outputs: Files that the evaluation of each cell wrote.
+        path_of: Function that returns the run folder of a cell.
+        note: Note on the data, shown below each table.
+        synthetic: Whether the storms of the test data are synthetic.
+
+    Raises:
+        BadInput: records are missing or damaged, or cells were scored on different events.
+    """
+    scores: dict[Run, list[Records]] = {}
+    paths: dict[Run, list[Path]] = {}
+    for cell, output in outputs:
+        scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
+        paths.setdefault((cell.model, cell.arm), []).append(path_of(cell))
+    tables = {name: _annotated(build_table(name, suite, scores, note), suite, name, paths) for name in suite.tables}
+    for table in tables.values():
+        write_table(folder / "tables", table)
+    verdict = verdict_of(suite, tables, synthetic)
+    write_text(folder / "tables" / VERDICT_FILE, "\n".join([*verdict, ""]))
+    costs = _costs(suite, paths)
+    write_costs(folder, costs)
+    return SuiteNumbers(tables, verdict, costs, scores)
 
 
 def _kept(outputs: Sequence[tuple[Cell, Output]]) -> "list[Kept]":

@@ -11,6 +11,7 @@ import typer
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
 from polarcast.data.folder_kind import checked_kind
+from polarcast.hpc.cli.bundle import bundle, verify
 from polarcast.hpc.cli.default_verb import DefaultVerb
 from polarcast.hpc.cli.show import open_board, show_tables
 from polarcast.hpc.utils.console import Json, split_names
@@ -122,3 +123,7 @@ def _confirm(
     with open_board() as board:
         tables, out = confirm(folder, models, archive, workers or usable_cores(), board)
     show_tables(tables, out, as_json)
+
+
+app.command()(bundle)
+app.command()(verify)
