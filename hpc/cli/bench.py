@@ -11,8 +11,10 @@ import typer
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
 from polarcast.data.folder_kind import checked_kind
+from polarcast.hpc.cli.cluster import job
 from polarcast.hpc.cli.default_verb import DefaultVerb
 from polarcast.hpc.cli.show import open_board, show_tables
+from polarcast.hpc.cli.status import status
 from polarcast.hpc.utils.console import Json, split_names
 from polarcast.hpc.utils.exit_codes import INTERRUPTED
 from polarcast.hpc.utils.sources import SUITES, yaml_source
@@ -30,6 +32,8 @@ def _group() -> None:
     """Run a suite and print tables of radar vs dual-pol.
 
     `bench SUITE` is short for `bench run SUITE`, whose options `bench run --help` shows.
+
+    Example: polarcast bench demo; on a cluster: polarcast bench demo --cluster cpu; then: polarcast bench status demo
 
     Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
     """
@@ -52,6 +56,14 @@ def run(
         bool, typer.Option("--confirm", help="Score finished rows once on fresh storms, or on a held-back --archive.")
     ] = False,
     models: Annotated[str | None, typer.Option(help="With --confirm: models to score, such as unet,fitted.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Submit the cells as Slurm jobs, by a built-in profile or a YAML file.")
+    ] = None,
+    at_most: Annotated[int, typer.Option(min=0, help="With --cluster: elements at once; 0: no limit of ours.")] = 0,
+    wait: Annotated[bool, typer.Option("--wait", help="With --cluster: follow the jobs until they end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --cluster: print the job scripts; submit nothing.")
+    ] = False,
     as_json: bool = Json,
 ) -> None:
     """Run every cell of a suite and print tables of radar vs dual-pol; complete cells are not run again.
@@ -62,14 +74,26 @@ def run(
     --confirm trains nothing. It scores rows of the finished suite on an archive of another seed, or on events that were
     held back, writes the tables to <suite>/confirm, and counts how often that archive was looked at.
 
+    --cluster submits jobs instead: one for the data, arrays of cells, and one for the tables. They need no further
+    command; the same one finds them, and submits what failed. With --together, the seeds of a model share a job.
+
     Example: polarcast bench demo --archive /data/NJU-CPOL --split paper --out runs/nju
 
     Example: polarcast bench open-nexrad
+
+    Example: polarcast bench standard --cluster mine.yaml --at-most 16
     """
     if models and not confirm:
         raise BadInput("needs --confirm", "--models", "add --confirm, or leave it out")
     if confirm:
-        _check_alone({"--split": split, "--together": together, "--tables-only": tables_only})
+        given = {"--split": split, "--together": together, "--tables-only": tables_only, "--cluster": cluster}
+        _check_alone(given, "--confirm")
+    if cluster:
+        _check_alone({"--workers": workers, "--tables-only": tables_only}, "--cluster")
+    elif given := [
+        name for name, value in {"--at-most": at_most, "--wait": wait, "--dry-run": dry_run}.items() if value
+    ]:
+        raise BadInput("needs --cluster", given[0], "add --cluster, or leave it out")
     if workers is not None and workers < 1:
         raise BadInput(f"{workers} is too small", "--workers", "give 1 or more")
     if out:
@@ -95,6 +119,11 @@ def run(
         check_rule(split)
         spec.data.split = split
     folder = SuiteFolder(checked_kind(out or Path("runs") / spec.name, "a suite"), spec.data)
+    if cluster:
+        from polarcast.hpc.cli.cluster import ClusterOptions, bench_on_cluster
+
+        bench_on_cluster(spec, folder, ClusterOptions(cluster, at_most, together, dry_run, wait, as_json))
+        return
     try:
         with open_board() as board:
             tables = finished_tables(spec, folder) if tables_only else run_suite(spec, folder, workers, board, together)
@@ -104,10 +133,14 @@ def run(
     show_tables(tables, folder.path, as_json)
 
 
-def _check_alone(options: Mapping[str, object]) -> None:
-    """Raise BadInput if an option of training is given beside --confirm."""
+app.command()(status)
+app.command(hidden=True)(job)
+
+
+def _check_alone(options: Mapping[str, object], beside: str) -> None:
+    """Raise BadInput if an option is given beside another one that it does not go with."""
     if given := [name for name, value in options.items() if value]:
-        raise BadInput("does not go with --confirm", given[0], "leave it out")
+        raise BadInput(f"does not go with {beside}", given[0], "leave it out")
 
 
 def _confirm(
