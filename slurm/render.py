@@ -1,5 +1,6 @@
 """Render job scripts: a pure function of cluster profile, resources and command."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from polarcast.slurm.rules import check_array, check_count, check_form
 MULTI_PROCESS_VERBS = ("train", "evaluate", "perf", "doctor")
 """Verbs that run on all processes of a job; any other verb runs on one node only."""
 ALL, ONE = "all", "one"
+_MEGABYTES = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 TASK = "{task}"
 """Placeholder in a command for the index of the array element."""
 
@@ -96,6 +98,16 @@ def gpus_per_node(profile: Profile, job: Job) -> int:
     return min(1, profile.gpus_per_node) if is_single else profile.gpus_per_node
 
 
+def memory(profile: Profile, job: Job) -> str | None:
+    """Return the memory that the job requests per node: the part of one GPU, if it gets one of several."""
+    part = gpus_per_node(profile, job)
+    if not profile.memory or part in (0, profile.gpus_per_node):
+        return profile.memory
+    number, unit = re.fullmatch(r"(\d+)(.*)", profile.memory).groups()  # type: ignore[union-attr]
+    megabytes = int(number) * _MEGABYTES[unit[:1].upper() or "M"]
+    return f"{int(megabytes * part / profile.gpus_per_node)}M"
+
+
 def completed(profile: Profile, job: Job) -> Job:
     """Return the job with the output and staging folders of a training added to its command."""
     command = list(job.command)
@@ -131,7 +143,7 @@ def options(profile: Profile, job: Job) -> dict[str, str | None]:
     values: dict[str, object] = {
         "job-name": job.name, "nodes": nodes(profile, job), "ntasks-per-node": tasks_per_node(profile, job),
         "cpus-per-task": profile.cpus_per_task, "gpus-per-node": gpus_per_node(profile, job) or None,
-        "mem": profile.memory, "time": job.time or profile.time, "partition": profile.partition,
+        "mem": memory(profile, job), "time": job.time or profile.time, "partition": profile.partition,
         "account": profile.account, "qos": profile.qos, "constraint": profile.constraint, "array": job.array,
         "dependency": dependency(job),
         "signal": f"{target}USR2@{profile.signal_seconds}",

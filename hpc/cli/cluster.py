@@ -62,7 +62,7 @@ def bench_on_cluster(suite: "Suite", folder: "SuiteFolder", options: ClusterOpti
     cells = _checked_cells(suite, folder)
     check_fits(estimate_suite(suite, folder, cells, profile_limits(profile)), options.profile)
     if options.dry_run:
-        _print_scripts(_chain(folder.path, _new_plan(cells, folder, profile, options), suite.name))
+        _print_scripts(chain_of(folder.path, _new_plan(cells, folder, profile, options), suite.name))
         return
     plan, jobs, is_new = _submit_or_find(suite, folder, cells, profile, options)
     _report(suite, folder, plan, jobs, is_new, options)
@@ -183,7 +183,7 @@ def _submit(path: Path, plan: "Plan", suite: str, alive: "Sequence[Queued]" = ()
     by_name = {_job_name(suite, plan.key, name): name for name in plan.names}
     known = files.jobs() | {by_name[job.name]: job.job for job in alive}
     with slurm_errors():
-        return submit_chain(_chain(path, plan, suite), known, by_sbatch, files.record)
+        return submit_chain(chain_of(path, plan, suite), known, by_sbatch, files.record)
 
 
 def _job_name(suite: str, key: str, name: str) -> str:
@@ -233,7 +233,7 @@ def listed_by_name(suite: str, plans: "Sequence[Plan]") -> dict[tuple[str, str],
     return listed
 
 
-def _chain(path: Path, plan: "Plan", suite: str) -> "list[Link]":
+def chain_of(path: Path, plan: "Plan", suite: str) -> "list[Link]":
     """Return the jobs of a plan: the data, then the cells by level, then the tables, whatever became of the cells."""
     from polarcast.hpc.bench.cluster.plan import DATA, TABLES, PlanFolder, waits_for
     from polarcast.slurm.chain import Link

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from polarcast.hpc.runs.folder import RunFolder
 from tests.support.slurm_cluster.cluster import NODES, Cluster
 from tests.support.small_suite import run_suite_into
 
@@ -25,7 +26,10 @@ NET = (
     "{model: {widths: [4, 8]}, match_params: false, train: {steps: STEPS, validate_every: STEPS, global_batch: 4, "
     "checkpoint_every: 4, log_every: 4, threads: 1}}"
 )
-BROKEN = """  broken: {label: broken, arms: [radar], set: {model: {widths: [4, 8]}, match_params: false,
+MORE = """
+  wide: {label: wide, arms: [radar], set: {model: {widths: [4, 8]}, match_params: false,
+         train: {nodes: 2, steps: 8, validate_every: 8, global_batch: 4, threads: 1}}}
+  broken: {label: broken, arms: [radar], set: {model: {widths: [4, 8]}, match_params: false,
            train: {steps: 40, validate_every: 20, global_batch: 4, threads: 1, learning_rate: 1000, warmup_steps: 1,
                    clip_norm: 0, explode: 1}}}
 """
@@ -51,11 +55,21 @@ class Night:
     def submit(self, *options: str) -> dict:
         return json.loads(self.polarcast("bench", "nightly.yaml", "--cluster", "test", *options, "--json"))
 
+    def submit_twice(self, *options: str) -> tuple[dict, dict]:
+        """Submit by two processes at once."""
+        command = ["polarcast", "bench", "nightly.yaml", "--cluster", "test", *options, "--json"]
+        script = 'cd "$1" && shift && { "$@" >one & "$@" >two & wait; } && cat one two'
+        first, second = self.slurm.run("bash", "-c", script, "bash", self.folder, *command, seconds=120).splitlines()
+        return json.loads(first), json.loads(second)
+
     def status(self) -> dict:
         return json.loads(self.polarcast("bench", "status", "nightly.yaml", "--json"))
 
+    def cells(self) -> list[Path]:
+        return sorted(self.out.glob("cells/*"))
+
     def cell(self, name: str) -> Path | None:
-        return next(iter(self.out.glob(f"cells/{name}-*")), None)
+        return next((path for path in self.cells() if path.name.startswith(f"{name}-")), None)
 
     def steps(self, name: str) -> int:
         """Return the step of the newest checkpoint of a cell."""
@@ -146,14 +160,18 @@ def test_tables_are_those_without_a_cluster(night: Night, tmp_path: Path) -> Non
 
 
 def test_a_failed_cell_stands_in_the_table_and_a_killed_job_is_submitted_again(night: Night, tmp_path: Path) -> None:
-    suite_file(tmp_path, 400, BROKEN)
-    jobs = night.submit("--together")["jobs"]
+    suite_file(tmp_path, 400, MORE)
+    first, second = night.submit_twice("--together")
+    jobs = first["jobs"]
+    assert (first["new"], second) in ((True, {**first, "new": False}), (False, {**first, "new": True}))
     night.hold("unet-radar-s0", 4)
     element = next(e for e, line in enumerate(_elements(night)) if ["unet", "radar", 0] in line)
     night.slurm.run("scancel", "--signal=KILL", "--batch", f"{jobs['cells-0']}_{element}")
     night.wait(lambda: len(list(night.out.glob("cluster/*/plan.json"))) == 2, "the killed job is not submitted again")
-    night.wait(lambda: night.status()["counts"]["done"] == 3 and not night.status()["jobs"], "it never ended")
+    night.wait(lambda: night.status()["counts"]["done"] == 4 and not night.status()["jobs"], "it never ended")
     shown = night.status()
+    [wide] = [cell for cell in night.cells() if cell.name.startswith("wide")]
+    assert next(r["world_size"] for r in RunFolder(wide).records() if r["event"] == "start") == 2
     [broken] = [cell for cell in shown["cells"] if cell["model"] == "broken"]
     assert (broken["state"], broken["starts"]) == ("failed", 2)
     assert broken["note"].startswith("step 2: loss inf"), broken["note"]

@@ -79,7 +79,7 @@ def count_failures(records: Sequence[Mapping[str, Any]], step: int) -> int:
     """
     failures = 0
     starts = [place for place, record in enumerate(records) if record.get("event") == "start"]
-    for place, following in zip(starts, [*starts[1:], len(records)], strict=True):
+    for place, following in zip(starts, [*starts[1:], len(records)], strict=False):  # without a start, no attempt
         end = next((r for r in records[place + 1 : following] if r.get("event") == "end"), None)
         reached = records[following]["step"] if following < len(records) else step
         code = end.get("code") if end else -signal.SIGKILL

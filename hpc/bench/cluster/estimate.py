@@ -148,7 +148,8 @@ def _row(
     pixels = known.shape[0] * known.shape[1]
     hours = expected_seconds(cell) * pixels / _PIXELS_OF_CORE_SECONDS / 3600 / processes
     if counted is None:
-        return CellEstimate(cell.model, label, cell.arm, len(some), 0, nodes, processes, _PROCESS_GIB, hours)
+        gib = 0.0 if gpus else _PROCESS_GIB
+        return CellEstimate(cell.model, label, cell.arm, len(some), 0, nodes, processes, gib, hours)
     train = cell.config.train
     if gpus:
         hours = counted.flops * train.global_batch * train.steps / (tflops * 1e12) / 3600 / processes
