@@ -90,10 +90,10 @@ def run(
         _check_alone(given, "--confirm")
     if cluster:
         _check_alone({"--workers": workers, "--tables-only": tables_only}, "--cluster")
-    elif given := [
+    elif alone := [
         name for name, value in {"--at-most": at_most, "--wait": wait, "--dry-run": dry_run}.items() if value
     ]:
-        raise BadInput("needs --cluster", given[0], "add --cluster, or leave it out")
+        raise BadInput("needs --cluster", alone[0], "add --cluster, or leave it out")
     if workers is not None and workers < 1:
         raise BadInput(f"{workers} is too small", "--workers", "give 1 or more")
     if out:
