@@ -23,7 +23,7 @@ _MOST_OUTPUT = 2**26
 
 
 @dataclass(frozen=True)
-class Failure:
+class CellFailure:
     """A cell that failed and is not tried again.
 
     Attributes:
@@ -61,7 +61,7 @@ def last_lines(output: Path) -> list[str]:
     return [printable(line)[:_LONGEST_LINE] for line in lines[-_LINES:]]
 
 
-def failures_of(suite: Suite, cells: Iterable[Cell], path_of: Callable[[Cell], Path]) -> list[Failure]:
+def failures_of(suite: Suite, cells: Iterable[Cell], path_of: Callable[[Cell], Path]) -> list[CellFailure]:
     """Return the cells that failed and are not scored since, in the order of the suite."""
     found = []
     for cell in cells:
@@ -71,7 +71,7 @@ def failures_of(suite: Suite, cells: Iterable[Cell], path_of: Callable[[Cell], P
     return found
 
 
-def with_failures(table: ComparisonTable, failures: Sequence[Failure]) -> ComparisonTable:
+def with_failures(table: ComparisonTable, failures: Sequence[CellFailure]) -> ComparisonTable:
     """Return a table with a note on the cells that failed, and with rows of the models that it lacks because of them.
 
     Args:
@@ -88,13 +88,13 @@ def with_failures(table: ComparisonTable, failures: Sequence[Failure]) -> Compar
     return replace(table, records=[*table.records, *rows], note=note)
 
 
-def failure_note(failures: Sequence[Failure]) -> str:
+def failure_note(failures: Sequence[CellFailure]) -> str:
     """Return a note on the cells that failed; empty without any."""
     told = [f"{f.label}, {ARM_NAMES.get(f.arm, f.arm)}, seed {f.seed} ({f.reason})" for f in failures]
     return f"failed: {'; '.join(told)}" if told else ""
 
 
-def _failed_row(table: ComparisonTable, failure: Failure, metric: str) -> Record:
+def _failed_row(table: ComparisonTable, failure: CellFailure, metric: str) -> Record:
     """Return the record of a score that a failed cell has not got."""
     like = next(record for record in table.records if record.metric == metric)
     return Record(
@@ -104,7 +104,7 @@ def _failed_row(table: ComparisonTable, failure: Failure, metric: str) -> Record
     )  # fmt: skip
 
 
-def _failure(suite: Suite, cell: Cell, record: dict[str, Any]) -> Failure:
+def _failure(suite: Suite, cell: Cell, record: dict[str, Any]) -> CellFailure:
     """Return a failure from its record, of which any part may be damaged."""
     log, attempts = record.get("log"), record.get("attempts")
     lines = tuple(printable(str(line)) for line in log) if isinstance(log, list) else ()
@@ -115,4 +115,4 @@ def _failure(suite: Suite, cell: Cell, record: dict[str, Any]) -> Failure:
         if cell.model in suite.shown(spec) and cell.arm in (spec.arms or suite.arms_of(cell.model))
     ]  # fmt: skip
     label = suite.models[cell.model].label
-    return Failure(cell.model, label, cell.arm, cell.seed, reason, tried, lines, tuple(tables))
+    return CellFailure(cell.model, label, cell.arm, cell.seed, reason, tried, lines, tuple(tables))

@@ -23,7 +23,7 @@ from polarcast.hpc.bench.contrasts import Run, all_runs
 from polarcast.hpc.bench.costs import Cost, cost_note, costs_of
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.executor import CellJob, Watch, in_one_process, run_processes
-from polarcast.hpc.bench.failures import Failure, failures_of, with_failures
+from polarcast.hpc.bench.failures import CellFailure, failures_of, with_failures
 from polarcast.hpc.bench.fetched import expected_volumes, guess_work
 from polarcast.hpc.bench.fork_server import start_server
 from polarcast.hpc.bench.notes import gain_note, rain_note
@@ -127,7 +127,7 @@ def analysed_tables(suite: Suite, folder: SuiteFolder, workers: int, board: Prog
 
 def _finished(
     suite: Suite, folder: SuiteFolder, manifest: Manifest
-) -> tuple[Suite, Sequence[tuple[Cell, Output]], str, list[Failure]]:
+) -> tuple[Suite, Sequence[tuple[Cell, Output]], str, list[CellFailure]]:
     """Return the finished part of a suite, its outputs, a note on data and missing cells, and the failures."""
     cells = cells_of(suite, folder.shards)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells]
@@ -220,7 +220,7 @@ def write_tables(
     note: str,
     manifest: Manifest,
     sections: "Sequence[Section]" = (),
-    failures: Sequence[Failure] = (),
+    failures: Sequence[CellFailure] = (),
 ) -> Tables:
     """Write `tables/`, `figures/` and `report.html` below a folder, from the score records and kept cases alone.
 

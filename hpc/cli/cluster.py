@@ -10,11 +10,12 @@ import typer
 from polarcast.data.errors import BadInput, WorkFailed
 from polarcast.hpc.cli.show import open_board
 from polarcast.hpc.cli.submit import slurm_errors
+from polarcast.hpc.cli.suite_jobs import chain_of, job_name, jobs_of
 from polarcast.hpc.utils.console import plain, print_json, print_text
 
 if TYPE_CHECKING:
     from polarcast.hpc.bench.cells import Cell, SuiteFolder
-    from polarcast.hpc.bench.cluster.plan import CellArray, Plan
+    from polarcast.hpc.bench.cluster.plan import JobPlan
     from polarcast.hpc.bench.suite import Suite
     from polarcast.slurm.chain import Link
     from polarcast.slurm.profile import Profile
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 SUBMISSION = "submission"
 _PATIENCE_SECONDS = 60.0
 _MOST_ROUNDS = 20
-Element = tuple[int | None, str, str]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _checked_cells(suite: "Suite", folder: "SuiteFolder") -> "list[Cell]":
     return cells
 
 
-def _new_plan(cells: "Sequence[Cell]", folder: "SuiteFolder", profile: "Profile", options: ClusterOptions) -> "Plan":
+def _new_plan(cells: "Sequence[Cell]", folder: "SuiteFolder", profile: "Profile", options: ClusterOptions) -> "JobPlan":
     from polarcast.data.shards.manifest import NAME
     from polarcast.hpc.bench.cluster.plan import plan_of
     from polarcast.hpc.bench.run import key_of_stack, pending_cells
@@ -108,7 +108,7 @@ def _new_plan(cells: "Sequence[Cell]", folder: "SuiteFolder", profile: "Profile"
 
 def _submit_or_find(
     suite: "Suite", folder: "SuiteFolder", cells: "Sequence[Cell]", profile: "Profile", options: ClusterOptions
-) -> "tuple[Plan | None, dict[str, str], bool]":
+) -> "tuple[JobPlan | None, dict[str, str], bool]":
     """Submit the jobs of a suite, or find them; return the plan, the job ids, and whether the plan is new.
 
     There is no plan if all cells are complete.
@@ -172,7 +172,7 @@ def _forget_failures(cells: "Sequence[Cell]", folder: "SuiteFolder") -> None:
             try_anew(folder.cell(cell, manifest).path)
 
 
-def _submit(path: Path, plan: "Plan", suite: str, alive: "Sequence[Queued]" = ()) -> dict[str, str]:
+def _submit(path: Path, plan: "JobPlan", suite: str, alive: "Sequence[Queued]" = ()) -> dict[str, str]:
     """Submit the jobs of a plan that are not submitted yet; return all ids by name."""
     from polarcast.hpc.bench.cluster.plan import PlanFolder
     from polarcast.slurm.chain import submit_chain
@@ -180,20 +180,13 @@ def _submit(path: Path, plan: "Plan", suite: str, alive: "Sequence[Queued]" = ()
 
     files = PlanFolder(path, plan.key)
     files.write(plan)
-    by_name = {_job_name(suite, plan.key, name): name for name in plan.names}
+    by_name = {job_name(suite, plan.key, name): name for name in plan.names}
     known = files.jobs() | {by_name[job.name]: job.job for job in alive}
     with slurm_errors():
         return submit_chain(chain_of(path, plan, suite), known, by_sbatch, files.record)
 
 
-def _job_name(suite: str, key: str, name: str) -> str:
-    """Return the name of a job, which follows from its plan."""
-    from polarcast.slurm.rules import name_of
-
-    return name_of(f"{suite[:40]}-{key}-{name}")
-
-
-def _alive(suite: str, plans: "Sequence[Plan]") -> "dict[str, list[Queued]]":
+def _alive(suite: str, plans: "Sequence[JobPlan]") -> "dict[str, list[Queued]]":
     """Return the jobs that run or wait, by the key of their plan. Raises WorkFailed if the controller does not answer.
 
     Jobs that have ended are among them, if others of the same plan have not.
@@ -202,81 +195,6 @@ def _alive(suite: str, plans: "Sequence[Plan]") -> "dict[str, list[Queued]]":
     if found is None:
         raise WorkFailed("the Slurm controller does not answer — try again later")
     return {key: jobs for key, jobs in found.items() if any(job.is_alive for job in jobs)}
-
-
-def jobs_of(suite: str, plans: "Sequence[Plan]") -> "dict[str, list[Queued]] | None":
-    """Return the jobs that Slurm knows, by the key of their plan; None if the controller does not answer."""
-    from polarcast.slurm.queue import jobs_named
-
-    key_of = {_job_name(suite, plan.key, name): plan.key for plan in plans for name in plan.names}
-    listed = jobs_named(key_of)
-    if listed is None:
-        return None
-    found: dict[str, list[Queued]] = {}
-    for job in listed:
-        if job.name in key_of:
-            found.setdefault(key_of[job.name], []).append(job)
-    return found
-
-
-def listed_by_name(suite: str, plans: "Sequence[Plan]") -> dict[tuple[str, str], list[Element]] | None:
-    """Return element, state and reason of the jobs that run or wait, by plan and name; None without an answer."""
-    found = jobs_of(suite, plans)
-    if found is None:
-        return None
-    names = {_job_name(suite, plan.key, name): (plan.key, name) for plan in plans for name in plan.names}
-    listed: dict[tuple[str, str], list[Element]] = {}
-    for jobs in found.values():
-        for job in jobs:
-            if job.is_alive:
-                listed.setdefault(names[job.name], []).append((job.element, job.state, job.reason))
-    return listed
-
-
-def chain_of(path: Path, plan: "Plan", suite: str) -> "list[Link]":
-    """Return the jobs of a plan: the data, then the cells by level, then the tables, whatever became of the cells."""
-    from polarcast.hpc.bench.cluster.plan import DATA, TABLES, PlanFolder, waits_for
-    from polarcast.slurm.chain import Link
-    from polarcast.slurm.profile import profile_of
-    from polarcast.slurm.render import ONE, Job
-
-    profile, logs = profile_of(dict(plan.profile), "profile"), _log_folder(PlanFolder(path, plan.key).path)
-
-    def single(stage: str, after: tuple[str, ...] = ()) -> "Link":
-        command = ("bench", "job", stage, str(path), plan.key)
-        job = Job(command, _job_name(suite, plan.key, stage), processes=ONE, logs=logs)
-        return Link(stage, profile.of_stage(stage), job, after_any=after)
-
-    data = [single(DATA)] if plan.makes_data else []
-    begins = (DATA,) if plan.makes_data else ()
-    arrays = [
-        Link(
-            array.name, profile.of_stage("cells"), _array_job(path, plan, array, suite, logs),
-            after=begins if array.level == 0 else (), after_any=tuple(waits_for(plan, array)),
-        )
-        for array in plan.arrays
-    ]  # fmt: skip
-    return [*data, *arrays, single(TABLES, tuple(array.name for array in plan.arrays) or begins)]
-
-
-def _array_job(path: Path, plan: "Plan", array: "CellArray", suite: str, logs: str) -> Any:
-    from polarcast.slurm.render import ALL, ONE, TASK, Job
-
-    indices = f"0-{len(array.elements) - 1}" + (f"%{plan.at_most}" if plan.at_most else "")
-    command = ("bench", "job", "cells", str(path), plan.key, array.name, TASK)
-    name, processes = _job_name(suite, plan.key, array.name), ALL if array.nodes else ONE
-    return Job(command, name, array.nodes or None, array=indices, processes=processes, logs=logs)
-
-
-def _log_folder(path: Path) -> str:
-    """Return the folder of a plan for its logs; the working directory if its name can't be an option of sbatch."""
-    from polarcast.slurm.rules import check_form
-
-    try:
-        check_form(str(path), "folder", "logs")
-    except ValueError:
-        return ""
-    return str(path)
 
 
 def _print_scripts(chain: "Sequence[Link]") -> None:
@@ -288,7 +206,7 @@ def _print_scripts(chain: "Sequence[Link]") -> None:
 
 
 def _report(
-    suite: "Suite", folder: "SuiteFolder", plan: "Plan | None", jobs: Mapping[str, str], is_new: bool,
+    suite: "Suite", folder: "SuiteFolder", plan: "JobPlan | None", jobs: Mapping[str, str], is_new: bool,
     options: ClusterOptions,
 ) -> None:  # fmt: skip
     if plan is None:
@@ -330,7 +248,7 @@ def job(
             raise BadInput(f"no stage {stage!r}", "bench job", "choose from: data, cells, tables")
 
 
-def _submit_again(path: Path, plan: "Plan", cells: "Sequence[Cell]") -> None:
+def _submit_again(path: Path, plan: "JobPlan", cells: "Sequence[Cell]") -> None:
     """Submit the cells again that were killed with their jobs."""
     from polarcast.data.files import sole_writer
     from polarcast.hpc.bench.cluster.plan import CLUSTER, plan_of

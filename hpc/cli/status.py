@@ -99,7 +99,7 @@ def _observed(folder: Path, opened: "Opened | None" = None) -> "tuple[SuiteStatu
 def _queue(folder: Path, suite: str) -> "Queue":
     from polarcast.hpc.bench.cluster.plan import plans_in
     from polarcast.hpc.bench.cluster.status import Queue, queue_of
-    from polarcast.hpc.cli.cluster import listed_by_name
+    from polarcast.hpc.cli.suite_jobs import listed_by_name
 
     plans = plans_in(folder)
     if not plans:

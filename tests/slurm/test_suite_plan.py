@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.hpc.bench.cells import Cell, cells_of
-from polarcast.hpc.bench.cluster.plan import CellArray, Plan, PlanFolder, key_of, plan_of, plans_in, waits_for
+from polarcast.hpc.bench.cluster.plan import CellArray, JobPlan, PlanFolder, key_of, plan_of, plans_in, waits_for
 from polarcast.hpc.bench.run import key_of_stack
 from polarcast.hpc.bench.suite import load_suite
-from polarcast.hpc.cli.cluster import chain_of
+from polarcast.hpc.cli.suite_jobs import chain_of
 from polarcast.slurm.chain import Link, scripts, submit_chain
 from polarcast.slurm.profile import Profile, load_profile, profile_of
 from polarcast.slurm.queue import parse
@@ -46,7 +46,7 @@ def mixed(tmp_path: Path) -> Profile:
 
 
 def test_scripts_of_three_nodes_and_two_partitions_equal_golden_files(mixed: Profile) -> None:
-    plan = Plan("20261129-210000-ab12", True, ARRAYS, asdict(mixed), at_most=16, together=True)
+    plan = JobPlan("20261129-210000-ab12", True, ARRAYS, asdict(mixed), at_most=16, together=True)
     found = scripts(chain_of(Path("runs/mixed"), plan, "mixed"))
     assert list(found) == ["data", "cells-0", "cells-1", "cells-2", "tables"]
     for name, text in found.items():
@@ -106,7 +106,7 @@ def test_complete_cells_are_no_condition(demo: list[Cell]) -> None:
 
 
 def test_plan_is_read_back(tmp_path: Path) -> None:
-    plan = Plan("20261129-210000-ab12", True, ARRAYS, asdict(Profile()), at_most=16)
+    plan = JobPlan("20261129-210000-ab12", True, ARRAYS, asdict(Profile()), at_most=16)
     files = PlanFolder(tmp_path, plan.key)
     files.write(plan)
     files.record({"data": "7"})

@@ -27,7 +27,7 @@ _STOPPED = (OK, ENDED_EARLY, -signal.SIGTERM)
 """Exit codes of a cell that is complete, or that saved its progress when it was asked to."""
 
 
-class Recorder:
+class AttemptRecorder:
     """Record the attempts at cells in their run folders."""
 
     def started(self, folder: Path) -> None:

@@ -49,7 +49,7 @@ class CellArray:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """Jobs of a suite.
 
     Attributes:
@@ -96,7 +96,7 @@ def plan_of(
     together: bool = False,
     stack_key: Callable[[Cell], str] = repr,
     number: int = 1,
-) -> Plan:
+) -> JobPlan:
     """Plan the jobs of the cells that are not complete.
 
     Args:
@@ -117,7 +117,7 @@ def plan_of(
         for first in range(0, len(elements), LONGEST_ARRAY):
             part = tuple(elements[first : first + LONGEST_ARRAY])
             arrays.append(CellArray(f"cells-{len(arrays)}", level, nodes, part))
-    return Plan(_new_key(), makes_data, tuple(arrays), profile, at_most, together, number)
+    return JobPlan(_new_key(), makes_data, tuple(arrays), profile, at_most, together, number)
 
 
 def _new_key() -> str:
@@ -138,7 +138,7 @@ def _level(cell: Cell, pending: Sequence[Cell]) -> int:
     return max((1 + _level(one, pending) for one in cell.needs if one in pending), default=0)
 
 
-def waits_for(plan: Plan, array: CellArray) -> list[str]:
+def waits_for(plan: JobPlan, array: CellArray) -> list[str]:
     """Return the names of the arrays that must have ended before an array begins."""
     return [other.name for other in plan.arrays if other.level == array.level - 1]
 
@@ -149,17 +149,17 @@ class PlanFolder:
     def __init__(self, suite: Path, key: str) -> None:
         self.path = Path(suite) / CLUSTER / key
 
-    def write(self, plan: Plan) -> None:
+    def write(self, plan: JobPlan) -> None:
         """Write a plan."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / PLAN, asdict(plan))
 
-    def read(self) -> Plan:
+    def read(self) -> JobPlan:
         """Read a plan. Raises BadInput if it is missing or damaged."""
         content = read_json(self.path / PLAN)
         try:
             arrays = tuple(_array_of(array) for array in content.pop("arrays"))
-            return Plan(arrays=arrays, **content)
+            return JobPlan(arrays=arrays, **content)
         except (LookupError, TypeError, ValueError, AttributeError):
             raise BadInput("is missing or damaged", self.path / PLAN, "run the same command again") from None
 
@@ -179,7 +179,7 @@ def _array_of(content: Mapping[str, Any]) -> CellArray:
     return CellArray(str(content["name"]), int(content["level"]), int(content["nodes"]), elements)
 
 
-def plans_in(suite: Path) -> list[Plan]:
+def plans_in(suite: Path) -> list[JobPlan]:
     """Return the plans of a suite, the oldest first; damaged ones are left out."""
     found = []
     for path in sorted((Path(suite) / CLUSTER).glob(f"*/{PLAN}")):

@@ -11,7 +11,7 @@ from polarcast.data.files import has_writer, read_json
 from polarcast.hpc.bench.cells import Cell
 from polarcast.hpc.bench.cluster.attempts import attempts_at, starts_of
 from polarcast.hpc.bench.cluster.claims import is_claimed
-from polarcast.hpc.bench.cluster.plan import CellKey, Plan
+from polarcast.hpc.bench.cluster.plan import CellKey, JobPlan
 from polarcast.hpc.bench.cluster.worker import Opened
 from polarcast.hpc.bench.failures import FILE as FAILED_FILE
 from polarcast.hpc.bench.run import expected_seconds, is_trained
@@ -209,7 +209,9 @@ def hours_left(cells: Sequence[Cell], states: Sequence[CellStatus]) -> float | N
     return left * spent / expected if expected else None
 
 
-def queue_of(plans: Sequence[Plan], listed: Mapping[tuple[str, str], Sequence[tuple[int | None, str, str]]]) -> Queue:
+def queue_of(
+    plans: Sequence[JobPlan], listed: Mapping[tuple[str, str], Sequence[tuple[int | None, str, str]]]
+) -> Queue:
     """Return what the queue says of the cells of plans.
 
     Args:

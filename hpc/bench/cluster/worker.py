@@ -12,9 +12,9 @@ from polarcast.data.files import has_writer, sole_writer
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import known_of
-from polarcast.hpc.bench.cluster.attempts import Recorder, attempts_at, give_up, has_failed, was_killed
+from polarcast.hpc.bench.cluster.attempts import AttemptRecorder, attempts_at, give_up, has_failed, was_killed
 from polarcast.hpc.bench.cluster.claims import claim_of, claimed
-from polarcast.hpc.bench.cluster.plan import CellKey, Plan, PlanFolder, key_of
+from polarcast.hpc.bench.cluster.plan import CellKey, JobPlan, PlanFolder, key_of
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.failures import write_failure
 from polarcast.hpc.bench.rescore import saved_suite
@@ -76,7 +76,7 @@ def make_data(path: Path, board: ProgressBoard) -> Manifest:
     return manifest
 
 
-def run_element(path: Path, plan: Plan, array: str, element: int, board: ProgressBoard) -> list[Path]:
+def run_element(path: Path, plan: JobPlan, array: str, element: int, board: ProgressBoard) -> list[Path]:
     """Train and score the cells of one element of an array; complete ones are not run again.
 
     A cell that fails is tried once more; then the failure is recorded in its folder. Cells that another process runs
@@ -108,7 +108,7 @@ def run_element(path: Path, plan: Plan, array: str, element: int, board: Progres
     with claimed([claim_of(path, run.name) for run in paths]):
         while todo := [cell for cell in cells if _is_to_do(cell, opened, manifest)]:
             try:
-                run_cells(todo, opened.folder, manifest, default_workers(todo), board, plan.together, Recorder())
+                run_cells(todo, opened.folder, manifest, default_workers(todo), board, plan.together, AttemptRecorder())
             except (BadInput, WorkFailed) as error:
                 _log.warning("polarcast: %s", error)
             for cell in todo:
@@ -121,7 +121,7 @@ def _judge(run: Path, scored: bool) -> None:
         give_up(run)
 
 
-def _staged(cell: Cell, plan: Plan) -> Cell:
+def _staged(cell: Cell, plan: JobPlan) -> Cell:
     """Return the cell with its shards copied to the node-local disk of the cluster, if there is one."""
     scratch = plan.profile.get("scratch")
     if not scratch or cell.config.data.stage_to:
@@ -157,7 +157,7 @@ def _run_spread(cell: Cell, opened: Opened, manifest: Manifest) -> list[Path]:
         join(world)
         if not gather(_is_to_do(cell, opened, manifest) if world.is_first else None, world)[0]:
             return [run.path] if world.is_first and has_failed(run.path) else []
-        recorder, report = Recorder(), Reporter(run.path)
+        recorder, report = AttemptRecorder(), Reporter(run.path)
         if world.is_first:
             start_cell(run, located(cell, opened.folder, manifest))
             recorder.started(run.path)
@@ -202,7 +202,7 @@ class Finished:
     failed: list[Path]
 
 
-def finish(path: Path, plan: Plan, board: ProgressBoard) -> Finished:
+def finish(path: Path, plan: JobPlan, board: ProgressBoard) -> Finished:
     """Write the tables, figures, analyses and report of a suite whose jobs have ended.
 
     Raises:
@@ -227,7 +227,7 @@ def finish(path: Path, plan: Plan, board: ProgressBoard) -> Finished:
     return Finished(tables, again, failed)
 
 
-def _again(opened: Opened, manifest: Manifest, plan: Plan) -> list[Cell]:
+def _again(opened: Opened, manifest: Manifest, plan: JobPlan) -> list[Cell]:
     """Return the cells of a plan that were killed, unless they failed thereby, and those that wait for one of them."""
     found: list[Cell] = []
     for cell in opened.some(plan.cells):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.hpc.bench.cluster.attempts import (
-    Recorder,
+    AttemptRecorder,
     attempts_at,
     count_failures,
     give_up,
@@ -68,7 +68,7 @@ def cell(tmp_path: Path) -> Path:
 
 
 def test_second_failure_is_recorded_with_reason_and_last_lines(cell: Path) -> None:
-    recorder = Recorder()
+    recorder = AttemptRecorder()
     for is_last in (False, True):
         recorder.started(cell)
         assert was_killed(cell)
@@ -83,7 +83,7 @@ def test_second_failure_is_recorded_with_reason_and_last_lines(cell: Path) -> No
 
 
 def test_checkpoints_are_progress(cell: Path) -> None:
-    recorder = Recorder()
+    recorder = AttemptRecorder()
     for step in (10, 20, 30):
         recorder.started(cell)
         recorder.ended(cell, KILLED)
@@ -99,20 +99,20 @@ def test_checkpoints_are_progress(cell: Path) -> None:
 def test_message_of_the_cell_is_its_reason(cell: Path) -> None:
     (cell / "error.txt").write_text("shards: is damaged\n")
     for _ in range(2):
-        Recorder().started(cell)
-        Recorder().ended(cell, 2)
+        AttemptRecorder().started(cell)
+        AttemptRecorder().ended(cell, 2)
     assert give_up(cell)
     assert json.loads((cell / "failed.json").read_text())["reason"] == "shards: is damaged"
 
 
 def test_complete_cell_has_not_failed_any_more(cell: Path) -> None:
     (cell / "failed.json").write_text("{}")
-    Recorder().ended(cell, 0)
+    AttemptRecorder().ended(cell, 0)
     assert not has_failed(cell)
 
 
 def test_torn_lines_are_left_out(cell: Path) -> None:
-    Recorder().started(cell)
+    AttemptRecorder().started(cell)
     with (cell / "attempts.jsonl").open("a") as stream:
         stream.write('{"event": "end", "st')
     assert [record["event"] for record in attempts_at(cell)] == ["start"]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from polarcast.data.files import sole_writer
-from polarcast.hpc.bench.cluster.attempts import Recorder
+from polarcast.hpc.bench.cluster.attempts import AttemptRecorder
 from polarcast.hpc.bench.cluster.claims import claim_of, claimed_in
-from polarcast.hpc.bench.cluster.plan import CellArray, Plan
+from polarcast.hpc.bench.cluster.plan import CellArray, JobPlan
 from polarcast.hpc.bench.cluster.status import CellStatus, Queue, SuiteStatus, hours_left, queue_of, status_of
 from polarcast.hpc.bench.cluster.view import MARKS, doing, headline, page, terminal
 from polarcast.hpc.bench.cluster.worker import Opened, open_suite
@@ -80,7 +80,7 @@ def test_each_state_is_told_apart(opened: Opened) -> None:
     write_failure(run_of(opened, "radar", 0), "loss is not finite", 2)
     begin(run_of(opened, "radar", 1), 80)
     begin(run := run_of(opened, "dualpol", 0), 120)
-    Recorder().started(run)
+    AttemptRecorder().started(run)
     queue = Queue({("unet", "dualpol", 1): ("PENDING", "Resources")}, {"tables": ("PENDING", "Dependency")})
     with sole_writer(claim_of(opened.folder.path, run.name)):
         status = status_of(opened, queue)
@@ -100,7 +100,7 @@ def test_each_state_is_told_apart(opened: Opened) -> None:
 
 def test_job_that_is_lost_leaves_a_stopped_cell(opened: Opened) -> None:
     begin(run := run_of(opened, "radar", 0), 50)
-    Recorder().started(run)
+    AttemptRecorder().started(run)
     assert state_of(status_of(opened, NO_QUEUE), "radar", 0).state == "stopped"
     assert state_of(status_of(opened, NO_QUEUE), "radar", 1).state == "not submitted"
     with sole_writer(run):  # `bench` without a cluster
@@ -125,7 +125,7 @@ def test_hours_to_come_follow_from_complete_trainings(opened: Opened) -> None:
 
 
 def test_queue_is_read_by_element() -> None:
-    plan = Plan(
+    plan = JobPlan(
         "k", True, (CellArray("cells-0", 0, 0, ((("a", "radar", 0), ("a", "radar", 1)), (("b", "radar", 0),))),), {}
     )
     listed = {("k", "data"): [(None, "RUNNING", "")], ("k", "cells-0"): [(0, "RUNNING", ""), (7, "PENDING", "")]}
