@@ -59,6 +59,8 @@ def bench_on_cluster(suite: "Suite", folder: "SuiteFolder", options: ClusterOpti
 
     with slurm_errors():
         profile = load_profile(options.profile)
+    if not options.dry_run:
+        _require_slurm(options.profile)
     cells = _checked_cells(suite, folder)
     check_fits(estimate_suite(suite, folder, cells, profile_limits(profile)), options.profile)
     if options.dry_run:
@@ -72,6 +74,14 @@ def bench_on_cluster(suite: "Suite", folder: "SuiteFolder", options: ClusterOpti
         status = follow(folder.path, options.as_json)
         if not (folder.path / "report.html").is_file() or status.count("done") < len(status.cells):
             raise WorkFailed(f"not all cells are done — see: polarcast bench status {suite.name}")
+
+
+def _require_slurm(profile: str) -> None:
+    from polarcast.slurm.submit import has_slurm
+
+    if not has_slurm():
+        fix = "submit from a login node, or print the scripts with --dry-run"
+        raise BadInput("Slurm is not available", profile, fix)
 
 
 def profile_limits(profile: "Profile") -> dict[str, Any]:
@@ -115,11 +125,7 @@ def _submit_or_find(
     """
     from polarcast.data.files import checked_output, sole_writer
     from polarcast.hpc.bench.cluster.plan import CLUSTER, plans_in
-    from polarcast.slurm.submit import has_slurm
 
-    if not has_slurm():
-        fix = "submit from a login node, or print the scripts with --dry-run"
-        raise BadInput("Slurm is not available", options.profile, fix)
     checked_output(folder.path, is_folder=True)
     with sole_writer(folder.path / CLUSTER / SUBMISSION, patience=_PATIENCE_SECONDS):
         plans = plans_in(folder.path)
