@@ -69,9 +69,11 @@ def bench_on_cluster(suite: "Suite", folder: "SuiteFolder", options: ClusterOpti
     plan, jobs, is_new = _submit_or_find(suite, folder, cells, profile, options)
     _report(suite, folder, plan, jobs, is_new, options)
     if options.wait and plan:
+        from polarcast.hpc.bench.cluster.view import headline
         from polarcast.hpc.cli.status import follow
 
         status = follow(folder.path, options.as_json)
+        print_text(f"{headline(status)}\nreport: {plain(folder.path)}/report.html") if not options.as_json else None
         if not (folder.path / "report.html").is_file() or status.count("done") < len(status.cells):
             raise WorkFailed(f"not all cells are done — see: polarcast bench status {suite.name}")
 

@@ -31,7 +31,7 @@ def headline(status: SuiteStatus) -> str:
     """Return one line: how many cells are in each state, and the hours spent and to come."""
     counts = ", ".join(f"{n} {state}" for state in STATES if (n := status.count(state)))
     unit = "GPU-hours" if status.on_gpus else "process-hours"
-    left = "" if status.hours_left is None else f", about {status.hours_left:.3g} to come"
+    left = f", about {status.hours_left:.3g} to come" if status.hours_left else ""
     parts = [f"{len(status.cells)} cells: {counts}", f"{status.hours:.3g} {unit} of training{left}"]
     parts += [f"job {name}: {state}" for name, state in status.stages.items()]
     parts += [] if status.is_answered else ["the Slurm controller does not answer"]
@@ -54,8 +54,8 @@ def doing(cell: CellStatus) -> str:
         parts.append(f"step {cell.step} of {cell.steps}")
     parts += [f"loss {cell.loss:.4g}"] if cell.loss is not None and cell.state == RUNNING else []
     parts += [f"{_duration(cell.seconds_left)} left"] if cell.seconds_left and cell.state == RUNNING else []
-    parts += [cell.note] if cell.note else []
     parts += [f"started {cell.starts} times"] if cell.starts > 1 else []
+    parts += [cell.note] if cell.note else []
     return ", ".join(parts)
 
 

@@ -44,7 +44,6 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--confirm", "--cluster", "cpu"), "--cluster: does not go with --confirm"),
         (("--at-most", "3"), "--at-most: needs --cluster"),
         (("--dry-run",), "--dry-run: needs --cluster"),
-        (("--cluster", "small.yaml"), "can't run on this cluster: "),
         (("--cluster", "cpu", "--at-most", "-1"), "--at-most"),
     ],
 )
@@ -52,10 +51,21 @@ def test_what_can_not_be_submitted_is_one_line(
     polarcast_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], problem: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text("memory: 100M\n")
     code, out, err = polarcast_here("bench", "demo-nowcast", *words)
     assert (code, out) == (2, "")
     assert problem in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_suite_that_can_not_fit_is_refused_before_anything_is_submitted(
+    polarcast_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("polarcast.slurm.submit.has_slurm", lambda: True)
+    (tmp_path / "small.yaml").write_text("memory: 100M\n")
+    code, out, err = polarcast_here("bench", "demo-nowcast", "--cluster", "small.yaml")
+    assert (code, out) == (2, "")
+    assert "small.yaml: the suite can't run on this cluster: persistence, radar needs 1.5 GiB of a node" in err
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
