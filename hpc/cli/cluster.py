@@ -136,11 +136,20 @@ def _submit_or_find(
             _check_same(suite, folder)
             return running[-1], _submit(folder.path, running[-1], suite.name, alive[running[-1].key]), False
         plan = _new_plan(cells, folder, profile, options)
-        if not plan.cells and not plan.makes_data and (folder.path / "report.html").is_file():
+        if not plan.cells and not plan.makes_data and _is_reported(cells, folder):
             return None, {}, False
         _save_suite(suite, folder)
         _forget_failures(cells, folder)
         return plan, _submit(folder.path, plan, suite.name), True
+
+
+def _is_reported(cells: "Sequence[Cell]", folder: "SuiteFolder") -> bool:
+    """Whether the report of a complete suite is newer than the scores of its cells."""
+    from polarcast.data.shards.manifest import read_manifest
+
+    report, manifest = folder.path / "report.html", read_manifest(folder.shards)
+    newest = max(folder.cell(cell, manifest).output.scores.stat().st_mtime for cell in cells)
+    return report.is_file() and report.stat().st_mtime >= newest
 
 
 def _save_suite(suite: "Suite", folder: "SuiteFolder") -> None:
@@ -152,7 +161,16 @@ def _save_suite(suite: "Suite", folder: "SuiteFolder") -> None:
 
 
 def _is_saved(suite: "Suite", folder: "SuiteFolder") -> bool:
-    return folder.suite_file.is_file() and folder.suite_file.read_text("utf-8") == _text_of(suite)
+    """Whether the suite file is there with this content. Raises BadInput if only another user can read it."""
+    from polarcast.data.files import read_limited
+
+    if not folder.suite_file.exists():
+        return False
+    try:
+        return read_limited(folder.suite_file).decode() == _text_of(suite)
+    except PermissionError:
+        fix = "let them submit it, or choose another --out"
+        raise BadInput("belongs to another user", folder.suite_file, fix) from None
 
 
 def _text_of(suite: "Suite") -> str:

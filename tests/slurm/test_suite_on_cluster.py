@@ -77,10 +77,12 @@ class Night:
         steps = [int(path.name.removeprefix("step-")) for path in found.glob("checkpoints/step-*")] if found else []
         return max(steps, default=0)
 
-    def starts(self, name: str) -> int:
+    def attempts(self, name: str) -> list[dict]:
         found = self.cell(name)
-        assert found
-        return sum(json.loads(line)["event"] == "start" for line in (found / "attempts.jsonl").open())
+        return [json.loads(line) for line in (found / "attempts.jsonl").open()] if found else []
+
+    def starts(self, name: str) -> int:
+        return sum(record["event"] == "start" for record in self.attempts(name))
 
     def wait(self, holds: Callable[[], object], problem: str, seconds: float = SECONDS) -> None:
         deadline = time.monotonic() + seconds
@@ -165,10 +167,14 @@ def test_a_failed_cell_stands_in_the_table_and_a_killed_job_is_submitted_again(n
     jobs = first["jobs"]
     assert (first["new"], second) in ((True, {**first, "new": False}), (False, {**first, "new": True}))
     night.hold("unet-radar-s0", 4)
-    element = next(e for e, line in enumerate(_elements(night)) if ["unet", "radar", 0] in line)
-    night.slurm.run("scancel", "--signal=KILL", "--batch", f"{jobs['cells-0']}_{element}")
+    night.wait(lambda: night.steps("unet-dualpol-s0") >= 4, "no checkpoint")
+    night.slurm.run("scancel", "--signal=USR2", "--batch", f"{jobs['cells-0']}_{element_of(night, 'dualpol')}")
+    night.slurm.run("scancel", "--signal=KILL", "--batch", f"{jobs['cells-0']}_{element_of(night, 'radar')}")
     night.wait(lambda: len(list(night.out.glob("cluster/*/plan.json"))) == 2, "the killed job is not submitted again")
     night.wait(lambda: night.status()["counts"]["done"] == 4 and not night.status()["jobs"], "it never ended")
+    stopped = night.attempts("unet-dualpol-s0")
+    assert [record["event"] for record in stopped] == ["start", "end", "start", "end"], "signaled, requeued, resumed"
+    assert stopped[0]["step"] < stopped[1]["step"] == stopped[2]["step"] < stopped[3]["step"] == 400
     shown = night.status()
     [wide] = [cell for cell in night.cells() if cell.name.startswith("wide")]
     assert next(r["world_size"] for r in RunFolder(wide).records() if r["event"] == "start") == 2
@@ -182,6 +188,8 @@ def test_a_failed_cell_stands_in_the_table_and_a_killed_job_is_submitted_again(n
     assert broken["note"] in text
 
 
-def _elements(night: Night) -> list[list[list[object]]]:
+def element_of(night: Night, arm: str) -> int:
+    """Return the index of the element that holds the U-Net of an arm."""
     [plan] = night.out.glob("cluster/*/plan.json")
-    return next(array["elements"] for array in json.loads(plan.read_text())["arrays"] if array["name"] == "cells-0")
+    arrays = {array["name"]: array["elements"] for array in json.loads(plan.read_text())["arrays"]}
+    return next(index for index, cells in enumerate(arrays["cells-0"]) if ["unet", arm, 0] in cells)

@@ -16,6 +16,9 @@ from polarcast.hpc.bench.cluster.status import (
     SuiteStatus,
 )
 from polarcast.hpc.bench.contrasts import ARM_NAMES
+from polarcast.hpc.utils.pages.elements import notes, section, verdict
+from polarcast.hpc.utils.pages.page import render_page
+from polarcast.hpc.utils.pages.tables import PageCell, PageColumn, PageFilter, PageRow, page_table
 from polarcast.hpc.utils.text import printable
 
 if TYPE_CHECKING:
@@ -98,43 +101,55 @@ def _marks(cells: Sequence[CellStatus]) -> "RenderableType":
 
 def page(status: SuiteStatus, refresh_seconds: int = 0) -> str:
     """Return the page of a suite's state, which reloads itself every `refresh_seconds`, if that is not 0."""
-    from polarcast.hpc.utils.pages.page import render_page
+    legend = "  ".join(f"{mark} {state}" for state, mark in MARKS.items())
+    failed = [f"{name_of_cell(c)}: {doing(c)}" for c in status.cells if c.state == FAILED]
+    parts = [
+        *verdict("State", [headline(status)]),
+        *section("matrix", "Matrix of cells", [_matrix_table(status), notes([f"A mark for each seed: {legend}"])]),
+        *(section("failed", "Failed", [notes(failed)]) if failed else []),
+        *section("cells", "Cells", [_cells_table(status.cells)]),
+    ]
+    return render_page(f"{status.name}: cells", parts, refresh_seconds=refresh_seconds or None)
 
-    body = [f"<p>{escape(headline(status))}</p>", _matrix_html(status), _cells_html(status.cells)]
-    return render_page(f"{status.name}: cells", body, refresh_seconds=refresh_seconds or None)
 
-
-def _matrix_html(status: SuiteStatus) -> str:
+def _matrix_table(status: SuiteStatus) -> str:
     arms, rows = matrix(status)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["model", *(ARM_NAMES.get(a, a) for a in arms)])
-    lines = [
-        f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{_marks_html(some)}</td>" for some in cells)}</tr>'
-        for label, cells in rows
-    ]
-    legend = " ".join(f"{mark} {state}" for state, mark in MARKS.items())
-    return (
-        f"<h2>Matrix of cells</h2><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-        f'<p class="note">A mark for each seed: {legend}</p>'
+    columns = [PageColumn(name, is_label=True) for name in ("model", *(ARM_NAMES.get(arm, arm) for arm in arms))]
+    lines = [PageRow([PageCell(label), *map(_marks_cell, cells)]) for label, cells in rows]
+    return page_table("matrix-of-cells", "State of each cell by model and arm", columns, lines)
+
+
+def _marks_cell(cells: Sequence[CellStatus]) -> PageCell:
+    told = "; ".join(f"seed {c.seed}: {c.state} {doing(c)}".strip() for c in cells)
+    marks = "".join(
+        f'<span role="img" aria-label="{escape(f"seed {c.seed}: {c.state}")}">{MARKS[c.state]}</span> ' for c in cells
     )
+    return PageCell("", sum(STATES.index(c.state) for c in cells), marks.strip(), told)
 
 
-def _marks_html(cells: Sequence[CellStatus]) -> str:
-    return " ".join(
-        f'<span title="{escape(f"seed {c.seed}: {c.state} {doing(c)}".strip())}" aria-label="{escape(c.state)}">'
-        f"{MARKS[c.state]}</span>"
-        for c in cells
-    )
+def _cells_table(cells: Sequence[CellStatus]) -> str:
+    """Return a row for each cell, to be sorted and filtered."""
+    names = ("model", "arm", "seed", "state", "what it does", "hours")
+    columns = [PageColumn(name, is_label=name not in ("seed", "hours")) for name in names]
+    options = {
+        "model": [c.label for c in cells], "arm": [ARM_NAMES.get(c.arm, c.arm) for c in cells],
+        "state": [c.state for c in cells],
+    }  # fmt: skip
+    filters = [PageFilter(name, name, list(dict.fromkeys(values))) for name, values in options.items()]
+    rows = [_cell_row(cell) for cell in cells]
+    return page_table("all-cells", "Cells of the suite", columns, rows, filters)
 
 
-def _cells_html(cells: Sequence[CellStatus]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("model", "arm", "seed", "state", "what", "hours"))
-    lines = [
-        f"<tr><td>{escape(c.label)}</td><td>{escape(ARM_NAMES.get(c.arm, c.arm))}</td><td>{c.seed}</td>"
-        f"<td>{MARKS[c.state]} {c.state}</td><td>{escape(doing(c))}</td>"
-        f"<td>{'' if c.hours is None else f'{c.hours:.3g}'}</td></tr>"
-        for c in cells
+def _cell_row(cell: CellStatus) -> PageRow:
+    arm = ARM_NAMES.get(cell.arm, cell.arm)
+    hours = PageCell("" if cell.hours is None else f"{cell.hours:.3g}", cell.hours)
+    state = PageCell(f"{MARKS[cell.state]} {cell.state}", STATES.index(cell.state))
+    texts = [
+        PageCell(cell.label),
+        PageCell(arm),
+        PageCell(str(cell.seed), cell.seed),
+        state,
+        PageCell(doing(cell)),
+        hours,
     ]
-    return (
-        '<h2>Cells</h2><table class="data"><thead><tr>' + head + "</tr></thead><tbody>" + "".join(lines)
-        + "</tbody></table>"
-    )  # fmt: skip
+    return PageRow(texts, {"model": cell.label, "arm": arm, "state": cell.state})

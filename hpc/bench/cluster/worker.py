@@ -12,7 +12,14 @@ from polarcast.data.files import has_writer, sole_writer
 from polarcast.data.shards.manifest import Manifest, read_manifest
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import known_of
-from polarcast.hpc.bench.cluster.attempts import AttemptRecorder, attempts_at, give_up, has_failed, was_killed
+from polarcast.hpc.bench.cluster.attempts import (
+    AttemptRecorder,
+    attempts_at,
+    give_up,
+    has_failed,
+    starts_of,
+    was_killed,
+)
 from polarcast.hpc.bench.cluster.claims import claim_of, claimed
 from polarcast.hpc.bench.cluster.plan import CellKey, JobPlan, PlanFolder, key_of
 from polarcast.hpc.bench.data import prepare_data
@@ -107,18 +114,25 @@ def run_element(path: Path, plan: JobPlan, array: str, element: int, board: Prog
     _wait_for_local(path)
     with claimed([claim_of(path, run.name) for run in paths]):
         while todo := [cell for cell in cells if _is_to_do(cell, opened, manifest)]:
-            try:
-                run_cells(todo, opened.folder, manifest, default_workers(todo), board, plan.together, AttemptRecorder())
-            except (BadInput, WorkFailed) as error:
-                _log.warning("polarcast: %s", error)
-            for cell in todo:
-                _judge(opened.folder.cell(cell, manifest).path, is_scored(opened.folder.cell(cell, manifest).output))
+            _try_once(todo, opened, manifest, plan.together, board)
     return [path for path in paths if has_failed(path)]
 
 
-def _judge(run: Path, scored: bool) -> None:
-    if not scored:
-        give_up(run)
+def _try_once(
+    todo: Sequence[Cell], opened: Opened, manifest: Manifest, together: bool, board: ProgressBoard
+) -> None:  # fmt: skip
+    """Run cells; record those that have failed for good. Raises the error of cells that could not even be started."""
+    runs = [opened.folder.cell(cell, manifest) for cell in todo]
+    before = sum(starts_of(run.path) for run in runs)
+    try:
+        run_cells(todo, opened.folder, manifest, default_workers(todo), board, together, AttemptRecorder())
+    except (BadInput, WorkFailed) as error:
+        if sum(starts_of(run.path) for run in runs) == before:
+            raise
+        _log.warning("polarcast: %s", error)
+    for run in runs:
+        if not is_scored(run.output):
+            give_up(run.path)
 
 
 def _staged(cell: Cell, plan: JobPlan) -> Cell:

@@ -194,3 +194,17 @@ def test_suite_that_changed_since_is_left_out_of_old_plans(begun: Path) -> None:
     opened = open_suite(begun)
     assert SuiteFolder(begun, suite.data).shards == opened.folder.shards
     assert opened.some([("gone", "radar", 0), ("fitted", "dualpol", 0)]) == [opened.cells["fitted", "dualpol", 0]]
+
+
+def test_cell_that_can_not_be_started_ends_the_job(
+    begun: Path, board: ProgressBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(begun)
+    make_data(begun, board)
+
+    def full(*_: object) -> None:
+        raise BadInput("No space left on device", "cells", "free some")
+
+    monkeypatch.setattr("polarcast.hpc.bench.run.start_cell", full)
+    with pytest.raises(BadInput, match="No space left"):
+        run_element(begun, plan, "cells-0", 1, board)
