@@ -183,7 +183,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def sole_writer(folder: Path, writes: bool = True, patience: float = 0.2) -> Iterator[None]:
+def sole_writer(folder: Path, writes: bool = True, patience: float = 0.5) -> Iterator[None]:
     """Hold a folder's lock if this process writes there; the kernel releases it when the process ends.
 
     The folder is made if it is missing. It is removed again, with its new parents, if nothing was written into it. A
