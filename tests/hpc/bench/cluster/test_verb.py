@@ -180,7 +180,7 @@ def test_looking_at_a_lock_keeps_no_writer_out(tmp_path: Path) -> None:
     other = threading.Thread(target=look)
     other.start()
     try:
-        for _ in range(300):
+        for _ in range(1000):
             with sole_writer(tmp_path):
                 pass
     finally:
