@@ -67,7 +67,9 @@ def commands() -> dict[str, Any]:
     found = {}
     for name, verb in get_command(app).commands.items():
         parts = getattr(verb, "commands", None) or {}
-        found |= {f"{name} {part}": command for part, command in parts.items()} if parts else {name: verb}
+        # Hidden verbs are called by jobs, not by people.
+        shown = {f"{name} {part}": command for part, command in parts.items() if not command.hidden}
+        found |= shown if parts else {name: verb}
     return found
 
 

@@ -18,6 +18,7 @@ from polarcast.hpc.bench.bundle import note as form
 from polarcast.hpc.bench.bundle.note import Bundle, BundleNote, most_of, parsed_json
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.failures import FILE as FAILED_FILE
+from polarcast.hpc.bench.failures import failure_note, failures_of
 from polarcast.hpc.bench.notes import gain_note
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.rescore import is_suite, saved_suite
@@ -67,11 +68,13 @@ def collect(folder: Path) -> Bundle:
     for name, content in members.items():
         if len(content) > most_of(name):
             raise BadInput(f"{name} has {len(content)} bytes; the most are {most_of(name)}", folder, "shorten it")
+    lacking = [cell for cell in cells if not is_scored(files.cell(cell, manifest).output)]
+    failures = failures_of(suite, lacking, lambda cell: files.cell(cell, manifest).path)
     note = BundleNote(
         suite=suite.name,
         polarcast=version_of_polarcast(),
         data=manifest.digest(),
-        about_data=_about_data(suite, members, folder),
+        about_data=_about_data(suite, members, folder, failure_note(failures)),
         left_out=tuple(_left_out(folder, members)),
         files={name: file_entry(content) for name, content in members.items()},
     )
@@ -188,8 +191,8 @@ def _read(path: Path) -> bytes:
         raise BadInput(f"can't be read ({error.strerror})", path, "restore it, or write it again") from None
 
 
-def _about_data(suite: Suite, members: Mapping[str, bytes], folder: Path) -> str:
-    """Return the note on the data below the tables: their note without that on the attainable gain.
+def _about_data(suite: Suite, members: Mapping[str, bytes], folder: Path, failed: str) -> str:
+    """Return the note on the data below the tables: their note without those on failures and the attainable gain.
 
     Raises:
         BadInput: the tables do not agree on it, as when some are of an earlier state of the suite.
@@ -198,16 +201,18 @@ def _about_data(suite: Suite, members: Mapping[str, bytes], folder: Path) -> str
     for table in suite.tables:
         name = f"{form.TABLES}/{table}.json"
         if name in members:
-            found.add(_without_gain(members[name], folder / name))
+            found.add(_without_gain(members[name], folder / name, failed))
     if len(found) > 1:
         raise BadInput("its tables were written at different times", folder, WRITE_AGAIN)
     return next(iter(found), "")
 
 
-def _without_gain(content: bytes, where: Path) -> str:
+def _without_gain(content: bytes, where: Path, failed: str) -> str:
     try:
         table = parsed_json(content, where)
         gain, note = gain_note([Record(**row) for row in table["records"]]), str(table["note"])
     except (LookupError, TypeError):
         raise BadInput("is damaged, or of another version", where, WRITE_AGAIN) from None
-    return note.removesuffix(gain).removesuffix("; ") if gain else note
+    for part in filter(None, (failed, gain)):  # in the order of their writing, the last first
+        note = note.removesuffix(part).removesuffix("; ")
+    return note

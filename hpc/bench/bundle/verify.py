@@ -29,6 +29,7 @@ from polarcast.hpc.bench.bundle.compare import (
 from polarcast.hpc.bench.bundle.contents import check_presets, version_of_polarcast
 from polarcast.hpc.bench.bundle.note import Bundle, parsed_json
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
+from polarcast.hpc.bench.failures import failures_of
 from polarcast.hpc.bench.origin import origin_of
 from polarcast.hpc.bench.robustness.result import rows_of, write_robustness
 from polarcast.hpc.bench.robustness.run import result_of_records
@@ -92,6 +93,11 @@ class Opened:
     def scored(self) -> list[Cell]:
         """Cells with score records."""
         return [cell for cell in self.cells if self.run(cell).output.scores.is_file()]
+
+    @property
+    def lacking(self) -> list[Cell]:
+        """Cells without score records."""
+        return [cell for cell in self.cells if not self.run(cell).output.scores.is_file()]
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,8 @@ def verified(one: Opened) -> Verification:
         agreements = [_runs(one), _configurations(one), _records(one)]
         part, outputs = _finished(one)
         about, synthetic = one.bundle.note.about_data, is_synthetic(one.manifest)
-        write_numbers(part, Path(again), outputs, lambda cell: one.run(cell).path, about, synthetic)
+        failures = failures_of(one.suite, one.lacking, lambda cell: one.run(cell).path)
+        write_numbers(part, Path(again), outputs, lambda cell: one.run(cell).path, about, synthetic, failures)
         if form.ROBUSTNESS_FILES[0] in one.bundle.members and all(of.is_ok for of in agreements[:2]):
             _write_robustness(one, Path(again) / form.ROBUSTNESS)
         agreements += _tables(one.bundle, Path(again))
@@ -371,9 +378,7 @@ def _made(one: Opened) -> dict[str, Any]:
 
 def _missing(one: Opened) -> list[str]:
     """Return the runs of the suite that have no scores, with the reason where it is known."""
-    scored = set(map(key_of, one.scored))
-    lacking = [cell for cell in one.cells if key_of(cell) not in scored]
-    return [f"{cell.model}-{cell.arm}-s{cell.seed}{_reason(one, cell)}" for cell in lacking]
+    return [f"{cell.model}-{cell.arm}-s{cell.seed}{_reason(one, cell)}" for cell in one.lacking]
 
 
 def _reason(one: Opened, cell: Cell) -> str:

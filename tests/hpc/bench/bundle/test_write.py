@@ -127,7 +127,7 @@ def test_an_unfinished_suite_is_refused(copy: Path, tmp_path: Path, polarcast_he
 def test_a_suite_with_a_failed_run_is_bundled_and_says_what_is_missing(copy: Path, tmp_path: Path) -> None:
     run = run_of(copy, "unet-dualpol-s1")
     (run / "scores.parquet").unlink()
-    write_failure(run, "out of memory", 3)
+    write_failure(run, "out of memory: see /home/me/runs/output.txt", 3)
     suite = saved_suite(copy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("polarcast.hpc.bench.figures.drawn.drawn_or_draw", lambda *_: [])
@@ -136,7 +136,7 @@ def test_a_suite_with_a_failed_run_is_bundled_and_says_what_is_missing(copy: Pat
     with open_bundle(tmp_path / "b.zip") as one:
         found = verified(one)
     assert found.is_ok
-    assert found.missing == ["unet-dualpol-s1: out of memory"]
+    assert found.missing == ["unet-dualpol-s1: out of memory: see …/output.txt"]
     assert "4 of 5 runs are scored" in found.made["about_data"]
 
 
