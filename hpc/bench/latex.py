@@ -52,15 +52,18 @@ def latex_table(grid: TableLayout, title: str, name: str, notes: Sequence[str] =
         r"\end{tabular}",
     ]
     if notes:
-        of_notes = [rf"{latex_text(note)}\par" for note in notes]
+        of_notes = [rf"{_guarded(latex_text(note))}\par" for note in notes]
         lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize", *of_notes, r"\end{minipage}"]
     return "\n".join([*lines, r"\end{table}", ""])
 
 
 def _row(cells: Sequence[str]) -> str:
-    text = " & ".join(map(latex_text, cells))
-    # The end of the row before would take a bracket or a star for its option.
-    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
+    return _guarded(" & ".join(map(latex_text, cells))) + r" \\"
+
+
+def _guarded(line: str) -> str:
+    """Return a line that the command before it, such as the end of a row, does not take for its option."""
+    return ("{}" if line.startswith(("[", "*")) else "") + line
 
 
 def _latex(part: "re.Match[str]") -> str:
