@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -22,6 +23,7 @@ _LOCK = ".lock"
 SMALL_BYTES = 2**26
 """Size limit of the small files of runs, archives and shards."""
 _TRIES = 100
+_SECONDS_BETWEEN_TRIES = 0.02
 """Attempts to lock a folder that other processes remove meanwhile."""
 
 
@@ -181,11 +183,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def sole_writer(folder: Path, writes: bool = True) -> Iterator[None]:
+def sole_writer(folder: Path, writes: bool = True, patience: float = 0.5) -> Iterator[None]:
     """Hold a folder's lock if this process writes there; the kernel releases it when the process ends.
 
     The folder is made if it is missing. It is removed again, with its new parents, if nothing was written into it. A
     new lock file does not outlive an error.
+
+    Args:
+        folder: Folder to write into.
+        writes: Whether this process writes there.
+        patience: Time in seconds to wait for the lock: `has_writer` holds it for a moment.
 
     Raises:
         BadInput: Another process holds the lock.
@@ -195,7 +202,7 @@ def sole_writer(folder: Path, writes: bool = True) -> Iterator[None]:
         return
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     is_new = not (folder / _LOCK).exists()
-    handle = _locked(folder)
+    handle = _locked(folder, patience)
     try:
         yield
     except BaseException:
@@ -210,27 +217,38 @@ def sole_writer(folder: Path, writes: bool = True) -> Iterator[None]:
 def has_writer(folder: Path) -> bool:
     """Whether a process holds the lock of a folder."""
     try:
-        with sole_writer(folder):
+        with sole_writer(folder, patience=0):
             return False
     except BadInput:
         return True
 
 
-def _locked(folder: Path) -> int:
-    """Return the open lock file of a folder. Raises BadInput if another process holds the lock."""
+def _locked(folder: Path, patience: float) -> int:
+    """Return the open lock file of a folder. Raises BadInput if another process holds the lock for longer."""
+    deadline = time.monotonic() + patience
     for _ in range(_TRIES):
         with suppress(FileNotFoundError):  # removed by the process that worked here before
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(handle, folder / _LOCK):
-                    return handle
-            except BlockingIOError:
+            if not _is_locked_until(handle, deadline):
                 os.close(handle)
-                raise BadInput("another process is working here", folder, "wait for it, or stop it first") from None
+                raise BadInput("another process is working here", folder, "wait for it, or stop it first")
+            if _is_at(handle, folder / _LOCK):
+                return handle
             os.close(handle)
     raise BadInput("can't be made", folder, "choose another folder")
+
+
+def _is_locked_until(handle: int, deadline: float) -> bool:
+    """Lock an open file; return whether that succeeds before a time of the monotonic clock."""
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
 def _is_at(handle: int, path: Path) -> bool:

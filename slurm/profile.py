@@ -1,7 +1,7 @@
 """Cluster profiles: resource requests, and the environment that a job needs."""
 
 import difflib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -10,6 +10,8 @@ from polarcast.slurm.rules import check_count, check_form, shown
 
 PROFILES = Path(__file__).with_name("profiles")
 CONTAINERS = ("apptainer", "pyxis")
+STAGES = ("data", "cells", "tables")
+"""Stages of a suite on a cluster: its data, its cells, and at last its tables and report."""
 _FORMS = {
     "partition": "word", "account": "word", "qos": "word", "constraint": "word", "time": "time", "memory": "memory",
     "interface": "word", "wandb_mode": "word", "scratch": "line", "modules": "line", "setup": "line",
@@ -81,6 +83,12 @@ class Profile:
     """WANDB_MODE of jobs; offline, because compute nodes often can't reach the internet."""
     options: list[str] = field(default_factory=list)
     """Further sbatch options, such as --exclusive."""
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Other settings for a stage of `bench --cluster`: data, cells, tables; such as data: {partition: cpu}."""
+
+    def of_stage(self, stage: str) -> "Profile":
+        """Return the settings for a stage of a suite."""
+        return replace(self, stages={}, **_with_container(self.stages.get(stage, {}), f"stages.{stage}"))
 
 
 def load_profile(source: str) -> Profile:
@@ -102,8 +110,17 @@ def load_profile(source: str) -> Profile:
         raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}) — correct the file") from None
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror} — choose another file") from None
-    profile: Profile = _build(Profile, content, str(path))
-    check_profile(profile, str(path))
+    return profile_of(content, str(path))
+
+
+def profile_of(content: Any, where: str) -> Profile:
+    """Return the profile of plain values, such as those of `dataclasses.asdict`.
+
+    Raises:
+        ValueError: a key or value is not allowed; the message is one line.
+    """
+    profile: Profile = _build(Profile, content, where)
+    check_profile(profile, where)
     return profile
 
 
@@ -117,6 +134,13 @@ def check_profile(profile: Profile, where: str = "profile") -> None:
     for name, value in profile.environment.items():
         check_form(name, "variable", f"{where}: environment: the name of a variable")
         check_form(value, "line", f"{where}: environment: {name}")
+    for stage in profile.stages:
+        if stage not in STAGES:
+            raise ValueError(f"{where}: unknown stage {shown(stage)} — choose from: {', '.join(STAGES)}")
+        if "stages" in profile.stages[stage]:
+            raise ValueError(f"{where}: stages.{stage} has stages of its own — remove them")
+        _check_keys(Profile, profile.stages[stage], f"{where}: stages.{stage}")
+        check_profile(profile.of_stage(stage), f"{where}: stages.{stage}")
     if profile.container is None:
         return
     _check(profile.container, where)
@@ -141,6 +165,11 @@ def _check(values: Profile | Container, where: str) -> None:
 
 def _build(kind: type[Any], content: Any, where: str) -> Any:
     """Build a dataclass from plain values; check their keys."""
+    _check_keys(kind, content, where)
+    return kind(**_with_container(content, where))
+
+
+def _check_keys(kind: type[Any], content: Any, where: str) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"{where}: expected keys and values — see slurm/profiles for examples")
     known = [f.name for f in fields(kind)]
@@ -149,12 +178,16 @@ def _build(kind: type[Any], content: Any, where: str) -> Any:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             fix = f"did you mean {near[0]}?" if near else f"choose from: {', '.join(known)}"
             raise ValueError(f"{where}: unknown key {shown(key)} — {fix}")
+
+
+def _with_container(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return plain values with their container built, and their variables as text. Raises ValueError for odd keys."""
     values = dict(content)
     if isinstance(values.get("container"), dict):
         values["container"] = _build(Container, values["container"], where)
     if isinstance(values.get("environment"), dict):
         values["environment"] = {name: _as_text(value) for name, value in values["environment"].items()}
-    return kind(**values)
+    return values
 
 
 def _as_text(value: Any) -> Any:
@@ -164,6 +197,8 @@ def _as_text(value: Any) -> Any:
 
 def _has_type(value: Any, hint: Any) -> bool:
     """Whether a value, and each value in it, has the type of a hint."""
+    if hint is Any:
+        return True
     if isinstance(hint, UnionType):
         return any(_has_type(value, option) for option in get_args(hint))
     kind = get_origin(hint) or hint

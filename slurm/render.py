@@ -1,5 +1,6 @@
 """Render job scripts: a pure function of cluster profile, resources and command."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from polarcast.slurm.rules import check_array, check_count, check_form
 
 MULTI_PROCESS_VERBS = ("train", "evaluate", "perf", "doctor")
 """Verbs that run on all processes of a job; any other verb runs on one node only."""
+ALL, ONE = "all", "one"
+_MEGABYTES = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 TASK = "{task}"
 """Placeholder in a command for the index of the array element."""
 
@@ -48,11 +51,17 @@ class Job:
     """Indices of a job array, such as 0-9%4; TASK in the command stands for the index."""
     after: str | None = None
     """Ids of jobs that must complete first, such as 12:13."""
+    after_any: str | None = None
+    """Ids of jobs that must have ended first, with or without success."""
+    processes: str = ""
+    """all: every process of the nodes runs the command; one: a single one, on one GPU. Default: as the verb does."""
+    logs: str = ""
+    """Folder of the logs; default: the working directory."""
 
     @property
     def is_together(self) -> bool:
         """Whether all processes of the job run the command together."""
-        return self.command[0] in MULTI_PROCESS_VERBS
+        return self.processes == ALL or (not self.processes and self.command[0] in MULTI_PROCESS_VERBS)
 
     @property
     def is_spread(self) -> bool:
@@ -85,7 +94,18 @@ def nodes(profile: Profile, job: Job) -> int:
 
 def gpus_per_node(profile: Profile, job: Job) -> int:
     """Return the number of GPUs that the job requests per node."""
-    return min(1, profile.gpus_per_node) if job.is_worker else profile.gpus_per_node
+    is_single = job.is_worker or job.processes == ONE
+    return min(1, profile.gpus_per_node) if is_single else profile.gpus_per_node
+
+
+def memory(profile: Profile, job: Job) -> str | None:
+    """Return the memory that the job requests per node: the part of one GPU, if it gets one of several."""
+    part = gpus_per_node(profile, job)
+    if not profile.memory or part in (0, profile.gpus_per_node):
+        return profile.memory
+    number, unit = re.fullmatch(r"(\d+)(.*)", profile.memory).groups()  # type: ignore[union-attr]
+    megabytes = int(number) * _MEGABYTES[unit[:1].upper() or "M"]
+    return f"{int(megabytes * part / profile.gpus_per_node)}M"
 
 
 def completed(profile: Profile, job: Job) -> Job:
@@ -117,20 +137,28 @@ def sbatch_text(profile: Profile, job: Job) -> str:
 
 def options(profile: Profile, job: Job) -> dict[str, str | None]:
     """Return the sbatch options; None marks an option without a value."""
-    log = "%x-%A_%a.log" if job.array else "%x-%j.log"
+    log = (f"{job.logs}/" if job.logs else "") + ("%x-%A_%a.log" if job.array else "%x-%j.log")
     # Slurm signals the tasks of srun by default. A command that runs in the batch shell needs the prefix B:.
     target = "" if job.is_together or _by_ray(profile, job) else "B:"
     values: dict[str, object] = {
         "job-name": job.name, "nodes": nodes(profile, job), "ntasks-per-node": tasks_per_node(profile, job),
         "cpus-per-task": profile.cpus_per_task, "gpus-per-node": gpus_per_node(profile, job) or None,
-        "mem": profile.memory, "time": job.time or profile.time, "partition": profile.partition,
+        "mem": memory(profile, job), "time": job.time or profile.time, "partition": profile.partition,
         "account": profile.account, "qos": profile.qos, "constraint": profile.constraint, "array": job.array,
-        "dependency": f"afterok:{job.after}" if job.after else None,
+        "dependency": dependency(job),
         "signal": f"{target}USR2@{profile.signal_seconds}",
         "output": log, "open-mode": "append",
     }  # fmt: skip
+    if job.after and job.processes:
+        values["kill-on-invalid-dep"] = "yes"  # a part of a suite whose data failed would wait for ever
     flags: dict[str, str | None] = {"requeue" if profile.requeue else "no-requeue": None}
     return {key: str(value) for key, value in values.items() if value is not None} | flags
+
+
+def dependency(job: Job) -> str | None:
+    """Return the condition on other jobs; None without one."""
+    conditions = {"afterok": job.after, "afterany": job.after_any}
+    return ",".join(f"{kind}:{jobs}" for kind, jobs in conditions.items() if jobs) or None
 
 
 def preparation(profile: Profile) -> list[str]:
@@ -190,7 +218,8 @@ def _check_job(job: Job) -> None:
         check_count(job.nodes, 1, "nodes")
     if job.array is not None:
         check_array(job.array, "array")
-    for option, (text, form) in {"time": (job.time, "time"), "after": (job.after, "jobs")}.items():
+    forms = {"time": (job.time, "time"), "after": (job.after, "jobs"), "after_any": (job.after_any, "jobs")}
+    for option, (text, form) in {**forms, "logs": (job.logs or None, "folder")}.items():
         if text is not None:
             check_form(text, form, option)
 

@@ -31,6 +31,7 @@ _FORMS = {
     "option": (r"--?[A-Za-z].*", "give an option such as --exclusive"),
     "image": (r"[^-].*", "give a file or an address"),
     "word": (r"[^\s\"'\\#]+", "give one word, without spaces, quotes, # or \\"),
+    "folder": (r"[^\s\"'\\#%]+", "give a path without spaces, quotes, #, % or \\"),
     "line": (r".*", ""),
 }
 """Forms of text: a regular expression of the whole text, in ASCII, and how to correct other text."""

@@ -61,7 +61,8 @@ def sweep(
         _run(folder, spec, resume, worker, at_once)
     result = result_of(folder, spec)
     write_result(folder, result)
-    _show(folder, result, as_json)
+    command = ["polarcast", "sweep", space, *(overrides or []), "--out", str(folder), *["--paired"] * paired]
+    _show(folder, result, [*command, *(["--trials", str(trials)] if trials else [])], as_json)
 
 
 def _run(folder: Path, space: "Space", resume: bool, worker: bool, at_once: int) -> None:
@@ -107,12 +108,14 @@ def _try_points(folder: Path, space: "Space", worker: bool, at_once: int) -> Non
             run(folder, space, at_once, show_progress)
 
 
-def _show(folder: Path, result: "Result", as_json: bool) -> None:
+def _show(folder: Path, result: "Result", command: list[str], as_json: bool) -> None:
+    from polarcast.sweeps.page import write_page
     from polarcast.sweeps.render import figures, paired_line, table
 
     if as_json:
         print_json({"folder": str(folder), **result.as_record()})
         figures(folder, result)
+        write_page(folder, result, command)
         return
     print_text(table(result))
     spent, saved = result.hours
@@ -120,6 +123,9 @@ def _show(folder: Path, result: "Result", as_json: bool) -> None:
     if line := paired_line(result):
         print_text(line)
     figures(folder, result)
+    page = write_page(folder, result, command)
     if result.best:
         print_text(f"train the best configuration with: polarcast train {plain(folder / 'best.yaml')}")
-    print_text(f"all trials: {plain(folder / 'trials.csv')}, figures: {plain(folder / 'figures')}")
+    print_text(
+        f"report: {plain(page)}; all trials: {plain(folder / 'trials.csv')}; figures: {plain(folder / 'figures')}"
+    )

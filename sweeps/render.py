@@ -51,17 +51,18 @@ def paired_line(result: Result) -> str:
 def _row(trial: Trial, result: Result, arms: tuple[str, ...]) -> list[str]:
     by_arm = trial.reports[-1].by_arm if trial.reports else {}
     values = [_number(trial.value), *(_number(by_arm.get(arm)) for arm in arms)]
-    point = [_short(trial.point.get(parameter.key)) for parameter in result.space.parameters]
+    point = [short(trial.point.get(parameter.key)) for parameter in result.space.parameters]
     return [
         trial.key,
         *values,
         str(trial.step),
         *point,
-        _remark(trial),
+        remark_of(trial),
     ]
 
 
-def _remark(trial: Trial) -> str:
+def remark_of(trial: Trial) -> str:
+    """Return why a trial failed, which one it continues, or its state if it is not complete."""
     if trial.reason:
         return trial.reason
     origin = f"from {trial.parent}" if trial.parent else ""
@@ -72,7 +73,8 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return the value of a parameter as text, numbers with three digits."""
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -124,6 +126,12 @@ _FIGURES: tuple[tuple[str, int, Callable[[Any, str], Any]], ...] = (
     ("importance", 4, _importance),
 )
 """Name, minimum number of trials, and drawing function of each figure."""
+CAPTIONS = {
+    "history": "Objective of each trial in the order in which they began, and the best so far",
+    "parallel_coordinates": "Parameters and objective of each trial, one line a trial",
+    "importance": "Importance of each parameter for the objective (PED-ANOVA)",
+}
+"""Captions of the figures."""
 
 
 def _save(path: Path, draw: Callable[[Any, str], Any], study: Any, objective: str) -> None:

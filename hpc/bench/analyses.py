@@ -75,7 +75,7 @@ def run_analyses(
         from polarcast.hpc.bench.robustness.run import robustness_of
 
         robustness_of(suite, folder, suite.robustness, board, workers)
-        write_json(folder.path / ROBUSTNESS / RECORD, _robustness_from(suite, folder, cells, manifest))
+        write_json(folder.path / ROBUSTNESS / RECORD, robustness_made_from(suite, folder, cells, manifest))
 
 
 def sections_of(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], manifest: Manifest) -> "list[Section]":
@@ -186,7 +186,10 @@ def _spec_of(plan: ExplainPlan, imputation: str) -> Any:
     )
 
 
-def _robustness_from(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], manifest: Manifest) -> dict[str, Any]:
+def robustness_made_from(
+    suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], manifest: Manifest
+) -> dict[str, Any]:
+    """Return what the robustness analysis of a suite follows from."""
     plan = suite.robustness or RobustnessSpec()
     runs = sorted(folder.cell(cell, manifest).path.name for cell in cells)
     return {"runs": runs, **asdict(plan), "models": plan.models or sorted(suite.models)}
@@ -195,7 +198,7 @@ def _robustness_from(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], m
 def _is_robustness_made(suite: Suite, folder: SuiteFolder, cells: Sequence[Cell], manifest: Manifest) -> bool:
     from polarcast.hpc.bench.robustness.result import read_robustness
 
-    return _is_made(folder.path / ROBUSTNESS, _robustness_from(suite, folder, cells, manifest), read_robustness)
+    return _is_made(folder.path / ROBUSTNESS, robustness_made_from(suite, folder, cells, manifest), read_robustness)
 
 
 def _is_made(folder: Path, made_from: Mapping[str, Any], read: Callable[[Path], object]) -> bool:

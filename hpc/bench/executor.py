@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Protocol
 
 from polarcast.data.errors import BadInput, Stopped, WorkFailed
 from polarcast.hpc.bench.fork_server import start_server
@@ -63,6 +64,16 @@ class CellJob:
         return in_one_process(left) if left else None
 
 
+class Watch(Protocol):
+    """Observer of the cells that are run."""
+
+    def started(self, folder: Path) -> None:
+        """Note that the process of a cell starts."""
+
+    def ended(self, folder: Path, code: int) -> None:
+        """Note that the process of a cell has ended: 0 if the cell is scored, otherwise the exit code."""
+
+
 def in_one_process(cells: Sequence[CellJob]) -> CellJob:
     """Join cells, at least one, in one process."""
     return replace(cells[0], others=tuple(cells[1:]))
@@ -81,10 +92,16 @@ class _Running:
         return [folder for folder in folders if len(folders) == 1 or not (folder / SCORES).is_file()]
 
 
-def run_processes(jobs: Sequence[CellJob], workers: int, board: ProgressBoard) -> None:
+def run_processes(jobs: Sequence[CellJob], workers: int, board: ProgressBoard, watch: Watch | None = None) -> None:
     """Run cells, `workers` at a time; a failed cell does not stop the others.
 
     On a signal, or shortly before the time limit of a Slurm job, all cells save their progress and end.
+
+    Args:
+        jobs: Cells to run.
+        workers: Processes at a time.
+        board: Progress board.
+        watch: Observer of the cells.
 
     Raises:
         Stopped: all cells were stopped (in Slurm, the job is requeued), or a single cell was stopped.
@@ -98,14 +115,16 @@ def run_processes(jobs: Sequence[CellJob], workers: int, board: ProgressBoard) -
     with board.stage("cells", "runs", _count(jobs), weighted=True) as done, flag as stop:
         while waiting or running:
             if reason := stop.agreed():
-                _stop_all(running, reason)
+                _stop_all(running, reason, watch)
             failed = {folder for cell in ended for folder in cell.failed}
             waiting = [left for job in waiting if (left := job.without_those_after(failed))]
             while len(running) < workers and (job := _ready(waiting, running)):
                 waiting.remove(job)
-                running.append(_start(job, board))
+                running.append(_start(job, board, watch))
             time.sleep(_POLL_SECONDS)
-            ended += [cell for cell in running if _has_ended(cell)]
+            newly = [cell for cell in running if _has_ended(cell)]
+            _tell_ended(newly, watch)
+            ended += newly
             running = [cell for cell in running if cell not in ended]
             finished = sum(_seconds(cell.job) for cell in ended)
             parts = [part for cell in running for part in cell.job.cells]
@@ -130,21 +149,32 @@ def _count(jobs: Sequence[CellJob]) -> int:
     return sum(len(job.cells) for job in jobs)
 
 
-def _stop_all(running: Sequence[_Running], reason: str) -> None:
+def _stop_all(running: Sequence[_Running], reason: str, watch: Watch | None) -> None:
     """Stop all cells, which save their progress; then requeue the Slurm job."""
     for cell in running:
         cell.process.terminate()
     for cell in running:
         cell.process.join()
+    _tell_ended(running, watch)
     if requeue():
         wait_to_be_ended()
     raise Stopped(f"stopped by {reason}; all cells saved their progress — run the same command to continue")
 
 
-def _start(job: CellJob, board: ProgressBoard) -> _Running:
+def _tell_ended(cells: Sequence[_Running], watch: Watch | None) -> None:
+    """Tell the observer of processes that have ended; a cell of a failed process may be scored all the same."""
+    for cell in cells if watch else ():
+        for folder in cell.job.folders:
+            code = cell.process.exitcode if folder in cell.failed else 0
+            watch.ended(folder, code or 0)  # type: ignore[union-attr]
+
+
+def _start(job: CellJob, board: ProgressBoard, watch: Watch | None) -> _Running:
     for folder in job.folders:
         (folder / PROGRESS).unlink(missing_ok=True)
         (folder / ERROR).unlink(missing_ok=True)
+        if watch:
+            watch.started(folder)
     # A daemon is stopped, not waited for, if this process ends early.
     process = start_server().Process(target=work, args=job.folders, daemon=True)
     process.start()

@@ -1,17 +1,21 @@
 """Cells of a suite that failed: why, how often they were tried, and the last lines of their output."""
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from polarcast.data.files import read_json, read_limited, write_json
 from polarcast.data.secrets import redacted
 from polarcast.hpc.bench.cells import Cell
+from polarcast.hpc.bench.contrasts import ARM_NAMES
+from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.suite import Suite
+from polarcast.hpc.bench.table import ComparisonTable
 from polarcast.hpc.bench.worker import OUTPUT
 from polarcast.hpc.utils.text import printable
+from polarcast.hpc.zoo.card import without_places
 
 FILE = "failed.json"
 _LINES = 12
@@ -20,7 +24,7 @@ _MOST_OUTPUT = 2**26
 
 
 @dataclass(frozen=True)
-class Failure:
+class CellFailure:
     """A cell that failed and is not tried again.
 
     Attributes:
@@ -28,6 +32,7 @@ class Failure:
         reason: Why it failed, in one line.
         attempts: How often it was tried.
         log: Last lines of its output.
+        tables: Names of the tables that show its model and arm.
     """
 
     model: str
@@ -37,11 +42,12 @@ class Failure:
     reason: str
     attempts: int = 1
     log: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 def write_failure(run: Path, reason: str, attempts: int) -> None:
     """Record in a run folder that its cell failed, with the last lines of its output."""
-    line = " ".join(redacted(reason).split())
+    line = without_places(" ".join(redacted(reason).split()))  # tables show it, also elsewhere
     record = {"reason": line, "attempts": attempts, "log": last_lines(run / OUTPUT), "time": round(time.time(), 2)}
     write_json(run / FILE, record)
 
@@ -56,7 +62,7 @@ def last_lines(output: Path) -> list[str]:
     return [printable(line)[:_LONGEST_LINE] for line in lines[-_LINES:]]
 
 
-def failures_of(suite: Suite, cells: Iterable[Cell], path_of: Callable[[Cell], Path]) -> list[Failure]:
+def failures_of(suite: Suite, cells: Iterable[Cell], path_of: Callable[[Cell], Path]) -> list[CellFailure]:
     """Return the cells that failed and are not scored since, in the order of the suite."""
     found = []
     for cell in cells:
@@ -66,10 +72,48 @@ def failures_of(suite: Suite, cells: Iterable[Cell], path_of: Callable[[Cell], P
     return found
 
 
-def _failure(suite: Suite, cell: Cell, record: dict[str, Any]) -> Failure:
+def with_failures(table: ComparisonTable, failures: Sequence[CellFailure]) -> ComparisonTable:
+    """Return a table with a note on the cells that failed, and with rows of the models that it lacks because of them.
+
+    Args:
+        table: Table of the models that are finished.
+        failures: Cells that failed.
+    """
+    if not failures or not table.records:
+        return table
+    shown, name = {record.model for record in table.records}, table.records[0].table
+    lost = {(f.model, f.arm): f for f in failures if f.model not in shown and name in f.tables}
+    metrics = dict.fromkeys(record.metric for record in table.records)
+    rows = [_failed_row(table, failure, metric) for failure in lost.values() for metric in metrics]
+    note = "; ".join(filter(None, [table.note, failure_note(failures)]))
+    return replace(table, records=[*table.records, *rows], note=note)
+
+
+def failure_note(failures: Sequence[CellFailure]) -> str:
+    """Return a note on the cells that failed; empty without any."""
+    told = [f"{f.label}, {ARM_NAMES.get(f.arm, f.arm)}, seed {f.seed} ({f.reason})" for f in failures]
+    return f"failed: {'; '.join(told)}" if told else ""
+
+
+def _failed_row(table: ComparisonTable, failure: CellFailure, metric: str) -> Record:
+    """Return the record of a score that a failed cell has not got."""
+    like = next(record for record in table.records if record.metric == metric)
+    return Record(
+        table=like.table, model=failure.model, label=failure.label, arm=failure.arm, metric=metric, unit=like.unit,
+        value=None, low=None, high=None, events=like.events, support=0, seeds=like.seeds, aggregation=like.aggregation,
+        direction=like.direction, perfect=like.perfect, reason=f"failed: {failure.reason}",
+    )  # fmt: skip
+
+
+def _failure(suite: Suite, cell: Cell, record: dict[str, Any]) -> CellFailure:
     """Return a failure from its record, of which any part may be damaged."""
     log, attempts = record.get("log"), record.get("attempts")
     lines = tuple(printable(str(line)) for line in log) if isinstance(log, list) else ()
     reason = printable(str(record.get("reason", "the reason is lost")))
     tried = attempts if isinstance(attempts, int) else 1
-    return Failure(cell.model, suite.models[cell.model].label, cell.arm, cell.seed, reason, tried, lines)
+    tables = [
+        name for name, spec in suite.tables.items()
+        if cell.model in suite.shown(spec) and cell.arm in (spec.arms or suite.arms_of(cell.model))
+    ]  # fmt: skip
+    label = suite.models[cell.model].label
+    return CellFailure(cell.model, label, cell.arm, cell.seed, reason, tried, lines, tuple(tables))

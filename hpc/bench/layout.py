@@ -38,6 +38,36 @@ class TableLayout:
 
 
 @dataclass(frozen=True)
+class LaidCell:
+    """A cell that is not a label, with the number that it shows.
+
+    Attributes:
+        text: Its text.
+        record: The number; None for a cell without one, and for a count of events.
+        has_interval: Whether the text is, or ends with, the interval.
+    """
+
+    text: str
+    record: Record | None
+    has_interval: bool = False
+
+
+@dataclass(frozen=True)
+class LaidGrid:
+    """A table as text and numbers.
+
+    Attributes:
+        head: Headings of the labels, then of the cells.
+        keys: Position of each column of cells along the dimensions of the columns.
+        rows: Labels and cells of each row.
+    """
+
+    head: list[str]
+    keys: list[Key]
+    rows: list[tuple[Key, list[LaidCell]]]
+
+
+@dataclass(frozen=True)
 class _Row:
     """Records of a row by column, and the numbers of the table's reasons."""
 
@@ -52,6 +82,13 @@ def lay_out(table: ComparisonTable) -> TableLayout:
     column shows the number of events that contribute where those are not all. Otherwise, and where a single comparison
     is all that is shown, cells hold all three.
     """
+    grid = lay_out_numbers(table)
+    lines = [[*labels, *(cell.text for cell in cells)] for labels, cells in grid.rows]
+    return TableLayout(grid.head, lines, len(table.rows))
+
+
+def lay_out_numbers(table: ComparisonTable) -> LaidGrid:
+    """Lay out a table as `lay_out`, and return the number of each cell with its text."""
     shown = table.shown
     keys = [_keys(record, table) for record in shown]
     rows: dict[Key, dict[Key, Record]] = {}
@@ -60,8 +97,13 @@ def lay_out(table: ComparisonTable) -> TableLayout:
     columns = list(dict.fromkeys(column for _, column in keys))
     heads, cells = _columns(table, columns, list(rows.values()))
     reasons = reasons_of(table)
-    lines = [[*row, *(cell(_Row(records, reasons), c) for c, cell in cells)] for row, records in rows.items()]
-    return TableLayout([*map(_dimension_name, table.rows), *heads], lines, len(table.rows))
+    lines = [(row, [_laid(_Row(records, reasons), key, cell) for key, cell in cells]) for row, records in rows.items()]
+    return LaidGrid([*map(dimension_name, table.rows), *heads], [key for key, _ in cells], lines)
+
+
+def _laid(row: _Row, column: Key, cell: Cell) -> LaidCell:
+    record = None if cell is _support_cell else row.records.get(column)
+    return LaidCell(cell(row, column), record, cell in (_interval_cell, _whole_cell))
 
 
 def interval_name(table: ComparisonTable) -> str:
@@ -151,7 +193,8 @@ def _change(record: Record, score: Score, table: ComparisonTable, apart: Sequenc
     return f"{name} {arrow(score.metric)}".rstrip()
 
 
-def _dimension_name(dimension: str) -> str:
+def dimension_name(dimension: str) -> str:
+    """Return the heading of a dimension of a table."""
     return {"metric": "score", "lead_time": "lead time"}.get(dimension, dimension)
 
 

@@ -1,4 +1,4 @@
-"""Render tables of scores for the terminal, Markdown, CSV and JSON."""
+"""Render tables of scores for the terminal, Markdown, LaTeX, CSV and JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from polarcast.data.files import write_text
 from polarcast.hpc.bench.contrasts import ARM_NAMES, arm_rank, is_versus
 from polarcast.hpc.bench.costs import QUANTITIES, Cost, cost_rows
 from polarcast.hpc.bench.footnotes import footnote
+from polarcast.hpc.bench.latex import latex_table
 from polarcast.hpc.bench.layout import TableLayout, lay_out
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.table import ComparisonTable
@@ -25,12 +26,13 @@ _LABEL_WIDTH = 12
 
 
 def write_table(folder: Path, table: ComparisonTable) -> None:
-    """Write `<table>.json`, `.csv` and `.md` into a folder."""
+    """Write `<table>.json`, `.csv`, `.md` and `.tex` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = table.records[0].table
     write_text(folder / f"{stem}.json", json.dumps(as_record(table), indent=1) + "\n")
     write_text(folder / f"{stem}.csv", _csv(table.records))
     write_text(folder / f"{stem}.md", markdown(table))
+    write_text(folder / f"{stem}.tex", latex(table))
 
 
 def as_record(table: ComparisonTable) -> dict[str, Any]:
@@ -39,10 +41,13 @@ def as_record(table: ComparisonTable) -> dict[str, Any]:
 
 
 def write_costs(folder: Path, costs: Sequence[Cost]) -> None:
-    """Write `cost.json` and `cost.csv`: parameters and FLOPs of each model and arm; nothing without costs."""
+    """Write `cost.json`, `.csv`, `.md` and `.tex`: parameters and FLOPs by model and arm; nothing without costs."""
     if rows := cost_rows(costs):
+        grid = cost_grid(costs)
         write_text(folder / "cost.json", json.dumps({"title": COST_TITLE, "records": rows}, indent=1) + "\n")
         write_text(folder / "cost.csv", csv_text(rows, list(rows[0])))
+        write_text(folder / "cost.md", "\n".join([*_markdown_grid(COST_TITLE, grid), ""]))
+        write_text(folder / "cost.tex", latex_table(grid, COST_TITLE, "cost"))
 
 
 def cost_grid(costs: Sequence[Cost]) -> TableLayout:
@@ -62,12 +67,21 @@ def _cost(row: Mapping[str, Any], name: str) -> tuple[str, str]:
 
 def markdown(table: ComparisonTable) -> str:
     """Return the table as Markdown."""
-    grid = lay_out(table)
-    rule = "|" + "---|" * grid.labels + "---:|" * (len(grid.head) - grid.labels)
-    lines = [f"**{markdown_text(table.title)}**", "", _markdown_row(grid.head), rule]
-    lines += [_markdown_row(line) for line in grid.lines]
+    lines = _markdown_grid(table.title, lay_out(table))
     sentences = [f"- {markdown_text(sentence)}" for sentence in verdicts(table)]
     return "\n".join([*lines, "", markdown_text(footnote(table)), *(["", *sentences] if sentences else []), ""])
+
+
+def latex(table: ComparisonTable) -> str:
+    """Return the table as LaTeX, with its notes and without the sentences of its verdict."""
+    stem = table.records[0].table
+    return latex_table(lay_out(table), table.title, stem, footnote(table).splitlines())
+
+
+def _markdown_grid(title: str, grid: TableLayout) -> list[str]:
+    rule = "|" + "---|" * grid.labels + "---:|" * (len(grid.head) - grid.labels)
+    lines = [f"**{markdown_text(title)}**", "", _markdown_row(grid.head), rule]
+    return lines + [_markdown_row(line) for line in grid.lines]
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.hpc.bench.analyses import check_plans, run_analyses, sections_of
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import check_data, known_of
+from polarcast.hpc.bench.cluster.claims import claimed_in
 from polarcast.hpc.bench.contrasts import Run, all_runs
 from polarcast.hpc.bench.costs import Cost, cost_note, costs_of
 from polarcast.hpc.bench.data import prepare_data
-from polarcast.hpc.bench.executor import CellJob, in_one_process, run_processes
+from polarcast.hpc.bench.executor import CellJob, Watch, in_one_process, run_processes
+from polarcast.hpc.bench.failures import CellFailure, failures_of, with_failures
 from polarcast.hpc.bench.fetched import expected_volumes, guess_work
 from polarcast.hpc.bench.fork_server import start_server
 from polarcast.hpc.bench.notes import gain_note, rain_note
@@ -54,6 +56,17 @@ _MOST_TOGETHER = 16
 """Most nets trained together in a process; more fill even a large GPU."""
 
 
+@dataclass(frozen=True)
+class SuiteNumbers:
+    """Tables by name, sentences of the verdict, costs, and the records and folders of the runs they follow from."""
+
+    tables: Tables
+    verdict: list[str]
+    costs: list[Cost]
+    scores: dict[Run, list[Records]]
+    paths: dict[Run, list[Path]]
+
+
 def run_suite(
     suite: Suite, folder: SuiteFolder, workers: int | None, board: ProgressBoard, together: bool = False
 ) -> Tables:
@@ -78,9 +91,12 @@ def run_suite(
     check_cells(suite, cells, known)
     check_plans(suite, Path(suite.name), cells)
     with sole_writer(checked_output(folder.path, is_folder=True)):
+        if busy := claimed_in(folder.path):
+            fix = f"wait for them: polarcast bench status {suite.name}"
+            raise BadInput(f"jobs of a cluster work here, such as on {busy[0]}", folder.path, fix)
         write_private(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
         workers = workers or default_workers(cells)
-        pending = _pending(cells, folder)
+        pending = pending_cells(cells, folder)
         if pending:
             start_server()  # which imports while the data are made
         _plan(suite, folder, pending, workers, board)
@@ -99,12 +115,37 @@ def run_suite(
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
     """Build the tables of the finished part of a suite. Raises BadInput if no model is finished."""
     manifest = read_manifest(folder.shards)
+    part, scored, note, failures = _finished(suite, folder, manifest)
+    sections = sections_of(suite, folder, cells_of(suite, folder.shards), manifest)
+    path_of = paths_of(folder, manifest)
+    return write_tables(part, folder.path, scored, path_of, note, manifest, sections, failures)
+
+
+def analysed_tables(suite: Suite, folder: SuiteFolder, workers: int, board: ProgressBoard) -> Tables:
+    """Make the analyses of the finished part of a suite that has ended, and build its tables.
+
+    Raises:
+        BadInput: no model is finished, or an analysis does not apply.
+    """
+    manifest = read_manifest(folder.shards)
+    part, scored, note, failures = _finished(suite, folder, manifest)
+    cells, path_of = [cell for cell, _ in scored], paths_of(folder, manifest)
+    run_analyses(part, folder, cells, manifest, workers, board)
+    sections = sections_of(part, folder, cells, manifest)
+    with board.stage(_TABLES, "report", 1):
+        return write_tables(part, folder.path, scored, path_of, note, manifest, sections, failures)
+
+
+def _finished(
+    suite: Suite, folder: SuiteFolder, manifest: Manifest
+) -> tuple[Suite, Sequence[tuple[Cell, Output]], str, list[CellFailure]]:
+    """Return the finished part of a suite, its outputs, a note on data and missing cells, and the failures."""
     cells = cells_of(suite, folder.shards)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells]
     part, scored, missing = finished_part(suite, outputs, folder.path)
+    failures = failures_of(suite, [c for c, output in outputs if not is_scored(output)], paths_of(folder, manifest))
     note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
-    sections = sections_of(suite, folder, cells, manifest)
-    return write_tables(part, folder.path, scored, paths_of(folder, manifest), note, manifest, sections)
+    return part, scored, note, failures
 
 
 def paths_of(folder: SuiteFolder, manifest: Manifest) -> PathOf:
@@ -130,22 +171,23 @@ def run_cells(
     workers: int,
     board: ProgressBoard,
     together: bool = False,
+    watch: Watch | None = None,
 ) -> None:
     """Train and score the incomplete cells, seed by seed so that tables fill early, and the longest first."""
     jobs: dict[str, list[CellJob]] = {}
     seeds = list(dict.fromkeys(cell.seed for cell in pending))
     for cell in sorted(pending, key=lambda cell: (seeds.index(cell.seed), -_seconds_from(cell, pending))):
         run = folder.cell(cell, manifest)
-        start_cell(run, _located(cell, folder, manifest))
+        start_cell(run, located(cell, folder, manifest))
         after = tuple(folder.cell(one, manifest).path for one in cell.needs if one in pending)
-        key = _key_of_stack(cell) if together else run.path.name
+        key = key_of_stack(cell) if together else run.path.name
         jobs.setdefault(key, []).append(job_of(cell, run.path, after))
     parts = [found[i : i + _MOST_TOGETHER] for found in jobs.values() for i in range(0, len(found), _MOST_TOGETHER)]
     if parts:
-        run_processes([in_one_process(part) for part in parts], workers, board)
+        run_processes([in_one_process(part) for part in parts], workers, board, watch)
 
 
-def _located(cell: Cell, folder: SuiteFolder, manifest: Manifest) -> RunConfig:
+def located(cell: Cell, folder: SuiteFolder, manifest: Manifest) -> RunConfig:
     """Return the configuration of a cell with the folders of the runs that it builds on and starts from."""
     paths = [str(folder.cell(base, manifest).path.resolve()) for base in cell.bases]
     bases = [BaseRun(path, base.config) for path, base in zip(paths, cell.config.bases, strict=True)]
@@ -155,13 +197,13 @@ def _located(cell: Cell, folder: SuiteFolder, manifest: Manifest) -> RunConfig:
     return config.with_start(StartRun(str(folder.cell(start, manifest).path.resolve()), start.config))
 
 
-def _key_of_stack(cell: Cell) -> str:
+def key_of_stack(cell: Cell) -> str:
     """Return a text that is equal for cells whose nets can be trained together."""
     from polarcast.hpc.training.together import stack_key
 
     return (
         f"{cell.model} {cell.arm} {stack_key(cell.config)}"
-        if _is_trained(cell)
+        if is_trained(cell)
         else f"{cell.model} {cell.arm} {cell.seed}"
     )
 
@@ -189,6 +231,7 @@ def write_tables(
     note: str,
     manifest: Manifest,
     sections: "Sequence[Section]" = (),
+    failures: Sequence[CellFailure] = (),
 ) -> Tables:
     """Write `tables/`, `figures/` and `report.html` below a folder, from the score records and kept cases alone.
 
@@ -202,6 +245,8 @@ def write_tables(
         note: Note on the data, shown below each table.
         manifest: Manifest of the test data; the report on the paper's archive shows the paper's numbers, too.
         sections: Analyses that the report shows below the tables.
+        failures: Cells that failed; tables show each model that has none of its own numbers because of them,
+            and the report names all.
 
     Raises:
         BadInput: records are missing or damaged, or cells were scored on different events.
@@ -210,30 +255,62 @@ def write_tables(
     from polarcast.hpc.bench.figures.drawn import drawn_or_draw, fingerprint
     from polarcast.hpc.bench.figures.source import FigureData
     from polarcast.hpc.bench.report import write_report
+    from polarcast.hpc.bench.report.context import context_of
 
-    scores: dict[tuple[str, str], list[Records]] = {}
-    for cell, output in outputs:
-        scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
-    paths: dict[Run, list[Path]] = {}
-    for cell, _ in outputs:
-        paths.setdefault((cell.model, cell.arm), []).append(path_of(cell))
-    tables = {name: _annotated(build_table(name, suite, scores, note), suite, name, paths) for name in suite.tables}
-    for table in tables.values():
-        write_table(folder / "tables", table)
-    verdict = verdict_of(suite, tables, is_synthetic(manifest))
-    write_text(folder / "tables" / VERDICT_FILE, "\n".join([*verdict, ""]))
+    numbers = write_numbers(suite, folder, outputs, path_of, note, is_synthetic(manifest), failures)
+    tables, costs = numbers.tables, numbers.costs
     kept = _kept(outputs)
     key = fingerprint(suite, [file for _, output in outputs for file in (output.scores, output.cases)])
-    data = FigureData(suite, scores, kept)
+    data = FigureData(suite, numbers.scores, kept)
     figures = drawn_or_draw(folder / "figures", key, lambda: draw_figures(folder / "figures", data, usable_cores()))
     title, about = f"polarcast: {suite.name}", _about(suite, path_of(outputs[0][0]))
+    verdict, with_paper = numbers.verdict, is_paper_archive(manifest)
+    write_report(
+        folder / "report.html", title, tables, figures, about, costs, sections, verdict=verdict, with_paper=with_paper,
+        failures=failures, context=context_of(suite, folder, manifest, data, numbers.paths),
+    )  # fmt: skip
+    return tables
+
+
+def write_numbers(
+    suite: Suite,
+    folder: Path,
+    outputs: Sequence[tuple[Cell, Output]],
+    path_of: PathOf,
+    note: str,
+    synthetic: bool,
+    failures: Sequence[CellFailure] = (),
+) -> SuiteNumbers:
+    """Write `tables/` and the costs below a folder, from score records, provenance and cards of runs alone.
+
+    Nothing else is read, and no random number is drawn anew: the same files give the same numbers anywhere.
+
+    Args:
+        suite: Suite that defines the tables.
+        folder: Output folder.
+        outputs: Files that the evaluation of each cell wrote.
+        path_of: Function that returns the run folder of a cell.
+        note: Note on the data, shown below each table.
+        synthetic: Whether the storms of the test data are synthetic.
+        failures: Cells that failed; see `with_failures`.
+
+    Raises:
+        BadInput: records are missing or damaged, or cells were scored on different events.
+    """
+    scores: dict[Run, list[Records]] = {}
+    paths: dict[Run, list[Path]] = {}
+    for cell, output in outputs:
+        scores.setdefault((cell.model, cell.arm), []).append(read_records(output.scores))
+        paths.setdefault((cell.model, cell.arm), []).append(path_of(cell))
+    tables = {name: _annotated(build_table(name, suite, scores, note), suite, name, paths) for name in suite.tables}
+    verdict = verdict_of(suite, tables, synthetic)
+    tables = {name: with_failures(table, failures) for name, table in tables.items()}
+    for table in tables.values():
+        write_table(folder / "tables", table)
+    write_text(folder / "tables" / VERDICT_FILE, "\n".join([*verdict, ""]))
     costs = _costs(suite, paths)
     write_costs(folder, costs)
-    with_paper = is_paper_archive(manifest)
-    write_report(
-        folder / "report.html", title, tables, figures, about, costs, sections, verdict=verdict, with_paper=with_paper
-    )
-    return tables
+    return SuiteNumbers(tables, verdict, costs, scores, paths)
 
 
 def _kept(outputs: Sequence[tuple[Cell, Output]]) -> "list[Kept]":
@@ -275,7 +352,7 @@ def default_workers(cells: Sequence[Cell]) -> int:
 
     if torch.cuda.is_available():
         return 1
-    threads = max((c.config.train.threads for c in cells if _is_trained(c)), default=0)
+    threads = max((c.config.train.threads for c in cells if is_trained(c)), default=0)
     return max(1, usable_cores() // threads) if threads else 1
 
 
@@ -287,14 +364,14 @@ def expected_seconds(cell: Cell) -> float:
 def _training_seconds(cell: Cell) -> float:
     settings, cost = cell.config.train, get_model(cell.config.model["name"]).cost
     starting = 4.0 + 3.0 * max(0, len(cell.bases) - 1)
-    return starting + 0.0045 * cost * settings.steps * settings.global_batch if _is_trained(cell) else 0.0
+    return starting + 0.0045 * cost * settings.steps * settings.global_batch if is_trained(cell) else 0.0
 
 
 def _scoring_seconds(cell: Cell) -> float:
     """Return the time to fit, forecast and score; each step of a sampler evaluates a network, for each member."""
     models = [one.config.model for one in (cell, *cell.bases)]
     sampler_steps = cell.config.evaluate.members * max(model.get("steps", 0) for model in models)
-    each = max(1, len(cell.bases)) if _is_trained(cell) else get_model(cell.config.model["name"]).cost
+    each = max(1, len(cell.bases)) if is_trained(cell) else get_model(cell.config.model["name"]).cost
     return 4.0 * each + 3.0 * sampler_steps
 
 
@@ -304,7 +381,7 @@ def _seconds_from(cell: Cell, pending: Sequence[Cell]) -> float:
     return expected_seconds(cell) + max(following, default=0.0)
 
 
-def _is_trained(cell: Cell) -> bool:
+def is_trained(cell: Cell) -> bool:
     return get_model(cell.config.model["name"]).trained
 
 
@@ -326,7 +403,7 @@ def _plan(suite: Suite, folder: SuiteFolder, pending: Sequence[Cell], workers: i
     board.expect(_TABLES, 8.0 + 0.3 * len(pending))
 
 
-def _pending(cells: Sequence[Cell], folder: SuiteFolder) -> list[Cell]:
+def pending_cells(cells: Sequence[Cell], folder: SuiteFolder) -> list[Cell]:
     """Return the cells without scores, or whose scores are damaged; all cells if there are no shards yet."""
     if not (folder.shards / NAME).is_file():
         return list(cells)

@@ -51,7 +51,7 @@ def submit(
     default = name_of("-".join(Path(word).stem for word in command[:2] if not word.startswith("-")))
     job_name = default if name is None else name
     job = Job(tuple(command), job_name, nodes, time, array, after)
-    with _slurm_errors():
+    with slurm_errors():
         if by not in ("sbatch", "submitit"):
             raise ValueError(f"--by {by!r}: unknown — choose from: sbatch, submitit")
         profile = load_profile(cluster)
@@ -120,7 +120,7 @@ def _check_overrides(overrides: list[str]) -> None:
 
 
 @contextmanager
-def _slurm_errors() -> Iterator[None]:
+def slurm_errors() -> Iterator[None]:
     """Convert the built-in exceptions of slurm/, which imports no other folder, to those of the command line."""
     from polarcast.data.errors import BadInput, WorkFailed
 

@@ -146,6 +146,8 @@ class TrainConfig:
     """Steps between log records."""
     track: list[str] = setting([], NEVER, choices=TRACKERS, distinct=True)
     """Trackers to update with each validation: wandb (offline unless WANDB_MODE is set), tensorboard."""
+    nodes: int = setting(0, NEVER, least=0, most=100_000)
+    """Nodes that `polarcast bench --cluster` gives a training; 0: one process, on a part of a node."""
     threads: int = setting(0, NEVER, least=0, most=4096)
     """CPU threads per process; 0: divide the cores among the local processes. Affects the last digits."""
 

@@ -19,6 +19,7 @@ from polarcast.data.folder_kind import RUN_FILE
 from polarcast.data.shards.health import file_sha256
 from polarcast.hpc.config.schema import RunConfig
 from polarcast.hpc.runs.folder import RunFolder
+from polarcast.hpc.runs.spent import kilowatt_hours, process_hours
 from polarcast.hpc.scores.records import Records, read_records
 from polarcast.hpc.utils.text import printable
 from polarcast.models.registry import get_model
@@ -131,15 +132,14 @@ class Entry:
     def hours(self) -> float | None:
         """Process-hours of its training steps, from its log; None for a model that is not trained in steps."""
         with suppress(*_UNREADABLE):
-            return _hours(self._log)
+            return process_hours(self._log)
         return None
 
     @property
     def kilowatt_hours(self) -> float | None:
         """Energy measured by the devices during training and validation in kWh; None without measurements."""
         with suppress(*_UNREADABLE):
-            joules = [record["joules"] for record in self._log if "joules" in record]
-            return float(sum(joules) / 3.6e6) if joules else None
+            return kilowatt_hours(self._log)
         return None
 
     def cost(self, name: str) -> float | None:
@@ -229,15 +229,3 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BadInput(f"{path.name} is damaged (not a JSON object)", path)
     return content
-
-
-def _hours(log: Sequence[Mapping[str, Any]]) -> float | None:
-    records = [record for record in log if record["event"] in ("start", "step")]
-    spent, size, last = 0.0, 1, 0
-    for record in records:
-        if record["event"] == "start":
-            size, last = record["world_size"], record["step"]
-        else:
-            spent += record["seconds"] * (record["step"] - last) * size
-            last = record["step"]
-    return spent / 3600 if any(record["event"] == "step" for record in records) else None

@@ -1,22 +1,42 @@
 """Render boards as a terminal table, CSV, or a static page with client-side filters and sorting."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from polarcast.hpc.config.schema import ARMS
 from polarcast.hpc.leaderboard.ranking import Board, Place
 from polarcast.hpc.scores.stats.paired import DISTANCE, RATIO
 from polarcast.hpc.scores.wording import arrow
-from polarcast.hpc.utils.text import csv_text, script_json
+from polarcast.hpc.utils.pages.bars import BarScale, interval_bar
+from polarcast.hpc.utils.pages.elements import contents, notes, section
+from polarcast.hpc.utils.pages.page import render_page
+from polarcast.hpc.utils.pages.tables import (
+    PageCell,
+    PageColumn,
+    PageFilter,
+    PageRow,
+    filter_form,
+    number_markup,
+    page_table,
+)
+from polarcast.hpc.utils.text import csv_text
 
 ONE_SEED = (
     "Each run is one training: intervals contain the variation between events only, and runs that differ only in their "
     "seed differ by an unknown amount. A table of several seeds includes it."
 )
-_TEMPLATE = Path(__file__).with_name("page.html")
+_ABOUT_TIES = (
+    "Rows with = and a line at their left tie with the first: the interval of the paired comparison over the same test "
+    "events includes 1, for a ratio of errors, or 0, for a difference of skill scores."
+)
+_TITLE = "polarcast leaderboard"
+_KEY = ""
+"""All boards of a page share their order and filters."""
 INTERVAL, EVENTS_INTERVAL = "95% interval", "events' interval"
 _COLUMNS = ("rank", "run", "model", "arm", "seed", "value", INTERVAL, "tied", "parameters", "GFLOPs a forecast",
             "process-hours", "kWh", "standing")  # fmt: skip
+_TEXTS = (1, 2, 3, 7, 12)
+"""Columns of words."""
 
 
 def terminal_table(board: Board) -> Any:
@@ -71,15 +91,55 @@ def as_csv(boards: Sequence[Board]) -> str:
 
 
 def as_page(boards: Sequence[Board]) -> str:
-    """Return a self-contained HTML page; its URL holds the filters, so that a view can be shared."""
-    content = script_json([_for_page(board) for board in boards])
-    return _TEMPLATE.read_text("utf-8").replace("__BOARDS__", content)
+    """Return a self-contained HTML page; its address holds the filters, so that a view can be shared.
+
+    Scripts that read the page find the boards as values in `BOARDS`.
+    """
+    arms = PageFilter("arm", "arm", ARMS)
+    form = filter_form(
+        _KEY, _TITLE, [arms], search="run or model", checkbox=("tied", "only runs that tie with the first")
+    )
+    sections = [line for number, board in enumerate(boards) for line in _section(number, board)]
+    entries = {f"board-{number}": f"{board.title}: {_score_mark(board)}" for number, board in enumerate(boards)}
+    parts = [contents(entries)] * (len(boards) > 1) + [form, *sections, notes([_ABOUT_TIES])]
+    return render_page(_TITLE, parts, data={"BOARDS": [_for_page(board) for board in boards]})
+
+
+def _section(number: int, board: Board) -> list[str]:
+    name, title = f"board-{number}", f"{board.title}: {_score_mark(board)}"
+    content = _for_page(board)
+    scale = BarScale.around([limit for place in board.places for limit in (place.low, place.high, place.value)])
+    columns = [PageColumn(text, i in _TEXTS) for i, text in enumerate(content["columns"])]
+    rows = [_row(place, values, scale) for place, values in zip(board.places, content["rows"], strict=True)]
+    apart = [f"not ranked: {one['run']}, {one['why']}" for one in content["apart"]]
+    table = page_table(name, title, columns, rows, key=_KEY)
+    return section(name, title, [table, notes([*filter(None, [content["note"]]), *apart])])
+
+
+def _row(place: Place, values: Sequence[Any], scale: BarScale) -> PageRow:
+    cells = [PageCell(_shown(value), value if isinstance(value, int | float) else None) for value in values]
+    bar = interval_bar(place.value, place.low, place.high, scale)
+    if bar:
+        at = _COLUMNS.index(INTERVAL)
+        cells[at] = PageCell(cells[at].text, place.low, number_markup(cells[at].text, bar))
+    filters = {"arm": place.entry.config.arm, "tied": "1" if place.mark == "=" else "0"}
+    return PageRow(cells, filters, "tied" if place.mark == "=" else "")
+
+
+def _score_mark(board: Board) -> str:
+    return f"{board.score} {arrow(board.score.metric)}".rstrip()
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if abs(value) < 1e5 else f"{value:,.0f}"
 
 
 def _for_page(board: Board) -> dict[str, Any]:
     unranked = [{"run": entry.name, "why": reason} for entry, reason in board.unranked]
     return {
-        "title": board.title, "score": f"{board.score} {arrow(board.score.metric)}",
+        "title": board.title, "score": _score_mark(board),
         "columns": [_interval_name(board) if name == INTERVAL else name for name in _COLUMNS],
         "note": ONE_SEED if _lacks_seeds(board) else "",
         "rows": [_page_row(place) for place in board.places], "apart": unranked,

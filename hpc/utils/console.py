@@ -148,6 +148,33 @@ def live() -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
+def live_block(quiet: bool = False) -> Iterator[Callable[[Any], None]]:
+    """Show a rich renderable on standard output: renewed in place on a terminal, otherwise printed on change."""
+    console = stdout()
+    if quiet:
+        yield lambda _: None
+        return
+    if sys.stdout.isatty():
+        from rich.live import Live
+
+        with Live(console=console, auto_refresh=False) as shown:
+            yield lambda block: shown.update(block, refresh=True)
+        return
+    last, due = "", 0.0
+
+    def show(block: Any) -> None:
+        nonlocal last, due
+        with console.capture() as captured:
+            console.print(block, highlight=False)
+        text = captured.get()
+        if text != last and time.monotonic() >= due:
+            last, due = text, time.monotonic() + _SECONDS_BETWEEN_LINES
+            print(text, flush=True)
+
+    yield show
+
+
+@contextmanager
 def stages() -> Iterator[Callable[..., None]]:
     """Show the progress of consecutive stages; yield a function of (stage, done, total, note)."""
     with ExitStack() as stack:

@@ -111,7 +111,7 @@ def plain_ticks(axis: Any, digits: Sequence[int] = (1, 2, 5)) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-_MISSING_GRAY = 0.82
+MISSING_GRAY = 0.82
 
 
 def field_style(levels: Sequence[float], colors: str = RAIN_COLORS) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def draw_field(axis: Any, field: Any, style: dict[str, Any]) -> Any:
     axis.set(xticks=[], yticks=[])
     shown = np.ma.masked_less(field, style["norm"].vmin) if "norm" in style else field
     if (missing := np.isnan(field)).any():
-        gray = np.ma.masked_array(np.full(field.shape, _MISSING_GRAY), ~missing)
+        gray = np.ma.masked_array(np.full(field.shape, MISSING_GRAY), ~missing)
         axis.imshow(gray, origin="upper", cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     # Row 0 of the archive is the top of the map.
     return axis.imshow(shown, origin="upper", **style)

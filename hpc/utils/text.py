@@ -37,6 +37,11 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     return out.getvalue()
 
 
+def is_formula(cell: str) -> bool:
+    """Return whether a spreadsheet would run the text of a cell as a formula."""
+    return cell.lstrip().startswith(_FORMULA) and not _is_number(cell)
+
+
 def markdown_text(text: str) -> str:
     """Return text that Markdown shows as it is: without HTML, links, code or further cells of a table."""
     for mark, escape in _MARKDOWN.items():
@@ -56,7 +61,7 @@ def _cell(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     text = printable(value)
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) and not _is_number(text) else text
+    return f"'{text}" if is_formula(text) else text
 
 
 def _is_number(text: str) -> bool:

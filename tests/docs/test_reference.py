@@ -17,6 +17,8 @@ from polarcast.data.errors import BadInput
 from polarcast.data.frame_quality import judge
 from polarcast.data.shards import manifest as manifests
 from polarcast.data.shards.manifest import Manifest
+from polarcast.hpc.bench.bundle import note as bundle
+from polarcast.hpc.bench.bundle.note import BundleNote
 from polarcast.hpc.bench.record import Record
 from polarcast.hpc.bench.robustness import result as robustness
 from polarcast.hpc.bench.suite import Suite
@@ -65,7 +67,9 @@ def commands() -> dict[str, Any]:
     found = {}
     for name, verb in get_command(app).commands.items():
         parts = getattr(verb, "commands", None) or {}
-        found |= {f"{name} {part}": command for part, command in parts.items()} if parts else {name: verb}
+        # Hidden verbs are called by jobs, not by people.
+        shown = {f"{name} {part}": command for part, command in parts.items() if not command.hidden}
+        found |= shown if parts else {name: verb}
     return found
 
 
@@ -183,7 +187,7 @@ class TestNames:
 
 class TestFormats:
     def test_versions_are_those_of_the_code(self) -> None:
-        modules = (manifests, records, explanation, robustness, degraded, judge, power, note)
+        modules = (manifests, records, explanation, robustness, degraded, judge, power, note, bundle)
         known = {text for module in modules for name, text in vars(module).items() if name.endswith("FORMAT")}
         assert set(re.findall(r"polarcast-[a-z-]+/\d", FORMATS)) == known
 
@@ -204,7 +208,7 @@ class TestFormats:
 
     def test_records_and_trials(self) -> None:
         known = names_in(FORMATS)
-        assert {field.name for kind in (Record, Trial, TrialReport) for field in fields(kind)} <= known
+        assert {field.name for kind in (Record, Trial, TrialReport, BundleNote) for field in fields(kind)} <= known
         assert set(STATES) <= known
 
     def test_files_of_a_run(self, shards: Manifest, tmp_path: Path) -> None:

@@ -45,9 +45,13 @@ class LevelPlan:
 
     def jobs(self, manifest: Manifest) -> list[DegradedScores]:
         """Return the records that are missing."""
+        return [job for job in self.needed(manifest) if job.known(manifest) is None]
+
+    def needed(self, manifest: Manifest) -> list[DegradedScores]:
+        """Return the records of perturbed input, whether they are there or not."""
         wanted = [self._needed(found, one, manifest) for of_arm in self.runs.values() for found in of_arm
                   for one in self.series.perturbations]  # fmt: skip
-        return [job for job in wanted if job is not None and job.known(manifest) is None]
+        return [job for job in wanted if job is not None]
 
     def load(self, manifest: Manifest) -> Loaded:
         """Read the records of all levels. Raises BadInput if some are damaged, or of different events."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -51,6 +51,17 @@ class _Job:
     shards: str
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """Runs by model and arm, what is done to their input, the scores, the levels, and what is left out."""
+
+    runs: Mapping[str, Mapping[str, Sequence[FinishedRun]]]
+    series: Sequence[Series]
+    scores: Sequence[Score]
+    plans: Sequence[LevelPlan]
+    left_out: tuple[str, ...]
+
+
 def robustness_of(
     suite: Suite,
     folder: SuiteFolder,
@@ -80,27 +91,65 @@ def robustness_of(
     on = archive.resolve().name if archive else ""
     place = folder.path / "on" / on if on else folder.path
     out = out or place / FOLDER
-    series, scores = series_of(spec.perturbations or USUAL), scores_of(suite, spec)
     trained_on = read_manifest(folder.shards)
-    runs, unfinished = _finished(suite, folder, trained_on, models_of(suite, spec))
+    chosen = _chosen(suite, folder, spec, trained_on)
+    with sole_writer(checked_output(out, is_folder=True)):
+        manifest = _shards_of_archive(suite, archive, trained_on, place, board) if archive else trained_on
+        planned = _planned(chosen, manifest, on)
+        _compute([job for plan in planned.plans for job in plan.jobs(manifest)], manifest, board, workers)
+        result = _result(suite, planned, manifest, on, board)
+        _write(out, result)
+    return result
+
+
+def result_of_records(suite: Suite, folder: SuiteFolder, manifest: Manifest, board: ProgressBoard) -> Robustness:
+    """Compute the analysis that a suite asks for from its records alone; weights and shards are not needed.
+
+    Raises:
+        BadInput: records are missing or damaged.
+    """
+    chosen = _chosen(suite, folder, suite.robustness or RobustnessSpec(), manifest, needs_weights=False)
+    return _result(suite, _planned(chosen, manifest), manifest, "", board)
+
+
+def records_of_result(suite: Suite, folder: SuiteFolder, manifest: Manifest) -> list[Path]:
+    """Return the files with the records of perturbed input that the analysis of a suite is computed from."""
+    chosen = _chosen(suite, folder, suite.robustness or RobustnessSpec(), manifest, needs_weights=False)
+    planned = _planned(chosen, manifest)
+    return list(dict.fromkeys(job.scores for plan in planned.plans for job in plan.needed(manifest)))
+
+
+def _chosen(
+    suite: Suite, folder: SuiteFolder, spec: RobustnessSpec, trained_on: Manifest, needs_weights: bool = True
+) -> _Planned:
+    """Return runs, levels and scores, without what applies of them. Raises BadInput; see `robustness_of`."""
+    series, scores = series_of(spec.perturbations or USUAL), scores_of(suite, spec)
+    runs, unfinished = _finished(suite, folder, trained_on, models_of(suite, spec), needs_weights)
     protocol = read_records(next(iter(runs.values()))["radar"][0].run.output.scores).protocol
     for score in scores:
         check_available(score, protocol)
-    with sole_writer(checked_output(out, is_folder=True)):
-        manifest = _shards_of_archive(suite, archive, trained_on, place, board) if archive else trained_on
-        plans, left_out = _plans(runs, series, scores, RadarSetup.of(manifest), on)
-        _compute([job for plan in plans for job in plan.jobs(manifest)], manifest, board, workers)
-        first = plans[0].first(manifest)
-        labels = {one.name: (one.label, one.unit) for one in series if any(p.series.name == one.name for p in plans)}
-        curves = _curves(plans, scores, manifest, board)
-        result = Robustness(
-            f"{suite.name} on {printable(on)}" if on else suite.name, suite.task, len(first.events),
-            len(set(first.groups.tolist())),
-            tuple(_model(suite, model, of_arms) for model, of_arms in runs.items()),
-            tuple(_score(score, first) for score in scores), labels, curves, (*unfinished, *left_out),
-        )  # fmt: skip
-        _write(out, result)
-    return result
+    return _Planned(runs, series, scores, (), tuple(unfinished))
+
+
+def _planned(chosen: _Planned, manifest: Manifest, on: str = "") -> _Planned:
+    """Return the same with the levels that apply to each model. Raises BadInput if none applies."""
+    plans, left_out = _plans(chosen.runs, chosen.series, chosen.scores, RadarSetup.of(manifest), on)
+    return replace(chosen, plans=plans, left_out=(*chosen.left_out, *left_out))
+
+
+def _result(suite: Suite, planned: _Planned, manifest: Manifest, on: str, board: ProgressBoard) -> Robustness:
+    """Compute the result from records that are complete."""
+    plans = planned.plans
+    first = plans[0].first(manifest)
+    shown = {plan.series.name for plan in plans}
+    labels = {one.name: (one.label, one.unit) for one in planned.series if one.name in shown}
+    curves = _curves(plans, planned.scores, manifest, board)
+    return Robustness(
+        f"{suite.name} on {printable(on)}" if on else suite.name, suite.task, len(first.events),
+        len(set(first.groups.tolist())),
+        tuple(_model(suite, model, of_arms) for model, of_arms in planned.runs.items()),
+        tuple(_score(score, first) for score in planned.scores), labels, curves, planned.left_out,
+    )  # fmt: skip
 
 
 def _shards_of_archive(
@@ -164,7 +213,7 @@ def models_of(suite: Suite, spec: RobustnessSpec) -> list[str]:
 
 
 def _finished(
-    suite: Suite, folder: SuiteFolder, manifest: Manifest, models: Sequence[str]
+    suite: Suite, folder: SuiteFolder, manifest: Manifest, models: Sequence[str], needs_weights: bool
 ) -> tuple[dict[str, dict[str, list[FinishedRun]]], list[str]]:
     """Return the runs of each model by arm, of the seeds that are scored on both, and what is missing.
 
@@ -176,7 +225,7 @@ def _finished(
     missing = []
     for model in models:
         by_arm = {arm: source for arm, source in suite.model_by_arm(model).items() if arm in ARMS}
-        runs = {arm: _scored(cells, source, arm, folder, manifest) for arm, source in by_arm.items()}
+        runs = {arm: _scored(cells, (source, arm), folder, manifest, needs_weights) for arm, source in by_arm.items()}
         wanted = {arm: sum((m, a) == (source, arm) for m, a, _ in cells) for arm, source in by_arm.items()}
         if all(runs.values()):
             found[model] = runs
@@ -189,10 +238,14 @@ def _finished(
 
 
 def _scored(
-    cells: Mapping[tuple[str, str, int], Cell], model: str, arm: str, folder: SuiteFolder, manifest: Manifest
+    cells: Mapping[tuple[str, str, int], Cell],
+    run: tuple[str, str],
+    folder: SuiteFolder,
+    manifest: Manifest,
+    needs_weights: bool,
 ) -> list[FinishedRun]:
-    runs = [FinishedRun(c, folder.cell(c, manifest)) for (m, a, _), c in cells.items() if (m, a) == (model, arm)]
-    return [one for one in runs if one.run.is_trained and is_scored(one.run.output)]
+    runs = [FinishedRun(c, folder.cell(c, manifest)) for (m, a, _), c in cells.items() if (m, a) == run]
+    return [one for one in runs if (one.run.is_trained or not needs_weights) and is_scored(one.run.output)]
 
 
 def _plans(

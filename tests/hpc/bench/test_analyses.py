@@ -72,7 +72,7 @@ def test_the_report_has_a_section_for_each(finished: Path) -> None:
     ):
         assert f'<li><a href="#{name}">{title}</a></li>' in page
         section = page.split(f'<h2 id="{name}">{title}</h2>')[1].split("<h2")[0]
-        assert "<table>" in section
+        assert '<table class="data"' in section
         assert "data:image/png;base64," in section
     assert "zdr 1 km" in page
     explained = json.loads((finished / "explain/fitted-dualpol-marginal/explain.json").read_text())

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from polarcast.hpc.bench import report
+from polarcast.hpc.bench.report import paper
 
 PAPER: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
-    OmegaConf.load(Path(report.__file__).with_name("paper.yaml"))
+    OmegaConf.load(Path(paper.__file__).with_name("paper.yaml"))
 )
 PIXELS = 10 * 256 * 256
 
@@ -35,6 +35,6 @@ def test_mre_of_rain_rates_is_another_quantity_and_headed_so(name: str) -> None:
     assert 5 < min(ratios) < max(ratios) < 24
     assert "5 to 23 times" in PAPER[name]["note"]
     assert all("like" in column for column in columns if column.startswith(("MRE", "RBIAS")))
-    page = "".join(report._paper_table(name))
+    page = "".join(paper.paper_table(name))
     assert "MRE, like NE / 100" in page or "MRE radar, like NE / 100" in page
     assert "consistent with NE" in page

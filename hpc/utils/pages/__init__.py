@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: one template, tables that sort and filter, interval bars, figures."""
