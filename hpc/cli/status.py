@@ -13,7 +13,7 @@ from polarcast.hpc.utils.console import Json, print_json, print_text
 
 if TYPE_CHECKING:
     from polarcast.hpc.bench.cluster.status import Queue, SuiteStatus
-    from polarcast.hpc.bench.cluster.worker import Opened
+    from polarcast.hpc.bench.cluster.worker import OpenedSuite
 
 _SECONDS = 5.0
 PAGE = "status.html"
@@ -86,7 +86,7 @@ def _follow(folder: Path, as_json: bool, html: Path | None) -> "SuiteStatus":
     return shown
 
 
-def _observed(folder: Path, opened: "Opened | None" = None) -> "tuple[SuiteStatus, bool]":
+def _observed(folder: Path, opened: "OpenedSuite | None" = None) -> "tuple[SuiteStatus, bool]":
     """Return the state of a suite, and whether the queue is known or there is none."""
     from polarcast.hpc.bench.cluster.status import status_of
     from polarcast.hpc.bench.cluster.worker import open_suite

@@ -13,7 +13,7 @@ from polarcast.hpc.bench.cells import Cell
 from polarcast.hpc.bench.cluster.attempts import attempts_at, starts_of
 from polarcast.hpc.bench.cluster.claims import is_claimed
 from polarcast.hpc.bench.cluster.plan import CellKey, JobPlan
-from polarcast.hpc.bench.cluster.worker import Opened
+from polarcast.hpc.bench.cluster.worker import OpenedSuite
 from polarcast.hpc.bench.failures import FILE as FAILED_FILE
 from polarcast.hpc.bench.run import expected_seconds, is_trained
 from polarcast.hpc.bench.unfinished import is_scored
@@ -106,7 +106,7 @@ class Queue:
     is_answered: bool = True
 
 
-def status_of(opened: Opened, queue: Queue) -> SuiteStatus:
+def status_of(opened: OpenedSuite, queue: Queue) -> SuiteStatus:
     """Return the state of a suite.
 
     Args:
@@ -135,7 +135,7 @@ def _has_gpu(run: RunFolder) -> bool:
     return bool(read_json(run.provenance_file).get("gpu"))
 
 
-def _status(opened: Opened, cell: Cell, run: RunFolder | None, queued: tuple[str, str] | None) -> CellStatus:
+def _status(opened: OpenedSuite, cell: Cell, run: RunFolder | None, queued: tuple[str, str] | None) -> CellStatus:
     """Return the state of one cell."""
     label = opened.suite.models[cell.model].label
     plain = CellStatus(cell.model, label, cell.arm, cell.seed, WAITING if queued else OPEN)

@@ -38,7 +38,7 @@ _log = logging.getLogger("polarcast")
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSuite:
     """A suite that jobs work on: as it was saved, with its folder and cells.
 
     Attributes:
@@ -61,11 +61,11 @@ class Opened:
         return [self.cells[key] for key in keys if key in self.cells]
 
 
-def open_suite(path: Path) -> Opened:
+def open_suite(path: Path) -> OpenedSuite:
     """Open the suite that was saved in a folder. Raises BadInput if there is none."""
     suite = saved_suite(path)
     folder = SuiteFolder(path, suite.data)
-    return Opened(suite, folder, {key_of(cell): cell for cell in cells_of(suite, folder.shards)})
+    return OpenedSuite(suite, folder, {key_of(cell): cell for cell in cells_of(suite, folder.shards)})
 
 
 def make_data(path: Path, board: ProgressBoard) -> Manifest:
@@ -119,7 +119,7 @@ def run_element(path: Path, plan: JobPlan, array: str, element: int, board: Prog
 
 
 def _try_once(
-    todo: Sequence[Cell], opened: Opened, manifest: Manifest, together: bool, board: ProgressBoard
+    todo: Sequence[Cell], opened: OpenedSuite, manifest: Manifest, together: bool, board: ProgressBoard
 ) -> None:  # fmt: skip
     """Run cells; record those that have failed for good. Raises the error of cells that could not even be started."""
     runs = [opened.folder.cell(cell, manifest) for cell in todo]
@@ -143,7 +143,7 @@ def _staged(cell: Cell, plan: JobPlan) -> Cell:
     return replace(cell, config=replace(cell.config, data=replace(cell.config.data, stage_to=str(scratch))))
 
 
-def _is_to_do(cell: Cell, opened: Opened, manifest: Manifest) -> bool:
+def _is_to_do(cell: Cell, opened: OpenedSuite, manifest: Manifest) -> bool:
     """Whether a cell is to be run: it is not scored, has not failed, and what it builds on is trained."""
     run = opened.folder.cell(cell, manifest)
     if is_scored(run.output) or has_failed(run.path):
@@ -160,7 +160,7 @@ def _is_to_do(cell: Cell, opened: Opened, manifest: Manifest) -> bool:
     return True
 
 
-def _run_spread(cell: Cell, opened: Opened, manifest: Manifest) -> list[Path]:
+def _run_spread(cell: Cell, opened: OpenedSuite, manifest: Manifest) -> list[Path]:
     """Train and score a cell on all processes of a job of several nodes; return its folder if it failed for good."""
     from polarcast.hpc.evaluation.evaluate import evaluate
     from polarcast.hpc.training.train import train
@@ -241,7 +241,7 @@ def finish(path: Path, plan: JobPlan, board: ProgressBoard) -> Finished:
     return Finished(tables, again, failed)
 
 
-def _again(opened: Opened, manifest: Manifest, plan: JobPlan) -> list[Cell]:
+def _again(opened: OpenedSuite, manifest: Manifest, plan: JobPlan) -> list[Cell]:
     """Return the cells of a plan that were killed, unless they failed thereby, and those that wait for one of them."""
     found: list[Cell] = []
     for cell in opened.some(plan.cells):

@@ -85,7 +85,7 @@ class JudgedScore:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ClaimJudgement:
     """What was found about forecasts.
 
     Attributes:
@@ -125,7 +125,7 @@ def judge(
     says: Sequence[str] = (),
     heights_km: tuple[float, ...] | None = None,
     seen_frames: int | None = None,
-) -> Judgement:
+) -> ClaimJudgement:
     """Recompute the scores of forecasts, and look for signs of errors in them and in claimed scores.
 
     Args:
@@ -157,7 +157,7 @@ def judge(
     wanted = dict.fromkeys([*map(parse_score, _SHOWN[config.task]), *(claim.score for claim in claims)])
     if sums.right:
         tables = {RIGHT: sums.right.records(), **tables}
-    return Judgement(
+    return ClaimJudgement(
         forecasts.where, config.task, split, (len(chosen), len(reader)), len(records.events), records.protocol,
         [_judged(score, records, tables) for score in wanted], signs, check_says(claims, sums), notes + more,
     )  # fmt: skip

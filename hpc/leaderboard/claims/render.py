@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from polarcast.hpc.leaderboard.claims.judge import CLAIMED, BesideBaseline, JudgedScore, Judgement, is_undefined
+from polarcast.hpc.leaderboard.claims.judge import CLAIMED, BesideBaseline, ClaimJudgement, JudgedScore, is_undefined
 from polarcast.hpc.leaderboard.claims.says import Checked
 from polarcast.hpc.scores.stats.bootstrap import Interval
 from polarcast.hpc.scores.wording import arrow, effect, number
@@ -14,7 +14,7 @@ from polarcast.hpc.scores.wording import arrow, effect, number
 NO_SIGN = "no sign of the usual errors"
 
 
-def as_record(found: Judgement) -> dict[str, Any]:
+def as_record(found: ClaimJudgement) -> dict[str, Any]:
     """Return a JSON-serializable dict."""
     scored, of = found.windows
     return {
@@ -27,7 +27,7 @@ def as_record(found: Judgement) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _score_record(one: JudgedScore, found: Judgement) -> dict[str, Any]:
+def _score_record(one: JudgedScore, found: ClaimJudgement) -> dict[str, Any]:
     beside = {
         name: {**_numbers(other.interval), "difference": {"scale": other.scale, **_numbers(other.difference)}}
         for name, other in one.beside.items()
@@ -42,7 +42,7 @@ def _numbers(interval: Interval) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in zip(names, values, strict=True)}
 
 
-def score_table(found: Judgement) -> Table:
+def score_table(found: ClaimJudgement) -> Table:
     """Return the table of scores for the terminal: each with its interval, and compared with the baselines."""
     scored, of = found.windows
     title = f"{found.task}, {scored} of {of} windows of the {found.split} split, {found.events} events"
@@ -77,7 +77,7 @@ def _beside(other: BesideBaseline) -> str:
     return f"{_cell(other.interval)}\nΔ {effect(pair.value, other.scale)} {limits}".rstrip()
 
 
-def lines_of(found: Judgement) -> list[str]:
+def lines_of(found: ClaimJudgement) -> list[str]:
     """Return the notes, the claimed scores and the signs, one line each."""
     lines = [f"note: {note}" for note in found.notes]
     lines += [_said(one) for one in found.says]

@@ -13,7 +13,7 @@ from polarcast.hpc.bench.cluster.claims import claim_of, claimed_in
 from polarcast.hpc.bench.cluster.plan import CellArray, JobPlan
 from polarcast.hpc.bench.cluster.status import CellStatus, Queue, SuiteStatus, hours_left, queue_of, status_of
 from polarcast.hpc.bench.cluster.view import MARKS, doing, headline, page, terminal
-from polarcast.hpc.bench.cluster.worker import Opened, open_suite
+from polarcast.hpc.bench.cluster.worker import OpenedSuite, open_suite
 from polarcast.hpc.bench.failures import write_failure
 from polarcast.hpc.utils.console import stdout
 from tests.support.small_suite import run_suite_into
@@ -43,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(finished: Path, tmp_path: Path) -> Opened:
+def opened(finished: Path, tmp_path: Path) -> OpenedSuite:
     """The suite with longer trainings, of which none has begun."""
     text = (finished / "suite.yaml").read_text().replace("steps: 2\n", "steps: 200\n")
     (tmp_path / "suite.yaml").write_text(text)
@@ -56,7 +56,7 @@ def opened(finished: Path, tmp_path: Path) -> Opened:
     return open_suite(tmp_path)
 
 
-def run_of(opened: Opened, arm: str, seed: int) -> Path:
+def run_of(opened: OpenedSuite, arm: str, seed: int) -> Path:
     return opened.folder.cell(opened.cells["unet", arm, seed], opened.manifest).path
 
 
@@ -75,7 +75,7 @@ def state_of(status: SuiteStatus, arm: str, seed: int) -> CellStatus:
     return next(c for c in status.cells if (c.model, c.arm, c.seed) == ("unet", arm, seed))
 
 
-def test_each_state_is_told_apart(opened: Opened) -> None:
+def test_each_state_is_told_apart(opened: OpenedSuite) -> None:
     begin(run_of(opened, "radar", 0), 50)
     write_failure(run_of(opened, "radar", 0), "loss is not finite", 2)
     begin(run_of(opened, "radar", 1), 80)
@@ -98,7 +98,7 @@ def test_each_state_is_told_apart(opened: Opened) -> None:
     assert not status.is_over
 
 
-def test_job_that_is_lost_leaves_a_stopped_cell(opened: Opened) -> None:
+def test_job_that_is_lost_leaves_a_stopped_cell(opened: OpenedSuite) -> None:
     begin(run := run_of(opened, "radar", 0), 50)
     AttemptRecorder().started(run)
     assert state_of(status_of(opened, NO_QUEUE), "radar", 0).state == "stopped"
@@ -115,7 +115,7 @@ def test_shards_that_are_not_made_leave_all_cells_open(tmp_path: Path, finished:
     assert dict(status.stages) == {"data": "running"}
 
 
-def test_hours_to_come_follow_from_complete_trainings(opened: Opened) -> None:
+def test_hours_to_come_follow_from_complete_trainings(opened: OpenedSuite) -> None:
     cells = [opened.cells["unet", "radar", 0], opened.cells["unet", "radar", 1]]
     done = CellStatus("unet", "U-Net", "radar", 0, "done", step=200, steps=200, hours=3.0)
     half = CellStatus("unet", "U-Net", "radar", 1, "running", step=100, steps=200, hours=1.5)

@@ -23,7 +23,7 @@ from polarcast.hpc.cli.app import app
 from polarcast.hpc.config.load import load_config
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import evaluate
-from polarcast.hpc.leaderboard.claims.judge import Judgement, judge
+from polarcast.hpc.leaderboard.claims.judge import ClaimJudgement, judge
 from polarcast.hpc.leaderboard.claims.read import read_claim
 from polarcast.hpc.runs.build import build_reader
 from polarcast.hpc.runs.folder import RunFolder
@@ -79,12 +79,12 @@ def saved(path: Path, arrays: Arrays) -> Path:
     return path
 
 
-def judged(path: Path, arrays: Arrays, shards: Manifest, *says: str) -> Judgement:
+def judged(path: Path, arrays: Arrays, shards: Manifest, *says: str) -> ClaimJudgement:
     seen = SEEN if arrays["forecast"].ndim == 6 else None
     return judge(saved(path / "theirs.npz", arrays), str(shards.folder), says=says, seen_frames=seen)
 
 
-def signs(found: Judgement) -> list[str]:
+def signs(found: ClaimJudgement) -> list[str]:
     return [sign.name for sign in found.signs]
 
 
