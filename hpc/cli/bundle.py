@@ -17,7 +17,7 @@ from polarcast.hpc.utils.sources import SUITES, yaml_source
 
 if TYPE_CHECKING:
     from polarcast.hpc.bench.bundle.rerun import Reruns
-    from polarcast.hpc.bench.bundle.verify import OpenedSuite, Verification
+    from polarcast.hpc.bench.bundle.verify import OpenedBundle, Verification
 
 
 def bundle(
@@ -115,7 +115,7 @@ def _check_rerun(count: int, others: Mapping[str, object]) -> None:
 
 
 def _rerun(
-    one: "OpenedSuite", found: "Verification", count: int, archive: Path | None, seed: int | None, out: Path | None
+    one: "OpenedBundle", found: "Verification", count: int, archive: Path | None, seed: int | None, out: Path | None
 ) -> "Reruns":
     from polarcast.hpc.bench.bundle.rerun import rerun
 

@@ -16,7 +16,7 @@ from polarcast.data.folder_kind import is_new
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.shards.samples import EVENT
 from polarcast.hpc.bench.bundle.luck import Retraining, judged
-from polarcast.hpc.bench.bundle.verify import Opened, key_of
+from polarcast.hpc.bench.bundle.verify import OpenedBundle, key_of
 from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
 from polarcast.hpc.bench.checks import check_data
 from polarcast.hpc.bench.data import prepare_data
@@ -63,7 +63,9 @@ class Reruns:
         return {"seed": self.seed, "drawn_from": self.drawn_from, "ok": self.is_ok, "results": found, **origin}
 
 
-def rerun(one: Opened, count: int, archive: Path | None, seed: int | None, out: Path, board: ProgressBoard) -> Reruns:
+def rerun(
+    one: OpenedBundle, count: int, archive: Path | None, seed: int | None, out: Path, board: ProgressBoard
+) -> Reruns:
     """Make the data of a bundle again, train cells drawn at random in a new folder, and compare their scores.
 
     Nothing of the bundle names a place: data, shards and runs are in `out`. Runs and their bases are trained from their
@@ -132,7 +134,7 @@ def _is_whole(cell: Cell) -> bool:
 
 
 def _data(
-    one: Opened, suite: Suite, archive: Path | None, out: Path, board: ProgressBoard
+    one: OpenedBundle, suite: Suite, archive: Path | None, out: Path, board: ProgressBoard
 ) -> tuple[SuiteFolder, Manifest, Path]:
     """Return the folder to train in, and the manifest and folder of the shards. Raises BadInput for other data."""
     spec = suite.data
@@ -155,7 +157,7 @@ def _data(
     return folder, manifest, shards
 
 
-def _check_size(one: Opened) -> None:
+def _check_size(one: OpenedBundle) -> None:
     """Raise BadInput if the suite asks for other events than its manifest lists, before they are made."""
     synth, rows = one.suite.data.synth, one.manifest.samples
     events, side = len(np.unique(rows[:, 1 + EVENT])), max(one.manifest.shape)
@@ -179,7 +181,7 @@ def _closure(cells: Iterable[Cell]) -> Iterable[Cell]:
     return found.values()
 
 
-def _result(one: Opened, cell: Cell, folder: SuiteFolder, manifest: Manifest) -> Retraining:
+def _result(one: OpenedBundle, cell: Cell, folder: SuiteFolder, manifest: Manifest) -> Retraining:
     same = [other for other in one.scored if (other.model, other.arm) == (cell.model, cell.arm)]
     recorded = next(other for other in same if other.seed == cell.seed)
     again = read_records(folder.cell(cell, manifest).output.scores)

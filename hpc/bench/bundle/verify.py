@@ -60,7 +60,7 @@ LIMIT = (
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedBundle:
     """A bundle that was read and unpacked.
 
     Attributes:
@@ -125,7 +125,7 @@ class Verification:
 
 
 @contextmanager
-def open_bundle(path: Path) -> Iterator[Opened]:
+def open_bundle(path: Path) -> Iterator[OpenedBundle]:
     """Read the file of a bundle, which may be made by others, and unpack it into a private folder meanwhile.
 
     Raises:
@@ -136,7 +136,7 @@ def open_bundle(path: Path) -> Iterator[Opened]:
         yield opened(bundle, Path(folder), path)
 
 
-def opened(bundle: Bundle, folder: Path, where: Path) -> Opened:
+def opened(bundle: Bundle, folder: Path, where: Path) -> OpenedBundle:
     """Unpack a bundle into an empty private folder, and read its suite, manifest and runs.
 
     Raises:
@@ -153,7 +153,7 @@ def opened(bundle: Bundle, folder: Path, where: Path) -> Opened:
         manifest = read_manifest((folder / form.MANIFEST).parent)
         cells = cells_of(suite, Path("shards"))
     folders = _folders(cells, bundle, where)
-    return Opened(bundle, where, folder, suite, manifest, cells, folders)
+    return OpenedBundle(bundle, where, folder, suite, manifest, cells, folders)
 
 
 @contextmanager
@@ -216,7 +216,7 @@ def _folders(cells: Sequence[Cell], bundle: Bundle, where: Path) -> dict[tuple[s
     return found
 
 
-def verified(one: Opened) -> Verification:
+def verified(one: OpenedBundle) -> Verification:
     """Compare all of an unpacked bundle with what follows from it."""
     with _one_line(one.folder, one.where), tempfile.TemporaryDirectory(prefix="polarcast-again-") as again:
         agreements = [_runs(one), _configurations(one), _records(one)]
@@ -230,7 +230,7 @@ def verified(one: Opened) -> Verification:
         return Verification(_made(one), agreements, _missing(one))
 
 
-def _write_robustness(one: Opened, again: Path) -> None:
+def _write_robustness(one: OpenedBundle, again: Path) -> None:
     """Write the robustness analysis as it follows from the records of perturbed input."""
     folder = SuiteFolder(one.folder, one.suite.data)
     result = result_of_records(one.suite, folder, one.manifest, ProgressBoard(Console(quiet=True)))
@@ -240,7 +240,7 @@ def _write_robustness(one: Opened, again: Path) -> None:
     write_text(again / Path(form.ROBUSTNESS_FILES[1]).name, csv_text(rows, list(rows[0])))
 
 
-def _finished(one: Opened) -> tuple[Suite, Outputs]:
+def _finished(one: OpenedBundle) -> tuple[Suite, Outputs]:
     """Return the suite and the files of its cells; of an unfinished suite, the part that its tables show."""
     outputs = [(cell, one.run(cell).output) for cell in one.cells]
     if len(one.scored) == len(one.cells):
@@ -249,7 +249,7 @@ def _finished(one: Opened) -> tuple[Suite, Outputs]:
     return part, kept
 
 
-def _runs(one: Opened) -> Agreement:
+def _runs(one: OpenedBundle) -> Agreement:
     """Count the runs of the suite that are scored, or recorded as failed, as those are that need a failed one."""
     count, scored = AgreementCount(), set(map(key_of, one.scored))
 
@@ -263,7 +263,7 @@ def _runs(one: Opened) -> Agreement:
     return count.result("suite", "runs")
 
 
-def _configurations(one: Opened) -> Agreement:
+def _configurations(one: OpenedBundle) -> Agreement:
     """Compare the configuration of each run with the suite, and its digest and that of the data with the folder."""
     count, data = AgreementCount(), one.manifest.digest()
     count.one(f"{form.NOTE}: data", one.bundle.note.data, data)
@@ -294,7 +294,7 @@ def _digests(stored: Any, of_suite: Any) -> tuple[str, str]:
     return (known if same_run(stored, of_suite) else digest(stored)), known
 
 
-def _records(one: Opened) -> Agreement:
+def _records(one: OpenedBundle) -> Agreement:
     """Compare data, events and groups of the score records with the manifest."""
     count, manifest = AgreementCount(), one.manifest
     for cell, file in _score_files(one):
@@ -309,7 +309,7 @@ def _records(one: Opened) -> Agreement:
     return count.result("score records", "facts of the data")
 
 
-def _score_files(one: Opened) -> Iterator[tuple[Cell, Path]]:
+def _score_files(one: OpenedBundle) -> Iterator[tuple[Cell, Path]]:
     """Yield the files with score records of each run, of its evaluation and under perturbed input."""
     for cell in one.scored:
         run = one.run(cell)
@@ -364,7 +364,7 @@ def _compared(name: str, stored: str, again: str) -> Agreement:
     return compared_lines(name, stored, again)
 
 
-def _made(one: Opened) -> dict[str, Any]:
+def _made(one: OpenedBundle) -> dict[str, Any]:
     """Return who made the bundle, and on what, as its files tell."""
     provenances = [read_provenance(one.run(cell).provenance_file) for cell in one.cells]
     note = one.bundle.note
@@ -376,12 +376,12 @@ def _made(one: Opened) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _missing(one: Opened) -> list[str]:
+def _missing(one: OpenedBundle) -> list[str]:
     """Return the runs of the suite that have no scores, with the reason where it is known."""
     return [f"{cell.model}-{cell.arm}-s{cell.seed}{_reason(one, cell)}" for cell in one.lacking]
 
 
-def _reason(one: Opened, cell: Cell) -> str:
+def _reason(one: OpenedBundle, cell: Cell) -> str:
     content = one.bundle.members.get(f"{form.CELLS}/{one.run(cell).path.name}/{form.FAILED}")
     found = parsed_json(content, form.FAILED) if content else {}
     return f": {found['reason']}" if isinstance(found, dict) and isinstance(found.get("reason"), str) else ""
