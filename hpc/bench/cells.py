@@ -20,6 +20,9 @@ from polarcast.hpc.config.schema import BaseRun, RunConfig, StartRun
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.models.registry import get_model
 
+CellKey = tuple[str, str, int]
+"""Model, arm and seed of a cell."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -32,6 +35,11 @@ class Cell:
     bases: "tuple[Cell, ...]" = ()
     start: "Cell | None" = None
     """Cell whose weights training starts from."""
+
+    @property
+    def key(self) -> CellKey:
+        """Model, arm and seed, by which a suite tells its cells apart."""
+        return self.model, self.arm, self.seed
 
     @property
     def needs(self) -> "tuple[Cell, ...]":
@@ -56,7 +64,7 @@ def cells_of(suite: Suite, shards: Path) -> list[Cell]:
         BadInput: a model's settings are invalid, models build on each other in a cycle, or a table shows a score that
             records of its models will not contain.
     """
-    cells: dict[tuple[str, str, int], Cell] = {}
+    cells: dict[CellKey, Cell] = {}
     for name in suite.models:
         for arm in suite.arms_of(name):
             for seed in suite.seeds_of(name):
@@ -80,10 +88,10 @@ def check_cells(suite: Suite, cells: Sequence[Cell], data: KnownData) -> None:
 
 
 def _add_cell(
-    cells: dict[tuple[str, str, int], Cell],
+    cells: dict[CellKey, Cell],
     suite: Suite,
     shards: Path,
-    key: tuple[str, str, int],
+    key: CellKey,
     above: tuple[str, ...],
 ) -> Cell:
     name, arm, seed = key

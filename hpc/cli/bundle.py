@@ -9,11 +9,10 @@ import typer
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output
-from polarcast.data.folder_kind import SUITE_FILE
+from polarcast.hpc.cli.checks import suite_folder
 from polarcast.hpc.cli.show import open_board
 from polarcast.hpc.utils.console import Json, plain, print_json, print_text
 from polarcast.hpc.utils.exit_codes import FAILED
-from polarcast.hpc.utils.sources import SUITES, yaml_source
 
 if TYPE_CHECKING:
     from polarcast.hpc.bench.bundle.rerun import Reruns
@@ -35,7 +34,7 @@ def bundle(
     Example: polarcast bench bundle demo -o demo.zip
     """
     checked_output(file)
-    folder = _folder(suite, out)
+    folder = suite_folder(suite, out)
     from polarcast.hpc.bench.bundle.write import write_bundle
 
     made = write_bundle(folder, file)
@@ -47,21 +46,6 @@ def bundle(
     if made.note.left_out:
         print_text(f"left out: {', '.join(made.note.left_out)}")
     print_text(f"next: polarcast bench verify {plain(file)}")
-
-
-def _folder(suite: str, out: Path | None) -> Path:
-    """Return the folder of a suite that is given as a folder, or as in `bench run`."""
-    if (Path(suite) / SUITE_FILE).is_file():
-        if out:
-            raise BadInput("does not go with the folder of a suite", "--out", "leave it out")
-        return Path(suite)
-    yaml_source(suite, SUITES, "suite")
-    from polarcast.hpc.bench.suite import load_suite
-
-    folder = out or Path("runs") / load_suite(suite).name
-    if not (folder / SUITE_FILE).is_file():
-        raise BadInput("no finished suite", folder, f"run it first: polarcast bench {suite}")
-    return folder
 
 
 def verify(

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from polarcast.data.errors import BadInput
-from polarcast.data.folder_kind import RUN_FILE
+from polarcast.data.folder_kind import RUN_FILE, SUITE_FILE
+from polarcast.hpc.utils.sources import SUITES, yaml_source
 
 Trust = Annotated[
     bool, typer.Option("--trust", help="Read the run's shards through a command or URL, and stage them, as it says.")
@@ -43,3 +44,24 @@ def checked_run(run: Path) -> Path:
     if not (run / RUN_FILE).is_file():
         raise BadInput("not a run: it has no config.yaml", run, "start a run with: polarcast train PRESET")
     return run
+
+
+def suite_folder(suite: str, out: Path | None) -> Path:
+    """Return the folder of a suite that was begun: it is named itself, or as in `bench run`.
+
+    Raises:
+        BadInput: there is no such suite, or nothing of it in its folder.
+    """
+    if (Path(suite) / SUITE_FILE).is_file():
+        if out:
+            raise BadInput("does not go with the folder of a suite", "--out", "leave it out")
+        return Path(suite)
+    path = yaml_source(suite, SUITES, "suite")
+    folder = out
+    if folder is None:
+        from polarcast.hpc.bench.suite import load_suite
+
+        folder = Path("runs") / load_suite(str(path)).name
+    if not (folder / SUITE_FILE).is_file():
+        raise BadInput("no suite was begun here", folder, f"run it first: polarcast bench {suite}, or give --out")
+    return folder

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polarcast.data.errors import BadInput
-from polarcast.data.folder_kind import SUITE_FILE
+from polarcast.hpc.cli.checks import suite_folder
 from polarcast.hpc.utils.console import Json, print_json, print_text
 
 if TYPE_CHECKING:
@@ -32,35 +31,13 @@ def status(
 
     Example: polarcast bench status demo --follow
     """
-    folder = found_folder(suite, out)
+    folder = suite_folder(suite, out)
     if follow:
         _follow(folder, as_json, html)
         return
     shown, _ = _observed(folder)
     write_page(shown, html or folder / PAGE)
     print_json(as_record(shown)) if as_json else _print(shown)
-
-
-def found_folder(suite: str, out: Path | None) -> Path:
-    """Return the folder of a suite that was begun. Raises BadInput if there is none."""
-    from polarcast.hpc.utils.sources import SUITES, yaml_source
-
-    if out is None and (Path(suite) / SUITE_FILE).is_file():
-        return Path(suite)
-    name = Path(suite).stem
-    if out is None:
-        path = yaml_source(suite, SUITES, "suite")
-        name = _name_in(path)
-    folder = out or Path("runs") / name
-    if not (folder / SUITE_FILE).is_file():
-        raise BadInput("no suite was begun here", folder, f"start one: polarcast bench {suite}, or give --out")
-    return folder
-
-
-def _name_in(path: Path) -> str:
-    from polarcast.hpc.bench.suite import load_suite
-
-    return load_suite(str(path)).name
 
 
 def follow(folder: Path, quiet: bool = False) -> "SuiteStatus":

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polarcast.hpc.bench.cells import Cell, cells_of
-from polarcast.hpc.bench.cluster.plan import CellArray, JobPlan, PlanFolder, key_of, plan_of, plans_in, waits_for
+from polarcast.hpc.bench.cluster.plan import CellArray, JobPlan, PlanFolder, plan_of, plans_in, waits_for
 from polarcast.hpc.bench.run import key_of_stack
 from polarcast.hpc.bench.suite import load_suite
 from polarcast.hpc.cli.suite_jobs import chain_of
@@ -83,10 +83,10 @@ def demo() -> list[Cell]:
 @pytest.mark.parametrize("together", [False, True])
 def test_plan_holds_each_cell_once_after_those_it_builds_on(demo: list[Cell], together: bool) -> None:
     plan = plan_of(demo, True, {}, together=together, stack_key=key_of_stack)
-    assert sorted(plan.cells) == sorted(map(key_of, demo))
+    assert sorted(plan.cells) == sorted(cell.key for cell in demo)
     level = {key: array.level for array in plan.arrays for element in array.elements for key in element}
     for cell in demo:
-        assert all(level[key_of(need)] < level[key_of(cell)] for need in cell.needs)
+        assert all(level[need.key] < level[cell.key] for need in cell.needs)
     for array in plan.arrays:
         assert {a.level for a in plan.arrays if a.name in waits_for(plan, array)} == {array.level - 1} - {-1}
 

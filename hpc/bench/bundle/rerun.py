@@ -16,8 +16,8 @@ from polarcast.data.folder_kind import is_new
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.data.shards.samples import EVENT
 from polarcast.hpc.bench.bundle.luck import Retraining, judged
-from polarcast.hpc.bench.bundle.verify import OpenedBundle, key_of
-from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
+from polarcast.hpc.bench.bundle.verify import OpenedBundle
+from polarcast.hpc.bench.cells import Cell, CellKey, SuiteFolder, cells_of
 from polarcast.hpc.bench.checks import check_data
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.origin import origin_of
@@ -90,22 +90,22 @@ def rerun(
     if not candidates:
         raise BadInput("holds no trained run that could be trained anew", one.where, "leave out --rerun")
     seed = secrets.randbelow(MOST_SEED) if seed is None else seed
-    drawn = {key_of(cell) for cell in drawn_cells(candidates, count, seed)}
+    drawn = {cell.key for cell in drawn_cells(candidates, count, seed)}
     with sole_writer(out):
         folder, manifest, shards = _data(one, suite, archive, out, board)
-        cells = {key_of(cell): cell for cell in cells_of(suite, shards)}
+        cells = {cell.key: cell for cell in cells_of(suite, shards)}
         needed = list(_closure(cells[key] for key in cells if key in drawn))
         run_cells(needed, folder, manifest, default_workers(needed), board)
         chosen = [cell for key, cell in cells.items() if key in drawn]
         results = tuple(_result(one, cell, folder, manifest) for cell in chosen)
-        recorded_on = _origin(one.run(cell) for cell in candidates if key_of(cell) in drawn)
+        recorded_on = _origin(one.run(cell) for cell in candidates if cell.key in drawn)
         here = _origin(folder.cell(cell, manifest) for cell in chosen)
     return Reruns(seed, len(candidates), results, recorded_on, here)
 
 
 def drawn_cells(cells: Sequence[Cell], count: int, seed: int) -> list[Cell]:
     """Draw some cells, each at most once; the same for the same seed."""
-    ordered = sorted(cells, key=key_of)
+    ordered = sorted(cells, key=lambda cell: cell.key)
     return random.Random(seed).sample(ordered, min(count, len(ordered)))
 
 
@@ -169,12 +169,12 @@ def _check_size(one: OpenedBundle) -> None:
 
 def _closure(cells: Iterable[Cell]) -> Iterable[Cell]:
     """Return cells after those that they need, each once."""
-    found: dict[tuple[str, str, int], Cell] = {}
+    found: dict[CellKey, Cell] = {}
 
     def add(cell: Cell) -> None:
         for other in cell.needs:
             add(other)
-        found.setdefault(key_of(cell), cell)
+        found.setdefault(cell.key, cell)
 
     for cell in cells:
         add(cell)

@@ -28,7 +28,7 @@ from polarcast.hpc.bench.bundle.compare import (
 )
 from polarcast.hpc.bench.bundle.contents import check_presets, version_of_polarcast
 from polarcast.hpc.bench.bundle.note import Bundle, parsed_json
-from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of
+from polarcast.hpc.bench.cells import Cell, CellKey, SuiteFolder, cells_of
 from polarcast.hpc.bench.failures import failures_of
 from polarcast.hpc.bench.origin import origin_of
 from polarcast.hpc.bench.robustness.result import rows_of, write_robustness
@@ -79,11 +79,11 @@ class OpenedBundle:
     suite: Suite
     manifest: Manifest
     cells: Sequence[Cell]
-    folders: Mapping[tuple[str, str, int], str]
+    folders: Mapping[CellKey, str]
 
     def run(self, cell: Cell) -> RunFolder:
         """Return the run folder of a cell, which may be missing."""
-        return RunFolder(self.folder / form.CELLS / self.folders.get(key_of(cell), "missing"))
+        return RunFolder(self.folder / form.CELLS / self.folders.get(cell.key, "missing"))
 
     def records(self, cell: Cell) -> Records:
         """Return the score records of a cell. Raises BadInput if there are none, or they are damaged."""
@@ -169,11 +169,6 @@ def _one_line(folder: Path, where: Path) -> Iterator[None]:
         raise BadInput(what, where, _FIX) from None
 
 
-def key_of(cell: Cell) -> tuple[str, str, int]:
-    """Return what tells a cell from the others of its suite."""
-    return cell.model, cell.arm, cell.seed
-
-
 def _check_texts(bundle: Bundle, where: Path) -> None:
     """Raise BadInput for JSON that is damaged, and for cells that a spreadsheet would run as formulas."""
     for name, content in bundle.members.items():
@@ -202,11 +197,11 @@ def _text(content: bytes, where: str) -> str:
         raise BadInput("damaged (not UTF-8)", where, _FIX) from None
 
 
-def _folders(cells: Sequence[Cell], bundle: Bundle, where: Path) -> dict[tuple[str, str, int], str]:
+def _folders(cells: Sequence[Cell], bundle: Bundle, where: Path) -> dict[CellKey, str]:
     """Match run folders with the cells of the suite by model, arm and seed. Raises BadInput for one of no cell."""
     names = bundle.cells()
-    found: dict[tuple[str, str, int], str] = {}
-    by_start = {f"{cell.model}-{cell.arm}-s{cell.seed}": key_of(cell) for cell in cells}
+    found: dict[CellKey, str] = {}
+    by_start = {f"{cell.model}-{cell.arm}-s{cell.seed}": cell.key for cell in cells}
     for name in names:
         parts = re.fullmatch(r"(.+)-[0-9a-f]{8}-[0-9a-f]{8}", name)
         key = by_start.get(parts[1]) if parts else None
@@ -251,14 +246,14 @@ def _finished(one: OpenedBundle) -> tuple[Suite, Outputs]:
 
 def _runs(one: OpenedBundle) -> Agreement:
     """Count the runs of the suite that are scored, or recorded as failed, as those are that need a failed one."""
-    count, scored = AgreementCount(), set(map(key_of, one.scored))
+    count, scored = AgreementCount(), {cell.key for cell in one.scored}
 
     def has_failed(cell: Cell) -> bool:
         failed = f"{form.CELLS}/{one.run(cell).path.name}/{form.FAILED}" in one.bundle.members
         return failed or any(map(has_failed, cell.needs))
 
     for cell in one.cells:
-        is_told = key_of(cell) in scored or has_failed(cell)
+        is_told = cell.key in scored or has_failed(cell)
         count.one(f"{cell.model}-{cell.arm}-s{cell.seed}", "scores" if is_told else "nothing", "scores")
     return count.result("suite", "runs")
 
@@ -273,7 +268,7 @@ def _configurations(one: OpenedBundle) -> Agreement:
     for cell in one.cells:
         run = one.run(cell)
         if not run.config_file.is_file():
-            if key_of(cell) in one.folders and cell in one.scored:
+            if cell.key in one.folders and cell in one.scored:
                 count.one(f"{run.path.name}: {form.CONFIG}", "missing", digest(cell.config)[:8])
             continue
         config = run.config()

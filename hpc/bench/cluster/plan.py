@@ -13,7 +13,7 @@ from typing import Any
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
-from polarcast.hpc.bench.cells import Cell
+from polarcast.hpc.bench.cells import Cell, CellKey
 
 CLUSTER = "cluster"
 PLAN, JOBS = "plan.json", "jobs.json"
@@ -21,14 +21,6 @@ DATA, TABLES = "data", "tables"
 LONGEST_ARRAY = 1000
 """Elements of a job array that every Slurm accepts by default."""
 MOST_TOGETHER = 16
-
-CellKey = tuple[str, str, int]
-"""Model, arm and seed of a cell."""
-
-
-def key_of(cell: Cell) -> CellKey:
-    """Return the key of a cell."""
-    return cell.model, cell.arm, cell.seed
 
 
 @dataclass(frozen=True)
@@ -109,11 +101,11 @@ def plan_of(
         number: Round of the plan.
     """
     groups: dict[tuple[int, int], list[list[Cell]]] = {}
-    for group in _grouped(pending, stack_key if together else lambda cell: repr(key_of(cell))):
+    for group in _grouped(pending, stack_key if together else lambda cell: repr(cell.key)):
         groups.setdefault((_level(group[0], pending), group[0].config.train.nodes), []).append(group)
     arrays: list[CellArray] = []
     for (level, nodes), found in sorted(groups.items()):
-        elements = [tuple(map(key_of, group)) for group in found]
+        elements = [tuple(cell.key for cell in group) for group in found]
         for first in range(0, len(elements), LONGEST_ARRAY):
             part = tuple(elements[first : first + LONGEST_ARRAY])
             arrays.append(CellArray(f"cells-{len(arrays)}", level, nodes, part))
@@ -128,7 +120,7 @@ def _grouped(cells: Sequence[Cell], key: Callable[[Cell], str]) -> list[list[Cel
     """Group cells with the same key, at most `MOST_TOGETHER` in a group; cells of several nodes stay alone."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        alone = repr(key_of(cell)) if cell.config.train.nodes else ""
+        alone = repr(cell.key) if cell.config.train.nodes else ""
         found.setdefault(f"{key(cell)} {alone}", []).append(cell)
     return [group[i : i + MOST_TOGETHER] for group in found.values() for i in range(0, len(group), MOST_TOGETHER)]
 

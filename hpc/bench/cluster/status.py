@@ -9,10 +9,10 @@ from typing import Any
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import has_writer, read_json
-from polarcast.hpc.bench.cells import Cell
+from polarcast.hpc.bench.cells import Cell, CellKey
 from polarcast.hpc.bench.cluster.attempts import attempts_at, starts_of
 from polarcast.hpc.bench.cluster.claims import is_claimed
-from polarcast.hpc.bench.cluster.plan import CellKey, JobPlan
+from polarcast.hpc.bench.cluster.plan import JobPlan
 from polarcast.hpc.bench.cluster.worker import OpenedSuite
 from polarcast.hpc.bench.failures import FILE as FAILED_FILE
 from polarcast.hpc.bench.run import expected_seconds, is_trained

@@ -10,7 +10,7 @@ from polarcast.data.cores import usable_cores
 from polarcast.data.errors import BadInput, WorkFailed
 from polarcast.data.files import has_writer, sole_writer
 from polarcast.data.shards.manifest import Manifest, read_manifest
-from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
+from polarcast.hpc.bench.cells import Cell, CellKey, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import known_of
 from polarcast.hpc.bench.cluster.attempts import (
     AttemptRecorder,
@@ -21,7 +21,7 @@ from polarcast.hpc.bench.cluster.attempts import (
     was_killed,
 )
 from polarcast.hpc.bench.cluster.claims import claim_of, claimed
-from polarcast.hpc.bench.cluster.plan import CellKey, JobPlan, PlanFolder, key_of
+from polarcast.hpc.bench.cluster.plan import JobPlan, PlanFolder
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.failures import write_failure
 from polarcast.hpc.bench.rescore import saved_suite
@@ -65,7 +65,7 @@ def open_suite(path: Path) -> OpenedSuite:
     """Open the suite that was saved in a folder. Raises BadInput if there is none."""
     suite = saved_suite(path)
     folder = SuiteFolder(path, suite.data)
-    return OpenedSuite(suite, folder, {key_of(cell): cell for cell in cells_of(suite, folder.shards)})
+    return OpenedSuite(suite, folder, {cell.key: cell for cell in cells_of(suite, folder.shards)})
 
 
 def make_data(path: Path, board: ProgressBoard) -> Manifest:
