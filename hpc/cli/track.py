@@ -8,6 +8,7 @@ import typer
 
 from polarcast.data.errors import BadInput, WorkFailed
 from polarcast.data.files import checked_output, write_text
+from polarcast.data.folder_kind import SUITE_FILE
 from polarcast.hpc.cli.checks import check_folders
 from polarcast.hpc.utils.console import Json, print_json, print_text
 
@@ -60,6 +61,8 @@ def suite(
     Example: polarcast track suite runs/demo --project radar --mode online
     """
     check_folders([folder])
+    if not (folder / SUITE_FILE).is_file():
+        raise BadInput("no suite", folder, "give the folder of a finished suite, such as runs/demo")
     from polarcast.hpc.tracking.suite import log_suite
 
     sent = log_suite(folder, project, mode, bundle)

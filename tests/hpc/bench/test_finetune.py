@@ -45,7 +45,7 @@ tables:
 """
 
 
-def run_here(jobs: Sequence[CellJob], workers: int, board: ProgressBoard) -> None:
+def run_here(jobs: Sequence[CellJob], workers: int, board: ProgressBoard, watch: object = None) -> None:
     """Run cells in this process: processes of their own take most of the time."""
     for job in jobs:
         run_cell(job.folder)

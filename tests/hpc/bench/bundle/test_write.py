@@ -160,7 +160,10 @@ def test_what_can_not_be_bundled_is_one_line(copy: Path, tmp_path: Path, polarca
     (copy / "suite.yaml").write_text(text)
     shutil.rmtree(next(copy.glob("data-*")))
     assert "manifest.json" in polarcast_here("bench", "bundle", copy, "-o", tmp_path / "b.zip")[2]
-    assert "no suite was begun here" in polarcast_here("bench", "bundle", "demo", "--out", tmp_path, "-o", tmp_path / "b")[2]
+    assert (
+        "no suite was begun here"
+        in polarcast_here("bench", "bundle", "demo", "--out", tmp_path, "-o", tmp_path / "b")[2]
+    )
     assert "does not go with" in polarcast_here("bench", "bundle", copy, "--out", copy, "-o", tmp_path / "b.zip")[2]
     assert "is a folder" in polarcast_here("bench", "bundle", copy, "-o", tmp_path)[2]
     assert not (tmp_path / "b.zip").exists()
