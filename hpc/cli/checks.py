@@ -65,3 +65,13 @@ def suite_folder(suite: str, out: Path | None) -> Path:
     if not (folder / SUITE_FILE).is_file():
         raise BadInput("no suite was begun here", folder, f"run it first: polarcast bench {suite}, or give --out")
     return folder
+
+
+def find_shards(location: str) -> None:
+    """Raise BadInput if a local folder has no shards."""
+    from polarcast.data.shards.manifest import NAME, read_manifest
+    from polarcast.data.shards.source import ShardSource
+
+    source = ShardSource(location)
+    if source.is_local and not (source.folder / NAME).is_file():
+        read_manifest(location)

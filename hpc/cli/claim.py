@@ -7,6 +7,7 @@ import typer
 
 from polarcast.data.errors import BadInput, nearest, shown
 from polarcast.data.splits import SPLITS
+from polarcast.hpc.cli.checks import find_shards
 from polarcast.hpc.utils.console import Json, print_json, print_text, split_numbers
 from polarcast.hpc.utils.exit_codes import FAILED
 
@@ -38,6 +39,7 @@ def claim(
     if split not in SPLITS:
         fix = f"{nearest(split, SPLITS)} choose from: {', '.join(SPLITS)}".strip()
         raise BadInput(f"unknown split {shown(split)}", "--split", fix)
+    find_shards(shards)
     levels = split_numbers(heights, "--heights")
     from polarcast.hpc.leaderboard.claims.judge import judge
     from polarcast.hpc.leaderboard.claims.render import as_record, lines_of, score_table

@@ -62,7 +62,7 @@ def suite(
     """
     check_folders([folder])
     if not (folder / SUITE_FILE).is_file():
-        raise BadInput("no suite", folder, "give the folder of a finished suite, such as runs/demo")
+        raise BadInput(f"not a suite: it has no {SUITE_FILE}", folder, "give the folder of a suite, such as runs/demo")
     from polarcast.hpc.tracking.suite import log_suite
 
     sent = log_suite(folder, project, mode, bundle)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polarcast.hpc.cli.checks import find_shards
 from polarcast.hpc.utils.console import Json, plain, print_json, print_text, progress
 
 
@@ -40,7 +41,7 @@ def train(
     config = load_config(source, overrides or [])
     folder = checked_kind(out or Path("runs") / f"{Path(source).stem}-{config.arm}-s{config.seed}", "a run")
     if is_alone:
-        _find_shards(config.data.shards)
+        find_shards(config.data.shards)
         checked_output(folder, is_folder=True)
     from polarcast.hpc.runs.folder import RunFolder
 
@@ -68,17 +69,7 @@ def _find_given_shards(overrides: Sequence[str]) -> None:
     """Raise BadInput if a local folder in the overrides has no shards, before the configuration imports torch."""
     given = [word.removeprefix("data.shards=") for word in overrides if word.startswith("data.shards=")]
     if given and not set(given[-1]) & set("${'\""):
-        _find_shards(given[-1])
-
-
-def _find_shards(location: str) -> None:
-    """Raise BadInput if a local folder has no shards."""
-    from polarcast.data.shards.manifest import NAME, read_manifest
-    from polarcast.data.shards.source import ShardSource
-
-    source = ShardSource(location)
-    if source.is_local and not (source.folder / NAME).is_file():
-        read_manifest(location)
+        find_shards(given[-1])
 
 
 def _report_training(folder: Path, shards: str, as_json: bool) -> None:
