@@ -11,7 +11,7 @@ from typing import Protocol
 from polarcast.data.errors import BadInput, Stopped, WorkFailed
 from polarcast.hpc.bench.fork_server import start_server
 from polarcast.hpc.bench.unfinished import SCORES
-from polarcast.hpc.bench.worker import ERROR, OUTPUT, PROGRESS, read_progress, work
+from polarcast.hpc.bench.worker import ERROR, OUTPUT, PROGRESS, REASON, read_progress, work
 from polarcast.hpc.distributed.preemption import StopFlag, requeue, wait_to_be_ended
 from polarcast.hpc.distributed.world import World
 from polarcast.hpc.utils.exit_codes import ENDED_EARLY
@@ -172,7 +172,8 @@ def _tell_ended(cells: Sequence[_Running], watch: Watch | None) -> None:
 def _start(job: CellJob, board: ProgressBoard, watch: Watch | None) -> _Running:
     for folder in job.folders:
         (folder / PROGRESS).unlink(missing_ok=True)
-        (folder / ERROR).unlink(missing_ok=True)
+        for name in (ERROR, REASON):
+            (folder / name).unlink(missing_ok=True)
         if watch:
             watch.started(folder)
     # A daemon is stopped, not waited for, if this process ends early.

@@ -92,7 +92,7 @@ def run_suite(
     check_plans(suite, Path(suite.name), cells)
     with sole_writer(checked_output(folder.path, is_folder=True)):
         if busy := claimed_in(folder.path):
-            fix = f"wait for them: polarcast bench status {suite.name}"
+            fix = f"wait for them; see: polarcast bench status {folder.path}"
             raise BadInput(f"jobs of a cluster work here, such as on {busy[0]}", folder.path, fix)
         write_private(folder.suite_file, OmegaConf.to_yaml(OmegaConf.structured(suite)))
         workers = workers or default_workers(cells)

@@ -18,6 +18,8 @@ from polarcast.hpc.utils.exit_codes import BAD_INPUT, ENDED_EARLY, OK
 PROGRESS = "progress.json"
 ERROR = "error.txt"
 OUTPUT = "output.txt"
+REASON = "reason.txt"
+"""Why a cell that was trained with others has failed, other than by its input."""
 _SECONDS_BETWEEN_REPORTS = 0.25
 
 
@@ -77,8 +79,8 @@ def run_together(folders: Sequence[Path]) -> None:
         except (BadInput, WorkFailed) as error:
             failures.append(error)
             print(f"{member.run.path.name}: {error}", file=sys.stderr)
-            if isinstance(error, BadInput):
-                write_text(member.run.path / ERROR, f"{error}\n")
+            # The output of all members is with the first; each keeps its own reason.
+            write_text(member.run.path / (ERROR if isinstance(error, BadInput) else REASON), f"{error}\n")
     if failures:
         raise failures[0]
 

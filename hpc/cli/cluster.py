@@ -1,5 +1,6 @@
 """`polarcast bench SUITE --cluster PROFILE`, and the hidden verb that its jobs run."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,15 +68,18 @@ def bench_on_cluster(suite: "Suite", folder: "SuiteFolder", options: ClusterOpti
         _print_scripts(chain_of(folder.path, _new_plan(cells, folder, profile, options), suite.name))
         return
     plan, jobs, is_new = _submit_or_find(suite, folder, cells, profile, options)
-    _report(suite, folder, plan, jobs, is_new, options)
+    lost = _out_of_queue(folder, plan) if plan and not is_new else 0
+    _report(folder, plan, jobs, is_new, lost, options.as_json)
     if options.wait and plan:
         from polarcast.hpc.bench.cluster.view import headline
         from polarcast.hpc.cli.status import follow
 
         status = follow(folder.path, options.as_json)
-        print_text(f"{headline(status)}\nreport: {plain(folder.path)}/report.html") if not options.as_json else None
+        if not options.as_json:
+            there = f"\nreport: {plain(folder.path)}/report.html" if (folder.path / "report.html").is_file() else ""
+            print_text(f"{headline(status)}{there}")
         if not (folder.path / "report.html").is_file() or status.count("done") < len(status.cells):
-            raise WorkFailed(f"not all cells are done — see: polarcast bench status {suite.name}")
+            raise WorkFailed(f"not all cells are done — see: {status_command(folder.path)}")
 
 
 def _require_slurm(profile: str) -> None:
@@ -232,19 +236,37 @@ def _print_scripts(chain: "Sequence[Link]") -> None:
 
 
 def _report(
-    suite: "Suite", folder: "SuiteFolder", plan: "JobPlan | None", jobs: Mapping[str, str], is_new: bool,
-    options: ClusterOptions,
+    folder: "SuiteFolder", plan: "JobPlan | None", jobs: Mapping[str, str], is_new: bool, out_of_queue: int,
+    as_json: bool,
 ) -> None:  # fmt: skip
+    """Print what was submitted, or what was found."""
+    if as_json:
+        found = {"folder": str(folder.path), "plan": plan and plan.key, "jobs": dict(jobs), "new": is_new}
+        print_json({**found, "out_of_queue": out_of_queue})
+        return
     if plan is None:
         what = "all cells are complete"
     else:
         ids = ", ".join(f"{name} {job}" for name, job in jobs.items())
         what = f"{'submitted' if is_new else 'already submitted'}: {len(plan.cells)} cells, jobs {ids}"
-    if options.as_json:
-        print_json({"folder": str(folder.path), "plan": plan and plan.key, "jobs": dict(jobs), "new": is_new})
-        return
-    out = f" --out {plain(folder.path)}" if folder.path != Path("runs") / suite.name else ""
-    print_text(f"{what}\nlook: polarcast bench status {suite.name}{out}; report: {plain(folder.path)}/report.html")
+    if out_of_queue:
+        what += f"\n{out_of_queue} cells were canceled or lost: run the same command when the other jobs have ended"
+    print_text(f"{what}\nlook: {status_command(folder.path)}; report: {plain(folder.path)}/report.html")
+
+
+def status_command(folder: Path) -> str:
+    """Return the command that shows the state of a suite, for a shell."""
+    return f"polarcast bench status {shlex.quote(plain(folder))}"
+
+
+def _out_of_queue(folder: "SuiteFolder", plan: "JobPlan") -> int:
+    """Return the number of cells of a plan that are neither complete, nor failed, nor run, nor in the queue."""
+    from polarcast.hpc.bench.cluster.status import OPEN, STOPPED
+    from polarcast.hpc.cli.status import observed
+
+    keys = set(plan.cells)
+    shown, _ = observed(folder.path)
+    return sum(cell.state in (OPEN, STOPPED) for cell in shown.cells if (cell.model, cell.arm, cell.seed) in keys)
 
 
 def job(

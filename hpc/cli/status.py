@@ -35,7 +35,7 @@ def status(
     if follow:
         _follow(folder, as_json, html)
         return
-    shown, _ = _observed(folder)
+    shown, _ = observed(folder)
     write_page(shown, html or folder / PAGE)
     print_json(as_record(shown)) if as_json else _print(shown)
 
@@ -52,7 +52,7 @@ def _follow(folder: Path, as_json: bool, html: Path | None) -> "SuiteStatus":
     opened = open_suite(folder)
     with live_block(quiet=as_json) as show:
         while True:
-            shown, answered = _observed(folder, opened)
+            shown, answered = observed(folder, opened)
             write_page(shown, html or folder / PAGE, refresh=0 if shown.is_over and answered else int(_SECONDS))
             show(render(shown))
             if shown.is_over and answered:
@@ -63,7 +63,7 @@ def _follow(folder: Path, as_json: bool, html: Path | None) -> "SuiteStatus":
     return shown
 
 
-def _observed(folder: Path, opened: "OpenedSuite | None" = None) -> "tuple[SuiteStatus, bool]":
+def observed(folder: Path, opened: "OpenedSuite | None" = None) -> "tuple[SuiteStatus, bool]":
     """Return the state of a suite, and whether the queue is known or there is none."""
     from polarcast.hpc.bench.cluster.status import status_of
     from polarcast.hpc.bench.cluster.worker import open_suite

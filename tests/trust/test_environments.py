@@ -23,7 +23,7 @@ from polarcast.hpc.cli.app import main
 if "bench" in sys.argv[1]:
     from polarcast.hpc.bench import run
     from polarcast.hpc.bench.worker import run_cell
-    run.run_processes = lambda jobs, workers, board: [run_cell(job.folder) for job in jobs]
+    run.run_processes = lambda jobs, workers, board, watch: [run_cell(job.folder) for job in jobs]
 codes = []
 for line in sys.argv[1].strip().splitlines():
     sys.argv = ["polarcast", *line.split()]

@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from polarcast.data.cores import usable_cores
 from polarcast.data.errors import BadInput
 from polarcast.data.files import checked_output, sole_writer
 from polarcast.data.folder_kind import is_new
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
-from polarcast.data.shards.samples import EVENT
 from polarcast.hpc.bench.bundle.luck import Retraining, judged
-from polarcast.hpc.bench.bundle.verify import OpenedBundle
+from polarcast.hpc.bench.bundle.verify import OpenedBundle, sizes_of_data
 from polarcast.hpc.bench.cells import Cell, CellKey, SuiteFolder, cells_of
 from polarcast.hpc.bench.checks import check_data
 from polarcast.hpc.bench.data import prepare_data
@@ -159,11 +156,9 @@ def _data(
 
 def _check_size(one: OpenedBundle) -> None:
     """Raise BadInput if the suite asks for other events than its manifest lists, before they are made."""
-    synth, rows = one.suite.data.synth, one.manifest.samples
-    events, side = len(np.unique(rows[:, 1 + EVENT])), max(one.manifest.shape)
-    frames = synth.frames is None or synth.frames * events == len(rows)
-    if synth.events != events or synth.size != side or not frames:
-        what = f"its suite asks for {synth.events} events of {synth.size} pixels, its manifest lists {events} of {side}"
+    asked, listed = sizes_of_data(one)
+    if asked != listed:
+        what = f"its suite asks for {asked}; its manifest lists {listed}"
         raise BadInput(what, one.where, "ask whoever made it for another copy")
 
 

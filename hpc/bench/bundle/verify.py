@@ -18,6 +18,7 @@ from polarcast.data.errors import BadInput, as_one_line, shown
 from polarcast.data.files import read_json, write_text
 from polarcast.data.loading.windows import windows_of
 from polarcast.data.shards.manifest import Manifest, read_manifest
+from polarcast.data.shards.samples import EVENT
 from polarcast.hpc.bench.bundle import note as form
 from polarcast.hpc.bench.bundle.compare import (
     Agreement,
@@ -258,6 +259,15 @@ def _runs(one: OpenedBundle) -> Agreement:
     return count.result("suite", "runs")
 
 
+def sizes_of_data(one: OpenedBundle) -> tuple[str, str]:
+    """Return events, frames of each and pixels of synthetic data: as the suite asks for, and as the manifest lists."""
+    synth, rows = one.suite.data.synth, one.manifest.samples
+    events, side = len(np.unique(rows[:, 1 + EVENT])), max(one.manifest.shape)
+    frames = "any" if synth.frames is None else f"{len(rows) / max(1, events):g}"
+    asked = f"{synth.events} events, {'any' if synth.frames is None else f'{synth.frames:g}'} frames"
+    return f"{asked}, {synth.size} pixels", f"{events} events, {frames} frames, {side} pixels"
+
+
 def _configurations(one: OpenedBundle) -> Agreement:
     """Compare the configuration of each run with the suite, and its digest and that of the data with the folder."""
     count, data = AgreementCount(), one.manifest.digest()
@@ -265,6 +275,7 @@ def _configurations(one: OpenedBundle) -> Agreement:
     count.one(f"{form.NOTE}: suite", one.bundle.note.suite, one.suite.name)
     if one.suite.data.is_synthetic:
         count.one(f"{form.MANIFEST}: storms are synthetic", is_synthetic(one.manifest), True)
+        count.one(f"{form.SUITE}: events, frames and pixels of its data", *sizes_of_data(one))
     for cell in one.cells:
         run = one.run(cell)
         if not run.config_file.is_file():

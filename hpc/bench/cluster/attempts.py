@@ -18,7 +18,7 @@ from polarcast.data.errors import WorkFailed
 from polarcast.data.files import read_limited
 from polarcast.hpc.bench.failures import FILE as FAILED_FILE
 from polarcast.hpc.bench.failures import last_lines, write_failure
-from polarcast.hpc.bench.worker import ERROR, OUTPUT
+from polarcast.hpc.bench.worker import ERROR, OUTPUT, REASON
 from polarcast.hpc.utils.exit_codes import ENDED_EARLY, OK
 
 FILE = "attempts.jsonl"
@@ -122,9 +122,10 @@ def try_anew(folder: Path) -> None:
 
 def _reason(folder: Path) -> str:
     """Return why the last attempt at a cell failed, in one line."""
-    with suppress(OSError):
-        if told := read_limited(folder / ERROR).decode(errors="replace").strip():
-            return told
+    for name in (ERROR, REASON):
+        with suppress(OSError):
+            if told := read_limited(folder / name).decode(errors="replace").strip():
+                return told
     last = attempts_at(folder)[-1]
     code = last.get("code") if last.get("event") == "end" else None
     if isinstance(code, int) and code > 0:

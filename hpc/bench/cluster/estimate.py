@@ -10,6 +10,7 @@ from typing import Any
 from polarcast.data.errors import BadInput
 from polarcast.hpc.bench.cells import Cell, SuiteFolder
 from polarcast.hpc.bench.checks import KnownData, check_data
+from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.fetched import expected_volumes
 from polarcast.hpc.bench.run import expected_seconds, is_trained
 from polarcast.hpc.bench.suite import Suite
@@ -256,7 +257,8 @@ def render(estimate: SuiteEstimate, profile: str, time: str) -> Any:
         table.add_column(name, justify="left" if name in ("model", "arm") else "right")
     for row in estimate.rows:
         table.add_row(
-            Text(row.label), row.arm, str(row.cells), f"{row.parameters:,}" if row.parameters else "",
+            Text(row.label), ARM_NAMES.get(row.arm, row.arm), str(row.cells),
+            f"{row.parameters:,}" if row.parameters else "",
             str(row.nodes or "a part"), str(row.processes), f"{row.memory_gib:.3g}", f"{row.hours:.2g}",
         )  # fmt: skip
     lines = [

@@ -12,16 +12,17 @@ from polarcast.data.files import has_writer, read_json
 from polarcast.hpc.bench.cells import Cell, CellKey
 from polarcast.hpc.bench.cluster.attempts import attempts_at, starts_of
 from polarcast.hpc.bench.cluster.claims import is_claimed
-from polarcast.hpc.bench.cluster.plan import JobPlan
+from polarcast.hpc.bench.cluster.plan import DATA, JobPlan, PlanFolder, plans_in
 from polarcast.hpc.bench.cluster.worker import OpenedSuite
 from polarcast.hpc.bench.failures import FILE as FAILED_FILE
+from polarcast.hpc.bench.failures import last_lines
 from polarcast.hpc.bench.run import expected_seconds, is_trained
 from polarcast.hpc.bench.unfinished import is_scored
 from polarcast.hpc.bench.worker import read_progress
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.hpc.runs.spent import process_hours
 
-DONE, RUNNING, WAITING, FAILED, STOPPED, OPEN = "done", "running", "waiting", "failed", "stopped", "not submitted"
+DONE, RUNNING, WAITING, FAILED, STOPPED, OPEN = "done", "running", "waiting", "failed", "stopped", "open"
 STATES = (DONE, RUNNING, WAITING, FAILED, STOPPED, OPEN)
 QUEUED, IN_JOB = "PENDING", "RUNNING"
 
@@ -32,7 +33,8 @@ class CellStatus:
 
     Attributes:
         model, label, arm, seed: The cell.
-        state: One of `STATES`; waiting: in the queue; stopped: begun, and neither running nor in the queue.
+        state: One of `STATES`; waiting: in the queue; stopped: begun, and neither running nor in the queue; open: not
+            begun, nor in the queue.
         note: Why it waits or failed, or what it does.
         stage: What a running cell does: train, evaluate, or nothing yet.
         step, steps: Training steps done and in all; 0 of a model that is not trained in steps.
@@ -70,6 +72,7 @@ class SuiteStatus:
         hours_left: Process-hours to come, from those of complete cells; None as long as none is complete.
         on_gpus: Whether these are hours of GPUs.
         is_answered: Whether the cluster's controller answered; without it, cells in the queue are not known.
+        problem: Why no cell can be run, such as data that were not made; empty if they can.
     """
 
     name: str
@@ -80,6 +83,7 @@ class SuiteStatus:
     hours_left: float | None
     on_gpus: bool = False
     is_answered: bool = True
+    problem: str = ""
 
     def count(self, state: str) -> int:
         """Return the number of cells in a state."""
@@ -124,7 +128,26 @@ def status_of(opened: OpenedSuite, queue: Queue) -> SuiteStatus:
     hours = sum(cell.hours or 0 for cell in cells)
     on_gpus = any(_has_gpu(run) for run in runs.values())
     left = hours_left(list(opened.cells.values()), cells)
-    return SuiteStatus(opened.suite.name, opened.folder.path, cells, stages, hours, left, on_gpus, queue.is_answered)
+    problem = _problem_of_data(opened, queue) if not runs else ""
+    return SuiteStatus(
+        opened.suite.name, opened.folder.path, cells, stages, hours, left, on_gpus, queue.is_answered, problem
+    )
+
+
+def _problem_of_data(opened: OpenedSuite, queue: Queue) -> str:
+    """Return that the data were not made, if their job has ended; with the last line of its log, if that is known."""
+    plans = plans_in(opened.folder.path)
+    if not plans or not queue.is_answered or queue.stages or queue.cells:
+        return ""
+    log = newest_log(PlanFolder(opened.folder.path, plans[-1].key).path, DATA)
+    told = f": {log[-1]}" if log else ""
+    return f"the data were not made{told} — correct that, and submit the suite again"
+
+
+def newest_log(folder: Path, stage: str) -> list[str]:
+    """Return the last lines of the newest log of a stage in the folder of a plan; none without one."""
+    logs = sorted(folder.glob(f"*-{stage}-*.log"), key=lambda path: path.stat().st_mtime)
+    return last_lines(logs[-1]) if logs else []
 
 
 def _why(state: str, reason: str) -> str:

@@ -38,6 +38,7 @@ def headline(status: SuiteStatus) -> str:
     parts = [f"{len(status.cells)} cells: {counts}", f"{status.hours:.3g} {unit} of training{left}"]
     parts += [f"job {name}: {state}" for name, state in status.stages.items()]
     parts += [] if status.is_answered else ["the Slurm controller does not answer"]
+    parts += [status.problem] if status.problem else []
     return "; ".join(parts)
 
 
@@ -79,7 +80,7 @@ def terminal(status: SuiteStatus) -> "RenderableType":
     from rich.text import Text
 
     arms, rows = matrix(status)
-    table = Table(title=Text(printable(f"{status.name}: a mark for each seed")), title_justify="left")
+    title, table = Text(printable(f"{status.name}: a mark for each seed")), Table()
     table.add_column("model")
     for arm in arms:
         table.add_column(ARM_NAMES.get(arm, arm))
@@ -90,7 +91,7 @@ def terminal(status: SuiteStatus) -> "RenderableType":
     told.sort(key=lambda cell: STATES.index(cell.state) if cell.state != FAILED else -1)
     lines = [f"{MARKS[c.state]} {name_of_cell(c)}: {doing(c)}" for c in told[:_MOST_LINES]]
     lines += [f"… and {len(told) - _MOST_LINES} more"] if len(told) > _MOST_LINES else []
-    return Group(table, Text(legend), Text(headline(status)), *(Text(printable(line)) for line in lines))
+    return Group(title, table, Text(legend), Text(headline(status)), *(Text(printable(line)) for line in lines))
 
 
 def _marks(cells: Sequence[CellStatus]) -> "RenderableType":

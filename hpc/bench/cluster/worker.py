@@ -21,7 +21,7 @@ from polarcast.hpc.bench.cluster.attempts import (
     was_killed,
 )
 from polarcast.hpc.bench.cluster.claims import claim_of, claimed
-from polarcast.hpc.bench.cluster.plan import JobPlan, PlanFolder
+from polarcast.hpc.bench.cluster.plan import JobPlan
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.failures import write_failure
 from polarcast.hpc.bench.rescore import saved_suite
@@ -226,8 +226,9 @@ def finish(path: Path, plan: JobPlan, board: ProgressBoard) -> Finished:
     try:
         manifest = opened.manifest
     except BadInput:
-        where = PlanFolder(path, plan.key).path
-        raise WorkFailed(f"the data of the suite were not made — see the log of the job `data` in {where}") from None
+        raise WorkFailed(
+            f"the data of the suite were not made — see the log of the job data, plan {plan.key}"
+        ) from None
     again = _again(opened, manifest, plan)
     failed = [p for cell in opened.cells.values() if has_failed(p := opened.folder.cell(cell, manifest).path)]
     with claimed([claim_of(path, "tables")]):

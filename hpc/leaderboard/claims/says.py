@@ -38,6 +38,8 @@ _DERIVED: dict[str, tuple[str, Callable[[float], float]]] = {
     "f1": ("csi", lambda x: 2 * x / (1 + x)), "1/bias": ("bias", lambda x: 1 / x if x else math.nan),
 }  # fmt: skip
 _ERRORS = ("rmse", "mae", "paper_mse")
+_FINE_DECIMALS, _COARSEST = 2, 0.1
+"""Decimals that always suffice, and the largest unit of the last digit, relative to the value, of fewer."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def parse_says(texts: Sequence[str]) -> list[ClaimedScore]:
     """Parse claimed scores such as `rmse=3.2` or `csi@threshold=35=0.42`.
 
     Raises:
-        BadInput: a score is unknown, stands for several, or has no number.
+        BadInput: a score is unknown, stands for several, has no number, or has too few digits: nearly any value would
+            agree.
     """
     return [_parsed(text) for text in texts]
 
@@ -111,7 +114,10 @@ def _parsed(text: str) -> ClaimedScore:
     if ALL in score.at.values():
         raise BadInput(f"{score} selects many scores", "--says", fix)
     mantissa, _, exponent = number.strip().lower().partition("e")
-    return ClaimedScore(text, score, value, len(mantissa.partition(".")[2]) - int(exponent or 0))
+    decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
+    if decimals < _FINE_DECIMALS and 10.0**-decimals > _COARSEST * abs(value):
+        raise BadInput(f"{shown(text)} has too few digits to be checked", "--says", "give two digits or more")
+    return ClaimedScore(text, score, value, decimals)
 
 
 def thresholds_of(claims: Sequence[ClaimedScore]) -> list[float]:

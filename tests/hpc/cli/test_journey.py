@@ -64,7 +64,7 @@ def table(out: Path) -> str:
 
 def test_all_outputs_are_written(finished: Path) -> None:
     written = {p.name for p in (finished / "tables").iterdir()}
-    assert written == {"verdict.txt", *(f"table_8_1.{s}" for s in ("json", "csv", "md"))}
+    assert written == {"verdict.txt", *(f"table_8_1.{s}" for s in ("json", "csv", "md", "tex"))}
     assert (finished / "figures" / "cases.png").stat().st_size > 10_000
     for cell in (finished / "cells").iterdir():
         assert {"config.yaml", "provenance.json", "scores.parquet", "model.safetensors"} <= {

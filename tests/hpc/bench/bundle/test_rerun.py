@@ -113,7 +113,7 @@ def test_other_data_are_refused_before_training(bundled: Path, tmp_path: Path, b
         with pytest.raises(BadInput, match=r"its data were not made by polarcast .* --archive"):
             rerun(replace(one, suite=replace(one.suite, data=data)), 1, None, 0, tmp_path / "none", board)
         data = replace(one.suite.data, synth=replace(one.suite.data.synth, events=10**6))
-        with pytest.raises(BadInput, match="asks for 1000000 events of 32 pixels, its manifest lists 16"):
+        with pytest.raises(BadInput, match=r"asks for 1000000 events, .* its manifest lists 16 events"):
             rerun(replace(one, suite=replace(one.suite, data=data)), 1, None, 0, tmp_path / "many", board)
         fitted = [cell for cell in one.cells if cell.model == "fitted"]
         with pytest.raises(BadInput, match="no trained run"):

@@ -133,6 +133,7 @@ def test_other_changes_are_named(
         ("cells/unet-dualpol-s1", "learning_rate: 1.0e-06", "learning_rate: 1.0e-03"),
         ("cells/unet-dualpol-s1", "seed: 1", "seed: 2"),
         ("suite.yaml", "learning_rate: 1.0e-06", "learning_rate: 1.0e-03"),
+        ("suite.yaml", "events: 16", "events: 100000000"),
         ("data/manifest.json", '"min_strong_pixels": 0', '"min_strong_pixels": 1'),
     ],
 )

@@ -69,7 +69,7 @@ def test_it_is_verified_without_weights_data_and_folder(copy: Path, tmp_path: Pa
         warm.polarcast("bench", "verify", "renamed.zip"), cwd=tmp_path / "other", capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "configurations: 28 of 28 digests agree" in done.stdout
+    assert "configurations: 29 of 29 digests agree" in done.stdout
     assert "score records: 35 of 35 facts of the data agree" in done.stdout
     assert "tables/verdict.txt: 3 of 3 sentences agree" in done.stdout
     assert "all agrees\n" in done.stdout

@@ -96,8 +96,9 @@ def test_checkpoints_are_progress(cell: Path) -> None:
     assert json.loads((cell / "failed.json").read_text())["reason"] == "killed by SIGKILL before it got further"
 
 
-def test_message_of_the_cell_is_its_reason(cell: Path) -> None:
-    (cell / "error.txt").write_text("shards: is damaged\n")
+@pytest.mark.parametrize("name", ["error.txt", "reason.txt"])
+def test_message_of_the_cell_is_its_reason(cell: Path, name: str) -> None:
+    (cell / name).write_text("shards: is damaged\n")
     for _ in range(2):
         AttemptRecorder().started(cell)
         AttemptRecorder().ended(cell, 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import has_writer, sole_writer
@@ -19,6 +20,7 @@ from polarcast.hpc.bench.run import finished_tables
 from polarcast.hpc.bench.suite import load_suite
 from polarcast.hpc.utils.console import stderr
 from polarcast.hpc.utils.progress import ProgressBoard
+from polarcast.slurm.queue import Queued
 from tests.support.small_suite import BASELINES, run_suite_into
 
 
@@ -208,3 +210,42 @@ def test_cell_that_can_not_be_started_ends_the_job(
     monkeypatch.setattr("polarcast.hpc.bench.run.start_cell", full)
     with pytest.raises(BadInput, match="No space left"):
         run_element(begun, plan, "cells-0", 1, board)
+
+
+def test_canceled_cells_are_told_while_other_jobs_live(
+    begun: Path, polarcast_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command finds the jobs, and says which cells are not among them any more."""
+    monkeypatch.setattr("polarcast.slurm.submit.has_slurm", lambda: True)
+    suite = load_suite(str(begun.parent / "small.yaml"))
+    (begun / "suite.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(suite)))
+    plan = plan_for(begun)
+    PlanFolder(begun, plan.key).record({"data": "7", "cells-0": "8", "tables": "9"})
+    names = {name: f"small-{plan.key}-{name}" for name in plan.names}
+    listed = [
+        Queued("8", 1, "PENDING", "Priority", names["cells-0"]),
+        Queued("9", None, "PENDING", "", names["tables"]),
+    ]
+    monkeypatch.setattr("polarcast.slurm.queue.jobs_named", lambda _: listed)
+    words = ("bench", begun.parent / "small.yaml", "--cluster", "cpu", "--out", begun)
+    code, out, _ = polarcast_here(*words)
+    assert code == 0
+    assert "already submitted: 3 cells, jobs data 7, cells-0 8, tables 9" in out
+    assert "2 cells were canceled or lost: run the same command when the other jobs have ended" in out
+    assert f"look: polarcast bench status {begun}" in out
+    (begun.parent / "small.yaml").write_text(BASELINES.replace("title: Main", "title: Other"))
+    code, _, err = polarcast_here(*words)
+    assert code == 2
+    assert "jobs of another version of this suite are in the queue" in err
+
+
+def test_data_that_were_not_made_are_told_with_the_last_line_of_their_log(
+    begun: Path, polarcast_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(begun)
+    log = PlanFolder(begun, plan.key).path / f"small-{plan.key}-data-7.log"
+    log.write_text("shard: 3 events …\npolarcast: /data/archive: no such folder\n")
+    monkeypatch.setattr("polarcast.slurm.queue.jobs_named", lambda _: [])
+    code, out, _ = polarcast_here("bench", "status", begun)
+    assert code == 0
+    assert "the data were not made: polarcast: /data/archive: no such folder" in " ".join(out.split())

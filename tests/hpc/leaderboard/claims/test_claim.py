@@ -253,7 +253,7 @@ def test_the_verb_tells_and_exits(shards: Manifest, ahead: tuple[Arrays, Records
     assert bad.exit_code == 1
     assert "flipped in y (flipped-y)" in bad.output
     assert "pixel values of 0 to 255 in place of dBZ (scale-0-255)" in bad.output
-    said = run(app, ["claim", str(honest), *options, "--says", "rmse=1", "--json"])
+    said = run(app, ["claim", str(honest), *options, "--says", "rmse=1.00", "--json"])
     assert said.exit_code == 1
     record = json.loads(said.output)
     assert record["signs"] == []

@@ -113,17 +113,19 @@ def test_right_scores_agree_and_others_have_no_reason() -> None:
 
 def test_a_claim_is_as_exact_as_its_digits() -> None:
     value = csi(AHEAD, TRUTH, 20)
-    assert checked(f"csi@threshold=20={value:.1f}")[0].agrees
+    assert checked(f"csi@threshold=20={value:.2f}")[0].agrees
     assert not checked(f"csi@threshold=20={value + 0.002:.4f}")[0].agrees
-    assert [one.decimals for one in parse_says(["rmse=3", "rmse=3.20", "rmse=3.2e-2"])] == [0, 2, 3]
+    assert [one.decimals for one in parse_says(["rmse=30", "rmse=3.20", "rmse=3.2e-2"])] == [0, 2, 3]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("csi@threshold=35", "has no value of a score"), ("rmse", "has no value"), ("rmse=nan", "has no value"),
-        ("rmse=good", "has no value"), ("=3", "has no value"), ("csii@threshold=35=1", "unknown metric 'csii'"),
-        ("csi@threshold=*=1", "selects many scores"), ("csi=1", "is not a score"),
+        ("rmse=good", "has no value"), ("=3", "has no value"), ("csii@threshold=35=0.42", "unknown metric 'csii'"),
+        ("csi@threshold=*=0.42", "selects many scores"), ("csi=1.0", "is not a score"),
+        ("csi@threshold=35=1", "too few digits"), ("csi@threshold=35=0", "too few digits"),
+        ("rmse=3", "too few digits"), ("csi@threshold=35=0.4", "too few digits"),
     ],
 )  # fmt: skip
 def test_other_texts_are_refused(text: str, words: str) -> None:
