@@ -4,12 +4,12 @@ import json
 import re
 from pathlib import Path
 
-_TEMPLATE = Path(__file__).with_name("report_template.py")
+_TEMPLATE = Path(__file__).with_name("report_template.txt")
 _CONSTANT = re.compile(r'^(ENTITY|PROJECT|GROUP) = "[^"]*"', re.MULTILINE)
 
 
 def report_program(group: str, project: str, entity: str = "") -> str:
-    """Return the text of `report_template.py` with its constants replaced.
+    """Return the text of `report_template.txt` with its constants replaced.
 
     Args:
         group: W&B group: the name of the suite's folder.

@@ -191,6 +191,7 @@ def test_every_file_that_is_not_code_is_in_the_wheel(wheel: Path) -> None:
     built_in = [path for folder in (PRESETS, SUITES, SPACES, PROFILES) for path in folder.glob("*.yaml")]
     pages = [path for kind in ("css", "html", "js") for path in (PROJECT / "hpc").rglob(f"*.{kind}")]
     files = [*built_in, DROP_TABLE, *pages, PROJECT / "hpc" / "bench" / "report" / "paper.yaml"]
+    files += [PROJECT / "hpc" / "tracking" / "report_template.txt"]
     files += [path for path in NETS.glob("*/*") if path.is_file()]
     expected = {f"polarcast/{path.relative_to(PROJECT)}" for path in files} | {"polarcast/py.typed"}
     assert expected <= set(ZipFile(wheel).namelist())
