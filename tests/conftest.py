@@ -66,25 +66,36 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.user_properties.append(("groups", [mark.name for mark in item.iter_markers()]))
 
 
+_SLURM = "slurm"
+_TRAININGS = ("test_cluster.py", "test_surviving.py", "test_train_on_slurm.py", "test_submit_on_slurm.py")
+"""Files of Slurm tests that share the first cluster; the others share the second."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip GPU tests without a GPU. For `--dist loadgroup`, group tests by file, and all Slurm tests; run those first.
+    """Skip GPU tests without a GPU. For `--dist loadgroup`, group tests by file, and Slurm tests by their cluster.
 
-    There is one Slurm cluster, and its tests take longest.
+    There are two Slurm clusters, and their tests run first, because they take longest.
     """
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="no GPU, or POLARCAST_TEST_GPU=1 is not set")
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(skip)
-    groups = {item: "slurm" if item.get_closest_marker("slurm") else item.location[0] for item in items}
+    groups = {item: _group_of(item) for item in items}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: groups[item] != "slurm")
+    items.sort(key=lambda item: not groups[item].startswith(_SLURM))
+
+
+def _group_of(item: pytest.Item) -> str:
+    if not item.get_closest_marker("slurm"):
+        return item.location[0]
+    return f"{_SLURM}-trainings" if item.path.name in _TRAININGS else f"{_SLURM}-suites"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # pytest-xdist 3.8 sets groups in a private attribute that pytest 9.2 ignores: two Slurm clusters would start.
+    # pytest-xdist 3.8 sets groups in a private attribute that pytest 9.2 ignores: more Slurm clusters would start.
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError("pytest-xdist can't keep groups together under this pytest: see constraints.txt")
 
