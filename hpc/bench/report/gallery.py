@@ -13,6 +13,7 @@ from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.figures.source import FigureData, Kept
 from polarcast.hpc.bench.report.parts import CaseMap, Gallery, GalleryCase
+from polarcast.hpc.bench.table import is_random
 from polarcast.hpc.scores.wording import number
 from polarcast.hpc.utils.plot_style import (
     MISSING_GRAY,
@@ -191,7 +192,10 @@ def _within(budget: int, maps: _Maps, ranked: Sequence[CaseKey]) -> tuple[list[G
 
 
 def _models(source: FigureData) -> list[str]:
-    """Return the first models of the verdict that have forecasts of both arms; without any, the first with one."""
+    """Return models of the verdict that have forecasts of both arms; without any, those with one.
+
+    These are the first networks and the first of the others, a network first: cases are ranked by it.
+    """
     tables = source.suite.verdict or list(source.suite.tables)
     of_verdict = {
         m for name in tables if name in source.suite.tables for m in source.suite.shown(source.suite.tables[name])
@@ -199,7 +203,11 @@ def _models(source: FigureData) -> list[str]:
     kept = [m for m in source.suite.models if source.arms(m) and _by_arm(source, m)]
     shown = [m for m in kept if m in of_verdict and not source.suite.models[m].synthetic_only]
     both = [m for m in shown if {"radar", "dualpol"} <= _by_arm(source, m).keys()]
-    return (both or shown or kept)[:MOST_MODELS]
+    found = both or shown or kept
+    networks = [m for m in found if is_random(source.suite, m)]
+    others = [m for m in found if m not in networks]
+    first = [*networks[: MOST_MODELS - bool(others)], *others]
+    return first[:MOST_MODELS]
 
 
 def _by_arm(source: FigureData, model: str) -> dict[str, Kept]:
@@ -273,11 +281,11 @@ def unit_of(source: FigureData) -> str:
 def _notes(source: FigureData, models: Sequence[str], first: _Forecasts, count: int) -> list[str]:
     labels = ", ".join(source.label(model) for model in models)
     is_part = len(models) == MOST_MODELS < len(source.shown)
+    part = f", {MOST_MODELS} of the {len(source.shown)} in the tables" if is_part else ""
     notes = [
         f"Ranked by the RMSE of {first.name}, first seed, over each case: of the {count} kept cases, not of all "
         "events. These were selected by the highest observed intensity of their event.",
-        f"Models shown: {labels}{f', the first {MOST_MODELS} of the verdict' if is_part else ''}. Gray is unknown, and "
-        "white is below the lowest level.",
+        f"Models shown: {labels}{part}. Gray is unknown, and white is below the lowest level.",
     ]
     if not source.is_rain:
         heights = source.protocol(models[0]).height
