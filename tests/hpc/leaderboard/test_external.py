@@ -21,7 +21,6 @@ from polarcast.data.files import write_json
 from polarcast.data.shards.health import file_sha256
 from polarcast.data.shards.manifest import Manifest
 from polarcast.hpc.config.digest import digest
-from polarcast.hpc.distributed.world import World
 from polarcast.hpc.evaluation.evaluate import evaluate
 from polarcast.hpc.leaderboard import external
 from polarcast.hpc.leaderboard.entry import Entry, find_entries
@@ -29,28 +28,16 @@ from polarcast.hpc.leaderboard.external import ExternalModel, add_external
 from polarcast.hpc.leaderboard.ranking import make_boards
 from polarcast.hpc.runs.build import build_reader
 from polarcast.hpc.runs.folder import RunFolder
-from polarcast.hpc.runs.load import load_model
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import read_records, write_records
 from polarcast.models.common.settings import Limits
 from polarcast.models.registry import EXTERNAL, MODELS, get_model
-from tests.support.finished_run import BASELINE, DIFFUSION, UNET, finished
+from tests.support.finished_run import BASELINE, DIFFUSION, UNET, finished, forecasts_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 Here = Callable[..., tuple[int, str, str]]
 NOWCAST = ("task=nowcast", "model.name=persistence", "data.seen_frames=2", "data.lead_frames=2", "train.threads=1")
 FILES = {"config.yaml", "provenance.json", "scores.parquet", "verified.json"}
-
-
-def forecasts_of(run: RunFolder, shards: Manifest) -> Arrays:
-    """Return the forecasts of a finished run, as other software would write them."""
-    config, model = run.config(), load_model(run, World())
-    reader = build_reader(config, shards, "test")
-    batch = reader.read(range(len(reader))).to("cpu")
-    with torch.no_grad():
-        found = model.forecast(batch, config.evaluate.members)
-    found = found if config.is_nowcast else found[:, :, 0]
-    return {"event": batch.event.numpy(), "frame": batch.frame.numpy(), "forecast": found.numpy()}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from scipy.io import netcdf_file
 from typer.testing import CliRunner
 
@@ -27,28 +26,16 @@ from polarcast.hpc.leaderboard.claims.judge import ClaimJudgement, judge
 from polarcast.hpc.leaderboard.claims.read import read_claim
 from polarcast.hpc.runs.build import build_reader
 from polarcast.hpc.runs.folder import RunFolder
-from polarcast.hpc.runs.load import load_model
 from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.training.train import train
-from tests.support.finished_run import BASELINE, DIFFUSION, finished
+from tests.support.finished_run import BASELINE, DIFFUSION, finished, forecasts_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 SEEN, LEAD = 2, 2
 OF_NOWCASTS = ("task=nowcast", f"data.seen_frames={SEEN}", f"data.lead_frames={LEAD}", "train.threads=1")
 EXTRAPOLATION = (*OF_NOWCASTS, "model.name=extrapolation", "model.motion_frames=2")
 PERSISTENCE = (*OF_NOWCASTS, "model.name=persistence")
-
-
-def forecasts_of(run: RunFolder, shards: Manifest) -> Arrays:
-    """Return the forecasts of a run, as other software would write them."""
-    config, model = run.config(), load_model(run, World())
-    reader = build_reader(config, shards, "test")
-    batch = reader.read(range(len(reader))).to("cpu")
-    with torch.no_grad():
-        found = model.forecast(batch, config.evaluate.members)
-    found = found if config.is_nowcast else found[:, :, 0]
-    return {"event": batch.event.numpy(), "frame": batch.frame.numpy(), "forecast": found.numpy()}
 
 
 @pytest.fixture(scope="module")
