@@ -57,6 +57,8 @@ class Job:
     """all: every process of the nodes runs the command; one: a single one, on one GPU. Default: as the verb does."""
     logs: str = ""
     """Folder of the logs; default: the working directory."""
+    cancel_if_unmet: bool = False
+    """Whether to cancel the job if one of `after` fails, instead of leaving it in the queue for ever."""
 
     @property
     def is_together(self) -> bool:
@@ -149,8 +151,8 @@ def options(profile: Profile, job: Job) -> dict[str, str | None]:
         "signal": f"{target}USR2@{profile.signal_seconds}",
         "output": log, "open-mode": "append",
     }  # fmt: skip
-    if job.after and job.processes:
-        values["kill-on-invalid-dep"] = "yes"  # a part of a suite whose data failed would wait for ever
+    if job.after and job.cancel_if_unmet:
+        values["kill-on-invalid-dep"] = "yes"
     flags: dict[str, str | None] = {"requeue" if profile.requeue else "no-requeue": None}
     return {key: str(value) for key, value in values.items() if value is not None} | flags
 

@@ -20,6 +20,8 @@ from polarcast.hpc.config.schema import BaseRun, RunConfig, StartRun
 from polarcast.hpc.runs.folder import RunFolder
 from polarcast.models.registry import get_model
 
+MOST_TOGETHER = 16
+"""Most nets trained together in a process; more fill even a large GPU."""
 CellKey = tuple[str, str, int]
 """Model, arm and seed of a cell."""
 

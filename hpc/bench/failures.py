@@ -1,12 +1,13 @@
 """Cells of a suite that failed: why, how often they were tried, and the last lines of their output."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polarcast.data.files import read_json, read_limited, write_json
+from polarcast.data.files import open_regular, read_json, write_json
 from polarcast.data.secrets import redacted
 from polarcast.hpc.bench.cells import Cell
 from polarcast.hpc.bench.contrasts import ARM_NAMES
@@ -20,7 +21,7 @@ from polarcast.hpc.zoo.card import without_places
 FILE = "failed.json"
 _LINES = 12
 _LONGEST_LINE = 300
-_MOST_OUTPUT = 2**26
+_TAIL_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def write_failure(run: Path, reason: str, attempts: int) -> None:
 def last_lines(output: Path) -> list[str]:
     """Return the last lines of the output of a cell, without secrets; none if it can't be read."""
     try:
-        text = read_limited(output, _MOST_OUTPUT).decode(errors="replace")
+        with open_regular(output) as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = stream.read(_TAIL_BYTES).decode(errors="replace")
     except OSError:
         return []
     lines = [line for line in redacted(text).splitlines() if line.strip()]

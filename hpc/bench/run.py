@@ -16,13 +16,14 @@ from polarcast.data.files import checked_output, sole_writer, write_private, wri
 from polarcast.data.secrets import redacted, redacted_tree
 from polarcast.data.shards.manifest import NAME, Manifest, read_manifest
 from polarcast.hpc.bench.analyses import check_plans, run_analyses, sections_of
-from polarcast.hpc.bench.cells import Cell, SuiteFolder, cells_of, check_cells
+from polarcast.hpc.bench.cells import MOST_TOGETHER, Cell, SuiteFolder, cells_of, check_cells
 from polarcast.hpc.bench.checks import check_data, known_of
 from polarcast.hpc.bench.cluster.claims import claimed_in
 from polarcast.hpc.bench.contrasts import Run, all_runs
 from polarcast.hpc.bench.costs import Cost, cost_note, costs_of
 from polarcast.hpc.bench.data import prepare_data
 from polarcast.hpc.bench.executor import CellJob, Watch, in_one_process, run_processes
+from polarcast.hpc.bench.failures import FILE as FAILED_FILE
 from polarcast.hpc.bench.failures import CellFailure, failures_of, with_failures
 from polarcast.hpc.bench.fetched import expected_volumes, guess_work
 from polarcast.hpc.bench.fork_server import start_server
@@ -50,10 +51,8 @@ _log = logging.getLogger("polarcast")
 Tables = dict[str, ComparisonTable]
 PathOf = Callable[[Cell], Path]
 _PAPER_GRID = (256, 256)
-_USUAL_FRAMES = 20
+USUAL_FRAMES = 20
 _TABLES = "tables and figures"
-_MOST_TOGETHER = 16
-"""Most nets trained together in a process; more fill even a large GPU."""
 
 
 @dataclass(frozen=True)
@@ -104,21 +103,15 @@ def run_suite(
         if suite.data.fetch:  # whose events were not known before
             check_cells(suite, cells, known_of(manifest))
         run_cells(pending, folder, manifest, workers, board, together)
-        run_analyses(suite, folder, cells, manifest, workers, board)
-        sections = sections_of(suite, folder, cells, manifest)
-        outputs = [(c, folder.cell(c, manifest).output) for c in cells]
-        note, path_of = rain_note(suite.task, manifest), paths_of(folder, manifest)
-        with board.stage(_TABLES, "report", 1):
-            return write_tables(suite, folder.path, outputs, path_of, note, manifest, sections)
+        return analysed_tables(suite, folder, workers, board)
 
 
 def finished_tables(suite: Suite, folder: SuiteFolder) -> Tables:
     """Build the tables of the finished part of a suite. Raises BadInput if no model is finished."""
     manifest = read_manifest(folder.shards)
     part, scored, note, failures = _finished(suite, folder, manifest)
-    sections = sections_of(suite, folder, cells_of(suite, folder.shards), manifest)
-    path_of = paths_of(folder, manifest)
-    return write_tables(part, folder.path, scored, path_of, note, manifest, sections, failures)
+    sections = sections_of(part, folder, [cell for cell, _ in scored], manifest)
+    return write_tables(part, folder.path, scored, paths_of(folder, manifest), note, manifest, sections, failures)
 
 
 def analysed_tables(suite: Suite, folder: SuiteFolder, workers: int, board: ProgressBoard) -> Tables:
@@ -143,7 +136,9 @@ def _finished(
     cells = cells_of(suite, folder.shards)
     outputs = [(c, folder.cell(c, manifest).output) for c in cells]
     part, scored, missing = finished_part(suite, outputs, folder.path)
-    failures = failures_of(suite, [c for c, output in outputs if not is_scored(output)], paths_of(folder, manifest))
+    path_of = paths_of(folder, manifest)
+    failed = [c for c, output in outputs if (path_of(c) / FAILED_FILE).is_file() and not is_scored(output)]
+    failures = failures_of(suite, failed, path_of)
     note = "; ".join(filter(None, [rain_note(suite.task, manifest), missing]))
     return part, scored, note, failures
 
@@ -182,7 +177,7 @@ def run_cells(
         after = tuple(folder.cell(one, manifest).path for one in cell.needs if one in pending)
         key = key_of_stack(cell) if together else run.path.name
         jobs.setdefault(key, []).append(job_of(cell, run.path, after))
-    parts = [found[i : i + _MOST_TOGETHER] for found in jobs.values() for i in range(0, len(found), _MOST_TOGETHER)]
+    parts = [found[i : i + MOST_TOGETHER] for found in jobs.values() for i in range(0, len(found), MOST_TOGETHER)]
     if parts:
         run_processes([in_one_process(part) for part in parts], workers, board, watch)
 
@@ -388,7 +383,7 @@ def is_trained(cell: Cell) -> bool:
 def _plan(suite: Suite, folder: SuiteFolder, pending: Sequence[Cell], workers: int, board: ProgressBoard) -> None:
     """Announce the expected work to the board, in seconds of one core for a 64 × 64 demo."""
     if not (folder.shards / NAME).is_file():
-        frames = suite.data.synth.events * (suite.data.synth.frames or _USUAL_FRAMES)
+        frames = suite.data.synth.events * (suite.data.synth.frames or USUAL_FRAMES)
         if suite.data.fetch:
             guess_work(suite.data.fetch, board)
             frames = expected_volumes(suite.data.fetch)

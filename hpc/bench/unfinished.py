@@ -33,13 +33,16 @@ def finished_part(suite: Suite, outputs: Outputs, where: Path) -> tuple[Suite, O
         where: Folder of the suite, for the error message.
 
     Returns:
-        The remaining suite, the remaining outputs, and a note on what is missing; empty if nothing is.
+        The remaining suite, the remaining outputs, and a note on what is missing; a complete suite as it is, with an
+        empty note.
 
     Raises:
         BadInput: no model is finished.
     """
-    scored = {(c.model, c.arm, c.seed) for c, output in outputs if is_scored(output)}
-    damaged = [o for c, o in outputs if (c.model, c.arm, c.seed) not in scored and os.path.lexists(o.scores)]
+    scored = {c.key for c, output in outputs if is_scored(output)}
+    if len(scored) == len(outputs):
+        return suite, outputs, ""
+    damaged = [o for c, o in outputs if c.key not in scored and os.path.lexists(o.scores)]
     requested: dict[str, list[int]] = {}
     for cell, _ in outputs:
         requested.setdefault(cell.model, []).append(cell.seed)

@@ -69,17 +69,25 @@ def bench_on_cluster(suite: "Suite", folder: "SuiteFolder", options: ClusterOpti
         return
     plan, jobs, is_new = _submit_or_find(suite, folder, cells, profile, options)
     lost = _out_of_queue(folder, plan) if plan and not is_new else 0
-    _report(folder, plan, jobs, is_new, lost, options.as_json)
+    if options.as_json:
+        found = {"folder": str(folder.path), "plan": plan and plan.key, "jobs": dict(jobs), "new": is_new}
+        print_json({**found, "out_of_queue": lost})
+    else:
+        _report(folder, plan, jobs, is_new, lost)
     if options.wait and plan:
-        from polarcast.hpc.bench.cluster.view import headline
-        from polarcast.hpc.cli.status import follow
+        _wait(folder.path, options.as_json)
 
-        status = follow(folder.path, options.as_json)
-        if not options.as_json:
-            there = f"\nreport: {plain(folder.path)}/report.html" if (folder.path / "report.html").is_file() else ""
-            print_text(f"{headline(status)}{there}")
-        if not (folder.path / "report.html").is_file() or status.count("done") < len(status.cells):
-            raise WorkFailed(f"not all cells are done — see: {status_command(folder.path)}")
+
+def _wait(folder: Path, quiet: bool) -> None:
+    """Follow the jobs of a suite until they end. Raises WorkFailed if a cell is not done."""
+    from polarcast.hpc.bench.cluster.view import headline
+    from polarcast.hpc.cli.status import followed
+
+    status, report = followed(folder, quiet), folder / "report.html"
+    if not quiet:
+        print_text(headline(status) + (f"\nreport: {plain(report)}" if report.is_file() else ""))
+    if not report.is_file() or status.count("done") < len(status.cells):
+        raise WorkFailed(f"not all cells are done — see: {status_command(folder)}")
 
 
 def _require_slurm(profile: str) -> None:
@@ -236,14 +244,9 @@ def _print_scripts(chain: "Sequence[Link]") -> None:
 
 
 def _report(
-    folder: "SuiteFolder", plan: "JobPlan | None", jobs: Mapping[str, str], is_new: bool, out_of_queue: int,
-    as_json: bool,
+    folder: "SuiteFolder", plan: "JobPlan | None", jobs: Mapping[str, str], is_new: bool, out_of_queue: int
 ) -> None:  # fmt: skip
     """Print what was submitted, or what was found."""
-    if as_json:
-        found = {"folder": str(folder.path), "plan": plan and plan.key, "jobs": dict(jobs), "new": is_new}
-        print_json({**found, "out_of_queue": out_of_queue})
-        return
     if plan is None:
         what = "all cells are complete"
     else:

@@ -33,24 +33,22 @@ def status(
     """
     folder = suite_folder(suite, out)
     if follow:
-        _follow(folder, as_json, html)
-        return
-    shown, _ = observed(folder)
-    write_page(shown, html or folder / PAGE)
-    print_json(as_record(shown)) if as_json else _print(shown)
+        shown = followed(folder, as_json, html)
+    else:
+        shown, _ = observed(folder)
+        write_page(shown, html or folder / PAGE)
+        print_text(render(shown)) if not as_json else None
+    if as_json:
+        print_json(as_record(shown))
 
 
-def follow(folder: Path, quiet: bool = False) -> "SuiteStatus":
+def followed(folder: Path, quiet: bool = False, html: Path | None = None) -> "SuiteStatus":
     """Show a suite until nothing runs or waits; return its last state."""
-    return _follow(folder, quiet, None)
-
-
-def _follow(folder: Path, as_json: bool, html: Path | None) -> "SuiteStatus":
     from polarcast.hpc.bench.cluster.worker import open_suite
     from polarcast.hpc.utils.console import live_block
 
     opened = open_suite(folder)
-    with live_block(quiet=as_json) as show:
+    with live_block(quiet) as show:
         while True:
             shown, answered = observed(folder, opened)
             write_page(shown, html or folder / PAGE, refresh=0 if shown.is_over and answered else int(_SECONDS))
@@ -58,8 +56,6 @@ def _follow(folder: Path, as_json: bool, html: Path | None) -> "SuiteStatus":
             if shown.is_over and answered:
                 break
             time.sleep(_SECONDS)
-    if as_json:
-        print_json(as_record(shown))
     return shown
 
 
@@ -95,10 +91,6 @@ def as_record(status: "SuiteStatus") -> dict[str, Any]:
         "hours": status.hours, "hours_left": status.hours_left, "gpus": status.on_gpus,
         "slurm_answers": status.is_answered, "cells": [vars(cell) for cell in status.cells],
     }  # fmt: skip
-
-
-def _print(shown: "SuiteStatus") -> None:
-    print_text(render(shown))
 
 
 def render(shown: "SuiteStatus") -> Any:

@@ -81,7 +81,10 @@ def _array_job(path: Path, plan: "JobPlan", array: "CellArray", suite: str, logs
     indices = f"0-{len(array.elements) - 1}" + (f"%{plan.at_most}" if plan.at_most else "")
     command = ("bench", "job", "cells", str(path), plan.key, array.name, TASK)
     name, processes = job_name(suite, plan.key, array.name), ALL if array.nodes else ONE
-    return Job(command, name, array.nodes or None, array=indices, processes=processes, logs=logs)
+    return Job(
+        command, name, array.nodes or None, array=indices, processes=processes, logs=logs,
+        cancel_if_unmet=True,
+    )  # fmt: skip
 
 
 def _log_folder(path: Path) -> str:

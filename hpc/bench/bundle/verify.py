@@ -239,8 +239,6 @@ def _write_robustness(one: OpenedBundle, again: Path) -> None:
 def _finished(one: OpenedBundle) -> tuple[Suite, Outputs]:
     """Return the suite and the files of its cells; of an unfinished suite, the part that its tables show."""
     outputs = [(cell, one.run(cell).output) for cell in one.cells]
-    if len(one.scored) == len(one.cells):
-        return one.suite, outputs
     part, kept, _ = finished_part(one.suite, outputs, Path(form.CELLS))
     return part, kept
 

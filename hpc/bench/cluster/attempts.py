@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def count_failures(records: Sequence[Mapping[str, Any]], step: int) -> int:
     """
     failures = 0
     starts = [place for place, record in enumerate(records) if record.get("event") == "start"]
-    for place, following in zip(starts, [*starts[1:], len(records)], strict=False):  # without a start, no attempt
+    for place, following in pairwise([*starts, len(records)]):
         end = next((r for r in records[place + 1 : following] if r.get("event") == "end"), None)
         reached = records[following]["step"] if following < len(records) else step
         code = end.get("code") if end else -signal.SIGKILL

@@ -12,7 +12,7 @@ from polarcast.hpc.bench.cells import Cell, SuiteFolder
 from polarcast.hpc.bench.checks import KnownData, check_data
 from polarcast.hpc.bench.contrasts import ARM_NAMES
 from polarcast.hpc.bench.fetched import expected_volumes
-from polarcast.hpc.bench.run import expected_seconds, is_trained
+from polarcast.hpc.bench.run import USUAL_FRAMES, expected_seconds, is_trained
 from polarcast.hpc.bench.suite import Suite
 from polarcast.hpc.config.resolve import resolve
 from polarcast.hpc.config.schema import AUTO
@@ -20,7 +20,6 @@ from polarcast.hpc.training.estimate import Counted, count, needed_by
 from polarcast.hpc.training.micro_batch import share_of
 
 GPU_GIB, GPU_TFLOPS = 72.0, 50.0
-_USUAL_FRAMES = 20
 _PIXELS_OF_CORE_SECONDS = 64 * 64
 """Pixels of the fields for which `expected_seconds` holds on one core."""
 _PROCESS_GIB = 1.5
@@ -195,7 +194,7 @@ def _host_gib(memory: object) -> float | None:
 
 def _shards_gib(suite: Suite, known: KnownData) -> float:
     """Return the size of the shards in float16, and of the archive that they are made from, if that is made, too."""
-    frames = sum(map(len, known.splits.values())) * (known.frames or _USUAL_FRAMES)
+    frames = sum(map(len, known.splits.values())) * (known.frames or USUAL_FRAMES)
     if suite.data.fetch:
         frames = expected_volumes(suite.data.fetch)
     fields = 1 + len(known.variables) * len(known.heights_km)

@@ -13,14 +13,13 @@ from typing import Any
 
 from polarcast.data.errors import BadInput
 from polarcast.data.files import read_json, write_json
-from polarcast.hpc.bench.cells import Cell, CellKey
+from polarcast.hpc.bench.cells import MOST_TOGETHER, Cell, CellKey
 
 CLUSTER = "cluster"
 PLAN, JOBS = "plan.json", "jobs.json"
 DATA, TABLES = "data", "tables"
 LONGEST_ARRAY = 1000
 """Elements of a job array that every Slurm accepts by default."""
-MOST_TOGETHER = 16
 
 
 @dataclass(frozen=True)

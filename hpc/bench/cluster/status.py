@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,31 +163,27 @@ def _status(opened: OpenedSuite, cell: Cell, run: RunFolder | None, queued: tupl
     label = opened.suite.models[cell.model].label
     plain = CellStatus(cell.model, label, cell.arm, cell.seed, WAITING if queued else OPEN)
     if run is None or not run.path.is_dir():
-        return _with(plain, note=_note(queued))
+        return replace(plain, note=_note(queued))
     log = list(run.records())
-    found = _with(plain, hours=_hours(log), starts=starts_of(run.path), **_training(cell, log))
+    found = replace(plain, hours=_hours(log), starts=starts_of(run.path), **_training(cell, log))
     if is_scored(run.output):
-        return _with(found, state=DONE, seconds_left=None, step=found.steps)
+        return replace(found, state=DONE, seconds_left=None, step=found.steps)
     if failed := read_json(run.path / FAILED_FILE):
-        return _with(found, state=FAILED, note=str(failed.get("reason", "")), seconds_left=None)
+        return replace(found, state=FAILED, note=str(failed.get("reason", "")), seconds_left=None)
     if _is_running(opened.folder.path, run.path, queued):
         stage, done, total = read_progress(run.path)
         note = f"{stage} {done} of {total}" if stage == "evaluate" else "" if stage else "starts"
         step = max(found.step, done) if stage == "train" else found.step
-        return _with(found, state=RUNNING, stage=stage, note=note, step=step)
+        return replace(found, state=RUNNING, stage=stage, note=note, step=step)
     if queued:
-        return _with(found, state=WAITING, note=_note(queued))
-    return _with(found, state=STOPPED if log or attempts_at(run.path) else OPEN)
+        return replace(found, state=WAITING, note=_note(queued))
+    return replace(found, state=STOPPED if log or attempts_at(run.path) else OPEN)
 
 
 def _hours(log: Sequence[Mapping[str, Any]]) -> float | None:
     with suppress(LookupError, TypeError):  # a damaged record
         return process_hours(log)
     return None
-
-
-def _with(status: CellStatus, **values: Any) -> CellStatus:
-    return CellStatus(**{**vars(status), **values})
 
 
 def _note(queued: tuple[str, str] | None) -> str:

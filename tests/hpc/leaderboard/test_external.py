@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import zipfile
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from polarcast.hpc.scores.records import read_records, write_records
 from polarcast.models.common.settings import Limits
 from polarcast.models.registry import EXTERNAL, MODELS, get_model
 from tests.support.finished_run import BASELINE, DIFFUSION, UNET, finished, forecasts_of
+from tests.support.vast_npz import vast
 
 Arrays = dict[str, npt.NDArray[Any]]
 Here = Callable[..., tuple[int, str, str]]
@@ -207,16 +207,6 @@ def test_wrong_forecasts_are_one_line_and_leave_nothing(
 def pickled() -> bytes:
     stream = io.BytesIO()
     np.savez(stream, event=np.array([{}], dtype=object), frame=[0], forecast=np.zeros((1, 1, 4, 4)))
-    return stream.getvalue()
-
-
-def vast() -> bytes:
-    """Return a small file whose arrays claim 400 GB."""
-    stream, header = io.BytesIO(), io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**11,)})
-    with zipfile.ZipFile(stream, "w") as content:
-        for name in ("event", "frame", "forecast"):
-            content.writestr(f"{name}.npy", header.getvalue())
     return stream.getvalue()
 
 

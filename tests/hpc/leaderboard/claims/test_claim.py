@@ -1,8 +1,6 @@
 """The verb on files: scores beside baselines, signs, claimed scores, exit codes, and files that are refused."""
 
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from polarcast.hpc.scores.query import parse_score
 from polarcast.hpc.scores.records import Records
 from polarcast.hpc.training.train import train
 from tests.support.finished_run import BASELINE, DIFFUSION, finished, forecasts_of
+from tests.support.vast_npz import vast
 
 Arrays = dict[str, npt.NDArray[Any]]
 SEEN, LEAD = 2, 2
@@ -247,15 +246,6 @@ def test_the_verb_tells_and_exits(shards: Manifest, ahead: tuple[Arrays, Records
     assert record["says"][0]["agrees"] is False
     assert set(record["scores"][0]["beside"]) == {"persistence", "extrapolation"}
     assert {"value", "low", "high", "difference"} == set(record["scores"][0]["beside"]["persistence"])
-
-
-def vast() -> bytes:
-    stream, header = io.BytesIO(), io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**11,)})
-    with zipfile.ZipFile(stream, "w") as content:
-        for name in ("event", "frame", "forecast"):
-            content.writestr(f"{name}.npy", header.getvalue())
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
